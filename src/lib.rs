@@ -1,0 +1,4 @@
+//! A chat whose contract is a schema.
+
+pub mod frame;
+pub mod wire;
