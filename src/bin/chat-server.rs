@@ -1,1 +1,123 @@
-fn main() {}
+//! `chat-server`: options in, a running server out.
+
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use chat::server::{Server, options::Options};
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// What a program is told that was ended by a second signal: as if the signal
+/// had ended it.
+const EXIT_CODE_INTERRUPTED: i32 = 130;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(options: &Options) -> Result<()> {
+    let limits = options.limits().unwrap_or_else(|sentence| {
+        // Like any other wrong usage: the sentence, exit code 2.
+        Options::command()
+            .error(ErrorKind::ValueValidation, sentence)
+            .exit()
+    });
+    start_log(options.verbose);
+    // As many connections as the system allows; what is lacking shows when accepting.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let server = Server::bind(&options.listen, limits)
+        .await
+        .with_context(|| format!("cannot listen on {}", options.listen))?;
+    let address = server.local_addr()?;
+    let _port_file = match &options.port_file {
+        Some(path) => Some(PortFile::write(path, address.port())?),
+        None => None,
+    };
+    announce(address);
+
+    server
+        .run(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                std::process::exit(EXIT_CODE_INTERRUPTED);
+            });
+        })
+        .await;
+    Ok(())
+}
+
+/// Says where the server listens: on standard output for programs, and how to
+/// join on standard error for people.
+fn announce(address: SocketAddr) {
+    let mut stdout = std::io::stdout().lock();
+    // Whoever closed standard output does not want to know.
+    let _ = writeln!(stdout, "listening on chat://{address}").and_then(|()| stdout.flush());
+    if std::io::stderr().is_terminal() {
+        eprintln!("join with: chat-client chat://{address} YOUR_NAME");
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_env_filter(
+            EnvFilter::builder()
+                .with_default_directive(level.into())
+                .from_env_lossy(),
+        )
+        .init();
+}
+
+/// A file that holds the port for as long as the server listens.
+struct PortFile(PathBuf);
+
+impl PortFile {
+    /// Writes beside `path` and renames, so that a script that waits for the file
+    /// never reads half of it.
+    fn write(path: &Path, port: u16) -> Result<Self> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}", std::process::id()));
+        let beside = PathBuf::from(beside);
+        std::fs::write(&beside, format!("{port}\n"))
+            .and_then(|()| std::fs::rename(&beside, path))
+            .with_context(|| format!("cannot write the port to {}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for PortFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,589 @@
+//! The rules of the protocol, pure: events and the time go in, effects come out.
+//! No socket, no clock, no random source; the same events have the same effects.
+//!
+//! # How to call it
+//!
+//! 1. [`Engine::connect`] for each connection; it gives the connection's
+//!    [`SessionId`], or the answer with which to turn it away.
+//! 2. [`Engine::handle`] for each thing that happens to it, in order. The caller
+//!    carries out the effects in the order in which they stand, before the next
+//!    call: [`Effect::Open`] and [`Effect::Publish`] are positions in one order.
+//! 3. [`Engine::disconnect`] once, when the connection is gone. It takes the id
+//!    back, so nothing can be said about that connection afterwards.
+//!
+//! Time passes only in arguments: [`Engine::due`] says who has a deadline behind
+//! them, and each of those is to be handed [`Event::TimePassed`].
+
+mod name;
+mod rate;
+mod refusal;
+mod session;
+mod text;
+
+use std::{collections::BTreeSet, ops::Bound};
+
+use slab::Slab;
+
+use crate::{
+    frame::FrameError,
+    limits::Limits,
+    wire::{
+        self, ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope, client_envelope,
+        server_envelope::Message,
+    },
+};
+
+pub use name::{Name, NameError};
+use refusal::Refusal;
+use session::{Granted, Member, State};
+pub use text::{Text, TextError};
+
+/// The bytes a Members may take beyond its names, at the most: the arm's tag and
+/// length, and `more`.
+const MEMBERS_OVERHEAD_BYTES_MAX: usize = 16;
+
+/// Now, as the engine is told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time {
+    /// Milliseconds since some fixed start, never falling.
+    pub elapsed_ms: u64,
+    /// Milliseconds since 1970-01-01T00:00:00Z, to show to people.
+    pub unix_ms: i64,
+}
+
+/// Stands for one connection from [`Engine::connect`] to [`Engine::disconnect`].
+/// Not to be copied, so that nobody speaks for a connection that is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SessionId(usize);
+
+impl SessionId {
+    /// A small number that no other connection has at the same time.
+    pub fn index(&self) -> usize {
+        self.0
+    }
+}
+
+/// What happens to a connection.
+#[derive(Debug)]
+pub enum Event {
+    /// A frame came and parsed.
+    Message(ClientEnvelope),
+    /// What came is no frame (CHAT-FRAME-4, CHAT-FRAME-5).
+    Unframed(FrameError),
+    /// A frame came whose body does not parse (CHAT-FRAME-8).
+    Unparsable,
+    /// The client will send nothing more.
+    EndOfStream {
+        /// Whether it stopped inside a frame (CHAT-FRAME-10).
+        inside_frame: bool,
+    },
+    /// The connection broke.
+    Lost,
+    /// The client does not read what is due to it (CHAT-LIM-5).
+    Stalled,
+    /// The time given may be past a deadline, or the server is closing.
+    TimePassed,
+}
+
+/// What to do, in this order.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Send this to this connection.
+    Reply(ServerEnvelope),
+    /// Append this to the room's log, for the members in `audience` but the one
+    /// that this event is about.
+    Publish {
+        /// Who is to receive it.
+        audience: Audience,
+        /// The message.
+        envelope: ServerEnvelope,
+    },
+    /// The session is open: this connection follows the log from its present end.
+    Open {
+        /// The name it registered.
+        name: Name,
+        /// Whether it receives what is published for [`Audience::Presence`].
+        presence: bool,
+    },
+    /// The session is over, or there will be none. Send what is due, close.
+    End(End),
+}
+
+/// Whom a published message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Every member.
+    Everyone,
+    /// The members with presence.
+    Presence,
+}
+
+/// The end of a session, for the log that people read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct End {
+    /// Why.
+    pub cause: Cause,
+    /// Who, where a name was registered.
+    pub name: Option<Name>,
+    /// How many chats of its were accepted.
+    pub chats: u64,
+}
+
+/// Why a session ended, or never began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The client sent Leave.
+    Leave,
+    /// The connection ended without a Leave.
+    ConnectionLost,
+    /// The server closes.
+    ServerClosing,
+    /// The client was told this error.
+    Error(ErrorCode),
+}
+
+/// The room: who is in it, and what the rules say to each event.
+#[derive(Debug)]
+pub struct Engine {
+    limits: Limits,
+    epoch: String,
+    /// The number of the last accepted chat (CHAT-ORD-1).
+    seq: u64,
+    sessions: Slab<State>,
+    /// The names of the members, in an order that leaks no chance.
+    names: BTreeSet<Name>,
+    /// What ServerClosing says, once the server closes.
+    closing: Option<String>,
+}
+
+impl Engine {
+    /// An empty room. `epoch` names this life of its numbers: 1 to 64 printable
+    /// ASCII characters that no earlier life had (CHAT-ORD-7).
+    ///
+    /// # Panics
+    ///
+    /// If `limits` do not fit together ([`Limits::check`]).
+    pub fn new(limits: Limits, epoch: String) -> Self {
+        if let Err(sentence) = limits.check() {
+            panic!("limits are checked before they are used: {sentence}");
+        }
+        Self {
+            limits,
+            epoch,
+            seq: 0,
+            sessions: Slab::new(),
+            names: BTreeSet::new(),
+            closing: None,
+        }
+    }
+
+    /// The bounds it works within.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many are registered.
+    pub fn members(&self) -> usize {
+        self.names.len()
+    }
+
+    /// How many chats were accepted.
+    pub fn chats(&self) -> u64 {
+        self.seq
+    }
+
+    /// A connection was accepted.
+    ///
+    /// # Errors
+    ///
+    /// What to tell it before closing it, where there is no room for it
+    /// (CHAT-REG-9) or the server is closing (CHAT-CLOSE-1).
+    pub fn connect(&mut self, now: Time) -> Result<SessionId, Box<ServerEnvelope>> {
+        if let Some(detail) = &self.closing {
+            return Err(Box::new(server_closing(detail.clone())));
+        }
+        if self.sessions.len() >= self.limits.connections_max as usize {
+            return Err(Box::new(refusal::server_full().ending()));
+        }
+        let since_ms = now.elapsed_ms;
+        Ok(SessionId(
+            self.sessions.insert(State::Connected { since_ms }),
+        ))
+    }
+
+    /// A connection is gone. Ends its session, where it still has one.
+    pub fn disconnect(&mut self, now: Time, id: SessionId, effects: &mut Vec<Effect>) {
+        self.handle(now, &id, Event::Lost, effects);
+        self.sessions.remove(id.0);
+    }
+
+    /// Something happened to a connection. Appends what follows from it to
+    /// `effects`; nothing follows once its session has ended.
+    pub fn handle(&mut self, now: Time, id: &SessionId, event: Event, effects: &mut Vec<Effect>) {
+        let mut turn = Turn { now, id, effects };
+        match &mut self.sessions[id.0] {
+            State::Ended => {}
+            _ if self.closing.is_some() => self.end_for_closing(&mut turn),
+            State::Connected { since_ms } => {
+                let since_ms = *since_ms;
+                self.handle_connected(&mut turn, since_ms, event);
+            }
+            State::Member(_) => self.handle_member(&mut turn, event),
+        }
+    }
+
+    /// The further Members that are due to a member whose earlier ones have been
+    /// sent (CHAT-PRES-1). To be called when the connection has nothing else to
+    /// send, so that a large room is told in steps that fit into memory.
+    pub fn more_members(&mut self, id: &SessionId) -> Option<ServerEnvelope> {
+        let State::Member(member) = &self.sessions[id.0] else {
+            return None;
+        };
+        let after = member.members_after.clone()?;
+        Some(self.members_page(id, Some(after)))
+    }
+
+    /// Whether [`Engine::more_members`] has something.
+    pub fn has_more_members(&self, id: &SessionId) -> bool {
+        matches!(&self.sessions[id.0], State::Member(member) if member.members_after.is_some())
+    }
+
+    /// Appends the index ([`SessionId::index`]) of each connection that
+    /// [`Event::TimePassed`] is due to.
+    pub fn due(&self, now: Time, indices: &mut Vec<usize>) {
+        let due = self
+            .sessions
+            .iter()
+            .filter(|(_, state)| self.is_due(now.elapsed_ms, state));
+        indices.extend(due.map(|(index, _)| index));
+    }
+
+    /// The server closes: publishes ServerClosing, after which nothing is
+    /// accepted (CHAT-CLOSE-5). Every connection is to be handed
+    /// [`Event::TimePassed`] afterwards.
+    pub fn begin_closing(&mut self, detail: String, effects: &mut Vec<Effect>) {
+        if self.closing.is_some() {
+            return;
+        }
+        effects.push(Effect::Publish {
+            audience: Audience::Everyone,
+            envelope: server_closing(detail.clone()),
+        });
+        self.closing = Some(detail);
+    }
+
+    fn handle_connected(&mut self, turn: &mut Turn<'_>, since_ms: u64, event: Event) {
+        use client_envelope::Message as Sent;
+        match event {
+            Event::Message(ClientEnvelope {
+                message: Some(Sent::Register(register)),
+            }) => self.register(turn, &register),
+            // CHAT-REG-2: whatever else comes first, known or not.
+            Event::Message(_) => self.end_with(turn, refusal::not_registered()),
+            // CHAT-REG-5
+            Event::TimePassed if self.register_is_late(turn.now.elapsed_ms, since_ms) => {
+                let deadline_ms = self.limits.register_deadline_ms;
+                self.end_with(turn, refusal::register_timeout(deadline_ms));
+            }
+            Event::TimePassed => {}
+            event => self.handle_stream(turn, event),
+        }
+    }
+
+    fn register(&mut self, turn: &mut Turn<'_>, register: &wire::Register) {
+        let name = match Name::parse(&register.name) {
+            Ok(name) => name,
+            Err(error) => return self.end_with(turn, refusal::name(error)),
+        };
+        // CHAT-NAME-3, CHAT-NAME-4
+        if self.names.contains(&name) {
+            return self.end_with(turn, refusal::name_in_use(&name));
+        }
+
+        let granted = Granted::from_asked(&register.capabilities);
+        self.names.insert(name.clone());
+        self.sessions[turn.id.0] = State::Member(Member {
+            name: name.clone(),
+            granted,
+            bucket: Default::default(),
+            heard_ms: turn.now.elapsed_ms,
+            pinged_ms: turn.now.elapsed_ms,
+            chats: 0,
+            members_after: None,
+        });
+        // CHAT-PRES-2. Published before Open, so that the newcomer's own place in
+        // the log is behind it (CHAT-PRES-6).
+        turn.publish(
+            Audience::Presence,
+            Message::Joined(wire::Joined {
+                name: name.as_str().to_owned(),
+            }),
+        );
+        // CHAT-ORD-4, CHAT-ORD-5: the log from here on, nothing from before.
+        turn.effects.push(Effect::Open {
+            name: name.clone(),
+            presence: granted.presence,
+        });
+        // CHAT-REG-3: replies go out before the log, and this is the first.
+        turn.reply(envelope(Message::Registered(wire::Registered {
+            name: name.as_str().to_owned(), // CHAT-REG-4
+            epoch: self.epoch.clone(),
+            seq: self.seq, // CHAT-ORD-6
+            capabilities: granted.to_wire(),
+            limits: Some(self.limits.announced()),
+        })));
+        if granted.presence {
+            let page = self.members_page(turn.id, None);
+            turn.reply(page);
+        }
+    }
+
+    fn handle_member(&mut self, turn: &mut Turn<'_>, event: Event) {
+        match event {
+            Event::Message(envelope) => {
+                self.member(turn.id).heard_ms = turn.now.elapsed_ms;
+                self.handle_message(turn, envelope);
+            }
+            Event::TimePassed => self.handle_silence(turn),
+            event => self.handle_stream(turn, event),
+        }
+    }
+
+    /// What happens to the stream itself means the same before and after Register.
+    fn handle_stream(&mut self, turn: &mut Turn<'_>, event: Event) {
+        match event {
+            Event::Unframed(error) => self.end_with(turn, refusal::frame(error)),
+            Event::Unparsable => self.end_with(turn, refusal::unparsable()),
+            // CHAT-LIM-5
+            Event::Stalled => self.end_with(turn, refusal::slow_consumer()),
+            // CHAT-LEAVE-5. A stream cut inside a frame is most likely a client
+            // that was killed, so the others are told of a lost connection.
+            Event::EndOfStream { inside_frame } => {
+                if inside_frame {
+                    turn.reply(refusal::cut_short().ending()); // CHAT-FRAME-10
+                }
+                self.end(turn, Cause::ConnectionLost);
+            }
+            Event::Lost => self.end(turn, Cause::ConnectionLost),
+            Event::Message(_) | Event::TimePassed => {
+                unreachable!("each state handles messages and time itself")
+            }
+        }
+    }
+
+    fn handle_message(&mut self, turn: &mut Turn<'_>, envelope: ClientEnvelope) {
+        use client_envelope::Message as Sent;
+        let granted = self.member(turn.id).granted;
+        match envelope.message {
+            Some(Sent::Chat(chat)) => self.handle_chat(turn, chat),
+            Some(Sent::Leave(_)) => self.end(turn, Cause::Leave), // CHAT-LEAVE-2
+            // CHAT-REG-6
+            Some(Sent::Register(_)) => turn.reply(refusal::already_registered().passing()),
+            // CHAT-GROW-6
+            Some(Sent::Ping(_) | Sent::Pong(_)) if !granted.keepalive => {
+                turn.reply(refusal::not_granted().passing());
+            }
+            // CHAT-KEEP-1
+            Some(Sent::Ping(ping)) => turn.reply(self::envelope(Message::Pong(wire::Pong {
+                token: ping.token,
+            }))),
+            // CHAT-KEEP-5: that it came is noted already.
+            Some(Sent::Pong(_)) => {}
+            // CHAT-GROW-1
+            None => turn.reply(refusal::unknown_message().passing()),
+        }
+    }
+
+    fn handle_chat(&mut self, turn: &mut Turn<'_>, chat: wire::Chat) {
+        let text_bytes_max = self.limits.text_bytes_max;
+        let text = match Text::parse(chat.text, text_bytes_max) {
+            Ok(text) => text,
+            // CHAT-CHAT-8
+            Err(error) => return turn.reply(refusal::text(error, text_bytes_max).of_chat(chat.id)),
+        };
+        let rate = self.limits.chat_rate;
+        let next_seq = self.seq + 1;
+        let member = self.member(turn.id);
+        if let Some(rate) = rate
+            && let Err(retry_after_ms) = member.bucket.take(turn.now.elapsed_ms, rate)
+        {
+            return turn.reply(refusal::rate(retry_after_ms).of_chat(chat.id)); // CHAT-LIM-3
+        }
+
+        member.chats += 1;
+        let time_unix_ms = turn.now.unix_ms;
+        // CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9: all but the text is the server's.
+        turn.publish(
+            Audience::Everyone,
+            Message::Chat(wire::Chat {
+                text: text.into_string(),
+                sender: member.name.as_str().to_owned(),
+                seq: next_seq,
+                time_unix_ms,
+                id: 0,
+            }),
+        );
+        if member.granted.receipts {
+            // CHAT-RCPT-1, CHAT-RCPT-3
+            turn.reply(envelope(Message::Receipt(wire::Receipt {
+                id: chat.id,
+                seq: next_seq,
+                time_unix_ms,
+            })));
+        }
+        self.seq = next_seq; // CHAT-ORD-1
+    }
+
+    fn handle_silence(&mut self, turn: &mut Turn<'_>) {
+        let limits = &self.limits;
+        let (interval_ms, deadline_ms) = (limits.keepalive_interval_ms, limits.idle_deadline_ms);
+        let now_ms = turn.now.elapsed_ms;
+        let member = self.member(turn.id);
+        // CHAT-KEEP-6
+        if !member.granted.keepalive {
+            return;
+        }
+        if now_ms - member.heard_ms >= u64::from(deadline_ms) {
+            // CHAT-KEEP-4
+            self.end_with(turn, refusal::idle_timeout(deadline_ms));
+        } else if now_ms - member.heard_ms.max(member.pinged_ms) >= u64::from(interval_ms) {
+            // CHAT-KEEP-3. The token only has to differ from ping to ping.
+            member.pinged_ms = now_ms;
+            turn.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
+        }
+    }
+
+    fn is_due(&self, now_ms: u64, state: &State) -> bool {
+        match state {
+            State::Connected { .. } | State::Member(_) if self.closing.is_some() => true,
+            State::Connected { since_ms } => self.register_is_late(now_ms, *since_ms),
+            State::Member(member) if member.granted.keepalive => {
+                let silent_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
+                silent_ms(member.heard_ms) >= u64::from(self.limits.idle_deadline_ms)
+                    || silent_ms(member.heard_ms.max(member.pinged_ms))
+                        >= u64::from(self.limits.keepalive_interval_ms)
+            }
+            State::Member(_) | State::Ended => false,
+        }
+    }
+
+    fn register_is_late(&self, now_ms: u64, since_ms: u64) -> bool {
+        now_ms.saturating_sub(since_ms) >= u64::from(self.limits.register_deadline_ms)
+    }
+
+    /// The members after `after`, as many as fit into a frame.
+    fn members_page(&mut self, id: &SessionId, after: Option<Name>) -> ServerEnvelope {
+        let bytes_max = self.limits.frame_bytes_max as usize - MEMBERS_OVERHEAD_BYTES_MAX;
+        let lower = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut names = self
+            .names
+            .range((lower, Bound::Unbounded))
+            .map(Name::as_str);
+        let mut page = wire::Members::default();
+        let mut last = None;
+        let mut page_bytes = 0;
+        for name in names.by_ref() {
+            // A tag, a length of one byte, the name.
+            page_bytes += 2 + name.len();
+            if page_bytes > bytes_max {
+                page.more = true;
+                break;
+            }
+            page.names.push(name.to_owned());
+            last = Some(name);
+        }
+        // What was a member's name once is allowed.
+        let last = last.filter(|_| page.more).map(Name::parse);
+        self.member(id).members_after = last.and_then(Result::ok);
+        envelope(Message::Members(page))
+    }
+
+    /// Ends a connection with an error (CHAT-ERR-1, CHAT-ERR-2).
+    fn end_with(&mut self, turn: &mut Turn<'_>, refusal: Refusal) {
+        let code = refusal.code;
+        turn.reply(refusal.ending());
+        self.end(turn, Cause::Error(code));
+    }
+
+    /// CHAT-CLOSE-1: members find ServerClosing in the log, the others are told.
+    fn end_for_closing(&mut self, turn: &mut Turn<'_>) {
+        if let (State::Connected { .. }, Some(detail)) = (&self.sessions[turn.id.0], &self.closing)
+        {
+            turn.reply(server_closing(detail.clone()));
+        }
+        self.end(turn, Cause::ServerClosing);
+    }
+
+    /// Ends a session: frees its name (CHAT-NAME-5), tells who asked to know
+    /// (CHAT-PRES-3).
+    fn end(&mut self, turn: &mut Turn<'_>, cause: Cause) {
+        let state = std::mem::replace(&mut self.sessions[turn.id.0], State::Ended);
+        let mut end = End {
+            cause,
+            name: None,
+            chats: 0,
+        };
+        if let State::Member(member) = state {
+            self.names.remove(&member.name);
+            if self.closing.is_none() {
+                turn.publish(
+                    Audience::Presence,
+                    Message::Left(wire::Left {
+                        name: member.name.as_str().to_owned(),
+                        reason: left_reason(cause).into(),
+                    }),
+                );
+            }
+            end.name = Some(member.name);
+            end.chats = member.chats;
+        }
+        turn.effects.push(Effect::End(end));
+    }
+
+    /// The member that a turn in state `Member` is about.
+    fn member(&mut self, id: &SessionId) -> &mut Member {
+        match &mut self.sessions[id.0] {
+            State::Member(member) => member,
+            state => unreachable!("only a member's events come here, not {state:?}"),
+        }
+    }
+}
+
+/// One call of [`Engine::handle`]: what it is about and what follows from it.
+struct Turn<'a> {
+    now: Time,
+    id: &'a SessionId,
+    effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    fn reply(&mut self, envelope: ServerEnvelope) {
+        self.effects.push(Effect::Reply(envelope));
+    }
+
+    fn publish(&mut self, audience: Audience, message: Message) {
+        let envelope = envelope(message);
+        self.effects.push(Effect::Publish { audience, envelope });
+    }
+}
+
+/// CHAT-PRES-5
+fn left_reason(cause: Cause) -> LeftReason {
+    match cause {
+        Cause::Leave => LeftReason::Leave,
+        Cause::Error(ErrorCode::IdleTimeout) => LeftReason::IdleTimeout,
+        Cause::Error(ErrorCode::SlowConsumer) => LeftReason::SlowConsumer,
+        Cause::Error(_) => LeftReason::ProtocolError,
+        Cause::ConnectionLost | Cause::ServerClosing => LeftReason::ConnectionLost,
+    }
+}
+
+fn server_closing(detail: String) -> ServerEnvelope {
+    envelope(Message::ServerClosing(wire::ServerClosing { detail }))
+}
+
+fn envelope(message: Message) -> ServerEnvelope {
+    ServerEnvelope {
+        message: Some(message),
+    }
+}

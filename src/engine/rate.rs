@@ -1,0 +1,74 @@
+//! How fast a member may chat: a token bucket (CHAT-LIM-2, CHAT-LIM-3).
+
+use crate::limits::ChatRate;
+
+/// A token bucket kept as one number: the time at which it would be full again.
+/// A token is an interval's worth of time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bucket {
+    full_at_ms: u64,
+}
+
+impl Bucket {
+    /// Takes a token, or says after how many milliseconds there will be one.
+    pub(super) fn take(&mut self, now_ms: u64, rate: ChatRate) -> Result<(), u32> {
+        let interval_ms = u64::from(rate.interval_ms);
+        let capacity_ms = interval_ms * u64::from(rate.burst);
+        let full_at_ms = self.full_at_ms.max(now_ms) + interval_ms;
+        let over_ms = (full_at_ms - now_ms).saturating_sub(capacity_ms);
+        if over_ms > 0 {
+            // Never more than one interval, which is a u32.
+            return Err(u32::try_from(over_ms).unwrap_or(u32::MAX));
+        }
+        self.full_at_ms = full_at_ms;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: ChatRate = ChatRate {
+        burst: 3,
+        interval_ms: 100,
+    };
+
+    #[test]
+    fn a_burst_then_one_an_interval() {
+        let mut bucket = Bucket::default();
+        for _ in 0..3 {
+            assert_eq!(bucket.take(1_000, RATE), Ok(()));
+        }
+        assert_eq!(bucket.take(1_000, RATE), Err(100));
+        assert_eq!(bucket.take(1_040, RATE), Err(60));
+        assert_eq!(bucket.take(1_100, RATE), Ok(()));
+        assert_eq!(bucket.take(1_100, RATE), Err(100));
+    }
+
+    #[test]
+    fn silence_fills_it_up_and_no_further() {
+        let mut bucket = Bucket::default();
+        for _ in 0..3 {
+            assert_eq!(bucket.take(0, RATE), Ok(()));
+        }
+        for _ in 0..3 {
+            assert_eq!(bucket.take(9_000, RATE), Ok(()));
+        }
+        assert_eq!(bucket.take(9_000, RATE), Err(100));
+    }
+
+    #[test]
+    fn the_wait_it_names_is_enough() {
+        let mut bucket = Bucket::default();
+        let mut now_ms = 5;
+        for _ in 0..100 {
+            if let Err(wait_ms) = bucket.take(now_ms, RATE) {
+                assert!((1..=100).contains(&wait_ms));
+                now_ms += u64::from(wait_ms);
+                assert_eq!(bucket.take(now_ms, RATE), Ok(()));
+            }
+            now_ms += 7;
+        }
+    }
+}

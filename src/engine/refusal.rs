@@ -1,0 +1,186 @@
+//! What the engine refuses: the code and the sentence for each cause
+//! (CHAT-ERR-5, CHAT-ERR-6).
+//!
+//! Every sentence fits into the smallest frame that can be configured, and
+//! repeats nothing that a peer sent unless it was checked to be safe to print.
+
+use crate::{
+    frame::FrameError,
+    wire::{self, ErrorCode, ServerEnvelope, server_envelope::Message},
+};
+
+use super::{
+    name::{Name, NameError},
+    text::TextError,
+};
+
+/// A refusal that has not been sent yet. Which of its three ways to go it takes
+/// depends on what is refused: the session, a chat, or neither.
+pub(super) struct Refusal {
+    pub(super) code: ErrorCode,
+    detail: String,
+    retry_after_ms: u32,
+}
+
+impl Refusal {
+    /// As an error that ends the session (CHAT-ERR-2).
+    pub(super) fn ending(self) -> ServerEnvelope {
+        self.envelope(true, 0)
+    }
+
+    /// As an error that the session survives and that refuses no chat.
+    pub(super) fn passing(self) -> ServerEnvelope {
+        self.envelope(false, 0)
+    }
+
+    /// As an error that refuses the chat with this id (CHAT-ERR-4).
+    pub(super) fn of_chat(self, id: u64) -> ServerEnvelope {
+        self.envelope(false, id)
+    }
+
+    fn envelope(self, ends_session: bool, id: u64) -> ServerEnvelope {
+        ServerEnvelope {
+            message: Some(Message::Error(wire::Error {
+                code: self.code.into(),
+                detail: self.detail,
+                ends_session,
+                id,
+                retry_after_ms: self.retry_after_ms,
+            })),
+        }
+    }
+}
+
+fn refusal(code: ErrorCode, detail: impl Into<String>) -> Refusal {
+    Refusal {
+        code,
+        detail: detail.into(),
+        retry_after_ms: 0,
+    }
+}
+
+pub(super) fn frame(error: FrameError) -> Refusal {
+    let code = match error {
+        FrameError::Length => ErrorCode::MalformedFrame,
+        FrameError::TooLong { .. } => ErrorCode::FrameTooLong,
+    };
+    refusal(code, error.to_string())
+}
+
+pub(super) fn unparsable() -> Refusal {
+    refusal(
+        ErrorCode::MalformedFrame,
+        "a frame does not parse as a ClientEnvelope of chat.v1",
+    )
+}
+
+pub(super) fn cut_short() -> Refusal {
+    refusal(
+        ErrorCode::MalformedFrame,
+        "the stream ended inside a frame, which was not acted on",
+    )
+}
+
+pub(super) fn not_registered() -> Refusal {
+    refusal(
+        ErrorCode::NotRegistered,
+        "the first message must be Register",
+    )
+}
+
+pub(super) fn already_registered() -> Refusal {
+    refusal(
+        ErrorCode::AlreadyRegistered,
+        "you are registered already; to change your name, leave and register again",
+    )
+}
+
+pub(super) fn register_timeout(deadline_ms: u32) -> Refusal {
+    refusal(
+        ErrorCode::RegisterTimeout,
+        format!("no Register came within {deadline_ms} ms, connect again"),
+    )
+}
+
+pub(super) fn server_full() -> Refusal {
+    refusal(
+        ErrorCode::ServerFull,
+        "the server takes no further connection, try again later",
+    )
+}
+
+pub(super) fn name(error: NameError) -> Refusal {
+    match error {
+        NameError::Invalid => refusal(
+            ErrorCode::NameInvalid,
+            "a name has 1 to 32 ASCII letters, digits, '.', '_' or '-' and begins with a letter or digit",
+        ),
+        NameError::Reserved => refusal(
+            ErrorCode::NameReserved,
+            "this name is reserved, choose another",
+        ),
+    }
+}
+
+pub(super) fn name_in_use(name: &Name) -> Refusal {
+    refusal(
+        ErrorCode::NameInUse,
+        format!("the name {name} is taken, choose another"),
+    )
+}
+
+pub(super) fn text(error: TextError, text_bytes_max: u32) -> Refusal {
+    match error {
+        TextError::Empty => refusal(ErrorCode::TextInvalid, "the text is empty, say something"),
+        TextError::Control(c) => refusal(
+            ErrorCode::TextInvalid,
+            format!(
+                "the text holds U+{:04X}, a line break or control character; send one line of plain text",
+                u32::from(c)
+            ),
+        ),
+        TextError::TooLong => refusal(
+            ErrorCode::TextTooLong,
+            format!("the text is longer than {text_bytes_max} bytes, send it in parts"),
+        ),
+    }
+}
+
+/// CHAT-LIM-3
+pub(super) fn rate(retry_after_ms: u32) -> Refusal {
+    Refusal {
+        retry_after_ms,
+        ..refusal(
+            ErrorCode::RateLimited,
+            format!("too many messages, send it again in {retry_after_ms} ms"),
+        )
+    }
+}
+
+pub(super) fn unknown_message() -> Refusal {
+    refusal(
+        ErrorCode::UnknownMessage,
+        "this server does not know that message",
+    )
+}
+
+pub(super) fn not_granted() -> Refusal {
+    refusal(
+        ErrorCode::NotGranted,
+        "keepalive was not granted to this session, ask for it in Register",
+    )
+}
+
+pub(super) fn idle_timeout(deadline_ms: u32) -> Refusal {
+    refusal(
+        ErrorCode::IdleTimeout,
+        format!("nothing came from you for {deadline_ms} ms, connect again"),
+    )
+}
+
+pub(super) fn slow_consumer() -> Refusal {
+    refusal(
+        ErrorCode::SlowConsumer,
+        "you do not read what is sent to you fast enough, connect again",
+    )
+}

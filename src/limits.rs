@@ -1,0 +1,216 @@
+//! The bounds that a server works within, with their reasons. Most of them are
+//! announced to clients in `Registered.limits` (CHAT-LIM-1).
+
+use crate::wire;
+
+/// The longest envelope before a Register is accepted, in bytes, either way
+/// (CHAT-FRAME-6, CHAT-FRAME-12). Room for a Register that grows, too little to
+/// be worth sending for somebody who never registers.
+pub const UNREGISTERED_FRAME_BYTES_MAX: u32 = 1_024;
+
+/// The longest name, in bytes (CHAT-NAME-1).
+pub const NAME_BYTES_MAX: usize = 32;
+
+/// What an envelope may take beyond the text it carries, in bytes (CHAT-LIM-7):
+/// a Chat's other fields with their largest values take less than 100.
+pub const FRAME_OVERHEAD_BYTES_MAX: u32 = 256;
+
+/// The largest value that [`Limits::frame_bytes_max`] can have. A frame must fit
+/// into a chunk of the log several times over.
+pub const FRAME_BYTES_CEILING: u32 = 65_536;
+
+/// The least value of [`Limits::lag_bytes_max`]: a few chunks of the log, the
+/// steps in which it is counted.
+pub const LAG_BYTES_FLOOR: u64 = 1 << 20;
+
+/// The longest deadline that can be set, in milliseconds: a day.
+pub const DEADLINE_MS_CEILING: u32 = 86_400_000;
+
+/// The most connections that can be asked for: what file descriptors allow on
+/// large machines.
+pub const CONNECTIONS_CEILING: u32 = 1_000_000;
+
+/// The most chats a member may send at once that can be asked for.
+pub const CHAT_BURST_CEILING: u32 = 1_000_000;
+
+/// How fast a member may chat: `burst` at once, then one every `interval_ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChatRate {
+    /// Chats at once, from 1.
+    pub burst: u32,
+    /// Milliseconds for one more, from 1.
+    pub interval_ms: u32,
+}
+
+/// The bounds of one server. [`Limits::default`] suits a room of people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time, registered or not (CHAT-REG-9).
+    pub connections_max: u32,
+    /// The longest envelope of a member, in bytes (CHAT-FRAME-6).
+    pub frame_bytes_max: u32,
+    /// The longest text, in bytes of UTF-8 (CHAT-CHAT-7).
+    pub text_bytes_max: u32,
+    /// How fast a member may chat, or `None` for as fast as it likes
+    /// (CHAT-LIM-2).
+    pub chat_rate: Option<ChatRate>,
+    /// Time to register, in milliseconds (CHAT-REG-5).
+    pub register_deadline_ms: u32,
+    /// Silence before a ping, in milliseconds (CHAT-KEEP-3).
+    pub keepalive_interval_ms: u32,
+    /// Silence that ends a session with keepalive, in milliseconds (CHAT-KEEP-4).
+    pub idle_deadline_ms: u32,
+    /// Time in which a client must take something of what is due to it, in
+    /// milliseconds (CHAT-LIM-5).
+    pub write_deadline_ms: u32,
+    /// How far a member may fall behind the log, in bytes; so also what the log
+    /// retains (CHAT-LIM-5).
+    pub lag_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            frame_bytes_max: 8_192,
+            text_bytes_max: 4_096,
+            // A person who pastes a hundred lines is not refused, and ten lines
+            // a second is more than people read.
+            chat_rate: Some(ChatRate {
+                burst: 100,
+                interval_ms: 100,
+            }),
+            register_deadline_ms: 10_000,
+            // Less than the minute or two after which routers forget a silent
+            // connection; three pings before a session is given up.
+            keepalive_interval_ms: 30_000,
+            idle_deadline_ms: 90_000,
+            write_deadline_ms: 10_000,
+            lag_bytes_max: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks that the bounds fit together.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which bound is wrong and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        in_range(
+            "the number of connections",
+            self.connections_max,
+            1,
+            CONNECTIONS_CEILING,
+        )?;
+        in_range(
+            "the longest frame",
+            self.frame_bytes_max,
+            1 + FRAME_OVERHEAD_BYTES_MAX,
+            FRAME_BYTES_CEILING,
+        )?;
+        in_range(
+            "the longest text",
+            self.text_bytes_max,
+            1,
+            // CHAT-LIM-7
+            self.frame_bytes_max - FRAME_OVERHEAD_BYTES_MAX,
+        )
+        .map_err(|sentence| {
+            format!("{sentence}, which is {FRAME_OVERHEAD_BYTES_MAX} less than the longest frame")
+        })?;
+        if let Some(rate) = self.chat_rate {
+            in_range("the burst of chats", rate.burst, 1, CHAT_BURST_CEILING)?;
+            in_range(
+                "the interval of chats",
+                rate.interval_ms,
+                1,
+                DEADLINE_MS_CEILING,
+            )?;
+        }
+        for (what, deadline_ms) in [
+            ("the register deadline", self.register_deadline_ms),
+            ("the idle deadline", self.idle_deadline_ms),
+            ("the write deadline", self.write_deadline_ms),
+        ] {
+            in_range(what, deadline_ms, 1, DEADLINE_MS_CEILING)?;
+        }
+        if !(1..self.idle_deadline_ms).contains(&self.keepalive_interval_ms) {
+            return Err(format!(
+                "the keepalive interval must be at least 1 ms and less than the idle deadline of {} ms, not {} ms",
+                self.idle_deadline_ms, self.keepalive_interval_ms
+            ));
+        }
+        if self.lag_bytes_max < LAG_BYTES_FLOOR {
+            return Err(format!(
+                "the retained log must be at least {LAG_BYTES_FLOOR} bytes, not {}",
+                self.lag_bytes_max
+            ));
+        }
+        Ok(())
+    }
+
+    /// The bounds as they are announced (CHAT-LIM-1).
+    pub fn announced(&self) -> wire::Limits {
+        wire::Limits {
+            frame_bytes_max: self.frame_bytes_max,
+            text_bytes_max: self.text_bytes_max,
+            name_bytes_max: NAME_BYTES_MAX as u32,
+            chat_burst: self.chat_rate.map_or(0, |rate| rate.burst),
+            chat_interval_ms: self.chat_rate.map_or(0, |rate| rate.interval_ms),
+            register_deadline_ms: self.register_deadline_ms,
+            keepalive_interval_ms: self.keepalive_interval_ms,
+            idle_deadline_ms: self.idle_deadline_ms,
+            write_deadline_ms: self.write_deadline_ms,
+            lag_bytes_max: self.lag_bytes_max,
+        }
+    }
+}
+
+fn in_range(what: &str, value: u32, least: u32, most: u32) -> Result<(), String> {
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{what} must be between {least} and {most}, not {value}"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_fit_together() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_would() {
+        let refused = |change: fn(&mut Limits)| {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            limits.check().expect_err("should be refused")
+        };
+        insta::assert_snapshot!(
+            [
+                refused(|l| l.connections_max = 0),
+                refused(|l| l.frame_bytes_max = 256),
+                refused(|l| l.frame_bytes_max = 65_537),
+                refused(|l| l.text_bytes_max = 0),
+                refused(|l| l.text_bytes_max = 7_937),
+                refused(|l| l.chat_rate = Some(ChatRate { burst: 0, interval_ms: 1 })),
+                refused(|l| l.chat_rate = Some(ChatRate { burst: 1, interval_ms: 0 })),
+                refused(|l| l.register_deadline_ms = 0),
+                refused(|l| l.idle_deadline_ms = 86_400_001),
+                refused(|l| l.keepalive_interval_ms = 90_000),
+                refused(|l| l.write_deadline_ms = 0),
+                refused(|l| l.lag_bytes_max = 1_000),
+            ]
+            .join("\n"),
+            @""
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! A piece of the log: a run of bytes that one writer fills once, from the front,
+//! while any number of readers read what is filled. The only module with unsafe
+//! code, for the one thing that safe Rust cannot say: that the filled part of a
+//! buffer no longer changes while the rest of it still does.
+#![allow(unsafe_code)]
+
+use std::{
+    cell::UnsafeCell,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+/// The size of a chunk, in bytes. Large enough that readers seldom change chunks
+/// and that a frame always fits; small enough that counting retained bytes in
+/// chunks is fine enough. Pages that are not filled are not resident.
+pub(super) const CHUNK_BYTES: usize = 256 * 1024;
+
+/// How many separate runs of notices a chunk can hold. Notices that follow one
+/// another are one run; a chunk whose runs are used up is closed early, so this
+/// bounds what a reader who skips them has to look through.
+pub(super) const NOTICE_RUNS_MAX: usize = 128;
+
+// The largest frame, with its length, fits into an empty chunk; and offsets fit
+// into the halves of a packed run.
+const _: () = assert!(CHUNK_BYTES >= 2 * crate::limits::FRAME_BYTES_CEILING as usize);
+const _: () = assert!(CHUNK_BYTES <= u32::MAX as usize);
+
+/// The readers' side of a chunk.
+pub(super) struct Chunk {
+    /// The position in the log of the first byte.
+    base: u64,
+    bytes: Box<[UnsafeCell<u8>]>,
+    /// How many bytes are filled. They do not change any more.
+    filled: AtomicUsize,
+    /// Where the notices are: `start << 32 | end`, in rising order.
+    notice_runs: [AtomicU64; NOTICE_RUNS_MAX],
+    notice_runs_used: AtomicUsize,
+    /// Set once, when this chunk gets no more bytes.
+    next: OnceLock<Arc<Chunk>>,
+    /// How many chunks of the log are alive, this one included.
+    live: Arc<AtomicUsize>,
+}
+
+// SAFETY: all fields but `bytes` are Sync. `bytes` is written only through
+// `ChunkWriter`, of which there is one a chunk and whose `fill` takes `&mut self`,
+// at offsets at or above `filled`; it is read only in `Chunk::filled`, below
+// `filled`. The writer's Release store of `filled` comes after its writes, and a
+// reader's Acquire load before its reads, so no byte is read while it is written.
+unsafe impl Sync for Chunk {}
+// SAFETY: a chunk owns its bytes and has no ties to a thread.
+unsafe impl Send for Chunk {}
+
+/// The one writer of a chunk.
+pub(super) struct ChunkWriter(Arc<Chunk>);
+
+impl Chunk {
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The bytes that are filled by now.
+    pub(super) fn filled(&self) -> &[u8] {
+        let filled = self.filled.load(Ordering::Acquire);
+        // SAFETY: the bytes below `filled` were written before it was stored and
+        // are never written again (see `Sync`). The pointer comes from the whole
+        // box, so it may be read from for all of `filled`.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast::<u8>(), filled) }
+    }
+
+    /// The next chunk, once this one is full.
+    pub(super) fn next(&self) -> Option<&Arc<Chunk>> {
+        self.next.get()
+    }
+
+    /// The runs of notices, as offsets, in rising order. Those below a length that
+    /// was loaded with [`Chunk::filled`] before this call are all here.
+    pub(super) fn notice_runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let used = self.notice_runs_used.load(Ordering::Acquire);
+        self.notice_runs.iter().take(used).map(|run| {
+            let run = run.load(Ordering::Relaxed);
+            ((run >> 32) as usize, run as u32 as usize)
+        })
+    }
+}
+
+impl ChunkWriter {
+    /// An empty chunk whose first byte will be at `base` in the log.
+    pub(super) fn new(base: u64, live: &Arc<AtomicUsize>) -> Self {
+        live.fetch_add(1, Ordering::Relaxed);
+        // Zeroed memory comes from the system untouched: not resident yet.
+        let bytes = Box::into_raw(vec![0u8; CHUNK_BYTES].into_boxed_slice());
+        // SAFETY: UnsafeCell<u8> has the layout of u8, and the box was just made,
+        // so nobody else refers to it.
+        let bytes = unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) };
+        Self(Arc::new(Chunk {
+            base,
+            bytes,
+            filled: AtomicUsize::new(0),
+            notice_runs: [const { AtomicU64::new(0) }; NOTICE_RUNS_MAX],
+            notice_runs_used: AtomicUsize::new(0),
+            next: OnceLock::new(),
+            live: Arc::clone(live),
+        }))
+    }
+
+    /// The readers' side.
+    pub(super) fn chunk(&self) -> &Arc<Chunk> {
+        &self.0
+    }
+
+    /// How many bytes are filled.
+    pub(super) fn filled_bytes(&self) -> usize {
+        self.0.filled.load(Ordering::Relaxed)
+    }
+
+    /// Whether a frame of `length_bytes` fits, with its run if it is a notice.
+    pub(super) fn has_room(&self, length_bytes: usize, is_notice: bool) -> bool {
+        let filled = self.filled_bytes();
+        length_bytes <= CHUNK_BYTES - filled
+            && (!is_notice
+                || self.last_run_ends_at(filled)
+                || self.0.notice_runs_used.load(Ordering::Relaxed) < NOTICE_RUNS_MAX)
+    }
+
+    /// Fills the next `length_bytes` bytes with `fill`, which gets them zeroed,
+    /// and then lets the readers see them.
+    ///
+    /// # Panics
+    ///
+    /// If they do not fit: [`ChunkWriter::has_room`] is to be asked first.
+    pub(super) fn fill(
+        &mut self,
+        length_bytes: usize,
+        is_notice: bool,
+        fill: impl FnOnce(&mut [u8]),
+    ) {
+        assert!(
+            self.has_room(length_bytes, is_notice),
+            "a frame is appended only where it fits"
+        );
+        let start = self.filled_bytes();
+        let end = start + length_bytes;
+        let cells = &self.0.bytes[start..end];
+        // SAFETY: these bytes are at or above `filled`, so no reader looks at them,
+        // and `&mut self` makes this the only writer (see `Sync`).
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), length_bytes)
+        };
+        fill(bytes);
+        if is_notice {
+            self.note_run(start, end);
+        }
+        self.0.filled.store(end, Ordering::Release);
+    }
+
+    /// Closes this chunk: its readers go on in `next`.
+    pub(super) fn link(&self, next: &ChunkWriter) {
+        let linked = self.0.next.set(Arc::clone(&next.0));
+        assert!(linked.is_ok(), "a chunk is closed once");
+    }
+
+    fn note_run(&mut self, start: usize, end: usize) {
+        let used = self.0.notice_runs_used.load(Ordering::Relaxed);
+        let pack = |start: usize, end: usize| (start as u64) << 32 | end as u64;
+        if self.last_run_ends_at(start) {
+            // A reader may see the run grow beyond the bytes that it knows of,
+            // which changes nothing about those.
+            let last = &self.0.notice_runs[used - 1];
+            let run_start = (last.load(Ordering::Relaxed) >> 32) as usize;
+            last.store(pack(run_start, end), Ordering::Relaxed);
+        } else {
+            self.0.notice_runs[used].store(pack(start, end), Ordering::Relaxed);
+            self.0.notice_runs_used.store(used + 1, Ordering::Release);
+        }
+    }
+
+    fn last_run_ends_at(&self, offset: usize) -> bool {
+        let used = self.0.notice_runs_used.load(Ordering::Relaxed);
+        let last = used.checked_sub(1).map(|last| &self.0.notice_runs[last]);
+        last.is_some_and(|run| run.load(Ordering::Relaxed) as u32 as usize == offset)
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        // A reader far behind may hold a long chain alone: take it apart link by
+        // link, since dropping it from inside itself would use stack for each.
+        let mut next = self.next.take();
+        while let Some(mut chunk) = next.and_then(Arc::into_inner) {
+            next = chunk.next.take();
+        }
+    }
+}

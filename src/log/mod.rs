@@ -1,0 +1,126 @@
+//! The room's log: one contiguous run of frames that are ready to send, and the
+//! readers that follow it. Pure: no socket, no clock.
+//!
+//! A frame is encoded once, when it is appended. A [`Reader`] is a place in the
+//! log; what it has to send next is a slice of the log's own memory, as long as
+//! possible, which leaves out what its connection must not see. So delivering to
+//! N connections copies nothing and makes nothing for each of them, and a reader
+//! that is behind sends many frames at once.
+//!
+//! ```text
+//!            chunk            chunk            chunk (being filled)
+//!       ┌──────────────┐ ┌──────────────┐ ┌──────────────┐
+//!  ···─▶│ffffffffffffff│─▶ffffffffffffff│─▶ffffff        │◀── Log::append
+//!       └──────────────┘ └──────────────┘ └──────────────┘
+//!               ▲                               ▲     ▲
+//!         a slow Reader                         │     Readers that keep up
+//!                                       a Reader under way
+//! ```
+//!
+//! Chunks are chained forwards and counted by reference: what every reader has
+//! passed is freed by itself. Readers take no lock.
+
+mod chunk;
+mod reader;
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use prost::Message as _;
+
+use crate::{frame, wire::ServerEnvelope};
+
+use chunk::{CHUNK_BYTES, ChunkWriter};
+pub use reader::Reader;
+
+/// Who leaves a frame out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody but its own sender.
+    Message,
+    /// Also readers that do not follow notices (CHAT-GROW-7).
+    Notice,
+}
+
+/// The writing end of a log. Positions in it are counted in bytes from its start.
+pub struct Log {
+    tail: ChunkWriter,
+    retained: Retained,
+}
+
+/// How much of a log is in memory. Can be asked without the log at hand.
+#[derive(Debug, Clone)]
+pub struct Retained {
+    chunks: Arc<AtomicUsize>,
+}
+
+impl Retained {
+    /// Bytes in memory, in whole chunks.
+    pub fn bytes(&self) -> u64 {
+        (self.chunks.load(Ordering::Relaxed) * CHUNK_BYTES) as u64
+    }
+}
+
+impl Log {
+    /// An empty log.
+    pub fn new() -> Self {
+        let chunks = Arc::new(AtomicUsize::new(0));
+        Self {
+            tail: ChunkWriter::new(0, &chunks),
+            retained: Retained { chunks },
+        }
+    }
+
+    /// The position behind the last frame.
+    pub fn end(&self) -> u64 {
+        self.tail.chunk().base() + self.tail.filled_bytes() as u64
+    }
+
+    /// How much of it is in memory.
+    pub fn retained(&self) -> &Retained {
+        &self.retained
+    }
+
+    /// Appends `envelope` as a frame and returns where it stands.
+    ///
+    /// # Panics
+    ///
+    /// If the frame is longer than a chunk: the limits see to it that none is.
+    pub fn append(&mut self, kind: Kind, envelope: &ServerEnvelope) -> Range<u64> {
+        let length_bytes = frame::encoded_len(envelope);
+        let is_notice = kind == Kind::Notice;
+        if !self.tail.has_room(length_bytes, is_notice) {
+            let next = ChunkWriter::new(self.end(), &self.retained.chunks);
+            self.tail.link(&next);
+            self.tail = next;
+        }
+        let start = self.end();
+        self.tail.fill(length_bytes, is_notice, |mut bytes| {
+            envelope
+                .encode_length_delimited(&mut bytes)
+                .expect("the length was computed from this envelope");
+        });
+        start..self.end()
+    }
+
+    /// A reader that begins at the present end. `follows_notices`: whether it is
+    /// given [`Kind::Notice`].
+    pub fn reader(&self, follows_notices: bool) -> Reader {
+        Reader::new(
+            Arc::clone(self.tail.chunk()),
+            self.tail.filled_bytes(),
+            follows_notices,
+        )
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,431 @@
+//! One connection: a small task that reads, has the room judge, and writes what
+//! is due. It waits for nobody but its own socket and the room's bell.
+//!
+//! ```text
+//!             the session ends           all that is due is sent
+//!   Open ───────────────────▶ Draining ───────────────────────▶ Lingering ──▶ gone
+//!    │                           │ nothing is taken for              the peer closes,
+//!    │ the stream breaks         │ the write deadline                or time is up
+//!    └───────────────────────────┴─────────────────────────────────▶ gone
+//! ```
+//!
+//! Lingering: a socket closed while bytes from the peer are unread is reset, and
+//! the reset can destroy the last words that the peer has not read yet. So the
+//! sending side is closed first, and what still comes is read and dropped.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use prost::Message as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+use crate::{
+    engine::{Event, SessionId},
+    frame::{self, Split},
+    limits::UNREGISTERED_FRAME_BYTES_MAX,
+    wire::ClientEnvelope,
+};
+
+use super::{
+    inbox::Inbox,
+    room::{Line, Room, Seat, Turn},
+};
+
+/// What is read at once, in bytes. Large enough that a sender in full flow costs
+/// few system calls, small enough that the others soon get their turn.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How many frames are judged under one lock.
+const FRAMES_PER_TURN_MAX: usize = 1_024;
+
+/// How many writes of log a connection makes before it reads: enough to send
+/// what gathers during a burst, few enough to stay fair.
+const WRITES_PER_TURN_MAX: usize = 4;
+
+/// How many turns a connection takes before the others get theirs.
+const TURNS_PER_POLL_MAX: usize = 8;
+
+/// How many stretches of its own chats may lie ahead of a connection in the log
+/// before it is not read from: it sends without reading.
+const OWN_RUNS_MAX: usize = 64;
+
+/// How long a closed connection may still send, in milliseconds.
+const LINGER_MS: u64 = 1_000;
+
+/// How much a closed connection may still send, in bytes.
+const LINGER_BYTES_MAX: usize = 4 << 20;
+
+thread_local! {
+    /// What is read comes here first, so that a silent connection owns no buffer.
+    static READ_BUFFER: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+}
+
+/// A connection, as a future that ends when it is gone.
+pub(super) struct Connection<S> {
+    stream: S,
+    room: Arc<Room>,
+    /// `None` for a connection that was turned away.
+    member: Option<(SessionId, Arc<Seat>)>,
+    line: Line,
+    inbox: Inbox,
+    /// The inbox may hold whole frames: they come before anything is read.
+    has_backlog: bool,
+    /// The peer has closed its sending side.
+    is_at_end: bool,
+    phase: Phase,
+    /// Set while something is due that the socket does not take, and while
+    /// lingering.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// How many bytes the socket has taken, and had taken when the timer was set.
+    sent_bytes: u64,
+    sent_bytes_at_timer: u64,
+}
+
+enum Phase {
+    Open,
+    Draining,
+    Lingering { dropped_bytes: usize },
+}
+
+/// How a flush ended.
+#[derive(PartialEq)]
+enum Flush {
+    /// All that is due is sent.
+    Done,
+    /// The socket takes no more for now.
+    Blocked,
+    /// There is more, but it is the others' turn.
+    Yield,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Takes a new connection into the room, or turns it away.
+    pub(super) fn new(stream: S, room: Arc<Room>) -> Self {
+        let mut line = Line::default();
+        let member = match room.connect() {
+            Ok(member) => Some(member),
+            Err(envelope) => {
+                line.reply(&envelope);
+                line.is_ended = true;
+                None
+            }
+        };
+        Self {
+            stream,
+            room,
+            member,
+            line,
+            inbox: Inbox::default(),
+            has_backlog: false,
+            is_at_end: false,
+            phase: Phase::Open,
+            timer: None,
+            sent_bytes: 0,
+            sent_bytes_at_timer: 0,
+        }
+    }
+
+    /// Does what can be done now. `Ready` when the connection is gone; an error
+    /// when it broke.
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some((_, seat)) = &self.member {
+            seat.occupy(cx.waker());
+        }
+        for _ in 0..TURNS_PER_POLL_MAX {
+            if self.room.is_aborted() {
+                return Poll::Ready(Ok(()));
+            }
+            if self
+                .member
+                .as_ref()
+                .is_some_and(|(_, seat)| seat.take_call())
+            {
+                self.turn(|turn| turn.handle(Event::TimePassed));
+            }
+            if matches!(self.phase, Phase::Open) && self.line.is_ended {
+                self.phase = Phase::Draining;
+            }
+            match self.phase {
+                Phase::Open => ready!(self.poll_open(cx))?,
+                Phase::Draining => ready!(self.poll_draining(cx))?,
+                Phase::Lingering { .. } => return self.poll_lingering(cx),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Flushes, then reads once. `Ready` when there may be more to do.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flush = self.flush(cx)?;
+        if self.is_out_of_reach() || self.poll_stalled(cx, &flush).is_ready() {
+            self.turn(|turn| turn.handle(Event::Stalled));
+            return Poll::Ready(Ok(()));
+        }
+        if flush == Flush::Done && self.line.has_more_members {
+            self.turn(|turn| turn.more_members());
+            return Poll::Ready(Ok(()));
+        }
+        if self.may_read() {
+            if self.has_backlog {
+                self.consume(&[]);
+                return Poll::Ready(Ok(()));
+            }
+            if self.poll_read(cx)?.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // A flush that yields goes on at once; everything else has set a waker.
+        if flush == Flush::Yield {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Sends what is still due, then closes the sending side.
+    fn poll_draining(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flush = self.flush(cx)?;
+        match flush {
+            // Not told so any more: it has left already.
+            _ if self.is_out_of_reach() => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Flush::Yield => return Poll::Ready(Ok(())),
+            Flush::Blocked => {
+                ready!(self.poll_stalled(cx, &flush));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Flush::Done => ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?,
+        }
+        // Nothing of the log is needed any more, however long this takes.
+        self.line.reader = None;
+        if let Some((_, seat)) = &self.member {
+            seat.left_log();
+        }
+        self.timer = None;
+        self.phase = Phase::Lingering { dropped_bytes: 0 };
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and drops until the peer has closed too.
+    fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(LINGER_MS))));
+        if self.is_at_end || timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let Phase::Lingering { dropped_bytes } = &mut self.phase else {
+            return Poll::Ready(Ok(()));
+        };
+        let stream = &mut self.stream;
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            while *dropped_bytes < LINGER_BYTES_MAX {
+                let mut read = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+                if read.filled().is_empty() {
+                    break;
+                }
+                *dropped_bytes += read.filled().len();
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Whether it has fallen too far behind the log.
+    fn is_out_of_reach(&self) -> bool {
+        let reader = self.line.reader.as_ref();
+        reader.is_some_and(|reader| self.room.is_out_of_reach(reader.position()))
+    }
+
+    fn may_read(&self) -> bool {
+        match &self.line.reader {
+            // Not registered: there is nothing that it could flood.
+            None => !self.line.outbox.is_full(),
+            Some(reader) => {
+                !self.line.outbox.is_full()
+                    && reader.left_out_runs() < OWN_RUNS_MAX
+                    && !self.room.is_paused() // CHAT-LIM-6
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            let read = read.filled();
+            if read.is_empty() {
+                self.is_at_end = true;
+                let inside_frame = !self.inbox.is_empty();
+                self.turn(|turn| turn.handle(Event::EndOfStream { inside_frame }));
+            } else {
+                self.consume(read);
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Has the frames in what was held and `read` judged, as many as have their
+    /// turn, under one lock.
+    fn consume(&mut self, read: &[u8]) {
+        let frame_bytes_max = self.room.limits().frame_bytes_max;
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let mut has_backlog = false;
+        inbox.feed(read, |bytes| {
+            self.turn(|turn| {
+                let mut rest = bytes;
+                for _ in 0..FRAMES_PER_TURN_MAX {
+                    if turn.line.is_ended {
+                        // CHAT-LEAVE-4: the rest is of no interest.
+                        return bytes.len();
+                    }
+                    if turn.line.outbox.is_full() {
+                        break;
+                    }
+                    // CHAT-FRAME-6
+                    let body_bytes_max = match turn.line.reader {
+                        Some(_) => frame_bytes_max,
+                        None => UNREGISTERED_FRAME_BYTES_MAX,
+                    };
+                    match frame::split(rest, body_bytes_max) {
+                        Ok(Split::Frame { body, rest: after }) => {
+                            handle_body(turn, body);
+                            rest = after;
+                        }
+                        Ok(Split::Partial) => return bytes.len() - rest.len(),
+                        Err(error) => turn.handle(Event::Unframed(error)),
+                    }
+                }
+                has_backlog = !rest.is_empty();
+                bytes.len() - rest.len()
+            })
+        });
+        self.inbox = inbox;
+        self.has_backlog = has_backlog;
+    }
+
+    /// Writes replies, then log, until nothing is due or the socket is full.
+    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<Flush> {
+        for _ in 0..WRITES_PER_TURN_MAX {
+            let line = &mut self.line;
+            // Replies come before log, but not inside a frame of the log.
+            let rest_of_frame = match &line.reader {
+                Some(reader) if !line.outbox.ahead().is_empty() => reader.rest_of_frame(),
+                _ => &[],
+            };
+            let (bytes, source) = if !rest_of_frame.is_empty() {
+                (rest_of_frame, Source::RestOfFrame)
+            } else if !line.outbox.ahead().is_empty() {
+                (line.outbox.ahead(), Source::Outbox)
+            } else if let Some(reader) = &mut line.reader {
+                (reader.ahead(), Source::Log)
+            } else {
+                return Ok(Flush::Done);
+            };
+            if bytes.is_empty() {
+                self.note_position();
+                return Ok(Flush::Done);
+            }
+            let sent = match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+                Poll::Pending => return Ok(Flush::Blocked),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(sent)) => sent,
+            };
+            self.sent_bytes += sent as u64;
+            match (source, &mut self.line.reader) {
+                (Source::Outbox, _) | (_, None) => self.line.outbox.advance(sent),
+                (Source::RestOfFrame, Some(reader)) => reader.advance_in_frame(sent),
+                (Source::Log, Some(reader)) => reader.advance(sent),
+            }
+            self.note_position();
+        }
+        Ok(Flush::Yield)
+    }
+
+    /// Tells the room how far the reader is.
+    fn note_position(&self) {
+        if let (Some((_, seat)), Some(reader)) = (&self.member, &self.line.reader) {
+            seat.moved_to(reader.position());
+            self.room.reader_moved();
+        }
+    }
+
+    /// `Ready` when something has been due for the write deadline and the socket
+    /// has taken nothing of it (CHAT-LIM-5).
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, flush: &Flush) -> Poll<()> {
+        let deadline = Duration::from_millis(self.room.limits().write_deadline_ms.into());
+        if *flush == Flush::Blocked && self.timer.is_none() {
+            self.sent_bytes_at_timer = self.sent_bytes;
+            self.timer = Some(Box::pin(tokio::time::sleep(deadline)));
+        }
+        // A timer that is no longer needed is left to run out: in a stream that
+        // stops and goes, setting it each time would cost more than it is worth.
+        while let Some(timer) = &mut self.timer {
+            ready!(timer.as_mut().poll(cx));
+            if *flush != Flush::Blocked {
+                self.timer = None;
+            } else if self.sent_bytes == self.sent_bytes_at_timer {
+                self.timer = None;
+                return Poll::Ready(());
+            } else {
+                self.sent_bytes_at_timer = self.sent_bytes;
+                self.timer = Some(Box::pin(tokio::time::sleep(deadline)));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// A turn with the room; nothing for a connection that was turned away.
+    fn turn<R: Default>(&mut self, turn: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        let Some((id, seat)) = &self.member else {
+            return R::default();
+        };
+        self.room.turn(id, seat, &mut self.line, turn)
+    }
+}
+
+/// Where the bytes of a write come from.
+enum Source {
+    RestOfFrame,
+    Outbox,
+    Log,
+}
+
+/// Has one frame judged.
+fn handle_body(turn: &mut Turn<'_>, body: &[u8]) {
+    turn.handle(match ClientEnvelope::decode(body) {
+        Ok(envelope) => Event::Message(envelope),
+        Err(_) => Event::Unparsable, // CHAT-FRAME-8
+    });
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // An error of the transport is a lost connection: dropping it says so.
+        self.get_mut().poll_turns(cx).map(|_| ())
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        if let Some((id, _)) = self.member.take() {
+            self.room.disconnect(id); // CHAT-LEAVE-5
+        }
+    }
+}

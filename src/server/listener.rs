@@ -1,0 +1,121 @@
+//! Listening and accepting.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    time,
+};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::{connection::Connection, room::Room};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+/// How many connections beyond the limit are told SERVER_FULL at a time; more are
+/// closed without a word, which costs nothing.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// How long to wait after the system refused to accept, in milliseconds: at first
+/// and at the most.
+const BACK_OFF_MS_FIRST: u64 = 10;
+const BACK_OFF_MS_MAX: u64 = 1_000;
+
+/// A peer that is gone without a word is found in about a minute: after this
+/// silence the system asks it for a sign of life, this often, this many times.
+const KEEPALIVE_IDLE_S: u64 = 30;
+const KEEPALIVE_INTERVAL_S: u64 = 10;
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// How long what was sent may go without the peer's system acknowledging it, in
+/// milliseconds.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT_MS: u64 = 60_000;
+
+/// Listens on the first address of `listen` that can be had.
+pub(super) async fn bind(listen: &str) -> io::Result<TcpListener> {
+    let mut refused = None;
+    for address in lookup_host(listen).await? {
+        match bind_address(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no address")))
+}
+
+fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that is started again gets its port at once.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts connections for ever. When the system has no more to give (file
+/// descriptors, memory), waits and tries again: those who are connected notice
+/// nothing.
+pub(super) async fn accept(listener: TcpListener, room: &Arc<Room>, connections: &TaskTracker) {
+    let connections_max = room.limits().connections_max as usize + TURNED_AWAY_MAX;
+    let mut back_off_ms = 0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if back_off_ms > 0 {
+                    info!("accepting again");
+                    back_off_ms = 0;
+                }
+                if connections.len() < connections_max {
+                    debug!(%peer, "connected");
+                    set_options(&stream);
+                    connections.spawn(Connection::new(stream, Arc::clone(room)));
+                }
+            }
+            Err(error) if is_about_one_connection(&error) => debug!(%error, "not accepted"),
+            Err(error) => {
+                if back_off_ms == 0 {
+                    warn!(%error, "cannot accept connections for now");
+                }
+                back_off_ms = (back_off_ms * 2).clamp(BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX);
+                time::sleep(Duration::from_millis(back_off_ms)).await;
+            }
+        }
+    }
+}
+
+/// Whether the next connection may well be accepted at once.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Asks the system to send at once and to find peers that are gone. A connection
+/// works without, so a refusal is only noted.
+fn set_options(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
+        .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S))
+        .with_retries(KEEPALIVE_RETRIES);
+    let results = [
+        stream.set_nodelay(true),
+        socket.set_tcp_keepalive(&keepalive),
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(USER_TIMEOUT_MS))),
+    ];
+    for error in results.into_iter().filter_map(Result::err) {
+        debug!(%error, "a socket option was refused");
+    }
+}

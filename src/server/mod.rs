@@ -1,0 +1,107 @@
+//! The server: a listener, a task for each connection, and the room that they
+//! share.
+//!
+//! ```text
+//!  Listener ──accepts──▶ Connection (one task each) ◀──────── bell ─────────┐
+//!                          │ frames in       ▲ bytes out                    │
+//!                          ▼                 │                              │
+//!                        Room: lock { Engine ──effects──▶ Log } ── append ──┘
+//!                          ▲                 └──replies──▶ Outbox of the connection
+//!                        tick: deadlines, pressure
+//! ```
+//!
+//! A connection's task does all there is to do for it: it reads, has the engine
+//! judge what came, and writes its replies and what is ahead of it in the log.
+//! It never waits for another connection, and nobody waits for it.
+
+mod connection;
+mod inbox;
+mod listener;
+pub mod options;
+mod outbox;
+mod pressure;
+mod room;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, time};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::limits::Limits;
+use room::Room;
+
+/// How long connections have to take their last messages when the server closes,
+/// in milliseconds. With [`ABORT_MS`], less than the 5 seconds of CHAT-CLOSE-3.
+const CLOSING_GRACE_MS: u64 = 3_000;
+
+/// How long they have to end after that, in milliseconds.
+const ABORT_MS: u64 = 500;
+
+/// A server that listens. [`Server::run`] makes it serve.
+pub struct Server {
+    listener: TcpListener,
+    room: Arc<Room>,
+}
+
+impl Server {
+    /// Listens on the first of the addresses of `listen` (`HOST:PORT`, port 0 for
+    /// a free one) that can be had.
+    ///
+    /// # Errors
+    ///
+    /// When `limits` do not fit together, or no address can be had.
+    pub async fn bind(listen: &str, limits: Limits) -> io::Result<Self> {
+        limits
+            .check()
+            .map_err(|sentence| io::Error::new(io::ErrorKind::InvalidInput, sentence))?;
+        let epoch = getrandom::u64().map_err(io::Error::other)?;
+        Ok(Self {
+            listener: listener::bind(listen).await?,
+            room: Arc::new(Room::new(limits, format!("{epoch:016x}"))),
+        })
+    }
+
+    /// The address it listens on, with the port it has.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` is done; then tells everybody with ServerClosing
+    /// and ends within 5 seconds, whatever the clients do (CHAT-CLOSE-3).
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { listener, room } = self;
+        let connections = TaskTracker::new();
+        let ticking = tokio::spawn(tick(Arc::clone(&room)));
+        tokio::select! {
+            () = shutdown => {}
+            () = listener::accept(listener, &room, &connections) => {}
+        }
+        // The listener is gone: nobody new comes in.
+        connections.close();
+        room.begin_closing("the server is shutting down".to_owned());
+        let grace = Duration::from_millis(CLOSING_GRACE_MS);
+        if time::timeout(grace, connections.wait()).await.is_err() {
+            warn!(
+                connections = connections.len(),
+                "closed without waiting for the clients that do not read or close"
+            );
+            room.abort();
+            let _ = time::timeout(Duration::from_millis(ABORT_MS), connections.wait()).await;
+        }
+        ticking.abort();
+    }
+}
+
+async fn tick(room: Arc<Room>) {
+    let mut interval = time::interval(Duration::from_millis(pressure::TICK_MS));
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        room.tick();
+    }
+}

@@ -1,0 +1,159 @@
+//! The command line of `chat-server`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::limits::{ChatRate, Limits};
+
+/// A chat server: one room, for clients that speak chat.v1 (proto/chat.proto).
+///
+/// Prints `listening on chat://HOST:PORT` as its first line on standard output,
+/// and logs to standard error who comes and goes, never what is said. Ctrl-C or
+/// SIGTERM makes it tell everybody and end within 5 seconds; a second one ends it
+/// at once.
+#[derive(Debug, Parser)]
+#[command(name = "chat-server", version, max_term_width = 100)]
+pub struct Options {
+    /// Where to listen; port 0 is a free one
+    #[arg(
+        long,
+        env = "CHAT_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:0"
+    )]
+    pub listen: String,
+
+    /// Write the port to this file, whole or not at all, for scripts to wait for;
+    /// it is removed at the end
+    #[arg(long, env = "CHAT_PORT_FILE", value_name = "PATH")]
+    pub port_file: Option<PathBuf>,
+
+    /// Connections at a time
+    #[arg(long, env = "CHAT_CONNECTIONS_MAX", value_name = "N", default_value_t = Limits::default().connections_max)]
+    pub connections_max: u32,
+
+    /// The longest frame a member may send, in bytes
+    #[arg(long, env = "CHAT_FRAME_BYTES_MAX", value_name = "BYTES", default_value_t = Limits::default().frame_bytes_max)]
+    pub frame_bytes_max: u32,
+
+    /// The longest text of a message, in bytes of UTF-8
+    #[arg(long, env = "CHAT_TEXT_BYTES_MAX", value_name = "BYTES", default_value_t = Limits::default().text_bytes_max)]
+    pub text_bytes_max: u32,
+
+    /// Messages a second that a member may send, 1 to 1000, or `off` for no limit
+    #[arg(long, env = "CHAT_RATE_LIMIT", value_name = "N|off", default_value = "10", value_parser = parse_rate)]
+    pub rate_limit: RateLimit,
+
+    /// Messages that a member may send at once before the rate limit counts
+    #[arg(long, env = "CHAT_RATE_BURST", value_name = "N", default_value_t = 100)]
+    pub rate_burst: u32,
+
+    /// Time to register after connecting, in milliseconds
+    #[arg(long, env = "CHAT_REGISTER_DEADLINE_MS", value_name = "MS", default_value_t = Limits::default().register_deadline_ms)]
+    pub register_deadline_ms: u32,
+
+    /// Silence after which a member with keepalive is taken for dead, in
+    /// milliseconds
+    #[arg(long, env = "CHAT_IDLE_DEADLINE_MS", value_name = "MS", default_value_t = Limits::default().idle_deadline_ms)]
+    pub idle_deadline_ms: u32,
+
+    /// Silence after which a member with keepalive is pinged, in milliseconds
+    /// [default: a third of the idle deadline]
+    #[arg(long, env = "CHAT_KEEPALIVE_INTERVAL_MS", value_name = "MS")]
+    pub keepalive_interval_ms: Option<u32>,
+
+    /// Time in which a client must take something of what is due to it, in
+    /// milliseconds
+    #[arg(long, env = "CHAT_WRITE_DEADLINE_MS", value_name = "MS", default_value_t = Limits::default().write_deadline_ms)]
+    pub write_deadline_ms: u32,
+
+    /// How far a member may fall behind before it is closed, in bytes; so also
+    /// what the log retains in memory
+    #[arg(long, env = "CHAT_LAG_BYTES_MAX", value_name = "BYTES", default_value_t = Limits::default().lag_bytes_max)]
+    pub lag_bytes_max: u64,
+
+    /// Log every connection too; twice: everything. RUST_LOG overrides it
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What `--rate-limit` says: milliseconds for one more message, or no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit(Option<u32>);
+
+impl Options {
+    /// The limits that the options ask for.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which option is wrong and what is allowed.
+    pub fn limits(&self) -> Result<Limits, String> {
+        let limits = Limits {
+            connections_max: self.connections_max,
+            frame_bytes_max: self.frame_bytes_max,
+            text_bytes_max: self.text_bytes_max,
+            chat_rate: self.rate_limit.0.map(|interval_ms| ChatRate {
+                burst: self.rate_burst,
+                interval_ms,
+            }),
+            register_deadline_ms: self.register_deadline_ms,
+            keepalive_interval_ms: self
+                .keepalive_interval_ms
+                .unwrap_or((self.idle_deadline_ms / 3).max(1)),
+            idle_deadline_ms: self.idle_deadline_ms,
+            write_deadline_ms: self.write_deadline_ms,
+            lag_bytes_max: self.lag_bytes_max,
+        };
+        limits.check()?;
+        Ok(limits)
+    }
+}
+
+/// The most messages a second that can be asked for: one a millisecond, the unit
+/// in which the interval is announced.
+const RATE_PER_SECOND_MAX: u32 = 1_000;
+
+fn parse_rate(value: &str) -> Result<RateLimit, String> {
+    if value.eq_ignore_ascii_case("off") {
+        return Ok(RateLimit(None));
+    }
+    match value.parse() {
+        // Rounded up, so that the rate is at most the one that was asked for.
+        Ok(per_second @ 1..=RATE_PER_SECOND_MAX) => {
+            Ok(RateLimit(Some(1_000u32.div_ceil(per_second))))
+        }
+        _ => Err(format!(
+            "say a whole number of messages a second from 1 to {RATE_PER_SECOND_MAX}, or off for no limit"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_option_is_the_default() {
+        let options = Options::parse_from(["chat-server"]);
+        assert_eq!(options.limits(), Ok(Limits::default()));
+    }
+
+    #[test]
+    fn rates() {
+        let interval = |value| parse_rate(value).map(|rate| rate.0);
+        assert_eq!(interval("off"), Ok(None));
+        assert_eq!(interval("1"), Ok(Some(1_000)));
+        assert_eq!(interval("3"), Ok(Some(334)));
+        assert_eq!(interval("1000"), Ok(Some(1)));
+        for value in ["0", "1001", "-1", "1.5", "", "none"] {
+            assert!(interval(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_short_idle_deadline_brings_the_pings_forward() {
+        let options = Options::parse_from(["chat-server", "--idle-deadline-ms", "900"]);
+        assert_eq!(options.limits().unwrap().keepalive_interval_ms, 300);
+    }
+}

@@ -1,0 +1,182 @@
+//! Whom the senders wait for when the room falls behind (CHAT-LIM-4,
+//! CHAT-LIM-6). Pure: positions go in, a judgement comes out.
+//!
+//! When the log holds a lot that some member has not taken yet, the senders are
+//! not read from for a while, so that a burst loses nothing. But a member is only
+//! waited for while that is fair to the others:
+//!
+//! - When at least half of the members are behind, the room as a whole is slower
+//!   than its senders: everybody who gets on is waited for.
+//! - When a few are behind, they are waited for within an allowance, which grows
+//!   back slowly. Then the others go on, and who falls too far behind is closed.
+//! - Who does not get on at all uses up the allowance in either case.
+
+/// How often members are judged, in milliseconds.
+pub(super) const TICK_MS: u64 = 100;
+
+/// For how many ticks a member may hold up the others: half a second. Enough for
+/// a hiccup of a machine or a network; few people notice it.
+const ALLOWANCE_TICKS: u8 = 5;
+
+/// How many ticks it takes to get back one tick of the allowance.
+const ALLOWANCE_RETURN_TICKS: u8 = 16;
+
+/// After how many ticks without getting on a member counts as stuck: a second,
+/// in which a crowded machine serves ten thousand readers once.
+const STUCK_TICKS: u8 = 10;
+
+/// What is remembered of one member between ticks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patience {
+    position: u64,
+    still_ticks: u8,
+    used_ticks: u8,
+    return_ticks: u8,
+}
+
+impl Patience {
+    fn is_left(&self) -> bool {
+        self.used_ticks < ALLOWANCE_TICKS
+    }
+}
+
+/// A member as the judgement sees it.
+pub(super) struct Follower<'a> {
+    /// The position in the log of what is sent to it next.
+    pub(super) position: u64,
+    pub(super) patience: &'a mut Patience,
+}
+
+/// Judges all members once a tick: whether anybody is behind who is still waited
+/// for. A member is behind when `behind_bytes` or more of the log before `end`
+/// are ahead of it. `is_paused`: whether the senders have been waiting.
+pub(super) fn tick(
+    followers: &mut [Follower<'_>],
+    end: u64,
+    behind_bytes: u64,
+    is_paused: bool,
+) -> bool {
+    let is_behind = |follower: &Follower<'_>| end.saturating_sub(follower.position) >= behind_bytes;
+    let behind = followers
+        .iter()
+        .filter(|follower| is_behind(follower))
+        .count();
+    let is_room_behind = behind * 2 >= followers.len();
+
+    let mut is_waited_for = false;
+    for follower in followers {
+        let behind = is_behind(follower);
+        let Follower { position, patience } = follower;
+        let is_still = patience.position == *position;
+        patience.position = *position;
+        patience.still_ticks = if is_still {
+            patience.still_ticks.saturating_add(1)
+        } else {
+            0
+        };
+        if behind {
+            let is_stuck = patience.still_ticks >= STUCK_TICKS;
+            if is_paused && (is_stuck || !is_room_behind) {
+                patience.used_ticks = patience.used_ticks.saturating_add(1).min(ALLOWANCE_TICKS);
+            }
+            is_waited_for |= patience.is_left();
+        } else if patience.used_ticks > 0 {
+            patience.return_ticks += 1;
+            if patience.return_ticks == ALLOWANCE_RETURN_TICKS {
+                patience.return_ticks = 0;
+                patience.used_ticks -= 1;
+            }
+        }
+    }
+    is_waited_for
+}
+
+/// Judges between ticks whether anybody is behind who is still waited for.
+/// `followers`: position and patience of each.
+pub(super) fn is_anybody_waited_for<'a>(
+    mut followers: impl Iterator<Item = (u64, &'a Patience)>,
+    end: u64,
+    behind_bytes: u64,
+) -> bool {
+    followers.any(|(position, patience)| {
+        end.saturating_sub(position) >= behind_bytes && patience.is_left()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEHIND_BYTES: u64 = 1_000;
+
+    /// Members whose positions move by `speeds` each tick, in a log that stays
+    /// `BEHIND_BYTES` ahead of the fastest of those who start at 0. Returns for
+    /// each tick whether the senders wait.
+    fn ticks(starts: &[u64], speeds: &[u64], count: usize) -> Vec<bool> {
+        let mut patience = vec![Patience::default(); starts.len()];
+        let mut positions = starts.to_vec();
+        let mut is_paused = false;
+        (0..count)
+            .map(|_| {
+                for (position, speed) in positions.iter_mut().zip(speeds) {
+                    *position += speed;
+                }
+                let end = positions.iter().max().unwrap() + 10;
+                let mut followers: Vec<_> = positions
+                    .iter()
+                    .zip(&mut patience)
+                    .map(|(&position, patience)| Follower { position, patience })
+                    .collect();
+                is_paused = tick(&mut followers, end, BEHIND_BYTES, is_paused);
+                is_paused
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nobody_behind_nobody_waits() {
+        assert_eq!(ticks(&[500, 0, 0], &[100, 100, 100], 50), [false; 50]);
+    }
+
+    #[test]
+    fn one_of_three_is_waited_for_within_the_allowance() {
+        let waits = ticks(&[2_000, 2_000, 0], &[100, 100, 50], 50);
+        let count = waits.iter().filter(|&&waits| waits).count();
+        assert_eq!(count, usize::from(ALLOWANCE_TICKS));
+        assert!(waits[..count].iter().all(|&waits| waits));
+    }
+
+    #[test]
+    fn a_room_that_is_slow_as_a_whole_is_waited_for() {
+        assert_eq!(ticks(&[2_000, 0, 0, 0], &[100; 4], 200), [true; 200]);
+    }
+
+    #[test]
+    fn who_is_stuck_is_not_waited_for_even_by_a_slow_room() {
+        let waits = ticks(&[2_000, 0, 0], &[0, 0, 0], 100);
+        let count = waits.iter().filter(|&&waits| waits).count();
+        assert_eq!(count, usize::from(STUCK_TICKS + ALLOWANCE_TICKS) - 1);
+    }
+
+    #[test]
+    fn the_allowance_comes_back_slowly() {
+        let mut patience = Patience {
+            used_ticks: ALLOWANCE_TICKS,
+            ..Default::default()
+        };
+        for tick_count in 0..ALLOWANCE_RETURN_TICKS {
+            assert!(!patience.is_left(), "after {tick_count} ticks");
+            let mut followers = [Follower {
+                position: 0,
+                patience: &mut patience,
+            }];
+            tick(&mut followers, 0, BEHIND_BYTES, false);
+        }
+        assert!(patience.is_left());
+        let is_waited_for = |position| {
+            is_anybody_waited_for([(position, &patience)].into_iter(), 1_500, BEHIND_BYTES)
+        };
+        assert!(is_waited_for(500));
+        assert!(!is_waited_for(501));
+    }
+}

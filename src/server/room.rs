@@ -1,0 +1,491 @@
+//! The room: the engine and its log behind one short lock, the only reader of
+//! the clock, and the bell that tells connections that there is something to do.
+//! Nothing is awaited under the lock.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::{
+    engine::{Audience, Cause, Effect, End, Engine, Event, SessionId, Time},
+    limits::Limits,
+    log::{Kind, Log, Reader, Retained},
+    wire::{ServerEnvelope, server_envelope::Message},
+};
+
+use super::{
+    outbox::Outbox,
+    pressure::{self, Follower, Patience},
+};
+
+/// What every connection of a server shares.
+pub(super) struct Room {
+    limits: Limits,
+    start: Instant,
+    state: Mutex<State>,
+    seats: RwLock<Vec<Option<Seating>>>,
+    retained: Retained,
+    /// The end of the log, to be read without the lock.
+    log_end: AtomicU64,
+    /// Members are not to be read from, so that the room can catch up.
+    is_paused: AtomicBool,
+    /// Connections are to end at once.
+    is_aborted: AtomicBool,
+}
+
+struct State {
+    engine: Engine,
+    log: Log,
+    /// Empty between calls; kept for its memory.
+    effects: Vec<Effect>,
+}
+
+/// A connection as the room sees it. Shared by the two.
+pub(super) struct Seat {
+    waker: OnceLock<Waker>,
+    /// Where its reader is in the log, [`Seat::NOWHERE`] before it has one.
+    position: AtomicU64,
+    /// The engine wants to say something to it.
+    is_called: AtomicBool,
+}
+
+struct Seating {
+    seat: Arc<Seat>,
+    patience: Patience,
+}
+
+/// The sending side of a connection, as far as the room fills it.
+#[derive(Default)]
+pub(super) struct Line {
+    pub(super) outbox: Outbox,
+    /// Where it is in the log, once registered.
+    pub(super) reader: Option<Reader>,
+    /// More of the members are due to it once it has nothing else to send.
+    pub(super) has_more_members: bool,
+    /// Its session is over: what is due is sent, then it is closed.
+    pub(super) is_ended: bool,
+}
+
+impl Seat {
+    const NOWHERE: u64 = u64::MAX;
+
+    fn new() -> Self {
+        Self {
+            waker: OnceLock::new(),
+            position: AtomicU64::new(Self::NOWHERE),
+            is_called: AtomicBool::new(false),
+        }
+    }
+
+    /// Says whom to wake. The task of a connection has one waker for its life.
+    pub(super) fn occupy(&self, waker: &Waker) {
+        self.waker.get_or_init(|| waker.clone());
+    }
+
+    /// Says how far its reader is.
+    pub(super) fn moved_to(&self, position: u64) {
+        self.position.store(position, Ordering::Relaxed);
+    }
+
+    /// Says that it follows the log no longer.
+    pub(super) fn left_log(&self) {
+        self.position.store(Self::NOWHERE, Ordering::Relaxed);
+    }
+
+    /// Whether the engine has called it since the last time this was asked.
+    pub(super) fn take_call(&self) -> bool {
+        // Most turns have none: look before writing.
+        self.is_called.load(Ordering::Relaxed) && self.is_called.swap(false, Ordering::Acquire)
+    }
+
+    fn call(&self) {
+        self.is_called.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A seat without a waker has not had its first turn, which is under way.
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn followed_position(&self) -> Option<u64> {
+        let position = self.position.load(Ordering::Relaxed);
+        (position != Self::NOWHERE).then_some(position)
+    }
+}
+
+impl Room {
+    /// An empty room. `epoch`: see [`Engine::new`].
+    pub(super) fn new(limits: Limits, epoch: String) -> Self {
+        let log = Log::new();
+        Self {
+            start: Instant::now(),
+            seats: RwLock::default(),
+            retained: log.retained().clone(),
+            log_end: AtomicU64::new(log.end()),
+            is_paused: AtomicBool::new(false),
+            is_aborted: AtomicBool::new(false),
+            state: Mutex::new(State {
+                engine: Engine::new(limits.clone(), epoch),
+                log,
+                effects: Vec::new(),
+            }),
+            limits,
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A connection was accepted.
+    ///
+    /// # Errors
+    ///
+    /// What to tell it before it is closed.
+    pub(super) fn connect(&self) -> Result<(SessionId, Arc<Seat>), Box<ServerEnvelope>> {
+        let now = self.now();
+        let mut state = self.lock();
+        let id = state.engine.connect(now)?;
+        let seat = Arc::new(Seat::new());
+        // Still under the lock: the index is this connection's from here on.
+        let mut seats = write(&self.seats);
+        if seats.len() <= id.index() {
+            seats.resize_with(id.index() + 1, || None);
+        }
+        seats[id.index()] = Some(Seating {
+            seat: Arc::clone(&seat),
+            patience: Patience::default(),
+        });
+        Ok((id, seat))
+    }
+
+    /// A connection is gone.
+    pub(super) fn disconnect(&self, id: SessionId) {
+        let now = self.now();
+        let mut state = self.lock();
+        // Before the engine gives the index to another connection.
+        write(&self.seats)[id.index()] = None;
+        let State {
+            engine,
+            log,
+            effects,
+        } = &mut *state;
+        engine.disconnect(now, id, effects);
+        let end = log.end();
+        apply(log, effects, &mut Line::default());
+        let has_grown = self.publish_end(log, end);
+        drop(state);
+        if has_grown {
+            self.wake_followers();
+        }
+    }
+
+    /// Carries out what `turn` does for one connection, under one lock.
+    pub(super) fn turn<R>(
+        &self,
+        id: &SessionId,
+        seat: &Seat,
+        line: &mut Line,
+        turn: impl FnOnce(&mut Turn<'_>) -> R,
+    ) -> R {
+        let now = self.now();
+        let mut state = self.lock();
+        let end = state.log.end();
+        let result = turn(&mut Turn {
+            state: &mut state,
+            id,
+            now,
+            line: &mut *line,
+        });
+        // Under the lock: whoever appends after this turn finds a reader that this
+        // turn opened, and wakes it.
+        if let Some(reader) = &line.reader {
+            seat.moved_to(reader.position());
+        }
+        let has_grown = self.publish_end(&state.log, end);
+        drop(state);
+        if has_grown {
+            self.wake_followers();
+        }
+        result
+    }
+
+    /// Whether a reader at `position` has fallen too far behind (CHAT-LIM-5).
+    pub(super) fn is_out_of_reach(&self, position: u64) -> bool {
+        let end = self.log_end.load(Ordering::Relaxed);
+        end.saturating_sub(position) > self.limits.lag_bytes_max
+    }
+
+    /// Whether members are not to be read from for now (CHAT-LIM-6).
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Acquire)
+    }
+
+    /// A reader got on: whoever waits for the room may go on if it has caught up.
+    pub(super) fn reader_moved(&self) {
+        if self.is_paused()
+            && self.retained.bytes() < self.resume_below_bytes()
+            && self.is_paused.swap(false, Ordering::AcqRel)
+        {
+            self.wake_followers();
+        }
+    }
+
+    /// Whether connections are to end at once.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.is_aborted.load(Ordering::Acquire)
+    }
+
+    /// Does what is due: to be called every [`pressure::TICK_MS`].
+    pub(super) fn tick(&self) {
+        let now = self.now();
+        let mut due = Vec::new();
+        self.lock().engine.due(now, &mut due);
+        self.call(&due);
+
+        let end = self.log_end.load(Ordering::Relaxed);
+        let was_paused = self.is_paused();
+        let is_waited_for = {
+            let mut seats = write(&self.seats);
+            let mut followers: Vec<_> = seats
+                .iter_mut()
+                .flatten()
+                .filter_map(|Seating { seat, patience }| {
+                    let position = seat.followed_position()?;
+                    Some(Follower { position, patience })
+                })
+                .collect();
+            pressure::tick(&mut followers, end, self.behind_bytes(), was_paused)
+        };
+        let is_paused = is_waited_for && self.retained.bytes() >= self.resume_below_bytes();
+        if was_paused && !is_paused {
+            self.is_paused.store(false, Ordering::Release);
+            // Also repairs a resumption that was missed.
+            self.wake_followers();
+        }
+    }
+
+    /// Tells everybody that the server closes (CHAT-CLOSE-1). Connections that
+    /// come later are told so too.
+    pub(super) fn begin_closing(&self, detail: String) {
+        let mut state = self.lock();
+        let State {
+            engine,
+            log,
+            effects,
+        } = &mut *state;
+        let end = log.end();
+        engine.begin_closing(detail, effects);
+        apply(log, effects, &mut Line::default());
+        self.publish_end(log, end);
+        info!(
+            members = engine.members(),
+            messages = engine.chats(),
+            "closing"
+        );
+        drop(state);
+        let seats = read(&self.seats);
+        for Seating { seat, .. } in seats.iter().flatten() {
+            seat.call();
+        }
+    }
+
+    /// Ends all connections at once, whatever they still have to send.
+    pub(super) fn abort(&self) {
+        self.is_aborted.store(true, Ordering::Release);
+        for Seating { seat, .. } in read(&self.seats).iter().flatten() {
+            seat.wake();
+        }
+    }
+
+    fn call(&self, indices: &[usize]) {
+        let seats = read(&self.seats);
+        for &index in indices {
+            // It may have gone since.
+            if let Some(Some(Seating { seat, .. })) = seats.get(index) {
+                seat.call();
+            }
+        }
+    }
+
+    fn wake_followers(&self) {
+        for Seating { seat, .. } in read(&self.seats).iter().flatten() {
+            if seat.followed_position().is_some() {
+                seat.wake();
+            }
+        }
+    }
+
+    /// Lets the readers know how long the log is, and pauses the senders if it
+    /// holds too much. Returns whether it is longer than `before`.
+    fn publish_end(&self, log: &Log, before: u64) -> bool {
+        let end = log.end();
+        if end == before {
+            return false;
+        }
+        self.log_end.store(end, Ordering::Relaxed);
+        if !self.is_paused() && self.retained.bytes() >= self.pause_above_bytes() {
+            let seats = read(&self.seats);
+            let followers = seats.iter().flatten().filter_map(|seating| {
+                let position = seating.seat.followed_position()?;
+                Some((position, &seating.patience))
+            });
+            if pressure::is_anybody_waited_for(followers, end, self.behind_bytes()) {
+                self.is_paused.store(true, Ordering::Release);
+            }
+        }
+        true
+    }
+
+    /// How much the log holds when the senders are paused: half of what it may
+    /// hold, so that there is room for what they have sent already.
+    fn pause_above_bytes(&self) -> u64 {
+        self.limits.lag_bytes_max / 2
+    }
+
+    /// How much the log holds when they go on: somewhat less, so that they do not
+    /// stop again at once.
+    fn resume_below_bytes(&self) -> u64 {
+        self.pause_above_bytes() / 4 * 3
+    }
+
+    /// How far a member is behind when it is one of those that make the log long.
+    fn behind_bytes(&self) -> u64 {
+        self.pause_above_bytes() / 2
+    }
+
+    fn now(&self) -> Time {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        Time {
+            elapsed_ms: self.start.elapsed().as_millis() as u64,
+            // A clock set before 1970 shows 1970.
+            unix_ms: unix.map_or(0, |unix| unix.as_millis() as i64),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked under the lock has lost its connection; the rules are
+        // still the best judge for the others.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's turn with the room: the lock is held.
+pub(super) struct Turn<'a> {
+    state: &'a mut State,
+    id: &'a SessionId,
+    now: Time,
+    /// The connection's sending side.
+    pub(super) line: &'a mut Line,
+}
+
+impl Turn<'_> {
+    /// Something happened to the connection.
+    pub(super) fn handle(&mut self, event: Event) {
+        let State {
+            engine,
+            log,
+            effects,
+        } = &mut *self.state;
+        engine.handle(self.now, self.id, event, effects);
+        apply(log, effects, self.line);
+    }
+
+    /// It has sent all it had: the next of the members that are due to it.
+    pub(super) fn more_members(&mut self) {
+        let envelope = self.state.engine.more_members(self.id);
+        self.line.has_more_members = false;
+        if let Some(envelope) = envelope {
+            self.line.reply(&envelope);
+        }
+    }
+}
+
+impl Line {
+    /// Adds a reply.
+    pub(super) fn reply(&mut self, envelope: &ServerEnvelope) {
+        self.outbox.push(envelope);
+        if let Some(Message::Members(members)) = &envelope.message {
+            self.has_more_members = members.more;
+        }
+    }
+
+    /// Gives up what the log still holds for this connection, but for the rest of
+    /// a frame of which a part was sent.
+    pub(super) fn forget_log(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let rest = reader.rest_of_frame();
+            if !rest.is_empty() {
+                self.outbox.push_front(rest);
+            }
+        }
+    }
+}
+
+/// Carries out effects, in order.
+fn apply(log: &mut Log, effects: &mut Vec<Effect>, line: &mut Line) {
+    for effect in effects.drain(..) {
+        match effect {
+            Effect::Reply(envelope) => line.reply(&envelope),
+            Effect::Publish { audience, envelope } => {
+                let kind = match audience {
+                    Audience::Everyone => Kind::Message,
+                    Audience::Presence => Kind::Notice,
+                };
+                let range = log.append(kind, &envelope);
+                if let Some(reader) = &mut line.reader {
+                    reader.leave_out(range); // CHAT-CHAT-2, CHAT-PRES-6
+                }
+            }
+            Effect::Open { name, presence } => {
+                info!(%name, "registered");
+                line.reader = Some(log.reader(presence));
+            }
+            Effect::End(end) => {
+                report(&end);
+                if let Some(reader) = &mut line.reader {
+                    reader.stop_at(log.end()); // CHAT-LEAVE-2
+                }
+                // CHAT-ERR-1: nothing goes out behind the error.
+                if matches!(end.cause, Cause::Error(_)) {
+                    line.forget_log();
+                }
+                line.has_more_members = false;
+                line.is_ended = true;
+            }
+        }
+    }
+}
+
+/// Tells the people who run the server that a session ended.
+fn report(end: &End) {
+    let why = match end.cause {
+        Cause::Leave => "left",
+        Cause::ConnectionLost => "connection lost",
+        Cause::ServerClosing => "server closing",
+        Cause::Error(code) => code.as_str_name().trim_start_matches("ERROR_CODE_"),
+    };
+    match &end.name {
+        Some(name) => info!(%name, why, messages = end.chats, "left"),
+        None => info!(why, "turned away"),
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
