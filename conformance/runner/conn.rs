@@ -157,7 +157,7 @@ pub struct Conn {
     pub members: (Vec<String>, bool),
     /// The transcript line that says "receives nothing", until something comes.
     pub nothing_since: Option<usize>,
-    /// Whether a message of the client came before Registered was sent.
+    /// What went over it and when.
     pub trace: Vec<(Duration, String)>,
 }
 
@@ -455,10 +455,18 @@ impl Conn {
         Ok(())
     }
 
+    /// Keeps a message for the step that asks for it.
+    pub fn queue(&mut self, message: Received) {
+        let queue = self.queue_of(&message.kind);
+        self.queues[queue].push_back(message);
+    }
+
     /// Which of the two queues a message belongs to: 0 for answers to this
     /// connection, 1 for what the room says.
-    pub fn queue_of(kind: &str) -> usize {
-        usize::from(matches!(kind, "chat" | "joined" | "left" | "server_closing"))
+    /// A client has but one stream.
+    pub fn queue_of(&self, kind: &str) -> usize {
+        let is_room = matches!(kind, "chat" | "joined" | "left" | "server_closing");
+        usize::from(is_room && self.sends == Envelope::Client)
     }
 }
 
