@@ -55,7 +55,9 @@ impl Bindings {
 
     /// Whether a name belongs to somebody who is no part of this case.
     pub fn is_foreign(&self, name: &str) -> bool {
-        !name.is_empty() && !name.to_ascii_lowercase().contains(&self.tag)
+        !name.is_empty()
+            && !name.to_ascii_lowercase().contains(&self.tag)
+            && !self.values.values().any(|v| v == name)
     }
 
     /// Fills in every placeholder of a body that is to be sent.
@@ -123,9 +125,10 @@ impl Bindings {
             return Ok(self.get(word).map(|name| stretched(name, length)));
         }
         if let Some((word, plus)) = inner.rsplit_once('+') {
+            let plus = if plus == "i" { self.get("i").unwrap_or("0") } else { plus };
             let plus: u64 = plus
                 .parse()
-                .map_err(|_| format!("expected a number after \"{word}+\""))?;
+                .map_err(|_| format!("expected a number, or i, after \"{word}+\""))?;
             let base = self.get(word).and_then(|v| v.parse::<u64>().ok());
             return Ok(base.map(|base| self.nth_after(base, plus).to_string()));
         }
@@ -199,6 +202,10 @@ impl Bindings {
                 "any" => return Ok(got.is_some()),
                 "time" => return Ok(scalar(got).parse::<i64>().is_ok_and(|ms| ms > 0)),
                 _ => {}
+            }
+            if let Some(least) = inner.strip_prefix("at least ") {
+                let least = Expr::parse(least)?.value(&self.limits);
+                return Ok(scalar(got).parse::<u64>().is_ok_and(|n| n >= least));
             }
             if let Some(other) = inner.strip_prefix("not ") {
                 let other = self.word(other)?.unwrap_or_else(|| other.to_owned());

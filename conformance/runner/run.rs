@@ -189,7 +189,8 @@ fn judge(shared: &Shared<'_>, case: &Case, target: &mut Option<Target>) -> Outco
         return outcome;
     }
     // What a case waits out does not depend on how its bytes were cut.
-    let cuts = if case.is_slow() { &plan.cuts[..1] } else { &plan.cuts[..] };
+    let once = case.is_slow() || case.is_heavy();
+    let cuts = if once { &plan.cuts[..1] } else { &plan.cuts[..] };
     for cut in cuts {
         outcome.cuts.push(cut.name().to_owned());
         let played = match play_once(shared, case, *cut, target) {
@@ -262,7 +263,7 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
             false,
         );
     }
-    if case.is_closing() && matches!(shared.under, Under::Server(Source::Address(_))) {
+    if (case.is_closing() || case.is_restarting()) && matches!(shared.under, Under::Server(Source::Address(_))) {
         return not_run("it ends the server, which must be started with --cmd for that".to_owned(), false);
     }
     if case.is_filling() && plan.connections_max.is_none() {
@@ -325,7 +326,7 @@ fn play_once(
         None => target.insert(Target::open(source, plan.scale)?),
     };
     let played = play::play(&setting, Subject::Server(open));
-    if !setting.shared && (played.stop.is_some() || case.is_closing() || case.is_filling()) {
+    if !setting.shared && (played.stop.is_some() || case.is_closing() || case.is_filling() || case.is_heavy()) {
         *target = None;
     }
     Ok(played)

@@ -28,6 +28,7 @@ pub enum Source {
 pub struct Target {
     /// Where it listens: all that its name resolves to.
     pub addresses: Vec<SocketAddr>,
+    source: Source,
     /// The process, if the suite started it.
     pub process: Option<Process>,
 }
@@ -39,6 +40,7 @@ impl Target {
             Source::Address(addresses) => {
                 return Ok(Self {
                     addresses: addresses.clone(),
+                    source: source.clone(),
                     process: None,
                 });
             }
@@ -63,8 +65,21 @@ impl Target {
         };
         Ok(Self {
             addresses: resolve(address)?,
+            source: source.clone(),
             process: Some(process),
         })
+    }
+
+    /// Ends the server and starts it anew.
+    pub fn restart(&mut self, scale: f64) -> Result<(), String> {
+        /// As long as the schema gives it (CHAT-CLOSE-3).
+        const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+        if let Some(mut process) = self.process.take() {
+            process.terminate();
+            process.wait(Instant::now() + SHUTDOWN_DEADLINE);
+        }
+        *self = Self::open(&self.source, scale)?;
+        Ok(())
     }
 
     /// How its process died, if it did.

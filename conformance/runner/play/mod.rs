@@ -2,6 +2,7 @@
 //! and everything that was observed written down in the transcript's notation.
 
 mod client;
+mod pace;
 mod server;
 mod wire;
 
@@ -19,6 +20,8 @@ use crate::{
     transcript::{Action, Case, Side, Step, print},
     verdict::{Failure, Kind, millis},
 };
+
+use pace::Pace;
 
 pub use client::ClientUnderTest;
 pub use server::{Facts, NoServer, probe};
@@ -108,12 +111,20 @@ struct Play<'a> {
     conns: BTreeMap<String, Conn>,
     /// Connections that a step opened and that only have to stay.
     crowd: Vec<Conn>,
+    /// Their names.
+    crowd_names: Vec<String>,
+    /// The greatest number of a chat that anybody received.
+    last_seq: u64,
+    /// When each connection may send its next chats without exceeding the rate.
+    paces: BTreeMap<String, Pace>,
     /// Names of members whom the runner itself sent in.
     helpers: Vec<String>,
     began: Instant,
     deadline: Instant,
     step_deadline: Duration,
     expected: String,
+    /// Who acts.
+    who: String,
     extra_trace: Vec<String>,
 }
 
@@ -132,11 +143,15 @@ pub fn play(setting: &Setting<'_>, subject: Subject<'_>) -> Played {
         bindings: Bindings::new(&setting.tag, &people, setting.facts.limits.clone()),
         conns: BTreeMap::new(),
         crowd: Vec::new(),
+        crowd_names: Vec::new(),
+        last_seq: 0,
+        paces: BTreeMap::new(),
         helpers: Vec::new(),
         began,
         deadline: began + CASE_DEADLINE.mul_f64(setting.scale),
         step_deadline: STEP_DEADLINE.mul_f64(setting.scale),
         expected: String::new(),
+        who: "the suite".to_owned(),
         extra_trace: Vec::new(),
     };
     let mut observed = Vec::new();
@@ -166,6 +181,9 @@ impl Play<'_> {
     }
 
     fn step(&mut self, step: &Step) -> Outcome {
+        if let Some(who) = step.action.who() {
+            self.who = who.to_owned();
+        }
         self.expected = print::action(&step.action);
         if !matches!(step.action, Action::Send { .. } | Action::Nothing { .. }) {
             self.flush()?;
@@ -225,6 +243,10 @@ impl Play<'_> {
             }
             Action::AnyOrder(lanes) => self.any_order(lanes),
             Action::Serves => self.still_serves(),
+            Action::Restarts => self.restart(),
+            Action::Crowd(count) => self.crowd(count.value(&self.bindings.limits)),
+            Action::Skips { who } => self.skip(who),
+            Action::CatchesUp { who } => self.catch_up(who),
             Action::Stops => self.stop_server(),
             Action::Ends => self.server_ends(),
             Action::Fills => self.fill(),
@@ -265,6 +287,7 @@ impl Play<'_> {
         self.expected = "nothing more".to_owned();
         let names: Vec<String> = self.conns.keys().cloned().collect();
         for who in names {
+            self.who.clone_from(&who);
             self.pump_what_has_come(&who)?;
             if let Some(message) = self.first_unasked(&who) {
                 let sentence = format!("{who} received something that nobody expected");
@@ -290,7 +313,7 @@ impl Play<'_> {
         };
         let mut problem = self.death_of_target(problem);
         let expected = std::mem::take(&mut self.expected);
-        let who = step.action.who().unwrap_or("the suite").to_owned();
+        let who = self.who.clone();
         if problem.received.is_empty() {
             observed.push(format!("# {}", problem.sentence));
             problem.received = match problem.kind {

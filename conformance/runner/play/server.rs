@@ -211,10 +211,13 @@ impl Play<'_> {
     }
 
     pub(super) fn finds(&mut self, who: &str, names: &[String]) -> Outcome {
-        let mut wanted = names
-            .iter()
-            .map(|n| self.bindings.fill_text(n))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut wanted = Vec::new();
+        for name in names {
+            match name.as_str() {
+                "<crowd>" => wanted.extend(self.crowd_names.iter().cloned()),
+                name => wanted.push(self.bindings.fill_text(name)?),
+            }
+        }
         let mut found = self.conn(who)?.members.0.clone();
         wanted.sort();
         found.sort();
@@ -284,6 +287,42 @@ impl Play<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Many members with the longest names, who only have to be there.
+    pub(super) fn crowd(&mut self, count: u64) -> Outcome {
+        for i in 0..count {
+            let name = format!("crowd{i}-{}", self.setting.tag);
+            let name = format!("{name:x<32}");
+            let mut conn = self.dial(false)?;
+            let frame = register(&name, &[])?;
+            conn.send(&frame, 1, "register", self.step_deadline)?;
+            conn.flush(self.step_deadline)?;
+            match conn.next(self.until())? {
+                Event::Message(m) if m.kind == "registered" => self.crowd.push(conn),
+                Event::Message(m) if m.body["code"] == "ERROR_CODE_SERVER_FULL" => {
+                    return Err(Trouble::NotRun(format!(
+                        "it needs {count} members and the server takes fewer; announce a smaller frame_bytes_max"
+                    )));
+                }
+                _ => {
+                    let sentence = "a member of the crowd was not registered";
+                    return Err(Problem::new(Kind::Refusal, &[], sentence).into());
+                }
+            }
+            self.crowd_names.push(name);
+        }
+        Ok(())
+    }
+
+    /// Ends the server and starts it anew.
+    pub(super) fn restart(&mut self) -> Outcome {
+        self.conns.clear();
+        let scale = self.setting.scale;
+        match &mut self.subject {
+            Subject::Server(target) => Ok(target.restart(scale)?),
+            Subject::Client(_) => Err(Trouble::Fault("a client case has no server to start".to_owned())),
+        }
     }
 
     pub(super) fn stop_server(&mut self) -> Outcome {

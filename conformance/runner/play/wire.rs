@@ -47,6 +47,20 @@ impl Play<'_> {
     }
 
     pub(super) fn send(&mut self, who: &str, payload: &Payload) -> Outcome {
+        if let Payload::Frame { envelope: Content::Message { kind, .. }, .. } = payload
+            && kind == "chat"
+            && self.setting.case.when.is_none()
+            && self.envelope() == Envelope::Client
+        {
+            let limits = &self.bindings.limits;
+            let pace = self.paces.entry(who.to_owned()).or_insert_with(|| super::Pace::new(limits));
+            let pause = pace.pause(limits);
+            if !pause.is_zero() {
+                self.flush()?;
+                self.deadline += pause;
+                std::thread::sleep(pause);
+            }
+        }
         let (bytes, prefix) = encode(payload, self.envelope(), &self.bindings)?;
         let timeout = self.step_deadline;
         let shown = match payload {
@@ -113,8 +127,9 @@ impl Play<'_> {
             "chat" => {
                 let sender = message.body["sender"].as_str().unwrap_or("");
                 let is_helper = helpers.iter().any(|h| h == sender);
+                let seq = message.body["seq"].as_str().and_then(|s| s.parse::<u64>().ok());
+                self.last_seq = self.last_seq.max(seq.unwrap_or(0));
                 if is_helper || (self.setting.shared && bindings.is_foreign(sender)) {
-                    let seq = message.body["seq"].as_str().and_then(|s| s.parse::<u64>().ok());
                     bindings.foreign_seqs.extend(seq);
                     return true;
                 }
@@ -266,6 +281,42 @@ impl Play<'_> {
             _ => (Kind::WrongAnswer, format!("{who} received something else")),
         };
         Problem::new(kind, &[], sentence).showing(message)
+    }
+
+    pub(super) fn skip(&mut self, who: &str) -> Outcome {
+        self.pump_what_has_come(who)?;
+        for queue in &mut self.conn(who)?.queues {
+            queue.clear();
+        }
+        Ok(())
+    }
+
+    /// Every chat since its Registered, in order and without a gap, up to the last
+    /// that anybody has or up to an end that the server gave a reason for.
+    pub(super) fn catch_up(&mut self, who: &str) -> Outcome {
+        let first = self.bindings.get(&format!("{who}.seq"));
+        let mut last: u64 = first.and_then(|s| s.parse().ok()).unwrap_or(0);
+        let deadline = self.until();
+        while last < self.last_seq {
+            match self.next(who, deadline, true) {
+                Ok(Event::Message(message)) if message.kind == "chat" => {
+                    let seq = message.body["seq"].as_str().and_then(|s| s.parse::<u64>().ok());
+                    if seq != Some(last + 1) {
+                        let sentence = format!("{who} had number {last} and then received another than the next");
+                        return Err(Problem::new(Kind::WrongAnswer, &["CHAT-ORD-4"], sentence).showing(&message).into());
+                    }
+                    last += 1;
+                }
+                Ok(Event::Message(message)) if message.body["code"] == "ERROR_CODE_SLOW_CONSUMER" => {}
+                Ok(Event::Message(message)) => return Err(self.unexpected(who, &message).into()),
+                // Told to go, or cut off where nothing could be said to it any more.
+                Ok(Event::Closed) => return Ok(()),
+                Err(Trouble::Problem(problem)) if problem.sentence.contains("inside a frame") => return Ok(()),
+                Ok(Event::Timeout) => return Err(self.silent(who, deadline).into()),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn any_order(&mut self, lanes: &[Vec<Step>]) -> Outcome {

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, fmt};
 
 /// `4`, `text_bytes_max`, `text_bytes_max+1`, `idle_deadline_ms*2`,
-/// `chat_burst or 50`.
+/// `idle_deadline_ms/2`, `chat_burst or 50`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expr {
     base: Base,
     times: u64,
+    divided: u64,
     plus: i64,
     /// Stands in for a limit that is 0.
     otherwise: Option<u64>,
@@ -33,7 +34,7 @@ impl Expr {
             None => (text, None),
         };
         let text = text.trim();
-        let end = text.find(['*', '+', '-']).unwrap_or(text.len());
+        let end = text.find(['*', '/', '+', '-']).unwrap_or(text.len());
         let (base, tail) = text.split_at(end);
         let base = if let Ok(n) = base.parse() {
             Base::Number(n)
@@ -42,15 +43,21 @@ impl Expr {
         } else {
             return Err(wanted());
         };
-        let (mut times, mut plus) = (1, 0);
+        let (mut times, mut divided, mut plus) = (1, 1, 0);
         if let Some(factor) = tail.strip_prefix('*') {
             times = factor.parse().map_err(|_| wanted())?;
+        } else if let Some(divisor) = tail.strip_prefix('/') {
+            divided = divisor.parse().map_err(|_| wanted())?;
+            if divided == 0 {
+                return Err(wanted());
+            }
         } else if !tail.is_empty() {
             plus = tail.parse().map_err(|_| wanted())?;
         }
         Ok(Self {
             base,
             times,
+            divided,
             plus,
             otherwise,
         })
@@ -65,7 +72,7 @@ impl Expr {
         if let (0, Some(otherwise)) = (base, self.otherwise) {
             base = otherwise;
         }
-        (base * self.times).saturating_add_signed(self.plus)
+        (base.saturating_mul(self.times) / self.divided).saturating_add_signed(self.plus)
     }
 }
 
@@ -77,6 +84,9 @@ impl fmt::Display for Expr {
         }
         if self.times != 1 {
             write!(f, "*{}", self.times)?;
+        }
+        if self.divided != 1 {
+            write!(f, "/{}", self.divided)?;
         }
         if self.plus != 0 {
             write!(f, "{:+}", self.plus)?;
@@ -151,6 +161,7 @@ mod tests {
             ("text_bytes_max", 4096),
             ("text_bytes_max+1", 4097),
             ("text_bytes_max-1", 4095),
+            ("text_bytes_max/2", 2048),
             ("idle_deadline_ms*2", 4000),
             ("chat_burst or 50", 50),
         ] {

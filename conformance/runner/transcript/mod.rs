@@ -76,6 +76,16 @@ impl Case {
         self.any_step(&|step| matches!(step.action, Action::Fills))
     }
 
+    /// Whether the case needs a server that it can end and start.
+    pub fn is_restarting(&self) -> bool {
+        self.any_step(&|step| matches!(step.action, Action::Restarts))
+    }
+
+    /// Whether the case sends or opens so much that once is enough.
+    pub fn is_heavy(&self) -> bool {
+        self.any_step(&|step| matches!(step.action, Action::Crowd(_) | Action::CatchesUp { .. }))
+    }
+
     /// Whether the case sends bytes that no client library would.
     pub fn is_raw(&self) -> bool {
         self.any_step(&|step| matches!(&step.action, Action::Send { payload, .. } if payload.is_raw()))
@@ -214,6 +224,20 @@ pub enum Action {
     AnyOrder(Vec<Vec<Step>>),
     /// Two fresh members come and talk.
     Serves,
+    /// The server ends and is started anew, everybody's connection gone.
+    Restarts,
+    /// So many members join, with the longest names, and stay to the end.
+    Crowd(Expr),
+    /// Takes in whatever has come by now, and forgets it.
+    Skips {
+        /// Who.
+        who: String,
+    },
+    /// Reads on until it has every chat or is closed, and finds no gap.
+    CatchesUp {
+        /// Who.
+        who: String,
+    },
     /// The server is told to end.
     Stops,
     /// The server's process has ended, within the time the schema gives it.
@@ -252,7 +276,9 @@ impl Action {
             | Action::Closed { who, .. }
             | Action::HalfClose { who }
             | Action::Close { who }
-            | Action::Reset { who } => Some(who),
+            | Action::Reset { who }
+            | Action::Skips { who }
+            | Action::CatchesUp { who } => Some(who),
             _ => None,
         }
     }

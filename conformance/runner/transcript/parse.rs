@@ -140,6 +140,11 @@ fn block(lines: &mut Lines<'_>, closing: &[&str]) -> Result<(Vec<Step>, String),
             // A body may go on in the next lines: read on while its JSON is not at its end.
             let mut text = line.to_owned();
             loop {
+                while let Some((_, more)) = lines.peek().filter(|(_, more)| more.starts_with("or ")) {
+                    text.push(' ');
+                    text.push_str(more);
+                    lines.next();
+                }
                 match simple(&text) {
                     Ok((blame, actions)) => {
                         steps.extend(actions.into_iter().map(|a| step(number, blame.clone(), a)));
@@ -194,6 +199,7 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), Trouble> {
     }
     let whole = match line {
         "the server still serves" => Some(Action::Serves),
+        "the server starts again" => Some(Action::Restarts),
         "the server is told to end" => Some(Action::Stops),
         "the server ends" => Some(Action::Ends),
         "the server fills up" => Some(Action::Fills),
@@ -208,6 +214,9 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), Trouble> {
     }
     if let Some(expr) = line.strip_prefix("everybody is silent for ") {
         return Ok((blame, vec![Action::Silence(Expr::parse(expr)?)]));
+    }
+    if let Some(expr) = line.strip_prefix("a crowd of ").and_then(|l| l.strip_suffix(" joins")) {
+        return Ok((blame, vec![Action::Crowd(Expr::parse(expr)?)]));
     }
     let (who, rest) = line
         .split_once(' ')
@@ -227,7 +236,7 @@ pub fn is_person(word: &str) -> bool {
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
         && !matches!(
             word,
-            "the" | "everybody" | "repeat" | "in" | "and" | "end" | "any" | "maybe" | "time" | "i" | "fill" | "limit" | "not"
+            "a" | "the" | "everybody" | "crowd" | "repeat" | "in" | "and" | "end" | "any" | "maybe" | "time" | "i" | "fill" | "limit" | "not"
         )
 }
 
@@ -268,12 +277,14 @@ fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
         ("finds", rest) => {
             let mut names = Vec::new();
             for word in rest.split(", ") {
-                names.push(if is_person(word) { format!("<{word}>") } else { string(word)? });
+                names.push(if is_person(word) || word == "crowd" { format!("<{word}>") } else { string(word)? });
             }
             one(Action::Finds { who: name, names })
         }
         ("half-closes", "") => one(Action::HalfClose { who: name }),
         ("closes", "") => one(Action::Close { who: name }),
+        ("skips", "what has come") => one(Action::Skips { who: name }),
+        ("catches", "up") => one(Action::CatchesUp { who: name }),
         ("resets", "") => one(Action::Reset { who: name }),
         ("types", rest) if who == "client" => one(Action::Types(string(rest)?)),
         ("prints", rest) if who == "client" => one(Action::Prints(string(rest)?)),
