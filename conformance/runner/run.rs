@@ -189,7 +189,7 @@ fn judge(shared: &Shared<'_>, case: &Case, target: &mut Option<Target>) -> Outco
         return outcome;
     }
     // What a case waits out does not depend on how its bytes were cut.
-    let once = case.is_slow() || case.is_heavy();
+    let once = case.is_slow() || case.is_heavy() || case.is_closing() || case.is_restarting();
     let cuts = if once { &plan.cuts[..1] } else { &plan.cuts[..] };
     for cut in cuts {
         outcome.cuts.push(cut.name().to_owned());
