@@ -1,4 +1,48 @@
-//! A chat whose contract is a schema.
+//! A chat whose contract is a schema: `proto/chat.proto` holds the messages and
+//! every rule of the protocol, each with a permanent id that the code cites where
+//! it enforces it. This crate is the reference server, the reference client and
+//! the library under both.
+//!
+//! # The flow
+//!
+//! ```text
+//!   client                                  server
+//!  ┌───────────────┐   frames over TCP   ┌──────────────────────────────────────┐
+//!  │ terminal      │ ──────────────────▶ │ connection: one small task each      │
+//!  │ pipe      ──▶ │  Register Chat      │   frame ─▶ engine ─▶ effects          │
+//!  │ your bot      │  Leave Ping Pong    │              (one short lock)         │
+//!  │               │                     │      replies │       │ published     │
+//!  │ client::…     │ ◀────────────────── │   outbox ◀───┘       ▼               │
+//!  └───────────────┘  Registered Chat    │   reader ◀───────── log, shared by   │
+//!                     Error Receipt …    │   = a place in it   all connections  │
+//!                                        └──────────────────────────────────────┘
+//! ```
+//!
+//! # The map
+//!
+//! | module | what it is | knows IO? |
+//! |---|---|---|
+//! | [`wire`] | the types that the schema defines, generated | no |
+//! | [`frame`] | bytes in, frames out | no |
+//! | [`limits`] | the bounds, with their reasons | no |
+//! | [`engine`] | the rules: events and the time in, effects out | no |
+//! | [`log`] | the room's log of ready frames, and readers of it | no |
+//! | [`server`] | sockets, tasks, deadlines around engine and log | yes |
+//! | [`client`] | a library for clients and bots, and the terminal on it | yes |
+//!
+//! # What holds it together
+//!
+//! - The rules are pure. Engine, log, framing and the rendering of what peers sent
+//!   mention no socket, no clock, no chance (`tests/tidy.rs` sees to it).
+//! - A message is encoded once and appended to the log; a connection is a place in
+//!   it. Nothing is done for each message and each receiver.
+//! - Nobody waits for anybody: nothing is awaited under the room's lock, and no
+//!   connection's task waits for another's.
+//! - Whatever grows has a bound, a named constant or a limit, and whoever exceeds
+//!   it is told by a code.
+//! - Nothing that comes from a peer can panic: it is refused with an error, and
+//!   what passes becomes a type that cannot be wrong again ([`engine::Name`],
+//!   [`engine::Text`]).
 
 pub mod engine;
 pub mod frame;

@@ -118,7 +118,9 @@ impl Limits {
             self.frame_bytes_max - FRAME_OVERHEAD_BYTES_MAX,
         )
         .map_err(|sentence| {
-            format!("{sentence}, which is {FRAME_OVERHEAD_BYTES_MAX} less than the longest frame")
+            format!(
+                "{sentence}: a frame is at least {FRAME_OVERHEAD_BYTES_MAX} longer than its text"
+            )
         })?;
         if let Some(rate) = self.chat_rate {
             in_range("the burst of chats", rate.burst, 1, CHAT_BURST_CEILING)?;
@@ -210,7 +212,20 @@ mod tests {
                 refused(|l| l.lag_bytes_max = 1_000),
             ]
             .join("\n"),
-            @""
+            @r"
+        the number of connections must be between 1 and 1000000, not 0
+        the longest frame must be between 257 and 65536, not 256
+        the longest frame must be between 257 and 65536, not 65537
+        the longest text must be between 1 and 7936, not 0: a frame is at least 256 longer than its text
+        the longest text must be between 1 and 7936, not 7937: a frame is at least 256 longer than its text
+        the burst of chats must be between 1 and 1000000, not 0
+        the interval of chats must be between 1 and 86400000, not 0
+        the register deadline must be between 1 and 86400000, not 0
+        the idle deadline must be between 1 and 86400000, not 86400001
+        the keepalive interval must be at least 1 ms and less than the idle deadline of 90000 ms, not 90000 ms
+        the write deadline must be between 1 and 86400000, not 0
+        the retained log must be at least 1048576 bytes, not 1000
+        "
         );
     }
 }

@@ -1,1 +1,3 @@
+//! `chat-client`.
+
 fn main() {}

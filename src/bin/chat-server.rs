@@ -77,8 +77,23 @@ fn announce(address: SocketAddr) {
     // Whoever closed standard output does not want to know.
     let _ = writeln!(stdout, "listening on chat://{address}").and_then(|()| stdout.flush());
     if std::io::stderr().is_terminal() {
-        eprintln!("join with: chat-client chat://{address} YOUR_NAME");
+        eprintln!("join with: {} chat://{address} YOUR_NAME", client_command());
     }
+}
+
+/// How to start the client: by its path where it lies beside this program, as
+/// after a build, so that the line can be pasted as it stands.
+fn client_command() -> String {
+    let beside = || -> Option<PathBuf> {
+        let path = std::env::current_exe().ok()?.with_file_name("chat-client");
+        let folder = std::env::current_dir().ok()?;
+        path.exists()
+            .then(|| path.strip_prefix(folder).unwrap_or(&path).to_owned())
+    };
+    beside().map_or_else(
+        || "chat-client".to_owned(),
+        |path| path.display().to_string(),
+    )
 }
 
 fn start_log(verbose: u8) {

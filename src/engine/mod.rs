@@ -136,10 +136,21 @@ pub enum Cause {
     Leave,
     /// The connection ended without a Leave.
     ConnectionLost,
+    /// The same, inside a frame, which the client was told (CHAT-FRAME-10).
+    CutShort,
     /// The server closes.
     ServerClosing,
     /// The client was told this error.
     Error(ErrorCode),
+}
+
+impl Cause {
+    /// Whether the client was told by an error, behind which it is sent nothing
+    /// (CHAT-ERR-1). Otherwise it is still sent what was published before its end
+    /// (CHAT-LEAVE-2, CHAT-CLOSE-6).
+    pub fn is_error(self) -> bool {
+        matches!(self, Self::Error(_) | Self::CutShort)
+    }
 }
 
 /// The room: who is in it, and what the rules say to each event.
@@ -234,7 +245,9 @@ impl Engine {
 
     /// The further Members that are due to a member whose earlier ones have been
     /// sent (CHAT-PRES-1). To be called when the connection has nothing else to
-    /// send, so that a large room is told in steps that fit into memory.
+    /// send, so that a large room is told in steps that fit into memory. What it
+    /// names are members at this moment, so nobody whose Left was sent before
+    /// (CHAT-PRES-4).
     pub fn more_members(&mut self, id: &SessionId) -> Option<ServerEnvelope> {
         let State::Member(member) = &self.sessions[id.0] else {
             return None;
@@ -358,13 +371,15 @@ impl Engine {
             Event::Stalled => self.end_with(turn, refusal::slow_consumer()),
             // CHAT-LEAVE-5. A stream cut inside a frame is most likely a client
             // that was killed, so the others are told of a lost connection.
-            Event::EndOfStream { inside_frame } => {
-                if inside_frame {
-                    turn.reply(refusal::cut_short().ending()); // CHAT-FRAME-10
-                }
-                self.end(turn, Cause::ConnectionLost);
+            Event::EndOfStream { inside_frame: true } => {
+                // CHAT-FRAME-10; the frame itself was never handed on (CHAT-FRAME-9).
+                turn.reply(refusal::cut_short().ending());
+                self.end(turn, Cause::CutShort);
             }
-            Event::Lost => self.end(turn, Cause::ConnectionLost),
+            Event::EndOfStream {
+                inside_frame: false,
+            }
+            | Event::Lost => self.end(turn, Cause::ConnectionLost),
             Event::Message(_) | Event::TimePassed => {
                 unreachable!("each state handles messages and time itself")
             }
@@ -412,7 +427,8 @@ impl Engine {
 
         member.chats += 1;
         let time_unix_ms = turn.now.unix_ms;
-        // CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9: all but the text is the server's.
+        // To every other member (CHAT-CHAT-1); all but the text is the server's
+        // (CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9).
         turn.publish(
             Audience::Everyone,
             Message::Chat(wire::Chat {
@@ -424,7 +440,8 @@ impl Engine {
             }),
         );
         if member.granted.receipts {
-            // CHAT-RCPT-1, CHAT-RCPT-3
+            // CHAT-RCPT-1, CHAT-RCPT-3; a refusal took its place in the same queue of
+            // replies, so the answers keep the order of the chats (CHAT-RCPT-2).
             turn.reply(envelope(Message::Receipt(wire::Receipt {
                 id: chat.id,
                 seq: next_seq,
@@ -574,7 +591,9 @@ fn left_reason(cause: Cause) -> LeftReason {
         Cause::Error(ErrorCode::IdleTimeout) => LeftReason::IdleTimeout,
         Cause::Error(ErrorCode::SlowConsumer) => LeftReason::SlowConsumer,
         Cause::Error(_) => LeftReason::ProtocolError,
-        Cause::ConnectionLost | Cause::ServerClosing => LeftReason::ConnectionLost,
+        Cause::ConnectionLost | Cause::CutShort | Cause::ServerClosing => {
+            LeftReason::ConnectionLost
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl Refusal {
         self.envelope(true, 0)
     }
 
-    /// As an error that the session survives and that refuses no chat.
+    /// As an error that the session survives (CHAT-ERR-3) and that refuses no chat.
     pub(super) fn passing(self) -> ServerEnvelope {
         self.envelope(false, 0)
     }

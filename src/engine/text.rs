@@ -16,7 +16,8 @@ pub enum TextError {
 }
 
 impl Text {
-    /// Takes `text` if the rules allow it and it has at most `bytes_max` bytes.
+    /// Takes `text` if the rules allow it and it has at most `bytes_max` bytes; there
+    /// is no other reason to refuse one (CHAT-CHAT-10).
     ///
     /// # Errors
     ///

@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Chunks are chained forwards and counted by reference: what every reader has
-//! passed is freed by itself. Readers take no lock.
+//! passed is freed by itself. Readers take no lock. A reader only moves forward,
+//! so each frame goes out once, in the log's order (CHAT-ORD-2).
 
 mod chunk;
 mod reader;
@@ -124,3 +125,6 @@ impl Default for Log {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

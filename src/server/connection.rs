@@ -279,7 +279,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Has the frames in what was held and `read` judged, as many as have their
-    /// turn, under one lock.
+    /// turn, under one lock: in the order in which they came (CHAT-ORD-3), each
+    /// before the next is looked at (CHAT-LEAVE-3).
     fn consume(&mut self, read: &[u8]) {
         let frame_bytes_max = self.room.limits().frame_bytes_max;
         let mut inbox = std::mem::take(&mut self.inbox);
@@ -405,7 +406,7 @@ enum Source {
     Log,
 }
 
-/// Has one frame judged.
+/// Has one frame judged. Fields that nobody knows are dropped here (CHAT-GROW-3).
 fn handle_body(turn: &mut Turn<'_>, body: &[u8]) {
     turn.handle(match ClientEnvelope::decode(body) {
         Ok(envelope) => Event::Message(envelope),

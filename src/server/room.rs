@@ -455,10 +455,12 @@ fn apply(log: &mut Log, effects: &mut Vec<Effect>, line: &mut Line) {
             Effect::End(end) => {
                 report(&end);
                 if let Some(reader) = &mut line.reader {
-                    reader.stop_at(log.end()); // CHAT-LEAVE-2
+                    // What came before its end is due to it (CHAT-LEAVE-2,
+                    // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
+                    reader.stop_at(log.end());
                 }
                 // CHAT-ERR-1: nothing goes out behind the error.
-                if matches!(end.cause, Cause::Error(_)) {
+                if end.cause.is_error() {
                     line.forget_log();
                 }
                 line.has_more_members = false;
@@ -473,6 +475,7 @@ fn report(end: &End) {
     let why = match end.cause {
         Cause::Leave => "left",
         Cause::ConnectionLost => "connection lost",
+        Cause::CutShort => "connection lost inside a frame",
         Cause::ServerClosing => "server closing",
         Cause::Error(code) => code.as_str_name().trim_start_matches("ERROR_CODE_"),
     };

@@ -1,0 +1,238 @@
+//! The log against a model that keeps every frame in a list.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::{self, server_envelope::Message};
+
+fn envelope(text_bytes: usize) -> ServerEnvelope {
+    ServerEnvelope {
+        message: Some(Message::Chat(wire::Chat {
+            text: "x".repeat(text_bytes),
+            ..Default::default()
+        })),
+    }
+}
+
+/// Sends up to `bytes_max` bytes of what is ahead of `reader`.
+fn send(reader: &mut Reader, bytes_max: usize, received: &mut Vec<u8>) -> usize {
+    let ahead = reader.ahead();
+    let sent = ahead.len().min(bytes_max);
+    received.extend_from_slice(&ahead[..sent]);
+    reader.advance(sent);
+    sent
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Reader `by` publishes, or nobody in the room does.
+    Append {
+        by: Option<usize>,
+        text_bytes: usize,
+        is_notice: bool,
+    },
+    Send {
+        reader: usize,
+        bytes_max: usize,
+    },
+    FinishFrame {
+        reader: usize,
+        bytes_max: usize,
+    },
+    Stop {
+        reader: usize,
+    },
+}
+
+const READERS: usize = 4;
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (
+            prop::option::of(0..READERS),
+            // Mostly small; some that fill a chunk in a few steps.
+            prop_oneof![0..100usize, 30_000..60_000usize],
+            any::<bool>(),
+        ).prop_map(|(by, text_bytes, is_notice)| Step::Append { by, text_bytes, is_notice }),
+        5 => (0..READERS, prop_oneof![0..200usize, 0..300_000usize])
+            .prop_map(|(reader, bytes_max)| Step::Send { reader, bytes_max }),
+        2 => (0..READERS, 0..200usize)
+            .prop_map(|(reader, bytes_max)| Step::FinishFrame { reader, bytes_max }),
+        1 => (0..READERS).prop_map(|reader| Step::Stop { reader }),
+    ]
+}
+
+/// What a reader should have received at the end.
+#[derive(Default)]
+struct Model {
+    expected: Vec<u8>,
+    /// Where frames end in `expected`.
+    frame_ends: Vec<usize>,
+    is_stopped: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn readers_receive_what_the_model_says(
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        let mut log = Log::new();
+        let mut readers: Vec<_> = (0..READERS).map(|i| log.reader(i % 2 == 0)).collect();
+        let mut models: Vec<_> = (0..READERS).map(|_| Model::default()).collect();
+        let mut received = vec![Vec::new(); READERS];
+
+        for step in steps {
+            match step {
+                Step::Append { by, text_bytes, is_notice } => {
+                    let envelope = envelope(text_bytes);
+                    let kind = if is_notice { Kind::Notice } else { Kind::Message };
+                    let range = log.append(kind, &envelope);
+                    prop_assert_eq!(range.end, log.end());
+                    if let Some(by) = by {
+                        readers[by].leave_out(range);
+                    }
+                    for (i, model) in models.iter_mut().enumerate() {
+                        let is_unasked = is_notice && i % 2 != 0;
+                        if by != Some(i) && !is_unasked && !model.is_stopped {
+                            frame_bytes(&envelope, &mut model.expected);
+                            model.frame_ends.push(model.expected.len());
+                        }
+                    }
+                }
+                Step::Send { reader, bytes_max } => {
+                    send(&mut readers[reader], bytes_max, &mut received[reader]);
+                }
+                Step::FinishFrame { reader, bytes_max } => {
+                    let so_far = received[reader].len();
+                    let ends = &models[reader].frame_ends;
+                    let end = ends.iter().find(|&&end| end >= so_far).copied().unwrap_or(0);
+                    let is_between = so_far == 0 || ends.contains(&so_far);
+                    let rest = readers[reader].rest_of_frame().to_vec();
+                    prop_assert_eq!(rest.len(), if is_between { 0 } else { end - so_far });
+                    let sent = rest.len().min(bytes_max);
+                    received[reader].extend_from_slice(&rest[..sent]);
+                    readers[reader].advance_in_frame(sent);
+                }
+                Step::Stop { reader } => {
+                    let end = log.end();
+                    readers[reader].stop_at(end);
+                    models[reader].is_stopped = true;
+                }
+            }
+        }
+        for ((reader, model), mut received) in readers.iter_mut().zip(&models).zip(received) {
+            while send(reader, usize::MAX, &mut received) > 0 {}
+            prop_assert!(received == model.expected);
+        }
+
+        // What everybody has passed is freed, all but the chunk in use; a reader
+        // that stopped holds what came after.
+        if models.iter().all(|model| !model.is_stopped) {
+            prop_assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+        }
+        drop(readers);
+        prop_assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+    }
+}
+
+fn frame_bytes(envelope: &ServerEnvelope, out: &mut Vec<u8>) {
+    crate::frame::encode(envelope, out);
+}
+
+#[test]
+fn notices_use_up_a_chunk_before_its_bytes_do() {
+    let mut log = Log::new();
+    let mut reader = log.reader(false);
+    let mut expected = Vec::new();
+    for _ in 0..chunk::NOTICE_RUNS_MAX * 3 {
+        log.append(Kind::Notice, &envelope(1));
+        log.append(Kind::Message, &envelope(2));
+        frame_bytes(&envelope(2), &mut expected);
+    }
+    assert_eq!(log.retained().bytes(), 3 * CHUNK_BYTES as u64);
+    let mut received = Vec::new();
+    while send(&mut reader, usize::MAX, &mut received) > 0 {}
+    assert_eq!(received, expected);
+}
+
+#[test]
+fn a_long_chain_is_freed_without_recursion() {
+    const CHUNKS: u64 = 2_000;
+    // Far too little for a call inside a call for each chunk.
+    const STACK_BYTES: usize = 128 * 1024;
+
+    let mut log = Log::new();
+    let reader = log.reader(true);
+    // Separate notices close a chunk early, so that this touches little memory.
+    while log.retained().bytes() < CHUNKS * CHUNK_BYTES as u64 {
+        log.append(Kind::Notice, &envelope(1));
+        log.append(Kind::Message, &envelope(1));
+    }
+    let dropping = std::thread::Builder::new()
+        .stack_size(STACK_BYTES)
+        .spawn(|| drop(reader))
+        .expect("a thread can be had");
+    dropping
+        .join()
+        .expect("dropping does not overflow the stack");
+    assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+}
+
+#[test]
+fn readers_on_other_threads_see_whole_frames_in_order() {
+    use crate::frame::{Split, split};
+    use prost::Message as _;
+    const FRAMES: u64 = 50_000;
+
+    let mut log = Log::new();
+    let readers: Vec<_> = (0..2).map(|_| log.reader(false)).collect();
+    let threads: Vec<_> = readers
+        .into_iter()
+        .map(|mut reader| {
+            std::thread::spawn(move || {
+                let mut next = 1;
+                while next <= FRAMES {
+                    let ahead = reader.ahead();
+                    let bytes = ahead.len();
+                    let mut rest = ahead;
+                    while let Ok(Split::Frame { body, rest: after }) = split(rest, u32::MAX) {
+                        rest = after;
+                        let envelope = ServerEnvelope::decode(body).expect("whole frames");
+                        let Some(Message::Chat(chat)) = envelope.message else {
+                            panic!("a notice came to a reader that skips them");
+                        };
+                        assert_eq!(chat.seq, next);
+                        next += 1;
+                    }
+                    assert!(rest.is_empty());
+                    reader.advance(bytes);
+                    if bytes == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    for seq in 1..=FRAMES {
+        if seq % 3 == 0 {
+            log.append(Kind::Notice, &envelope(1));
+        }
+        let chat = wire::Chat {
+            seq,
+            ..Default::default()
+        };
+        log.append(
+            Kind::Message,
+            &ServerEnvelope {
+                message: Some(Message::Chat(chat)),
+            },
+        );
+    }
+    for thread in threads {
+        thread
+            .join()
+            .expect("what a reader sees is whole and in order");
+    }
+}

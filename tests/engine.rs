@@ -1,0 +1,596 @@
+//! The engine's rules as scripts: what happens in, what follows out, as
+//! snapshots that were read against the schema.
+
+use chat::{
+    engine::{Audience, Effect, Engine, Event, SessionId, Time},
+    frame::FrameError,
+    limits::{ChatRate, Limits},
+    wire::{
+        self, Capability, ClientEnvelope, LeftReason, ServerEnvelope,
+        client_envelope::Message as Sent, server_envelope::Message,
+    },
+};
+
+const START_UNIX_MS: i64 = 1_700_000_000_000;
+
+/// A room whose every event and effect is written down.
+struct Script {
+    engine: Engine,
+    elapsed_ms: u64,
+    transcript: String,
+}
+
+/// A connection with the name it goes by in the script.
+struct Client {
+    label: &'static str,
+    id: SessionId,
+}
+
+impl Script {
+    fn new(limits: Limits) -> Self {
+        Self {
+            engine: Engine::new(limits, "epoch-1".to_owned()),
+            elapsed_ms: 0,
+            transcript: String::new(),
+        }
+    }
+
+    fn note(&mut self, line: String) {
+        self.transcript.push_str(&line);
+        self.transcript.push('\n');
+    }
+
+    fn now(&self) -> Time {
+        Time {
+            elapsed_ms: self.elapsed_ms,
+            unix_ms: START_UNIX_MS + self.elapsed_ms as i64,
+        }
+    }
+
+    fn connect(&mut self, label: &'static str) -> Client {
+        let id = self.engine.connect(self.now()).expect("there is room");
+        Client { label, id }
+    }
+
+    fn connect_in_vain(&mut self) {
+        let answer = self.engine.connect(self.now()).expect_err("no room");
+        self.note(format!(
+            "a connection is turned away\n    <- {}",
+            show(&answer)
+        ));
+    }
+
+    fn handle(&mut self, client: &Client, what: &str, event: Event) {
+        self.note(format!("{}: {what}", client.label));
+        let mut effects = Vec::new();
+        self.engine
+            .handle(self.now(), &client.id, event, &mut effects);
+        self.effects(effects);
+    }
+
+    fn effects(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            let line = match effect {
+                Effect::Reply(envelope) => format!("<- {}", show(&envelope)),
+                Effect::Publish { audience, envelope } => {
+                    let whom = match audience {
+                        Audience::Everyone => "all",
+                        Audience::Presence => "presence",
+                    };
+                    format!("=> {whom}: {}", show(&envelope))
+                }
+                Effect::Open { name, presence } => {
+                    format!("follows as {name}, presence {presence}")
+                }
+                Effect::End(end) => format!("ends: {end:?}"),
+            };
+            self.note(format!("    {line}"));
+        }
+    }
+
+    fn send(&mut self, client: &Client, message: Sent) {
+        let what = format!("{message:?}");
+        let envelope = ClientEnvelope {
+            message: Some(message),
+        };
+        self.handle(client, &what, Event::Message(envelope));
+    }
+
+    fn register(&mut self, client: &Client, name: &str, capabilities: &[Capability]) {
+        let asked: Vec<_> = capabilities.iter().map(|c| c.as_str_name()).collect();
+        let capabilities = capabilities.iter().map(|&c| c.into()).collect();
+        self.register_raw(client, name, capabilities, &asked.join(" "));
+    }
+
+    fn register_raw(&mut self, client: &Client, name: &str, capabilities: Vec<i32>, asked: &str) {
+        let register = wire::Register {
+            name: name.to_owned(),
+            capabilities,
+        };
+        let envelope = ClientEnvelope {
+            message: Some(Sent::Register(register)),
+        };
+        let what = format!("register {name:?} {asked}");
+        self.handle(client, what.trim_end(), Event::Message(envelope));
+    }
+
+    fn chat(&mut self, client: &Client, text: &str, id: u64) {
+        let chat = wire::Chat {
+            text: text.to_owned(),
+            id,
+            ..Default::default()
+        };
+        let envelope = ClientEnvelope {
+            message: Some(Sent::Chat(chat)),
+        };
+        self.handle(
+            client,
+            &format!("chat {text:?} id {id}"),
+            Event::Message(envelope),
+        );
+    }
+
+    fn member(&mut self, label: &'static str, capabilities: &[Capability]) -> Client {
+        let client = self.connect(label);
+        self.register(&client, label, capabilities);
+        client
+    }
+
+    /// Lets time pass and hands `TimePassed` to whoever is due.
+    fn pass_ms(&mut self, ms: u64, clients: &[&Client]) {
+        self.elapsed_ms += ms;
+        self.note(format!("{ms} ms pass"));
+        let mut due = Vec::new();
+        self.engine.due(self.now(), &mut due);
+        for client in clients {
+            if due.contains(&client.id.index()) {
+                self.handle(client, "is due", Event::TimePassed);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.note("the server closes".to_owned());
+        let mut effects = Vec::new();
+        self.engine
+            .begin_closing("maintenance".to_owned(), &mut effects);
+        self.effects(effects);
+    }
+
+    fn disconnect(&mut self, client: Client) {
+        self.note(format!("{}: is gone", client.label));
+        let mut effects = Vec::new();
+        self.engine.disconnect(self.now(), client.id, &mut effects);
+        self.effects(effects);
+    }
+}
+
+/// One line for a message, with what matters of it.
+fn show(envelope: &ServerEnvelope) -> String {
+    match envelope
+        .message
+        .as_ref()
+        .expect("a server sends no empty envelope")
+    {
+        Message::Registered(registered) => format!(
+            "registered {} epoch {} seq {} granted {:?}",
+            registered.name,
+            registered.epoch,
+            registered.seq,
+            registered.capabilities().collect::<Vec<_>>()
+        ),
+        Message::Chat(chat) => {
+            assert_eq!(chat.id, 0, "CHAT-CHAT-9");
+            let after_ms = chat.time_unix_ms - START_UNIX_MS;
+            format!(
+                "chat #{} @{}: {:?} at {after_ms} ms",
+                chat.seq, chat.sender, chat.text
+            )
+        }
+        Message::Error(error) => {
+            let mut line = format!("error {} ({})", error.code().as_str_name(), error.detail);
+            if error.ends_session {
+                line += " ends the session";
+            }
+            if error.id != 0 {
+                line += &format!(" id {}", error.id);
+            }
+            if error.retry_after_ms != 0 {
+                line += &format!(" retry after {} ms", error.retry_after_ms);
+            }
+            line
+        }
+        Message::ServerClosing(closing) => format!("server closing ({})", closing.detail),
+        Message::Receipt(receipt) => {
+            let after_ms = receipt.time_unix_ms - START_UNIX_MS;
+            format!(
+                "receipt id {} #{} at {after_ms} ms",
+                receipt.id, receipt.seq
+            )
+        }
+        Message::Joined(joined) => format!("joined {}", joined.name),
+        Message::Left(left) => format!("left {} {}", left.name, left.reason().as_str_name()),
+        Message::Members(members) => {
+            format!("members {:?} more {}", members.names, members.more)
+        }
+        Message::Ping(ping) => format!("ping {}", ping.token),
+        Message::Pong(pong) => format!("pong {}", pong.token),
+    }
+}
+
+const ALL: [Capability; 3] = [
+    Capability::Presence,
+    Capability::Receipts,
+    Capability::Keepalive,
+];
+
+#[test]
+fn a_conversation() {
+    let mut script = Script::new(Limits::default());
+    let alice = script.member("Alice", &[]);
+    let bob = script.member("Bob", &ALL);
+    script.elapsed_ms += 5;
+    script.chat(&alice, "hello", 7);
+    script.chat(&bob, "hi", 8);
+    script.chat(&bob, "there", 0);
+    // CHAT-CHAT-4, CHAT-CHAT-5: what a client puts into the server's fields.
+    script.send(
+        &alice,
+        Sent::Chat(wire::Chat {
+            text: "forged".to_owned(),
+            sender: "Bob".to_owned(),
+            seq: 99,
+            time_unix_ms: 1,
+            id: 0,
+        }),
+    );
+    script.send(&alice, Sent::Leave(wire::Leave {}));
+    script.chat(&alice, "after the leave", 0);
+    let again = script.member("ALICE", &[Capability::Presence]);
+    script.handle(
+        &again,
+        "end of stream",
+        Event::EndOfStream {
+            inside_frame: false,
+        },
+    );
+    script.disconnect(again);
+    script.disconnect(bob);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn registrations_refused() {
+    let mut script = Script::new(Limits::default());
+    let holder = script.member("Alice", &[]);
+    for name in [
+        "aLICE",
+        "all",
+        "SERVER",
+        "",
+        "x y",
+        "-x",
+        "é",
+        &"x".repeat(33),
+    ] {
+        let client = script.connect("newcomer");
+        script.register(&client, name, &ALL);
+        script.disconnect(client);
+    }
+    script.chat(&holder, "still here", 0);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn first_messages_that_are_no_register() {
+    let mut script = Script::new(Limits::default());
+    for message in [
+        Some(Sent::Chat(wire::Chat {
+            text: "hello".to_owned(),
+            id: 3,
+            ..Default::default()
+        })),
+        Some(Sent::Leave(wire::Leave {})),
+        Some(Sent::Ping(wire::Ping { token: 1 })),
+        Some(Sent::Pong(wire::Pong { token: 1 })),
+        None,
+    ] {
+        let client = script.connect("newcomer");
+        let what = format!("{message:?}");
+        script.handle(&client, &what, Event::Message(ClientEnvelope { message }));
+        script.disconnect(client);
+    }
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn what_a_session_survives() {
+    let mut script = Script::new(Limits {
+        text_bytes_max: 10,
+        ..Limits::default()
+    });
+    let plain = script.member("Plain", &[]);
+    let full = script.member("Full", &ALL);
+    script.register(&plain, "Other", &ALL);
+    script.chat(&plain, "", 1);
+    script.chat(&plain, "a\nb", 2);
+    script.chat(&plain, "a\u{85}b", 3);
+    script.chat(&plain, "12345678901", 4);
+    script.chat(&full, "12345678901", 5);
+    script.send(&plain, Sent::Ping(wire::Ping { token: 5 }));
+    script.send(&plain, Sent::Pong(wire::Pong { token: 5 }));
+    script.send(&full, Sent::Ping(wire::Ping { token: 5 }));
+    script.send(&full, Sent::Pong(wire::Pong { token: 5 }));
+    script.handle(
+        &plain,
+        "an empty envelope",
+        Event::Message(ClientEnvelope { message: None }),
+    );
+    script.chat(&plain, "1234567890", 0);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn what_ends_a_session() {
+    let too_long = FrameError::TooLong {
+        length_bytes: u64::MAX,
+        length_bytes_max: 8_192,
+    };
+    let mut script = Script::new(Limits::default());
+    let watcher = script.member("Watcher", &[Capability::Presence]);
+    for (what, event) in [
+        ("length malformed", Event::Unframed(FrameError::Length)),
+        ("length too long", Event::Unframed(too_long)),
+        ("body malformed", Event::Unparsable),
+        (
+            "cut inside a frame",
+            Event::EndOfStream { inside_frame: true },
+        ),
+        (
+            "end of stream",
+            Event::EndOfStream {
+                inside_frame: false,
+            },
+        ),
+        ("lost", Event::Lost),
+        ("stalled", Event::Stalled),
+    ] {
+        let client = script.member("Member", &[]);
+        script.handle(&client, what, event);
+        script.handle(&client, "once more", Event::Lost);
+        script.disconnect(client);
+    }
+    for (what, event) in [
+        ("length malformed", Event::Unframed(FrameError::Length)),
+        (
+            "cut inside a frame",
+            Event::EndOfStream { inside_frame: true },
+        ),
+        ("lost", Event::Lost),
+        ("stalled", Event::Stalled),
+    ] {
+        let client = script.connect("newcomer");
+        script.handle(&client, what, event);
+        script.disconnect(client);
+    }
+    script.chat(&watcher, "still here", 0);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn capabilities_are_granted_as_asked_and_known() {
+    let mut script = Script::new(Limits::default());
+    let client = script.connect("future");
+    // Unspecified, unknown, named twice (CHAT-GROW-4).
+    script.register_raw(&client, "Future", vec![0, 99, 2, -1, 2, 3], "0 99 2 -1 2 3");
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn limits_are_announced() {
+    let limits = Limits {
+        chat_rate: None,
+        ..Limits::default()
+    };
+    insta::assert_debug_snapshot!([Limits::default().announced(), limits.announced()]);
+}
+
+#[test]
+fn deadlines() {
+    let mut script = Script::new(Limits {
+        register_deadline_ms: 1_000,
+        keepalive_interval_ms: 300,
+        idle_deadline_ms: 900,
+        ..Limits::default()
+    });
+    let newcomer = script.connect("newcomer");
+    let silent = script.member("Silent", &[Capability::Keepalive]);
+    let alive = script.member("Alive", &[Capability::Keepalive]);
+    let plain = script.member("Plain", &[Capability::Presence]);
+    let clients = [&newcomer, &silent, &alive, &plain];
+    script.pass_ms(299, &clients);
+    script.pass_ms(1, &clients);
+    script.send(&alive, Sent::Pong(wire::Pong { token: 300 }));
+    script.pass_ms(300, &clients);
+    script.send(&alive, Sent::Pong(wire::Pong { token: 0 }));
+    script.pass_ms(299, &clients);
+    script.pass_ms(1, &clients);
+    script.pass_ms(99, &clients);
+    script.pass_ms(1, &clients);
+    script.pass_ms(100_000, &[&plain]);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn rate() {
+    let mut script = Script::new(Limits {
+        chat_rate: Some(ChatRate {
+            burst: 2,
+            interval_ms: 100,
+        }),
+        ..Limits::default()
+    });
+    let alice = script.member("Alice", &[Capability::Receipts]);
+    let bob = script.member("Bob", &[]);
+    for id in 1..=3 {
+        script.chat(&alice, "quick", id);
+    }
+    // A refused text does not use up the rate, and another's rate is its own.
+    script.chat(&alice, "", 4);
+    script.chat(&bob, "mine", 1);
+    script.pass_ms(100, &[]);
+    script.chat(&alice, "later", 5);
+    script.chat(&alice, "too soon", 6);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn members_come_in_pages() {
+    let mut script = Script::new(Limits {
+        text_bytes_max: 1,
+        frame_bytes_max: 257,
+        ..Limits::default()
+    });
+    let mut clients = Vec::new();
+    for index in 0..20 {
+        let client = script.connect("member");
+        script.register(&client, &format!("member-number-{index:02}"), &[]);
+        clients.push(client);
+    }
+    script.transcript.clear();
+    let watcher = script.member("Watcher", &[Capability::Presence]);
+    // Somebody on a page to come goes, somebody on a page that went comes.
+    let gone = clients.pop().expect("twenty came");
+    script.disconnect(gone);
+    script.member("aaa", &[]);
+    while script.engine.has_more_members(&watcher.id) {
+        let page = script
+            .engine
+            .more_members(&watcher.id)
+            .expect("there is more");
+        script.note(format!("then\n    <- {}", show(&page)));
+    }
+    assert_eq!(script.engine.more_members(&watcher.id), None);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn closing() {
+    let mut script = Script::new(Limits::default());
+    let newcomer = script.connect("newcomer");
+    let alice = script.member("Alice", &[Capability::Receipts]);
+    let bob = script.member("Bob", &ALL);
+    let lost = script.member("Lost", &[]);
+    script.close();
+    script.close();
+    script.chat(&alice, "too late", 1);
+    script.pass_ms(0, &[&newcomer, &alice, &bob]);
+    script.disconnect(lost);
+    script.connect_in_vain();
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn a_full_server_turns_away() {
+    let mut script = Script::new(Limits {
+        connections_max: 1,
+        ..Limits::default()
+    });
+    let only = script.connect("only");
+    script.connect_in_vain();
+    script.disconnect(only);
+    script.connect("next");
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn every_error_fits_into_the_smallest_frame() {
+    use prost::Message as _;
+    // The longest details are those with the largest numbers.
+    let limits = Limits {
+        text_bytes_max: 1,
+        frame_bytes_max: 257,
+        chat_rate: Some(ChatRate {
+            burst: 1,
+            interval_ms: 86_400_000,
+        }),
+        ..Limits::default()
+    };
+    let mut engine = Engine::new(limits, "e".repeat(64));
+    let now = Time {
+        elapsed_ms: 0,
+        unix_ms: i64::MAX,
+    };
+    let mut effects = Vec::new();
+    let long_name = "n".repeat(32);
+    let register = |name: &str| {
+        Event::Message(ClientEnvelope {
+            message: Some(Sent::Register(wire::Register {
+                name: name.to_owned(),
+                capabilities: vec![1, 2, 3],
+            })),
+        })
+    };
+    let chat = |text: &str| {
+        Event::Message(ClientEnvelope {
+            message: Some(Sent::Chat(wire::Chat {
+                text: text.to_owned(),
+                id: u64::MAX,
+                ..Default::default()
+            })),
+        })
+    };
+    let member = engine.connect(now).expect("there is room");
+    let mut handle = |id: &SessionId, event| engine.handle(now, id, event, &mut effects);
+    handle(&member, register(&long_name));
+    for event in [
+        register("again"),
+        chat(""),
+        chat("\u{2029}"),
+        chat("12"),
+        chat("x"),
+        chat("x"),
+        Event::Message(ClientEnvelope { message: None }),
+        Event::Unframed(FrameError::TooLong {
+            length_bytes: u64::MAX,
+            length_bytes_max: u32::MAX,
+        }),
+    ] {
+        handle(&member, event);
+    }
+    for name in ["", "all", "x y", &long_name] {
+        let newcomer = engine.connect(now).expect("there is room");
+        engine.handle(now, &newcomer, register(name), &mut effects);
+        let again = engine.connect(now).expect("there is room");
+        engine.handle(now, &again, register(&long_name), &mut effects);
+        let twice = engine.connect(now).expect("there is room");
+        engine.handle(now, &twice, register(&long_name), &mut effects);
+    }
+    let mut errors = 0;
+    for effect in &effects {
+        if let Effect::Reply(envelope) = effect {
+            let bytes_max = match &envelope.message {
+                // CHAT-FRAME-12: its bound is another.
+                Some(Message::Registered(_)) => 1_024,
+                _ => 257,
+            };
+            assert!(envelope.encoded_len() <= bytes_max, "{envelope:?}");
+            errors += usize::from(matches!(envelope.message, Some(Message::Error(_))));
+        }
+    }
+    assert!(errors >= 12, "{errors}");
+}
+
+#[test]
+fn every_cause_has_its_reason() {
+    // CHAT-PRES-5, as far as the snapshots above show it; none is unspecified.
+    let mut script = Script::new(Limits::default());
+    let client = script.member("Member", &[]);
+    script.handle(&client, "stalled", Event::Stalled);
+    assert!(
+        script
+            .transcript
+            .contains(LeftReason::SlowConsumer.as_str_name())
+    );
+    assert!(!script.transcript.contains("UNSPECIFIED"));
+}

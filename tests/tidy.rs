@@ -1,0 +1,281 @@
+//! What the tree promises about itself: the schema's rules and those who cite
+//! them, and the walls between the parts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use chat::wire::SCHEMA;
+
+/// MUSTs that no line of this project's Rust code can enforce or check.
+const NOT_CITED: [(&str, &str); 0] = [];
+
+/// The parts that know no IO, no clock and no chance, so that they can be
+/// simulated; and what they must not mention.
+const PURE: [&str; 8] = [
+    "src/engine",
+    "src/log",
+    "src/frame.rs",
+    "src/limits.rs",
+    "src/server/inbox.rs",
+    "src/server/outbox.rs",
+    "src/server/pressure.rs",
+    "src/client/render.rs",
+];
+const IMPURE: [&str; 12] = [
+    "tokio",
+    "socket2",
+    "std::net",
+    "std::io",
+    "std::fs",
+    "std::env",
+    "Instant",
+    "SystemTime",
+    "getrandom",
+    "HashMap",
+    "HashSet",
+    "tracing",
+];
+
+/// The one module that may have unsafe code.
+const UNSAFE: &str = "src/log/chunk.rs";
+
+struct Rule {
+    text: String,
+}
+
+/// The rules as the schema's head says they are written.
+fn rules() -> Vec<(String, Rule)> {
+    let mut rules: Vec<(String, Rule)> = Vec::new();
+    let mut is_open = false;
+    for line in SCHEMA.lines() {
+        let Some(comment) = line.trim_start().strip_prefix("//").map(str::trim) else {
+            is_open = false;
+            continue;
+        };
+        let id = comment.split_once(": ").map(|(id, _)| id);
+        if let Some(id) = id.filter(|id| is_rule_id(id)) {
+            let text = comment[id.len() + 2..].to_owned();
+            rules.push((id.to_owned(), Rule { text }));
+            is_open = true;
+        } else if comment.is_empty() {
+            is_open = false;
+        } else if is_open && let Some((_, rule)) = rules.last_mut() {
+            rule.text.push(' ');
+            rule.text.push_str(comment);
+        }
+    }
+    rules
+}
+
+/// `CHAT-AREA-1`.
+fn is_rule_id(word: &str) -> bool {
+    let mut parts = word.split('-');
+    parts.next() == Some("CHAT")
+        && parts
+            .next()
+            .is_some_and(|area| !area.is_empty() && area.chars().all(|c| c.is_ascii_uppercase()))
+        && parts
+            .next()
+            .is_some_and(|number| number.parse::<u32>().is_ok())
+        && parts.next().is_none()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder` that git would track, with their texts. Generated
+/// and binary files are no text.
+fn texts(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut texts = Vec::new();
+    let mut open = vec![root().join(folder)];
+    while let Some(path) = open.pop() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            if name == "__pycache__" || name == "target" || name.starts_with('.') {
+                continue;
+            }
+            let entries = fs::read_dir(&path).expect("a folder of the project");
+            open.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            let path = path.strip_prefix(root()).expect("below the root");
+            texts.push((path.to_owned(), text));
+        }
+    }
+    texts.sort();
+    texts
+}
+
+/// The ids that a text cites.
+fn cited(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .map(|word| word.trim_end_matches('-'))
+        .filter(|word| is_rule_id(word))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_rule_has_its_own_id_and_one_word_of_weight() {
+    let rules = rules();
+    assert!(rules.len() > 80, "the schema's rules were not found");
+    let mut seen = BTreeSet::new();
+    for (id, rule) in &rules {
+        assert!(seen.insert(id), "{id} stands twice in the schema");
+        let weights = rule
+            .text
+            .split(|c: char| !c.is_ascii_alphabetic())
+            .filter(|word| ["MUST", "SHOULD", "MAY"].contains(word))
+            .count();
+        assert_eq!(
+            weights, 1,
+            "{id} has {weights} words of weight: {}",
+            rule.text
+        );
+        assert!(
+            rule.text.ends_with('.'),
+            "{id} is no sentence: {}",
+            rule.text
+        );
+    }
+}
+
+#[test]
+fn every_id_that_is_cited_is_in_the_schema() {
+    let known: BTreeSet<_> = rules().into_iter().map(|(id, _)| id).collect();
+    let mut places = 0;
+    for folder in [
+        "src",
+        "tests",
+        "conformance",
+        "benches",
+        "README.md",
+        "proto",
+    ] {
+        if !root().join(folder).exists() {
+            continue;
+        }
+        for (path, text) in texts(folder) {
+            if path == Path::new("tests/tidy.rs") {
+                continue;
+            }
+            for id in cited(&text) {
+                assert!(
+                    known.contains(&id),
+                    "{} cites {id}, which is no rule",
+                    path.display()
+                );
+                places += 1;
+            }
+        }
+    }
+    assert!(places > 100, "the citations were not found");
+}
+
+#[test]
+fn every_must_is_cited_by_code() {
+    let mut citations: BTreeMap<String, usize> = BTreeMap::new();
+    for folder in ["src", "tests"] {
+        for (path, text) in texts(folder) {
+            if path.extension().is_some_and(|extension| extension == "rs")
+                && path != Path::new("tests/tidy.rs")
+            {
+                for id in cited(&text) {
+                    *citations.entry(id).or_default() += 1;
+                }
+            }
+        }
+    }
+    let excused: BTreeSet<_> = NOT_CITED.iter().map(|&(id, _)| id).collect();
+    let mut missing = Vec::new();
+    for (id, rule) in rules() {
+        if !rule.text.contains("MUST") {
+            continue;
+        }
+        let is_cited = citations.contains_key(&id);
+        assert!(
+            !(is_cited && excused.contains(id.as_str())),
+            "{id} is cited, so it needs no excuse"
+        );
+        if !is_cited && !excused.contains(id.as_str()) {
+            missing.push(format!("{id}: {}", rule.text));
+        }
+    }
+    assert!(missing.is_empty(), "no code cites\n{}", missing.join("\n"));
+}
+
+/// The lines of a text that are code.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.split("//").next().unwrap_or_default()))
+}
+
+#[test]
+fn the_rules_know_no_io_no_clock_and_no_chance() {
+    let mut files = 0;
+    for part in PURE {
+        if !root().join(part).exists() {
+            panic!("{part} is gone: a wall around nothing");
+        }
+        for (path, text) in texts(part) {
+            // Tests may use what they like.
+            if path.ends_with("tests.rs") {
+                continue;
+            }
+            files += 1;
+            for (number, line) in code(&text) {
+                for word in IMPURE {
+                    assert!(
+                        !line.contains(word),
+                        "{}:{number} mentions {word}",
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+    assert!(files >= PURE.len());
+}
+
+#[test]
+fn unsafe_code_stands_in_one_module() {
+    let mut is_found = false;
+    for (path, text) in texts("src") {
+        let has_unsafe = code(&text).any(|(_, line)| {
+            line.contains("unsafe {") || line.contains("unsafe impl") || line.contains("unsafe fn")
+        });
+        is_found |= has_unsafe;
+        assert_eq!(has_unsafe, path == Path::new(UNSAFE), "{}", path.display());
+    }
+    assert!(is_found);
+}
+
+#[test]
+fn the_suite_shares_nothing_with_the_server_but_the_schema() {
+    if !root().join("conformance").exists() {
+        return;
+    }
+    for (path, text) in texts("conformance") {
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        for (number, line) in code(&text) {
+            for (index, _) in line.match_indices("chat::") {
+                let rest = &line[index + "chat::".len()..];
+                let is_other = line[..index]
+                    .chars()
+                    .next_back()
+                    .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
+                assert!(
+                    is_other || rest.starts_with("wire"),
+                    "{}:{number} uses more of the library than the schema's types: {line}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
