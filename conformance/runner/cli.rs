@@ -138,8 +138,8 @@ pub struct ListArgs {
     #[command(flatten)]
     pub selection: Selection,
     /// List the rules rather than the cases.
-    #[arg(long)]
-    pub rules: bool,
+    #[arg(id = "all_rules", long = "rules")]
+    pub all_rules: bool,
     /// As JSON lines.
     #[arg(long)]
     pub json: bool,

@@ -4,12 +4,17 @@
 
 mod cli;
 mod conn;
+mod coverage;
 mod exit;
+mod explain;
+mod export;
 mod framing;
+mod lint;
 mod messages;
 mod pattern;
 mod play;
 mod process;
+mod record;
 mod report;
 mod rules;
 mod run;
@@ -70,8 +75,89 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             let under = Under::Client(args.cmd.clone());
             judge(&suite, Side::Client, &under, &args.cmd, &args.run, None)
         }
-        _ => todo!(),
+        Command::Record(args) => {
+            let server = target::resolve(&args.address).map_err(exit::usage)?;
+            let draft = record::record(args.listen, &server).map_err(exit::incomplete)?;
+            match args.out {
+                Some(path) => fs::write(&path, draft).map_err(|e| {
+                    exit::usage(format!("{} cannot be written: {e}", path.display()))
+                })?,
+                None => print(&draft)?,
+            }
+            Ok(Exit::Conforms)
+        }
+        Command::List(args) => {
+            print(&list(&suite, &args).map_err(exit::usage)?)?;
+            Ok(Exit::Conforms)
+        }
+        Command::Explain { what } => {
+            let rules = rules::parse(chat::wire::SCHEMA);
+            print(&explain::explain(&what, &suite, &rules).map_err(exit::usage)?)?;
+            Ok(Exit::Conforms)
+        }
+        Command::Coverage => {
+            let coverage = coverage::coverage(&suite, &rules::parse(chat::wire::SCHEMA));
+            tell(coverage.lines, &coverage.wrong)
+        }
+        Command::Lint => tell(Vec::new(), &lint::lint(&suite, &rules::parse(chat::wire::SCHEMA))),
+        Command::Export => {
+            let lines = export::export(&suite, &rules::parse(chat::wire::SCHEMA)).map_err(exit::fault)?;
+            tell(lines, &[])
+        }
     }
+}
+
+/// Prints lines, and what is wrong to stderr: then the exit code is that of a violation.
+fn tell(lines: Vec<String>, wrong: &[String]) -> Result<Exit, Failed> {
+    print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())?;
+    for sentence in wrong {
+        eprintln!("{sentence}");
+    }
+    Ok(if wrong.is_empty() { Exit::Conforms } else { Exit::Violates })
+}
+
+/// Writes to stdout; whoever has stopped reading it has read enough.
+fn print(text: &str) -> Result<(), Failed> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(exit::usage(format!("standard output cannot be written: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The cases, or the rules, one a line.
+fn list(suite: &Suite, args: &cli::ListArgs) -> Result<String, String> {
+    let rules = rules::parse(chat::wire::SCHEMA);
+    let mut lines = Vec::new();
+    if args.all_rules {
+        for rule in &rules {
+            lines.push(if args.json {
+                serde_json::to_string(rule).map_err(|e| e.to_string())?
+            } else {
+                format!("{:<14} {:<6} {}", rule.id, rule.level, rule.sentence)
+            });
+        }
+    } else {
+        let server = args.selection.apply(suite, &rules, Side::Server);
+        let client = args.selection.apply(suite, &rules, Side::Client);
+        let cases = match (server, client) {
+            (Err(sentence), Err(_)) => return Err(sentence),
+            (server, client) => [server.unwrap_or_default(), client.unwrap_or_default()].concat(),
+        };
+        for case in cases {
+            lines.push(if args.json {
+                serde_json::json!({
+                    "case": case.id, "title": case.title, "rules": case.rules, "needs": case.needs,
+                    "slow": case.is_slow(), "closing": case.is_closing(),
+                })
+                .to_string()
+            } else {
+                format!("{:<44} {}", case.id, case.title)
+            });
+        }
+    }
+    Ok(lines.iter().map(|l| format!("{l}\n")).collect())
 }
 
 /// Runs the selected cases and writes the reports.
@@ -109,19 +195,23 @@ fn judge(
     let mut progress = Progress::new(plan.cases.len(), args.quiet);
     let ran = run::run(&plan, under, |i, outcome| progress.tell(i, outcome));
     progress.done();
-    let (outcomes, facts) = ran.map_err(|no_run| match no_run {
-        NoRun::Usage(sentence) => exit::usage(sentence),
-        NoRun::Incomplete(sentence) => exit::incomplete(sentence),
-    })?;
+    // Reports are written even when there is no target: a CI that looks for one finds it.
+    let (outcomes, facts, no_run) = match ran {
+        Ok((outcomes, facts)) => (outcomes, facts, None),
+        Err(NoRun(sentence)) => (run::none(&plan, &sentence), play::Facts::assumed(), Some(sentence)),
+    };
     let elapsed_ms = verdict::millis(began.elapsed());
     let report = Report::new(&plan, suite, side, name, outcomes, &facts, elapsed_ms);
     for outcome in &report.cases {
         if let Some(failure) = &outcome.failure {
-            print!("\n{}", report::text::failure(outcome, failure, &rules));
+            print(&format!("\n{}", report::text::failure(outcome, failure, &rules)))?;
         }
     }
-    print!("\n{}", report::text::summary(&report));
     write_reports(&report, args)?;
+    if let Some(sentence) = no_run {
+        return Err(exit::incomplete(sentence));
+    }
+    print(&format!("\n{}", report::text::summary(&report)))?;
     Ok(report.exit())
 }
 

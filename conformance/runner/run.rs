@@ -61,12 +61,13 @@ pub enum Under {
     Client(String),
 }
 
-/// Why there was no run.
-pub enum NoRun {
-    /// Wrong usage.
-    Usage(String),
-    /// The target cannot be reached or is something else.
-    Incomplete(String),
+/// Why there was no run: the target cannot be reached, or is something else.
+pub struct NoRun(pub String);
+
+/// The outcomes of a run that did not take place.
+pub fn none(plan: &Plan<'_>, reason: &str) -> Vec<Outcome> {
+    let not_run = || Verdict::NotRun { reason: reason.to_owned(), incomplete: true };
+    plan.cases.iter().map(|case| Outcome::new(case, not_run())).collect()
 }
 
 /// What the workers share.
@@ -87,15 +88,15 @@ pub fn run(plan: &Plan<'_>, under: &Under, mut each: impl FnMut(usize, &Outcome)
     let run_id = run_id();
     let facts = match under {
         Under::Server(source) => {
-            let mut target = Target::open(source, plan.scale).map_err(NoRun::Incomplete)?;
+            let mut target = Target::open(source, plan.scale).map_err(NoRun)?;
             match play::probe(&target, &run_id, plan.scale) {
                 Ok(facts) => facts,
                 Err(NoServer::Unreachable(why)) => {
                     let why = target.death().unwrap_or(why);
-                    return Err(NoRun::Incomplete(format!("the server cannot be reached: {why}")));
+                    return Err(NoRun(format!("the server cannot be reached: {why}")));
                 }
                 Err(NoServer::OtherProtocol(greeting)) => {
-                    return Err(NoRun::Incomplete(format!(
+                    return Err(NoRun(format!(
                         "the server does not speak chat.v1: it answered {greeting:?}"
                     )));
                 }
@@ -174,16 +175,7 @@ fn worker(shared: &Shared<'_>, outcomes: &mpsc::Sender<(usize, Outcome)>) {
 fn judge(shared: &Shared<'_>, case: &Case, target: &mut Option<Target>) -> Outcome {
     let plan = shared.plan;
     let began = Instant::now();
-    let mut outcome = Outcome {
-        case: case.id.clone(),
-        title: case.title.clone(),
-        rules: case.rules.clone(),
-        verdict: Verdict::Passed,
-        elapsed_ms: 0,
-        cuts: Vec::new(),
-        observed: Vec::new(),
-        failure: None,
-    };
+    let mut outcome = Outcome::new(case, Verdict::Passed);
     if let Some(verdict) = not_to_be_run(shared, case) {
         outcome.verdict = verdict;
         return outcome;

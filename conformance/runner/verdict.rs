@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::transcript::Case;
+
 /// What kind of failure it is: each has another cause, so none stands for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -141,6 +143,22 @@ pub struct Outcome {
     /// How it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+impl Outcome {
+    /// Of a case that was not played yet.
+    pub fn new(case: &Case, verdict: Verdict) -> Self {
+        Self {
+            case: case.id.clone(),
+            title: case.title.clone(),
+            rules: case.rules.clone(),
+            verdict,
+            elapsed_ms: 0,
+            cuts: Vec::new(),
+            observed: Vec::new(),
+            failure: None,
+        }
+    }
 }
 
 /// Milliseconds, rounded down, as all reports count.

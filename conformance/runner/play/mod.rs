@@ -25,6 +25,7 @@ use pace::Pace;
 
 pub use client::ClientUnderTest;
 pub use server::{Facts, NoServer, probe};
+pub use wire::encode;
 
 /// How long a step waits for what it expects.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(3);

@@ -34,8 +34,6 @@ pub struct Facts {
     pub limits: Limits,
     /// The capabilities it grants, in lower case.
     pub granted: Vec<String>,
-    /// Whether it answered at all; if not, the others are assumed.
-    pub answered: bool,
 }
 
 impl Facts {
@@ -44,7 +42,6 @@ impl Facts {
         Self {
             limits: Limits::assumed(),
             granted: all_capabilities(),
-            answered: false,
         }
     }
 }
@@ -81,7 +78,6 @@ pub fn probe(target: &Target, tag: &str, scale: f64) -> Result<Facts, NoServer> 
             let facts = Facts {
                 limits: Limits::from_json(&message.body["limits"]),
                 granted: conn.granted.clone().unwrap_or_default(),
-                answered: true,
             };
             let _ = conn.send(&[2, 0x1a, 0], 1, "leave", timeout);
             let deadline = Instant::now() + timeout;

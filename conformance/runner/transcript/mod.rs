@@ -337,6 +337,14 @@ pub enum Content {
 }
 
 impl Payload {
+    /// Whether it is bytes outside all frames, or a frame cut short.
+    pub fn is_hostile(&self) -> bool {
+        match self {
+            Payload::Frame { cut_at, .. } => cut_at.is_some(),
+            Payload::Bytes(_) | Payload::Length { .. } => true,
+        }
+    }
+
     /// Whether no client library would send this.
     pub fn is_raw(&self) -> bool {
         match self {
