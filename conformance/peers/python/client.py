@@ -225,7 +225,7 @@ class Client:
                     return
                 self.receive(parse(pb.ServerEnvelope, body))
         except Refused:
-            self.end(1, "What the server sends cannot be read; it is no chat server.")  # CHAT-FRAME-11
+            self.end(1, "What the server sends cannot be read.")  # CHAT-FRAME-11
 
     def end_of_stream(self):
         if self.left:
@@ -313,15 +313,28 @@ def run(client):
 
 def main():
     parser = argparse.ArgumentParser(description="A chat client for proto/chat.proto.")
-    parser.add_argument("address", metavar="ADDRESS", help="chat://HOST:PORT")
-    parser.add_argument("name", metavar="NAME", help="the name to be known by")
+    parser.add_argument("address", metavar="ADDRESS", nargs="?", help="chat://HOST:PORT")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the name to be known by")
+    parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
+    parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
     options = parser.parse_args()
+    client_class = Client
+    if options.list_mutants or options.mutant:
+        # Clients that break a rule on purpose, kept apart as in server.py.
+        from mutants.client import CLIENT_MUTANTS
+
+        if options.list_mutants:
+            print(CLIENT_MUTANTS.listing(), end="")
+            return
+        client_class = CLIENT_MUTANTS.find(options.mutant)
+    if options.name is None:
+        parser.error("ADDRESS and NAME are needed")
     try:
         sock = connect(options.address)
     except (OSError, ValueError, OverflowError) as problem:
         sys.exit(f"cannot connect to {options.address}: {problem}")
     try:
-        sys.exit(run(Client(sock, options.name, sys.stdin)))
+        sys.exit(run(client_class(sock, options.name, sys.stdin)))
     except BrokenPipeError:
         # Whoever read our stdout has gone, so there is nobody to chat for.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -24,12 +24,15 @@ LINGER_SECONDS_MAX = 1.0
 
 
 class Connection:
+    session_class = Session
+    frame_reader_class = FrameReader
+
     def __init__(self, room, sock):
         self.room = room
         self.socket = sock
         self.something_due = asyncio.Event()
-        self.session = Session(wake=self.something_due.set)
-        self.frames = FrameReader()
+        self.session = self.session_class(wake=self.something_due.set)
+        self.frames = self.frame_reader_class()
         self.last_frame_at = self.now()
         self.silence_watch = None
 
@@ -97,10 +100,13 @@ class Connection:
                 self.room.lost(self.session)
                 return
             if not data:
-                self.room.end_of_stream(self.session, self.frames.inside_frame())
+                self.end_of_stream()
                 return
             if not self.session.over:
                 await self.take(data)
+
+    def end_of_stream(self):
+        self.room.end_of_stream(self.session, self.frames.inside_frame())
 
     async def take(self, data):
         """Give the room each frame that is whole."""
@@ -110,12 +116,16 @@ class Connection:
                 body = self.frames.next_body(self.room.frame_bytes_max(self.session))
                 if body is None:
                     return
-                self.last_frame_at = self.now()
+                self.heard(body)
                 self.room.receive(self.session, body)
                 self.watch_silence_if_granted()
                 await self.until_replies_are_read()
         except Refused as refused:
             self.room.refuse(self.session, refused)
+
+    def heard(self, body):
+        """Any frame is a sign of life (CHAT-KEEP-4)."""
+        self.last_frame_at = self.now()
 
     async def until_replies_are_read(self):
         """Read no more from a client that does not read its answers

@@ -81,7 +81,7 @@ class Room:
         if session.over:
             return
         try:
-            envelope = parse(pb.ClientEnvelope, body)
+            envelope = self.parse(body)
             if session.is_member():
                 self.receive_from_member(session, envelope)
             else:
@@ -89,6 +89,9 @@ class Room:
         except Refused as refused:
             self.refuse(session, refused)
         self.end_laggards()
+
+    def parse(self, body):
+        return parse(pb.ClientEnvelope, body)
 
     def refuse(self, session, refused):
         """Something that the client did, or failed to do, is refused."""
@@ -196,14 +199,20 @@ class Room:
                 "A name is 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' and '-', "
                 "of which the first is a letter or a digit; choose such a name.",
             )
-        if self.fold(name) in NAMES_RESERVED:
+        if self.is_reserved(name):
             raise Refused(
                 pb.ERROR_CODE_NAME_RESERVED, f"Nobody may be called {name}; choose another name."
             )
-        if self.fold(name) in self.members:
+        if self.is_taken(name):
             raise Refused(
                 pb.ERROR_CODE_NAME_IN_USE, f"{name} is here already; choose another name."
             )
+
+    def is_reserved(self, name):
+        return name.lower() in NAMES_RESERVED
+
+    def is_taken(self, name):
+        return self.fold(name) in self.members
 
     def fold(self, name):
         """Equal for names that are the same name (CHAT-NAME-3)."""
@@ -329,14 +338,15 @@ class Room:
 
     def hearers(self, speaker):
         """Everybody else (CHAT-CHAT-1, CHAT-CHAT-2)."""
-        return [member for member in self.members.values() if member is not speaker]
+        return self.others(speaker)
+
+    def others(self, session):
+        return [member for member in self.members.values() if member is not session]
 
     def send_receipt(self, session, chat, numbered):
         if session.has(pb.CAPABILITY_RECEIPTS):
             session.reply(
-                receipt=pb.Receipt(
-                    id=chat.id, seq=numbered.seq, time_unix_ms=numbered.time_unix_ms
-                )
+                receipt=pb.Receipt(id=chat.id, seq=numbered.seq, time_unix_ms=numbered.time_unix_ms)
             )  # CHAT-RCPT-1, CHAT-RCPT-3
 
     def say(self, members, **message):
@@ -361,7 +371,7 @@ class Room:
     def announce(self, whom, **notice):
         """Tell those who asked for presence, but not whom it is about
         (CHAT-PRES-2, CHAT-PRES-3, CHAT-PRES-6, CHAT-GROW-7)."""
-        watchers = [m for m in self.hearers(whom) if m.has(pb.CAPABILITY_PRESENCE)]
+        watchers = [m for m in self.others(whom) if m.has(pb.CAPABILITY_PRESENCE)]
         self.say(watchers, **notice)
 
     # Leaving.

@@ -77,7 +77,7 @@ class Server:
         if len(self.served) < self.connections_max:
             self.served.add(connection)
         elif len(self.tasks) < 2 * self.connections_max:
-            self.room.refuse(connection.session, self.full())  # CHAT-REG-9
+            self.turn_away(connection)
         else:
             # So many wait to be told already that this one cannot be.
             sock.close()
@@ -86,10 +86,14 @@ class Server:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def full(self):
-        return Refused(
-            pb.ERROR_CODE_SERVER_FULL, "The server takes no further connection; try again later."
-        )
+    def turn_away(self, connection):
+        self.room.refuse(
+            connection.session,
+            Refused(
+                pb.ERROR_CODE_SERVER_FULL,
+                "The server takes no further connection; try again later.",
+            ),
+        )  # CHAT-REG-9
 
     async def serve(self, connection):
         """One client's fault, or one of ours, must not end the server."""
@@ -125,7 +129,7 @@ def parse_options(arguments):
     parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:0")
     parser.add_argument("--connections-max", type=uint32, default=500)
     parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
-    parser.add_argument("--list-mutants", action="store_true")
+    parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
     for name, default in (
         ("register-deadline-ms", 10_000),
         ("keepalive-interval-ms", 30_000),
@@ -197,20 +201,33 @@ def log(line):
     print(line, file=sys.stderr, flush=True)
 
 
-async def serve(options):
+async def serve(options, room_class, connection_class, server_class):
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     listener = listen(options.listen)
     print(f"listening on {address_of(listener)}", flush=True)
-    server = Server(Room(limits_of(options), log), listener, options.connections_max)
+    room = room_class(limits_of(options), log)
+    server = server_class(room, listener, options.connections_max, connection_class)
     await server.run(stop)
 
 
 def main():
     options = parse_options(sys.argv[1:])
+    if options.list_mutants:
+        from mutants.server import SERVER_MUTANTS
+
+        print(SERVER_MUTANTS.listing(), end="")
+        return
+    classes = Room, Connection, Server
+    if options.mutant:
+        # Servers that break a rule on purpose. They are kept apart from here and
+        # are of no concern to anybody who reads this as an example.
+        from mutants.server import classes_of
+
+        classes = classes_of(options.mutant)
     try:
-        asyncio.run(serve(options))
+        asyncio.run(serve(options, *classes))
     except (OSError, ValueError, OverflowError) as problem:
         sys.exit(f"cannot listen on {options.listen}: {problem}")
 
