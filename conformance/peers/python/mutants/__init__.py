@@ -32,11 +32,11 @@ class Mutants:
             sys.exit(f"there is no mutant {name}; --list-mutants lists them")
         return self._mutants[name][2]
 
-    def names(self):
-        return sorted(self._mutants)
+    def rule_by_name(self):
+        return {name: rule for name, (rule, _, _) in self._mutants.items()}
 
     def rules(self):
-        return {rule for rule, _, _ in self._mutants.values()}
+        return set(self.rule_by_name().values())
 
     def listing(self):
         lines = (f"{name}\t{m[0]}\t{m[1]}\n" for name, m in sorted(self._mutants.items()))

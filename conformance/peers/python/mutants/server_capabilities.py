@@ -1,4 +1,4 @@
-"""Servers that break a rule about: Presence, receipts and keepalive (CHAT-PRES, CHAT-RCPT, CHAT-KEEP)."""
+"""Servers that break a rule of CHAT-PRES, CHAT-RCPT or CHAT-KEEP."""
 
 import asyncio
 
@@ -8,7 +8,6 @@ from mutants.server_parts import MOMENT_SECONDS, HoldingSession, later, message_
 from room import Room
 from schema import chat_pb2 as pb
 from session import Session
-
 
 # Presence.
 

@@ -1,4 +1,4 @@
-"""Servers that break a rule about: Chats and their order (CHAT-CHAT, CHAT-ORD)."""
+"""Servers that break a rule of CHAT-CHAT or CHAT-ORD."""
 
 import secrets
 import unicodedata
@@ -8,7 +8,6 @@ from mutants.server_parts import MOMENT_SECONDS, HoldingSession, later, message_
 from room import Room
 from schema import chat_pb2 as pb
 from session import Session
-
 
 # Chatting.
 

@@ -1,4 +1,4 @@
-"""Servers that break a rule about: Leaving, closing and errors (CHAT-LEAVE, CHAT-CLOSE, CHAT-ERR)."""
+"""Servers that break a rule of CHAT-LEAVE, CHAT-CLOSE or CHAT-ERR."""
 
 import asyncio
 from collections import deque
@@ -17,7 +17,6 @@ from room import Room
 from schema import chat_pb2 as pb
 from server import Server
 from session import Session
-
 
 # Leaving.
 

@@ -1,4 +1,4 @@
-"""Servers that break a rule about: Frames (CHAT-FRAME)."""
+"""Servers that break a rule of CHAT-FRAME."""
 
 import room as room_module
 from connection import Connection

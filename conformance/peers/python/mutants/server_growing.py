@@ -1,4 +1,4 @@
-"""Servers that break a rule about: Limits and growth (CHAT-LIM, CHAT-GROW)."""
+"""Servers that break a rule of CHAT-LIM or CHAT-GROW."""
 
 import asyncio
 
@@ -10,7 +10,6 @@ from framing import Refused
 from mutants.server_parts import mutant
 from room import Room
 from schema import chat_pb2 as pb
-
 
 # Limits.
 

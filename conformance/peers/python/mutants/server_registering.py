@@ -1,4 +1,4 @@
-"""Servers that break a rule about: Registering and names (CHAT-REG, CHAT-NAME)."""
+"""Servers that break a rule of CHAT-REG or CHAT-NAME."""
 
 import room as room_module
 from framing import Refused
@@ -7,7 +7,6 @@ from room import Room
 from schema import chat_pb2 as pb
 from server import Server
 from session import Session
-
 
 # Registering.
 
