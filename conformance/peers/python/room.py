@@ -361,7 +361,7 @@ class Room:
         """Name all who are here, in as many messages as it takes to keep each
         within the bound (CHAT-PRES-1, CHAT-FRAME-12). They are queued at once,
         so nobody can leave in between (CHAT-PRES-4)."""
-        names = [member.name for member in self.members.values()]
+        names = [session.name, *(member.name for member in self.others(session))]
         # A name costs two bytes beyond itself; the envelope costs a few more.
         names_a_message = (self.limits.frame_bytes_max - 16) // (NAME_BYTES_MAX + 2)
         for start in range(0, len(names), names_a_message):

@@ -327,7 +327,7 @@ async def slow_readers(stage):
     alice = await stage.peer("Alice")
     # More than the system takes for somebody who does not read.
     alice.raw(encode(chat("x" * 4000)) * 3000)
-    await stage.settle("flood", 3.0)
+    await stage.settle("flood", 1.5)
     received = sum(type(entry) is tuple for entry in stage.peers[0].log)
     stage.peers[0].log = [f"everything received: {received > 3000}"]
     stage.peers[1].log = []
@@ -361,6 +361,7 @@ async def presence(stage):
     (await stage.peer("broken")).raw(b"\xff" * 11)
     one, two = await stage.peer("one"), await stage.peer("two", PRESENCE)
     one.send(LEAVE)
+    await asyncio.sleep(0.1)
     two.send(LEAVE)
     await stage.settle("left")
 
