@@ -153,7 +153,7 @@ pub struct Conn {
     pub last_sent: Instant,
     /// Answers and the room's messages, read and not yet asked for.
     pub queues: [VecDeque<Received>; 2],
-    /// The names that Members gave, and whether the last of them came.
+    /// The names that Members gave, and whether any came.
     pub members: (Vec<String>, bool),
     /// The transcript line that says "receives nothing", until something comes.
     pub nothing_since: Option<usize>,
@@ -421,6 +421,9 @@ impl Conn {
         if length > self.frame_bytes_max {
             let sentence = format!("an envelope of {length} bytes came, {} are allowed", self.frame_bytes_max);
             return wrong("CHAT-FRAME-12", sentence);
+        }
+        if message.kind == "nothing" {
+            return wrong("CHAT-FRAME-1", "an envelope with nothing in it came".to_owned());
         }
         match (&self.granted, message.kind.as_str()) {
             (None, "registered") => {

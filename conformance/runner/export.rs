@@ -142,6 +142,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::Serves => "still-serves",
         Action::Restarts => "restart",
         Action::Crowd(_) => "crowd",
+        Action::SameEnd(_) => "same-end",
         Action::Stops => "stop",
         Action::Ends => "server-ends",
         Action::Fills => "fill",

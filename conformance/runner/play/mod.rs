@@ -248,6 +248,7 @@ impl Play<'_> {
             Action::Crowd(count) => self.crowd(count.value(&self.bindings.limits)),
             Action::Skips { who } => self.skip(who),
             Action::CatchesUp { who } => self.catch_up(who),
+            Action::SameEnd(people) => self.same_end(people),
             Action::Stops => self.stop_server(),
             Action::Ends => self.server_ends(),
             Action::Fills => self.fill(),
@@ -327,7 +328,9 @@ impl Play<'_> {
             observed.push(format!("{who} receives {}", problem.received));
         }
         let rules = if !problem.rules.is_empty() {
-            problem.rules.iter().map(|r| (*r).to_owned()).collect()
+            // What the step alone decides is broken as well: it did not happen.
+            let more = step.rules.iter().filter(|r| !problem.rules.contains(&r.as_str()));
+            problem.rules.iter().map(|r| (*r).to_owned()).chain(more.cloned()).collect()
         } else if !step.rules.is_empty() {
             step.rules.clone()
         } else {

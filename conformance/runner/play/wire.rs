@@ -243,15 +243,20 @@ impl Play<'_> {
 
     /// Registered is the first message, and the first Members the second.
     fn first_in_place(&mut self, who: &str, message: &Received) -> Outcome {
-        let place = match message.kind.as_str() {
-            "registered" => 0,
+        let members_before = self.conn(who)?.members.1;
+        let (place, rule) = match message.kind.as_str() {
+            "registered" => (0, "CHAT-REG-3"),
+            "members" if !members_before => (1, "CHAT-PRES-1"),
             _ => return Ok(()),
         };
+        if message.kind == "members" {
+            self.conn(who)?.members.1 = true;
+        }
         if message.index == place {
             return Ok(());
         }
         let sentence = format!("{who} received {} too late", message.kind);
-        Err(Problem::new(Kind::WrongAnswer, &["CHAT-REG-3"], sentence)
+        Err(Problem::new(Kind::WrongAnswer, &[rule], sentence)
             .showing(message)
             .into())
     }
@@ -314,6 +319,41 @@ impl Play<'_> {
                 Err(Trouble::Problem(problem)) if problem.sentence.contains("inside a frame") => return Ok(()),
                 Ok(Event::Timeout) => return Err(self.silent(who, deadline).into()),
                 Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever is told first that the server closes has heard all that anybody hears.
+    pub(super) fn same_end(&mut self, people: &[String]) -> Outcome {
+        let mut first: Option<Vec<String>> = None;
+        for who in people {
+            self.who.clone_from(who);
+            let mut heard = Vec::new();
+            let deadline = self.until();
+            loop {
+                let Some(message) = self.take(who, 1, deadline, true)? else {
+                    return Err(self.silent(who, deadline).into());
+                };
+                match message.kind.as_str() {
+                    "chat" => heard.push(message.shown()),
+                    "server_closing" => break,
+                    _ => return Err(self.unexpected(who, &message).into()),
+                }
+            }
+            self.closed(who, None)?;
+            match &first {
+                None => first = Some(heard),
+                Some(first) if *first == heard => {}
+                Some(first) => {
+                    let sentence = format!(
+                        "{who} heard {} chats before ServerClosing, and {} heard {}",
+                        heard.len(),
+                        people[0],
+                        first.len()
+                    );
+                    return Err(Problem::new(Kind::WrongAnswer, &[], sentence).into());
+                }
             }
         }
         Ok(())

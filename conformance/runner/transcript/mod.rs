@@ -238,6 +238,8 @@ pub enum Action {
         /// Who.
         who: String,
     },
+    /// These hear the same chats, then ServerClosing, and are closed.
+    SameEnd(Vec<String>),
     /// The server is told to end.
     Stops,
     /// The server's process has ended, within the time the schema gives it.

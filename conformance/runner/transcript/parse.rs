@@ -218,6 +218,10 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), Trouble> {
     if let Some(expr) = line.strip_prefix("a crowd of ").and_then(|l| l.strip_suffix(" joins")) {
         return Ok((blame, vec![Action::Crowd(Expr::parse(expr)?)]));
     }
+    if let Some(people) = line.strip_suffix(" hear the same to the end") {
+        let people = people.split(" and ").map(str::to_owned).collect();
+        return Ok((blame, vec![Action::SameEnd(people)]));
+    }
     let (who, rest) = line
         .split_once(' ')
         .filter(|(who, _)| is_person(who))

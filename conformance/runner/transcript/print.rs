@@ -89,6 +89,7 @@ pub fn action(action: &Action) -> String {
         Action::Crowd(expr) => format!("a crowd of {expr} joins"),
         Action::Skips { who } => format!("{who} skips what has come"),
         Action::CatchesUp { who } => format!("{who} catches up"),
+        Action::SameEnd(people) => format!("{} hear the same to the end", people.join(" and ")),
         Action::Stops => "the server is told to end".to_owned(),
         Action::Ends => "the server ends".to_owned(),
         Action::Fills => "the server fills up".to_owned(),
