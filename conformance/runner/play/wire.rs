@@ -324,33 +324,41 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Whoever is told first that the server closes has heard all that anybody hears.
+    /// Whoever is told that the server closes has heard of all the chats that anybody
+    /// heard of, be it by the Chat or, for one's own, by the Receipt.
     pub(super) fn same_end(&mut self, people: &[String]) -> Outcome {
-        let mut first: Option<Vec<String>> = None;
+        let mut first: Option<Vec<u64>> = None;
         for who in people {
             self.who.clone_from(who);
             let mut heard = Vec::new();
             let deadline = self.until();
-            loop {
-                let Some(message) = self.take(who, 1, deadline, true)? else {
-                    return Err(self.silent(who, deadline).into());
-                };
-                match message.kind.as_str() {
-                    "chat" => heard.push(message.shown()),
-                    "server_closing" => break,
-                    _ => return Err(self.unexpected(who, &message).into()),
+            let queues = &mut self.conn(who)?.queues;
+            let mut read: Vec<Received> = queues.iter_mut().flat_map(|q| q.drain(..)).collect();
+            while !read.iter().any(|m| m.kind == "server_closing") {
+                match self.next(who, deadline, true)? {
+                    Event::Message(message) => read.push(message),
+                    Event::Timeout => return Err(self.silent(who, deadline).into()),
+                    Event::Closed => {
+                        let sentence = format!("{who}'s connection was closed without ServerClosing");
+                        return Err(Problem::new(Kind::Closed, &["CHAT-CLOSE-1"], sentence).into());
+                    }
+                }
+            }
+            for message in read {
+                if matches!(message.kind.as_str(), "chat" | "receipt") {
+                    heard.extend(message.body["seq"].as_str().and_then(|s| s.parse::<u64>().ok()));
                 }
             }
             self.closed(who, None)?;
+            heard.sort_unstable();
             match &first {
                 None => first = Some(heard),
                 Some(first) if *first == heard => {}
                 Some(first) => {
+                    let (one, other) = (&people[0], first.len());
                     let sentence = format!(
-                        "{who} heard {} chats before ServerClosing, and {} heard {}",
-                        heard.len(),
-                        people[0],
-                        first.len()
+                        "{who} heard of {} chats before ServerClosing, and {one} of {other}",
+                        heard.len()
                     );
                     return Err(Problem::new(Kind::WrongAnswer, &[], sentence).into());
                 }
