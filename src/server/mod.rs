@@ -21,6 +21,8 @@ pub mod options;
 mod outbox;
 mod pressure;
 mod room;
+#[cfg(test)]
+mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
