@@ -236,6 +236,9 @@ impl Engine {
     /// sent (CHAT-PRES-1). To be called when the connection has nothing else to
     /// send, so that a large room is told in steps that fit into memory.
     pub fn more_members(&mut self, id: &SessionId) -> Option<ServerEnvelope> {
+        if self.closing.is_some() {
+            return None; // CHAT-CLOSE-2: ServerClosing may have been sent.
+        }
         let State::Member(member) = &self.sessions[id.0] else {
             return None;
         };
