@@ -144,15 +144,6 @@ pub enum Cause {
     Error(ErrorCode),
 }
 
-impl Cause {
-    /// Whether the client was told by an error, behind which it is sent nothing
-    /// (CHAT-ERR-1). Otherwise it is still sent what was published before its end
-    /// (CHAT-LEAVE-2, CHAT-CLOSE-6).
-    pub fn is_error(self) -> bool {
-        matches!(self, Self::Error(_) | Self::CutShort)
-    }
-}
-
 /// The room: who is in it, and what the rules say to each event.
 #[derive(Debug)]
 pub struct Engine {
@@ -249,6 +240,9 @@ impl Engine {
     /// names are members at this moment, so nobody whose Left was sent before
     /// (CHAT-PRES-4).
     pub fn more_members(&mut self, id: &SessionId) -> Option<ServerEnvelope> {
+        if self.closing.is_some() {
+            return None; // CHAT-CLOSE-2: ServerClosing may have been sent.
+        }
         let State::Member(member) = &self.sessions[id.0] else {
             return None;
         };

@@ -24,8 +24,10 @@ use std::{
 };
 
 use prost::Message as _;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::Sleep,
 };
 
@@ -109,6 +111,14 @@ enum Flush {
     Yield,
 }
 
+impl Connection<TcpStream> {
+    /// Sends what the system takes at once, and closes.
+    pub(super) fn close_at_once(self) {
+        // A new socket takes a few bytes; the runtime has not looked at it yet.
+        let _ = SockRef::from(&self.stream).send(self.line.outbox.ahead());
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes a new connection into the room, or turns it away.
     pub(super) fn new(stream: S, room: Arc<Room>) -> Self {
@@ -134,6 +144,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             sent_bytes: 0,
             sent_bytes_at_timer: 0,
         }
+    }
+
+    /// Whether the room had no place for it.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.member.is_none()
     }
 
     /// Does what can be done now. `Ready` when the connection is gone; an error
