@@ -166,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 .as_ref()
                 .is_some_and(|(_, seat)| seat.take_call())
             {
-                self.turn(|turn| turn.handle(Event::TimePassed));
+                let is_read_from = self.may_read();
+                self.turn(|turn| turn.handle(Event::TimePassed { is_read_from }));
             }
             if matches!(self.phase, Phase::Open) && self.line.is_ended {
                 self.phase = Phase::Draining;
