@@ -1,0 +1,345 @@
+"""A whole chat client for the terminal or a pipe.
+
+    python client.py chat://127.0.0.1:7000 Alice
+
+What others say goes to stdout as `@name: text`, everything else to stderr. Each
+line of stdin is said. It ends with 0 after the end of stdin or when the server
+shuts down, with 1 when the server refuses it or is lost.
+
+One loop waits for the socket and stdin together, so nothing here needs a lock.
+"""
+
+import argparse
+import os
+import select
+import socket
+import sys
+import time
+from collections import deque
+
+from framing import FrameReader, Refused, encode, parse
+from schema import chat_pb2 as pb
+
+READ_BYTES_MAX = 64 * 1024
+# More is not taken from stdin while this much waits to be sent.
+UNSENT_BYTES_MAX = 64 * 1024
+# This many chats may be without an answer, where the server gives answers.
+UNANSWERED_MAX = 64
+# How long the server may take to answer Register, to answer the last chats, and
+# to close after Leave.
+REGISTER_SECONDS_MAX = 30.0
+ANSWER_SECONDS_MAX = 10.0
+LEAVE_SECONDS_MAX = 5.0
+# The server is not read from while this much waits to be sent to it.
+UNSENT_BYTES_STOP = 1024 * 1024
+# Whatever the server announces: a frame above this is no chat.
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+
+# A server lets no such characters pass (CHAT-CHAT-6). Should one do so, they are
+# made visible here rather than let loose on a terminal.
+CONTROLS = {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)]}
+
+
+class Client:
+    def __init__(self, sock, name, stdin):
+        self.socket = sock
+        self.stdin = stdin
+        self.name = name
+        self.frames = FrameReader()
+        self.unsent = bytearray()
+        self.limits = None
+        self.granted = frozenset()
+        self.registered = False
+        self.left = False
+        # Set to end the loop.
+        self.exit_code = None
+        # What was typed and not said yet: the start of a line, and whole lines.
+        self.line_begun = b""
+        self.lines = deque()
+        # Chats that the server refused for their rate, to be said again.
+        self.lines_again = deque()
+        self.stdin_ended = False
+        # Chats without an answer yet, by their id.
+        self.unanswered = {}
+        self.last_id = 0
+        # Not before this time may a chat be sent (Error.retry_after_ms).
+        self.wait_until = 0.0
+        # Not after this time may the current wait go on.
+        self.give_up_at = time.monotonic() + REGISTER_SECONDS_MAX
+
+    # The loop.
+
+    def run(self):
+        while self.exit_code is None:
+            self.say_lines()
+            readable, writable = self.wait()
+            if self.socket in writable:
+                self.write()
+            if self.socket in readable:
+                self.read()
+            if self.stdin in readable:
+                self.read_stdin()
+            if self.give_up_at is not None and time.monotonic() > self.give_up_at:
+                self.give_up()
+        self.socket.close()
+        return self.exit_code
+
+    def wait(self):
+        sources = [self.socket] if len(self.unsent) < UNSENT_BYTES_STOP else []
+        if self.wants_lines():
+            sources.append(self.stdin)
+        sinks = [self.socket] if self.unsent else []
+        now = time.monotonic()
+        moments = [at for at in (self.give_up_at, self.wait_until) if at is not None and at > now]
+        timeout = min(moments) - now if moments else None
+        readable, writable, _ = select.select(sources, sinks, [], timeout)
+        return readable, writable
+
+    def wants_lines(self):
+        """Nothing is taken from stdin that could not be sent soon. Before
+        Registered nothing else may be sent (CHAT-REG-10)."""
+        return self.registered and not self.stdin_ended and not self.lines
+
+    def end(self, exit_code, sentence=None):
+        if sentence:
+            self.note(sentence)
+        if self.exit_code is None:
+            self.exit_code = exit_code
+
+    def give_up(self):
+        self.give_up_at = None
+        if not self.registered:
+            self.end(1, "The server does not answer.")
+        elif self.left:
+            self.end(0)
+        else:
+            # Some chats were never answered.
+            self.leave()
+
+    # To the server.
+
+    def send(self, **message):
+        self.unsent += encode(pb.ClientEnvelope(**message))
+
+    def write(self):
+        try:
+            del self.unsent[: self.socket.send(self.unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # The server is gone, but its last words may still be there to read;
+            # reading will tell when there are no more.
+            self.unsent.clear()
+            self.left = self.stdin_ended = True
+
+    def register(self):
+        """CHAT-REG-1"""
+        asked = [pb.CAPABILITY_PRESENCE, pb.CAPABILITY_RECEIPTS, pb.CAPABILITY_KEEPALIVE]
+        self.send(register=pb.Register(name=self.name, capabilities=asked))
+
+    def leave(self):
+        """CHAT-LEAVE-1"""
+        self.send(leave=pb.Leave())
+        self.left = True
+        self.give_up_at = time.monotonic() + LEAVE_SECONDS_MAX
+
+    def say_lines(self):
+        """Say what was typed, as far as the server can take it now; leave when
+        all is said."""
+        if not self.registered or self.left:
+            return
+        for lines in (self.lines_again, self.lines):
+            while lines and self.may_say():
+                self.say(lines.popleft())
+        if not self.stdin_ended or self.lines_again or self.lines:
+            self.give_up_at = None
+        elif not self.awaits_answers():
+            self.leave()
+        elif self.give_up_at is None:
+            self.give_up_at = time.monotonic() + ANSWER_SECONDS_MAX
+
+    def answered(self, chat_id):
+        """The server has answered a chat, so it may have more time for the rest."""
+        if not self.left:
+            self.give_up_at = None
+        return self.unanswered.pop(chat_id, None)
+
+    def may_say(self):
+        return (
+            len(self.unsent) < UNSENT_BYTES_MAX
+            and time.monotonic() >= self.wait_until
+            and not (self.gets_receipts() and len(self.unanswered) >= UNANSWERED_MAX)
+        )
+
+    def gets_receipts(self):
+        return pb.CAPABILITY_RECEIPTS in self.granted
+
+    def awaits_answers(self):
+        return self.gets_receipts() and len(self.unanswered) > 0
+
+    def say(self, text):
+        self.last_id += 1
+        self.unanswered[self.last_id] = text
+        if not self.gets_receipts() and len(self.unanswered) > UNANSWERED_MAX:
+            # Without receipts nothing tells that a chat was accepted; keep only
+            # the last ones, in case the server refuses one for its rate.
+            del self.unanswered[min(self.unanswered)]
+        self.send(chat=pb.Chat(text=text, id=self.last_id))
+
+    def read_stdin(self):
+        typed = os.read(self.stdin.fileno(), READ_BYTES_MAX)
+        *lines, self.line_begun = (self.line_begun + typed).split(b"\n")
+        if not typed:
+            self.stdin_ended = True
+            lines.append(self.line_begun)
+        for line in lines:
+            self.take_line(line.decode(errors="replace").removesuffix("\r"))
+
+    def take_line(self, line):
+        if len(line.encode()) > self.limits.text_bytes_max > 0:
+            # The server would refuse it, or even the whole session if the frame
+            # were too long.
+            self.note("That line is too long; say it in parts.")
+        elif line:
+            self.lines.append(line)
+
+    # From the server.
+
+    def read(self):
+        try:
+            data = self.socket.recv(READ_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self.end(1, f"The connection is lost: {problem}.")
+            return
+        if not data:
+            # A frame that is cut short here is forgotten (CHAT-FRAME-9).
+            self.end_of_stream()
+            return
+        self.frames.feed(data)
+        try:
+            while self.exit_code is None:
+                body = self.frames.next_body(FRAME_BYTES_MAX)
+                if body is None:
+                    return
+                self.receive(parse(pb.ServerEnvelope, body))
+        except Refused:
+            self.end(1, "What the server sends cannot be read.")  # CHAT-FRAME-11
+
+    def end_of_stream(self):
+        if self.left:
+            self.end(0)
+        else:
+            self.end(1, "The server closed the connection.")
+
+    def receive(self, envelope):
+        """Act on one message. One that is unknown, and one that was not asked
+        for, is ignored (CHAT-GROW-2)."""
+        message = envelope.WhichOneof("message")
+        if message == "registered":
+            self.receive_registered(envelope.registered)
+        elif message == "chat":
+            self.show(envelope.chat)
+        elif message == "error":
+            self.receive_error(envelope.error)
+        elif message == "server_closing":
+            # CHAT-CLOSE-4
+            self.end(0, f"The server says goodbye: {envelope.server_closing.detail}")
+        elif message == "receipt":
+            self.answered(envelope.receipt.id)
+        elif message == "ping" and pb.CAPABILITY_KEEPALIVE in self.granted:
+            self.send(pong=pb.Pong(token=envelope.ping.token))  # CHAT-KEEP-2
+        elif message == "members":
+            self.note("Here: " + ", ".join(envelope.members.names))
+        elif message == "joined":
+            self.note(f"{envelope.joined.name} is here.")
+        elif message == "left":
+            # Whatever the reason, also one that is unknown (CHAT-GROW-8).
+            self.note(f"{envelope.left.name} is gone.")
+
+    def receive_registered(self, registered):
+        self.registered = True
+        self.give_up_at = None
+        self.limits = registered.limits
+        self.granted = frozenset(registered.capabilities)
+        self.note(f"You are here as {registered.name}.")
+
+    def receive_error(self, error):
+        """Whether it is over is for ends_session alone to say; the code may be
+        one that this client does not know (CHAT-ERR-7, CHAT-GROW-5)."""
+        detail = error.detail or f"error {error.code}"
+        refused_text = self.answered(error.id)
+        if error.ends_session:
+            self.end(1, detail)
+        elif error.code == pb.ERROR_CODE_RATE_LIMITED and refused_text and not self.left:
+            # Say it again when the server says so, before what was typed later.
+            self.wait_until = time.monotonic() + error.retry_after_ms / 1000
+            self.lines_again.append(refused_text)
+        else:
+            self.note(detail)
+
+    def note(self, sentence):
+        """Everything that is not a chat."""
+        print(visible(sentence), file=sys.stderr, flush=True)
+
+    def show(self, chat):
+        print(f"@{visible(chat.sender)}: {visible(chat.text)}", flush=True)
+
+
+def visible(text):
+    return text.translate(CONTROLS)
+
+
+def connect(address):
+    host, _, port = address.removeprefix("chat://").rpartition(":")
+    sock = socket.create_connection((host.strip("[]"), int(port)), timeout=REGISTER_SECONDS_MAX)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setblocking(False)
+    return sock
+
+
+def run(client):
+    """Run to the end; Ctrl-C leaves."""
+    client.register()
+    try:
+        return client.run()
+    except KeyboardInterrupt:
+        if client.registered and not client.left:
+            client.leave()
+            return client.run()
+        return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description="A chat client for proto/chat.proto.")
+    parser.add_argument("address", metavar="ADDRESS", nargs="?", help="chat://HOST:PORT")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the name to be known by")
+    parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
+    parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
+    options = parser.parse_args()
+    client_class = Client
+    if options.list_mutants or options.mutant:
+        # Clients that break a rule on purpose, kept apart as in server.py.
+        from mutants.client import CLIENT_MUTANTS
+
+        if options.list_mutants:
+            print(CLIENT_MUTANTS.listing(), end="")
+            return
+        client_class = CLIENT_MUTANTS.find(options.mutant)
+    if options.name is None:
+        parser.error("ADDRESS and NAME are needed")
+    try:
+        sock = connect(options.address)
+    except (OSError, ValueError, OverflowError) as problem:
+        sys.exit(f"cannot connect to {options.address}: {problem}")
+    try:
+        sys.exit(run(client_class(sock, options.name, sys.stdin)))
+    except BrokenPipeError:
+        # Whoever read our stdout has gone, so there is nobody to chat for.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

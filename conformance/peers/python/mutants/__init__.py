@@ -1,0 +1,48 @@
+"""A register of mutants: peers that break one rule each, on purpose.
+
+They prove that the conformance suite bites: run against a mutant, the case of
+the rule must fail. A mutant is a class of the straight code with a method or two
+overridden, so that the straight code knows nothing of them.
+
+`server.py --list-mutants` and `client.py --list-mutants` print them, one a line:
+name, rule, description, with tabs between.
+"""
+
+import sys
+
+
+class Mutants:
+    def __init__(self):
+        # name -> (rule, description, class)
+        self._mutants = {}
+
+    def mutant(self, name, rule, description):
+        """Registers the class below it."""
+
+        def register(mutant_class):
+            if name in self._mutants:
+                raise ValueError(f"two mutants are called {name}")
+            self._mutants[name] = (rule, description, mutant_class)
+            return mutant_class
+
+        return register
+
+    def find(self, name):
+        if name not in self._mutants:
+            sys.exit(f"there is no mutant {name}; --list-mutants lists them")
+        return self._mutants[name][2]
+
+    def rule_by_name(self):
+        return {name: rule for name, (rule, _, _) in self._mutants.items()}
+
+    def rules(self):
+        return set(self.rule_by_name().values())
+
+    def listing(self):
+        lines = (f"{name}\t{m[0]}\t{m[1]}\n" for name, m in sorted(self._mutants.items()))
+        return "".join(lines)
+
+
+# Rules with the weight MUST that have no mutant, each with the reason. None at
+# present: every one of them can be broken where the wire shows it.
+NO_MUTANT = {}

@@ -1,0 +1,157 @@
+"""Clients that break one rule each."""
+
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from client import Client
+from framing import encode_length
+from mutants import Mutants
+from schema import chat_pb2 as pb
+
+CLIENT_MUTANTS = Mutants()
+mutant = CLIENT_MUTANTS.mutant
+
+
+class OtherFrames(Client):
+    """Writes frames in another way."""
+
+    def send(self, **message):
+        body = pb.ClientEnvelope(**message).SerializeToString()
+        self.unsent += self.encode_length(len(body)) + body
+
+
+@mutant("big-endian-length", "CHAT-FRAME-1", "lengths are four bytes, the highest first")
+class BigEndianLength(OtherFrames):
+    def encode_length(self, length):
+        return length.to_bytes(4, "big")
+
+
+@mutant("padded-frames", "CHAT-FRAME-1", "a byte of zero stands between frames")
+class PaddedFrames(Client):
+    def send(self, **message):
+        super().send(**message)
+        self.unsent += b"\x00"
+
+
+@mutant("long-form-length", "CHAT-FRAME-2", "lengths take one byte more than they need")
+class LongFormLength(OtherFrames):
+    def encode_length(self, length):
+        prefix = bytearray(encode_length(length))
+        prefix[-1] += 128
+        return bytes(prefix) + b"\x00"
+
+
+@mutant("cut-frame-shown", "CHAT-FRAME-9", "shows a chat that the end of the stream cut short")
+class CutFrameShown(Client):
+    def end_of_stream(self):
+        rest = bytes(self.frames._bytes)[1:]
+        try:
+            self.receive(pb.ServerEnvelope.FromString(rest))
+        except Exception:
+            # Four bytes of tags and lengths, then the start of the text.
+            self.show(pb.Chat(sender="somebody", text=rest[4:].decode(errors="replace")))
+        super().end_of_stream()
+
+
+@mutant("unparsable-ignored", "CHAT-FRAME-11", "goes on after bytes that it cannot read")
+class UnparsableIgnored(Client):
+    def end(self, exit_code, sentence=None):
+        if sentence is not None and sentence.startswith("What the server sends"):
+            self.frames._bytes.clear()
+        else:
+            super().end(exit_code, sentence)
+
+
+@mutant("chat-first", "CHAT-REG-1", "sends a Chat before Register")
+class ChatFirst(Client):
+    def register(self):
+        self.send(chat=pb.Chat(text="hello"))
+        super().register()
+
+
+@mutant("speaks-unregistered", "CHAT-REG-10", "sends what is typed without waiting for Registered")
+class SpeaksUnregistered(Client):
+    def register(self):
+        super().register()
+        self.limits = pb.Limits()
+        self.registered = True
+        self.give_up_at = None
+
+
+@mutant("closing-ignored", "CHAT-CLOSE-4", "stays when the server says that it closes")
+class ClosingIgnored(Client):
+    def receive(self, envelope):
+        if envelope.WhichOneof("message") != "server_closing":
+            super().receive(envelope)
+
+
+@mutant("ends-session-ignored", "CHAT-ERR-7", "goes on after an error that ends the session")
+class EndsSessionIgnored(Client):
+    def receive_error(self, error):
+        error.ends_session = False
+        super().receive_error(error)
+
+
+@mutant(
+    "unknown-message-ends", "CHAT-GROW-2", "ends when it receives a message that it does not know"
+)
+class UnknownMessageEnds(Client):
+    def receive(self, envelope):
+        if envelope.WhichOneof("message") is None:
+            self.end(1, "The server sends a message that is unknown here.")
+        else:
+            super().receive(envelope)
+
+
+@mutant("unknown-field-ends", "CHAT-GROW-3", "ends when it receives a field that it does not know")
+class UnknownFieldEnds(Client):
+    def receive(self, envelope):
+        message = envelope.WhichOneof("message")
+        if message and len(UnknownFieldSet(getattr(envelope, message))) > 0:
+            self.end(1, "The server sends a field that is unknown here.")
+        else:
+            super().receive(envelope)
+
+
+@mutant("unknown-code-ends", "CHAT-GROW-5", "ends at an error with an unknown code")
+class UnknownCodeEnds(Client):
+    def receive_error(self, error):
+        if error.code not in pb.ErrorCode.values():
+            error.ends_session = True
+        super().receive_error(error)
+
+
+@mutant("unknown-code-ignored", "CHAT-GROW-5", "goes on after a last error with an unknown code")
+class UnknownCodeIgnored(Client):
+    def receive_error(self, error):
+        if error.code not in pb.ErrorCode.values():
+            error.ends_session = False
+        super().receive_error(error)
+
+
+@mutant("unknown-reason-ends", "CHAT-GROW-8", "ends at a Left with an unknown reason")
+class UnknownReasonEnds(Client):
+    def receive(self, envelope):
+        if envelope.WhichOneof("message") == "left":
+            if envelope.left.reason not in pb.LeftReason.values():
+                self.end(1, "The server says a reason that is unknown here.")
+        super().receive(envelope)
+
+
+@mutant("pong-missing", "CHAT-KEEP-2", "does not answer a Ping")
+class PongMissing(Client):
+    def send(self, **message):
+        if "pong" not in message:
+            super().send(**message)
+
+
+@mutant("pong-token-missing", "CHAT-KEEP-2", "answers a Ping without its token")
+class PongTokenMissing(Client):
+    def send(self, **message):
+        super().send(**({"pong": pb.Pong()} if "pong" in message else message))
+
+
+@mutant("leave-missing", "CHAT-LEAVE-1", "closes without Leave")
+class LeaveMissing(Client):
+    def leave(self):
+        self.left = True
+        self.end(0)

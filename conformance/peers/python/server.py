@@ -1,0 +1,236 @@
+"""A whole chat server: every rule of proto/chat.proto, with all capabilities.
+
+    python server.py --listen 127.0.0.1:7000
+
+The rules are in room.py, what is due to each client in session.py, sockets and
+time in connection.py, frames in framing.py. Here: options, the listener and the
+shutdown.
+"""
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+import traceback
+
+from connection import Connection
+from framing import Refused
+from room import NAME_BYTES_MAX, Room
+from schema import chat_pb2 as pb
+
+# The room that a text's frame needs beyond the text (CHAT-LIM-7).
+FRAME_OVERHEAD_BYTES = 256
+# CHAT-CLOSE-3 allows 5 seconds in all.
+SHUTDOWN_SECONDS_MAX = 4.0
+
+
+class Server:
+    def __init__(self, room, listener, connections_max, connection_class=Connection):
+        self.room = room
+        self.listener = listener
+        self.connections_max = connections_max
+        self.connection_class = connection_class
+        # The clients that are served: those whose end is not sent yet.
+        self.served = set()
+        # All tasks, those that only wait for their client to close included.
+        self.tasks = set()
+
+    async def run(self, stop):
+        """Serve until the event `stop` is set, then shut down."""
+        accepting = asyncio.create_task(self.accept())
+        await stop.wait()
+        accepting.cancel()
+        await asyncio.gather(accepting, return_exceptions=True)
+        self.accept_those_waiting()
+        self.listener.close()
+        await self.shut_down()
+
+    async def accept(self):
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(self.listener)
+            except OSError as problem:
+                # Out of descriptors, or a client that was gone at once: go on,
+                # but do not spin.
+                print(f"cannot accept: {problem}", file=sys.stderr)
+                await asyncio.sleep(0.1)
+            else:
+                self.welcome(sock)
+
+    def accept_those_waiting(self):
+        """Who has connected but was not accepted yet is a client that is
+        connected, too, and is told of the shutdown (CHAT-CLOSE-1)."""
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            sock.setblocking(False)
+            self.welcome(sock)
+
+    def welcome(self, sock):
+        """Begin to serve a client, or tell it that there is no room."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = self.connection_class(self.room, sock)
+        if len(self.served) < self.connections_max:
+            self.served.add(connection)
+        elif len(self.tasks) < 2 * self.connections_max:
+            self.turn_away(connection)
+        else:
+            # So many wait to be told already that this one cannot be.
+            sock.close()
+            return
+        task = asyncio.create_task(self.serve(connection))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def turn_away(self, connection):
+        self.room.refuse(
+            connection.session,
+            Refused(
+                pb.ERROR_CODE_SERVER_FULL,
+                "The server takes no further connection; try again later.",
+            ),
+        )  # CHAT-REG-9
+
+    async def serve(self, connection):
+        """One client's fault, or one of ours, must not end the server."""
+        try:
+            await connection.run(before_end=lambda: self.served.discard(connection))
+        except Exception:
+            traceback.print_exc()
+        finally:
+            self.served.discard(connection)
+
+    async def shut_down(self):
+        """Tell everyone and wait until they have read it, for a while
+        (CHAT-CLOSE-1, CHAT-CLOSE-3)."""
+        self.room.close([connection.session for connection in self.served])
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=SHUTDOWN_SECONDS_MAX)
+        for task in self.tasks:
+            task.cancel()
+
+
+# Options.
+
+
+def uint32(text):
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise ValueError
+    return value
+
+
+def parse_options(arguments):
+    parser = argparse.ArgumentParser(description="A chat server for proto/chat.proto.")
+    parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:0")
+    parser.add_argument("--connections-max", type=uint32, default=500)
+    parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
+    parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
+    for name, default in (
+        ("register-deadline-ms", 10_000),
+        ("keepalive-interval-ms", 30_000),
+        ("idle-deadline-ms", 75_000),
+        ("write-deadline-ms", 10_000),
+        ("chat-burst", 100),
+        ("chat-interval-ms", 10),
+        ("text-bytes-max", 4096),
+        ("frame-bytes-max", 8192),
+        ("lag-bytes-max", 4 * 1024 * 1024),
+    ):
+        parser.add_argument(f"--{name}", type=uint32, default=default, help=f"default {default}")
+    options = parser.parse_args(arguments)
+
+    def demand(condition, sentence):
+        if not condition:
+            parser.error(sentence)
+
+    demand(options.connections_max >= 1, "--connections-max is at least 1")
+    demand(options.text_bytes_max >= 1, "--text-bytes-max is at least 1")
+    demand(
+        options.frame_bytes_max >= options.text_bytes_max + FRAME_OVERHEAD_BYTES,
+        f"--frame-bytes-max is at least --text-bytes-max + {FRAME_OVERHEAD_BYTES}",
+    )
+    demand(
+        1 <= options.keepalive_interval_ms < options.idle_deadline_ms,
+        "--keepalive-interval-ms is at least 1 and less than --idle-deadline-ms",
+    )
+    for name in ("register_deadline_ms", "write_deadline_ms", "lag_bytes_max"):
+        demand(getattr(options, name) >= 1, f"--{name.replace('_', '-')} is at least 1")
+    if options.chat_interval_ms == 0:
+        options.chat_burst = 0  # Limits.chat_burst: 0 goes with no rate limit.
+    else:
+        demand(options.chat_burst >= 1, "--chat-burst is at least 1 where there is a rate")
+    return options
+
+
+def limits_of(options):
+    return pb.Limits(
+        frame_bytes_max=options.frame_bytes_max,
+        text_bytes_max=options.text_bytes_max,
+        name_bytes_max=NAME_BYTES_MAX,
+        chat_burst=options.chat_burst,
+        chat_interval_ms=options.chat_interval_ms,
+        register_deadline_ms=options.register_deadline_ms,
+        keepalive_interval_ms=options.keepalive_interval_ms,
+        idle_deadline_ms=options.idle_deadline_ms,
+        write_deadline_ms=options.write_deadline_ms,
+        lag_bytes_max=options.lag_bytes_max,
+    )
+
+
+def listen(address):
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, int(port)), family=family, backlog=512)
+    listener.setblocking(False)
+    return listener
+
+
+def address_of(listener):
+    host, port = listener.getsockname()[:2]
+    return f"chat://[{host}]:{port}" if ":" in host else f"chat://{host}:{port}"
+
+
+def log(line):
+    """Who came and who went. Never what they said."""
+    print(line, file=sys.stderr, flush=True)
+
+
+async def serve(options, room_class, connection_class, server_class):
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    listener = listen(options.listen)
+    print(f"listening on {address_of(listener)}", flush=True)
+    room = room_class(limits_of(options), log)
+    server = server_class(room, listener, options.connections_max, connection_class)
+    await server.run(stop)
+
+
+def main():
+    options = parse_options(sys.argv[1:])
+    if options.list_mutants:
+        from mutants.server import SERVER_MUTANTS
+
+        print(SERVER_MUTANTS.listing(), end="")
+        return
+    classes = Room, Connection, Server
+    if options.mutant:
+        # Servers that break a rule on purpose. They are kept apart from here and
+        # are of no concern to anybody who reads this as an example.
+        from mutants.server import classes_of
+
+        classes = classes_of(options.mutant)
+    try:
+        asyncio.run(serve(options, *classes))
+    except (OSError, ValueError, OverflowError) as problem:
+        sys.exit(f"cannot listen on {options.listen}: {problem}")
+
+
+if __name__ == "__main__":
+    main()
