@@ -1,4 +1,5 @@
 //! A chat whose contract is a schema.
 
+pub mod client;
 pub mod frame;
 pub mod wire;
