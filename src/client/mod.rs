@@ -35,6 +35,7 @@
 //! | `codec` | frames on a byte stream |
 //! | `outgoing` | [`Outgoing`]: makes any line sendable (pure) |
 //! | `render` | [`Printable`]: makes what others wrote safe to print (pure) |
+//! | `app` | the program: options, terminal, pipes, sentences, exit codes |
 //!
 //! # What holds
 //!
@@ -45,6 +46,7 @@
 //! - Nothing that a peer wrote reaches a terminal except through [`Printable`].
 
 mod address;
+pub mod app;
 mod codec;
 mod connect;
 mod driver;
