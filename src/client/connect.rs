@@ -121,6 +121,7 @@ impl Connector {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let register = ClientEnvelope {
+            // CHAT-REG-1
             message: Some(client_envelope::Message::Register(Register {
                 name: name.to_owned(),
                 capabilities: self.capabilities.iter().map(|&c| c.into()).collect(),
