@@ -44,6 +44,7 @@
 //!   what passes becomes a type that cannot be wrong again ([`engine::Name`],
 //!   [`engine::Text`]).
 
+pub mod client;
 pub mod engine;
 pub mod frame;
 pub mod limits;

@@ -144,7 +144,7 @@ impl Script {
         self.engine.due(self.now(), &mut due);
         for client in clients {
             if due.contains(&client.id.index()) {
-                self.handle(client, "is due", Event::TimePassed);
+                self.handle(client, "is due", Event::TimePassed { is_read_from: true });
             }
         }
     }
@@ -418,6 +418,26 @@ fn deadlines() {
     script.pass_ms(99, &clients);
     script.pass_ms(1, &clients);
     script.pass_ms(100_000, &[&plain]);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn who_is_not_read_from_is_not_silent() {
+    let mut script = Script::new(Limits {
+        keepalive_interval_ms: 300,
+        idle_deadline_ms: 900,
+        ..Limits::default()
+    });
+    let held_up = script.member("HeldUp", &[Capability::Keepalive]);
+    for _ in 0..5 {
+        script.elapsed_ms += 1_000;
+        let not_read = Event::TimePassed {
+            is_read_from: false,
+        };
+        script.handle(&held_up, "is due, not read from", not_read);
+    }
+    script.pass_ms(300, &[&held_up]);
+    script.pass_ms(600, &[&held_up]);
     insta::assert_snapshot!(script.transcript);
 }
 

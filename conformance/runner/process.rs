@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 
 /// How much of a program's stderr is kept, from its end.
 const STDERR_BYTES_MAX: usize = 4 * 1024;
@@ -93,12 +96,12 @@ impl Process {
 
     /// Tells it to end.
     pub fn terminate(&self) {
-        self.signal(Signal::TERM);
+        self.signal(Signal::SIGTERM);
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(pid, signal);
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(pid), signal);
         }
     }
 
@@ -133,7 +136,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }

@@ -106,6 +106,8 @@ fn start_log(verbose: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would say so on standard error, and panic if that is what is closed.
+        .log_internal_errors(false)
         .with_env_filter(
             EnvFilter::builder()
                 .with_default_directive(level.into())

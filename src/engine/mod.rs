@@ -82,7 +82,11 @@ pub enum Event {
     /// The client does not read what is due to it (CHAT-LIM-5).
     Stalled,
     /// The time given may be past a deadline, or the server is closing.
-    TimePassed,
+    TimePassed {
+        /// Whether the connection is being read from; while it is not
+        /// (CHAT-LIM-6), it cannot be heard, and is not silent (CHAT-KEEP-4).
+        is_read_from: bool,
+    },
 }
 
 /// What to do, in this order.
@@ -142,15 +146,6 @@ pub enum Cause {
     ServerClosing,
     /// The client was told this error.
     Error(ErrorCode),
-}
-
-impl Cause {
-    /// Whether the client was told by an error, behind which it is sent nothing
-    /// (CHAT-ERR-1). Otherwise it is still sent what was published before its end
-    /// (CHAT-LEAVE-2, CHAT-CLOSE-6).
-    pub fn is_error(self) -> bool {
-        matches!(self, Self::Error(_) | Self::CutShort)
-    }
 }
 
 /// The room: who is in it, and what the rules say to each event.
@@ -249,6 +244,9 @@ impl Engine {
     /// names are members at this moment, so nobody whose Left was sent before
     /// (CHAT-PRES-4).
     pub fn more_members(&mut self, id: &SessionId) -> Option<ServerEnvelope> {
+        if self.closing.is_some() {
+            return None; // CHAT-CLOSE-2: ServerClosing may have been sent.
+        }
         let State::Member(member) = &self.sessions[id.0] else {
             return None;
         };
@@ -294,11 +292,11 @@ impl Engine {
             // CHAT-REG-2: whatever else comes first, known or not.
             Event::Message(_) => self.end_with(turn, refusal::not_registered()),
             // CHAT-REG-5
-            Event::TimePassed if self.register_is_late(turn.now.elapsed_ms, since_ms) => {
+            Event::TimePassed { .. } if self.register_is_late(turn.now.elapsed_ms, since_ms) => {
                 let deadline_ms = self.limits.register_deadline_ms;
                 self.end_with(turn, refusal::register_timeout(deadline_ms));
             }
-            Event::TimePassed => {}
+            Event::TimePassed { .. } => {}
             event => self.handle_stream(turn, event),
         }
     }
@@ -357,7 +355,10 @@ impl Engine {
                 self.member(turn.id).heard_ms = turn.now.elapsed_ms;
                 self.handle_message(turn, envelope);
             }
-            Event::TimePassed => self.handle_silence(turn),
+            Event::TimePassed { is_read_from: true } => self.handle_silence(turn),
+            Event::TimePassed {
+                is_read_from: false,
+            } => self.member(turn.id).heard_ms = turn.now.elapsed_ms,
             event => self.handle_stream(turn, event),
         }
     }
@@ -380,7 +381,7 @@ impl Engine {
                 inside_frame: false,
             }
             | Event::Lost => self.end(turn, Cause::ConnectionLost),
-            Event::Message(_) | Event::TimePassed => {
+            Event::Message(_) | Event::TimePassed { .. } => {
                 unreachable!("each state handles messages and time itself")
             }
         }

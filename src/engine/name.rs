@@ -22,7 +22,8 @@ pub enum NameError {
 }
 
 impl Name {
-    /// Takes `name` if the rules allow it.
+    /// Takes `name` if the rules allow it; there is no other reason to refuse one but
+    /// that somebody has it (CHAT-NAME-6).
     ///
     /// # Errors
     ///

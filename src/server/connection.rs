@@ -24,8 +24,10 @@ use std::{
 };
 
 use prost::Message as _;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::Sleep,
 };
 
@@ -109,6 +111,14 @@ enum Flush {
     Yield,
 }
 
+impl Connection<TcpStream> {
+    /// Sends what the system takes at once, and closes.
+    pub(super) fn close_at_once(self) {
+        // A new socket takes a few bytes; the runtime has not looked at it yet.
+        let _ = SockRef::from(&self.stream).send(self.line.outbox.ahead());
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes a new connection into the room, or turns it away.
     pub(super) fn new(stream: S, room: Arc<Room>) -> Self {
@@ -136,6 +146,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Whether the room had no place for it.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.member.is_none()
+    }
+
     /// Does what can be done now. `Ready` when the connection is gone; an error
     /// when it broke.
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -151,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 .as_ref()
                 .is_some_and(|(_, seat)| seat.take_call())
             {
-                self.turn(|turn| turn.handle(Event::TimePassed));
+                let is_read_from = self.may_read();
+                self.turn(|turn| turn.handle(Event::TimePassed { is_read_from }));
             }
             if matches!(self.phase, Phase::Open) && self.line.is_ended {
                 self.phase = Phase::Draining;

@@ -2,9 +2,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    task::coop::unconstrained,
     time,
 };
 use tokio_util::task::TaskTracker;
@@ -15,8 +17,8 @@ use super::{connection::Connection, room::Room};
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1_024;
 
-/// How many connections beyond the limit are told SERVER_FULL at a time; more are
-/// closed without a word, which costs nothing.
+/// How many connections beyond the limit are seen off with patience at a time;
+/// more are told why (CHAT-REG-9) and closed in the same breath.
 const TURNED_AWAY_MAX: usize = 64;
 
 /// How long to wait after the system refused to accept, in milliseconds: at first
@@ -62,8 +64,7 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts connections for ever. When the system has no more to give (file
 /// descriptors, memory), waits and tries again: those who are connected notice
 /// nothing.
-pub(super) async fn accept(listener: TcpListener, room: &Arc<Room>, connections: &TaskTracker) {
-    let connections_max = room.limits().connections_max as usize + TURNED_AWAY_MAX;
+pub(super) async fn accept(listener: &TcpListener, room: &Arc<Room>, connections: &TaskTracker) {
     let mut back_off_ms = 0;
     loop {
         match listener.accept().await {
@@ -72,11 +73,7 @@ pub(super) async fn accept(listener: TcpListener, room: &Arc<Room>, connections:
                     info!("accepting again");
                     back_off_ms = 0;
                 }
-                if connections.len() < connections_max {
-                    debug!(%peer, "connected");
-                    set_options(&stream);
-                    connections.spawn(Connection::new(stream, Arc::clone(room)));
-                }
+                serve(stream, peer, room, connections);
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "not accepted"),
             Err(error) => {
@@ -87,6 +84,29 @@ pub(super) async fn accept(listener: TcpListener, room: &Arc<Room>, connections:
                 time::sleep(Duration::from_millis(back_off_ms)).await;
             }
         }
+    }
+}
+
+/// Accepts those who wait already, without waiting for others.
+pub(super) fn accept_waiting(listener: &TcpListener, room: &Arc<Room>, connections: &TaskTracker) {
+    for _ in 0..BACKLOG {
+        match unconstrained(listener.accept()).now_or_never() {
+            Some(Ok((stream, peer))) => serve(stream, peer, room, connections),
+            Some(Err(error)) if is_about_one_connection(&error) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+fn serve(stream: TcpStream, peer: SocketAddr, room: &Arc<Room>, connections: &TaskTracker) {
+    debug!(%peer, "connected");
+    set_options(&stream);
+    let connection = Connection::new(stream, Arc::clone(room));
+    let tasks_max = room.limits().connections_max as usize + TURNED_AWAY_MAX;
+    if connection.is_turned_away() && connections.len() >= tasks_max {
+        connection.close_at_once();
+    } else {
+        connections.spawn(connection);
     }
 }
 

@@ -21,6 +21,8 @@ pub mod options;
 mod outbox;
 mod pressure;
 mod room;
+#[cfg(test)]
+mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -79,11 +81,13 @@ impl Server {
         let ticking = tokio::spawn(tick(Arc::clone(&room)));
         tokio::select! {
             () = shutdown => {}
-            () = listener::accept(listener, &room, &connections) => {}
+            () = listener::accept(&listener, &room, &connections) => {}
         }
-        // The listener is gone: nobody new comes in.
-        connections.close();
         room.begin_closing("the server is shutting down".to_owned());
+        // CHAT-CLOSE-1: also those who are connected and wait to be accepted.
+        listener::accept_waiting(&listener, &room, &connections);
+        drop(listener);
+        connections.close();
         let grace = Duration::from_millis(CLOSING_GRACE_MS);
         if time::timeout(grace, connections.wait()).await.is_err() {
             warn!(

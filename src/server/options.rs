@@ -20,7 +20,8 @@ pub struct Options {
         long,
         env = "CHAT_LISTEN",
         value_name = "HOST:PORT",
-        default_value = "127.0.0.1:0"
+        default_value = "127.0.0.1:0",
+        value_parser = parse_listen
     )]
     pub listen: String,
 
@@ -107,6 +108,17 @@ impl Options {
         };
         limits.check()?;
         Ok(limits)
+    }
+}
+
+fn parse_listen(value: &str) -> Result<String, String> {
+    match value.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(value.to_owned())
+        }
+        _ => {
+            Err("say HOST:PORT with a port from 0 to 65535, like 127.0.0.1:0 or [::1]:4000".into())
+        }
     }
 }
 

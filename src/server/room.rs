@@ -210,8 +210,10 @@ impl Room {
         });
         // Under the lock: whoever appends after this turn finds a reader that this
         // turn opened, and wakes it.
-        if let Some(reader) = &line.reader {
-            seat.moved_to(reader.position());
+        match &line.reader {
+            Some(reader) => seat.moved_to(reader.position()),
+            // Nobody waits for who is only being closed, nor wakes it for news.
+            None => seat.left_log(),
         }
         let has_grown = self.publish_end(&state.log, end);
         drop(state);
@@ -416,14 +418,17 @@ impl Line {
     /// Adds a reply.
     pub(super) fn reply(&mut self, envelope: &ServerEnvelope) {
         self.outbox.push(envelope);
-        if let Some(Message::Members(members)) = &envelope.message {
-            self.has_more_members = members.more;
+        match &envelope.message {
+            Some(Message::Members(members)) => self.has_more_members = members.more,
+            // CHAT-ERR-1: nothing goes out behind it.
+            Some(Message::Error(error)) if error.ends_session => self.forget_log(),
+            _ => {}
         }
     }
 
     /// Gives up what the log still holds for this connection, but for the rest of
     /// a frame of which a part was sent.
-    pub(super) fn forget_log(&mut self) {
+    fn forget_log(&mut self) {
         if let Some(reader) = self.reader.take() {
             let rest = reader.rest_of_frame();
             if !rest.is_empty() {
@@ -458,10 +463,6 @@ fn apply(log: &mut Log, effects: &mut Vec<Effect>, line: &mut Line) {
                     // What came before its end is due to it (CHAT-LEAVE-2,
                     // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
                     reader.stop_at(log.end());
-                }
-                // CHAT-ERR-1: nothing goes out behind the error.
-                if end.cause.is_error() {
-                    line.forget_log();
                 }
                 line.has_more_members = false;
                 line.is_ended = true;

@@ -93,15 +93,16 @@ class Room:
     def parse(self, body):
         return parse(pb.ClientEnvelope, body)
 
-    def refuse(self, session, refused):
-        """Something that the client did, or failed to do, is refused."""
+    def refuse(self, session, refused, reason=None):
+        """Something that the client did, or failed to do, is refused. The others
+        are told `reason`, where it is not the one that goes with the code."""
         if session.over:
             return
         ends_session = refused.code in ENDS_SESSION
         session.reply(error=self.make_error(refused, ends_session))
         if ends_session:
             self.log(f"{session.name or 'a client'}: {refused.detail}")
-            self.end(session, ENDS_SESSION[refused.code])
+            self.end(session, reason or ENDS_SESSION[refused.code])
 
     def make_error(self, refused, ends_session):
         return pb.Error(
@@ -123,8 +124,9 @@ class Room:
                 Refused(
                     pb.ERROR_CODE_MALFORMED_FRAME,
                     "The stream ended inside a frame; send whole frames.",
-                ),
-            )  # CHAT-FRAME-10
+                ),  # CHAT-FRAME-10
+                pb.LEFT_REASON_CONNECTION_LOST,
+            )
         else:
             self.end(session, pb.LEFT_REASON_CONNECTION_LOST)
 

@@ -215,7 +215,7 @@ class Frames(WithServer):
             alice.send_bytes(cut)
             alice.half_close()
             alice.refused(pb.ERROR_CODE_MALFORMED_FRAME)
-            self.assertEqual(bob.receive("left").reason, pb.LEFT_REASON_PROTOCOL_ERROR)
+            self.assertEqual(bob.receive("left").reason, pb.LEFT_REASON_CONNECTION_LOST)
 
     def test_an_error_survives_unread_input(self):
         """A connection closed with bytes unread would be reset, and the error

@@ -63,6 +63,11 @@ impl Expr {
         })
     }
 
+    /// Whether it depends on what the server announced.
+    pub fn is_limit(&self) -> bool {
+        matches!(self.base, Base::Limit(_))
+    }
+
     /// The number, given the limits in force.
     pub fn value(&self, limits: &Limits) -> u64 {
         let mut base = match &self.base {

@@ -60,7 +60,7 @@ impl Case {
     /// Whether the case waits for a deadline or a silence to pass.
     pub fn is_slow(&self) -> bool {
         self.any_step(&|step| match &step.action {
-            Action::Silence(_) => true,
+            Action::Silence(expr) => expr.is_limit(),
             Action::Receive { after, .. } | Action::Closed { after, .. } => after.is_some(),
             _ => false,
         })

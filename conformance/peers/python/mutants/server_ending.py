@@ -227,15 +227,15 @@ class EndsSessionAlways(Room):
 
 @mutant("error-closes", "CHAT-ERR-3", "closes after an error that does not end the session")
 class ErrorCloses(Room):
-    def refuse(self, session, refused):
-        super().refuse(session, refused)
+    def refuse(self, session, refused, reason=None):
+        super().refuse(session, refused, reason)
         self.end(session, pb.LEFT_REASON_PROTOCOL_ERROR)
 
 
 @mutant("error-takes-capabilities", "CHAT-ERR-3", "takes the capabilities away after an error")
 class ErrorTakesCapabilities(Room):
-    def refuse(self, session, refused):
-        super().refuse(session, refused)
+    def refuse(self, session, refused, reason=None):
+        super().refuse(session, refused, reason)
         session.granted = frozenset()
 
 
@@ -277,7 +277,7 @@ class WrongCodeForNames(WrongCodes):
     }
 
 
-@mutant("long-name-refused", "CHAT-ERR-5", "says NAME_INVALID for a name of 32 characters")
+@mutant("long-name-refused", "CHAT-NAME-6", "says NAME_INVALID for a name of 32 characters")
 class LongNameRefused(Room):
     def check_name(self, name):
         super().check_name(name if len(name) < 32 else "")

@@ -50,9 +50,9 @@ class CreditNeverGrows(Room):
 
 @mutant("rate-refusal-silent", "CHAT-LIM-3", "drops a chat above the rate in silence")
 class RateRefusalSilent(Room):
-    def refuse(self, session, refused):
+    def refuse(self, session, refused, reason=None):
         if refused.code != pb.ERROR_CODE_RATE_LIMITED:
-            super().refuse(session, refused)
+            super().refuse(session, refused, reason)
 
 
 @mutant("retry-after-missing", "CHAT-LIM-3", "does not say when to send a refused chat again")
@@ -82,12 +82,12 @@ class FrameBoundTooSmall(Room):
 
 @mutant("unknown-ends-session", "CHAT-GROW-1", "closes after an unknown message")
 class UnknownEndsSession(Room):
-    def refuse(self, session, refused):
+    def refuse(self, session, refused, reason=None):
         if refused.code == pb.ERROR_CODE_UNKNOWN_MESSAGE:
             session.reply(error=self.make_error(refused, True))
             self.end(session, pb.LEFT_REASON_PROTOCOL_ERROR)
         else:
-            super().refuse(session, refused)
+            super().refuse(session, refused, reason)
 
 
 @mutant("unknown-ignored", "CHAT-GROW-1", "does not answer an unknown message")
@@ -156,9 +156,9 @@ class UngrantedAnswered(Room):
 
 @mutant("ungranted-ignored", "CHAT-GROW-6", "ignores the Ping of a member without keepalive")
 class UngrantedIgnored(Room):
-    def refuse(self, session, refused):
+    def refuse(self, session, refused, reason=None):
         if refused.code != pb.ERROR_CODE_NOT_GRANTED:
-            super().refuse(session, refused)
+            super().refuse(session, refused, reason)
 
 
 @mutant(

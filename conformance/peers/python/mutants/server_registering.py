@@ -68,12 +68,12 @@ class RegisterDeadlineSilent(Room):
 
 @mutant("second-register-ends", "CHAT-REG-6", "a further Register ends the session")
 class SecondRegisterEnds(Room):
-    def refuse(self, session, refused):
+    def refuse(self, session, refused, reason=None):
         if refused.code == pb.ERROR_CODE_ALREADY_REGISTERED:
             session.reply(error=self.make_error(refused, True))
             self.end(session, pb.LEFT_REASON_PROTOCOL_ERROR)
         else:
-            super().refuse(session, refused)
+            super().refuse(session, refused, reason)
 
 
 @mutant("second-register-renames", "CHAT-REG-6", "a further Register changes the name")

@@ -1,0 +1,219 @@
+//! Where a server is, as people write it: `chat://host:port`, `host:port`,
+//! `chat://name@host:port`; an IPv6 address stands in brackets.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What an address begins with, unless it is left out.
+pub const SCHEME: &str = "chat://";
+
+/// The address of a server, and the name to go by where the address gives one.
+///
+/// Parsed from text with [`str::parse`]; the host is not looked up yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    name: Option<String>,
+    host: String,
+    port: u16,
+}
+
+impl Address {
+    /// The name before the `@`, if there was one. Whether it is a good name, the
+    /// server decides.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The host: a name or an IP address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, 1 to 65,535.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// Writes the address without the name, the way it can be parsed again.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "{SCHEME}[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{SCHEME}{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Why a text is no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddressError {
+    /// It begins with the scheme of something else.
+    Scheme(String),
+    /// There is an `@` with nothing before it.
+    NameEmpty,
+    /// There is nothing where the host should be.
+    HostEmpty,
+    /// The host holds a character that no host has.
+    HostCharacter(char),
+    /// An IPv6 address without brackets, or brackets that do not match.
+    Brackets,
+    /// No `:port` at the end.
+    PortMissing,
+    /// What stands after the last `:` is not 1 to 65535.
+    Port(String),
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheme(scheme) => write!(
+                f,
+                "it begins with {scheme}://, an address begins with {SCHEME}"
+            ),
+            Self::NameEmpty => write!(f, "there is no name before the @"),
+            Self::HostEmpty => write!(f, "there is no host, write {SCHEME}host:port"),
+            Self::HostCharacter(character) => write!(
+                f,
+                "the host has the character {character:?}, write {SCHEME}host:port and nothing after it"
+            ),
+            Self::Brackets => write!(
+                f,
+                "an IPv6 address stands in brackets, for example {SCHEME}[::1]:5000"
+            ),
+            Self::PortMissing => write!(f, "there is no port, write {SCHEME}host:port"),
+            Self::Port(port) => {
+                write!(f, "the port {port:?} is not a number from 1 to 65535")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let rest = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("chat") => rest,
+            Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
+            None => text,
+        };
+        // A slash at the end is what shells and browsers add.
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (name, rest) = match rest.rsplit_once('@') {
+            Some(("", _)) => return Err(AddressError::NameEmpty),
+            Some((name, rest)) => (Some(name.to_owned()), rest),
+            None => (None, rest),
+        };
+        let (host, port) = split_port(rest)?;
+        Ok(Self {
+            name,
+            host: host.to_owned(),
+            port: port
+                .parse()
+                .ok()
+                // A sign is what `parse` takes and no port has.
+                .filter(|&number: &u16| number != 0 && !port.starts_with('+'))
+                .ok_or_else(|| AddressError::Port(port.to_owned()))?,
+        })
+    }
+}
+
+/// Splits `host:port` or `[host]:port`.
+fn split_port(text: &str) -> Result<(&str, &str), AddressError> {
+    let (host, port, character_allowed): (_, _, fn(char) -> bool) =
+        if let Some(inside) = text.strip_prefix('[') {
+            let (host, after) = inside.split_once(']').ok_or(AddressError::Brackets)?;
+            let port = match after.strip_prefix(':') {
+                Some(port) => port,
+                None if after.is_empty() => return Err(AddressError::PortMissing),
+                None => return Err(AddressError::Brackets),
+            };
+            // A zone such as %eth0 may follow an address of one link.
+            (host, port, |c| {
+                c.is_ascii_alphanumeric() || ":.%-_".contains(c)
+            })
+        } else {
+            let (host, port) = text.rsplit_once(':').ok_or(AddressError::PortMissing)?;
+            if host.contains(':') {
+                return Err(AddressError::Brackets);
+            }
+            (host, port, |c| c.is_alphanumeric() || ".-_".contains(c))
+        };
+    if host.is_empty() {
+        return Err(AddressError::HostEmpty);
+    }
+    match host.chars().find(|&c| !character_allowed(c)) {
+        Some(character) => Err(AddressError::HostCharacter(character)),
+        None => Ok((host, port)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses, and writes the parts or the error as one line.
+    fn check(text: &str, expected: &str) {
+        let got = match text.parse::<Address>() {
+            Ok(address) => format!(
+                "{} {} {}",
+                address.name().unwrap_or("-"),
+                address.host(),
+                address.port()
+            ),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(got, expected, "{text:?}");
+    }
+
+    #[test]
+    fn addresses_people_write() {
+        check("chat://127.0.0.1:5000", "- 127.0.0.1 5000");
+        check("127.0.0.1:5000", "- 127.0.0.1 5000");
+        check("chat://Alice@example.org:5000", "Alice example.org 5000");
+        check("Alice@example.org:5000", "Alice example.org 5000");
+        check("CHAT://host:1", "- host 1");
+        check("chat://host:65535/", "- host 65535");
+        check("chat://[::1]:5000", "- ::1 5000");
+        check("chat://Bob@[fe80::1%eth0]:5000", "Bob fe80::1%eth0 5000");
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        check(
+            "http://host:80",
+            "it begins with http://, an address begins with chat://",
+        );
+        check("chat://@host:1", "there is no name before the @");
+        check("chat://:5000", "there is no host, write chat://host:port");
+        check("", "there is no port, write chat://host:port");
+        check("host", "there is no port, write chat://host:port");
+        check("chat://[::1]", "there is no port, write chat://host:port");
+        let brackets = "an IPv6 address stands in brackets, for example chat://[::1]:5000";
+        check("::1:5000", brackets);
+        check("[::1:5000", brackets);
+        check("[::1]5000", brackets);
+        for port in ["0", "65536", "-1", "+1", "http", "", "5000 "] {
+            check(
+                &format!("host:{port}"),
+                &format!("the port {port:?} is not a number from 1 to 65535"),
+            );
+        }
+        check(
+            "chat://host/room:5000",
+            "the host has the character '/', write chat://host:port and nothing after it",
+        );
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again() {
+        for text in ["chat://host:1", "chat://[::1]:5000"] {
+            let address: Address = text.parse().expect("an address");
+            assert_eq!(address.to_string(), text);
+        }
+    }
+}

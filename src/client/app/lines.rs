@@ -1,0 +1,188 @@
+//! Without a terminal: each line of the input is sent, the output carries
+//! `@name: text` lines and nothing else.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::exit::Exit;
+use super::signals::Signals;
+use super::{say, sentences};
+use crate::client::{Ended, Ending, Event, Outgoing, Printable, Sender, Session};
+
+/// How much of the input is read at a time, in bytes.
+const INPUT_BYTES: usize = 8_192;
+
+/// How many lines may wait for whoever reads the output. When they are not taken,
+/// the server is not read either.
+const OUTPUT_LINES_MAX: usize = 256;
+
+/// Runs the session until the input ends (and on, if `listen`), the server ends
+/// it, or a signal comes.
+pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signals) -> Exit {
+    let sender = session.sender();
+    let held = Arc::new(AtomicUsize::new(0));
+    let text_bytes_max = session.limits().text_bytes_max as usize;
+    let (Ok(mut input_over), Ok((output, mut output_over))) = (
+        feed(sender.clone(), text_bytes_max, Arc::clone(&held)),
+        write_lines(),
+    ) else {
+        say(&Printable::new().own("this system gives no more threads, end something else first"));
+        session.leave().await;
+        return Exit::Failed;
+    };
+    let mut output = Some(output);
+    let mut is_input_over = false;
+    let mut is_output_over = false;
+    let mut refused = 0;
+    let ended = loop {
+        tokio::select! {
+            event = session.next() => match event {
+                Some(Event::Message { sender: name, text, .. }) => {
+                    let line = Printable::message(&name, &text);
+                    if let Some(output) = &output {
+                        tokio::select! {
+                            // An output that is closed is seen below.
+                            _ = output.send(line) => {}
+                            () = signals.next() => sender.leave_now(),
+                        }
+                    }
+                }
+                Some(Event::Refused { id, text, code, detail, .. }) => {
+                    refused += usize::from(id != 0);
+                    say(&sentences::not_sent(text.as_deref(), code, &detail));
+                }
+                Some(Event::Ended(ended)) => break ended,
+                // Receipts are counted by the session.
+                Some(_) => {}
+                None => return Exit::Failed,
+            },
+            read = &mut input_over, if !is_input_over => {
+                is_input_over = true;
+                if let Ok(Err(error)) = read {
+                    say(&Printable::new().own("cannot read the input: ").peer(&error.to_string()));
+                }
+                if !listen {
+                    sender.leave();
+                }
+            }
+            written = &mut output_over, if !is_output_over => {
+                is_output_over = true;
+                output = None;
+                // Nobody reads any more (`| head -1`): that is how this ends.
+                if let Ok(Err(error)) = written && error.kind() != io::ErrorKind::BrokenPipe {
+                    say(&Printable::new().own("cannot write the output: ").peer(&error.to_string()));
+                }
+                sender.leave_now();
+            }
+            () = signals.next() => sender.leave_now(),
+        }
+    };
+    // The rest of the lines goes out, unless somebody has waited long enough.
+    drop(output);
+    if !is_output_over {
+        tokio::select! {
+            _ = &mut output_over => {}
+            () = signals.next() => {}
+        }
+    } else if ended.ending == Ending::Left {
+        return Exit::Done;
+    }
+    sum_up(&ended, refused, held.load(Ordering::Acquire))
+}
+
+/// Says how it ended and what was lost.
+fn sum_up(ended: &Ended, refused: usize, held: usize) -> Exit {
+    let (exit, sentence) = sentences::end(ended);
+    if let Some(sentence) = sentence {
+        say(&sentence);
+    }
+    match sentences::undelivered(refused, ended.unsent + held, ended.unconfirmed) {
+        Some(sentence) => {
+            say(&sentence);
+            // What ended the session says more than what came of it.
+            if exit == Exit::Done {
+                Exit::Undelivered
+            } else {
+                exit
+            }
+        }
+        None => exit,
+    }
+}
+
+/// Sends the lines of the input from a thread of its own: a read cannot be
+/// called off, so the program ends around it. `held` counts the chats that were
+/// read and not taken by the session yet.
+fn feed(
+    sender: Sender,
+    text_bytes_max: usize,
+    held: Arc<AtomicUsize>,
+) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+    let (over, is_over) = oneshot::channel();
+    let runtime = Handle::current();
+    thread::Builder::new()
+        .name("input".to_owned())
+        .spawn(move || {
+            let send = |texts: Vec<String>| {
+                held.fetch_add(texts.len(), Ordering::AcqRel);
+                for text in texts {
+                    // The session is over: what is held stays counted.
+                    if runtime.block_on(sender.send(text)).is_err() {
+                        return false;
+                    }
+                    held.fetch_sub(1, Ordering::AcqRel);
+                }
+                true
+            };
+            let _ = over.send(read_lines(io::stdin().lock(), text_bytes_max, send));
+        })?;
+    Ok(is_over)
+}
+
+/// Reads to the end, or until `send` takes no more.
+fn read_lines(
+    mut input: impl Read,
+    text_bytes_max: usize,
+    mut send: impl FnMut(Vec<String>) -> bool,
+) -> io::Result<()> {
+    let mut outgoing = Outgoing::new(text_bytes_max);
+    let mut bytes = vec![0; INPUT_BYTES];
+    loop {
+        let mut texts = Vec::new();
+        let read = match input.read(&mut bytes) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        match bytes.get(..read) {
+            Some(new) if read > 0 => outgoing.push(new, |text| texts.push(text)),
+            _ => outgoing.finish(|text| texts.push(text)),
+        }
+        if !send(texts) || read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes lines from a thread of its own, each flushed: a write can take as long
+/// as the reader likes.
+fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::Result<()>>)> {
+    let (lines, mut queued) = mpsc::channel::<Printable>(OUTPUT_LINES_MAX);
+    let (over, is_over) = oneshot::channel();
+    thread::Builder::new()
+        .name("output".to_owned())
+        .spawn(move || {
+            let mut output = io::stdout().lock();
+            let mut written = Ok(());
+            while let (Ok(()), Some(line)) = (&written, queued.blocking_recv()) {
+                written = writeln!(output, "{line}").and_then(|()| output.flush());
+            }
+            let _ = over.send(written);
+        })?;
+    Ok((lines, is_over))
+}

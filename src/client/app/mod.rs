@@ -1,0 +1,65 @@
+//! The program `chat-client`: options, a terminal or pipes, sentences, exit
+//! codes. Everything that needs no more than the library stays out of here.
+
+mod exit;
+mod gate;
+mod lines;
+mod options;
+mod roster;
+mod screen;
+mod sentences;
+mod signals;
+mod terminal;
+
+use std::io::{self, IsTerminal, Write};
+
+pub use exit::Exit;
+pub use options::Options;
+
+use self::screen::Screen;
+use self::signals::Signals;
+use super::{Connector, Printable};
+use crate::wire::Capability;
+
+/// Runs the program and says how it ended.
+pub async fn run(options: &Options) -> Exit {
+    let Ok(mut signals) = Signals::new() else {
+        say(&Printable::new().own("this system does not let signals be caught"));
+        return Exit::Failed;
+    };
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    // A terminal that cannot edit lines (TERM=dumb) is used like a pipe.
+    let screen = if is_terminal { Screen::open() } else { None };
+    let mut capabilities = vec![Capability::Receipts, Capability::Keepalive];
+    // Presence costs every server a message for each coming and going: only
+    // where somebody looks.
+    if screen.is_some() {
+        capabilities.push(Capability::Presence);
+    }
+    let name = options.name().unwrap_or_default();
+    let connector = Connector::new()
+        .capabilities(capabilities)
+        .timeout(options.timeout());
+    let connected = tokio::select! {
+        connected = connector.connect_to(&options.address, name) => connected,
+        () = signals.next() => return Exit::Done,
+    };
+    let session = match connected {
+        Ok(session) => session,
+        Err(error) => {
+            let (exit, sentence) = sentences::no_session(&error, &options.address, name);
+            say(&sentence);
+            return exit;
+        }
+    };
+    match screen {
+        Some(screen) => terminal::run(session, screen, &mut signals).await,
+        None => lines::run(session, options.listen, &mut signals).await,
+    }
+}
+
+/// Says one sentence on the error output; if that is gone there is nobody to
+/// hear it.
+fn say(sentence: &Printable) {
+    let _ = writeln!(io::stderr(), "chat-client: {sentence}");
+}

@@ -1,0 +1,137 @@
+//! The command line.
+
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use crate::client::address::Address;
+use crate::client::connect::CONNECT_TIMEOUT_MS;
+
+/// The longest `--connect-timeout`, in seconds: an hour is for ever.
+const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
+
+/// Joins a chat.
+///
+/// In a terminal: type lines, see what others say; /help shows the commands.
+/// Otherwise: sends each line of the input, writes what others say to the output
+/// as `@name: text`, everything else to the error output, and leaves when the
+/// input ends and the server has confirmed every line.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = help_after())]
+pub struct Options {
+    /// The server: chat://host:port, host:port, or chat://name@host:port; an IPv6
+    /// address in brackets
+    #[arg(value_parser = parse_address)]
+    pub address: Address,
+
+    /// The name to go by: 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' and '-',
+    /// beginning with a letter or a digit. Needed unless the address has one
+    pub name: Option<String>,
+
+    /// How long to wait for the connection, and again for the server's answer, in
+    /// seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = CONNECT_TIMEOUT_MS / 1_000,
+        value_parser = clap::value_parser!(u64).range(1..=CONNECT_TIMEOUT_SECONDS_MAX)
+    )]
+    pub connect_timeout: u64,
+
+    /// Without a terminal: go on listening after the end of the input
+    #[arg(long)]
+    pub listen: bool,
+}
+
+impl Options {
+    /// Reads the command line; help, the version and mistakes are printed and end
+    /// the program (mistakes with code 2).
+    pub fn read() -> Self {
+        let options = Self::parse();
+        if options.name().is_none() {
+            Self::command()
+                .error(
+                    ErrorKind::MissingRequiredArgument,
+                    "there is no name to go by: write it after the address, \
+                     or into it as chat://name@host:port",
+                )
+                .exit();
+        }
+        options
+    }
+
+    /// The name: the argument, or the one in the address.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref().or(self.address.name())
+    }
+
+    /// How long to wait for the connection, and again for the answer.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout)
+    }
+}
+
+fn parse_address(text: &str) -> Result<Address, String> {
+    text.parse::<Address>().map_err(|error| error.to_string())
+}
+
+fn help_after() -> String {
+    format!(
+        "\
+Lines:
+  A line is one chat. Empty lines are skipped, a carriage return at the end is
+  dropped, a tab becomes four spaces. Other control characters, U+2028 and U+2029
+  become visible, like \\u{{1b}}; bytes that are not UTF-8 become U+FFFD. A line
+  longer than the server takes becomes several chats. Lines are sent as fast as
+  the server takes them, none is lost, the order is kept.
+
+  Whatever others send is made safe before it is printed: what a terminal would
+  act on, and what cannot be seen, becomes visible, like \\u{{1b}}.
+
+Examples:
+  chat-client chat://127.0.0.1:5000 Alice
+  echo build done | chat-client chat://127.0.0.1:5000 ci
+  chat-client --listen chat://127.0.0.1:5000 log </dev/null >>chat.log
+
+{}
+
+NO_COLOR turns colours off.",
+        super::exit::TABLE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name_of(arguments: &[&str]) -> Result<Option<String>, ErrorKind> {
+        let arguments = ["chat-client"].iter().chain(arguments);
+        Options::try_parse_from(arguments)
+            .map(|options| options.name().map(str::to_owned))
+            .map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn the_argument_wins_over_the_address() {
+        let name = |name: &str| Ok(Some(name.to_owned()));
+        assert_eq!(name_of(&["h:1", "Alice"]), name("Alice"));
+        assert_eq!(name_of(&["chat://Bob@h:1"]), name("Bob"));
+        assert_eq!(name_of(&["chat://Bob@h:1", "Alice"]), name("Alice"));
+        assert_eq!(name_of(&["h:1"]), Ok(None));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        assert_eq!(name_of(&["host"]), Err(ErrorKind::ValueValidation));
+        assert_eq!(
+            name_of(&["h:1", "A", "--connect-timeout", "0"]),
+            Err(ErrorKind::ValueValidation)
+        );
+        assert_eq!(name_of(&[]), Err(ErrorKind::MissingRequiredArgument));
+    }
+}

@@ -1,0 +1,99 @@
+//! Who is here. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::client::Printable;
+
+/// How many names are remembered. A server with more than this in one room is
+/// not believed.
+const NAMES_MAX: usize = 100_000;
+
+/// How long a name may be to be remembered, in bytes: more than any allowed name
+/// takes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// How many names are listed; the rest is counted.
+const NAMES_LISTED_MAX: usize = 50;
+
+/// The set of names that presence keeps right (CHAT-PRES-1 to CHAT-PRES-4).
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    /// By the name in lower case, so that the list is in people's order.
+    names: BTreeMap<String, String>,
+}
+
+impl Roster {
+    pub(super) fn add(&mut self, name: String) {
+        if self.names.len() < NAMES_MAX && name.len() <= NAME_BYTES_MAX {
+            self.names.insert(name.to_ascii_lowercase(), name);
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.names.remove(&name.to_ascii_lowercase());
+    }
+
+    /// "here with you: Bob, Carol", without `own`.
+    pub(super) fn here(&self, own: &str) -> Printable {
+        let others = || self.names.values().filter(|name| *name != own);
+        let count = others().count();
+        if count == 0 {
+            return Printable::new().own("nobody else is here");
+        }
+        let mut line = Printable::new().own("here with you: ");
+        for (index, name) in others().take(NAMES_LISTED_MAX).enumerate() {
+            if index > 0 {
+                line = line.own(", ");
+            }
+            line = line.name(name);
+        }
+        if count > NAMES_LISTED_MAX {
+            line = line
+                .own(" and ")
+                .number((count - NAMES_LISTED_MAX) as u64)
+                .own(" more");
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roster(names: impl IntoIterator<Item = String>) -> Roster {
+        let mut roster = Roster::default();
+        for name in names {
+            roster.add(name);
+        }
+        roster
+    }
+
+    #[test]
+    fn lists_the_others_in_order() {
+        let mut roster = roster(["bob", "Alice", "Carol", "Me"].map(str::to_owned));
+        assert_eq!(
+            roster.here("Me").as_str(),
+            "here with you: Alice, bob, Carol"
+        );
+        roster.remove("BOB");
+        roster.remove("Carol");
+        roster.remove("Alice");
+        assert_eq!(roster.here("Me").as_str(), "nobody else is here");
+    }
+
+    #[test]
+    fn a_crowd_is_counted() {
+        let roster = roster((0..60).map(|number| format!("n{number:02}")));
+        assert!(roster.here("x").as_str().ends_with(", n49 and 10 more"));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let roster = roster((0..=NAMES_MAX).map(|number| format!("n{number}")));
+        assert_eq!(roster.names.len(), NAMES_MAX);
+        let mut roster = Roster::default();
+        roster.add("x".repeat(NAME_BYTES_MAX + 1));
+        assert_eq!(roster.names.len(), 0);
+    }
+}

@@ -1,0 +1,314 @@
+//! The terminal as two threads: one edits lines, one prints above them. Both
+//! block, so neither runs on the runtime.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{self, InputFlags, LocalFlags, SetArg, Termios};
+use nix::unistd::Pid;
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Behavior, Config, Editor, ExternalPrinter, Helper, Prompt};
+use tokio::sync::mpsc;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::timeout;
+
+use super::gate::Gate;
+
+/// What stands before the line that is being typed.
+const PROMPT: &str = "> ";
+
+/// How many lines the up key remembers. Nothing is kept after the program.
+const HISTORY_LINES_MAX: usize = 1_000;
+
+/// How many inputs may wait for the session.
+const INPUTS_QUEUED_MAX: usize = 64;
+
+/// How many lines may wait to be printed, and how many go out in one print.
+const PRINTS_QUEUED_MAX: usize = 256;
+
+/// How long to wait for the last lines to be printed, in milliseconds.
+const FLUSH_TIMEOUT_MS: u64 = 1_000;
+
+/// How long to wait for the editor to notice a signal, in milliseconds, and how
+/// often it is sent: the first one can come between two prompts.
+const STOP_WAIT_MS: u64 = 50;
+const STOP_SIGNALS_MAX: usize = 40;
+
+/// One row up and one down: nothing to see. rustyline takes a message only after
+/// it has printed the one before, so printing this tells when that is done.
+const NOTHING: &str = "\x1b[A\n";
+
+/// What somebody did at the prompt.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// Lines: one, or several that were pasted.
+    Lines(String),
+    /// Ctrl-C.
+    Interrupt,
+    /// Ctrl-D, or the terminal is gone.
+    End,
+}
+
+enum Print {
+    /// Text that ends in a line break.
+    Text(String),
+    /// Tell when everything before is on the screen.
+    Flush(oneshot::Sender<()>),
+}
+
+/// A terminal that can edit lines and print above them.
+pub(super) struct Screen {
+    editor: Editor<Hooks, DefaultHistory>,
+    printer: Box<dyn ExternalPrinter + Send>,
+    gate: Arc<Gate>,
+}
+
+impl Screen {
+    /// Opens the terminal; `None` if it can only be written and read like a pipe.
+    pub(super) fn open() -> Option<Self> {
+        let config = Config::builder()
+            .auto_add_history(true)
+            .max_history_size(HISTORY_LINES_MAX)
+            .ok()?
+            .behavior(Behavior::Stdio)
+            .build();
+        let gate = Arc::new(Gate::new());
+        let mut editor = Editor::with_config(config).ok()?;
+        let printer = Box::new(editor.create_external_printer().ok()?);
+        editor.set_helper(Some(Hooks(Arc::clone(&gate))));
+        Some(Self {
+            editor,
+            printer,
+            gate,
+        })
+    }
+
+    /// Shows the prompt. The terminal is as it was when [`Running`] is dropped.
+    pub(super) fn start(self) -> io::Result<Running> {
+        let quiet = Quiet::new()?;
+        let (inputs, inputs_queued) = mpsc::channel(INPUTS_QUEUED_MAX);
+        let (prints, prints_queued) = mpsc::channel(PRINTS_QUEUED_MAX);
+        let (over, is_over) = oneshot::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let Self {
+            editor,
+            printer,
+            gate,
+        } = self;
+        thread::Builder::new().name("editor".to_owned()).spawn({
+            let (gate, stop) = (Arc::clone(&gate), Arc::clone(&stop));
+            move || {
+                edit(editor, &gate, &stop, &inputs);
+                let _ = over.send(());
+            }
+        })?;
+        thread::Builder::new()
+            .name("printer".to_owned())
+            .spawn(move || print(printer, &gate, prints_queued))?;
+        Ok(Running {
+            inputs: inputs_queued,
+            prints,
+            stop,
+            is_over,
+            quiet: Some(quiet),
+        })
+    }
+}
+
+/// A terminal with a prompt.
+pub(super) struct Running {
+    inputs: mpsc::Receiver<Input>,
+    prints: mpsc::Sender<Print>,
+    stop: Arc<AtomicBool>,
+    is_over: oneshot::Receiver<()>,
+    quiet: Option<Quiet>,
+}
+
+impl Running {
+    /// The next thing that somebody did; [`Input::End`] for ever after the last.
+    /// Cancel safe.
+    pub(super) async fn input(&mut self) -> Input {
+        self.inputs.recv().await.unwrap_or(Input::End)
+    }
+
+    /// Prints text that ends in a line break above the prompt.
+    pub(super) async fn print(&self, text: String) {
+        // The thread ends with the terminal; then nobody sees it anyway.
+        let _ = self.prints.send(Print::Text(text)).await;
+    }
+
+    /// Gives the terminal back after the last input: Ctrl-C is a signal again.
+    pub(super) fn release(&mut self) {
+        self.quiet = None;
+    }
+
+    /// Prints what is waiting, ends the prompt, wherever the user is in it, and
+    /// gives the terminal back.
+    pub(super) async fn stop(mut self) {
+        self.flush().await;
+        self.stop.store(true, Ordering::Release);
+        for _ in 0..STOP_SIGNALS_MAX {
+            if self.is_over.try_recv() != Err(TryRecvError::Empty) {
+                break;
+            }
+            // The editor waits in a system call for keys. Its own handler for
+            // this signal ends it and restores the terminal; between two prompts
+            // the signal is the runtime's, which only notes it.
+            let _ = kill(Pid::this(), Signal::SIGINT);
+            let wait = Duration::from_millis(STOP_WAIT_MS);
+            if timeout(wait, &mut self.is_over).await.is_ok() {
+                break;
+            }
+        }
+        // What was printed too late for the prompt comes out below it.
+        self.flush().await;
+    }
+
+    async fn flush(&self) {
+        let (done, is_done) = oneshot::channel();
+        let flush = async {
+            let _ = self.prints.send(Print::Flush(done)).await;
+            let _ = is_done.await;
+        };
+        let _ = timeout(Duration::from_millis(FLUSH_TIMEOUT_MS), flush).await;
+    }
+}
+
+/// Edits lines until somebody leaves or `stop` is set.
+fn edit(
+    mut editor: Editor<Hooks, DefaultHistory>,
+    gate: &Arc<Gate>,
+    stop: &AtomicBool,
+    inputs: &mpsc::Sender<Input>,
+) {
+    let prompt = Marker(Arc::clone(gate));
+    while !stop.load(Ordering::Acquire) {
+        gate.coming();
+        let input = match editor.readline(&prompt) {
+            Ok(line) => Input::Lines(line),
+            Err(ReadlineError::Interrupted) => Input::Interrupt,
+            // A terminal that fails is a terminal that is gone.
+            Err(_) => Input::End,
+        };
+        let is_last = match &input {
+            Input::Lines(line) => line.trim_end() == super::terminal::QUIT,
+            Input::Interrupt | Input::End => true,
+        };
+        if inputs.blocking_send(input).is_err() || is_last {
+            break;
+        }
+    }
+    // Its printer writes straight to the terminal from here on.
+    drop(editor);
+    gate.over();
+}
+
+/// Prints until the queue is closed or the terminal is gone.
+fn print(
+    mut printer: Box<dyn ExternalPrinter + Send>,
+    gate: &Gate,
+    mut prints: mpsc::Receiver<Print>,
+) {
+    let mut batch = Vec::new();
+    while prints.blocking_recv_many(&mut batch, PRINTS_QUEUED_MAX) > 0 {
+        let mut text = String::new();
+        let mut flushes = Vec::new();
+        for print in batch.drain(..) {
+            match print {
+                Print::Text(line) => text.push_str(&line),
+                Print::Flush(done) => flushes.push(done),
+            }
+        }
+        if !text.is_empty() && gate.pass(|| print_or_write(&mut *printer, text)).is_err() {
+            return;
+        }
+        if !flushes.is_empty() {
+            let _ = gate.pass(|| printer.print(NOTHING.to_owned()));
+        }
+        for done in flushes {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Prints above the prompt; below it when the editor has just gone.
+fn print_or_write(printer: &mut dyn ExternalPrinter, text: String) -> io::Result<()> {
+    match printer.print(text.clone()) {
+        Ok(()) => Ok(()),
+        Err(_) => io::stdout().write_all(text.as_bytes()),
+    }
+}
+
+/// Keeps the terminal silent between two prompts: what is typed then is not
+/// echoed into the lines, and Ctrl-C stays a key for the next prompt. Dropping it
+/// gives the terminal back as it was.
+struct Quiet {
+    original: Termios,
+}
+
+impl Quiet {
+    fn new() -> io::Result<Self> {
+        let original = termios::tcgetattr(io::stdin())?;
+        let mut quiet = original.clone();
+        quiet
+            .local_flags
+            .remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG | LocalFlags::IEXTEN);
+        quiet
+            .input_flags
+            .remove(InputFlags::ICRNL | InputFlags::IXON);
+        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &quiet)?;
+        Ok(Self { original })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.original);
+    }
+}
+
+/// The prompt; rustyline asks for it when the terminal is ready.
+struct Marker(Arc<Gate>);
+
+impl Prompt for Marker {
+    fn raw(&self) -> &str {
+        self.0.there();
+        PROMPT
+    }
+}
+
+/// What rustyline calls while somebody types.
+struct Hooks(Arc<Gate>);
+
+impl Validator for Hooks {
+    fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        self.0.accepted();
+        Ok(ValidationResult::Valid(None))
+    }
+}
+
+impl Highlighter for Hooks {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        Cow::Borrowed(prompt)
+    }
+}
+
+impl Completer for Hooks {
+    type Candidate = String;
+}
+
+impl Hinter for Hooks {
+    type Hint = String;
+}
+
+impl Helper for Hooks {}

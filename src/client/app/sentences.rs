@@ -1,0 +1,290 @@
+//! What the program says when something ends or is refused: one sentence, with
+//! what to do next. Pure.
+
+use super::exit::Exit;
+use crate::client::{Address, ConnectError, Ended, Ending, Printable};
+use crate::wire::{ErrorCode, LeftReason};
+
+/// How much of a server's sentence is shown, in characters.
+const DETAIL_CHARS_MAX: usize = 300;
+
+/// How much of a refused line is shown again, in characters.
+const QUOTE_CHARS_MAX: usize = 60;
+
+/// Why there is no session.
+pub(super) fn no_session(error: &ConnectError, address: &Address, name: &str) -> (Exit, Printable) {
+    let at = || Printable::new().peer(&address.to_string());
+    let line = Printable::new();
+    match error {
+        ConnectError::Address(error) => (Exit::Usage, line.peer(&error.to_string())),
+        ConnectError::Lookup(error) => (
+            Exit::CannotConnect,
+            line.own("cannot find the host ")
+                .peer(address.host())
+                .own(": ")
+                .peer(&reason(error))
+                .own("; check the address"),
+        ),
+        ConnectError::Connect(error) => (
+            Exit::CannotConnect,
+            line.own("cannot connect to ")
+                .then(&at())
+                .own(": ")
+                .peer(&reason(error))
+                .own("; check the address and that the server runs"),
+        ),
+        ConnectError::Silent => (
+            Exit::CannotConnect,
+            line.own("the server at ")
+                .then(&at())
+                .own(" does not answer; check that it is a chat server, or try again later"),
+        ),
+        ConnectError::Closed => (
+            Exit::CannotConnect,
+            line.own("the server at ")
+                .then(&at())
+                .own(" closed the connection without an answer; check that it is a chat server"),
+        ),
+        ConnectError::Lost(error) => (
+            Exit::CannotConnect,
+            line.own("the connection to ")
+                .then(&at())
+                .own(" broke before the server answered: ")
+                .peer(&reason(error))
+                .own("; try again"),
+        ),
+        ConnectError::NotChat => (
+            Exit::CannotConnect,
+            line.own("what answers at ")
+                .then(&at())
+                .own(" is no chat server, it speaks another protocol; check the address"),
+        ),
+        ConnectError::ServerClosed { detail } => (
+            Exit::CannotConnect,
+            with_detail(line.own("the server is closing"), detail).own("; try again later"),
+        ),
+        ConnectError::Refused { code, detail } => {
+            (Exit::Refused, refused_name(*code, detail, name))
+        }
+    }
+}
+
+/// Why a registration was refused.
+fn refused_name(code: ErrorCode, detail: &str, name: &str) -> Printable {
+    let the_name = Printable::new().own("the name ").then(&quote(name));
+    match code {
+        ErrorCode::NameInUse => the_name.own(" is taken on this server, choose another"),
+        ErrorCode::NameReserved => the_name.own(" is reserved, choose another"),
+        ErrorCode::NameInvalid if name.is_empty() => {
+            Printable::new().own("the name is empty, choose one")
+        }
+        ErrorCode::NameInvalid => the_name.own(
+            " is not allowed, choose one of 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' \
+             and '-' that begins with a letter or a digit",
+        ),
+        ErrorCode::ServerFull => Printable::new().own("the server is full, try again later"),
+        ErrorCode::RegisterTimeout => {
+            Printable::new().own("the registration took too long for the server, try again")
+        }
+        _ => ended_by(code, detail, "the server refused the registration"),
+    }
+}
+
+/// Why the server ended the session, or refused in a way that no user causes;
+/// `what` it did is said where nothing better is known.
+fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
+    let line = Printable::new();
+    match code {
+        ErrorCode::IdleTimeout => {
+            line.own("the server heard nothing from here for too long, connect again")
+        }
+        ErrorCode::SlowConsumer => line.own(
+            "what the others said was read too slowly here and the server ended the session, \
+             connect again",
+        ),
+        ErrorCode::ServerFull => line.own("the server is full, try again later"),
+        ErrorCode::MalformedFrame
+        | ErrorCode::FrameTooLong
+        | ErrorCode::NotRegistered
+        | ErrorCode::AlreadyRegistered
+        | ErrorCode::UnknownMessage
+        | ErrorCode::NotGranted => with_detail(
+            line.own("the server did not understand this client"),
+            detail,
+        )
+        .own("; check that both are of the same version"),
+        // CHAT-GROW-5: an unknown code has the server's words and no others.
+        _ if detail.is_empty() => line.own(what).own(" and did not say why"),
+        _ => line
+            .own(what)
+            .own(": ")
+            .peer(&cut(detail, DETAIL_CHARS_MAX)),
+    }
+}
+
+/// How a session ended: the exit code, and a sentence where there is one to say.
+pub(super) fn end(ended: &Ended) -> (Exit, Option<Printable>) {
+    let line = Printable::new();
+    match &ended.ending {
+        Ending::Left => (Exit::Done, None),
+        Ending::ServerClosed { detail } => (
+            Exit::Done,
+            Some(with_detail(line.own("the server closed"), detail)),
+        ),
+        Ending::Error { code, detail } => (
+            Exit::Ended,
+            Some(ended_by(*code, detail, "the server ended the session")),
+        ),
+        Ending::Lost { reason } => (
+            Exit::Lost,
+            Some(
+                line.own("the connection is lost: ")
+                    .peer(&cut(reason, DETAIL_CHARS_MAX))
+                    .own("; connect again"),
+            ),
+        ),
+    }
+}
+
+/// Why a line was refused, with the line.
+pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Printable {
+    let line = match text {
+        Some(text) => Printable::new()
+            .own("not sent: ")
+            .then(&quote(text))
+            .own(" - "),
+        None => Printable::new().own("refused: "),
+    };
+    match code {
+        ErrorCode::TextInvalid => {
+            line.own("the server does not take this text, write it in another way")
+        }
+        ErrorCode::TextTooLong => line.own("it is too long for the server, write less"),
+        ErrorCode::RateLimited => line.own("the server takes no more for now, try again later"),
+        _ if detail.is_empty() => line.own("the server did not say why"),
+        _ => line.peer(&cut(detail, DETAIL_CHARS_MAX)),
+    }
+}
+
+/// What became of lines that did not arrive for certain.
+pub(super) fn undelivered(refused: usize, unsent: usize, unconfirmed: usize) -> Option<Printable> {
+    let parts: [(usize, &'static str); 3] = [
+        (refused, " refused"),
+        (unsent, " not sent"),
+        (unconfirmed, " sent but not confirmed"),
+    ];
+    let mut line = Printable::new().own("lines that may not have arrived: ");
+    let mut is_first = true;
+    for (count, words) in parts {
+        if count > 0 {
+            if !is_first {
+                line = line.own(", ");
+            }
+            line = line.number(count as u64).own(words);
+            is_first = false;
+        }
+    }
+    (!is_first).then_some(line)
+}
+
+/// "Alice left (connection lost)".
+pub(super) fn left(name: &str, reason: LeftReason) -> Printable {
+    let line = Printable::new().name(name);
+    line.own(match reason {
+        // CHAT-GROW-8
+        LeftReason::Leave | LeftReason::Unspecified => " left",
+        LeftReason::ConnectionLost => " left (connection lost)",
+        LeftReason::IdleTimeout => " left (silent for too long)",
+        LeftReason::SlowConsumer => " left (read too slowly)",
+        LeftReason::ProtocolError => " left (broke the protocol)",
+    })
+}
+
+fn with_detail(line: Printable, detail: &str) -> Printable {
+    if detail.is_empty() {
+        line
+    } else {
+        line.own(" (").peer(&cut(detail, DETAIL_CHARS_MAX)).own(")")
+    }
+}
+
+/// The start of something that the user wrote.
+fn quote(text: &str) -> Printable {
+    Printable::new().peer(&cut(text, QUOTE_CHARS_MAX))
+}
+
+fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// What the system says, without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text
+        .strip_prefix("failed to lookup address information: ")
+        .unwrap_or(&text);
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insta::assert_snapshot;
+
+    /// Every code there is, and the one for what is unknown.
+    fn codes() -> impl Iterator<Item = ErrorCode> {
+        (0..).map_while(|number| ErrorCode::try_from(number).ok())
+    }
+
+    fn table(say: impl Fn(ErrorCode) -> Printable) -> String {
+        codes()
+            .map(|code| {
+                let name = code.as_str_name().trim_start_matches("ERROR_CODE_");
+                format!("{name}: {}\n", say(code))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn refused_registrations() {
+        assert_snapshot!(table(|code| refused_name(code, "said\nso", "Alice")));
+    }
+
+    #[test]
+    fn ended_sessions() {
+        assert_snapshot!(table(|code| ended_by(code, "", "the server ended it")));
+    }
+
+    #[test]
+    fn refused_lines() {
+        assert_snapshot!(table(|code| not_sent(
+            Some("hello\u{202e}"),
+            code,
+            "said\nso"
+        )));
+    }
+
+    #[test]
+    fn lines_that_may_be_lost() {
+        assert_eq!(undelivered(0, 0, 0), None);
+        assert_eq!(
+            undelivered(1, 0, 3).expect("a line").as_str(),
+            "lines that may not have arrived: 1 refused, 3 sent but not confirmed"
+        );
+    }
+
+    #[test]
+    fn long_details_are_cut() {
+        let line = not_sent(None, ErrorCode::Unspecified, &"é".repeat(1_000));
+        assert_eq!(
+            line.as_str(),
+            format!("refused: {}…", "é".repeat(DETAIL_CHARS_MAX))
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! From an address to a session: connecting, registering, and every way in which
+//! either can fail.
+
+use std::time::Duration;
+use std::{fmt, io};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::codec::FramedRead;
+
+use super::address::{Address, AddressError};
+use super::codec::{Codec, CodecError, Halves, REGISTERING_BODY_BYTES_MAX};
+use super::session::Session;
+use crate::wire::{
+    Capability, ClientEnvelope, ErrorCode, Register, Registered, client_envelope, server_envelope,
+};
+
+/// How long one connection attempt may take, and then the answer to Register, in
+/// milliseconds: long enough for a bad link, short enough for a person.
+pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
+
+/// How many addresses of one host are tried.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// Opens sessions: what to ask for, how long to wait.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), chat::client::ConnectError> {
+/// use chat::{client::Connector, wire::Capability};
+///
+/// let session = Connector::new()
+///     .capabilities([Capability::Presence, Capability::Keepalive])
+///     .timeout(std::time::Duration::from_secs(3))
+///     .connect("chat://example.org:5000", "bot")
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Connector {
+    capabilities: Vec<Capability>,
+    timeout: Duration,
+}
+
+impl Default for Connector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Connector {
+    /// Asks for receipts and keepalive, and waits [`CONNECT_TIMEOUT_MS`].
+    pub fn new() -> Self {
+        Self {
+            capabilities: vec![Capability::Receipts, Capability::Keepalive],
+            timeout: Duration::from_millis(CONNECT_TIMEOUT_MS),
+        }
+    }
+
+    /// Asks for exactly these capabilities; the server may grant fewer.
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
+        self.capabilities = capabilities.into_iter().collect();
+        self
+    }
+
+    /// How long to wait for each address of the host, and again for the answer
+    /// to Register.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connects to `address` and registers as `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says which step failed.
+    pub async fn connect(&self, address: &str, name: &str) -> Result<Session, ConnectError> {
+        let address = address.parse().map_err(ConnectError::Address)?;
+        self.connect_to(&address, name).await
+    }
+
+    /// Connects to an address that is parsed already; the name in it is not
+    /// used.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says which step failed.
+    pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
+        let host = (address.host(), address.port());
+        let found = timeout(self.timeout, lookup_host(host))
+            .await
+            .map_err(|_| ConnectError::Lookup(io::ErrorKind::TimedOut.into()))?
+            .map_err(ConnectError::Lookup)?;
+        let mut failure = io::ErrorKind::NotFound.into();
+        for socket_address in found.take(ADDRESSES_MAX) {
+            match timeout(self.timeout, TcpStream::connect(socket_address)).await {
+                Ok(Ok(stream)) => {
+                    // A chat is one small frame: nothing to wait for.
+                    stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+                    return self.register(stream, name).await;
+                }
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(ConnectError::Connect(failure))
+    }
+
+    /// Registers on a byte stream that is connected already.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says what came instead of Registered.
+    pub async fn register<S>(&self, stream: S, name: &str) -> Result<Session, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let register = ClientEnvelope {
+            // CHAT-REG-1
+            message: Some(client_envelope::Message::Register(Register {
+                name: name.to_owned(),
+                capabilities: self.capabilities.iter().map(|&c| c.into()).collect(),
+            })),
+        };
+        // The server would refuse the frame and could not say that it is the name.
+        if prost::Message::encoded_len(&register) > REGISTERING_BODY_BYTES_MAX as usize {
+            return Err(ConnectError::Refused {
+                code: ErrorCode::NameInvalid,
+                detail: String::new(),
+            });
+        }
+        let mut halves = Halves::new(stream);
+        let deadline = Instant::now() + self.timeout;
+        // A server that is full says so and closes without reading; what it said
+        // is still there when the write fails.
+        let written = timeout_at(deadline, halves.writer.send(register)).await;
+        if written.is_err() {
+            return Err(ConnectError::Silent);
+        }
+        let registered = timeout_at(deadline, answer(&mut halves.reader))
+            .await
+            .map_err(|_| ConnectError::Silent)??;
+        Ok(Session::start(halves, registered))
+    }
+}
+
+/// Waits for the answer to Register. CHAT-REG-10: nothing is sent until it is
+/// there.
+async fn answer<R>(reader: &mut FramedRead<R, Codec>) -> Result<Registered, ConnectError>
+where
+    R: AsyncRead + Unpin,
+{
+    use server_envelope::Message;
+    loop {
+        let envelope = match reader.next().await {
+            None => return Err(ConnectError::Closed),
+            Some(Err(CodecError::Io(error))) => return Err(ConnectError::Lost(error)),
+            Some(Err(CodecError::Frame(_) | CodecError::Body)) => {
+                return Err(ConnectError::NotChat);
+            }
+            Some(Ok(envelope)) => envelope,
+        };
+        match envelope.message {
+            Some(Message::Registered(registered)) => return Ok(registered),
+            Some(Message::Error(error)) if error.ends_session => {
+                return Err(ConnectError::Refused {
+                    code: error.code(),
+                    detail: error.detail,
+                });
+            }
+            Some(Message::ServerClosing(closing)) => {
+                return Err(ConnectError::ServerClosed {
+                    detail: closing.detail,
+                });
+            }
+            // CHAT-GROW-2, and what has no meaning yet.
+            _ => {}
+        }
+    }
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address cannot be read.
+    Address(AddressError),
+    /// The host could not be looked up.
+    Lookup(io::Error),
+    /// No address of the host took the connection; the error of the last one.
+    Connect(io::Error),
+    /// Nothing came within the time.
+    Silent,
+    /// The connection was closed without an answer.
+    Closed,
+    /// The connection broke before there was an answer.
+    Lost(io::Error),
+    /// What came is not this protocol.
+    NotChat,
+    /// The server is shutting down.
+    ServerClosed {
+        /// The server's sentence about it; can be empty, and is not safe to
+        /// print as it is.
+        detail: String,
+    },
+    /// The server refused the registration.
+    Refused {
+        /// Why; [`ErrorCode::Unspecified`] for a code that this library does not
+        /// know (CHAT-GROW-5).
+        code: ErrorCode,
+        /// The server's sentence about it; can be empty, and is not safe to
+        /// print as it is.
+        detail: String,
+    },
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(error) => write!(f, "this is no address: {error}"),
+            Self::Lookup(error) => write!(f, "cannot look up the host: {error}"),
+            Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Silent => write!(f, "the server did not answer in time"),
+            Self::Closed => write!(f, "the connection was closed without an answer"),
+            Self::Lost(error) => write!(f, "the connection broke: {error}"),
+            Self::NotChat => write!(f, "what answered does not speak this protocol"),
+            Self::ServerClosed { detail } => write!(f, "the server is closing: {detail:?}"),
+            Self::Refused { code, detail } => {
+                write!(f, "the server refused ({}): {detail:?}", code.as_str_name())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Address(error) => Some(error),
+            Self::Lookup(error) | Self::Connect(error) | Self::Lost(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! The task under a session: one loop reads the connection, one writes it, and
+//! neither waits for the other.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::codec::{FramedRead, FramedWrite};
+
+use super::codec::{Codec, Halves};
+use super::event::{Ended, Ending, Event};
+use super::outbox::{Outbox, Step};
+use super::pace::Pace;
+use crate::wire::{
+    Capability, Chat, ClientEnvelope, Error, ErrorCode, Leave, Ping, Pong, Registered,
+    ServerEnvelope, client_envelope, server_envelope,
+};
+
+/// How many pings and pongs may wait to be written. A server that sends more and
+/// does not read the answers is not read either.
+const CONTROLS_QUEUED_MAX: usize = 16;
+
+/// How long the server may take no byte, in milliseconds. It may pause a fast
+/// sender for a while (CHAT-LIM-6).
+const WRITE_TIMEOUT_MS: u64 = 60_000;
+
+/// How long to wait for the next receipt before Leave, in milliseconds.
+const RECEIPT_TIMEOUT_MS: u64 = 10_000;
+
+/// How long to wait for the server to close after Leave, in milliseconds.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+/// How long to look for the server's reason after a write failed, in
+/// milliseconds.
+const REASON_TIMEOUT_MS: u64 = 1_000;
+
+/// The shortest silence that is answered with a ping, in milliseconds: a server
+/// that announces less does not make this client busy.
+const KEEPALIVE_INTERVAL_MS_MIN: u32 = 50;
+
+/// Whether the holder of the session wants to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    /// After everything is sent and answered.
+    WhenSent,
+    /// At once.
+    Now,
+}
+
+/// Why the writing loop ended.
+enum Written {
+    /// Leave is sent.
+    Left,
+    /// The connection takes no more.
+    Failed(String),
+}
+
+/// What both loops share, and the ends of the queues.
+pub(crate) struct Driver {
+    outbox: Mutex<Outbox>,
+    /// Set off when an answer came that lets the writer go on.
+    answered: Notify,
+    keepalive: Option<Keepalive>,
+    sends: mpsc::Receiver<(u64, String)>,
+    events: mpsc::Sender<Event>,
+    leaving: watch::Receiver<Leaving>,
+}
+
+#[derive(Clone, Copy)]
+struct Keepalive {
+    interval: Duration,
+    deadline: Duration,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        registered: &Registered,
+        sends: mpsc::Receiver<(u64, String)>,
+        events: mpsc::Sender<Event>,
+        leaving: watch::Receiver<Leaving>,
+    ) -> Self {
+        let limits = registered.limits.unwrap_or_default();
+        let has = |capability: Capability| registered.capabilities.contains(&capability.into());
+        let now = now();
+        let pace = Pace::new(limits.chat_burst, limits.chat_interval_ms, now);
+        let interval_ms = limits.keepalive_interval_ms.max(KEEPALIVE_INTERVAL_MS_MIN);
+        Self {
+            outbox: Mutex::new(Outbox::new(pace, has(Capability::Receipts), now)),
+            answered: Notify::new(),
+            keepalive: has(Capability::Keepalive).then(|| Keepalive {
+                interval: Duration::from_millis(interval_ms.into()),
+                // At least one more interval for the answer to a ping to come.
+                deadline: Duration::from_millis(
+                    u64::from(limits.idle_deadline_ms).max(2 * u64::from(interval_ms)),
+                ),
+            }),
+            sends,
+            events,
+            leaving,
+        }
+    }
+
+    /// Runs the session to its end and tells how it ended.
+    pub(crate) async fn run<S>(mut self, halves: Halves<S>)
+    where
+        S: AsyncRead + AsyncWrite,
+    {
+        let Halves { reader, writer } = halves;
+        let (controls, controls_queued) = mpsc::channel(CONTROLS_QUEUED_MAX);
+        let shared = Shared {
+            outbox: &self.outbox,
+            answered: &self.answered,
+        };
+        let ending = {
+            let reading = read(reader, &shared, self.keepalive, controls, &self.events);
+            let writing = write(
+                writer,
+                &shared,
+                controls_queued,
+                &mut self.sends,
+                &mut self.leaving,
+            );
+            tokio::pin!(reading, writing);
+            // The loop that is dropped here has nothing left that is wanted.
+            tokio::select! {
+                ending = &mut reading => ending,
+                written = &mut writing => match written {
+                    Written::Left => {
+                        // What is still due comes before the close (CHAT-LEAVE-2).
+                        let wait = Duration::from_millis(CLOSE_TIMEOUT_MS);
+                        match timeout(wait, reading).await {
+                            Ok(Ending::Lost { .. }) | Err(_) => Ending::Left,
+                            Ok(ending) => ending,
+                        }
+                    }
+                    Written::Failed(reason) => {
+                        // The server may have said why before it closed.
+                        let wait = Duration::from_millis(REASON_TIMEOUT_MS);
+                        timeout(wait, reading).await.unwrap_or(Ending::Lost { reason })
+                    }
+                },
+            }
+        };
+        self.sends.close();
+        let mut unsent = self.outbox.get_mut().map_or(0, |outbox| outbox.unsent());
+        while self.sends.try_recv().is_ok() {
+            unsent += 1;
+        }
+        let unconfirmed = self
+            .outbox
+            .get_mut()
+            .map_or(0, |outbox| outbox.unconfirmed());
+        // Nobody has to be there to hear it.
+        let _ = self
+            .events
+            .send(Event::Ended(Ended {
+                ending,
+                unsent,
+                unconfirmed,
+            }))
+            .await;
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    outbox: &'a Mutex<Outbox>,
+    answered: &'a Notify,
+}
+
+impl Shared<'_> {
+    /// The outbox; never kept across a wait.
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time, for the parts that take it as an argument.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+fn envelope(message: client_envelope::Message) -> ClientEnvelope {
+    ClientEnvelope {
+        message: Some(message),
+    }
+}
+
+/// Reads until the session ends, and says how it did.
+async fn read<R: AsyncRead + Unpin>(
+    mut reader: FramedRead<R, Codec>,
+    shared: &Shared<'_>,
+    keepalive: Option<Keepalive>,
+    controls: mpsc::Sender<client_envelope::Message>,
+    events: &mpsc::Sender<Event>,
+) -> Ending {
+    let mut heard_at = Instant::now();
+    let mut has_pinged = false;
+    loop {
+        let read = match keepalive {
+            None => reader.next().await,
+            Some(keepalive) => {
+                let wait = if has_pinged {
+                    keepalive.deadline
+                } else {
+                    keepalive.interval
+                };
+                // `next` is cancel safe: what it read stays in its buffer.
+                match timeout_at(heard_at + wait, reader.next()).await {
+                    Ok(read) => read,
+                    Err(_) if has_pinged => {
+                        return lost("nothing came from the server for too long");
+                    }
+                    Err(_) => {
+                        has_pinged = true;
+                        // A full queue holds signs of life already.
+                        let _ = controls.try_send(client_envelope::Message::Ping(Ping::default()));
+                        continue;
+                    }
+                }
+            }
+        };
+        let received = match read {
+            None => return lost("the server closed the connection without a word"),
+            // CHAT-FRAME-11: dropping the reader closes the connection.
+            Some(Err(error)) => return lost(&error.to_string()),
+            Some(Ok(received)) => received,
+        };
+        let event = match received.message {
+            // CHAT-KEEP-2; the server that did not grant keepalive does not ask.
+            Some(server_envelope::Message::Ping(Ping { token })) if keepalive.is_some() => {
+                let pong = client_envelope::Message::Pong(Pong { token });
+                if controls.send(pong).await.is_err() {
+                    // The writer is gone, and with it the one who needs a pong.
+                }
+                None
+            }
+            _ => match judge(received, &mut shared.outbox()) {
+                Judged::Nothing => None,
+                Judged::Event(event) => Some(event),
+                Judged::End(ending) => return ending,
+            },
+        };
+        shared.answered.notify_one();
+        if let Some(event) = event {
+            // Whoever dropped the session needs no events.
+            let _ = events.send(event).await;
+        }
+        // Now, not before: a holder who took long is not the server's silence.
+        heard_at = Instant::now();
+        has_pinged = false;
+    }
+}
+
+fn lost(reason: &str) -> Ending {
+    Ending::Lost {
+        reason: reason.to_owned(),
+    }
+}
+
+/// What a message means to the session.
+enum Judged {
+    Nothing,
+    Event(Event),
+    End(Ending),
+}
+
+fn judge(received: ServerEnvelope, outbox: &mut Outbox) -> Judged {
+    use server_envelope::Message;
+    // CHAT-GROW-2: nothing, or nothing that is known here.
+    let Some(message) = received.message else {
+        return Judged::Nothing;
+    };
+    Judged::Event(match message {
+        Message::Chat(chat) => Event::Message {
+            seq: chat.seq,
+            sender: chat.sender,
+            text: chat.text,
+            time_unix_ms: chat.time_unix_ms,
+        },
+        Message::Members(members) => Event::Members {
+            names: members.names,
+            more: members.more,
+        },
+        Message::Joined(joined) => Event::Joined { name: joined.name },
+        Message::Left(left) => Event::Left {
+            // CHAT-GROW-8: an unknown reason reads as Unspecified.
+            reason: left.reason(),
+            name: left.name,
+        },
+        Message::Receipt(receipt) => {
+            outbox.receipt(receipt.id, now());
+            Event::Receipt {
+                id: receipt.id,
+                seq: receipt.seq,
+            }
+        }
+        // CHAT-ERR-7, CHAT-GROW-5: the flag decides, whatever the code is.
+        Message::Error(error) if error.ends_session => {
+            return Judged::End(Ending::Error {
+                code: error.code(),
+                detail: error.detail,
+            });
+        }
+        Message::Error(error) => return refused(error, outbox),
+        // CHAT-CLOSE-4: the end of the session closes the connection.
+        Message::ServerClosing(closing) => {
+            return Judged::End(Ending::ServerClosed {
+                detail: closing.detail,
+            });
+        }
+        Message::Registered(_) | Message::Ping(_) | Message::Pong(_) => return Judged::Nothing,
+    })
+}
+
+fn refused(error: Error, outbox: &mut Outbox) -> Judged {
+    let text = match error.code() {
+        // CHAT-LIM-3 says when to send it again; the outbox does.
+        ErrorCode::RateLimited => {
+            match outbox.rate_limited(error.id, error.retry_after_ms, now()) {
+                Ok(()) => return Judged::Nothing,
+                Err(text) => text,
+            }
+        }
+        _ => outbox.refused(error.id, now()),
+    };
+    Judged::Event(Event::Refused {
+        id: error.id,
+        text,
+        code: error.code(),
+        retry_after_ms: error.retry_after_ms,
+        detail: error.detail,
+    })
+}
+
+/// Writes until Leave is sent or the connection takes no more.
+async fn write<W: AsyncWrite + Unpin>(
+    mut writer: FramedWrite<W, Codec>,
+    shared: &Shared<'_>,
+    mut controls: mpsc::Receiver<client_envelope::Message>,
+    sends: &mut mpsc::Receiver<(u64, String)>,
+    leaving: &mut watch::Receiver<Leaving>,
+) -> Written {
+    let mut has_more = true;
+    let mut leaving_since = None;
+    loop {
+        let wish = *leaving.borrow_and_update();
+        match wish {
+            Leaving::No => {}
+            Leaving::WhenSent => sends.close(),
+            Leaving::Now => return leave(&mut writer).await,
+        }
+        // Everything that can be said at once goes out in one write.
+        let mut wait_until = None;
+        let message = match controls.try_recv() {
+            Ok(message) => Some(message),
+            Err(_) => match shared.outbox().step(now()) {
+                Step::Send(draft) => Some(client_envelope::Message::Chat(Chat {
+                    text: draft.text,
+                    id: draft.id,
+                    ..Chat::default()
+                })),
+                Step::Wait(until) => {
+                    wait_until = Some(Instant::from_std(until));
+                    None
+                }
+                Step::Idle => None,
+            },
+        };
+        if let Some(message) = message {
+            if let Err(failed) = within(writer.feed(envelope(message))).await {
+                return failed;
+            }
+            // Take the next one before anything is waited for.
+            if let Some((id, text)) = next_send(sends, shared) {
+                shared.outbox().push(id, text);
+            }
+            continue;
+        }
+        if let Err(failed) = within(writer.flush()).await {
+            return failed;
+        }
+        let mut give_up_at = None;
+        if (wish == Leaving::WhenSent || !has_more) && wait_until.is_none() {
+            let since = *leaving_since.get_or_insert_with(now);
+            let (is_settled, moved_at) = {
+                let outbox = shared.outbox();
+                let is_settled = outbox.unsent() == 0 && outbox.unconfirmed() == 0;
+                (is_settled && !has_more, outbox.moved_at().max(since))
+            };
+            // As long as receipts come there is reason to wait for more.
+            let until = Instant::from_std(moved_at) + Duration::from_millis(RECEIPT_TIMEOUT_MS);
+            if is_settled || until <= Instant::now() {
+                return leave(&mut writer).await;
+            }
+            give_up_at = Some(until);
+        }
+        let has_room = shared.outbox().has_room();
+        // Each of these can be dropped without losing anything.
+        tokio::select! {
+            Some(message) = controls.recv() => {
+                if let Err(failed) = within(writer.feed(envelope(message))).await {
+                    return failed;
+                }
+            }
+            send = sends.recv(), if has_more && has_room => match send {
+                Some((id, text)) => shared.outbox().push(id, text),
+                // Leaving, or every sender is dropped: the same.
+                None => has_more = false,
+            },
+            Ok(()) = leaving.changed() => {}
+            () = shared.answered.notified() => {}
+            () = sleep_until(wait_until.unwrap_or_else(Instant::now)), if wait_until.is_some() => {}
+            () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {}
+        }
+    }
+}
+
+/// Says Leave (CHAT-LEAVE-1), after everything else that is to be said.
+async fn leave<W: AsyncWrite + Unpin>(writer: &mut FramedWrite<W, Codec>) -> Written {
+    let leave = envelope(client_envelope::Message::Leave(Leave {}));
+    match within(writer.send(leave)).await {
+        Ok(()) => Written::Left,
+        Err(failed) => failed,
+    }
+}
+
+/// The next chat that was given to the session, if there is one and room for it.
+fn next_send(
+    sends: &mut mpsc::Receiver<(u64, String)>,
+    shared: &Shared<'_>,
+) -> Option<(u64, String)> {
+    if shared.outbox().has_room() {
+        sends.try_recv().ok()
+    } else {
+        None
+    }
+}
+
+/// Bounds a write; after a failure nothing can be written any more.
+async fn within<E: ToString>(write: impl Future<Output = Result<(), E>>) -> Result<(), Written> {
+    match timeout(Duration::from_millis(WRITE_TIMEOUT_MS), write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Written::Failed(error.to_string())),
+        Err(_) => Err(Written::Failed(
+            "the server took nothing for too long".to_owned(),
+        )),
+    }
+}

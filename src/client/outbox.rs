@@ -1,0 +1,249 @@
+//! What is to be sent, what was sent and has no answer, and what must be sent
+//! again. Pure: the time is an argument, nothing is sent here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::pace::Pace;
+
+/// How many chats may be without an answer, where receipts are granted: enough
+/// to fill a long line, little enough to remember the texts.
+pub(crate) const UNANSWERED_CHATS_MAX: usize = 256;
+
+/// How often one chat is sent again after RATE_LIMITED before it is given up.
+pub(crate) const RETRIES_MAX: u32 = 100;
+
+/// The longest pause that a RATE_LIMITED can cause, in milliseconds.
+pub(crate) const RETRY_AFTER_MS_MAX: u32 = 60_000;
+
+/// A chat on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Draft {
+    pub(crate) id: u64,
+    pub(crate) text: String,
+    /// How often the server refused it for its rate.
+    pub(crate) retries: u32,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Send this chat now.
+    Send(Draft),
+    /// Ask again at this time.
+    Wait(Instant),
+    /// Nothing is to be sent.
+    Idle,
+}
+
+/// The sending side's memory.
+///
+/// Call [`Outbox::push`] while [`Outbox::has_room`], [`Outbox::step`] until it
+/// gives no [`Step::Send`], and the rest as answers come.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pace: Pace,
+    receipts: bool,
+    /// To be sent, by id: what was refused for its rate has a lower id than what
+    /// is new, and so goes first.
+    due: BTreeMap<u64, Draft>,
+    /// Sent, no answer yet. Without receipts the last few, in case of a refusal.
+    unanswered: VecDeque<Draft>,
+    /// When something was last sent or answered.
+    moved_at: Instant,
+}
+
+impl Outbox {
+    pub(crate) fn new(pace: Pace, receipts: bool, now: Instant) -> Self {
+        Self {
+            pace,
+            receipts,
+            due: BTreeMap::new(),
+            unanswered: VecDeque::new(),
+            moved_at: now,
+        }
+    }
+
+    /// Whether another chat may be pushed.
+    pub(crate) fn has_room(&self) -> bool {
+        self.due.is_empty() && (!self.receipts || self.unanswered.len() < UNANSWERED_CHATS_MAX)
+    }
+
+    /// Takes a chat to be sent. Ids go up.
+    pub(crate) fn push(&mut self, id: u64, text: String) {
+        self.due.insert(
+            id,
+            Draft {
+                id,
+                text,
+                retries: 0,
+            },
+        );
+    }
+
+    /// What to do now. A chat that it gives counts as sent.
+    pub(crate) fn step(&mut self, now: Instant) -> Step {
+        let Some(first) = self.due.first_entry() else {
+            return Step::Idle;
+        };
+        if let Err(later) = self.pace.take(now) {
+            return Step::Wait(later);
+        }
+        let chat = first.remove();
+        self.moved_at = now;
+        if self.unanswered.len() >= UNANSWERED_CHATS_MAX {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back(chat.clone());
+        Step::Send(chat)
+    }
+
+    /// The chat was accepted.
+    pub(crate) fn receipt(&mut self, id: u64, now: Instant) {
+        self.answer(id, now);
+    }
+
+    /// The chat was refused for good; gives its text, if it is still known.
+    pub(crate) fn refused(&mut self, id: u64, now: Instant) -> Option<String> {
+        self.answer(id, now).map(|chat| chat.text)
+    }
+
+    /// The chat was refused for its rate: it is due again after `retry_after_ms`
+    /// milliseconds, ahead of all later ones.
+    ///
+    /// # Errors
+    ///
+    /// Its text, if known, when it was refused too often or nothing is known of
+    /// it.
+    pub(crate) fn rate_limited(
+        &mut self,
+        id: u64,
+        retry_after_ms: u32,
+        now: Instant,
+    ) -> Result<(), Option<String>> {
+        let Some(mut chat) = self.answer(id, now) else {
+            return Err(None);
+        };
+        chat.retries += 1;
+        if chat.retries > RETRIES_MAX {
+            return Err(Some(chat.text));
+        }
+        let pause_ms = retry_after_ms.clamp(1, RETRY_AFTER_MS_MAX);
+        self.pace.pause(Duration::from_millis(pause_ms.into()), now);
+        self.due.insert(chat.id, chat);
+        Ok(())
+    }
+
+    /// How many chats are waiting to be sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.due.len()
+    }
+
+    /// How many chats were sent and have no receipt yet.
+    pub(crate) fn unconfirmed(&self) -> usize {
+        if self.receipts {
+            self.unanswered.len()
+        } else {
+            0
+        }
+    }
+
+    /// When something was last sent or answered.
+    pub(crate) fn moved_at(&self) -> Instant {
+        self.moved_at
+    }
+
+    fn answer(&mut self, id: u64, now: Instant) -> Option<Draft> {
+        self.moved_at = now;
+        // Answers come in the order of the chats (CHAT-RCPT-2): it is the first.
+        let index = self.unanswered.iter().position(|chat| chat.id == id)?;
+        self.unanswered.remove(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox(receipts: bool) -> (Outbox, Instant) {
+        let now = Instant::now();
+        // A pause of the bucket shows; its rate does not.
+        let pace = Pace::new(2_000, 1, now);
+        (Outbox::new(pace, receipts, now), now)
+    }
+
+    /// Sends all that can be sent and gives the ids.
+    fn sent(outbox: &mut Outbox, now: Instant) -> Vec<u64> {
+        let mut ids = Vec::new();
+        while let Step::Send(chat) = outbox.step(now) {
+            ids.push(chat.id);
+        }
+        ids
+    }
+
+    fn push_all(outbox: &mut Outbox, ids: impl IntoIterator<Item = u64>) {
+        for id in ids {
+            outbox.push(id, format!("text {id}"));
+        }
+    }
+
+    #[test]
+    fn sends_in_order_and_forgets_what_is_answered() {
+        let (mut outbox, now) = outbox(true);
+        push_all(&mut outbox, 1..=3);
+        assert_eq!(sent(&mut outbox, now), [1, 2, 3]);
+        assert_eq!(outbox.unconfirmed(), 3);
+        outbox.receipt(1, now);
+        assert_eq!(outbox.refused(2, now), Some("text 2".to_owned()));
+        assert_eq!(outbox.refused(2, now), None);
+        assert_eq!(outbox.unconfirmed(), 1);
+    }
+
+    #[test]
+    fn rate_limited_goes_again_before_later_ones() {
+        let (mut outbox, now) = outbox(true);
+        push_all(&mut outbox, 1..=2);
+        assert_eq!(sent(&mut outbox, now), [1, 2]);
+        assert_eq!(outbox.rate_limited(2, 50, now), Ok(()));
+        assert_eq!(outbox.rate_limited(1, 50, now), Ok(()));
+        push_all(&mut outbox, [3]);
+        let later = now + Duration::from_millis(50);
+        assert_eq!(outbox.step(now), Step::Wait(later));
+        let much_later = now + Duration::from_secs(1);
+        assert_eq!(sent(&mut outbox, much_later), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_chat_refused_without_end_is_given_up() {
+        let (mut outbox, mut now) = outbox(true);
+        push_all(&mut outbox, [1]);
+        for _ in 0..RETRIES_MAX {
+            assert_eq!(sent(&mut outbox, now), [1]);
+            assert_eq!(outbox.rate_limited(1, u32::MAX, now), Ok(()));
+            now += Duration::from_millis(RETRY_AFTER_MS_MAX.into());
+        }
+        assert_eq!(sent(&mut outbox, now), [1]);
+        assert_eq!(
+            outbox.rate_limited(1, 1, now),
+            Err(Some("text 1".to_owned()))
+        );
+        assert_eq!(outbox.rate_limited(77, 1, now), Err(None));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        for receipts in [false, true] {
+            let (mut outbox, now) = outbox(receipts);
+            let mut pushed = 0;
+            while outbox.has_room() && pushed < 2 * UNANSWERED_CHATS_MAX {
+                pushed += 1;
+                push_all(&mut outbox, [pushed as u64]);
+                sent(&mut outbox, now + Duration::from_secs(pushed as u64));
+            }
+            // With receipts it waits for them, without it forgets the oldest.
+            assert_eq!(pushed == UNANSWERED_CHATS_MAX, receipts);
+            assert_eq!(outbox.unanswered.len(), UNANSWERED_CHATS_MAX);
+            assert_eq!(outbox.unconfirmed() > 0, receipts);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Makes what others wrote safe to print. Pure: text in, text out.
+//!
+//! A name, a text or a sentence from a peer, the server included, may hold
+//! anything: escape sequences that repaint the screen, line breaks that forge a
+//! line, characters that turn the direction of what follows, characters that
+//! cannot be seen. [`Printable`] is the one type that the printers take, and
+//! everything gets into it by a door that fits where it comes from.
+
+use std::fmt::{self, Write};
+
+use unicode_width::UnicodeWidthChar;
+
+/// How many marks one character may carry; real words need up to four.
+pub const MARKS_MAX: usize = 8;
+
+/// How many characters of a name are shown. An allowed name is never longer.
+pub const NAME_CHARS_MAX: usize = 32;
+
+/// One line that is safe to print: no control character, nothing that cannot be
+/// seen or that turns the direction, no line break.
+///
+/// ```
+/// use chat::client::Printable;
+///
+/// let line = Printable::message("Alice", "hi\u{1b}[2J\n@Bob: me too");
+/// assert_eq!(line.as_str(), r"@Alice: hi\u{1b}[2J\u{a}@Bob: me too");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Printable(String);
+
+impl Printable {
+    /// An empty line, to be filled with the other functions.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a member said: `@name: text`.
+    pub fn message(sender: &str, text: &str) -> Self {
+        Self::new().own("@").name(sender).own(": ").peer(text)
+    }
+
+    /// Appends words of this program.
+    pub fn own(self, words: &'static str) -> Self {
+        // Nothing unsafe is written in the source; what is, shows.
+        self.peer(words)
+    }
+
+    /// Appends a number.
+    pub fn number(mut self, number: impl Into<u64>) -> Self {
+        write!(self.0, "{}", number.into()).expect("a String grows as needed");
+        self
+    }
+
+    /// Appends a text that somebody else wrote. What is unsafe in it becomes
+    /// visible, like `\u{1b}`.
+    pub fn peer(mut self, text: &str) -> Self {
+        let mut before = Before::Nothing;
+        for character in text.chars() {
+            before = match (judge(character), before) {
+                (Kind::Unsafe, _) => self.escape(character),
+                (Kind::Base, _) => self.keep(
+                    character,
+                    Before::Base {
+                        is_ascii: character.is_ascii(),
+                        marks: 0,
+                    },
+                ),
+                // A mark needs something to stand on, and the stack has an end.
+                (Kind::Mark, Before::Base { is_ascii, marks }) if marks < MARKS_MAX => self.keep(
+                    character,
+                    Before::Base {
+                        is_ascii,
+                        marks: marks + 1,
+                    },
+                ),
+                // Emoji and some scripts join characters: never ASCII ones, and
+                // never two joiners in a row.
+                (
+                    Kind::Joiner,
+                    Before::Base {
+                        is_ascii: false, ..
+                    },
+                ) => self.keep(character, Before::Nothing),
+                (Kind::Mark | Kind::Joiner, _) => self.escape(character),
+            };
+        }
+        self
+    }
+
+    /// Appends a name. What no name may hold (CHAT-NAME-1) becomes visible, so
+    /// that nobody can be called `Bob: yes @Alice`; an endless name is cut.
+    pub fn name(mut self, name: &str) -> Self {
+        if name.is_empty() {
+            return self.own("(no name)");
+        }
+        let mut characters = name.chars();
+        for character in characters.by_ref().take(NAME_CHARS_MAX) {
+            if character.is_ascii_alphanumeric() || "._-".contains(character) {
+                self.0.push(character);
+            } else {
+                self.escape(character);
+            }
+        }
+        if characters.next().is_some() {
+            self.0.push('…');
+        }
+        self
+    }
+
+    /// Appends another line that is safe already.
+    pub fn then(mut self, other: &Self) -> Self {
+        self.0.push_str(&other.0);
+        self
+    }
+
+    /// The line, without a line break.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn keep(&mut self, character: char, before: Before) -> Before {
+        self.0.push(character);
+        before
+    }
+
+    fn escape(&mut self, character: char) -> Before {
+        write!(self.0, "{}", character.escape_unicode()).expect("a String grows as needed");
+        // The escape ends in a brace; nothing may stand on it.
+        Before::Nothing
+    }
+}
+
+impl fmt::Display for Printable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the next character would stand on.
+#[derive(Clone, Copy)]
+enum Before {
+    /// The start, an escape or a joiner.
+    Nothing,
+    /// A visible character and the marks on it.
+    Base { is_ascii: bool, marks: usize },
+}
+
+/// What a character does to the line.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// It is seen, and takes room of its own.
+    Base,
+    /// It changes the character before it: an accent, a variation selector.
+    Mark,
+    /// It joins its neighbours: U+200C and U+200D.
+    Joiner,
+    /// It must not reach a terminal.
+    Unsafe,
+}
+
+fn judge(character: char) -> Kind {
+    match character {
+        '\u{200c}' | '\u{200d}' => Kind::Joiner,
+        '\u{fe00}'..='\u{fe0f}' => Kind::Mark,
+        _ if is_unsafe(character) => Kind::Unsafe,
+        // A skin tone belongs to the emoji before it, but is seen in any case.
+        _ => match character.width() {
+            None => Kind::Unsafe,
+            Some(0) => Kind::Mark,
+            Some(_) => Kind::Base,
+        },
+    }
+}
+
+/// Characters that are no letters of anybody's: controls, what turns the
+/// direction, what cannot be seen (Unicode's Default_Ignorable_Code_Point, less
+/// what [`judge`] keeps), what breaks lines, what is no character.
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}' // soft hyphen
+            | '\u{34f}' // combining grapheme joiner
+            | '\u{61c}' // Arabic letter mark
+            | '\u{115f}'..='\u{1160}' // Hangul fillers
+            | '\u{17b4}'..='\u{17b5}' // Khmer inherent vowels
+            | '\u{180b}'..='\u{180f}' // Mongolian selectors
+            | '\u{200b}' // zero width space
+            | '\u{200e}'..='\u{200f}' // direction marks
+            | '\u{2028}'..='\u{202e}' // separators, directions
+            | '\u{2060}'..='\u{206f}' // invisible operators, isolates
+            | '\u{3164}' // Hangul filler
+            | '\u{feff}' // byte order mark
+            | '\u{ffa0}' // halfwidth Hangul filler
+            | '\u{fff0}'..='\u{fffb}' // specials
+            | '\u{1bca0}'..='\u{1bca3}' // shorthand controls
+            | '\u{1d173}'..='\u{1d17a}' // musical controls
+            | '\u{e0000}'..='\u{e0fff}' // tags, more selectors
+        )
+        // The last two of each plane are no characters.
+        || u32::from(character) & 0xfffe == 0xfffe
+        || matches!(character, '\u{fdd0}'..='\u{fdef}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(text: &str, expected: &str) {
+        assert_eq!(Printable::new().peer(text).as_str(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn what_people_write_is_left_alone() {
+        for text in [
+            "plain, with punctuation: @Bob (yes) \\n",
+            "Grüße, naïve café — „ok“ 日本語 한국어 العربية עברית हिन्दी",
+            "e\u{301} o\u{308}\u{304}",
+            "👍🏽 👩\u{200d}🔬 ❤\u{fe0f} 1\u{fe0f}\u{20e3} 🇩🇪 🏳\u{fe0f}\u{200d}🌈",
+            "می\u{200c}خواهم",
+        ] {
+            check(text, text);
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_acts_on_becomes_visible() {
+        check("\x1b[2J", r"\u{1b}[2J");
+        check("a\r\nb\tc\x07\x08", r"a\u{d}\u{a}b\u{9}c\u{7}\u{8}");
+        check("\u{7f}\u{9b}2J\u{85}", r"\u{7f}\u{9b}2J\u{85}");
+        check("\u{2028}\u{2029}", r"\u{2028}\u{2029}");
+    }
+
+    #[test]
+    fn what_turns_the_direction_becomes_visible() {
+        for character in "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}".chars() {
+            check(
+                &format!("a{character}b"),
+                &format!("a{}b", character.escape_unicode()),
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_becomes_visible() {
+        check("Al\u{200b}ice\u{feff}", r"Al\u{200b}ice\u{feff}");
+        check("Al\u{200d}ice \u{200d}", r"Al\u{200d}ice \u{200d}");
+        check("é\u{200d}\u{200d}", "é\u{200d}\\u{200d}");
+        check(
+            "x\u{e0041}\u{e007f}\u{e0100}",
+            r"x\u{e0041}\u{e007f}\u{e0100}",
+        );
+        check("\u{301}", r"\u{301}");
+        check("\u{fffe}\u{10ffff}", r"\u{fffe}\u{10ffff}");
+    }
+
+    #[test]
+    fn a_tower_of_marks_ends() {
+        let tower = format!("a{}", "\u{301}".repeat(20));
+        let expected = format!(
+            "a{}{}",
+            "\u{301}".repeat(MARKS_MAX),
+            r"\u{301}".repeat(20 - MARKS_MAX)
+        );
+        check(&tower, &expected);
+    }
+
+    #[test]
+    fn a_name_cannot_forge_another() {
+        for (name, expected) in [
+            ("Alice_1.x-", "@Alice_1.x-: hi"),
+            ("Bob: yes @Al", r"@Bob\u{3a}\u{20}yes\u{20}\u{40}Al: hi"),
+            ("é\n", r"@\u{e9}\u{a}: hi"),
+            ("", "@(no name): hi"),
+        ] {
+            assert_eq!(Printable::message(name, "hi").as_str(), expected);
+        }
+        assert_eq!(
+            Printable::new().name(&"x".repeat(33)).as_str(),
+            format!("{}…", "x".repeat(32))
+        );
+    }
+
+    /// Said again, apart from the code above: what must never come out.
+    fn is_dangerous(character: char) -> bool {
+        matches!(u32::from(character),
+            0..=0x1f | 0x7f..=0x9f | 0x61c | 0x200b | 0x200e | 0x200f
+            | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xe0000..=0xe0fff)
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        // Half of the characters from where the danger is.
+        let nasty = prop_oneof![
+            0u32..0xa0,
+            0x2000u32..0x2070,
+            0x300u32..0x310,
+            0xfe00u32..0xfe10,
+            0xe0000u32..0xe0080
+        ]
+        .prop_map(|number| char::from_u32(number).unwrap_or('x'));
+        proptest::collection::vec(prop_oneof![nasty, any::<char>()], 0..60)
+            .prop_map(String::from_iter)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_dangerous_comes_out(sender in any_text(), text in any_text()) {
+            let line = Printable::message(&sender, &text);
+            prop_assert!(!line.as_str().chars().any(is_dangerous), "{line:?}");
+            prop_assert_eq!(line.as_str().lines().count(), 1);
+            // The first ": " ends the real name, whatever the name is.
+            let (head, _) = line.as_str().split_once(": ").expect("a head");
+            prop_assert!(!head[1..].contains(['@', ':', ' ']) || sender.is_empty());
+        }
+
+        /// What came out is safe to put in again, unchanged.
+        #[test]
+        fn safe_is_safe(text in any_text()) {
+            let once = Printable::new().peer(&text);
+            prop_assert_eq!(Printable::new().peer(once.as_str()), once);
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Connections over in-memory streams, under time that passes only when all wait.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message as _;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    time::{Instant, timeout},
+};
+
+use super::{connection::Connection, room::Room, tick};
+use crate::{
+    frame::{self, Split},
+    limits::Limits,
+    wire::{
+        self, Capability, ClientEnvelope, ErrorCode, ServerEnvelope,
+        client_envelope::Message as Sent, server_envelope::Message,
+    },
+};
+
+/// Longer than any deadline of these tests; passes at once when all wait.
+const LONG: Duration = Duration::from_secs(3_600);
+
+fn room(limits: Limits) -> Arc<Room> {
+    let room = Arc::new(Room::new(limits, "test".to_owned()));
+    tokio::spawn(tick(Arc::clone(&room)));
+    room
+}
+
+fn unlimited() -> Limits {
+    Limits {
+        chat_rate: None,
+        ..Limits::default()
+    }
+}
+
+/// The far end of a connection whose stream holds `buffer_bytes` each way.
+struct Peer {
+    stream: DuplexStream,
+    held: Vec<u8>,
+}
+
+impl Peer {
+    fn connect(room: &Arc<Room>, buffer_bytes: usize) -> Self {
+        let (near, far) = tokio::io::duplex(buffer_bytes);
+        tokio::spawn(Connection::new(near, Arc::clone(room)));
+        Self {
+            stream: far,
+            held: Vec::new(),
+        }
+    }
+
+    async fn member(
+        room: &Arc<Room>,
+        name: &str,
+        capabilities: &[Capability],
+        buffer_bytes: usize,
+    ) -> Self {
+        let mut peer = Self::connect(room, buffer_bytes);
+        let register = wire::Register {
+            name: name.to_owned(),
+            capabilities: capabilities.iter().map(|&c| c.into()).collect(),
+        };
+        peer.send(Sent::Register(register)).await;
+        assert!(matches!(peer.next().await, Some(Message::Registered(_))));
+        if capabilities.contains(&Capability::Presence) {
+            assert!(matches!(peer.next().await, Some(Message::Members(_))));
+        }
+        peer
+    }
+
+    async fn send(&mut self, message: Sent) {
+        self.stream
+            .write_all(&encoded(message))
+            .await
+            .expect("it is open");
+    }
+
+    /// The next message, `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Message> {
+        timeout(LONG, async {
+            loop {
+                if let Split::Frame { body, rest } =
+                    frame::split(&self.held, u32::MAX).expect("frames")
+                {
+                    let envelope = ServerEnvelope::decode(body).expect("an envelope");
+                    self.held = rest.to_vec();
+                    return Some(envelope.message.expect("a message"));
+                }
+                if self.stream.read_buf(&mut self.held).await.unwrap_or(0) == 0 {
+                    assert!(self.held.is_empty(), "the stream ends between frames");
+                    return None;
+                }
+            }
+        })
+        .await
+        .expect("a message or the end")
+    }
+
+    async fn next_seq(&mut self) -> u64 {
+        match self.next().await {
+            Some(Message::Chat(chat)) => chat.seq,
+            message => panic!("no chat but {message:?}"),
+        }
+    }
+
+    async fn expect_error(&mut self, code: ErrorCode) {
+        match self.next().await {
+            Some(Message::Error(error)) => assert_eq!(error.code(), code),
+            message => panic!("no error but {message:?}"),
+        }
+    }
+}
+
+fn encoded(message: Sent) -> Vec<u8> {
+    ClientEnvelope {
+        message: Some(message),
+    }
+    .encode_length_delimited_to_vec()
+}
+
+fn chat(text_bytes: usize) -> Sent {
+    Sent::Chat(wire::Chat {
+        text: "x".repeat(text_bytes),
+        ..Default::default()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_registers_is_told_so_at_the_deadline() {
+    let room = room(Limits::default());
+    let start = Instant::now();
+    let mut peer = Peer::connect(&room, 1_024);
+    peer.expect_error(ErrorCode::RegisterTimeout).await;
+    let after_ms = start.elapsed().as_millis();
+    assert!((10_000..10_200).contains(&after_ms), "{after_ms}");
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trickle_does_not_extend_the_deadline() {
+    let room = room(Limits::default());
+    let mut peer = Peer::connect(&room, 1_024);
+    let register = encoded(Sent::Register(wire::Register {
+        name: "x".repeat(30),
+        capabilities: Vec::new(),
+    }));
+    for byte in &register[..20] {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        // The last of them find it closed.
+        let _ = peer.stream.write_all(&[*byte]).await;
+    }
+    peer.expect_error(ErrorCode::RegisterTimeout).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
+    let room = room(unlimited());
+    let mut watcher = Peer::member(&room, "watcher", &[Capability::Presence], 1 << 20).await;
+    let mut stuck = Peer::member(&room, "stuck", &[], 100).await;
+    let mut sender = Peer::member(&room, "sender", &[], 1 << 20).await;
+    let start = Instant::now();
+    for _ in 0..100 {
+        sender.send(chat(50)).await;
+    }
+    for name in ["stuck", "sender"] {
+        let joined = Some(Message::Joined(wire::Joined {
+            name: name.to_owned(),
+        }));
+        assert_eq!(watcher.next().await, joined);
+    }
+    for seq in 1..=100 {
+        assert_eq!(watcher.next_seq().await, seq);
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "CHAT-LIM-4");
+    let left = watcher.next().await;
+    let Some(Message::Left(left)) = left else {
+        panic!("no Left but {left:?}");
+    };
+    assert_eq!(left.reason(), wire::LeftReason::SlowConsumer);
+    // At the write deadline, or at twice that where something was taken meanwhile.
+    let after_ms = start.elapsed().as_millis();
+    assert!((10_000..=20_000).contains(&after_ms), "{after_ms}");
+
+    // When it reads at last: a prefix without a gap (CHAT-ORD-4), the error, the end.
+    let mut seq = 0;
+    loop {
+        match stuck.next().await {
+            Some(Message::Chat(chat)) => {
+                seq += 1;
+                assert_eq!(chat.seq, seq);
+            }
+            Some(Message::Error(error)) => {
+                assert_eq!(error.code(), ErrorCode::SlowConsumer);
+                break;
+            }
+            message => panic!("{message:?}"),
+        }
+    }
+    assert!((1..100).contains(&seq));
+    assert_eq!(stuck.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_replies_is_not_read_from() {
+    let room = room(Limits::default());
+    let mut peer = Peer::member(&room, "peer", &[], 4_096).await;
+    // Each empty frame makes a reply many times its size.
+    let empty_frames = [0u8; 4_096];
+    let mut taken_bytes = 0;
+    // Bounded, so that a server that takes everything fails below.
+    while taken_bytes < 1 << 20
+        && let Ok(Ok(bytes)) =
+            timeout(Duration::from_secs(1), peer.stream.write(&empty_frames)).await
+    {
+        taken_bytes += bytes;
+    }
+    // What its replies fill, what one read takes in, what the stream holds.
+    assert!(
+        taken_bytes < 16_384,
+        "{taken_bytes} bytes of empty frames were taken"
+    );
+    let mut replies = 0;
+    loop {
+        match peer.next().await {
+            Some(Message::Error(error)) if error.code() == ErrorCode::UnknownMessage => {
+                replies += 1
+            }
+            message => panic!("{message:?}"),
+        }
+        // Who reads them is read from again.
+        if replies == taken_bytes {
+            break;
+        }
+    }
+    peer.send(Sent::Leave(wire::Leave {})).await;
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_reaches_a_peer_that_is_still_sending() {
+    let room = room(Limits::default());
+    let mut peer = Peer::connect(&room, 1_024);
+    peer.send(chat(10)).await;
+    peer.expect_error(ErrorCode::NotRegistered).await;
+    // It goes on sending, and finds the end when the server has had enough.
+    let mut sent_bytes = 0;
+    while sent_bytes < 1 << 30
+        && let Ok(Ok(bytes)) = timeout(LONG, peer.stream.write(&[0; 1_024])).await
+    {
+        sent_bytes += bytes;
+    }
+    assert!((100_000..10_000_000).contains(&sent_bytes), "{sent_bytes}");
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_connection_that_is_held_open_is_let_go() {
+    let room = room(Limits {
+        connections_max: 1,
+        ..Limits::default()
+    });
+    let mut held = Peer::member(&room, "held", &[], 1_024).await;
+    held.send(Sent::Leave(wire::Leave {})).await;
+    assert_eq!(held.next().await, None);
+    // Its peer does not close. The place is free again after the linger time.
+    let mut early = Peer::connect(&room, 1_024);
+    early.expect_error(ErrorCode::ServerFull).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    Peer::member(&room, "next", &[], 1_024).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_beyond_what_is_retained_loses_nothing_when_all_are_slow() {
+    const CHATS: u64 = 20_000;
+    let room = room(Limits {
+        lag_bytes_max: 1 << 20,
+        ..unlimited()
+    });
+    let mut readers = Vec::new();
+    for index in 0..3 {
+        readers.push(Peer::member(&room, &format!("reader{index}"), &[], 8_192).await);
+    }
+    let sender = Peer::member(&room, "sender", &[], 8_192).await;
+    let sending = tokio::spawn(async move {
+        let mut sender = sender;
+        for _ in 0..CHATS {
+            sender.send(chat(400)).await;
+        }
+        sender
+    });
+    let reading = readers.into_iter().map(|mut reader| {
+        tokio::spawn(async move {
+            for seq in 1..=CHATS {
+                assert_eq!(reader.next_seq().await, seq);
+                // Slower than the sender could send.
+                if seq % 100 == 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        })
+    });
+    for reader in reading.collect::<Vec<_>>() {
+        reader.await.expect("all of it, in order");
+    }
+    sending.await.expect("all of it was taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
+    const CHATS: u64 = 20_000;
+    let room = room(Limits {
+        lag_bytes_max: 1 << 20,
+        ..unlimited()
+    });
+    let mut stuck = Peer::member(&room, "stuck", &[], 8_192).await;
+    let mut readers = Vec::new();
+    for index in 0..3 {
+        readers.push(Peer::member(&room, &format!("reader{index}"), &[], 8_192).await);
+    }
+    let mut sender = Peer::member(&room, "sender", &[], 8_192).await;
+    let start = Instant::now();
+    let sending = tokio::spawn(async move {
+        for _ in 0..CHATS {
+            sender.send(chat(400)).await;
+        }
+        sender
+    });
+    let reading = readers.into_iter().map(|mut reader| {
+        tokio::spawn(async move {
+            for seq in 1..=CHATS {
+                assert_eq!(reader.next_seq().await, seq);
+            }
+        })
+    });
+    for reader in reading.collect::<Vec<_>>() {
+        reader.await.expect("all of it, in order");
+    }
+    sending.await.expect("all of it was taken");
+    // Far less than the write deadline, and less than two members that stop by
+    // turns could make of it (src/server/pressure.rs).
+    let after_ms = start.elapsed().as_millis();
+    assert!(after_ms < 3_000, "{after_ms}");
+    let mut seq = 0;
+    while let Some(Message::Chat(chat)) = stuck.next().await {
+        seq += 1;
+        assert_eq!(chat.seq, seq);
+    }
+    assert!(seq < CHATS);
+    assert_eq!(stuck.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_the_close_is_delivered_before_it() {
+    let room = room(unlimited());
+    let mut reader = Peer::member(&room, "reader", &[], 256).await;
+    let mut newcomer = Peer::connect(&room, 256);
+    let mut sender = Peer::member(&room, "sender", &[Capability::Receipts], 1 << 20).await;
+    for _ in 0..50 {
+        sender.send(chat(100)).await;
+    }
+    for _ in 0..50 {
+        assert!(matches!(sender.next().await, Some(Message::Receipt(_))));
+    }
+    room.begin_closing("test".to_owned());
+    let closing = Some(Message::ServerClosing(wire::ServerClosing {
+        detail: "test".to_owned(),
+    }));
+    assert_eq!(newcomer.next().await, closing);
+    assert_eq!(newcomer.next().await, None);
+    assert_eq!(sender.next().await, closing);
+    for seq in 1..=50 {
+        assert_eq!(reader.next_seq().await, seq); // CHAT-CLOSE-6
+    }
+    assert_eq!(reader.next().await, closing);
+    assert_eq!(reader.next().await, None); // CHAT-CLOSE-2
+    let mut late = Peer::connect(&room, 256);
+    assert_eq!(late.next().await, closing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_a_leave_is_delivered_before_the_end() {
+    let room = room(unlimited());
+    let mut leaver = Peer::member(&room, "leaver", &[Capability::Receipts], 256).await;
+    let mut sender = Peer::member(&room, "sender", &[Capability::Receipts], 1 << 20).await;
+    for _ in 0..50 {
+        sender.send(chat(100)).await;
+        assert!(matches!(sender.next().await, Some(Message::Receipt(_))));
+    }
+    leaver.send(chat(1)).await;
+    leaver.send(Sent::Leave(wire::Leave {})).await;
+    let own = sender.next_seq().await;
+    sender.send(chat(100)).await;
+    let mut seq = 0;
+    let mut receipts = 0;
+    while let Some(message) = leaver.next().await {
+        match message {
+            Message::Chat(chat) => {
+                seq += 1;
+                assert_eq!(chat.seq, seq);
+            }
+            Message::Receipt(receipt) => {
+                assert_eq!(receipt.seq, own); // CHAT-LEAVE-3
+                receipts += 1;
+            }
+            message => panic!("{message:?}"),
+        }
+    }
+    assert_eq!((seq, own, receipts), (50, 51, 1));
+}

@@ -1,0 +1,233 @@
+//! A server that does what a test tells it, and says what it received. Every
+//! wait ends with a panic rather than not at all.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chat::frame::{self, Split};
+use chat::wire::{
+    Capability, Chat, ClientEnvelope, Error, ErrorCode, Limits, Members, Ping, Receipt, Register,
+    Registered, ServerClosing, ServerEnvelope, client_envelope, server_envelope,
+};
+use prost::Message as _;
+
+pub use client_envelope::Message as FromClient;
+pub use server_envelope::Message as ToClient;
+
+/// How long anything may take, in seconds: far more than it does.
+pub const WAIT_SECONDS: u64 = 20;
+
+/// How often something is looked at that cannot be waited for, in milliseconds.
+pub const LOOK_MS: u64 = 5;
+
+pub struct Server(TcpListener);
+
+impl Server {
+    pub fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("non-blocking");
+        Self(listener)
+    }
+
+    pub fn address(&self) -> String {
+        format!("chat://{}", self.0.local_addr().expect("an address"))
+    }
+
+    /// The next connection.
+    pub fn accept(&self) -> Peer {
+        let deadline = Instant::now() + Duration::from_secs(WAIT_SECONDS);
+        loop {
+            match self.0.accept() {
+                Ok((stream, _)) => return Peer::new(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < deadline, "nobody connected");
+                    thread::sleep(Duration::from_millis(LOOK_MS));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// The next connection, registered with everything it asked for.
+    pub fn welcome(&self) -> (Peer, Register) {
+        self.welcome_with(limits(), None)
+    }
+
+    /// The next connection, registered with these limits and grants.
+    pub fn welcome_with(&self, limits: Limits, grants: Option<&[Capability]>) -> (Peer, Register) {
+        let mut peer = self.accept();
+        let register = peer.register();
+        peer.send(ToClient::Registered(Registered {
+            name: register.name.clone(),
+            epoch: "e".to_owned(),
+            seq: 0,
+            capabilities: match grants {
+                None => register.capabilities.clone(),
+                Some(grants) => grants.iter().map(|&grant| grant.into()).collect(),
+            },
+            limits: Some(limits),
+        }));
+        (peer, register)
+    }
+}
+
+/// What a normal server announces, with rates that no test waits for.
+pub fn limits() -> Limits {
+    Limits {
+        frame_bytes_max: 4_096 + 256,
+        text_bytes_max: 4_096,
+        name_bytes_max: 32,
+        chat_burst: 0,
+        chat_interval_ms: 0,
+        register_deadline_ms: 10_000,
+        keepalive_interval_ms: 60_000,
+        idle_deadline_ms: 150_000,
+        write_deadline_ms: 10_000,
+        lag_bytes_max: 1 << 20,
+    }
+}
+
+/// The server's end of one connection.
+pub struct Peer {
+    stream: TcpStream,
+    received: Vec<u8>,
+    seq: u64,
+}
+
+impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_nonblocking(false).expect("blocking");
+        let wait = Some(Duration::from_secs(WAIT_SECONDS));
+        stream.set_read_timeout(wait).expect("a timeout");
+        stream.set_write_timeout(wait).expect("a timeout");
+        Self {
+            stream,
+            received: Vec::new(),
+            seq: 0,
+        }
+    }
+
+    /// The next message, or `None` when the client has closed.
+    pub fn receive(&mut self) -> Option<FromClient> {
+        loop {
+            let split = frame::split(&self.received, 1 << 20).expect("frames from the client");
+            if let Split::Frame { body, rest } = split {
+                let envelope = ClientEnvelope::decode(body).expect("an envelope");
+                self.received = rest.to_vec();
+                return Some(envelope.message.expect("a message"));
+            }
+            let mut bytes = [0; 4_096];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(read) => self.received.extend(&bytes[..read]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("nothing came from the client: {error}"),
+            }
+        }
+    }
+
+    pub fn register(&mut self) -> Register {
+        match self.receive() {
+            Some(FromClient::Register(register)) => register,
+            other => panic!("expected Register, got {other:?}"),
+        }
+    }
+
+    pub fn chat(&mut self) -> Chat {
+        match self.receive() {
+            Some(FromClient::Chat(chat)) => chat,
+            other => panic!("expected Chat, got {other:?}"),
+        }
+    }
+
+    /// The next chat's text, with a receipt for it.
+    pub fn accept_chat(&mut self) -> String {
+        let chat = self.chat();
+        self.receipt(chat.id);
+        chat.text
+    }
+
+    pub fn receipt(&mut self, id: u64) {
+        self.seq += 1;
+        self.send(ToClient::Receipt(Receipt {
+            id,
+            seq: self.seq,
+            time_unix_ms: 1,
+        }));
+    }
+
+    /// Leave, and then the close, which the client waits for.
+    pub fn leave(mut self) {
+        assert_eq!(self.receive(), Some(FromClient::Leave(Default::default())));
+        self.close();
+    }
+
+    /// Closes, and waits until the client has closed as well.
+    pub fn close(mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        while self.receive().is_some() {}
+    }
+
+    pub fn send(&mut self, message: ToClient) {
+        let envelope = ServerEnvelope {
+            message: Some(message),
+        };
+        let mut bytes = Vec::new();
+        frame::encode(&envelope, &mut bytes);
+        self.send_bytes(&bytes);
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        // A client that closed is what some tests want.
+        let _ = self.stream.write_all(bytes);
+    }
+
+    pub fn say(&mut self, sender: &str, text: &str) {
+        self.seq += 1;
+        self.send(ToClient::Chat(Chat {
+            text: text.to_owned(),
+            sender: sender.to_owned(),
+            seq: self.seq,
+            time_unix_ms: 1,
+            id: 0,
+        }));
+    }
+
+    pub fn members(&mut self, names: &[&str]) {
+        self.send(ToClient::Members(Members {
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            more: false,
+        }));
+    }
+
+    pub fn refuse(&mut self, id: u64, code: ErrorCode, retry_after_ms: u32) {
+        self.send(ToClient::Error(Error {
+            code: code.into(),
+            detail: "as the server puts it".to_owned(),
+            ends_session: false,
+            id,
+            retry_after_ms,
+        }));
+    }
+
+    pub fn end(&mut self, code: i32, detail: &str) {
+        self.send(ToClient::Error(Error {
+            code,
+            detail: detail.to_owned(),
+            ends_session: true,
+            ..Error::default()
+        }));
+    }
+
+    pub fn closing(&mut self, detail: &str) {
+        self.send(ToClient::ServerClosing(ServerClosing {
+            detail: detail.to_owned(),
+        }));
+    }
+
+    pub fn ping(&mut self, token: u64) {
+        self.send(ToClient::Ping(Ping { token }));
+    }
+}

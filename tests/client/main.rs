@@ -1,0 +1,10 @@
+//! `chat-client` against a server that does what each test tells it: what comes
+//! out, what goes over the wire, how it ends.
+
+mod fake;
+mod library;
+mod piped;
+mod program;
+mod registering;
+mod screen;
+mod terminal;

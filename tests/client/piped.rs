@@ -1,0 +1,351 @@
+//! Without a terminal: lines in, lines out.
+
+use chat::wire::{Capability, ErrorCode, Limits};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fake::{FromClient, Peer, Server, ToClient, limits};
+use crate::program::{Outcome, Program};
+
+/// A client that is in the room.
+fn joined(limits: Limits, grants: Option<&[Capability]>) -> (Program, Peer) {
+    let server = Server::new();
+    let program = Program::start(&[&server.address(), "Alice"]);
+    let (peer, _) = server.welcome_with(limits, grants);
+    (program, peer)
+}
+
+#[track_caller]
+fn check(program: Program, code: i32, output: &str, errors: &str) {
+    let expected = Outcome {
+        code: Some(code),
+        output: output.to_owned(),
+        errors: errors.to_owned(),
+    };
+    assert_eq!(program.outcome(), expected);
+}
+
+#[test]
+fn lines_go_out_and_come_in() {
+    let (mut program, mut peer) = joined(limits(), None);
+    program.write(b"one\n\ntwo\r\nthr\tee");
+    program.end_input();
+    assert_eq!(peer.accept_chat(), "one");
+    peer.say("Bob", "hello");
+    assert_eq!(peer.accept_chat(), "two");
+    assert_eq!(peer.accept_chat(), "thr    ee");
+    peer.say("Carol", "grüß dich 👋");
+    peer.leave();
+    check(program, 0, "@Bob: hello\n@Carol: grüß dich 👋\n", "");
+}
+
+#[test]
+fn leaving_waits_for_the_receipts() {
+    let (mut program, mut peer) = joined(limits(), None);
+    program.write(b"last words\n");
+    program.end_input();
+    let chat = peer.chat();
+    peer.say("Bob", "not yet");
+    // A Leave would come before the pong if it did not wait.
+    peer.ping(7);
+    assert!(matches!(peer.receive(), Some(FromClient::Pong(pong)) if pong.token == 7));
+    peer.receipt(chat.id);
+    peer.leave();
+    check(program, 0, "@Bob: not yet\n", "");
+}
+
+#[test]
+fn without_receipts_leave_is_enough() {
+    let (mut program, mut peer) = joined(limits(), Some(&[]));
+    program.write(b"a\nb\n");
+    program.end_input();
+    assert_eq!(peer.chat().text, "a");
+    assert_eq!(peer.chat().text, "b");
+    peer.leave();
+    check(program, 0, "", "");
+}
+
+#[test]
+fn a_thousand_lines_keep_their_order_whatever_the_rate() {
+    // Two at once and one a millisecond: the client must be slower than its pipe.
+    let limits = Limits {
+        chat_burst: 4,
+        chat_interval_ms: 1,
+        ..limits()
+    };
+    let (mut program, mut peer) = joined(limits, None);
+    let lines: String = (0..1_000)
+        .map(|number| format!("line {number}\n"))
+        .collect();
+    program.write(lines.as_bytes());
+    program.end_input();
+    for number in 0..1_000 {
+        assert_eq!(peer.accept_chat(), format!("line {number}"));
+    }
+    peer.leave();
+    check(program, 0, "", "");
+}
+
+#[test]
+fn what_is_refused_for_its_rate_is_sent_again() {
+    let (mut program, mut peer) = joined(limits(), None);
+    program.write(b"one\n");
+    let chat = peer.chat();
+    peer.refuse(chat.id, ErrorCode::RateLimited, 30);
+    let again = peer.chat();
+    assert_eq!((again.id, &*again.text), (chat.id, "one"));
+    peer.refuse(chat.id, ErrorCode::RateLimited, 30);
+    assert_eq!(peer.accept_chat(), "one");
+    program.write(b"two\n");
+    assert_eq!(peer.accept_chat(), "two");
+    program.end_input();
+    peer.leave();
+    check(program, 0, "", "");
+}
+
+#[test]
+fn refused_lines_have_their_own_code() {
+    let (mut program, mut peer) = joined(limits(), None);
+    program.write(b"one\ntwo\n");
+    program.end_input();
+    let chat = peer.chat();
+    peer.refuse(chat.id, ErrorCode::TextInvalid, 0);
+    assert_eq!(peer.accept_chat(), "two");
+    peer.leave();
+    check(
+        program,
+        7,
+        "",
+        "chat-client: not sent: one - the server does not take this text, write it in another way\n\
+         chat-client: lines that may not have arrived: 1 refused\n",
+    );
+}
+
+#[test]
+fn long_lines_become_several_chats() {
+    let limits = Limits {
+        text_bytes_max: 10,
+        frame_bytes_max: 266,
+        ..limits()
+    };
+    let (mut program, mut peer) = joined(limits, None);
+    program.write("0123456789aé€€€\n".as_bytes());
+    program.end_input();
+    for expected in ["0123456789", "aé€€", "€"] {
+        assert_eq!(peer.accept_chat(), expected);
+    }
+    peer.leave();
+    check(program, 0, "", "");
+}
+
+#[test]
+fn the_server_closing_ends_it_well() {
+    let (program, mut peer) = joined(limits(), None);
+    peer.say("Bob", "last");
+    peer.closing("moving house");
+    // CHAT-CLOSE-4: the client closes, the server does not have to.
+    assert_eq!(peer.receive(), None);
+    check(
+        program,
+        0,
+        "@Bob: last\n",
+        "chat-client: the server closed (moving house)\n",
+    );
+}
+
+#[test]
+fn lines_that_the_closing_cut_off_are_told() {
+    let (mut program, mut peer) = joined(limits(), None);
+    program.write(b"one\n");
+    peer.chat();
+    peer.closing("");
+    check(
+        program,
+        7,
+        "",
+        "chat-client: the server closed\n\
+         chat-client: lines that may not have arrived: 1 sent but not confirmed\n",
+    );
+}
+
+#[test]
+fn a_lost_connection_has_its_own_code() {
+    let (program, peer) = joined(limits(), None);
+    peer.close();
+    check(
+        program,
+        5,
+        "",
+        "chat-client: the connection is lost: the server closed the connection without a word; \
+         connect again\n",
+    );
+}
+
+#[test]
+fn an_error_that_ends_the_session_has_its_own_code() {
+    let (program, mut peer) = joined(limits(), None);
+    peer.end(ErrorCode::SlowConsumer.into(), "");
+    peer.close();
+    check(
+        program,
+        6,
+        "",
+        "chat-client: what the others said was read too slowly here and the server ended the \
+         session, connect again\n",
+    );
+}
+
+#[test]
+fn junk_closes_the_connection() {
+    // No length, no envelope, a frame above the bound (CHAT-FRAME-11).
+    for junk in [&[0xff; 10][..], &[1, 0x0f], &[0x81, 0x22]] {
+        let (program, mut peer) = joined(limits(), None);
+        peer.send_bytes(junk);
+        assert_eq!(peer.receive(), None);
+        let outcome = program.outcome();
+        assert_eq!((outcome.code, &*outcome.output), (Some(5), ""), "{junk:?}");
+        assert!(
+            outcome.errors.contains("the connection is lost"),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_unknown_is_ignored() {
+    let (mut program, mut peer) = joined(limits(), None);
+    // An arm that does not exist, an empty envelope, a reason and a code from the
+    // future, a second Registered (CHAT-GROW-2, CHAT-GROW-5, CHAT-GROW-8).
+    peer.send_bytes(&[3, 0xc2, 0x3e, 0, 0]);
+    peer.send(ToClient::Left(chat::wire::Left {
+        name: "Bob".to_owned(),
+        reason: 77,
+    }));
+    peer.send(ToClient::Registered(Default::default()));
+    peer.send(ToClient::Error(chat::wire::Error {
+        code: 999,
+        detail: "from the future".to_owned(),
+        ..Default::default()
+    }));
+    peer.say("Bob", "still here");
+    program.end_input();
+    peer.leave();
+    check(
+        program,
+        0,
+        "@Bob: still here\n",
+        "chat-client: refused: from the future\n",
+    );
+}
+
+#[test]
+fn what_others_send_is_made_safe() {
+    let (mut program, mut peer) = joined(limits(), None);
+    peer.say("Bob", "\x1b]0;title\x07 a\u{202e}b\r\n@Carol: forged");
+    peer.say("x: hi\n@Dave", "\u{9b}31m");
+    program.end_input();
+    peer.leave();
+    check(
+        program,
+        0,
+        concat!(
+            r"@Bob: \u{1b}]0;title\u{7} a\u{202e}b\u{d}\u{a}@Carol: forged",
+            "\n",
+            r"@x\u{3a}\u{20}hi\u{a}\u{40}Dave: \u{9b}31m",
+            "\n"
+        ),
+        "",
+    );
+}
+
+#[test]
+fn pings_are_answered() {
+    let (mut program, mut peer) = joined(limits(), None);
+    for token in [0, 1, u64::MAX] {
+        peer.ping(token);
+        assert!(matches!(peer.receive(), Some(FromClient::Pong(pong)) if pong.token == token));
+    }
+    program.end_input();
+    peer.leave();
+    check(program, 0, "", "");
+}
+
+#[test]
+fn a_silent_server_is_pinged_and_then_given_up() {
+    let limits = Limits {
+        keepalive_interval_ms: 100,
+        idle_deadline_ms: 300,
+        ..limits()
+    };
+    let (program, mut peer) = joined(limits, None);
+    assert!(matches!(peer.receive(), Some(FromClient::Ping(_))));
+    assert_eq!(peer.receive(), None);
+    check(
+        program,
+        5,
+        "",
+        "chat-client: the connection is lost: nothing came from the server for too long; \
+         connect again\n",
+    );
+}
+
+#[test]
+fn listening_goes_on_after_the_input() {
+    let server = Server::new();
+    let mut program = Program::start(&["--listen", &server.address(), "log"]);
+    program.end_input();
+    let (mut peer, _) = server.welcome();
+    // The pong comes in place of a Leave.
+    peer.ping(1);
+    assert!(matches!(peer.receive(), Some(FromClient::Pong(_))));
+    peer.say("Bob", "anyone?");
+    peer.closing("");
+    peer.close();
+    check(
+        program,
+        0,
+        "@Bob: anyone?\n",
+        "chat-client: the server closed\n",
+    );
+}
+
+#[test]
+fn signals_leave() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let (program, peer) = joined(limits(), None);
+        let id = Pid::from_raw(program.id().try_into().expect("an id"));
+        kill(id, signal).expect("a process");
+        peer.leave();
+        check(program, 0, "", "");
+    }
+}
+
+#[test]
+fn a_closed_output_ends_quietly() {
+    let (server, shell) = (Server::new(), "\"$0\" \"$1\" Alice | head -1");
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", shell, crate::program::PROGRAM, &server.address()])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let input = child.stdin.take();
+    let (mut peer, _) = server.welcome();
+    peer.say("Bob", "one");
+    // The first line that nobody reads makes it leave; when that is, head decides.
+    let left = loop {
+        peer.say("Bob", "more");
+        peer.ping(1);
+        match peer.receive() {
+            Some(FromClient::Pong(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(left, Some(FromClient::Leave(Default::default())));
+    peer.close();
+    drop(input);
+    let outcome = child.wait_with_output().expect("a child");
+    assert_eq!(String::from_utf8_lossy(&outcome.stdout), "@Bob: one\n");
+    assert_eq!(String::from_utf8_lossy(&outcome.stderr), "");
+}

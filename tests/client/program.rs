@@ -1,0 +1,89 @@
+//! `chat-client` as a process, with pipes for everything.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::fake::{LOOK_MS, WAIT_SECONDS};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_chat-client");
+
+pub struct Program {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: JoinHandle<String>,
+    errors: JoinHandle<String>,
+}
+
+/// How a process ended.
+#[derive(Debug, PartialEq)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub output: String,
+    pub errors: String,
+}
+
+impl Program {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(arguments)
+            // The help must not depend on where the tests run.
+            .env_remove("COLUMNS")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let output = read_all(child.stdout.take().expect("a pipe"));
+        let errors = read_all(child.stderr.take().expect("a pipe"));
+        Self {
+            input: child.stdin.take(),
+            child,
+            output,
+            errors,
+        }
+    }
+
+    /// Types; the input stays open.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let input = self.input.as_mut().expect("an open input");
+        input.write_all(bytes).expect("the program reads");
+    }
+
+    pub fn end_input(&mut self) {
+        self.input = None;
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the end, which must come by itself.
+    pub fn outcome(mut self) -> Outcome {
+        let deadline = Instant::now() + Duration::from_secs(WAIT_SECONDS);
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.child.kill().expect("a child");
+                panic!("the program does not end");
+            }
+            thread::sleep(Duration::from_millis(LOOK_MS));
+        };
+        Outcome {
+            code: status.code(),
+            output: self.output.join().expect("the output"),
+            errors: self.errors.join().expect("the error output"),
+        }
+    }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a pipe");
+        String::from_utf8(bytes).expect("UTF-8")
+    })
+}

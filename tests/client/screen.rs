@@ -1,0 +1,154 @@
+//! A terminal whose screen a test reads back: the program runs on a pty, a
+//! terminal emulator reads what it writes.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::num::NonZeroU16;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rexpect::process::PtyProcess;
+
+use crate::fake::{LOOK_MS, WAIT_SECONDS};
+
+/// The screen, in rows and columns: small, so that tests can fill it.
+const ROWS: u16 = 24;
+const COLUMNS: u16 = 80;
+
+/// Runs the client inside a shell that shows the terminal's settings before and
+/// after, and the exit code.
+const SHELL: &str = r#"stty sane rows 24 columns 80; before=$(stty -g); "$0" "$@"; code=$?
+after=$(stty -g); [ "$before" = "$after" ] && echo "code $code, terminal as before"
+[ "$before" = "$after" ] || echo "code $code, terminal changed: $before -> $after""#;
+
+pub struct Screen {
+    keys: File,
+    emulator: Arc<Mutex<vt100::Parser>>,
+    /// Ends with the screen.
+    _process: PtyProcess,
+}
+
+impl Screen {
+    /// Starts the client in a terminal without colours.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, "1", "xterm")
+    }
+
+    pub fn start_with(arguments: &[&str], no_color: &str, term: &str) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", SHELL, crate::program::PROGRAM])
+            .args(arguments)
+            .env("NO_COLOR", no_color)
+            .env("TERM", term);
+        let mut process = PtyProcess::new(command).expect("a pty");
+        process.set_kill_timeout(Some(1_000));
+        let keys = process.get_file_handle().expect("a pty");
+        let mut written = process.get_file_handle().expect("a pty");
+        let size = |size| NonZeroU16::new(size).expect("not zero");
+        let parser = vt100::Parser::new(size(ROWS), size(COLUMNS), 1_000);
+        let emulator = Arc::new(Mutex::new(parser));
+        thread::spawn({
+            let emulator = Arc::clone(&emulator);
+            move || {
+                let mut bytes = [0; 4_096];
+                // A pty whose other end is closed reads as an error.
+                while let Ok(read) = written.read(&mut bytes)
+                    && read > 0
+                {
+                    let mut emulator = emulator.lock().expect("no panic");
+                    emulator.process(&bytes[..read]);
+                }
+            }
+        });
+        Self {
+            keys,
+            emulator,
+            _process: process,
+        }
+    }
+
+    pub fn type_keys(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("a pty");
+        self.keys.flush().expect("a pty");
+    }
+
+    /// What is on the screen, without spaces at the end of rows or empty rows at
+    /// the end.
+    pub fn text(&self) -> String {
+        let emulator = self.emulator.lock().expect("no panic");
+        let contents = emulator.screen().contents();
+        let rows: Vec<&str> = contents.lines().map(str::trim_end).collect();
+        rows.join("\n").trim_end().to_owned()
+    }
+
+    /// The row and column of the cursor, from 0.
+    pub fn cursor(&self) -> (u16, u16) {
+        let emulator = self.emulator.lock().expect("no panic");
+        emulator.screen().cursor_position()
+    }
+
+    /// Waits until the screen shows exactly this.
+    #[track_caller]
+    pub fn shows(&self, expected: &str) {
+        self.wait_for(|text| text == expected, expected);
+    }
+
+    /// Waits until the screen ends with this.
+    #[track_caller]
+    pub fn ends_with(&self, expected: &str) {
+        self.wait_for(|text| text.ends_with(expected), expected);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, is_there: impl Fn(&str) -> bool, expected: &str) {
+        let deadline = Instant::now() + Duration::from_secs(WAIT_SECONDS);
+        loop {
+            let text = self.text();
+            if is_there(&text) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "expected:\n{expected}\n\nthe screen:\n{text}"
+            );
+            thread::sleep(Duration::from_millis(LOOK_MS));
+        }
+    }
+
+    /// Everything that was shown, with what has scrolled away.
+    pub fn whole(&self) -> String {
+        let mut emulator = self.emulator.lock().expect("no panic");
+        let screen = emulator.screen_mut();
+        screen.set_scrollback(usize::MAX);
+        let mut rows = Vec::new();
+        let mut above = screen.scrollback();
+        // The view goes down a screen at a time; the last one may overlap.
+        loop {
+            screen.set_scrollback(above);
+            let seen: Vec<String> = screen
+                .rows(0, COLUMNS)
+                .map(|row| row.trim_end().to_owned())
+                .collect();
+            let is_last = above == 0;
+            let taken = if is_last {
+                seen.len()
+            } else {
+                above.min(ROWS.into())
+            };
+            rows.extend(seen.into_iter().take(taken));
+            if is_last {
+                return rows.join("\n").trim_end().to_owned();
+            }
+            above -= taken;
+        }
+    }
+
+    /// Whether the character at this row and column is bold.
+    pub fn is_bold(&self, row: u16, column: u16) -> bool {
+        let emulator = self.emulator.lock().expect("no panic");
+        emulator.screen().cell(row, column).expect("a cell").bold()
+    }
+}

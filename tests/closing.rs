@@ -1,0 +1,48 @@
+//! What the rules say to events that come while the server closes, at moments
+//! that no test over a socket can choose.
+
+use chat::{
+    engine::{Effect, Engine, Event, Time},
+    limits::Limits,
+    wire::{self, Capability, ClientEnvelope, client_envelope, server_envelope::Message},
+};
+
+const NOW: Time = Time {
+    elapsed_ms: 0,
+    unix_ms: 0,
+};
+
+/// CHAT-CLOSE-2: a member that has been told may still be owed names.
+#[test]
+fn no_members_follow_server_closing() {
+    let limits = Limits {
+        frame_bytes_max: 257,
+        text_bytes_max: 1,
+        ..Limits::default()
+    };
+    let mut engine = Engine::new(limits, "epoch".to_owned());
+    let mut effects = Vec::new();
+    let ids: Vec<_> = (0..20)
+        .map(|index| {
+            let id = engine.connect(NOW).expect("there is room");
+            let register = client_envelope::Message::Register(wire::Register {
+                name: format!("a-name-of-thirty-two-bytes-{index:05}"),
+                capabilities: vec![Capability::Presence.into()],
+            });
+            let event = Event::Message(ClientEnvelope {
+                message: Some(register),
+            });
+            effects.clear();
+            engine.handle(NOW, &id, event, &mut effects);
+            id
+        })
+        .collect();
+    let last = ids.last().expect("there are some");
+    let is_owed_names = effects.iter().any(|effect| {
+        matches!(effect, Effect::Reply(envelope)
+            if matches!(&envelope.message, Some(Message::Members(page)) if page.more))
+    });
+    assert!(is_owed_names, "{effects:?}");
+    engine.begin_closing("closing".to_owned(), &mut effects);
+    assert_eq!(engine.more_members(last), None);
+}

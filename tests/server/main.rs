@@ -1,0 +1,13 @@
+//! The real server over real sockets: what it says to each thing a client may
+//! do, right or wrong.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod capabilities;
+mod chatting;
+mod frames;
+mod operations;
+mod registering;
+mod slow;
+mod story;

@@ -1,0 +1,169 @@
+//! Options, the environment, and what the system may lack.
+
+use std::{
+    net::{Ipv6Addr, TcpListener},
+    process::{Command, Stdio},
+};
+
+use chat::wire::ErrorCode;
+
+use crate::support::{NOTHING, Peer, TestServer, command, leave};
+
+/// Options that are wrong: exit code 2, nothing on standard output, and a sentence
+/// that holds `words`.
+#[test]
+fn wrong_options_are_refused_with_what_is_allowed() {
+    let refused: &[(&[&str], &str)] = &[
+        (&["--connections-max", "0"], "between 1 and 1000000"),
+        (&["--frame-bytes-max", "256"], "between 257 and 65536"),
+        (&["--frame-bytes-max", "65537"], "between 257 and 65536"),
+        (&["--text-bytes-max", "0"], "between 1 and 7936"),
+        (&["--text-bytes-max", "7937"], "between 1 and 7936"),
+        (&["--rate-limit", "0"], "1 to 1000"),
+        (&["--rate-limit", "1001"], "1 to 1000"),
+        (&["--rate-limit", "fast"], "or off"),
+        (&["--rate-burst", "0"], "between 1 and 1000000"),
+        (&["--register-deadline-ms", "0"], "between 1 and 86400000"),
+        (
+            &["--idle-deadline-ms", "86400001"],
+            "between 1 and 86400000",
+        ),
+        (
+            &["--keepalive-interval-ms", "90000"],
+            "less than the idle deadline",
+        ),
+        (&["--write-deadline-ms", "0"], "between 1 and 86400000"),
+        (&["--lag-bytes-max", "1048575"], "at least 1048576"),
+        (&["--write-deadline-ms", "-1"], "unexpected argument"),
+        (&["--lag-bytes-max", "lots"], "invalid value"),
+        (&["--listen", "nonsense"], "HOST:PORT"),
+        (&["--listen", "127.0.0.1"], "HOST:PORT"),
+        (&["--listen", "127.0.0.1:65536"], "HOST:PORT"),
+        (&["--no-such-option"], "unexpected argument"),
+        (&["an-argument"], "unexpected argument"),
+    ];
+    for (options, words) in refused {
+        let output = command(options).output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // The terminal's width may break lines anywhere.
+        let unwrapped = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {stderr}");
+        assert!(unwrapped.contains(words), "{options:?}: {stderr}");
+        assert_eq!(output.stdout, b"", "{options:?}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_said_in_a_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let output = command(&["--listen", &address]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("cannot listen on"), "{stderr}");
+    assert!(stderr.contains(&address), "{stderr}");
+}
+
+#[test]
+fn it_listens_on_ipv6_and_on_names() {
+    let server = TestServer::start(&["--listen", "[::1]:0"]);
+    assert_eq!(server.address.ip(), Ipv6Addr::LOCALHOST);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    alice.say("six");
+    bob.hears("six");
+    let server = TestServer::start(&["--listen", "localhost:0"]);
+    assert!(server.address.ip().is_loopback());
+    Peer::join(&server, "Alice");
+}
+
+#[test]
+fn the_environment_configures_it_and_options_override_it() {
+    let mut command = command(&["--text-bytes-max", "100"]);
+    command
+        .env("CHAT_LISTEN", "[::1]:0")
+        .env("CHAT_TEXT_BYTES_MAX", "50")
+        .env("CHAT_RATE_LIMIT", "off")
+        .env("CHAT_LAG_BYTES_MAX", "2000000");
+    let server = TestServer::run(command);
+    assert!(server.address.is_ipv6());
+    let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
+    let limits = limits.expect("CHAT-LIM-1");
+    assert_eq!(limits.text_bytes_max, 100);
+    assert_eq!(limits.chat_interval_ms, 0);
+    assert_eq!(limits.lag_bytes_max, 2_000_000);
+
+    let output = crate::support::command(&[])
+        .env("CHAT_WRITE_DEADLINE_MS", "0")
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// When the system has no file descriptor left, existing users notice nothing,
+/// and newcomers wait until there is one.
+#[test]
+fn it_outlives_a_lack_of_file_descriptors() {
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        "ulimit -n 32 && exec \"$0\"",
+        env!("CARGO_BIN_EXE_chat-server"),
+    ]);
+    let server = TestServer::run(shell);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    // The system connects them whether or not the server accepts.
+    let many: Vec<_> = (0..40).map(|_| Peer::connect(&server)).collect();
+    server.wait_for_log("cannot accept connections for now");
+    alice.say("all is well");
+    bob.hears("all is well");
+    bob.send(&leave());
+    bob.is_closed();
+    drop(bob);
+    alice.say("to myself");
+    drop(many);
+    let mut bob = Peer::join(&server, "Bob");
+    alice.say("again");
+    bob.hears("again");
+    server.wait_for_log("accepting again");
+}
+
+/// Whoever starts it with `2>&1 | head -1` closes both of its outputs: it has
+/// nobody to log to, and serves on.
+#[test]
+fn it_serves_on_when_nobody_reads_its_log() {
+    let mut child = command(&[])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(child.stderr.take());
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("text");
+    drop(stdout);
+    let address = line.trim_end().trim_start_matches("listening on chat://");
+    let connect = || {
+        let stream = std::net::TcpStream::connect(address).expect("it listens");
+        Peer::from_stream(stream)
+    };
+    let mut peers = [connect(), connect()];
+    for (peer, name) in peers.iter_mut().zip(["Alice", "Bob"]) {
+        peer.register(name, NOTHING);
+    }
+    let [alice, bob] = &mut peers;
+    alice.say("hello");
+    bob.hears("hello");
+    alice.send(&leave());
+    alice.is_closed();
+    let mut stranger = connect();
+    stranger.say("hello");
+    stranger.is_ended(ErrorCode::NotRegistered);
+    crate::support::signal(child.id(), "TERM");
+    bob.sees_closing();
+    drop(peers);
+    assert_eq!(child.wait().expect("our child").code(), Some(0));
+}

@@ -1,0 +1,221 @@
+//! Who gets in, and what those hear who do not.
+
+use chat::wire::{Capability, ClientEnvelope, ErrorCode, client_envelope::Message};
+
+use crate::support::{
+    NOTHING, Peer, Received, TestServer, chat, frame, frames, leave, ping, pong, register,
+};
+
+/// CHAT-NAME-1 to CHAT-NAME-4.
+#[test]
+fn a_name_is_refused_and_its_holder_undisturbed() {
+    use ErrorCode::{NameInUse, NameInvalid, NameReserved};
+    let server = TestServer::start(&[]);
+    let mut alice = Peer::join(&server, "Alice");
+    let too_long = "a".repeat(33);
+    let refused = [
+        ("Alice", NameInUse),
+        ("alice", NameInUse),
+        ("aLICE", NameInUse),
+        ("all", NameReserved),
+        ("ALL", NameReserved),
+        ("Server", NameReserved),
+        ("", NameInvalid),
+        (&too_long, NameInvalid),
+        ("-alice", NameInvalid),
+        (".", NameInvalid),
+        ("a b", NameInvalid),
+        ("alice\n", NameInvalid),
+        ("alice\0", NameInvalid),
+        ("élan", NameInvalid),
+        ("a\u{202e}b", NameInvalid),
+        ("\u{ff21}lice", NameInvalid),
+    ];
+    for (name, code) in refused {
+        let mut peer = Peer::connect(&server);
+        peer.send(&register(name, &[Capability::Presence]));
+        peer.is_ended(code);
+    }
+    let mut bob = Peer::join(&server, "Bob");
+    bob.say("first");
+    assert_eq!(alice.hears("first").seq, 1);
+    alice.say("second");
+    assert_eq!(bob.hears("second").sender, "Alice");
+}
+
+/// CHAT-NAME-1, CHAT-NAME-2, CHAT-REG-4.
+#[test]
+fn a_name_is_kept_as_it_was_written() {
+    let server = TestServer::start(&[]);
+    let longest = "Z".repeat(32);
+    for name in ["a", "0", "A.b_c-D", "x-", "allx", "server.", &longest] {
+        let (_peer, registered) = Peer::join_with(&server, name, NOTHING);
+        assert_eq!(registered.name, name);
+    }
+}
+
+/// CHAT-REG-2.
+#[test]
+fn anything_but_register_first_is_refused() {
+    let server = TestServer::start(&[]);
+    let mut alice = Peer::join(&server, "Alice");
+    let firsts: [Vec<u8>; 8] = [
+        frames(&[chat("hello")]),
+        frames(&[leave()]),
+        frames(&[ping(1)]),
+        frames(&[pong(1)]),
+        frames(&[ClientEnvelope { message: None }]),
+        vec![0],                     // the same, spelled out
+        frame(&[0xfa, 0x07, 1, 42]), // field 127: an arm of another version
+        // What comes with it is lost.
+        frames(&[chat("hello"), register("Bob", NOTHING), chat("hello")]),
+    ];
+    for bytes in firsts {
+        let mut peer = Peer::connect(&server);
+        peer.send_bytes(&bytes);
+        peer.is_ended(ErrorCode::NotRegistered);
+    }
+    let mut bob = Peer::join(&server, "Bob");
+    bob.say("the only chat");
+    assert_eq!(alice.hears("the only chat").seq, 1);
+}
+
+/// CHAT-REG-5, CHAT-KEEP-6: the deadline is for those who do not register.
+#[test]
+fn who_does_not_register_in_time_is_told_and_closed() {
+    let server = TestServer::start(&["--register-deadline-ms", "300"]);
+    let mut member = Peer::join(&server, "Member");
+    let mut silent = Peer::connect(&server);
+    let mut halfway = Peer::connect(&server);
+    let bytes = frames(&[register("Halfway", NOTHING)]);
+    halfway.send_bytes(&bytes[..bytes.len() - 1]);
+    silent.is_ended(ErrorCode::RegisterTimeout);
+    halfway.is_ended(ErrorCode::RegisterTimeout);
+    let mut other = Peer::join(&server, "Halfway");
+    other.say("still here?");
+    member.hears("still here?");
+}
+
+/// CHAT-REG-6, CHAT-ERR-3.
+#[test]
+fn registering_twice_changes_nothing() {
+    let server = TestServer::start(&[]);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    for name in ["Alice", "Carol", "Bob", "all", "not a name"] {
+        alice.send(&register(name, &[Capability::Presence]));
+        alice.is_refused(ErrorCode::AlreadyRegistered);
+    }
+    alice.say("it is still me");
+    assert_eq!(bob.hears("it is still me").sender, "Alice");
+    let _carol = Peer::join(&server, "Carol");
+}
+
+/// CHAT-REG-3: a server reads in order, so who does not wait for Registered is
+/// handled alike.
+#[test]
+fn register_and_more_in_one_write() {
+    let server = TestServer::start(&[]);
+    let mut bob = Peer::join(&server, "Bob");
+    let mut alice = Peer::connect(&server);
+    alice.send_bytes(&frames(&[
+        register("Alice", &[Capability::Receipts]),
+        chat("one"),
+        chat("two"),
+        leave(),
+    ]));
+    alice.registered();
+    for seq in 1..=2 {
+        assert!(matches!(alice.recv(), Received::Receipt(receipt) if receipt.seq == seq));
+    }
+    alice.is_closed();
+    bob.hears("one");
+    bob.hears("two");
+}
+
+/// CHAT-REG-7, CHAT-GROW-4.
+#[test]
+fn capabilities_are_granted_as_asked_and_unknown_ones_ignored() {
+    let server = TestServer::start(&[]);
+    let mut peer = Peer::connect(&server);
+    let mut asked = register("Alice", NOTHING);
+    let Some(Message::Register(message)) = &mut asked.message else {
+        unreachable!("it was made so");
+    };
+    message.capabilities = vec![2, 99, 2, 0, -1, i32::MAX];
+    peer.send(&asked);
+    let granted = peer.registered().capabilities;
+    assert_eq!(granted, [i32::from(Capability::Receipts)]);
+}
+
+/// CHAT-LIM-1, CHAT-LIM-7.
+#[test]
+fn the_limits_are_announced_as_they_were_set() {
+    let server = TestServer::start(&[
+        "--frame-bytes-max",
+        "2000",
+        "--text-bytes-max",
+        "1000",
+        "--rate-limit",
+        "20",
+        "--rate-burst",
+        "7",
+        "--register-deadline-ms",
+        "8000",
+        "--idle-deadline-ms",
+        "9000",
+        "--keepalive-interval-ms",
+        "4000",
+        "--write-deadline-ms",
+        "5000",
+        "--lag-bytes-max",
+        "2000000",
+    ]);
+    let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
+    assert_eq!(
+        limits.expect("CHAT-LIM-1"),
+        chat::wire::Limits {
+            frame_bytes_max: 2_000,
+            text_bytes_max: 1_000,
+            name_bytes_max: 32,
+            chat_burst: 7,
+            chat_interval_ms: 50,
+            register_deadline_ms: 8_000,
+            keepalive_interval_ms: 4_000,
+            idle_deadline_ms: 9_000,
+            write_deadline_ms: 5_000,
+            lag_bytes_max: 2_000_000,
+        }
+    );
+}
+
+/// CHAT-REG-9.
+#[test]
+fn a_full_server_says_so_and_has_room_again_later() {
+    let server = TestServer::start(&["--connections-max", "2"]);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    // Many at once, each told; also one that has sent its Register already.
+    let mut many: Vec<_> = (0..200).map(|_| Peer::connect(&server)).collect();
+    for peer in &mut many {
+        peer.is_ended(ErrorCode::ServerFull);
+    }
+    alice.say("nobody new");
+    bob.hears("nobody new");
+    bob.send(&leave());
+    bob.is_closed();
+    drop(bob);
+    // His place is free once the server has seen him close.
+    server.wait_for_log("name=Bob why=\"left\"");
+    let mut carol = loop {
+        let mut peer = Peer::connect(&server);
+        peer.send(&register("Carol", NOTHING));
+        match peer.recv() {
+            Received::Registered(_) => break peer,
+            Received::Error(error) => assert_eq!(error.code(), ErrorCode::ServerFull),
+            other => panic!("{other:?}"),
+        }
+    };
+    carol.say("here I am");
+    alice.hears("here I am");
+}
