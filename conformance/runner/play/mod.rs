@@ -230,7 +230,10 @@ impl Play<'_> {
                 Ok(())
             }
             Action::Silence(expr) => {
-                let pause = Duration::from_millis(expr.value(&self.bindings.limits));
+                let mut pause = Duration::from_millis(expr.value(&self.bindings.limits));
+                if !expr.is_limit() {
+                    pause = pause.mul_f64(self.setting.scale);
+                }
                 self.deadline += pause;
                 thread::sleep(pause);
                 Ok(())
