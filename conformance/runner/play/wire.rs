@@ -61,6 +61,11 @@ impl Play<'_> {
                 std::thread::sleep(pause);
             }
         }
+        if let Payload::Frame { envelope: Content::Message { kind, .. }, .. } = payload
+            && kind == "registered"
+        {
+            self.nothing_before_registered(who)?;
+        }
         let (bytes, prefix) = encode(payload, self.envelope(), &self.bindings)?;
         let timeout = self.step_deadline;
         let shown = match payload {
@@ -72,6 +77,18 @@ impl Play<'_> {
         };
         self.conn(who)?.send(&bytes, prefix, &shown, timeout)?;
         Ok(())
+    }
+
+    /// What a client sent before it was registered, it sent too early.
+    fn nothing_before_registered(&mut self, who: &str) -> Outcome {
+        self.pump_what_has_come(who)?;
+        match self.first_unasked(who) {
+            None => Ok(()),
+            Some(message) => {
+                let sentence = "the client sent something before it was registered";
+                Err(Problem::new(Kind::WrongAnswer, &["CHAT-REG-10"], sentence).showing(&message).into())
+            }
+        }
     }
 
     /// Reads one message, or the close, or the deadline; messages that are nobody's
