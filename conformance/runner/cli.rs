@@ -55,7 +55,11 @@ pub struct RunArgs {
     #[command(flatten)]
     pub selection: Selection,
     /// Cut the bytes that are sent in these ways: whole, bytes, prefix, merged.
-    #[arg(long, value_delimiter = ',', default_value = "whole,bytes,prefix,merged")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "whole,bytes,prefix,merged"
+    )]
     pub cuts: Vec<String>,
     /// How many cases at a time.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -102,6 +106,9 @@ pub struct ServerArgs {
     /// "listening on chat://HOST:PORT".
     #[arg(long, value_name = "COMMAND")]
     pub cmd: Option<String>,
+    /// Nobody else uses the server at ADDRESS: judge numbers exactly, one case at a time.
+    #[arg(long, conflicts_with = "cmd")]
+    pub exclusive: bool,
     /// How many connections the server takes, for the case about a full one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub connections_max: Option<u16>,

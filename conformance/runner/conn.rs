@@ -390,7 +390,11 @@ impl Conn {
             index: self.received,
         };
         self.received += 1;
-        self.note(format!("<- {}  [{}]", message.shown(), shortened(&message.raw)));
+        self.note(format!(
+            "<- {}  [{}]",
+            message.shown(),
+            shortened(&message.raw)
+        ));
         if framing::length(envelope_len(&message.raw, from)).len() != from {
             return Err(Problem::new(
                 Kind::Malformed,
@@ -419,11 +423,17 @@ impl Conn {
         }
         let length = message.raw.len() - prefix;
         if length > self.frame_bytes_max {
-            let sentence = format!("an envelope of {length} bytes came, {} are allowed", self.frame_bytes_max);
+            let sentence = format!(
+                "an envelope of {length} bytes came, {} are allowed",
+                self.frame_bytes_max
+            );
             return wrong("CHAT-FRAME-12", sentence);
         }
         if message.kind == "nothing" {
-            return wrong("CHAT-FRAME-1", "an envelope with nothing in it came".to_owned());
+            return wrong(
+                "CHAT-FRAME-1",
+                "an envelope with nothing in it came".to_owned(),
+            );
         }
         match (&self.granted, message.kind.as_str()) {
             (None, "registered") => {
@@ -491,7 +501,11 @@ fn shortened(bytes: &[u8]) -> String {
     if bytes.len() <= TRACE_BYTES_MAX {
         framing::hex(bytes)
     } else {
-        format!("{} ... ({} bytes)", framing::hex(&bytes[..TRACE_BYTES_MAX]), bytes.len())
+        format!(
+            "{} ... ({} bytes)",
+            framing::hex(&bytes[..TRACE_BYTES_MAX]),
+            bytes.len()
+        )
     }
 }
 
@@ -500,6 +514,12 @@ fn printable(bytes: &[u8]) -> String {
     bytes
         .iter()
         .take(TRACE_BYTES_MAX)
-        .map(|b| if (0x20..0x7f).contains(b) { char::from(*b) } else { '.' })
+        .map(|b| {
+            if (0x20..0x7f).contains(b) {
+                char::from(*b)
+            } else {
+                '.'
+            }
+        })
         .collect()
 }

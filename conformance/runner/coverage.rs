@@ -16,9 +16,16 @@ pub struct Coverage {
 
 /// Holds the cases and `uncovered.txt` against the schema, both ways.
 pub fn coverage(suite: &Suite, rules: &[Rule]) -> Coverage {
-    let mut coverage = Coverage { lines: Vec::new(), wrong: Vec::new() };
+    let mut coverage = Coverage {
+        lines: Vec::new(),
+        wrong: Vec::new(),
+    };
     for rule in rules {
-        let reason = suite.uncovered.iter().find(|(id, _)| *id == rule.id).map(|(_, r)| r);
+        let reason = suite
+            .uncovered
+            .iter()
+            .find(|(id, _)| *id == rule.id)
+            .map(|(_, r)| r);
         let cases_of = |side: Side| -> Vec<&str> {
             suite
                 .cases
@@ -32,9 +39,15 @@ pub fn coverage(suite: &Suite, rules: &[Rule]) -> Coverage {
         let tail = match (all.len(), reason) {
             (0, Some(reason)) => format!("no case: {reason}"),
             (0, None) => "NO CASE AND NO REASON".to_owned(),
-            (n, _) => format!("{n} {}: {}", if n == 1 { "case" } else { "cases" }, all.join(", ")),
+            (n, _) => format!(
+                "{n} {}: {}",
+                if n == 1 { "case" } else { "cases" },
+                all.join(", ")
+            ),
         };
-        coverage.lines.push(format!("{:<14} {:<6} {tail}", rule.id, rule.level));
+        coverage
+            .lines
+            .push(format!("{:<14} {:<6} {tail}", rule.id, rule.level));
         if reason.is_some() && !all.is_empty() {
             coverage.wrong.push(format!(
                 "{} has cases ({}) and stands in uncovered.txt: take it out there",
@@ -46,7 +59,10 @@ pub fn coverage(suite: &Suite, rules: &[Rule]) -> Coverage {
             continue;
         }
         let missing = |side: &str| {
-            format!("{} (MUST) has no case about the {side}, and no reason in uncovered.txt", rule.id)
+            format!(
+                "{} (MUST) has no case about the {side}, and no reason in uncovered.txt",
+                rule.id
+            )
         };
         // A rule for both ends needs a case for each.
         if rule.subject != Subject::Client && server.is_empty() {
@@ -58,7 +74,9 @@ pub fn coverage(suite: &Suite, rules: &[Rule]) -> Coverage {
     }
     for (id, _) in &suite.uncovered {
         if !rules.iter().any(|r| r.id == *id) {
-            coverage.wrong.push(format!("uncovered.txt names {id}, which the schema does not have"));
+            coverage.wrong.push(format!(
+                "uncovered.txt names {id}, which the schema does not have"
+            ));
         }
     }
     coverage

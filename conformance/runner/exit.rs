@@ -34,15 +34,24 @@ pub struct Failed {
 
 /// Wrong usage.
 pub fn usage(sentence: impl Into<String>) -> Failed {
-    Failed { exit: Exit::Usage, sentence: sentence.into() }
+    Failed {
+        exit: Exit::Usage,
+        sentence: sentence.into(),
+    }
 }
 
 /// Could not be judged.
 pub fn incomplete(sentence: impl Into<String>) -> Failed {
-    Failed { exit: Exit::Incomplete, sentence: sentence.into() }
+    Failed {
+        exit: Exit::Incomplete,
+        sentence: sentence.into(),
+    }
 }
 
 /// The suite's own fault.
 pub fn fault(sentence: impl Into<String>) -> Failed {
-    Failed { exit: Exit::Fault, sentence: sentence.into() }
+    Failed {
+        exit: Exit::Fault,
+        sentence: sentence.into(),
+    }
 }

@@ -9,7 +9,11 @@ pub fn explain(what: &str, suite: &Suite, rules: &[Rule]) -> Result<String, Stri
     let mut out = String::new();
     if let Some(rule) = rules.iter().find(|r| r.id.eq_ignore_ascii_case(what)) {
         let _ = writeln!(out, "{} ({})\n\n{}\n", rule.id, rule.level, rule.sentence);
-        let cases: Vec<_> = suite.cases.iter().filter(|c| c.rules.contains(&rule.id)).collect();
+        let cases: Vec<_> = suite
+            .cases
+            .iter()
+            .filter(|c| c.rules.contains(&rule.id))
+            .collect();
         if let Some((_, reason)) = suite.uncovered.iter().find(|(id, _)| *id == rule.id) {
             let _ = writeln!(out, "No case shows it: {reason}");
         }
@@ -33,9 +37,16 @@ pub fn explain(what: &str, suite: &Suite, rules: &[Rule]) -> Result<String, Stri
         let _ = writeln!(out, "Needs the capabilities: {}", case.needs.join(", "));
     }
     if case.is_slow() {
-        let _ = writeln!(out, "Slow: it waits for a deadline that the server announced.");
+        let _ = writeln!(
+            out,
+            "Slow: it waits for a deadline that the server announced."
+        );
     }
-    let text = suite.texts.iter().find(|(id, _)| *id == case.id).map_or("", |(_, t)| t);
+    let text = suite
+        .texts
+        .iter()
+        .find(|(id, _)| *id == case.id)
+        .map_or("", |(_, t)| t);
     let _ = writeln!(out, "\n{text}");
     Ok(out)
 }

@@ -21,7 +21,11 @@ const TAG: &str = "tag0";
 
 /// One line a case.
 pub fn export(suite: &Suite, rules: &[Rule]) -> Result<Vec<String>, String> {
-    suite.cases.iter().map(|case| Ok(line(case, rules)?.to_string())).collect()
+    suite
+        .cases
+        .iter()
+        .map(|case| Ok(line(case, rules)?.to_string()))
+        .collect()
 }
 
 fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
@@ -43,8 +47,11 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
             })
         })
         .collect();
-    let limits: serde_json::Map<String, Value> =
-        bindings.limits.iter().map(|(name, n)| (name.to_owned(), json!(n))).collect();
+    let limits: serde_json::Map<String, Value> = bindings
+        .limits
+        .iter()
+        .map(|(name, n)| (name.to_owned(), json!(n)))
+        .collect();
     Ok(json!({
         "format": FORMAT,
         "case": case.id,
@@ -85,7 +92,9 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
             if let Ok((bytes, _)) = play::encode(payload, to, bindings) {
                 value["bytes"] = json!(framing::hex(&bytes).replace(' ', ""));
             }
-            value["raw"] = json!(matches!(payload, Payload::Bytes(_) | Payload::Length { .. }) || payload.is_raw());
+            value["raw"] = json!(
+                matches!(payload, Payload::Bytes(_) | Payload::Length { .. }) || payload.is_raw()
+            );
         }
         Action::Receive { wanted, after, .. } => {
             value["action"] = json!("receive");
@@ -97,7 +106,10 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
                 value["after_ms"] = json!(after.value(&bindings.limits));
             }
         }
-        Action::Repeat { count, steps: inner } => {
+        Action::Repeat {
+            count,
+            steps: inner,
+        } => {
             value["action"] = json!("repeat");
             value["count"] = json!(count.value(&bindings.limits));
             bindings.set("i", "1".to_owned());
@@ -111,7 +123,9 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
                 .collect::<Result<Vec<_>, _>>()?;
             value["lanes"] = json!(lanes);
         }
-        Action::Join { name, capabilities, .. } => {
+        Action::Join {
+            name, capabilities, ..
+        } => {
             value["action"] = json!("join");
             value["name"] = json!(name);
             value["capabilities"] = json!(capabilities);

@@ -63,8 +63,15 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
                 (None, None) => return Err(exit::usage("say an address, or --cmd")),
             };
             let name = args.address.or(args.cmd).unwrap_or_default();
-            let max = args.connections_max.map(usize::from);
-            judge(&suite, Side::Server, &Under::Server(source), &name, &args.run, max)
+            let more = (args.connections_max.map(usize::from), args.exclusive);
+            judge(
+                &suite,
+                Side::Server,
+                &Under::Server(source),
+                &name,
+                &args.run,
+                more,
+            )
         }
         Command::Client(args) => {
             if !args.cmd.contains("{address}") && !args.cmd.contains("{port}") {
@@ -73,7 +80,14 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
                 ));
             }
             let under = Under::Client(args.cmd.clone());
-            judge(&suite, Side::Client, &under, &args.cmd, &args.run, None)
+            judge(
+                &suite,
+                Side::Client,
+                &under,
+                &args.cmd,
+                &args.run,
+                (None, false),
+            )
         }
         Command::Record(args) => {
             let server = target::resolve(&args.address).map_err(exit::usage)?;
@@ -99,9 +113,13 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             let coverage = coverage::coverage(&suite, &rules::parse(chat::wire::SCHEMA));
             tell(coverage.lines, &coverage.wrong)
         }
-        Command::Lint => tell(Vec::new(), &lint::lint(&suite, &rules::parse(chat::wire::SCHEMA))),
+        Command::Lint => tell(
+            Vec::new(),
+            &lint::lint(&suite, &rules::parse(chat::wire::SCHEMA)),
+        ),
         Command::Export => {
-            let lines = export::export(&suite, &rules::parse(chat::wire::SCHEMA)).map_err(exit::fault)?;
+            let lines =
+                export::export(&suite, &rules::parse(chat::wire::SCHEMA)).map_err(exit::fault)?;
             tell(lines, &[])
         }
     }
@@ -113,15 +131,19 @@ fn tell(lines: Vec<String>, wrong: &[String]) -> Result<Exit, Failed> {
     for sentence in wrong {
         eprintln!("{sentence}");
     }
-    Ok(if wrong.is_empty() { Exit::Conforms } else { Exit::Violates })
+    Ok(if wrong.is_empty() {
+        Exit::Conforms
+    } else {
+        Exit::Violates
+    })
 }
 
 /// Writes to stdout; whoever has stopped reading it has read enough.
 fn print(text: &str) -> Result<(), Failed> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(exit::usage(format!("standard output cannot be written: {e}")))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(exit::usage(format!(
+            "standard output cannot be written: {e}"
+        ))),
         _ => Ok(()),
     }
 }
@@ -167,10 +189,13 @@ fn judge(
     under: &Under,
     name: &str,
     args: &RunArgs,
-    connections_max: Option<usize>,
+    (connections_max, exclusive): (Option<usize>, bool),
 ) -> Result<Exit, Failed> {
     let rules = rules::parse(chat::wire::SCHEMA);
-    let cases = args.selection.apply(suite, &rules, side).map_err(exit::usage)?;
+    let cases = args
+        .selection
+        .apply(suite, &rules, side)
+        .map_err(exit::usage)?;
     let known = match &args.known_failures {
         Some(path) => {
             let text = fs::read_to_string(path)
@@ -183,7 +208,8 @@ fn judge(
         cases,
         rules: &rules,
         cuts: cuts(&args.cuts)?,
-        jobs: args.jobs.into(),
+        jobs: if exclusive { 1 } else { args.jobs.into() },
+        exclusive,
         scale: args.timeout_scale,
         strict: args.strict,
         skip_slow: args.skip_slow,
@@ -198,13 +224,20 @@ fn judge(
     // Reports are written even when there is no target: a CI that looks for one finds it.
     let (outcomes, facts, no_run) = match ran {
         Ok((outcomes, facts)) => (outcomes, facts, None),
-        Err(NoRun(sentence)) => (run::none(&plan, &sentence), play::Facts::assumed(), Some(sentence)),
+        Err(NoRun(sentence)) => (
+            run::none(&plan, &sentence),
+            play::Facts::assumed(),
+            Some(sentence),
+        ),
     };
     let elapsed_ms = verdict::millis(began.elapsed());
     let report = Report::new(&plan, suite, side, name, outcomes, &facts, elapsed_ms);
     for outcome in &report.cases {
         if let Some(failure) = &outcome.failure {
-            print(&format!("\n{}", report::text::failure(outcome, failure, &rules)))?;
+            print(&format!(
+                "\n{}",
+                report::text::failure(outcome, failure, &rules)
+            ))?;
         }
     }
     write_reports(&report, args)?;
@@ -235,9 +268,14 @@ fn cuts(names: &[String]) -> Result<Vec<Cut>, Failed> {
     names
         .iter()
         .map(|name| {
-            Cut::ALL.into_iter().find(|c| c.name() == name).ok_or_else(|| {
-                exit::usage(format!("{name:?} is no cut; there are whole, bytes, prefix and merged"))
-            })
+            Cut::ALL
+                .into_iter()
+                .find(|c| c.name() == name)
+                .ok_or_else(|| {
+                    exit::usage(format!(
+                        "{name:?} is no cut; there are whole, bytes, prefix and merged"
+                    ))
+                })
         })
         .collect()
 }
@@ -251,7 +289,11 @@ struct Progress {
 
 impl Progress {
     fn new(cases: usize, quiet: bool) -> Self {
-        Self { cases, quiet, terminal: std::io::stderr().is_terminal() }
+        Self {
+            cases,
+            quiet,
+            terminal: std::io::stderr().is_terminal(),
+        }
     }
 
     fn tell(&mut self, i: usize, outcome: &verdict::Outcome) {

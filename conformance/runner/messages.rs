@@ -19,9 +19,8 @@ pub enum Envelope {
     Server,
 }
 
-static POOL: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {
-    DescriptorPool::decode(chat::wire::DESCRIPTOR_SET).map_err(|e| e.to_string())
-});
+static POOL: LazyLock<Result<DescriptorPool, String>> =
+    LazyLock::new(|| DescriptorPool::decode(chat::wire::DESCRIPTOR_SET).map_err(|e| e.to_string()));
 
 fn descriptor(envelope: Envelope) -> Result<MessageDescriptor, String> {
     let name = match envelope {

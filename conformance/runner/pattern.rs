@@ -21,6 +21,9 @@ pub struct Bindings {
     values: BTreeMap<String, String>,
     /// The limits in force.
     pub limits: Limits,
+    /// Whether others may talk on the same server: then a number further on is at
+    /// least that far on.
+    pub shared: bool,
     /// Numbers of chats by people who are no part of the case.
     pub foreign_seqs: Vec<u64>,
 }
@@ -64,9 +67,12 @@ impl Bindings {
     pub fn fill(&self, body: &Value) -> Result<Value, String> {
         Ok(match body {
             Value::String(text) => Value::String(self.fill_text(text)?),
-            Value::Array(items) => {
-                Value::Array(items.iter().map(|v| self.fill(v)).collect::<Result<_, _>>()?)
-            }
+            Value::Array(items) => Value::Array(
+                items
+                    .iter()
+                    .map(|v| self.fill(v))
+                    .collect::<Result<_, _>>()?,
+            ),
             Value::Object(fields) => Value::Object(
                 fields
                     .iter()
@@ -125,7 +131,11 @@ impl Bindings {
             return Ok(self.get(word).map(|name| stretched(name, length)));
         }
         if let Some((word, plus)) = inner.rsplit_once('+') {
-            let plus = if plus == "i" { self.get("i").unwrap_or("0") } else { plus };
+            let plus = if plus == "i" {
+                self.get("i").unwrap_or("0")
+            } else {
+                plus
+            };
             let plus: u64 = plus
                 .parse()
                 .map_err(|_| format!("expected a number, or i, after \"{word}+\""))?;
@@ -136,7 +146,7 @@ impl Bindings {
     }
 
     /// The number `plus` further on, not counting those that belong to others.
-    fn nth_after(&self, base: u64, plus: u64) -> u64 {
+    pub fn nth_after(&self, base: u64, plus: u64) -> u64 {
         let mut n = base;
         for _ in 0..plus {
             n = n.saturating_add(1);
@@ -187,7 +197,9 @@ impl Bindings {
                 Ok(true)
             }
             (Value::Array(items), None) => Ok(items.is_empty()),
-            (Value::Bool(wanted), got) => Ok(*wanted == got.and_then(Value::as_bool).unwrap_or(false)),
+            (Value::Bool(wanted), got) => {
+                Ok(*wanted == got.and_then(Value::as_bool).unwrap_or(false))
+            }
             (Value::Number(wanted), got) => Ok(wanted.to_string() == scalar(got)),
             (Value::Null, got) => Ok(got.is_none()),
             (Value::Object(_), _) | (Value::Array(_), _) => Ok(false),
@@ -214,6 +226,12 @@ impl Bindings {
             if let Some(regex) = inner.strip_prefix('/').and_then(|r| r.strip_suffix('/')) {
                 let regex = Regex::new(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
                 return Ok(regex.is_match(&scalar(got)));
+            }
+            if let (true, Some((_, _)), Some(least)) =
+                (self.shared, inner.rsplit_once('+'), self.word(inner)?)
+            {
+                let least = least.parse::<u64>().unwrap_or(0);
+                return Ok(scalar(got).parse::<u64>().is_ok_and(|n| n >= least));
             }
             return match self.word(inner)? {
                 Some(value) => Ok(value == text_of(got)),
@@ -268,7 +286,11 @@ mod tests {
 
     fn check(pattern: Value, got: Value, expected: bool) {
         let mut bindings = bindings();
-        assert_eq!(bindings.matches(&pattern, Some(&got)), Ok(expected), "{pattern} {got}");
+        assert_eq!(
+            bindings.matches(&pattern, Some(&got)),
+            Ok(expected),
+            "{pattern} {got}"
+        );
     }
 
     #[test]
@@ -281,7 +303,11 @@ mod tests {
         check(json!({"a": "<any>"}), json!({}), false);
         check(json!({"a": "<maybe>"}), json!({}), true);
         check(json!({"a": "<alice>"}), json!({"a": "alice-x7"}), true);
-        check(json!({"a": "<alice upper>"}), json!({"a": "ALICE-X7"}), true);
+        check(
+            json!({"a": "<alice upper>"}),
+            json!({"a": "ALICE-X7"}),
+            true,
+        );
         check(json!({"a": ["x", "y"]}), json!({"a": ["y", "x"]}), true);
         check(json!({"a": ["x", "y"]}), json!({"a": ["y", "y"]}), false);
         check(json!({"a": "</^[a-c]+$/>"}), json!({"a": "abc"}), true);

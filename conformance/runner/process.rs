@@ -39,7 +39,9 @@ impl Process {
     pub fn start(command: &str) -> Result<Self, String> {
         let words = shlex::split(command)
             .filter(|words| !words.is_empty())
-            .ok_or_else(|| format!("the command {command:?} has no program, or a quote without its end"))?;
+            .ok_or_else(|| {
+                format!("the command {command:?} has no program, or a quote without its end")
+            })?;
         Self::start_words(&words)
     }
 

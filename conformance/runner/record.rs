@@ -37,7 +37,8 @@ enum Seen {
 /// Listens, passes everything on to `server` and back, and returns the draft when
 /// the last connection has closed.
 pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<String, String> {
-    let listener = TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
+    let listener =
+        TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     println!("listening on chat://{address}");
     std::io::stdout().flush().map_err(|e| e.to_string())?;
@@ -46,7 +47,12 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<String, Strin
     let server = server.to_vec();
     let counter = Arc::clone(&open);
     thread::spawn(move || {
-        for (i, client) in listener.incoming().flatten().take(CONNECTIONS_MAX).enumerate() {
+        for (i, client) in listener
+            .incoming()
+            .flatten()
+            .take(CONNECTIONS_MAX)
+            .enumerate()
+        {
             counter.fetch_add(1, Ordering::SeqCst);
             let _ = sender.send(Seen::Opened(i));
             match TcpStream::connect(&server[..]) {
@@ -120,7 +126,10 @@ struct Draft {
 
 impl Draft {
     fn who(&self, i: usize) -> String {
-        self.names.get(&i).cloned().unwrap_or_else(|| format!("guest{i}"))
+        self.names
+            .get(&i)
+            .cloned()
+            .unwrap_or_else(|| format!("guest{i}"))
     }
 
     fn take(&mut self, seen: Seen) {
@@ -132,14 +141,22 @@ impl Draft {
                 while self.take_frame(i, from) {}
             }
             Seen::Ended(i, from) => {
-                let rest = self.buffers.remove(&(i, from == Envelope::Client)).unwrap_or_default();
+                let rest = self
+                    .buffers
+                    .remove(&(i, from == Envelope::Client))
+                    .unwrap_or_default();
                 let who = self.who(i);
                 if !rest.is_empty() && from == Envelope::Client {
-                    self.lines.push(format!("{who} sends bytes {}", framing::hex(&rest)));
+                    self.lines
+                        .push(format!("{who} sends bytes {}", framing::hex(&rest)));
                 }
                 if !self.left.contains(&i) {
                     self.left.push(i);
-                    let verb = if from == Envelope::Client { "closes" } else { "is closed" };
+                    let verb = if from == Envelope::Client {
+                        "closes"
+                    } else {
+                        "is closed"
+                    };
                     self.lines.push(format!("{who} {verb}"));
                 }
             }
@@ -156,25 +173,44 @@ impl Draft {
             Head::Frame { from, to } => (from, to),
         };
         let raw: Vec<u8> = buffer.drain(..end).collect();
-        let decoded = messages::decode(from, &raw[start..]).ok().filter(|_| start > 0);
+        let decoded = messages::decode(from, &raw[start..])
+            .ok()
+            .filter(|_| start > 0);
         let Some(decoded) = decoded.filter(|d| d.kind != "nothing" && !d.unknown_fields) else {
-            let verb = if from == Envelope::Client { "sends bytes" } else { "# received bytes" };
-            self.lines.push(format!("{} {verb} {}", self.who(i), framing::hex(&raw)));
+            let verb = if from == Envelope::Client {
+                "sends bytes"
+            } else {
+                "# received bytes"
+            };
+            self.lines
+                .push(format!("{} {verb} {}", self.who(i), framing::hex(&raw)));
             return true;
         };
         if decoded.kind == "register" {
             self.name(i, decoded.body["name"].as_str().unwrap_or(""));
         }
         let body = self.general(&decoded.kind, decoded.body, from);
-        let verb = if from == Envelope::Client { "sends" } else { "receives" };
-        let line = format!("{} {verb} {}", self.who(i), print::message(&decoded.kind, &body));
+        let verb = if from == Envelope::Client {
+            "sends"
+        } else {
+            "receives"
+        };
+        let line = format!(
+            "{} {verb} {}",
+            self.who(i),
+            print::message(&decoded.kind, &body)
+        );
         self.lines.push(line);
         true
     }
 
     /// Calls a connection after the name that it registers.
     fn name(&mut self, i: usize, wire: &str) {
-        let mut word: String = wire.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
+        let mut word: String = wire
+            .to_ascii_lowercase()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
         let free = |w: &str, names: &BTreeMap<usize, String>| !names.values().any(|n| n == w);
         if self.names.contains_key(&i) || !crate::transcript::parse::is_person(&word) {
             return;
@@ -209,7 +245,10 @@ impl Draft {
         if body.get("detail").is_some() {
             body["detail"] = "<maybe>".into();
         }
-        if let (true, Some(seq)) = (kind != "registered", body["seq"].as_str().and_then(|s| s.parse::<u64>().ok())) {
+        if let (true, Some(seq)) = (
+            kind != "registered",
+            body["seq"].as_str().and_then(|s| s.parse::<u64>().ok()),
+        ) {
             let first = *self.first_seq.get_or_insert(seq);
             body["seq"] = match seq.checked_sub(first) {
                 Some(0) => "<n>".into(),

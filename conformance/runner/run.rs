@@ -47,6 +47,8 @@ pub struct Plan<'a> {
     pub skip_slow: bool,
     /// The longest a case may wait on purpose.
     pub wait_max: Duration,
+    /// Whether nobody else uses the server.
+    pub exclusive: bool,
     /// How many connections the server takes.
     pub connections_max: Option<usize>,
     /// The failures that are known.
@@ -66,8 +68,14 @@ pub struct NoRun(pub String);
 
 /// The outcomes of a run that did not take place.
 pub fn none(plan: &Plan<'_>, reason: &str) -> Vec<Outcome> {
-    let not_run = || Verdict::NotRun { reason: reason.to_owned(), incomplete: true };
-    plan.cases.iter().map(|case| Outcome::new(case, not_run())).collect()
+    let not_run = || Verdict::NotRun {
+        reason: reason.to_owned(),
+        incomplete: true,
+    };
+    plan.cases
+        .iter()
+        .map(|case| Outcome::new(case, not_run()))
+        .collect()
 }
 
 /// What the workers share.
@@ -84,7 +92,11 @@ struct Shared<'a> {
 }
 
 /// Runs the plan; `each` sees every outcome as soon as all before it are there.
-pub fn run(plan: &Plan<'_>, under: &Under, mut each: impl FnMut(usize, &Outcome)) -> Result<(Vec<Outcome>, Facts), NoRun> {
+pub fn run(
+    plan: &Plan<'_>,
+    under: &Under,
+    mut each: impl FnMut(usize, &Outcome),
+) -> Result<(Vec<Outcome>, Facts), NoRun> {
     let run_id = run_id();
     let facts = match under {
         Under::Server(source) => {
@@ -162,7 +174,11 @@ fn base36(mut n: u64) -> String {
 fn worker(shared: &Shared<'_>, outcomes: &mpsc::Sender<(usize, Outcome)>) {
     let mut target = None;
     loop {
-        let next = shared.queue.lock().ok().and_then(|mut queue| queue.pop_front());
+        let next = shared
+            .queue
+            .lock()
+            .ok()
+            .and_then(|mut queue| queue.pop_front());
         let Some(i) = next else { return };
         let outcome = judge(shared, &shared.plan.cases[i], &mut target);
         if outcomes.send((i, outcome)).is_err() {
@@ -182,14 +198,21 @@ fn judge(shared: &Shared<'_>, case: &Case, target: &mut Option<Target>) -> Outco
     }
     // What a case waits out does not depend on how its bytes were cut.
     let once = case.is_slow() || case.is_heavy() || case.is_closing() || case.is_restarting();
-    let cuts = if once { &plan.cuts[..1] } else { &plan.cuts[..] };
+    let cuts = if once {
+        &plan.cuts[..1]
+    } else {
+        &plan.cuts[..]
+    };
     for cut in cuts {
         outcome.cuts.push(cut.name().to_owned());
         let played = match play_once(shared, case, *cut, target) {
             Ok(played) => played,
             Err(reason) => {
                 shared.gone.fetch_add(1, Ordering::Relaxed);
-                outcome.verdict = Verdict::NotRun { reason, incomplete: true };
+                outcome.verdict = Verdict::NotRun {
+                    reason,
+                    incomplete: true,
+                };
                 return outcome;
             }
         };
@@ -197,7 +220,10 @@ fn judge(shared: &Shared<'_>, case: &Case, target: &mut Option<Target>) -> Outco
         match played.stop {
             None => {}
             Some(Stop::NotRun(reason)) => {
-                outcome.verdict = Verdict::NotRun { reason, incomplete: false };
+                outcome.verdict = Verdict::NotRun {
+                    reason,
+                    incomplete: false,
+                };
                 break;
             }
             Some(Stop::Failed(mut failure)) => {
@@ -231,8 +257,13 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
     if shared.gone.load(Ordering::Relaxed) >= GONE_CASES {
         return not_run("given up: the target is gone".to_owned(), true);
     }
-    if !shared.passed.load(Ordering::Relaxed) && shared.mute.load(Ordering::Relaxed) >= GIVE_UP_CASES {
-        return not_run(format!("given up: the first {GIVE_UP_CASES} cases got no answer"), true);
+    if !shared.passed.load(Ordering::Relaxed)
+        && shared.mute.load(Ordering::Relaxed) >= GIVE_UP_CASES
+    {
+        return not_run(
+            format!("given up: the first {GIVE_UP_CASES} cases got no answer"),
+            true,
+        );
     }
     if is_server && let Some(missing) = case.needs.iter().find(|c| !facts.granted.contains(c)) {
         return not_run(format!("the server does not grant {missing}"), false);
@@ -255,11 +286,19 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
             false,
         );
     }
-    if (case.is_closing() || case.is_restarting()) && matches!(shared.under, Under::Server(Source::Address(_))) {
-        return not_run("it ends the server, which must be started with --cmd for that".to_owned(), false);
+    if (case.is_closing() || case.is_restarting())
+        && matches!(shared.under, Under::Server(Source::Address(_)))
+    {
+        return not_run(
+            "it ends the server, which must be started with --cmd for that".to_owned(),
+            false,
+        );
     }
     if case.is_filling() && plan.connections_max.is_none() {
-        return not_run("say with --connections-max how many connections the server takes".to_owned(), false);
+        return not_run(
+            "say with --connections-max how many connections the server takes".to_owned(),
+            false,
+        );
     }
     None
 }
@@ -305,7 +344,7 @@ fn play_once(
         }
         Under::Server(source) => source,
     };
-    setting.shared = matches!(source, Source::Address(_));
+    setting.shared = matches!(source, Source::Address(_)) && !plan.exclusive;
     if case.is_filling() {
         // Who left a moment ago may still count as a connection.
         *target = None;
@@ -318,7 +357,9 @@ fn play_once(
         None => target.insert(Target::open(source, plan.scale)?),
     };
     let played = play::play(&setting, Subject::Server(open));
-    if !setting.shared && (played.stop.is_some() || case.is_closing() || case.is_filling() || case.is_heavy()) {
+    if matches!(source, Source::Command(_))
+        && (played.stop.is_some() || case.is_closing() || case.is_filling() || case.is_heavy())
+    {
         *target = None;
     }
     Ok(played)

@@ -35,10 +35,17 @@ impl Suite {
         let mut files = Vec::new();
         match folder {
             Some(folder) => read_folder(folder, folder, FOLDER_DEPTH_MAX, &mut files)?,
-            None => files.extend(EMBEDDED.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned()))),
+            None => files.extend(
+                EMBEDDED
+                    .iter()
+                    .map(|(n, t)| ((*n).to_owned(), (*t).to_owned())),
+            ),
         }
         files.sort();
-        let place = folder.map_or_else(|| "conformance/transcripts".into(), |f| f.display().to_string());
+        let place = folder.map_or_else(
+            || "conformance/transcripts".into(),
+            |f| f.display().to_string(),
+        );
         let mut suite = Self {
             cases: Vec::new(),
             texts: Vec::new(),
@@ -82,7 +89,11 @@ fn read_folder(
             read_folder(root, &path, depth - 1, files)?;
             continue;
         }
-        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        let name = path
+            .strip_prefix(root)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
         if name.ends_with(".chat") || name == UNCOVERED {
             let text = fs::read_to_string(&path)
                 .map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
@@ -109,7 +120,12 @@ pub fn commented_lines(text: &str, what: &str) -> Result<Vec<(String, String)>, 
             .split_once('#')
             .map(|(word, reason)| (word.trim(), reason.trim()))
             .filter(|(word, reason)| !word.is_empty() && !word.contains(' ') && !reason.is_empty())
-            .ok_or_else(|| format!("{}: expected {what}, then \"# reason\", found {line:?}", i + 1))?;
+            .ok_or_else(|| {
+                format!(
+                    "{}: expected {what}, then \"# reason\", found {line:?}",
+                    i + 1
+                )
+            })?;
         found.push((word.to_owned(), reason.to_owned()));
     }
     Ok(found)
@@ -145,17 +161,24 @@ impl Selection {
             if !of_side().any(|c| in_area(c, area)) {
                 let mut areas: Vec<&str> = of_side().map(Case::area).collect();
                 areas.dedup();
-                return Err(format!("there is no area {area:?}; there are {}", areas.join(", ")));
+                return Err(format!(
+                    "there is no area {area:?}; there are {}",
+                    areas.join(", ")
+                ));
             }
         }
         for (glob, text) in globs.iter().zip(&self.cases) {
             if !of_side().any(|c| glob.is_match(&c.id)) {
-                return Err(format!("no case matches {text:?}; see chat-conformance list"));
+                return Err(format!(
+                    "no case matches {text:?}; see chat-conformance list"
+                ));
             }
         }
         for id in &self.rules {
             if !rules.iter().any(|r| r.id == *id) {
-                return Err(format!("the schema has no rule {id:?}; see chat-conformance list --rules"));
+                return Err(format!(
+                    "the schema has no rule {id:?}; see chat-conformance list --rules"
+                ));
             }
         }
         let levels = self
@@ -165,7 +188,9 @@ impl Selection {
                 "MUST" => Ok(Level::Must),
                 "SHOULD" => Ok(Level::Should),
                 "MAY" => Ok(Level::May),
-                _ => Err(format!("{level:?} is no weight of a rule; write MUST, SHOULD or MAY")),
+                _ => Err(format!(
+                    "{level:?} is no weight of a rule; write MUST, SHOULD or MAY"
+                )),
             })
             .collect::<Result<Vec<_>, _>>()?;
         for capability in self.capabilities.iter().filter(|c| *c != "none") {
@@ -178,7 +203,10 @@ impl Selection {
             .filter(|c| self.rules.is_empty() || self.rules.iter().any(|r| c.rules.contains(r)))
             .filter(|c| {
                 levels.is_empty()
-                    || c.rules.iter().filter_map(level_of).any(|l| levels.contains(&l))
+                    || c.rules
+                        .iter()
+                        .filter_map(level_of)
+                        .any(|l| levels.contains(&l))
             })
             .filter(|c| {
                 self.capabilities.is_empty()
@@ -205,7 +233,10 @@ fn globs(patterns: &[String]) -> Result<Vec<GlobSet>, String> {
         .iter()
         .map(|pattern| {
             let glob = Glob::new(pattern).map_err(|e| format!("{pattern:?} is no glob: {e}"))?;
-            GlobSetBuilder::new().add(glob).build().map_err(|e| e.to_string())
+            GlobSetBuilder::new()
+                .add(glob)
+                .build()
+                .map_err(|e| e.to_string())
         })
         .collect()
 }
@@ -224,7 +255,9 @@ impl KnownFailures {
                 .pop()
                 .ok_or_else(|| format!("{path}: {pattern:?} is no glob"))?;
             if !suite.cases.iter().any(|c| set.is_match(&c.id)) {
-                return Err(format!("{path}: no case matches {pattern:?}; take the line out"));
+                return Err(format!(
+                    "{path}: no case matches {pattern:?}; take the line out"
+                ));
             }
             known.push((set, reason));
         }
@@ -233,6 +266,9 @@ impl KnownFailures {
 
     /// Why this case is known to fail, if it is.
     pub fn reason(&self, case: &str) -> Option<&str> {
-        self.0.iter().find(|(set, _)| set.is_match(case)).map(|(_, reason)| reason.as_str())
+        self.0
+            .iter()
+            .find(|(set, _)| set.is_match(case))
+            .map(|(_, reason)| reason.as_str())
     }
 }

@@ -56,9 +56,8 @@ impl ClientUnderTest {
     }
 
     fn start(&mut self, name: &str) -> Result<(), String> {
-        let words = shlex::split(&self.command).ok_or_else(|| {
-            format!("the command {:?} has a quote without its end", self.command)
-        })?;
+        let words = shlex::split(&self.command)
+            .ok_or_else(|| format!("the command {:?} has a quote without its end", self.command))?;
         let words: Vec<String> = words
             .iter()
             .map(|word| {
@@ -77,7 +76,9 @@ impl Play<'_> {
     fn client(&mut self) -> Result<&mut ClientUnderTest, Trouble> {
         match &mut self.subject {
             Subject::Client(client) => Ok(client),
-            Subject::Server(_) => Err(Trouble::Fault("this step is for client cases only".to_owned())),
+            Subject::Server(_) => Err(Trouble::Fault(
+                "this step is for client cases only".to_owned(),
+            )),
         }
     }
 
@@ -147,12 +148,17 @@ impl Play<'_> {
                 return Err(Problem::new(Kind::Hang, &[], "the client did not register").into());
             }
         };
-        let asked = message.body["capabilities"].as_array().cloned().unwrap_or_default();
+        let asked = message.body["capabilities"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let mut granted = Vec::new();
         for capability in capabilities {
             let value = Value::from(parse::capability(capability)?);
             if !asked.contains(&value) {
-                return Err(Trouble::NotRun(format!("the client does not ask for {capability}")));
+                return Err(Trouble::NotRun(format!(
+                    "the client does not ask for {capability}"
+                )));
             }
             granted.push(value);
         }
@@ -197,7 +203,8 @@ impl Play<'_> {
                 if printed == wanted {
                     return Ok(());
                 }
-                let mut problem = Problem::new(Kind::WrongAnswer, &[], "the client printed something else");
+                let mut problem =
+                    Problem::new(Kind::WrongAnswer, &[], "the client printed something else");
                 problem.received = printed;
                 Err(problem.into())
             }
@@ -234,7 +241,11 @@ impl Play<'_> {
             client.printed.push(printed);
         }
         if let Some(printed) = client.printed.iter().find(|p| p.contains(&line)) {
-            let mut problem = Problem::new(Kind::WrongAnswer, &[], "the client printed what it must not");
+            let mut problem = Problem::new(
+                Kind::WrongAnswer,
+                &[],
+                "the client printed what it must not",
+            );
             problem.received = printed.clone();
             return Err(problem.into());
         }

@@ -141,7 +141,10 @@ pub fn play(setting: &Setting<'_>, subject: Subject<'_>) -> Played {
     let mut play = Play {
         setting,
         subject,
-        bindings: Bindings::new(&setting.tag, &people, setting.facts.limits.clone()),
+        bindings: Bindings {
+            shared: setting.shared,
+            ..Bindings::new(&setting.tag, &people, setting.facts.limits.clone())
+        },
         conns: BTreeMap::new(),
         crowd: Vec::new(),
         crowd_names: Vec::new(),
@@ -282,7 +285,8 @@ impl Play<'_> {
     fn keep_trace(&mut self, who: &str, conn: Option<Conn>) {
         if let Some(conn) = conn {
             self.extra_trace.extend(trace_of(who, &conn));
-            self.extra_trace.push(format!("{who}: (closed by the suite)"));
+            self.extra_trace
+                .push(format!("{who}: (closed by the suite)"));
         }
     }
 
@@ -332,8 +336,16 @@ impl Play<'_> {
         }
         let rules = if !problem.rules.is_empty() {
             // What the step alone decides is broken as well: it did not happen.
-            let more = step.rules.iter().filter(|r| !problem.rules.contains(&r.as_str()));
-            problem.rules.iter().map(|r| (*r).to_owned()).chain(more.cloned()).collect()
+            let more = step
+                .rules
+                .iter()
+                .filter(|r| !problem.rules.contains(&r.as_str()));
+            problem
+                .rules
+                .iter()
+                .map(|r| (*r).to_owned())
+                .chain(more.cloned())
+                .collect()
         } else if !step.rules.is_empty() {
             step.rules.clone()
         } else {

@@ -66,8 +66,14 @@ pub enum NoServer {
 /// Registers once with all capabilities, to learn the limits and what is granted.
 pub fn probe(target: &Target, tag: &str, scale: f64) -> Result<Facts, NoServer> {
     let timeout = STEP_DEADLINE.mul_f64(scale);
-    let mut conn = Conn::connect(&target.addresses, timeout, false, Cut::Whole, Instant::now())
-        .map_err(|e| NoServer::Unreachable(e.to_string()))?;
+    let mut conn = Conn::connect(
+        &target.addresses,
+        timeout,
+        false,
+        Cut::Whole,
+        Instant::now(),
+    )
+    .map_err(|e| NoServer::Unreachable(e.to_string()))?;
     let name = format!("probe-{tag}");
     let Ok(frame) = register(&name, &all_capabilities()) else {
         return Ok(Facts::assumed());
@@ -122,7 +128,11 @@ impl Play<'_> {
         let frame = register(&name, capabilities)?;
         let give_up = self.until();
         loop {
-            if self.conns.get(who).is_none_or(|c| c.is_closed() || c.granted.is_some()) {
+            if self
+                .conns
+                .get(who)
+                .is_none_or(|c| c.is_closed() || c.granted.is_some())
+            {
                 self.connect(who, false)?;
             }
             let timeout = self.step_deadline;
@@ -163,7 +173,9 @@ impl Play<'_> {
     ) -> Outcome {
         let granted = self.conn(who)?.granted.clone().unwrap_or_default();
         if let Some(missing) = capabilities.iter().find(|c| !granted.contains(c)) {
-            return Err(Trouble::NotRun(format!("the server does not grant {missing}")));
+            return Err(Trouble::NotRun(format!(
+                "the server does not grant {missing}"
+            )));
         }
         self.bindings.set(who, name.to_owned());
         let seq = registered["seq"].as_str().unwrap_or("0").to_owned();
@@ -180,7 +192,10 @@ impl Play<'_> {
                 return Err(Problem::new(
                     Kind::Hang,
                     &["CHAT-PRES-1"],
-                    format!("{who} received no last Members within {} ms", millis(self.step_deadline)),
+                    format!(
+                        "{who} received no last Members within {} ms",
+                        millis(self.step_deadline)
+                    ),
                 )
                 .into());
             };
@@ -203,7 +218,12 @@ impl Play<'_> {
                 return Ok(());
             }
         }
-        Err(Problem::new(Kind::WrongAnswer, &["CHAT-PRES-1"], "Members did not come to an end").into())
+        Err(Problem::new(
+            Kind::WrongAnswer,
+            &["CHAT-PRES-1"],
+            "Members did not come to an end",
+        )
+        .into())
     }
 
     pub(super) fn finds(&mut self, who: &str, names: &[String]) -> Outcome {
@@ -221,7 +241,8 @@ impl Play<'_> {
             return Ok(());
         }
         self.expected = format!("{who} finds {}", wanted.join(", "));
-        let mut problem = Problem::new(Kind::WrongAnswer, &[], format!("{who} found other members"));
+        let mut problem =
+            Problem::new(Kind::WrongAnswer, &[], format!("{who} found other members"));
         problem.received = print::message("members", &json!({ "names": found }));
         Err(problem.into())
     }
@@ -235,7 +256,13 @@ impl Play<'_> {
             self.join(who, &name, &[], false)?;
         }
         self.helpers.clear();
-        let envelope = messages::encode(Envelope::Client, "chat", &json!({"text": "still here"}), &[], &[])?;
+        let envelope = messages::encode(
+            Envelope::Client,
+            "chat",
+            &json!({"text": "still here"}),
+            &[],
+            &[],
+        )?;
         let frame = framing::frame(&envelope);
         let timeout = self.step_deadline;
         let conn = self.conn(names[0])?;
@@ -317,25 +344,38 @@ impl Play<'_> {
         let scale = self.setting.scale;
         match &mut self.subject {
             Subject::Server(target) => Ok(target.restart(scale)?),
-            Subject::Client(_) => Err(Trouble::Fault("a client case has no server to start".to_owned())),
+            Subject::Client(_) => Err(Trouble::Fault(
+                "a client case has no server to start".to_owned(),
+            )),
         }
     }
 
     pub(super) fn stop_server(&mut self) -> Outcome {
         match &mut self.subject {
-            Subject::Server(Target { process: Some(process), .. }) => {
+            Subject::Server(Target {
+                process: Some(process),
+                ..
+            }) => {
                 process.terminate();
                 Ok(())
             }
-            _ => Err(Trouble::NotRun("only a server started with --cmd can be told to end".to_owned())),
+            _ => Err(Trouble::NotRun(
+                "only a server started with --cmd can be told to end".to_owned(),
+            )),
         }
     }
 
     pub(super) fn server_ends(&mut self) -> Outcome {
         let deadline = Instant::now() + SHUTDOWN_DEADLINE.mul_f64(self.setting.scale.max(1.0));
         self.deadline += SHUTDOWN_DEADLINE;
-        let Subject::Server(Target { process: Some(process), .. }) = &mut self.subject else {
-            return Err(Trouble::NotRun("only a server started with --cmd can be seen to end".to_owned()));
+        let Subject::Server(Target {
+            process: Some(process),
+            ..
+        }) = &mut self.subject
+        else {
+            return Err(Trouble::NotRun(
+                "only a server started with --cmd can be seen to end".to_owned(),
+            ));
         };
         match process.wait(deadline) {
             Some(_) => Ok(()),

@@ -42,18 +42,29 @@ impl Play<'_> {
         Conn::connect(&target.addresses, timeout, small_window, cut, self.began).map_err(|error| {
             let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
             let kind = if refused { Kind::Crash } else { Kind::Hang };
-            Problem::new(kind, &[], format!("the server takes no connection: {error}")).into()
+            Problem::new(
+                kind,
+                &[],
+                format!("the server takes no connection: {error}"),
+            )
+            .into()
         })
     }
 
     pub(super) fn send(&mut self, who: &str, payload: &Payload) -> Outcome {
-        if let Payload::Frame { envelope: Content::Message { kind, .. }, .. } = payload
+        if let Payload::Frame {
+            envelope: Content::Message { kind, .. },
+            ..
+        } = payload
             && kind == "chat"
             && self.setting.case.when.is_none()
             && self.envelope() == Envelope::Client
         {
             let limits = &self.bindings.limits;
-            let pace = self.paces.entry(who.to_owned()).or_insert_with(|| super::Pace::new(limits));
+            let pace = self
+                .paces
+                .entry(who.to_owned())
+                .or_insert_with(|| super::Pace::new(limits));
             let pause = pace.pause(limits);
             if !pause.is_zero() {
                 self.flush()?;
@@ -61,7 +72,10 @@ impl Play<'_> {
                 std::thread::sleep(pause);
             }
         }
-        if let Payload::Frame { envelope: Content::Message { kind, .. }, .. } = payload
+        if let Payload::Frame {
+            envelope: Content::Message { kind, .. },
+            ..
+        } = payload
             && kind == "registered"
         {
             self.nothing_before_registered(who)?;
@@ -86,7 +100,9 @@ impl Play<'_> {
             None => Ok(()),
             Some(message) => {
                 let sentence = "the client sent something before it was registered";
-                Err(Problem::new(Kind::WrongAnswer, &["CHAT-REG-10"], sentence).showing(&message).into())
+                Err(Problem::new(Kind::WrongAnswer, &["CHAT-REG-10"], sentence)
+                    .showing(&message)
+                    .into())
             }
         }
     }
@@ -110,7 +126,8 @@ impl Play<'_> {
             }
             if message.kind == "ping" && self.envelope() == Envelope::Client {
                 if answer_pings {
-                    let pong = json!({"token": message.body.get("token").cloned().unwrap_or(json!("0"))});
+                    let pong =
+                        json!({"token": message.body.get("token").cloned().unwrap_or(json!("0"))});
                     let envelope = messages::encode(Envelope::Client, "pong", &pong, &[], &[])?;
                     let frame = framing::frame(&envelope);
                     let conn = self.conn(who)?;
@@ -144,7 +161,9 @@ impl Play<'_> {
             "chat" => {
                 let sender = message.body["sender"].as_str().unwrap_or("");
                 let is_helper = helpers.iter().any(|h| h == sender);
-                let seq = message.body["seq"].as_str().and_then(|s| s.parse::<u64>().ok());
+                let seq = message.body["seq"]
+                    .as_str()
+                    .and_then(|s| s.parse::<u64>().ok());
                 self.last_seq = self.last_seq.max(seq.unwrap_or(0));
                 if is_helper || (self.setting.shared && bindings.is_foreign(sender)) {
                     bindings.foreign_seqs.extend(seq);
@@ -214,7 +233,11 @@ impl Play<'_> {
         too_early(floor, &message)?;
         for one in wanted {
             let mut bindings = self.bindings.clone();
-            if one.kind == message.kind && bindings.matches(&one.body, Some(&message.body))? {
+            let mut body = one.body.clone();
+            if self.setting.shared && one.kind == "registered" {
+                at_least(&mut body["seq"]);
+            }
+            if one.kind == message.kind && bindings.matches(&body, Some(&message.body))? {
                 self.bindings = bindings;
                 self.conn(who)?.nothing_since = None;
                 return self.first_in_place(who, &message);
@@ -281,9 +304,14 @@ impl Play<'_> {
     pub(super) fn silent(&mut self, who: &str, _deadline: Instant) -> Problem {
         let ms = millis(self.step_deadline);
         let other = self.first_unasked(who);
-        let mut problem = Problem::new(Kind::Hang, &[], format!("{who} received nothing within {ms} ms"));
+        let mut problem = Problem::new(
+            Kind::Hang,
+            &[],
+            format!("{who} received nothing within {ms} ms"),
+        );
         if let Some(message) = other {
-            problem.sentence = format!("{who} did not receive it within {ms} ms, but something else");
+            problem.sentence =
+                format!("{who} did not receive it within {ms} ms, but something else");
             problem = problem.showing(&message);
             problem.kind = Kind::WrongAnswer;
         }
@@ -322,18 +350,28 @@ impl Play<'_> {
         while last < self.last_seq {
             match self.next(who, deadline, true) {
                 Ok(Event::Message(message)) if message.kind == "chat" => {
-                    let seq = message.body["seq"].as_str().and_then(|s| s.parse::<u64>().ok());
-                    if seq != Some(last + 1) {
-                        let sentence = format!("{who} had number {last} and then received another than the next");
-                        return Err(Problem::new(Kind::WrongAnswer, &["CHAT-ORD-4"], sentence).showing(&message).into());
+                    let seq = message.body["seq"]
+                        .as_str()
+                        .and_then(|s| s.parse::<u64>().ok());
+                    let due = self.bindings.nth_after(last, 1);
+                    if seq != Some(due) {
+                        let sentence = format!(
+                            "{who} had number {last} and then received another than the next"
+                        );
+                        return Err(Problem::new(Kind::WrongAnswer, &["CHAT-ORD-4"], sentence)
+                            .showing(&message)
+                            .into());
                     }
-                    last += 1;
+                    last = due;
                 }
-                Ok(Event::Message(message)) if message.body["code"] == "ERROR_CODE_SLOW_CONSUMER" => {}
+                Ok(Event::Message(message))
+                    if message.body["code"] == "ERROR_CODE_SLOW_CONSUMER" => {}
                 Ok(Event::Message(message)) => return Err(self.unexpected(who, &message).into()),
                 // Told to go, or cut off where nothing could be said to it any more.
                 Ok(Event::Closed) => return Ok(()),
-                Err(Trouble::Problem(problem)) if problem.sentence.contains("inside a frame") => return Ok(()),
+                Err(Trouble::Problem(problem)) if problem.sentence.contains("inside a frame") => {
+                    return Ok(());
+                }
                 Ok(Event::Timeout) => return Err(self.silent(who, deadline).into()),
                 Err(trouble) => return Err(trouble),
             }
@@ -356,14 +394,19 @@ impl Play<'_> {
                     Event::Message(message) => read.push(message),
                     Event::Timeout => return Err(self.silent(who, deadline).into()),
                     Event::Closed => {
-                        let sentence = format!("{who}'s connection was closed without ServerClosing");
+                        let sentence =
+                            format!("{who}'s connection was closed without ServerClosing");
                         return Err(Problem::new(Kind::Closed, &["CHAT-CLOSE-1"], sentence).into());
                     }
                 }
             }
             for message in read {
                 if matches!(message.kind.as_str(), "chat" | "receipt") {
-                    heard.extend(message.body["seq"].as_str().and_then(|s| s.parse::<u64>().ok()));
+                    heard.extend(
+                        message.body["seq"]
+                            .as_str()
+                            .and_then(|s| s.parse::<u64>().ok()),
+                    );
                 }
             }
             self.closed(who, None)?;
@@ -412,7 +455,10 @@ impl Play<'_> {
     }
 
     fn take_from_lanes(&mut self, who: &str, left: &mut [Vec<&Wanted>]) -> Outcome {
-        let heads: Vec<&Wanted> = left.iter().filter_map(|lane| lane.first().copied()).collect();
+        let heads: Vec<&Wanted> = left
+            .iter()
+            .filter_map(|lane| lane.first().copied())
+            .collect();
         let shown: Vec<String> = heads.iter().map(|w| print::wanted(w)).collect();
         self.expected = format!("{who} receives, in any order, {}", shown.join(" / "));
         let deadline = self.until();
@@ -458,6 +504,17 @@ impl Play<'_> {
                 Err(Problem::new(Kind::Hang, &[], sentence).into())
             }
         }
+    }
+}
+
+/// Makes `<n>` into `<n+0>`, which others who talk may have moved on from.
+fn at_least(seq: &mut Value) {
+    let word = seq
+        .as_str()
+        .and_then(|s| s.strip_prefix('<'))
+        .and_then(|s| s.strip_suffix('>'));
+    if let Some(word) = word.filter(|w| !matches!(*w, "any" | "maybe")) {
+        *seq = format!("<{word}+0>").into();
     }
 }
 
@@ -537,5 +594,8 @@ fn pad(body: &mut Vec<u8>, target: u64) -> Result<(), String> {
             return Ok(());
         }
     }
-    Err(format!("an envelope of {} bytes cannot be padded to {target}", body.len()))
+    Err(format!(
+        "an envelope of {} bytes cannot be padded to {target}",
+        body.len()
+    ))
 }

@@ -55,7 +55,9 @@ pub fn html(report: &Report) -> String {
             id = escape(&line.rule.id),
         );
     }
-    out.push_str("</table>\n<h2>Cases</h2>\n<table><tr><th>Case</th><th>Verdict</th><th>Shows</th></tr>\n");
+    out.push_str(
+        "</table>\n<h2>Cases</h2>\n<table><tr><th>Case</th><th>Verdict</th><th>Shows</th></tr>\n",
+    );
     for outcome in &report.cases {
         let _ = writeln!(
             out,
@@ -74,11 +76,20 @@ fn matrix(report: &Report, out: &mut String) {
     use RuleVerdict::*;
     out.push_str("<h2>Rules by verdict</h2>\n<table>\n");
     for verdict in [Broken, NotFollowed, Unproven, NotRun, NoCase, NotUsed, Kept] {
-        let lines: Vec<_> = report.rules.iter().filter(|l| l.verdict == verdict).collect();
+        let lines: Vec<_> = report
+            .rules
+            .iter()
+            .filter(|l| l.verdict == verdict)
+            .collect();
         if lines.is_empty() {
             continue;
         }
-        let _ = write!(out, "<tr><th>{} ({})</th><td><ul class=\"matrix\">", verdict.words(), lines.len());
+        let _ = write!(
+            out,
+            "<tr><th>{} ({})</th><td><ul class=\"matrix\">",
+            verdict.words(),
+            lines.len()
+        );
         for line in lines {
             let id = escape(&line.rule.id);
             let _ = write!(

@@ -29,8 +29,16 @@ pub fn junit(report: &Report) -> String {
             escape(case),
             seconds(outcome.elapsed_ms)
         );
-        let detail = outcome.failure.as_ref().map(|f| text::failure(outcome, f, &rules)).unwrap_or_default();
-        let sentence = outcome.failure.as_ref().map(|f| f.sentence.clone()).unwrap_or_default();
+        let detail = outcome
+            .failure
+            .as_ref()
+            .map(|f| text::failure(outcome, f, &rules))
+            .unwrap_or_default();
+        let sentence = outcome
+            .failure
+            .as_ref()
+            .map(|f| f.sentence.clone())
+            .unwrap_or_default();
         let kind = outcome.failure.as_ref().map_or("", |f| f.kind.words());
         match &outcome.verdict {
             Verdict::Failed => {

@@ -146,7 +146,11 @@ impl Report {
             },
             exit_code: exit as u8,
             elapsed_ms,
-            granted: if side == Side::Server { facts.granted.clone() } else { Vec::new() },
+            granted: if side == Side::Server {
+                facts.granted.clone()
+            } else {
+                Vec::new()
+            },
             counts,
             rules: rule_lines(plan.rules, suite, side, &outcomes),
             cases: outcomes,
@@ -178,7 +182,10 @@ impl Report {
 }
 
 fn count(outcomes: &[Outcome]) -> Counts {
-    let mut counts = Counts { selected: outcomes.len(), ..Counts::default() };
+    let mut counts = Counts {
+        selected: outcomes.len(),
+        ..Counts::default()
+    };
     for outcome in outcomes {
         *match outcome.verdict {
             Verdict::Passed => &mut counts.passed,
@@ -200,7 +207,15 @@ fn exit_of(outcomes: &[Outcome], counts: &Counts) -> Exit {
     } else if outcomes.iter().any(|o| o.verdict.is_violation()) {
         Exit::Violates
     } else if counts.not_run == counts.selected
-        || outcomes.iter().any(|o| matches!(o.verdict, Verdict::NotRun { incomplete: true, .. }))
+        || outcomes.iter().any(|o| {
+            matches!(
+                o.verdict,
+                Verdict::NotRun {
+                    incomplete: true,
+                    ..
+                }
+            )
+        })
     {
         Exit::Incomplete
     } else {
@@ -235,7 +250,9 @@ fn rule_lines(rules: &[Rule], suite: &Suite, side: Side, outcomes: &[Outcome]) -
 
 fn rule_verdict(rule: &Rule, outcomes: &[Outcome]) -> RuleVerdict {
     let blamed = outcomes.iter().any(|o| {
-        o.failure.as_ref().is_some_and(|f| f.rules.contains(&rule.id))
+        o.failure
+            .as_ref()
+            .is_some_and(|f| f.rules.contains(&rule.id))
     });
     if blamed {
         return match rule.level {
@@ -248,7 +265,9 @@ fn rule_verdict(rule: &Rule, outcomes: &[Outcome]) -> RuleVerdict {
     for outcome in outcomes.iter().filter(|o| o.rules.contains(&rule.id)) {
         verdict = match (&outcome.verdict, verdict) {
             (Verdict::Passed | Verdict::UnexpectedPass { .. }, _) => return RuleVerdict::Kept,
-            (Verdict::NotRun { .. }, RuleVerdict::NoCase | RuleVerdict::NotRun) => RuleVerdict::NotRun,
+            (Verdict::NotRun { .. }, RuleVerdict::NoCase | RuleVerdict::NotRun) => {
+                RuleVerdict::NotRun
+            }
             (Verdict::NotRun { .. }, verdict) => verdict,
             _ => RuleVerdict::Unproven,
         };

@@ -11,21 +11,37 @@ use crate::{
 /// One case in one line.
 pub fn line(outcome: &Outcome) -> String {
     let tail = match &outcome.verdict {
-        Verdict::NotRun { reason, .. } | Verdict::KnownFailure { reason } | Verdict::UnexpectedPass { reason } => {
+        Verdict::NotRun { reason, .. }
+        | Verdict::KnownFailure { reason }
+        | Verdict::UnexpectedPass { reason } => {
             format!("  ({reason})")
         }
         _ => String::new(),
     };
-    format!("{:<15} {:<42} {}{tail}", outcome.verdict.word(), outcome.case, outcome.title)
+    format!(
+        "{:<15} {:<42} {}{tail}",
+        outcome.verdict.word(),
+        outcome.case,
+        outcome.title
+    )
 }
 
 /// One failure in full: rule, sentence, step, expected, received, time, traffic.
 pub fn failure(outcome: &Outcome, failure: &Failure, rules: &[Rule]) -> String {
     let mut out = String::new();
     let word = outcome.verdict.word();
-    let _ = writeln!(out, "{word} {}: {}: {}", outcome.case, failure.kind.words(), failure.sentence);
+    let _ = writeln!(
+        out,
+        "{word} {}: {}: {}",
+        outcome.case,
+        failure.kind.words(),
+        failure.sentence
+    );
     for id in &failure.rules {
-        let sentence = rules.iter().find(|r| r.id == *id).map_or("", |r| r.sentence.as_str());
+        let sentence = rules
+            .iter()
+            .find(|r| r.id == *id)
+            .map_or("", |r| r.sentence.as_str());
         let _ = writeln!(out, "  rule      {id}: {sentence}");
     }
     let _ = writeln!(out, "  step      line {}: {}", failure.line, failure.step);
@@ -34,7 +50,11 @@ pub fn failure(outcome: &Outcome, failure: &Failure, rules: &[Rule]) -> String {
     if !failure.received_bytes.is_empty() {
         let _ = writeln!(out, "  bytes     {}", failure.received_bytes);
     }
-    let _ = writeln!(out, "  when      {} ms after the case began, bytes cut: {}", failure.elapsed_ms, failure.cut);
+    let _ = writeln!(
+        out,
+        "  when      {} ms after the case began, bytes cut: {}",
+        failure.elapsed_ms, failure.cut
+    );
     for line in failure.diff.lines().skip(2) {
         let _ = writeln!(out, "  | {line}");
     }
@@ -51,22 +71,40 @@ pub fn summary(report: &Report) -> String {
     for line in &report.rules {
         use super::RuleVerdict::*;
         if matches!(line.verdict, Broken | NotFollowed | Unproven) {
-            let _ = writeln!(out, "{:<13} {}: {}", line.verdict.words(), line.rule.id, line.rule.sentence);
+            let _ = writeln!(
+                out,
+                "{:<13} {}: {}",
+                line.verdict.words(),
+                line.rule.id,
+                line.rule.sentence
+            );
         }
     }
-    let _ = write!(out, "{}: {} cases, {} passed", report.result, counts.selected, counts.passed);
+    let _ = write!(
+        out,
+        "{}: {} cases, {} passed",
+        report.result, counts.selected, counts.passed
+    );
     for (n, word) in [
         (counts.failed, "failed"),
         (counts.warned, "warned"),
         (counts.declined, "declined"),
         (counts.known_failures, "known failures"),
-        (counts.unexpected_passes, "listed as known failures but passed"),
+        (
+            counts.unexpected_passes,
+            "listed as known failures but passed",
+        ),
         (counts.not_run, "not run"),
     ] {
         if n > 0 {
             let _ = write!(out, ", {n} {word}");
         }
     }
-    let _ = writeln!(out, " in {}.{} s", report.elapsed_ms / 1000, report.elapsed_ms % 1000 / 100);
+    let _ = writeln!(
+        out,
+        " in {}.{} s",
+        report.elapsed_ms / 1000,
+        report.elapsed_ms % 1000 / 100
+    );
     out
 }

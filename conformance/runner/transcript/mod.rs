@@ -88,7 +88,9 @@ impl Case {
 
     /// Whether the case sends bytes that no client library would.
     pub fn is_raw(&self) -> bool {
-        self.any_step(&|step| matches!(&step.action, Action::Send { payload, .. } if payload.is_raw()))
+        self.any_step(
+            &|step| matches!(&step.action, Action::Send { payload, .. } if payload.is_raw()),
+        )
     }
 
     /// Whether any step, inner ones included, satisfies the predicate.

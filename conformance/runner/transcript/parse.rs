@@ -60,7 +60,9 @@ fn header(case: &mut Case, key: &str, value: &str) -> Parsed<()> {
         "rules" => case.rules = words(),
         "needs" => {
             case.needs = words();
-            case.needs.iter().try_for_each(|c| capability(c).map(|_| ()))?;
+            case.needs
+                .iter()
+                .try_for_each(|c| capability(c).map(|_| ()))?;
         }
         "when" => {
             Expr::parse(value)?;
@@ -122,7 +124,14 @@ fn block(lines: &mut Lines<'_>, closing: &[&str]) -> Result<(Vec<Step>, String),
         if let Some(count) = line.strip_prefix("repeat ") {
             let count = Expr::parse(count).map_err(fail)?;
             let (inner, _) = block(lines, &["end"])?;
-            steps.push(step(number, Vec::new(), Action::Repeat { count, steps: inner }));
+            steps.push(step(
+                number,
+                Vec::new(),
+                Action::Repeat {
+                    count,
+                    steps: inner,
+                },
+            ));
         } else if line == "in any order" {
             let mut lanes = Vec::new();
             loop {
@@ -132,15 +141,22 @@ fn block(lines: &mut Lines<'_>, closing: &[&str]) -> Result<(Vec<Step>, String),
                     break;
                 }
             }
-            if lanes.iter().flatten().any(|s| !matches!(s.action, Action::Receive { .. })) {
-                return Err(fail("expected only \"receives\" and \"hears\" in any order".to_owned()));
+            if lanes
+                .iter()
+                .flatten()
+                .any(|s| !matches!(s.action, Action::Receive { .. }))
+            {
+                return Err(fail(
+                    "expected only \"receives\" and \"hears\" in any order".to_owned(),
+                ));
             }
             steps.push(step(number, Vec::new(), Action::AnyOrder(lanes)));
         } else {
             // A body may go on in the next lines: read on while its JSON is not at its end.
             let mut text = line.to_owned();
             loop {
-                while let Some((_, more)) = lines.peek().filter(|(_, more)| more.starts_with("or ")) {
+                while let Some((_, more)) = lines.peek().filter(|(_, more)| more.starts_with("or "))
+                {
                     text.push(' ');
                     text.push_str(more);
                     lines.next();
@@ -154,7 +170,9 @@ fn block(lines: &mut Lines<'_>, closing: &[&str]) -> Result<(Vec<Step>, String),
                         text.push(' ');
                         text.push_str(lines.next().map_or("", |(_, more)| more));
                     }
-                    Err(Trouble::Unfinished) => return Err(fail("expected the end of a JSON body".to_owned())),
+                    Err(Trouble::Unfinished) => {
+                        return Err(fail("expected the end of a JSON body".to_owned()));
+                    }
                     Err(Trouble::Wrong(sentence)) => return Err(fail(sentence)),
                 }
             }
@@ -165,7 +183,10 @@ fn block(lines: &mut Lines<'_>, closing: &[&str]) -> Result<(Vec<Step>, String),
     }
     Err(ParseError {
         line: last_line,
-        sentence: format!("expected {:?} before the end of the file", closing.join("\" or \"")),
+        sentence: format!(
+            "expected {:?} before the end of the file",
+            closing.join("\" or \"")
+        ),
     })
 }
 
@@ -204,7 +225,9 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), Trouble> {
         "the server ends" => Some(Action::Ends),
         "the server fills up" => Some(Action::Fills),
         "client starts" => Some(Action::ClientStarts),
-        "client joins" => Some(Action::ClientJoins { capabilities: Vec::new() }),
+        "client joins" => Some(Action::ClientJoins {
+            capabilities: Vec::new(),
+        }),
         "client's input ends" => Some(Action::InputEnds),
         "client ends" => Some(Action::ClientEnds),
         _ => None,
@@ -215,7 +238,10 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), Trouble> {
     if let Some(expr) = line.strip_prefix("everybody is silent for ") {
         return Ok((blame, vec![Action::Silence(Expr::parse(expr)?)]));
     }
-    if let Some(expr) = line.strip_prefix("a crowd of ").and_then(|l| l.strip_suffix(" joins")) {
+    if let Some(expr) = line
+        .strip_prefix("a crowd of ")
+        .and_then(|l| l.strip_suffix(" joins"))
+    {
         return Ok((blame, vec![Action::Crowd(Expr::parse(expr)?)]));
     }
     if let Some(people) = line.strip_suffix(" hear the same to the end") {
@@ -240,7 +266,20 @@ pub fn is_person(word: &str) -> bool {
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
         && !matches!(
             word,
-            "a" | "the" | "everybody" | "crowd" | "repeat" | "in" | "and" | "end" | "any" | "maybe" | "time" | "i" | "fill" | "limit" | "not"
+            "a" | "the"
+                | "everybody"
+                | "crowd"
+                | "repeat"
+                | "in"
+                | "and"
+                | "end"
+                | "any"
+                | "maybe"
+                | "time"
+                | "i"
+                | "fill"
+                | "limit"
+                | "not"
         )
 }
 
@@ -248,13 +287,25 @@ fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
     let name = who.to_owned();
     let one = |action| Ok(vec![action]);
     match (verb, rest) {
-        ("connects", "") => one(Action::Connect { who: name, small_window: false }),
-        ("connects", "with a small window") => one(Action::Connect { who: name, small_window: true }),
+        ("connects", "") => one(Action::Connect {
+            who: name,
+            small_window: false,
+        }),
+        ("connects", "with a small window") => one(Action::Connect {
+            who: name,
+            small_window: true,
+        }),
         ("joins", rest) if who == "client" => one(Action::ClientJoins {
-            capabilities: capabilities(rest.strip_prefix("with ").ok_or_else(|| unexpected(verb, rest))?)?,
+            capabilities: capabilities(
+                rest.strip_prefix("with ")
+                    .ok_or_else(|| unexpected(verb, rest))?,
+            )?,
         }),
         ("joins", rest) => one(joins(who, rest)?),
-        ("sends", rest) => one(Action::Send { who: name, payload: payload(who, rest)? }),
+        ("sends", rest) => one(Action::Send {
+            who: name,
+            payload: payload(who, rest)?,
+        }),
         ("says", rest) => {
             let (text, tail) = json_value(rest)?;
             let mut body = json!({ "text": text });
@@ -263,15 +314,24 @@ fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
                 None if tail.is_empty() => {}
                 None => return Err(unexpected("says", tail)),
             }
-            one(Action::Send { who: name, payload: frame(message("chat", body)) })
+            one(Action::Send {
+                who: name,
+                payload: frame(message("chat", body)),
+            })
         }
         ("receives", "nothing") => one(Action::Nothing { who: name }),
         ("receives", rest) => one(receives(who, rest)?),
         ("hears", rest) => one(hears(who, rest)?),
-        ("is", "closed") => one(Action::Closed { who: name, after: None }),
+        ("is", "closed") => one(Action::Closed {
+            who: name,
+            after: None,
+        }),
         ("is", rest) => {
             if let Some(expr) = rest.strip_prefix("closed after ") {
-                return one(Action::Closed { who: name, after: Some(Expr::parse(expr)?) });
+                return one(Action::Closed {
+                    who: name,
+                    after: Some(Expr::parse(expr)?),
+                });
             }
             match rest.strip_prefix("refused ") {
                 Some(rest) => refused(who, rest),
@@ -281,7 +341,11 @@ fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
         ("finds", rest) => {
             let mut names = Vec::new();
             for word in rest.split(", ") {
-                names.push(if is_person(word) || word == "crowd" { format!("<{word}>") } else { string(word)? });
+                names.push(if is_person(word) || word == "crowd" {
+                    format!("<{word}>")
+                } else {
+                    string(word)?
+                });
             }
             one(Action::Finds { who: name, names })
         }
@@ -293,7 +357,8 @@ fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
         ("types", rest) if who == "client" => one(Action::Types(string(rest)?)),
         ("prints", rest) if who == "client" => one(Action::Prints(string(rest)?)),
         ("never", rest) if who == "client" => one(Action::NeverPrints(string(
-            rest.strip_prefix("prints ").ok_or_else(|| unexpected(verb, rest))?,
+            rest.strip_prefix("prints ")
+                .ok_or_else(|| unexpected(verb, rest))?,
         )?)),
         _ => Err(Trouble::Wrong(format!(
             "expected what {who} does (connects, joins, says, hears, sends, receives, finds, is refused, \
@@ -303,14 +368,18 @@ fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
 }
 
 fn unexpected(verb: &str, rest: &str) -> Trouble {
-    Trouble::Wrong(format!("expected something else after \"{verb}\" than {rest:?}"))
+    Trouble::Wrong(format!(
+        "expected something else after \"{verb}\" than {rest:?}"
+    ))
 }
 
 fn string(text: &str) -> Result<String, Trouble> {
     let (value, tail) = json_value(text)?;
     match value {
         Value::String(text) if tail.is_empty() => Ok(text),
-        _ => Err(Trouble::Wrong(format!("expected one text in double quotes, found {text}"))),
+        _ => Err(Trouble::Wrong(format!(
+            "expected one text in double quotes, found {text}"
+        ))),
     }
 }
 
@@ -324,7 +393,9 @@ fn json_value(text: &str) -> Result<(Value, &str), Trouble> {
         }
         Some(Err(error)) if error.is_eof() => Err(Trouble::Unfinished),
         Some(Err(error)) => Err(Trouble::Wrong(format!("expected JSON: {error}"))),
-        None => Err(Trouble::Wrong("expected JSON, found the end of the line".to_owned())),
+        None => Err(Trouble::Wrong(
+            "expected JSON, found the end of the line".to_owned(),
+        )),
     }
 }
 
@@ -334,7 +405,9 @@ pub fn capability(name: &str) -> Parsed<String> {
     if messages::enum_values("chat.v1.Capability").contains(&value) {
         Ok(value)
     } else {
-        Err(format!("expected a capability such as presence, found {name:?}"))
+        Err(format!(
+            "expected a capability such as presence, found {name:?}"
+        ))
     }
 }
 
@@ -352,7 +425,11 @@ fn joins(who: &str, rest: &str) -> Result<Action, Trouble> {
     let (name, rest) = match rest.strip_prefix("as ") {
         Some(rest) => match json_value(rest)? {
             (Value::String(name), rest) => (name, rest),
-            _ => return Err(Trouble::Wrong("expected a name in double quotes after \"as\"".to_owned())),
+            _ => {
+                return Err(Trouble::Wrong(
+                    "expected a name in double quotes after \"as\"".to_owned(),
+                ));
+            }
         },
         None => (format!("<{who}>"), rest),
     };
@@ -374,7 +451,11 @@ fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
     let mut rest = rest;
     loop {
         let (kind, tail) = rest.split_once(' ').unwrap_or((rest, ""));
-        let from = if who == "server" { messages::Envelope::Client } else { messages::Envelope::Server };
+        let from = if who == "server" {
+            messages::Envelope::Client
+        } else {
+            messages::Envelope::Server
+        };
         if !messages::kinds(from).iter().any(|k| k == kind) {
             return Err(Trouble::Wrong(format!(
                 "expected one of {}, found {kind:?}",
@@ -386,7 +467,10 @@ fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
         } else {
             (json!({}), tail)
         };
-        wanted.push(Wanted { kind: kind.to_owned(), body });
+        wanted.push(Wanted {
+            kind: kind.to_owned(),
+            body,
+        });
         match tail.strip_prefix("or ") {
             Some(more) => rest = more,
             None => {
@@ -395,7 +479,11 @@ fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
                     None if tail.is_empty() => None,
                     None => return Err(unexpected("receives", tail)),
                 };
-                return Ok(Action::Receive { who: who.to_owned(), wanted, after });
+                return Ok(Action::Receive {
+                    who: who.to_owned(),
+                    wanted,
+                    after,
+                });
             }
         }
     }
@@ -405,7 +493,9 @@ fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
 fn hears(who: &str, rest: &str) -> Result<Action, Trouble> {
     let (sender, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     if !is_person(sender) {
-        return Err(Trouble::Wrong(format!("expected whom {who} hears, found {sender:?}")));
+        return Err(Trouble::Wrong(format!(
+            "expected whom {who} hears, found {sender:?}"
+        )));
     }
     let (text, tail) = json_value(rest)?;
     let seq = match tail.strip_prefix("as ") {
@@ -418,7 +508,10 @@ fn hears(who: &str, rest: &str) -> Result<Action, Trouble> {
     });
     Ok(Action::Receive {
         who: who.to_owned(),
-        wanted: vec![Wanted { kind: "chat".to_owned(), body }],
+        wanted: vec![Wanted {
+            kind: "chat".to_owned(),
+            body,
+        }],
         after: None,
     })
 }
@@ -439,7 +532,9 @@ fn refused(who: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
     };
     let value = format!("ERROR_CODE_{code}");
     if !messages::enum_values("chat.v1.ErrorCode").contains(&value) {
-        return Err(Trouble::Wrong(format!("expected an error code such as TEXT_INVALID, found {code:?}")));
+        return Err(Trouble::Wrong(format!(
+            "expected an error code such as TEXT_INVALID, found {code:?}"
+        )));
     }
     let mut body = json!({ "code": value, "detail": "<maybe>" });
     if closed {
@@ -450,11 +545,17 @@ fn refused(who: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
     }
     let mut actions = vec![Action::Receive {
         who: who.to_owned(),
-        wanted: vec![Wanted { kind: "error".to_owned(), body }],
+        wanted: vec![Wanted {
+            kind: "error".to_owned(),
+            body,
+        }],
         after,
     }];
     if closed {
-        actions.push(Action::Closed { who: who.to_owned(), after: None });
+        actions.push(Action::Closed {
+            who: who.to_owned(),
+            after: None,
+        });
     }
     Ok(actions)
 }
@@ -486,18 +587,31 @@ fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
     };
     match kind {
         "bytes" => return Ok(Payload::Bytes(bytes(tail)?)),
-        "length" => return Ok(Payload::Length { value: Expr::parse(tail)?, width }),
+        "length" => {
+            return Ok(Payload::Length {
+                value: Expr::parse(tail)?,
+                width,
+            });
+        }
         _ => {}
     }
     let (tail, padded_to) = match tail.rsplit_once("padded to ") {
         Some((head, expr)) => (head.trim(), Some(Expr::parse(expr)?)),
         None => (tail, None),
     };
-    let to = if who == "server" { messages::Envelope::Server } else { messages::Envelope::Client };
+    let to = if who == "server" {
+        messages::Envelope::Server
+    } else {
+        messages::Envelope::Client
+    };
     let envelope = if kind == "frame" {
         Content::Raw(bytes(tail)?)
     } else if messages::kinds(to).iter().any(|k| k == kind) {
-        let (body, tail) = if tail.starts_with('{') { json_value(tail)? } else { (json!({}), tail) };
+        let (body, tail) = if tail.starts_with('{') {
+            json_value(tail)?
+        } else {
+            (json!({}), tail)
+        };
         let (tail, outside) = match tail.split_once("plus outside ") {
             Some((head, hex)) => (head.trim(), bytes(hex)?),
             None => (tail, Vec::new()),
@@ -507,20 +621,32 @@ fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
             None if tail.is_empty() => Vec::new(),
             None => return Err(unexpected("sends", tail)),
         };
-        Content::Message { kind: kind.to_owned(), body, inside, outside }
+        Content::Message {
+            kind: kind.to_owned(),
+            body,
+            inside,
+            outside,
+        }
     } else {
         return Err(Trouble::Wrong(format!(
             "expected frame, bytes, length or one of {}, found {kind:?}",
             messages::kinds(to).join(", ")
         )));
     };
-    Ok(Payload::Frame { envelope, padded_to, width, cut_at })
+    Ok(Payload::Frame {
+        envelope,
+        padded_to,
+        width,
+        cut_at,
+    })
 }
 
 /// Takes `word N` from the end of the text.
 fn option<'a>(text: &'a str, word: &str) -> Result<(&'a str, Option<usize>), Trouble> {
     match text.rsplit_once(word) {
-        Some((head, n)) if (head.is_empty() || head.ends_with(' ')) && n.trim().parse::<usize>().is_ok() => {
+        Some((head, n))
+            if (head.is_empty() || head.ends_with(' ')) && n.trim().parse::<usize>().is_ok() =>
+        {
             Ok((head.trim(), n.trim().parse().ok()))
         }
         _ => Ok((text, None)),
@@ -539,7 +665,9 @@ fn bytes(text: &str) -> Parsed<Vec<u8>> {
         };
         let piece = framing::unhex(hex)
             .filter(|_| times <= RUN_BYTES_MAX)
-            .ok_or_else(|| format!("expected bytes in hex such as \"0a 05 68\" or \"00*20\", found {word:?}"))?;
+            .ok_or_else(|| {
+                format!("expected bytes in hex such as \"0a 05 68\" or \"00*20\", found {word:?}")
+            })?;
         out.extend(piece.repeat(times));
     }
     Ok(out)

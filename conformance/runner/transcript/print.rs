@@ -46,7 +46,11 @@ fn put_steps(steps: &[Step], depth: usize, lines: &mut Vec<String>) {
 pub fn action(action: &Action) -> String {
     match action {
         Action::Connect { who, small_window } => {
-            let window = if *small_window { " with a small window" } else { "" };
+            let window = if *small_window {
+                " with a small window"
+            } else {
+                ""
+            };
             format!("{who} connects{window}")
         }
         Action::Join {
@@ -73,7 +77,10 @@ pub fn action(action: &Action) -> String {
             format!("{who} receives {}{}", wanted.join(" or "), suffix(after))
         }
         Action::Finds { who, names } => {
-            let names: Vec<String> = names.iter().map(|n| Value::from(n.as_str()).to_string()).collect();
+            let names: Vec<String> = names
+                .iter()
+                .map(|n| Value::from(n.as_str()).to_string())
+                .collect();
             format!("{who} finds {}", names.join(", "))
         }
         Action::Nothing { who } => format!("{who} receives nothing"),
@@ -94,7 +101,9 @@ pub fn action(action: &Action) -> String {
         Action::Ends => "the server ends".to_owned(),
         Action::Fills => "the server fills up".to_owned(),
         Action::ClientStarts => "client starts".to_owned(),
-        Action::ClientJoins { capabilities } if capabilities.is_empty() => "client joins".to_owned(),
+        Action::ClientJoins { capabilities } if capabilities.is_empty() => {
+            "client joins".to_owned()
+        }
         Action::ClientJoins { capabilities } => {
             format!("client joins with {}", capabilities.join(" and "))
         }
@@ -107,7 +116,9 @@ pub fn action(action: &Action) -> String {
 }
 
 fn suffix(after: &Option<super::Expr>) -> String {
-    after.as_ref().map_or_else(String::new, |e| format!(" after {e}"))
+    after
+        .as_ref()
+        .map_or_else(String::new, |e| format!(" after {e}"))
 }
 
 /// A message that would be right.
