@@ -359,7 +359,7 @@ impl Conn {
             &["CHAT-FRAME-1"],
             "the stream ended inside a frame",
         )
-        .with("a part of a frame".to_owned(), &bytes))
+        .with(printable(&bytes), &bytes))
     }
 
     fn take_frame(&mut self) -> Result<Option<Received>, Problem> {

@@ -46,6 +46,12 @@ impl Bindings {
         bindings
     }
 
+    /// The same, on a server where others may talk.
+    pub fn shared(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
+    }
+
     /// Binds a value to a word.
     pub fn set(&mut self, word: &str, value: String) {
         self.values.insert(word.to_owned(), value);

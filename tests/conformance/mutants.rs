@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{TIMEOUT_SCALE, python, report, run};
+use crate::support::{python, report, run};
 
 /// As many as the smallest machine has cores.
 const WORKERS: usize = 2;
@@ -136,6 +136,8 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
             return vec!["(uncovered)".to_owned()];
         }
         let limits = match mutant.rule.as_str() {
+            // No credit may come back while the burst is being sent.
+            "CHAT-LIM-2" => "--chat-burst 20 --chat-interval-ms 250",
             "CHAT-LIM-4" => "--chat-interval-ms 0",
             "CHAT-REG-9" => "--connections-max 8",
             _ => "--chat-burst 60 --chat-interval-ms 10",
@@ -179,5 +181,4 @@ fn each_must_of_the_server_has_a_mutant() {
         .filter(|id| !uncovered.contains(id) && !mutants.iter().any(|m| m.rule == *id))
         .collect();
     assert_eq!(missing, Vec::<String>::new());
-    let _ = TIMEOUT_SCALE;
 }

@@ -141,10 +141,8 @@ pub fn play(setting: &Setting<'_>, subject: Subject<'_>) -> Played {
     let mut play = Play {
         setting,
         subject,
-        bindings: Bindings {
-            shared: setting.shared,
-            ..Bindings::new(&setting.tag, &people, setting.facts.limits.clone())
-        },
+        bindings: Bindings::new(&setting.tag, &people, setting.facts.limits.clone())
+            .shared(setting.shared),
         conns: BTreeMap::new(),
         crowd: Vec::new(),
         crowd_names: Vec::new(),

@@ -111,7 +111,12 @@ impl<'a> Iterator for Lines<'a> {
 /// none of them is a word of the notation.
 fn block(lines: &mut Lines<'_>, closing: &[&str]) -> Result<(Vec<Step>, String), ParseError> {
     let mut steps = Vec::new();
-    let mut last_line = 0;
+    // Where the block was opened.
+    let mut last_line = lines
+        .at
+        .checked_sub(1)
+        .and_then(|i| lines.lines.get(i))
+        .map_or(1, |l| l.0);
     while let Some((number, line)) = lines.next() {
         last_line = number;
         let fail = |sentence: String| ParseError {
