@@ -9,42 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
 use crate::{
+    cut::Cut,
     framing::{self, Head},
     messages::{self, Envelope},
-    transcript::print,
+    problem::{Problem, Received},
     verdict::{Kind, millis},
 };
-
-/// How the bytes that the suite sends are cut into pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// Each step in one write.
-    Whole,
-    /// Each byte in a write of its own.
-    Bytes,
-    /// In two, inside the length prefix or, where that is one byte, behind it.
-    Prefix,
-    /// Steps that follow one another in one write.
-    Merged,
-}
-
-impl Cut {
-    /// All of them, in the order of the reports.
-    pub const ALL: [Cut; 4] = [Cut::Whole, Cut::Bytes, Cut::Prefix, Cut::Merged];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cut::Whole => "whole",
-            Cut::Bytes => "bytes",
-            Cut::Prefix => "prefix",
-            Cut::Merged => "merged",
-        }
-    }
-}
 
 /// Between pieces, so that they arrive apart. No verdict hangs on it.
 const PIECE_PAUSE: Duration = Duration::from_micros(300);
@@ -61,65 +32,6 @@ const TRACE_LINES_MAX: usize = 200;
 
 /// How many bytes of a frame are shown.
 const TRACE_BYTES_MAX: usize = 64;
-
-/// A message that was received.
-#[derive(Clone, Debug)]
-pub struct Received {
-    /// The envelope's arm.
-    pub kind: String,
-    /// The body in proto3 JSON.
-    pub body: Value,
-    /// The whole frame.
-    pub raw: Vec<u8>,
-    /// Its place on the connection, from 0.
-    pub index: usize,
-}
-
-impl Received {
-    /// In the transcript's notation.
-    pub fn shown(&self) -> String {
-        print::message(&self.kind, &self.body)
-    }
-}
-
-/// What is wrong, before it is known in which step.
-#[derive(Clone, Debug)]
-pub struct Problem {
-    /// The kind of failure.
-    pub kind: Kind,
-    /// The rules that it breaks for certain; none: those of the step.
-    pub rules: Vec<&'static str>,
-    /// One sentence.
-    pub sentence: String,
-    /// What came.
-    pub received: String,
-    /// What came, as bytes.
-    pub bytes: Vec<u8>,
-}
-
-impl Problem {
-    /// A problem with nothing received to show.
-    pub fn new(kind: Kind, rules: &[&'static str], sentence: impl Into<String>) -> Self {
-        Self {
-            kind,
-            rules: rules.to_vec(),
-            sentence: sentence.into(),
-            received: String::new(),
-            bytes: Vec::new(),
-        }
-    }
-
-    fn with(mut self, received: String, bytes: &[u8]) -> Self {
-        self.received = received;
-        self.bytes = bytes.to_vec();
-        self
-    }
-
-    /// The same, showing a message.
-    pub fn showing(self, message: &Received) -> Self {
-        self.with(message.shown(), &message.raw)
-    }
-}
 
 /// What a wait on a connection brought.
 #[derive(Debug)]
@@ -144,9 +56,10 @@ pub struct Conn {
     received: usize,
     /// What Registered said was granted; None until it came.
     pub granted: Option<Vec<String>>,
-    frame_bytes_max: usize,
+    /// The bound in force on what comes.
+    pub(super) frame_bytes_max: usize,
     /// What ended the conversation: nothing may come after it.
-    ended_by: Option<(String, &'static str)>,
+    pub(super) ended_by: Option<(String, &'static str)>,
     /// Written with the next flush, in the merged cut.
     pending: Vec<u8>,
     /// When this end last sent something, or connected.
@@ -413,61 +326,6 @@ impl Conn {
         Ok(Some(message))
     }
 
-    /// The rules that hold for every message of a server.
-    fn judge_server_message(&mut self, message: &Received, prefix: usize) -> Result<(), Problem> {
-        let wrong = |rule, sentence: String| {
-            Err(Problem::new(Kind::WrongAnswer, &[rule], sentence).showing(message))
-        };
-        if let Some((what, rule)) = &self.ended_by {
-            return wrong(rule, format!("something came after {what}"));
-        }
-        let length = message.raw.len() - prefix;
-        if length > self.frame_bytes_max {
-            let sentence = format!(
-                "an envelope of {length} bytes came, {} are allowed",
-                self.frame_bytes_max
-            );
-            return wrong("CHAT-FRAME-12", sentence);
-        }
-        if message.kind == "nothing" {
-            return wrong(
-                "CHAT-FRAME-1",
-                "an envelope with nothing in it came".to_owned(),
-            );
-        }
-        match (&self.granted, message.kind.as_str()) {
-            (None, "registered") => {
-                let granted = message.body["capabilities"].as_array();
-                self.granted = Some(
-                    granted
-                        .into_iter()
-                        .flatten()
-                        .map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned))
-                        .map(|c| c.trim_start_matches("CAPABILITY_").to_ascii_lowercase())
-                        .collect(),
-                );
-                let max = message.body["limits"]["frameBytesMax"].as_u64();
-                self.frame_bytes_max = max.unwrap_or(0) as usize;
-            }
-            (None, "error" | "server_closing") => {}
-            (None, _) => return wrong("CHAT-REG-3", "something came before Registered".to_owned()),
-            (Some(granted), kind) => {
-                if let Some(capability) = capability_of(kind)
-                    && !granted.iter().any(|c| c == capability)
-                {
-                    let sentence = format!("a message of {capability} came, which was not granted");
-                    return wrong("CHAT-GROW-7", sentence);
-                }
-            }
-        }
-        if message.kind == "server_closing" {
-            self.ended_by = Some(("ServerClosing".to_owned(), "CHAT-CLOSE-2"));
-        } else if message.kind == "error" && message.body["endsSession"] == true {
-            self.ended_by = Some(("an error that ends the session".to_owned(), "CHAT-ERR-1"));
-        }
-        Ok(())
-    }
-
     /// Keeps a message for the step that asks for it.
     pub fn queue(&mut self, message: Received) {
         let queue = self.queue_of(&message.kind);
@@ -485,16 +343,6 @@ impl Conn {
 
 fn envelope_len(raw: &[u8], prefix: usize) -> u64 {
     (raw.len() - prefix) as u64
-}
-
-/// The capability that a server's message belongs to.
-fn capability_of(kind: &str) -> Option<&'static str> {
-    match kind {
-        "receipt" => Some("receipts"),
-        "joined" | "left" | "members" => Some("presence"),
-        "ping" | "pong" => Some("keepalive"),
-        _ => None,
-    }
 }
 
 fn shortened(bytes: &[u8]) -> String {

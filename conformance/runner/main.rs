@@ -5,14 +5,17 @@
 mod cli;
 mod conn;
 mod coverage;
+mod cut;
 mod exit;
 mod explain;
 mod export;
 mod framing;
+mod judge;
 mod lint;
 mod messages;
 mod pattern;
 mod play;
+mod problem;
 mod process;
 mod record;
 mod report;
@@ -33,7 +36,7 @@ use std::{
 use clap::Parser;
 
 use cli::{Cli, Command, RunArgs};
-use conn::Cut;
+use cut::Cut;
 use exit::{Exit, Failed};
 use report::Report;
 use run::{NoRun, Plan, Under};

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    conn::Cut,
+    cut::Cut,
     play::{self, ClientUnderTest, Facts, NoServer, Played, Setting, Stop, Subject},
     rules::{Level, Rule},
     suite::KnownFailures,

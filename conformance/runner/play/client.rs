@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use super::{Outcome, Play, Subject, Trouble};
 use crate::{
-    conn::{Conn, Event, Problem},
+    conn::{Conn, Event},
     framing,
     messages::{self, Envelope},
+    problem::Problem,
     process::Process,
     transcript::{expr::Limits, parse, print},
     verdict::{Kind, millis},

@@ -10,9 +10,11 @@ use serde_json::json;
 
 use super::{Outcome, Play, STEP_DEADLINE, Subject, Trouble};
 use crate::{
-    conn::{Conn, Cut, Event, Problem},
+    conn::{Conn, Event},
+    cut::Cut,
     framing,
     messages::{self, Envelope},
+    problem::Problem,
     target::Target,
     transcript::{expr::Limits, parse, print},
     verdict::{Kind, millis},
@@ -147,7 +149,7 @@ impl Play<'_> {
                     let sentence = format!("{who}'s connection was closed in place of Registered");
                     return Err(Problem::new(Kind::Closed, &[], sentence).into());
                 }
-                Event::Timeout => return Err(self.silent(who, deadline).into()),
+                Event::Timeout => return Err(self.silent(who).into()),
             };
             let in_use = message.body["code"] == "ERROR_CODE_NAME_IN_USE";
             if patiently && in_use && Instant::now() < give_up {
@@ -270,7 +272,7 @@ impl Play<'_> {
         conn.flush(timeout)?;
         let deadline = self.until();
         let Some(message) = self.take(names[1], 1, deadline, true)? else {
-            return Err(self.silent(names[1], deadline).into());
+            return Err(self.silent(names[1]).into());
         };
         if message.kind != "chat" || message.body["text"] != "still here" {
             return Err(self.unexpected(names[1], &message).into());

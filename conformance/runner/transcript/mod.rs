@@ -4,6 +4,8 @@
 
 pub mod expr;
 pub mod parse;
+mod payload;
+mod person;
 pub mod print;
 
 use serde_json::Value;
