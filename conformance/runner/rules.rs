@@ -134,7 +134,7 @@ mod tests {
             "A sender MUST write a length in the fewest bytes that hold it."
         );
         assert_eq!((rule.level, rule.subject), (Level::Must, Subject::Both));
-        let close = rules.iter().find(|r| r.id == "CHAT-CLOSE-1").unwrap();
-        assert!(close.sentence.ends_with("registered or not."));
+        let close = rules.iter().find(|r| r.id == "CHAT-CLOSE-2").unwrap();
+        assert!(close.sentence.ends_with("and closes the connection."));
     }
 }

@@ -294,6 +294,11 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
             false,
         );
     }
+    let is_shared = matches!(shared.under, Under::Server(Source::Address(_))) && !plan.exclusive;
+    if case.is_flooding() && is_shared {
+        let reason = "it floods the room; say --exclusive if nobody else is there, or use --cmd";
+        return not_run(reason.to_owned(), false);
+    }
     if case.is_filling() && plan.connections_max.is_none() {
         return not_run(
             "say with --connections-max how many connections the server takes".to_owned(),

@@ -18,6 +18,13 @@ use crate::support::{python, report, run};
 /// As many as the smallest machine has cores.
 const WORKERS: usize = 2;
 
+/// Pairs of a mutant and a case that meet by chance, as who is told first is the
+/// server's affair: they stand in no matrix. Another case catches the mutant for certain.
+const BY_CHANCE: &[(&str, &str)] = &[(
+    "accepts-while-closing",
+    "closing/no-chat-is-accepted-any-more",
+)];
+
 struct Mutant {
     name: String,
     rule: String,
@@ -74,7 +81,9 @@ fn caught(mutant: &Mutant, arguments: &[&str]) -> Vec<String> {
         .expect("cases")
         .iter()
         .filter(blames)
-        .map(|c| c["case"].as_str().unwrap_or_default().to_owned())
+        .filter_map(|c| c["case"].as_str())
+        .filter(|case| !BY_CHANCE.contains(&(mutant.name.as_str(), *case)))
+        .map(str::to_owned)
         .collect()
 }
 

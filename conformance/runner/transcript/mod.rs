@@ -83,6 +83,11 @@ impl Case {
         self.any_step(&|step| matches!(step.action, Action::Restarts))
     }
 
+    /// Whether the case fills the room with so much that others would notice.
+    pub fn is_flooding(&self) -> bool {
+        self.any_step(&|step| matches!(step.action, Action::CatchesUp { .. }))
+    }
+
     /// Whether the case sends or opens so much that once is enough.
     pub fn is_heavy(&self) -> bool {
         self.any_step(&|step| matches!(step.action, Action::Crowd(_) | Action::CatchesUp { .. }))
