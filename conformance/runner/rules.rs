@@ -83,7 +83,7 @@ pub fn parse(schema: &str) -> Vec<Rule> {
         .collect()
 }
 
-/// Whether this is written like a rule's id: `CHAT-AREA-1`.
+/// Whether this is written like a rule's id: `CHAT-`, an area, a number.
 pub fn is_id(text: &str) -> bool {
     let mut parts = text.split('-');
     parts.next() == Some("CHAT")

@@ -1,7 +1,6 @@
 //! Makes a failure of what went wrong, with all that helps to see why.
 
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Play, Stop, Subject, Trouble};
 use crate::{
@@ -80,15 +79,15 @@ impl Play<'_> {
     /// A close or a silence is the least of it when the target has died.
     fn death_of_target(&mut self, problem: Problem) -> Problem {
         /// A dying process closes its connections a little before it is gone.
-        const DEATH_DELAY: Duration = Duration::from_millis(60);
+        const DEATH_DEADLINE: Duration = Duration::from_millis(500);
         let Subject::Server(target) = &mut self.subject else {
             return problem;
         };
         if !matches!(problem.kind, Kind::Closed | Kind::Hang) {
             return problem;
         }
-        if problem.kind == Kind::Closed {
-            thread::sleep(DEATH_DELAY);
+        if let (Kind::Closed, Some(process)) = (problem.kind, &mut target.process) {
+            process.wait(Instant::now() + DEATH_DEADLINE.mul_f64(self.setting.scale));
         }
         match target.death() {
             Some(sentence) => Problem::new(Kind::Crash, &problem.rules, sentence),
