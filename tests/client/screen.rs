@@ -48,7 +48,7 @@ impl Screen {
         let keys = process.get_file_handle().expect("a pty");
         let mut written = process.get_file_handle().expect("a pty");
         let size = |size| NonZeroU16::new(size).expect("not zero");
-        let parser = vt100::Parser::new(size(ROWS), size(COLUMNS), 1_000);
+        let parser = vt100::Parser::new(size(ROWS), size(COLUMNS), 10_000);
         let emulator = Arc::new(Mutex::new(parser));
         thread::spawn({
             let emulator = Arc::clone(&emulator);

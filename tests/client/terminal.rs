@@ -202,21 +202,26 @@ fn a_paste_loses_nothing() {
 fn messages_between_prompts_are_neither_lost_nor_mixed() {
     let (mut screen, mut peer) = joined();
     // Each Enter ends a prompt while messages come.
+    const LINES: usize = 200;
     let mut said = 0;
-    for _ in 0..40 {
+    for _ in 0..LINES {
         screen.type_keys("x\r");
-        for _ in 0..5 {
+        for _ in 0..10 {
             peer.say("Bob", &format!("message {said}"));
             said += 1;
         }
+    }
+    for _ in 0..LINES {
         assert_eq!(peer.accept_chat(), "x");
     }
+    peer.say("Bob", &format!("message {said}"));
+    said += 1;
     screen.ends_with(&format!("@Bob: message {}\n>", said - 1));
     let history = screen.whole();
     let messages: Vec<&str> = history.lines().filter(|line| line.contains('@')).collect();
     let expected: Vec<String> = (0..said).map(|n| format!("@Bob: message {n}")).collect();
     assert_eq!(messages, expected);
-    assert_eq!(history.lines().filter(|line| *line == "> x").count(), 40);
+    assert_eq!(history.lines().filter(|line| *line == "> x").count(), LINES);
 }
 
 #[test]

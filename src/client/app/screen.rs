@@ -2,6 +2,7 @@
 //! block, so neither runs on the runtime.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Behavior, Config, Editor, ExternalPrinter, Helper, Prompt};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
@@ -141,10 +142,9 @@ impl Running {
         self.inputs.recv().await.unwrap_or(Input::End)
     }
 
-    /// Prints text that ends in a line break above the prompt.
-    pub(super) async fn print(&self, text: String) {
-        // The thread ends with the terminal; then nobody sees it anyway.
-        let _ = self.prints.send(Print::Text(text)).await;
+    /// Where to print.
+    pub(super) fn prints(&self) -> Prints {
+        Prints(self.prints.clone())
     }
 
     /// Gives the terminal back after the last input: Ctrl-C is a signal again.
@@ -154,8 +154,11 @@ impl Running {
 
     /// Prints what is waiting, ends the prompt, wherever the user is in it, and
     /// gives the terminal back.
-    pub(super) async fn stop(mut self) {
-        self.flush().await;
+    pub(super) async fn stop(mut self, to_print: VecDeque<String>) {
+        // An editor that waits for its input to be taken goes on, and ends.
+        self.inputs.close();
+        let text = Vec::from(to_print).concat();
+        self.flush(text).await;
         self.stop.store(true, Ordering::Release);
         for _ in 0..STOP_SIGNALS_MAX {
             if self.is_over.try_recv() != Err(TryRecvError::Empty) {
@@ -171,16 +174,41 @@ impl Running {
             }
         }
         // What was printed too late for the prompt comes out below it.
-        self.flush().await;
+        self.flush(String::new()).await;
     }
 
-    async fn flush(&self) {
+    async fn flush(&self, text: String) {
         let (done, is_done) = oneshot::channel();
         let flush = async {
+            // Where the thread has ended, nobody sees it anyway.
+            let _ = self.prints.send(Print::Text(text)).await;
             let _ = self.prints.send(Print::Flush(done)).await;
             let _ = is_done.await;
         };
         let _ = timeout(Duration::from_millis(FLUSH_TIMEOUT_MS), flush).await;
+    }
+}
+
+/// Prints above the prompt.
+pub(super) struct Prints(mpsc::Sender<Print>);
+
+impl Prints {
+    /// Waits until something can be printed. Cancel safe.
+    pub(super) async fn ready(&self) {
+        // A thread that has ended takes everything.
+        let _ = self.0.reserve().await;
+    }
+
+    /// Prints text that ends in a line break.
+    ///
+    /// # Errors
+    ///
+    /// The text, when it has to wait.
+    pub(super) fn try_print(&self, text: String) -> Result<(), String> {
+        match self.0.try_send(Print::Text(text)) {
+            Err(TrySendError::Full(Print::Text(text))) => Err(text),
+            _ => Ok(()),
+        }
     }
 }
 
