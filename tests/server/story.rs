@@ -189,7 +189,10 @@ fn fill(server: &TestServer, from: &mut Peer, count: usize) {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut server = TestServer::start(&["--rate-limit", "off"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let port_file = folder.path().join("port");
+    let port_file_text = port_file.to_str().expect("plain");
+    let mut server = TestServer::start(&["--rate-limit", "off", "--port-file", port_file_text]);
     let mut alice = Peer::join(&server, "Alice");
     // Keeps the server from ending for some seconds.
     let _stuck = Peer::join_narrow(&server, "Stuck", NOTHING);
@@ -200,6 +203,7 @@ fn a_second_signal_ends_it_at_once() {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(130));
     assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(!port_file.exists());
 }
 
 /// CHAT-CLOSE-1: also to those that the server had not come to accept yet.
