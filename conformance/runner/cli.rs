@@ -1,0 +1,162 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::suite::Selection;
+
+/// Says of any chat.v1 server, or any client, which numbered rules of the schema
+/// it keeps and which it breaks, with the bytes.
+#[derive(Parser)]
+#[command(name = "chat-conformance", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Take the transcripts from this folder, not those inside the runner.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub transcripts: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 conforms, 1 violates a rule, 2 wrong usage, \
+    3 incomplete (something could not be judged), 4 fault of the suite itself";
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Judge a server: one that runs at ADDRESS, or one that --cmd starts.
+    #[command(after_help = EXIT_CODES)]
+    Server(ServerArgs),
+    /// Judge a client: the suite plays the server.
+    #[command(after_help = EXIT_CODES)]
+    Client(ClientArgs),
+    /// Stand between clients and a server, and write what they say as a draft transcript.
+    Record(RecordArgs),
+    /// List the cases.
+    List(ListArgs),
+    /// Explain a rule or a case.
+    Explain {
+        /// A rule's id (CHAT-REG-3) or a case (registering/accepted).
+        #[arg(value_name = "ID-OR-CASE")]
+        what: String,
+    },
+    /// Show which rules have cases, which have a reason for having none, and which lack both.
+    Coverage,
+    /// Check the transcripts themselves.
+    Lint,
+    /// Write all cases as JSON lines with exact bytes, for other runners.
+    Export,
+}
+
+/// Options of `server` and `client`.
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Cut the bytes that are sent in these ways: whole, bytes, prefix, merged.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "whole,bytes,prefix,merged"
+    )]
+    pub cuts: Vec<String>,
+    /// How many cases at a time.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+    /// Multiply every deadline of the suite with this, for slow machines.
+    #[arg(long, default_value_t = 1.0, value_parser = scale)]
+    pub timeout_scale: f64,
+    /// Fail on a SHOULD that is not followed.
+    #[arg(long)]
+    pub strict: bool,
+    /// Leave out the cases that wait for a deadline to pass.
+    #[arg(long)]
+    pub skip_slow: bool,
+    /// Do not run cases that have to wait longer than this, in seconds.
+    #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+    pub wait_max: u64,
+    /// A file of failures that are known, each line `case  # reason`.
+    #[arg(long, value_name = "FILE")]
+    pub known_failures: Option<PathBuf>,
+    /// Write a report for CI systems.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write a report for programs (conformance/schema/report.schema.json).
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a report in Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write a report as one page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Say only what is not as it should be.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Options of `server`.
+#[derive(Args)]
+pub struct ServerArgs {
+    /// Where the server listens: chat://HOST:PORT or HOST:PORT.
+    #[arg(required_unless_present = "cmd", conflicts_with = "cmd")]
+    pub address: Option<String>,
+    /// Start the server with this command; its first line of output must be
+    /// "listening on chat://HOST:PORT".
+    #[arg(long, value_name = "COMMAND")]
+    pub cmd: Option<String>,
+    /// Nobody else uses the server at ADDRESS: judge numbers exactly, one case at a time.
+    #[arg(long, conflicts_with = "cmd")]
+    pub exclusive: bool,
+    /// How many connections the server takes, for the case about a full one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections_max: Option<u16>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Options of `client`.
+#[derive(Args)]
+pub struct ClientArgs {
+    /// How to start the client; {address}, {host}, {port} and {name} are filled in.
+    #[arg(long, value_name = "COMMAND")]
+    pub cmd: String,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Options of `record`.
+#[derive(Args)]
+pub struct RecordArgs {
+    /// The server to pass everything on to.
+    pub address: String,
+    /// Where clients are to connect.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub listen: SocketAddr,
+    /// Write the draft here rather than to standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// Options of `list`.
+#[derive(Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// List the rules rather than the cases.
+    #[arg(id = "all_rules", long = "rules")]
+    pub all_rules: bool,
+    /// As JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    /// Beyond this a deadline is no deadline.
+    const SCALE_MAX: f64 = 100.0;
+    match text.parse::<f64>() {
+        Ok(scale) if (0.1..=SCALE_MAX).contains(&scale) => Ok(scale),
+        _ => Err(format!("expected a number from 0.1 to {SCALE_MAX}")),
+    }
+}

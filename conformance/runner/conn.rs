@@ -1,0 +1,373 @@
+//! One connection of the suite: what it sends, in which pieces, and what it
+//! receives, with the rules that hold for every message whatever the case.
+
+use std::{
+    collections::VecDeque,
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    cut::Cut,
+    framing::{self, Head},
+    messages::{self, Envelope},
+    problem::{Problem, Received},
+    verdict::{Kind, millis},
+};
+
+/// Between pieces, so that they arrive apart. No verdict hangs on it.
+const PIECE_PAUSE: Duration = Duration::from_micros(300);
+
+/// How many bytes of a frame are sent with a pause after each; the rest of a
+/// long one follows without, since nothing is left to be learnt from it.
+const PIECES_PAUSED_MAX: usize = 12;
+
+/// The bound on envelopes up to and including Registered (CHAT-FRAME-12).
+const EARLY_ENVELOPE_BYTES_MAX: usize = 1024;
+
+/// How many lines are kept of what went over one connection.
+const TRACE_LINES_MAX: usize = 200;
+
+/// How many bytes of a frame are shown.
+const TRACE_BYTES_MAX: usize = 64;
+
+/// What a wait on a connection brought.
+#[derive(Debug)]
+pub enum Event {
+    /// A message.
+    Message(Received),
+    /// The other end closed, properly or by a reset.
+    Closed,
+    /// The deadline passed.
+    Timeout,
+}
+
+/// One connection. The suite's end of it is a client's or a server's.
+pub struct Conn {
+    stream: TcpStream,
+    sends: Envelope,
+    cut: Cut,
+    began: Instant,
+    /// Bytes received and not yet taken as frames.
+    buffer: Vec<u8>,
+    closed: bool,
+    received: usize,
+    /// What Registered said was granted; None until it came.
+    pub granted: Option<Vec<String>>,
+    /// The bound in force on what comes.
+    pub(super) frame_bytes_max: usize,
+    /// What ended the conversation: nothing may come after it.
+    pub(super) ended_by: Option<(String, &'static str)>,
+    /// Written with the next flush, in the merged cut.
+    pending: Vec<u8>,
+    /// When this end last sent something, or connected.
+    pub last_sent: Instant,
+    /// Answers and the room's messages, read and not yet asked for.
+    pub queues: [VecDeque<Received>; 2],
+    /// The names that Members gave, and whether any came.
+    pub members: (Vec<String>, bool),
+    /// The transcript line that says "receives nothing", until something comes.
+    pub nothing_since: Option<usize>,
+    /// What went over it and when.
+    pub trace: Vec<(Duration, String)>,
+}
+
+impl Conn {
+    /// Connects as a client.
+    pub fn connect(
+        addresses: &[SocketAddr],
+        timeout: Duration,
+        small_window: bool,
+        cut: Cut,
+        began: Instant,
+    ) -> std::io::Result<Self> {
+        let mut last = std::io::Error::from(ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            let socket = socket2::Socket::new(
+                socket2::Domain::for_address(*address),
+                socket2::Type::STREAM,
+                None,
+            )?;
+            if small_window {
+                // The system rounds it up to the least that it allows.
+                socket.set_recv_buffer_size(1)?;
+            }
+            match socket.connect_timeout(&(*address).into(), timeout) {
+                Ok(()) => return Self::new(socket.into(), Envelope::Client, cut, began),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Takes over a stream; `sends` says which end the suite plays.
+    pub fn new(
+        stream: TcpStream,
+        sends: Envelope,
+        cut: Cut,
+        began: Instant,
+    ) -> std::io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let mut conn = Self {
+            stream,
+            sends,
+            cut,
+            began,
+            buffer: Vec::new(),
+            closed: false,
+            received: 0,
+            granted: None,
+            frame_bytes_max: EARLY_ENVELOPE_BYTES_MAX,
+            ended_by: None,
+            pending: Vec::new(),
+            last_sent: Instant::now(),
+            queues: [VecDeque::new(), VecDeque::new()],
+            members: (Vec::new(), false),
+            nothing_since: None,
+            trace: Vec::new(),
+        };
+        conn.note("connected".to_owned());
+        Ok(conn)
+    }
+
+    fn note(&mut self, line: String) {
+        if self.trace.len() < TRACE_LINES_MAX {
+            self.trace.push((self.began.elapsed(), line));
+        }
+    }
+
+    /// Sends bytes, cut as this run cuts them; `prefix` is the length of the
+    /// frame's prefix. An error of the transport is no verdict: what the other end
+    /// said before it closed is what counts.
+    pub fn send(
+        &mut self,
+        bytes: &[u8],
+        prefix: usize,
+        shown: &str,
+        timeout: Duration,
+    ) -> Result<(), Problem> {
+        self.note(format!("-> {shown}  [{}]", shortened(bytes)));
+        self.last_sent = Instant::now();
+        match self.cut {
+            Cut::Whole => self.write(bytes, timeout),
+            Cut::Merged => {
+                self.pending.extend_from_slice(bytes);
+                Ok(())
+            }
+            Cut::Prefix => {
+                let (head, tail) = bytes.split_at(prefix.saturating_sub(1).max(1).min(bytes.len()));
+                self.write(head, timeout)?;
+                thread::sleep(PIECE_PAUSE);
+                self.write(tail, timeout)
+            }
+            Cut::Bytes => {
+                for (i, byte) in bytes.iter().enumerate() {
+                    self.write(std::slice::from_ref(byte), timeout)?;
+                    if i < PIECES_PAUSED_MAX {
+                        thread::sleep(PIECE_PAUSE);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes what the merged cut held back.
+    pub fn flush(&mut self, timeout: Duration) -> Result<(), Problem> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut self.pending);
+        self.last_sent = Instant::now();
+        self.write(&pending, timeout)
+    }
+
+    fn write(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), Problem> {
+        let _ = self.stream.set_write_timeout(Some(timeout));
+        match self.stream.write_all(bytes) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(Problem::new(
+                    Kind::Hang,
+                    &[],
+                    format!("the other end has not read for {} ms", millis(timeout)),
+                ))
+            }
+            Err(error) => {
+                self.note(format!("   (not sent: {error})"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Ends what this end sends.
+    pub fn half_close(&mut self) {
+        self.note("-> end of stream".to_owned());
+        self.last_sent = Instant::now();
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Makes closing break the connection off with a reset.
+    pub fn set_reset(&mut self) {
+        self.note("-> reset".to_owned());
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Whether the other end has closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether the conversation was ended by an error or ServerClosing.
+    pub fn is_ended(&self) -> bool {
+        self.ended_by.is_some()
+    }
+
+    /// The next message, the close, or the deadline.
+    pub fn next(&mut self, deadline: Instant) -> Result<Event, Problem> {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            if let Some(message) = self.take_frame()? {
+                return Ok(Event::Message(message));
+            }
+            if self.closed {
+                return Ok(Event::Closed);
+            }
+            // Zero would mean for ever.
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(1));
+            let _ = self.stream.set_read_timeout(Some(left));
+            match self.stream.read(&mut chunk) {
+                Ok(0) => self.set_closed("<- end of stream")?,
+                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                        if Instant::now() >= deadline {
+                            return Ok(Event::Timeout);
+                        }
+                    }
+                    ErrorKind::Interrupted => {}
+                    // FIN or RST: both are a close.
+                    _ => {
+                        self.buffer.clear();
+                        self.set_closed("<- reset")?;
+                    }
+                },
+            }
+        }
+    }
+
+    fn set_closed(&mut self, line: &str) -> Result<(), Problem> {
+        self.closed = true;
+        self.note(line.to_owned());
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.buffer);
+        Err(Problem::new(
+            Kind::Malformed,
+            &["CHAT-FRAME-1"],
+            "the stream ended inside a frame",
+        )
+        .with(printable(&bytes), &bytes))
+    }
+
+    fn take_frame(&mut self) -> Result<Option<Received>, Problem> {
+        let malformed = |rules: &[&'static str], sentence: String, bytes: &[u8]| {
+            let shown = printable(bytes);
+            Problem::new(Kind::Malformed, rules, sentence).with(shown, bytes)
+        };
+        let (from, to) = match framing::head(&self.buffer) {
+            Head::Incomplete => return Ok(None),
+            Head::Malformed(why) => {
+                let bytes = std::mem::take(&mut self.buffer);
+                return Err(malformed(&["CHAT-FRAME-1"], format!("{why} came"), &bytes));
+            }
+            Head::Frame { from, to } => (from, to),
+        };
+        let raw: Vec<u8> = self.buffer.drain(..to).collect();
+        let envelope = &raw[from..];
+        let receives = match self.sends {
+            Envelope::Client => Envelope::Server,
+            Envelope::Server => Envelope::Client,
+        };
+        let decoded = messages::decode(receives, envelope)
+            .map_err(|e| malformed(&["CHAT-FRAME-1"], format!("no envelope: {e}"), &raw))?;
+        let message = Received {
+            kind: decoded.kind,
+            body: decoded.body,
+            raw,
+            index: self.received,
+        };
+        self.received += 1;
+        self.note(format!(
+            "<- {}  [{}]",
+            message.shown(),
+            shortened(&message.raw)
+        ));
+        if framing::length(envelope_len(&message.raw, from)).len() != from {
+            return Err(Problem::new(
+                Kind::Malformed,
+                &["CHAT-FRAME-2"],
+                "a length came in more bytes than it needs",
+            )
+            .showing(&message));
+        }
+        if decoded.unknown_fields {
+            let sentence = "fields came that the schema does not have";
+            return Err(Problem::new(Kind::WrongAnswer, &[], sentence).showing(&message));
+        }
+        if self.sends == Envelope::Client {
+            self.judge_server_message(&message, from)?;
+        }
+        Ok(Some(message))
+    }
+
+    /// Keeps a message for the step that asks for it.
+    pub fn queue(&mut self, message: Received) {
+        let queue = self.queue_of(&message.kind);
+        self.queues[queue].push_back(message);
+    }
+
+    /// Which of the two queues a message belongs to: 0 for answers to this
+    /// connection, 1 for what the room says.
+    /// A client has but one stream.
+    pub fn queue_of(&self, kind: &str) -> usize {
+        let is_room = matches!(kind, "chat" | "joined" | "left" | "server_closing");
+        usize::from(is_room && self.sends == Envelope::Client)
+    }
+}
+
+fn envelope_len(raw: &[u8], prefix: usize) -> u64 {
+    (raw.len() - prefix) as u64
+}
+
+fn shortened(bytes: &[u8]) -> String {
+    if bytes.len() <= TRACE_BYTES_MAX {
+        framing::hex(bytes)
+    } else {
+        format!(
+            "{} ... ({} bytes)",
+            framing::hex(&bytes[..TRACE_BYTES_MAX]),
+            bytes.len()
+        )
+    }
+}
+
+/// Bytes of another protocol as text, as far as they are text.
+fn printable(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .take(TRACE_BYTES_MAX)
+        .map(|b| {
+            if (0x20..0x7f).contains(b) {
+                char::from(*b)
+            } else {
+                '.'
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,171 @@
+//! All cases as JSON lines, for runners in other languages: each step with what it
+//! does, what is sent as exact bytes, what is expected as a pattern.
+
+use serde_json::{Value, json};
+
+use crate::{
+    framing,
+    messages::Envelope,
+    pattern::Bindings,
+    play,
+    rules::Rule,
+    suite::Suite,
+    transcript::{Action, Case, Payload, Side, Step, expr::Limits, print},
+};
+
+/// The version of the form; `conformance/schema/case.schema.json` describes it.
+const FORMAT: u32 = 1;
+
+/// What stands where a run would put what makes its names its own.
+const TAG: &str = "tag0";
+
+/// One line a case.
+pub fn export(suite: &Suite, rules: &[Rule]) -> Result<Vec<String>, String> {
+    suite
+        .cases
+        .iter()
+        .map(|case| Ok(line(case, rules)?.to_string()))
+        .collect()
+}
+
+fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
+    let mut people = case.people();
+    people.extend(case.names.iter().map(String::as_str));
+    if case.side() == Side::Client {
+        people.push("client");
+    }
+    let mut bindings = Bindings::new(TAG, &people, Limits::assumed());
+    let rules: Vec<Value> = case
+        .rules
+        .iter()
+        .map(|id| {
+            let rule = rules.iter().find(|r| r.id == *id);
+            json!({
+                "id": id,
+                "level": rule.map(|r| r.level.to_string()),
+                "sentence": rule.map(|r| r.sentence.as_str()),
+            })
+        })
+        .collect();
+    let limits: serde_json::Map<String, Value> = bindings
+        .limits
+        .iter()
+        .map(|(name, n)| (name.to_owned(), json!(n)))
+        .collect();
+    Ok(json!({
+        "format": FORMAT,
+        "case": case.id,
+        "side": if case.side() == Side::Server { "server" } else { "client" },
+        "title": case.title,
+        "why": case.why,
+        "rules": rules,
+        "needs": case.needs,
+        "when": case.when,
+        "slow": case.is_slow(),
+        "closing": case.is_closing(),
+        "names": people.iter().map(|p| (p.to_string(), json!(format!("{p}-{TAG}")))).collect::<serde_json::Map<_, _>>(),
+        "limits": limits,
+        "steps": steps(case, &case.steps, &mut bindings)?,
+    }))
+}
+
+fn steps(case: &Case, steps: &[Step], bindings: &mut Bindings) -> Result<Vec<Value>, String> {
+    steps.iter().map(|s| step(case, s, bindings)).collect()
+}
+
+fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, String> {
+    let mut value = json!({ "line": step.line, "text": print::action(&step.action) });
+    if let Some(who) = step.action.who() {
+        value["who"] = json!(who);
+    }
+    if !step.rules.is_empty() {
+        value["rules"] = json!(step.rules);
+    }
+    match &step.action {
+        Action::Send { payload, .. } => {
+            let to = match case.side() {
+                Side::Server => Envelope::Client,
+                Side::Client => Envelope::Server,
+            };
+            value["action"] = json!("send");
+            // Bytes that hold what was captured differ in each run.
+            if let Ok((bytes, _)) = play::encode(payload, to, bindings) {
+                value["bytes"] = json!(framing::hex(&bytes).replace(' ', ""));
+            }
+            value["raw"] = json!(
+                matches!(payload, Payload::Bytes(_) | Payload::Length { .. }) || payload.is_raw()
+            );
+        }
+        Action::Receive { wanted, after, .. } => {
+            value["action"] = json!("receive");
+            value["wanted"] = wanted
+                .iter()
+                .map(|w| json!({ "message": w.kind, "body": w.body }))
+                .collect();
+            if let Some(after) = after {
+                value["after_ms"] = json!(after.value(&bindings.limits));
+            }
+        }
+        Action::Repeat {
+            count,
+            steps: inner,
+        } => {
+            value["action"] = json!("repeat");
+            value["count"] = json!(count.value(&bindings.limits));
+            bindings.set("i", "1".to_owned());
+            value["steps"] = json!(steps(case, inner, bindings)?);
+        }
+        Action::AnyOrder(lanes) => {
+            value["action"] = json!("any-order");
+            let lanes = lanes
+                .iter()
+                .map(|lane| steps(case, lane, bindings))
+                .collect::<Result<Vec<_>, _>>()?;
+            value["lanes"] = json!(lanes);
+        }
+        Action::Join {
+            name, capabilities, ..
+        } => {
+            value["action"] = json!("join");
+            value["name"] = json!(name);
+            value["capabilities"] = json!(capabilities);
+        }
+        other => value["action"] = json!(name_of(other)),
+    }
+    Ok(value)
+}
+
+/// The name of an action that needs nothing more said.
+fn name_of(action: &Action) -> &'static str {
+    match action {
+        Action::Connect { .. } => "connect",
+        Action::Join { .. } => "join",
+        Action::Send { .. } => "send",
+        Action::Receive { .. } => "receive",
+        Action::Finds { .. } => "finds",
+        Action::Nothing { .. } => "nothing",
+        Action::Closed { .. } => "closed",
+        Action::HalfClose { .. } => "half-close",
+        Action::Close { .. } => "close",
+        Action::Reset { .. } => "reset",
+        Action::Skips { .. } => "skip",
+        Action::CatchesUp { .. } => "catch-up",
+        Action::Silence(_) => "silence",
+        Action::Repeat { .. } => "repeat",
+        Action::AnyOrder(_) => "any-order",
+        Action::Serves => "still-serves",
+        Action::Restarts => "restart",
+        Action::Crowd(_) => "crowd",
+        Action::SameEnd(_) => "same-end",
+        Action::Stops => "stop",
+        Action::Ends => "server-ends",
+        Action::Fills => "fill",
+        Action::ClientStarts => "client-start",
+        Action::ClientJoins { .. } => "client-join",
+        Action::Types(_) => "client-type",
+        Action::InputEnds => "client-input-end",
+        Action::Prints(_) => "client-print",
+        Action::NeverPrints(_) => "client-never-print",
+        Action::ClientEnds => "client-end",
+    }
+}

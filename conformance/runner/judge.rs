@@ -1,0 +1,78 @@
+//! The rules that hold for every message of a server, whatever the case.
+
+use crate::{
+    conn::Conn,
+    problem::{Problem, Received},
+    verdict::Kind,
+};
+
+impl Conn {
+    /// The rules that hold for every message of a server.
+    pub(super) fn judge_server_message(
+        &mut self,
+        message: &Received,
+        prefix: usize,
+    ) -> Result<(), Problem> {
+        let wrong = |rule, sentence: String| {
+            Err(Problem::new(Kind::WrongAnswer, &[rule], sentence).showing(message))
+        };
+        if let Some((what, rule)) = &self.ended_by {
+            return wrong(rule, format!("something came after {what}"));
+        }
+        let length = message.raw.len() - prefix;
+        if length > self.frame_bytes_max {
+            let sentence = format!(
+                "an envelope of {length} bytes came, {} are allowed",
+                self.frame_bytes_max
+            );
+            return wrong("CHAT-FRAME-12", sentence);
+        }
+        if message.kind == "nothing" {
+            return wrong(
+                "CHAT-FRAME-1",
+                "an envelope with nothing in it came".to_owned(),
+            );
+        }
+        match (&self.granted, message.kind.as_str()) {
+            (None, "registered") => {
+                let granted = message.body["capabilities"].as_array();
+                self.granted = Some(
+                    granted
+                        .into_iter()
+                        .flatten()
+                        .map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned))
+                        .map(|c| c.trim_start_matches("CAPABILITY_").to_ascii_lowercase())
+                        .collect(),
+                );
+                let max = message.body["limits"]["frameBytesMax"].as_u64();
+                self.frame_bytes_max = max.unwrap_or(0) as usize;
+            }
+            (None, "error" | "server_closing") => {}
+            (None, _) => return wrong("CHAT-REG-3", "something came before Registered".to_owned()),
+            (Some(granted), kind) => {
+                if let Some(capability) = capability_of(kind)
+                    && !granted.iter().any(|c| c == capability)
+                {
+                    let sentence = format!("a message of {capability} came, which was not granted");
+                    return wrong("CHAT-GROW-7", sentence);
+                }
+            }
+        }
+        if message.kind == "server_closing" {
+            self.ended_by = Some(("ServerClosing".to_owned(), "CHAT-CLOSE-2"));
+        } else if message.kind == "error" && message.body["endsSession"] == true {
+            self.ended_by = Some(("an error that ends the session".to_owned(), "CHAT-ERR-1"));
+        }
+        Ok(())
+    }
+}
+
+/// The capability that a server's message belongs to.
+fn capability_of(kind: &str) -> Option<&'static str> {
+    match kind {
+        "receipt" => Some("receipts"),
+        "joined" | "left" | "members" => Some("presence"),
+        "ping" | "pong" => Some("keepalive"),
+        _ => None,
+    }
+}

@@ -1,0 +1,169 @@
+//! Messages as the transcripts write them: the name of an envelope's arm and a
+//! body in proto3 JSON, to and from protobuf's bytes. Nothing here knows the
+//! messages one by one: all of it follows the schema's descriptors.
+
+use std::sync::LazyLock;
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde_json::Value;
+
+use crate::framing;
+
+/// Which way an envelope goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// What clients send.
+    Client,
+    /// What servers send.
+    Server,
+}
+
+static POOL: LazyLock<Result<DescriptorPool, String>> =
+    LazyLock::new(|| DescriptorPool::decode(chat::wire::DESCRIPTOR_SET).map_err(|e| e.to_string()));
+
+fn descriptor(envelope: Envelope) -> Result<MessageDescriptor, String> {
+    let name = match envelope {
+        Envelope::Client => "chat.v1.ClientEnvelope",
+        Envelope::Server => "chat.v1.ServerEnvelope",
+    };
+    POOL.as_ref()
+        .map_err(String::clone)?
+        .get_message_by_name(name)
+        .ok_or_else(|| format!("the schema has no {name}"))
+}
+
+/// The names of an envelope's arms, as the schema writes them.
+pub fn kinds(envelope: Envelope) -> Vec<String> {
+    descriptor(envelope)
+        .map(|d| d.fields().map(|f| f.name().to_owned()).collect())
+        .unwrap_or_default()
+}
+
+/// The names of the values of an enum of the schema.
+pub fn enum_values(name: &str) -> Vec<String> {
+    POOL.as_ref()
+        .ok()
+        .and_then(|pool| pool.get_enum_by_name(name))
+        .map(|e| e.values().map(|v| v.name().to_owned()).collect())
+        .unwrap_or_default()
+}
+
+/// The names of the fields of a message of the schema.
+pub fn fields(message: &str) -> Vec<String> {
+    POOL.as_ref()
+        .ok()
+        .and_then(|pool| pool.get_message_by_name(message))
+        .map(|m| m.fields().map(|f| f.name().to_owned()).collect())
+        .unwrap_or_default()
+}
+
+/// A field's name as proto3 JSON writes it: `text_bytes_max` is `textBytesMax`.
+pub fn json_name(field: &str) -> String {
+    let mut name = String::new();
+    let mut upper = false;
+    for c in field.chars() {
+        if c == '_' {
+            upper = true;
+        } else {
+            name.push(if upper { c.to_ascii_uppercase() } else { c });
+            upper = false;
+        }
+    }
+    name
+}
+
+/// Encodes an envelope that holds one message, with raw bytes put at the end of
+/// the message (`inside`) and of the envelope (`outside`).
+pub fn encode(
+    envelope: Envelope,
+    kind: &str,
+    body: &Value,
+    inside: &[u8],
+    outside: &[u8],
+) -> Result<Vec<u8>, String> {
+    let descriptor = descriptor(envelope)?;
+    let field = descriptor
+        .get_field_by_name(kind)
+        .ok_or_else(|| format!("there is no message {kind:?}"))?;
+    let prost_reflect::Kind::Message(inner) = field.kind() else {
+        return Err(format!("{kind} is no message"));
+    };
+    let message = DynamicMessage::deserialize(inner, body.clone())
+        .map_err(|e| format!("{body} is not a {kind}: {e}"))?;
+    let mut bytes = message.encode_to_vec();
+    bytes.extend_from_slice(inside);
+    // A length-delimited field by hand, so that `inside` can be added: tag, length, body.
+    let mut out = framing::length(u64::from(field.number()) << 3 | 2);
+    out.extend(framing::frame(&bytes));
+    out.extend_from_slice(outside);
+    Ok(out)
+}
+
+/// An envelope that was received.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The arm's name, or "nothing" for an envelope with nothing known set.
+    pub kind: String,
+    /// The message in proto3 JSON, fields at their defaults left out.
+    pub body: Value,
+    /// Whether fields came that the schema does not have.
+    pub unknown_fields: bool,
+}
+
+/// Decodes an envelope.
+pub fn decode(envelope: Envelope, bytes: &[u8]) -> Result<Decoded, String> {
+    let message =
+        DynamicMessage::decode(descriptor(envelope)?, bytes).map_err(|e| e.to_string())?;
+    let unknown_fields = has_unknown_fields(&message);
+    let Some((field, value)) = message.fields().next() else {
+        return Ok(Decoded {
+            kind: "nothing".to_owned(),
+            body: Value::Object(Default::default()),
+            unknown_fields,
+        });
+    };
+    let inner = value.as_message().ok_or("an arm that is no message")?;
+    let options = SerializeOptions::new().skip_default_fields(true);
+    let body = inner
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .map_err(|e| e.to_string())?;
+    Ok(Decoded {
+        kind: field.name().to_owned(),
+        body,
+        unknown_fields,
+    })
+}
+
+fn has_unknown_fields(message: &DynamicMessage) -> bool {
+    message.unknown_fields().next().is_some()
+        || message
+            .fields()
+            .any(|(_, value)| value.as_message().is_some_and(has_unknown_fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_message_goes_both_ways() {
+        let body = json!({"text": "é", "id": "7"});
+        let bytes = encode(Envelope::Client, "chat", &body, &[], &[]).unwrap();
+        assert_eq!(bytes, [0x0a, 6, 0x0a, 2, 0xc3, 0xa9, 0x28, 7]);
+        let back = decode(Envelope::Client, &bytes).unwrap();
+        assert_eq!((back.kind.as_str(), back.body), ("chat", body));
+        assert!(!back.unknown_fields);
+    }
+
+    #[test]
+    fn unknown_fields_and_empty_envelopes_are_seen() {
+        let extra = [0x98, 0x06, 0x01];
+        let bytes = encode(Envelope::Server, "chat", &json!({}), &extra, &[]).unwrap();
+        assert!(decode(Envelope::Server, &bytes).unwrap().unknown_fields);
+        assert_eq!(decode(Envelope::Server, &[]).unwrap().kind, "nothing");
+        assert!(decode(Envelope::Server, &[0x0a]).is_err());
+        assert!(encode(Envelope::Client, "joined", &json!({}), &[], &[]).is_err());
+    }
+}

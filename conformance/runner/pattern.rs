@@ -1,0 +1,344 @@
+//! Placeholders in bodies: `<alice>`, `<n+1>`, `<any>`, `<fill text_bytes_max>`.
+//! Before sending they are filled in; on receiving they are matched, and what
+//! they stand for the first time is kept.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use crate::transcript::expr::{Expr, Limits};
+
+static PLACEHOLDER: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"<(/[^>]*/|[A-Za-z][^<>]*)>").ok());
+
+/// What the placeholders of one run of one case stand for.
+#[derive(Clone, Debug, Default)]
+pub struct Bindings {
+    /// Makes this run's names unlike all others: at most 10 characters.
+    tag: String,
+    /// Everybody's name on the wire, and everything captured.
+    values: BTreeMap<String, String>,
+    /// The limits in force.
+    pub limits: Limits,
+    /// Whether others may talk on the same server: then a number further on is at
+    /// least that far on.
+    pub shared: bool,
+    /// Numbers of chats by people who are no part of the case.
+    pub foreign_seqs: Vec<u64>,
+}
+
+/// The longest name that the schema allows.
+const NAME_BYTES_MAX: usize = 32;
+
+impl Bindings {
+    /// Bindings in which each of `people` has a name nobody else has.
+    pub fn new(tag: &str, people: &[&str], limits: Limits) -> Self {
+        let mut bindings = Self {
+            tag: tag.to_owned(),
+            limits,
+            ..Self::default()
+        };
+        for person in people {
+            let name = format!("{person}-{tag}");
+            bindings.set(person, name);
+        }
+        bindings
+    }
+
+    /// The same, on a server where others may talk.
+    pub fn shared(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    /// Binds a value to a word.
+    pub fn set(&mut self, word: &str, value: String) {
+        self.values.insert(word.to_owned(), value);
+    }
+
+    /// What a word stands for.
+    pub fn get(&self, word: &str) -> Option<&str> {
+        self.values.get(word).map(String::as_str)
+    }
+
+    /// Whether a name belongs to somebody who is no part of this case.
+    pub fn is_foreign(&self, name: &str) -> bool {
+        !name.is_empty()
+            && !name.to_ascii_lowercase().contains(&self.tag)
+            && !self.values.values().any(|v| v == name)
+    }
+
+    /// Fills in every placeholder of a body that is to be sent.
+    pub fn fill(&self, body: &Value) -> Result<Value, String> {
+        Ok(match body {
+            Value::String(text) => Value::String(self.fill_text(text)?),
+            Value::Array(items) => Value::Array(
+                items
+                    .iter()
+                    .map(|v| self.fill(v))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Value::Object(fields) => Value::Object(
+                fields
+                    .iter()
+                    .map(|(k, v)| Ok((k.clone(), self.fill(v)?)))
+                    .collect::<Result<Map<_, _>, String>>()?,
+            ),
+            other => other.clone(),
+        })
+    }
+
+    /// Fills in every placeholder of a text.
+    pub fn fill_text(&self, text: &str) -> Result<String, String> {
+        let Some(regex) = PLACEHOLDER.as_ref() else {
+            return Err("the suite's own pattern does not compile".to_owned());
+        };
+        let mut out = String::new();
+        let mut at = 0;
+        for found in regex.captures_iter(text) {
+            let (Some(whole), Some(inner)) = (found.get(0), found.get(1)) else {
+                continue;
+            };
+            out.push_str(&text[at..whole.start()]);
+            out.push_str(
+                &self
+                    .word(inner.as_str())?
+                    .ok_or_else(|| format!("<{}> stands for nothing here", inner.as_str()))?,
+            );
+            at = whole.end();
+        }
+        out.push_str(&text[at..]);
+        Ok(out)
+    }
+
+    /// What a placeholder's inner words stand for; None for a capture not yet made.
+    fn word(&self, inner: &str) -> Result<Option<String>, String> {
+        if let Some(rest) = inner.strip_prefix("fill ") {
+            let (expr, unit) = match rest.rsplit_once(' ') {
+                Some((expr, unit)) if unit.chars().count() == 1 => (expr, unit),
+                _ => (rest, "x"),
+            };
+            let bytes = Expr::parse(expr)?.value(&self.limits) as usize;
+            let mut text = unit.repeat(bytes / unit.len());
+            text.push_str(&"x".repeat(bytes % unit.len()));
+            return Ok(Some(text));
+        }
+        if let Some(expr) = inner.strip_prefix("limit ") {
+            return Ok(Some(Expr::parse(expr)?.value(&self.limits).to_string()));
+        }
+        if let Some(word) = inner.strip_suffix(" upper") {
+            return Ok(self.get(word).map(str::to_ascii_uppercase));
+        }
+        if let Some((word, length)) = inner.split_once(':') {
+            let length: usize = length
+                .parse()
+                .map_err(|_| format!("expected a length after \"{word}:\""))?;
+            return Ok(self.get(word).map(|name| stretched(name, length)));
+        }
+        if let Some((word, plus)) = inner.rsplit_once('+') {
+            let plus = if plus == "i" {
+                self.get("i").unwrap_or("0")
+            } else {
+                plus
+            };
+            let plus: u64 = plus
+                .parse()
+                .map_err(|_| format!("expected a number, or i, after \"{word}+\""))?;
+            let base = self.get(word).and_then(|v| v.parse::<u64>().ok());
+            return Ok(base.map(|base| self.nth_after(base, plus).to_string()));
+        }
+        Ok(self.get(inner).map(str::to_owned))
+    }
+
+    /// The number `plus` further on, not counting those that belong to others.
+    pub fn nth_after(&self, base: u64, plus: u64) -> u64 {
+        let mut n = base;
+        for _ in 0..plus {
+            n = n.saturating_add(1);
+            while self.foreign_seqs.contains(&n) {
+                n = n.saturating_add(1);
+            }
+        }
+        n
+    }
+
+    /// Whether `got` is what the pattern asks for; captures are made on the way,
+    /// so match against a clone where several patterns are tried.
+    pub fn matches(&mut self, pattern: &Value, got: Option<&Value>) -> Result<bool, String> {
+        match (pattern, got) {
+            (Value::String(text), got) => self.matches_text(text, got),
+            (Value::Object(fields), Some(Value::Object(got))) => {
+                for key in got.keys() {
+                    if !fields.contains_key(key) {
+                        return Ok(false);
+                    }
+                }
+                for (key, pattern) in fields {
+                    if !self.matches(pattern, got.get(key))? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            // The schema's lists are all "each once, in any order".
+            (Value::Array(items), Some(Value::Array(got))) => {
+                if items.len() != got.len() {
+                    return Ok(false);
+                }
+                let mut left: Vec<&Value> = got.iter().collect();
+                for item in items {
+                    let mut found = None;
+                    for (i, candidate) in left.iter().enumerate() {
+                        if self.matches(item, Some(candidate))? {
+                            found = Some(i);
+                            break;
+                        }
+                    }
+                    match found {
+                        Some(i) => left.swap_remove(i),
+                        None => return Ok(false),
+                    };
+                }
+                Ok(true)
+            }
+            (Value::Array(items), None) => Ok(items.is_empty()),
+            (Value::Bool(wanted), got) => {
+                Ok(*wanted == got.and_then(Value::as_bool).unwrap_or(false))
+            }
+            (Value::Number(wanted), got) => Ok(wanted.to_string() == scalar(got)),
+            (Value::Null, got) => Ok(got.is_none()),
+            (Value::Object(_), _) | (Value::Array(_), _) => Ok(false),
+        }
+    }
+
+    fn matches_text(&mut self, pattern: &str, got: Option<&Value>) -> Result<bool, String> {
+        let whole = pattern.strip_prefix('<').and_then(|p| p.strip_suffix('>'));
+        if let Some(inner) = whole.filter(|p| !p.contains(['<', '>'])) {
+            match inner {
+                "maybe" => return Ok(true),
+                "any" => return Ok(got.is_some()),
+                "time" => return Ok(scalar(got).parse::<i64>().is_ok_and(|ms| ms > 0)),
+                _ => {}
+            }
+            if let Some(least) = inner.strip_prefix("at least ") {
+                let least = Expr::parse(least)?.value(&self.limits);
+                return Ok(scalar(got).parse::<u64>().is_ok_and(|n| n >= least));
+            }
+            if let Some(other) = inner.strip_prefix("not ") {
+                let other = self.word(other)?.unwrap_or_else(|| other.to_owned());
+                return Ok(got.is_some() && scalar(got) != other);
+            }
+            if let Some(regex) = inner.strip_prefix('/').and_then(|r| r.strip_suffix('/')) {
+                let regex = Regex::new(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
+                return Ok(regex.is_match(&scalar(got)));
+            }
+            if let (true, Some((_, _)), Some(least)) =
+                (self.shared, inner.rsplit_once('+'), self.word(inner)?)
+            {
+                let least = least.parse::<u64>().unwrap_or(0);
+                return Ok(scalar(got).parse::<u64>().is_ok_and(|n| n >= least));
+            }
+            return match self.word(inner)? {
+                Some(value) => Ok(value == text_of(got)),
+                None if crate::transcript::parse::is_person(inner) => match got {
+                    Some(got) => {
+                        let value = scalar(Some(got));
+                        self.set(inner, value);
+                        Ok(true)
+                    }
+                    None => Ok(false),
+                },
+                None => Err(format!("<{inner}> stands for nothing here")),
+            };
+        }
+        let wanted = self.fill_text(pattern)?;
+        // Numbers of 64 bits are texts in proto3 JSON, and an absent one is 0.
+        Ok(wanted == text_of(got) || (wanted == "0" && got.is_none()))
+    }
+}
+
+/// A name of exactly this length that is still unlike all others as far as its
+/// length allows.
+fn stretched(name: &str, length: usize) -> String {
+    let length = length.min(NAME_BYTES_MAX * 4);
+    if length < name.len() {
+        // The end is what differs between runs.
+        return name[name.len() - length..].to_owned();
+    }
+    format!("{name}{}", "x".repeat(length - name.len()))
+}
+
+fn scalar(value: Option<&Value>) -> String {
+    match value {
+        None => "0".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn text_of(value: Option<&Value>) -> String {
+    value.map_or_else(String::new, |v| scalar(Some(v)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn bindings() -> Bindings {
+        Bindings::new("x7", &["alice"], Limits::assumed())
+    }
+
+    fn check(pattern: Value, got: Value, expected: bool) {
+        let mut bindings = bindings();
+        assert_eq!(
+            bindings.matches(&pattern, Some(&got)),
+            Ok(expected),
+            "{pattern} {got}"
+        );
+    }
+
+    #[test]
+    fn matching_is_strict_about_fields() {
+        check(json!({"a": 1}), json!({"a": 1}), true);
+        check(json!({"a": 1}), json!({"a": 1, "b": 2}), false);
+        check(json!({"a": 1, "b": 2}), json!({"a": 1}), false);
+        check(json!({"a": 1, "b": 0, "c": false}), json!({"a": 1}), true);
+        check(json!({"b": "0"}), json!({}), true);
+        check(json!({"a": "<any>"}), json!({}), false);
+        check(json!({"a": "<maybe>"}), json!({}), true);
+        check(json!({"a": "<alice>"}), json!({"a": "alice-x7"}), true);
+        check(
+            json!({"a": "<alice upper>"}),
+            json!({"a": "ALICE-X7"}),
+            true,
+        );
+        check(json!({"a": ["x", "y"]}), json!({"a": ["y", "x"]}), true);
+        check(json!({"a": ["x", "y"]}), json!({"a": ["y", "y"]}), false);
+        check(json!({"a": "</^[a-c]+$/>"}), json!({"a": "abc"}), true);
+        check(json!({"a": "<not 5>"}), json!({"a": "5"}), false);
+    }
+
+    #[test]
+    fn captures_bind_once_and_count_on() {
+        let mut b = bindings();
+        assert_eq!(b.matches(&json!("<n>"), Some(&json!("41"))), Ok(true));
+        assert_eq!(b.matches(&json!("<n>"), Some(&json!("42"))), Ok(false));
+        assert_eq!(b.matches(&json!("<n+1>"), Some(&json!("42"))), Ok(true));
+        b.foreign_seqs.push(42);
+        assert_eq!(b.matches(&json!("<n+1>"), Some(&json!("43"))), Ok(true));
+        assert!(b.matches(&json!("<m+1>"), Some(&json!("42"))).is_err());
+    }
+
+    #[test]
+    fn texts_are_filled_in() {
+        let b = bindings();
+        assert_eq!(b.fill_text("hi <alice>!").as_deref(), Ok("hi alice-x7!"));
+        assert_eq!(b.fill_text("<alice:12>").as_deref(), Ok("alice-x7xxxx"));
+        assert_eq!(b.fill_text("a < b <3").as_deref(), Ok("a < b <3"));
+        let filled = b.fill_text("<fill text_bytes_max é>").unwrap();
+        assert_eq!(filled.len(), 4096);
+        assert!(b.fill_text("<bob>").is_err());
+    }
+}

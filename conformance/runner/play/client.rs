@@ -1,0 +1,280 @@
+//! Steps of the cases about clients: the suite plays the server, starts the
+//! client, types into it and reads what it prints.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{Outcome, Play, Subject, Trouble};
+use crate::{
+    conn::{Conn, Event},
+    framing,
+    messages::{self, Envelope},
+    problem::Problem,
+    process::Process,
+    transcript::{expr::Limits, parse, print},
+    verdict::{Kind, millis},
+};
+
+/// Between two looks whether the client has connected.
+const ACCEPT_POLL: Duration = Duration::from_millis(2);
+
+/// How much longer a client may take for a step than a server: it is started
+/// anew in every case, and may be an interpreter.
+const CLIENT_PATIENCE: u32 = 3;
+
+/// A client to be started, and the server's end for it to connect to.
+pub struct ClientUnderTest {
+    command: String,
+    listener: TcpListener,
+    address: SocketAddr,
+    process: Option<Process>,
+    printed: Vec<String>,
+}
+
+impl ClientUnderTest {
+    /// Opens the port that the client will be told of.
+    pub fn new(command: &str) -> Result<Self, String> {
+        let open = || -> std::io::Result<(TcpListener, SocketAddr)> {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (listener, address) =
+            open().map_err(|e| format!("the suite cannot listen on 127.0.0.1: {e}"))?;
+        Ok(Self {
+            command: command.to_owned(),
+            listener,
+            address,
+            process: None,
+            printed: Vec::new(),
+        })
+    }
+
+    fn start(&mut self, name: &str) -> Result<(), String> {
+        let words = shlex::split(&self.command)
+            .ok_or_else(|| format!("the command {:?} has a quote without its end", self.command))?;
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| {
+                word.replace("{address}", &format!("chat://{}", self.address))
+                    .replace("{host}", &self.address.ip().to_string())
+                    .replace("{port}", &self.address.port().to_string())
+                    .replace("{name}", name)
+            })
+            .collect();
+        self.process = Some(Process::start_words(&words)?);
+        Ok(())
+    }
+}
+
+impl Play<'_> {
+    fn client(&mut self) -> Result<&mut ClientUnderTest, Trouble> {
+        match &mut self.subject {
+            Subject::Client(client) => Ok(client),
+            Subject::Server(_) => Err(Trouble::Fault(
+                "this step is for client cases only".to_owned(),
+            )),
+        }
+    }
+
+    fn process(&mut self) -> Result<&mut Process, Trouble> {
+        self.client()?
+            .process
+            .as_mut()
+            .ok_or_else(|| Trouble::Fault("the client is not started at this step".to_owned()))
+    }
+
+    fn client_until(&self) -> Instant {
+        (Instant::now() + self.step_deadline * CLIENT_PATIENCE).min(self.deadline)
+    }
+
+    pub(super) fn client_starts(&mut self) -> Outcome {
+        let name = self.bindings.fill_text("<client>")?;
+        let (deadline, cut, began) = (self.client_until(), self.setting.cut, self.began);
+        let client = self.client()?;
+        client.start(&name)?;
+        loop {
+            match client.listener.accept() {
+                Ok((stream, _)) => {
+                    let conn = stream
+                        .set_nonblocking(false)
+                        .and_then(|()| Conn::new(stream, Envelope::Server, cut, began))
+                        .map_err(|e| format!("the client's connection cannot be used: {e}"))?;
+                    self.conns.insert("server".to_owned(), conn);
+                    return Ok(());
+                }
+                Err(_) if Instant::now() < deadline => {
+                    if let Some(status) = client.process.as_mut().and_then(Process::ended) {
+                        let words = client.process.as_ref().map(Process::last_words);
+                        let sentence = format!(
+                            "the client ended with {status} before it connected; its last words: {}",
+                            words.unwrap_or_default()
+                        );
+                        return Err(Problem::new(Kind::Crash, &[], sentence).into());
+                    }
+                    thread::sleep(ACCEPT_POLL);
+                }
+                Err(_) => {
+                    return Err(Problem::new(Kind::Hang, &[], "the client did not connect").into());
+                }
+            }
+        }
+    }
+
+    pub(super) fn client_joins(&mut self, capabilities: &[String]) -> Outcome {
+        self.client_starts()?;
+        let deadline = self.client_until();
+        let message = match self.conn("server")?.next(deadline)? {
+            Event::Message(message) if message.kind == "register" => message,
+            Event::Message(message) => {
+                return Err(Problem::new(
+                    Kind::WrongAnswer,
+                    &["CHAT-REG-1"],
+                    "the client's first message is not Register",
+                )
+                .showing(&message)
+                .into());
+            }
+            Event::Closed => {
+                let sentence = "the client closed its connection before it registered";
+                return Err(Problem::new(Kind::Closed, &[], sentence).into());
+            }
+            Event::Timeout => {
+                return Err(Problem::new(Kind::Hang, &[], "the client did not register").into());
+            }
+        };
+        let asked = message.body["capabilities"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let mut granted = Vec::new();
+        for capability in capabilities {
+            let value = Value::from(parse::capability(capability)?);
+            if !asked.contains(&value) {
+                return Err(Trouble::NotRun(format!(
+                    "the client does not ask for {capability}"
+                )));
+            }
+            granted.push(value);
+        }
+        let name = message.body["name"].clone();
+        let limits = self.bindings.limits.clone();
+        self.answer("registered", &registered(&name, &granted, &limits))?;
+        if capabilities.iter().any(|c| c == "presence") {
+            self.answer("members", &json!({ "names": [name] }))?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, kind: &str, body: &Value) -> Outcome {
+        let envelope = messages::encode(Envelope::Server, kind, body, &[], &[])?;
+        let timeout = self.step_deadline;
+        let conn = self.conn("server")?;
+        let frame = framing::frame(&envelope);
+        let prefix = frame.len() - envelope.len();
+        conn.send(&frame, prefix, &print::message(kind, body), timeout)?;
+        conn.flush(timeout)?;
+        Ok(())
+    }
+
+    pub(super) fn client_types(&mut self, line: &str) -> Outcome {
+        let line = self.bindings.fill_text(line)?;
+        self.process()?.type_line(&line);
+        Ok(())
+    }
+
+    pub(super) fn client_input_ends(&mut self) -> Outcome {
+        self.process()?.end_input();
+        Ok(())
+    }
+
+    pub(super) fn client_prints(&mut self, line: &str) -> Outcome {
+        let wanted = self.bindings.fill_text(line)?;
+        let deadline = self.client_until();
+        let printed = self.process()?.line(deadline);
+        match printed {
+            Some(printed) => {
+                self.client()?.printed.push(printed.clone());
+                if printed == wanted {
+                    return Ok(());
+                }
+                let mut problem =
+                    Problem::new(Kind::WrongAnswer, &[], "the client printed something else");
+                problem.received = printed;
+                Err(problem.into())
+            }
+            None => {
+                let process = self.process()?;
+                let problem = match process.ended() {
+                    Some(status) => Problem::new(
+                        Kind::Crash,
+                        &[],
+                        format!(
+                            "the client ended with {status} without printing it; its last words: {}",
+                            process.last_words()
+                        ),
+                    ),
+                    None => Problem::new(Kind::Hang, &[], "the client printed nothing"),
+                };
+                Err(problem.into())
+            }
+        }
+    }
+
+    /// Ends the client, kindly and then not, and looks at all that it printed.
+    pub(super) fn client_never_prints(&mut self, line: &str) -> Outcome {
+        let line = self.bindings.fill_text(line)?;
+        let deadline = self.client_until();
+        self.conns.remove("server");
+        let process = self.process()?;
+        process.end_input();
+        if process.wait(deadline).is_none() {
+            process.terminate();
+        }
+        let client = self.client()?;
+        while let Some(printed) = client.process.as_ref().and_then(|p| p.line(deadline)) {
+            client.printed.push(printed);
+        }
+        if let Some(printed) = client.printed.iter().find(|p| p.contains(&line)) {
+            let mut problem = Problem::new(
+                Kind::WrongAnswer,
+                &[],
+                "the client printed what it must not",
+            );
+            problem.received = printed.clone();
+            return Err(problem.into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn client_ends(&mut self) -> Outcome {
+        let deadline = self.client_until();
+        let waited = millis(deadline.saturating_duration_since(Instant::now()));
+        match self.process()?.wait(deadline) {
+            Some(_) => Ok(()),
+            None => Err(Problem::new(
+                Kind::Hang,
+                &[],
+                format!("the client has not ended within {waited} ms"),
+            )
+            .into()),
+        }
+    }
+}
+
+/// A Registered with everything that the schema asks for.
+fn registered(name: &Value, granted: &[Value], limits: &Limits) -> Value {
+    let limits: serde_json::Map<String, Value> = limits
+        .iter()
+        .map(|(name, n)| (messages::json_name(name), json!(n)))
+        .collect();
+    json!({
+        "name": name, "epoch": "played-by-the-suite", "capabilities": granted, "limits": limits,
+    })
+}

@@ -1,0 +1,117 @@
+//! Makes a failure of what went wrong, with all that helps to see why.
+
+use std::thread;
+use std::time::Duration;
+
+use super::{Play, Stop, Subject, Trouble};
+use crate::{
+    conn::Conn,
+    framing,
+    problem::Problem,
+    transcript::{Step, print},
+    verdict::{Failure, Kind, millis},
+};
+
+impl Play<'_> {
+    /// Makes a failure of what went wrong, with all that helps to see why.
+    pub(super) fn stopped(
+        &mut self,
+        step: &Step,
+        trouble: Trouble,
+        observed: &mut Vec<String>,
+    ) -> Stop {
+        let problem = match trouble {
+            Trouble::NotRun(reason) => return Stop::NotRun(reason),
+            Trouble::Problem(problem) => problem,
+            Trouble::Fault(sentence) => Problem::new(Kind::Fault, &[], sentence),
+        };
+        let mut problem = self.death_of_target(problem);
+        let expected = std::mem::take(&mut self.expected);
+        let who = self.who.clone();
+        if problem.received.is_empty() {
+            observed.push(format!("# {}", problem.sentence));
+            problem.received = match problem.kind {
+                Kind::Hang => "nothing".to_owned(),
+                Kind::Closed => "the connection was closed".to_owned(),
+                Kind::Crash => "the end of the target".to_owned(),
+                _ => String::new(),
+            };
+        } else {
+            observed.push(format!("{who} receives {}", problem.received));
+        }
+        let rules = if !problem.rules.is_empty() {
+            // What the step alone decides is broken as well: it did not happen.
+            let more = step
+                .rules
+                .iter()
+                .filter(|r| !problem.rules.contains(&r.as_str()));
+            problem
+                .rules
+                .iter()
+                .map(|r| (*r).to_owned())
+                .chain(more.cloned())
+                .collect()
+        } else if !step.rules.is_empty() {
+            step.rules.clone()
+        } else {
+            self.setting.case.rules.clone()
+        };
+        let mut trace = std::mem::take(&mut self.extra_trace);
+        for (who, conn) in &self.conns {
+            trace.extend(trace_of(who, conn));
+        }
+        let wanted = print::steps(&self.setting.case.steps);
+        Stop::Failed(Box::new(Failure {
+            kind: problem.kind,
+            rules,
+            line: step.line,
+            step: print::action(&step.action),
+            sentence: problem.sentence,
+            expected,
+            received: problem.received,
+            received_bytes: framing::hex(&problem.bytes),
+            elapsed_ms: millis(self.began.elapsed()),
+            cut: self.setting.cut.name().to_owned(),
+            diff: diff(&wanted, observed),
+            trace,
+        }))
+    }
+
+    /// A close or a silence is the least of it when the target has died.
+    fn death_of_target(&mut self, problem: Problem) -> Problem {
+        /// A dying process closes its connections a little before it is gone.
+        const DEATH_DELAY: Duration = Duration::from_millis(60);
+        let Subject::Server(target) = &mut self.subject else {
+            return problem;
+        };
+        if !matches!(problem.kind, Kind::Closed | Kind::Hang) {
+            return problem;
+        }
+        if problem.kind == Kind::Closed {
+            thread::sleep(DEATH_DELAY);
+        }
+        match target.death() {
+            Some(sentence) => Problem::new(Kind::Crash, &problem.rules, sentence),
+            None => problem,
+        }
+    }
+}
+
+/// What differs between the transcript and what was observed.
+fn diff(wanted: &[String], observed: &[String]) -> String {
+    let wanted: String = wanted.iter().map(|l| format!("{l}\n")).collect();
+    let observed: String = observed.iter().map(|l| format!("{l}\n")).collect();
+    similar::TextDiff::from_lines(&wanted, &observed)
+        .unified_diff()
+        .context_radius(2)
+        .header("transcript", "observed")
+        .to_string()
+}
+
+/// What went over a connection, a line each.
+pub(super) fn trace_of(who: &str, conn: &Conn) -> Vec<String> {
+    conn.trace
+        .iter()
+        .map(|(at, line)| format!("{who} {:>5} ms {line}", millis(*at)))
+        .collect()
+}

@@ -1,0 +1,345 @@
+//! Plays one case once, in one cut: the steps in their order, each wait bounded,
+//! and everything that was observed written down in the transcript's notation.
+
+mod client;
+mod encode;
+mod failing;
+mod pace;
+mod server;
+mod together;
+mod wire;
+
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    conn::Conn,
+    cut::Cut,
+    pattern::Bindings,
+    problem::{Problem, Received},
+    target::Target,
+    transcript::{Action, Case, Side, Step, print},
+    verdict::{Failure, Kind, millis},
+};
+
+use pace::Pace;
+
+pub use client::ClientUnderTest;
+pub use encode::encode;
+pub use server::{Facts, NoServer, probe};
+
+/// How long a step waits for what it expects.
+pub const STEP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long a whole case may take, what it waits out on purpose not counted.
+const CASE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a member is waited for that leaves at the end of a case.
+const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How much sooner than announced a deadline may strike, in percent, before it
+/// counts as too early: clocks and queues are not exact.
+const EARLY_PERCENT: u32 = 15;
+
+/// What one play of a case needs.
+pub struct Setting<'a> {
+    /// The case.
+    pub case: &'a Case,
+    /// How bytes are cut.
+    pub cut: Cut,
+    /// All deadlines are multiplied with this.
+    pub scale: f64,
+    /// What makes this run's names its own.
+    pub tag: String,
+    /// Whether others may be talking on the same server.
+    pub shared: bool,
+    /// How many connections the server takes, where the user said so.
+    pub connections_max: Option<usize>,
+    /// What is known of the server.
+    pub facts: &'a Facts,
+}
+
+/// Why a case did not come to its end.
+pub enum Stop {
+    /// It failed.
+    Failed(Box<Failure>),
+    /// It cannot be judged on this target.
+    NotRun(String),
+}
+
+/// What was observed, and how it ended.
+pub struct Played {
+    /// The steps that went as expected, and what came where one did not.
+    pub observed: Vec<String>,
+    /// Why it stopped, if it did not come to its end.
+    pub stop: Option<Stop>,
+}
+
+/// What goes wrong inside a step.
+enum Trouble {
+    Problem(Problem),
+    NotRun(String),
+    /// The transcript, or the suite, is at fault.
+    Fault(String),
+}
+
+impl From<Problem> for Trouble {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(sentence: String) -> Self {
+        Self::Fault(sentence)
+    }
+}
+
+type Outcome = Result<(), Trouble>;
+
+/// What is under test.
+pub enum Subject<'a> {
+    /// A server.
+    Server(&'a mut Target),
+    /// A client, started anew for each case.
+    Client(ClientUnderTest),
+}
+
+/// One play of one case.
+struct Play<'a> {
+    setting: &'a Setting<'a>,
+    subject: Subject<'a>,
+    bindings: Bindings,
+    conns: BTreeMap<String, Conn>,
+    /// Connections that a step opened and that only have to stay.
+    crowd: Vec<Conn>,
+    /// Their names.
+    crowd_names: Vec<String>,
+    /// The greatest number of a chat that anybody received.
+    last_seq: u64,
+    /// When each connection may send its next chats without exceeding the rate.
+    paces: BTreeMap<String, Pace>,
+    /// Names of members whom the runner itself sent in.
+    helpers: Vec<String>,
+    began: Instant,
+    deadline: Instant,
+    step_deadline: Duration,
+    expected: String,
+    /// Who acts.
+    who: String,
+    extra_trace: Vec<String>,
+}
+
+/// Plays a case.
+pub fn play(setting: &Setting<'_>, subject: Subject<'_>) -> Played {
+    let case = setting.case;
+    let mut people = case.people();
+    people.extend(case.names.iter().map(String::as_str));
+    if case.side() == Side::Client {
+        people.push("client");
+    }
+    let began = Instant::now();
+    let mut play = Play {
+        setting,
+        subject,
+        bindings: Bindings::new(&setting.tag, &people, setting.facts.limits.clone())
+            .shared(setting.shared),
+        conns: BTreeMap::new(),
+        crowd: Vec::new(),
+        crowd_names: Vec::new(),
+        last_seq: 0,
+        paces: BTreeMap::new(),
+        helpers: Vec::new(),
+        began,
+        deadline: began + CASE_DEADLINE.mul_f64(setting.scale),
+        step_deadline: STEP_DEADLINE.mul_f64(setting.scale),
+        expected: String::new(),
+        who: "the suite".to_owned(),
+        extra_trace: Vec::new(),
+    };
+    let mut observed = Vec::new();
+    let mut stop = None;
+    for step in &case.steps {
+        let result = play.step(step);
+        match result {
+            Ok(()) => observed.extend(print::steps(std::slice::from_ref(step))),
+            Err(trouble) => {
+                stop = Some(play.stopped(step, trouble, &mut observed));
+                break;
+            }
+        }
+    }
+    if stop.is_none()
+        && let (Some(last), Err(trouble)) = (case.steps.last(), play.nothing_is_left())
+    {
+        stop = Some(play.stopped(last, trouble, &mut observed));
+    }
+    play.leave();
+    Played { observed, stop }
+}
+
+impl Play<'_> {
+    fn until(&self) -> Instant {
+        (Instant::now() + self.step_deadline).min(self.deadline)
+    }
+
+    fn step(&mut self, step: &Step) -> Outcome {
+        if let Some(who) = step.action.who() {
+            self.who = who.to_owned();
+        }
+        self.expected = print::action(&step.action);
+        if !matches!(step.action, Action::Send { .. } | Action::Nothing { .. }) {
+            self.flush()?;
+        }
+        if Instant::now() >= self.deadline {
+            let sentence = format!(
+                "the case took longer than {} ms",
+                millis(self.deadline - self.began)
+            );
+            return Err(Problem::new(Kind::Hang, &[], sentence).into());
+        }
+        match &step.action {
+            Action::Connect { who, small_window } => self.connect(who, *small_window),
+            Action::Join {
+                who,
+                name,
+                capabilities,
+                patiently,
+            } => self.join(who, name, capabilities, *patiently),
+            Action::Send { who, payload } => self.send(who, payload),
+            Action::Receive { who, wanted, after } => self.receive(who, wanted, after.as_ref()),
+            Action::Finds { who, names } => self.finds(who, names),
+            Action::Nothing { who } => {
+                self.conn(who)?.nothing_since = Some(step.line);
+                Ok(())
+            }
+            Action::Closed { who, after } => self.closed(who, after.as_ref()),
+            Action::HalfClose { who } => {
+                self.conn(who)?.half_close();
+                Ok(())
+            }
+            Action::Close { who } => {
+                let conn = self.conns.remove(who);
+                self.keep_trace(who, conn);
+                Ok(())
+            }
+            Action::Reset { who } => {
+                let conn = self.conns.remove(who);
+                if let Some(mut conn) = conn {
+                    conn.set_reset();
+                    self.keep_trace(who, Some(conn));
+                }
+                Ok(())
+            }
+            Action::Silence(expr) => {
+                let mut pause = Duration::from_millis(expr.value(&self.bindings.limits));
+                if !expr.is_limit() {
+                    pause = pause.mul_f64(self.setting.scale);
+                }
+                self.deadline += pause;
+                thread::sleep(pause);
+                Ok(())
+            }
+            Action::Repeat { count, steps } => {
+                for i in 1..=count.value(&self.bindings.limits) {
+                    self.bindings.set("i", i.to_string());
+                    steps.iter().try_for_each(|step| self.step(step))?;
+                }
+                Ok(())
+            }
+            Action::AnyOrder(lanes) => self.any_order(lanes),
+            Action::Serves => self.still_serves(),
+            Action::Restarts => self.restart(),
+            Action::Crowd(count) => self.crowd(count.value(&self.bindings.limits)),
+            Action::Skips { who } => self.skip(who),
+            Action::CatchesUp { who } => self.catch_up(who),
+            Action::SameEnd(people) => self.same_end(people),
+            Action::Stops => self.stop_server(),
+            Action::Ends => self.server_ends(),
+            Action::Fills => self.fill(),
+            Action::ClientStarts => self.client_starts(),
+            Action::ClientJoins { capabilities } => self.client_joins(capabilities),
+            Action::Types(line) => self.client_types(line),
+            Action::InputEnds => self.client_input_ends(),
+            Action::Prints(line) => self.client_prints(line),
+            Action::NeverPrints(line) => self.client_never_prints(line),
+            Action::ClientEnds => self.client_ends(),
+        }
+    }
+
+    fn conn(&mut self, who: &str) -> Result<&mut Conn, Trouble> {
+        self.conns
+            .get_mut(who)
+            .ok_or_else(|| Trouble::Fault(format!("{who} has no connection at this step")))
+    }
+
+    fn flush(&mut self) -> Outcome {
+        let timeout = self.step_deadline;
+        for conn in self.conns.values_mut() {
+            conn.flush(timeout)?;
+        }
+        Ok(())
+    }
+
+    fn keep_trace(&mut self, who: &str, conn: Option<Conn>) {
+        if let Some(conn) = conn {
+            self.extra_trace.extend(failing::trace_of(who, &conn));
+            self.extra_trace
+                .push(format!("{who}: (closed by the suite)"));
+        }
+    }
+
+    /// Everything that came has been asked for.
+    fn nothing_is_left(&mut self) -> Outcome {
+        self.flush()?;
+        self.expected = "nothing more".to_owned();
+        let names: Vec<String> = self.conns.keys().cloned().collect();
+        for who in names {
+            self.who.clone_from(&who);
+            self.pump_what_has_come(&who)?;
+            if let Some(message) = self.first_unasked(&who) {
+                let sentence = format!("{who} received something that nobody expected");
+                return Err(Problem::new(Kind::WrongAnswer, &[], sentence)
+                    .showing(&message)
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    fn first_unasked(&mut self, who: &str) -> Option<Received> {
+        let conn = self.conns.get_mut(who)?;
+        conn.queues.iter_mut().find_map(|queue| queue.pop_front())
+    }
+
+    /// Leaves politely, so that the names are free and the room is quiet for whoever
+    /// comes next.
+    fn leave(&mut self) {
+        if self.setting.case.side() == Side::Client {
+            return;
+        }
+        self.crowd.clear();
+        let deadline = Instant::now() + LEAVE_DEADLINE.mul_f64(self.setting.scale);
+        let conns = std::mem::take(&mut self.conns);
+        let mut leaving: Vec<Conn> = Vec::new();
+        for (_, mut conn) in conns {
+            if conn.granted.is_some() && !conn.is_closed() && !conn.is_ended() {
+                // Leave is arm 3, an empty message.
+                let _ = conn.send(&[2, 0x1a, 0], 1, "leave", LEAVE_DEADLINE);
+                let _ = conn.flush(LEAVE_DEADLINE);
+                leaving.push(conn);
+            }
+        }
+        for mut conn in leaving {
+            while let Ok(crate::conn::Event::Message(_)) = conn.next(deadline) {}
+        }
+    }
+}
+
+/// How much sooner than `limit` something may come.
+fn earliest(limit: Duration) -> Duration {
+    limit * (100 - EARLY_PERCENT) / 100
+}

@@ -1,0 +1,43 @@
+//! Keeps to the rate that the server announced, so that a case about something
+//! else is not refused for it.
+
+use std::time::{Duration, Instant};
+
+use crate::transcript::expr::Limits;
+
+/// How much slower than allowed the suite goes on after a burst, in percent: what
+/// was sent evenly may arrive bunched.
+const SLACK_PERCENT: u32 = 25;
+
+/// What one connection may still send.
+pub struct Pace {
+    tokens: u64,
+    last: Instant,
+}
+
+impl Pace {
+    /// Of a member that has been silent for long enough.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            tokens: limits.get("chat_burst"),
+            last: Instant::now(),
+        }
+    }
+
+    /// Counts one chat, and says how long to wait before it.
+    pub fn pause(&mut self, limits: &Limits) -> Duration {
+        let interval = Duration::from_millis(limits.get("chat_interval_ms"));
+        if interval.is_zero() {
+            return Duration::ZERO;
+        }
+        if self.tokens > 0 {
+            self.tokens -= 1;
+            self.last = Instant::now();
+            return Duration::ZERO;
+        }
+        let due = self.last + interval * (100 + SLACK_PERCENT) / 100;
+        let pause = due.saturating_duration_since(Instant::now());
+        self.last = Instant::now() + pause;
+        pause
+    }
+}

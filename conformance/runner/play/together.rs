@@ -1,0 +1,163 @@
+//! Steps that read more than one message: lanes in any order, catching up, and
+//! the end that all see alike.
+
+use super::{Outcome, Play, Trouble};
+use crate::{
+    conn::Event,
+    problem::{Problem, Received},
+    transcript::{Action, Step, Wanted, print},
+    verdict::Kind,
+};
+
+impl Play<'_> {
+    pub(super) fn skip(&mut self, who: &str) -> Outcome {
+        self.pump_what_has_come(who)?;
+        for queue in &mut self.conn(who)?.queues {
+            queue.clear();
+        }
+        Ok(())
+    }
+
+    /// Every chat since its Registered, in order and without a gap, up to the last
+    /// that anybody has or up to an end that the server gave a reason for.
+    pub(super) fn catch_up(&mut self, who: &str) -> Outcome {
+        let first = self.bindings.get(&format!("{who}.seq"));
+        let mut last: u64 = first.and_then(|s| s.parse().ok()).unwrap_or(0);
+        let deadline = self.until();
+        while last < self.last_seq {
+            match self.next(who, deadline, true) {
+                Ok(Event::Message(message)) if message.kind == "chat" => {
+                    let seq = message.body["seq"]
+                        .as_str()
+                        .and_then(|s| s.parse::<u64>().ok());
+                    let due = self.bindings.nth_after(last, 1);
+                    if seq != Some(due) {
+                        let sentence = format!(
+                            "{who} had number {last} and then received another than the next"
+                        );
+                        return Err(Problem::new(Kind::WrongAnswer, &["CHAT-ORD-4"], sentence)
+                            .showing(&message)
+                            .into());
+                    }
+                    last = due;
+                }
+                Ok(Event::Message(message))
+                    if message.body["code"] == "ERROR_CODE_SLOW_CONSUMER" => {}
+                Ok(Event::Message(message)) => return Err(self.unexpected(who, &message).into()),
+                // Told to go, or cut off where nothing could be said to it any more.
+                Ok(Event::Closed) => return Ok(()),
+                Err(Trouble::Problem(problem)) if problem.sentence.contains("inside a frame") => {
+                    return Ok(());
+                }
+                Ok(Event::Timeout) => return Err(self.silent(who).into()),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever is told that the server closes has heard of all the chats that anybody
+    /// heard of, be it by the Chat or, for one's own, by the Receipt.
+    pub(super) fn same_end(&mut self, people: &[String]) -> Outcome {
+        let mut first: Option<Vec<u64>> = None;
+        for who in people {
+            self.who.clone_from(who);
+            let mut heard = Vec::new();
+            let deadline = self.until();
+            let queues = &mut self.conn(who)?.queues;
+            let mut read: Vec<Received> = queues.iter_mut().flat_map(|q| q.drain(..)).collect();
+            while !read.iter().any(|m| m.kind == "server_closing") {
+                match self.next(who, deadline, true)? {
+                    Event::Message(message) => read.push(message),
+                    Event::Timeout => return Err(self.silent(who).into()),
+                    Event::Closed => {
+                        let sentence =
+                            format!("{who}'s connection was closed without ServerClosing");
+                        return Err(Problem::new(Kind::Closed, &["CHAT-CLOSE-1"], sentence).into());
+                    }
+                }
+            }
+            for message in read {
+                if matches!(message.kind.as_str(), "chat" | "receipt") {
+                    heard.extend(
+                        message.body["seq"]
+                            .as_str()
+                            .and_then(|s| s.parse::<u64>().ok()),
+                    );
+                }
+            }
+            self.closed(who, None)?;
+            heard.sort_unstable();
+            match &first {
+                None => first = Some(heard),
+                Some(first) if *first == heard => {}
+                Some(first) => {
+                    let (one, other) = (&people[0], first.len());
+                    let sentence = format!(
+                        "{who} heard of {} chats before ServerClosing, and {one} of {other}",
+                        heard.len()
+                    );
+                    return Err(Problem::new(Kind::WrongAnswer, &[], sentence).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn any_order(&mut self, lanes: &[Vec<Step>]) -> Outcome {
+        // The order between connections shows nothing: each is read by itself.
+        let mut people: Vec<&str> = Vec::new();
+        for who in lanes.iter().flatten().filter_map(|s| s.action.who()) {
+            if !people.contains(&who) {
+                people.push(who);
+            }
+        }
+        for who in people {
+            let mut left: Vec<Vec<&Wanted>> = lanes
+                .iter()
+                .map(|lane| {
+                    lane.iter()
+                        .filter_map(|step| match &step.action {
+                            Action::Receive { who: w, wanted, .. } if w == who => wanted.first(),
+                            _ => None,
+                        })
+                        .collect()
+                })
+                .collect();
+            while left.iter().any(|lane| !lane.is_empty()) {
+                self.take_from_lanes(who, &mut left)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_from_lanes(&mut self, who: &str, left: &mut [Vec<&Wanted>]) -> Outcome {
+        let heads: Vec<&Wanted> = left
+            .iter()
+            .filter_map(|lane| lane.first().copied())
+            .collect();
+        let shown: Vec<String> = heads.iter().map(|w| print::wanted(w)).collect();
+        self.expected = format!("{who} receives, in any order, {}", shown.join(" / "));
+        let deadline = self.until();
+        // A stream that nothing is wanted of any more is not waited for.
+        let conn = self.conn(who)?;
+        let queues: Vec<usize> = heads.iter().map(|w| conn.queue_of(&w.kind)).collect();
+        let read = queues.iter().find(|q| !conn.queues[**q].is_empty());
+        let queue = read.or(queues.first()).copied().unwrap_or(0);
+        let Some(message) = self.take(who, queue, deadline, true)? else {
+            return Err(self.silent(who).into());
+        };
+        for lane in left.iter_mut() {
+            let Some(wanted) = lane.first().filter(|w| w.kind == message.kind) else {
+                continue;
+            };
+            let mut bindings = self.bindings.clone();
+            if bindings.matches(&wanted.body, Some(&message.body))? {
+                self.bindings = bindings;
+                lane.remove(0);
+                return Ok(());
+            }
+        }
+        Err(self.unexpected(who, &message).into())
+    }
+}

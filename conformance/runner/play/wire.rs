@@ -1,0 +1,379 @@
+//! Steps on a connection: sending, receiving, being closed.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Outcome, Play, Subject, Trouble, earliest, encode};
+use crate::{
+    conn::{Conn, Event},
+    framing,
+    messages::{self, Envelope},
+    problem::{Problem, Received},
+    transcript::{Content, Payload, Side, Wanted, expr::Expr, print},
+    verdict::{Kind, millis},
+};
+
+/// How long the end of a case waits for what is already on its way.
+const REST_PAUSE: Duration = Duration::from_millis(2);
+
+impl Play<'_> {
+    pub(super) fn envelope(&self) -> Envelope {
+        match self.setting.case.side() {
+            Side::Server => Envelope::Client,
+            Side::Client => Envelope::Server,
+        }
+    }
+
+    pub(super) fn connect(&mut self, who: &str, small_window: bool) -> Outcome {
+        let conn = self.dial(small_window)?;
+        let old = self.conns.insert(who.to_owned(), conn);
+        self.keep_trace(who, old);
+        Ok(())
+    }
+
+    pub(super) fn dial(&mut self, small_window: bool) -> Result<Conn, Trouble> {
+        let Subject::Server(target) = &self.subject else {
+            return Err(Trouble::Fault("a client case cannot connect".to_owned()));
+        };
+        let (timeout, cut) = (self.step_deadline, self.setting.cut);
+        Conn::connect(&target.addresses, timeout, small_window, cut, self.began).map_err(|error| {
+            let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
+            let kind = if refused { Kind::Crash } else { Kind::Hang };
+            Problem::new(
+                kind,
+                &[],
+                format!("the server takes no connection: {error}"),
+            )
+            .into()
+        })
+    }
+
+    pub(super) fn send(&mut self, who: &str, payload: &Payload) -> Outcome {
+        if let Payload::Frame {
+            envelope: Content::Message { kind, .. },
+            ..
+        } = payload
+            && kind == "chat"
+            && self.setting.case.when.is_none()
+            && self.envelope() == Envelope::Client
+        {
+            let limits = &self.bindings.limits;
+            let pace = self
+                .paces
+                .entry(who.to_owned())
+                .or_insert_with(|| super::Pace::new(limits));
+            let pause = pace.pause(limits);
+            if !pause.is_zero() {
+                self.flush()?;
+                self.deadline += pause;
+                std::thread::sleep(pause);
+            }
+        }
+        if let Payload::Frame {
+            envelope: Content::Message { kind, .. },
+            ..
+        } = payload
+            && kind == "registered"
+        {
+            self.nothing_before_registered(who)?;
+        }
+        let (bytes, prefix) = encode(payload, self.envelope(), &self.bindings)?;
+        let timeout = self.step_deadline;
+        let shown = match payload {
+            Payload::Frame {
+                envelope: Content::Message { kind, body, .. },
+                ..
+            } => print::message(kind, &self.bindings.fill(body)?),
+            _ => "raw bytes".to_owned(),
+        };
+        self.conn(who)?.send(&bytes, prefix, &shown, timeout)?;
+        Ok(())
+    }
+
+    /// What a client sent before it was registered, it sent too early.
+    fn nothing_before_registered(&mut self, who: &str) -> Outcome {
+        self.pump_what_has_come(who)?;
+        match self.first_unasked(who) {
+            None => Ok(()),
+            Some(message) => {
+                let sentence = "the client sent something before it was registered";
+                Err(Problem::new(Kind::WrongAnswer, &["CHAT-REG-10"], sentence)
+                    .showing(&message)
+                    .into())
+            }
+        }
+    }
+
+    /// Reads one message, or the close, or the deadline; messages that are nobody's
+    /// business here are dealt with and passed over.
+    pub(super) fn next(
+        &mut self,
+        who: &str,
+        deadline: Instant,
+        answer_pings: bool,
+    ) -> Result<Event, Trouble> {
+        let timeout = self.step_deadline;
+        loop {
+            let event = self.conn(who)?.next(deadline)?;
+            let Event::Message(mut message) = event else {
+                return Ok(event);
+            };
+            if self.is_foreign(&mut message) {
+                continue;
+            }
+            if message.kind == "ping" && self.envelope() == Envelope::Client {
+                if answer_pings {
+                    let pong =
+                        json!({"token": message.body.get("token").cloned().unwrap_or(json!("0"))});
+                    let envelope = messages::encode(Envelope::Client, "pong", &pong, &[], &[])?;
+                    let frame = framing::frame(&envelope);
+                    let conn = self.conn(who)?;
+                    conn.send(&frame, 1, &print::message("pong", &pong), timeout)?;
+                    conn.flush(timeout)?;
+                }
+                continue;
+            }
+            return Ok(Event::Message(message));
+        }
+    }
+
+    /// Whether a message is about people who are no part of this case; the names
+    /// of such people are taken out of a Members.
+    fn is_foreign(&mut self, message: &mut Received) -> bool {
+        let bindings = &mut self.bindings;
+        let helpers = &self.helpers;
+        let foreign = |bindings: &crate::pattern::Bindings, name: &str| {
+            bindings.is_foreign(name) || helpers.iter().any(|h| h == name)
+        };
+        match message.kind.as_str() {
+            "joined" | "left" => message.body["name"]
+                .as_str()
+                .is_some_and(|name| foreign(bindings, name)),
+            "members" => {
+                if let Some(names) = message.body["names"].as_array_mut() {
+                    names.retain(|n| !n.as_str().is_some_and(|n| foreign(bindings, n)));
+                }
+                false
+            }
+            "chat" => {
+                let sender = message.body["sender"].as_str().unwrap_or("");
+                let is_helper = helpers.iter().any(|h| h == sender);
+                let seq = message.body["seq"]
+                    .as_str()
+                    .and_then(|s| s.parse::<u64>().ok());
+                self.last_seq = self.last_seq.max(seq.unwrap_or(0));
+                if is_helper || (self.setting.shared && bindings.is_foreign(sender)) {
+                    bindings.foreign_seqs.extend(seq);
+                    return true;
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// The next message of one of the two streams of a connection.
+    pub(super) fn take(
+        &mut self,
+        who: &str,
+        queue: usize,
+        deadline: Instant,
+        answer_pings: bool,
+    ) -> Result<Option<Received>, Trouble> {
+        loop {
+            if let Some(message) = self.conn(who)?.queues[queue].pop_front() {
+                return Ok(Some(message));
+            }
+            match self.next(who, deadline, answer_pings)? {
+                Event::Message(message) => {
+                    self.conn(who)?.queue(message);
+                }
+                Event::Closed => {
+                    // What came in the other stream is the best answer to "what came instead?".
+                    let other = self.conn(who)?.queues[1 - queue].pop_front();
+                    if other.is_some() {
+                        return Ok(other);
+                    }
+                    let sentence = format!("{who}'s connection was closed in place of an answer");
+                    return Err(Problem::new(Kind::Closed, &[], sentence).into());
+                }
+                Event::Timeout => return Ok(None),
+            }
+        }
+    }
+
+    pub(super) fn pump_what_has_come(&mut self, who: &str) -> Outcome {
+        if self.conn(who)?.is_closed() {
+            return Ok(());
+        }
+        while let Event::Message(message) = self.next(who, Instant::now() + REST_PAUSE, true)? {
+            self.conn(who)?.queue(message);
+        }
+        Ok(())
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        who: &str,
+        wanted: &[Wanted],
+        after: Option<&Expr>,
+    ) -> Outcome {
+        let kind = wanted.first().map_or("", |w| w.kind.as_str());
+        let queue = self.conn(who)?.queue_of(kind);
+        if wanted.iter().any(|w| w.kind == "ping") && self.envelope() == Envelope::Client {
+            return self.receive_ping(who, after);
+        }
+        let (deadline, floor) = self.window(who, after)?;
+        let Some(message) = self.take(who, queue, deadline, after.is_none())? else {
+            return Err(self.silent(who).into());
+        };
+        too_early(floor, &message)?;
+        for one in wanted {
+            let mut bindings = self.bindings.clone();
+            let mut body = one.body.clone();
+            if self.setting.shared && one.kind == "registered" {
+                at_least(&mut body["seq"]);
+            }
+            if one.kind == message.kind && bindings.matches(&body, Some(&message.body))? {
+                self.bindings = bindings;
+                self.conn(who)?.nothing_since = None;
+                return self.first_in_place(who, &message);
+            }
+        }
+        Err(self.unexpected(who, &message).into())
+    }
+
+    /// The server's own Ping, for the cases about it.
+    fn receive_ping(&mut self, who: &str, after: Option<&Expr>) -> Outcome {
+        let (deadline, floor) = self.window(who, after)?;
+        match self.conn(who)?.next(deadline)? {
+            Event::Message(message) if message.kind == "ping" => {
+                too_early(floor, &message)?;
+                let token = message.body["token"].as_str().unwrap_or("0").to_owned();
+                self.bindings.set("token", token);
+                Ok(())
+            }
+            Event::Message(message) => Err(self.unexpected(who, &message).into()),
+            Event::Closed => {
+                let sentence = format!("{who}'s connection was closed in place of a Ping");
+                Err(Problem::new(Kind::Closed, &[], sentence).into())
+            }
+            Event::Timeout => Err(self.silent(who).into()),
+        }
+    }
+
+    /// From when and until when a step takes what comes.
+    fn window(
+        &mut self,
+        who: &str,
+        after: Option<&Expr>,
+    ) -> Result<(Instant, Option<Instant>), Trouble> {
+        let Some(expr) = after else {
+            return Ok((self.until(), None));
+        };
+        let limit = Duration::from_millis(expr.value(&self.bindings.limits));
+        self.deadline += limit;
+        let last_sent = self.conn(who)?.last_sent;
+        let deadline = (last_sent + limit + self.step_deadline).min(self.deadline);
+        Ok((deadline, Some(last_sent + earliest(limit))))
+    }
+
+    /// Registered is the first message, and the first Members the second.
+    fn first_in_place(&mut self, who: &str, message: &Received) -> Outcome {
+        let members_before = self.conn(who)?.members.1;
+        let (place, rule) = match message.kind.as_str() {
+            "registered" => (0, "CHAT-REG-3"),
+            "members" if !members_before => (1, "CHAT-PRES-1"),
+            _ => return Ok(()),
+        };
+        if message.kind == "members" {
+            self.conn(who)?.members.1 = true;
+        }
+        if message.index == place {
+            return Ok(());
+        }
+        let sentence = format!("{who} received {} too late", message.kind);
+        Err(Problem::new(Kind::WrongAnswer, &[rule], sentence)
+            .showing(message)
+            .into())
+    }
+
+    pub(super) fn silent(&mut self, who: &str) -> Problem {
+        let ms = millis(self.step_deadline);
+        let other = self.first_unasked(who);
+        let mut problem = Problem::new(
+            Kind::Hang,
+            &[],
+            format!("{who} received nothing within {ms} ms"),
+        );
+        if let Some(message) = other {
+            problem.sentence =
+                format!("{who} did not receive it within {ms} ms, but something else");
+            problem = problem.showing(&message);
+            problem.kind = Kind::WrongAnswer;
+        }
+        problem
+    }
+
+    pub(super) fn unexpected(&mut self, who: &str, message: &Received) -> Problem {
+        let quiet = self.conns.get(who).and_then(|c| c.nothing_since);
+        let (kind, sentence) = match (message.kind.as_str(), quiet) {
+            (_, Some(line)) => (
+                Kind::WrongAnswer,
+                format!("{who} received something, where line {line} says it receives nothing"),
+            ),
+            ("error", None) if !self.expected.contains(" receives error") => {
+                (Kind::Refusal, format!("{who} was refused"))
+            }
+            _ => (Kind::WrongAnswer, format!("{who} received something else")),
+        };
+        Problem::new(kind, &[], sentence).showing(message)
+    }
+
+    pub(super) fn closed(&mut self, who: &str, after: Option<&Expr>) -> Outcome {
+        let (deadline, floor) = self.window(who, after)?;
+        if let Some(message) = self.first_unasked(who) {
+            return Err(self.unexpected(who, &message).into());
+        }
+        match self.next(who, deadline, after.is_none())? {
+            Event::Closed => match floor {
+                Some(floor) if Instant::now() < floor => {
+                    let sentence = format!("{who} was closed before the time");
+                    Err(Problem::new(Kind::Closed, &[], sentence).into())
+                }
+                _ => Ok(()),
+            },
+            Event::Message(message) => Err(self.unexpected(who, &message).into()),
+            Event::Timeout => {
+                let ms = millis(self.step_deadline);
+                let sentence = format!("{who}'s connection was not closed within {ms} ms");
+                Err(Problem::new(Kind::Hang, &[], sentence).into())
+            }
+        }
+    }
+}
+
+/// Makes `<n>` into `<n+0>`, which others who talk may have moved on from.
+fn at_least(seq: &mut Value) {
+    let word = seq
+        .as_str()
+        .and_then(|s| s.strip_prefix('<'))
+        .and_then(|s| s.strip_suffix('>'));
+    if let Some(word) = word.filter(|w| !matches!(*w, "any" | "maybe")) {
+        *seq = format!("<{word}+0>").into();
+    }
+}
+
+fn too_early(floor: Option<Instant>, message: &Received) -> Outcome {
+    match floor {
+        Some(floor) if Instant::now() < floor => Err(Problem::new(
+            Kind::WrongAnswer,
+            &[],
+            "it came before the announced time had passed",
+        )
+        .showing(message)
+        .into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,287 @@
+//! A proxy that writes what a live session says as a draft transcript. It is a
+//! draft: what a server did is not yet what the schema asks for.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::{
+    framing::{self, Head},
+    messages::{self, Envelope},
+    transcript::print,
+};
+
+/// How many connections are recorded: a transcript of more is for nobody to read.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How many lines are recorded.
+const LINES_MAX: usize = 10_000;
+
+/// What the proxy saw.
+enum Seen {
+    Opened(usize),
+    Bytes(usize, Envelope, Vec<u8>),
+    Ended(usize, Envelope),
+}
+
+/// Listens, passes everything on to `server` and back, and returns the draft when
+/// the last connection has closed.
+pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<String, String> {
+    let listener =
+        TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    println!("listening on chat://{address}");
+    std::io::stdout().flush().map_err(|e| e.to_string())?;
+    let (sender, seen) = mpsc::channel();
+    let open = Arc::new(AtomicUsize::new(0));
+    let server = server.to_vec();
+    let counter = Arc::clone(&open);
+    thread::spawn(move || {
+        for (i, client) in listener
+            .incoming()
+            .flatten()
+            .take(CONNECTIONS_MAX)
+            .enumerate()
+        {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let _ = sender.send(Seen::Opened(i));
+            match TcpStream::connect(&server[..]) {
+                Ok(upstream) => pump_both(i, client, upstream, &sender),
+                Err(error) => {
+                    eprintln!("chat-conformance: the server takes no connection: {error}");
+                    let _ = sender.send(Seen::Ended(i, Envelope::Client));
+                    let _ = sender.send(Seen::Ended(i, Envelope::Server));
+                }
+            }
+        }
+    });
+    let mut draft = Draft::default();
+    let mut halves = 0;
+    for seen in seen {
+        if let Seen::Ended(..) = seen {
+            halves += 1;
+        }
+        draft.take(seen);
+        if halves == 2 * open.load(Ordering::SeqCst) || draft.lines.len() >= LINES_MAX {
+            break;
+        }
+    }
+    Ok(draft.text())
+}
+
+fn pump_both(i: usize, client: TcpStream, upstream: TcpStream, seen: &mpsc::Sender<Seen>) {
+    let (Ok(client2), Ok(upstream2)) = (client.try_clone(), upstream.try_clone()) else {
+        return;
+    };
+    let (up, down) = (seen.clone(), seen.clone());
+    // The order of the lines is the order in which bytes were passed on, both ways.
+    let order = Arc::new(Mutex::new(()));
+    let order2 = Arc::clone(&order);
+    thread::spawn(move || pump(i, Envelope::Client, client, upstream, &up, &order));
+    thread::spawn(move || pump(i, Envelope::Server, upstream2, client2, &down, &order2));
+}
+
+fn pump(
+    i: usize,
+    from: Envelope,
+    mut source: TcpStream,
+    mut sink: TcpStream,
+    seen: &mpsc::Sender<Seen>,
+    order: &Mutex<()>,
+) {
+    let mut chunk = [0; 16 * 1024];
+    while let Ok(n @ 1..) = source.read(&mut chunk) {
+        let guard = order.lock();
+        let _ = seen.send(Seen::Bytes(i, from, chunk[..n].to_vec()));
+        let written = sink.write_all(&chunk[..n]);
+        drop(guard);
+        if written.is_err() {
+            break;
+        }
+    }
+    let _ = sink.shutdown(Shutdown::Write);
+    let _ = seen.send(Seen::Ended(i, from));
+}
+
+/// The draft as it grows.
+#[derive(Default)]
+struct Draft {
+    lines: Vec<String>,
+    buffers: BTreeMap<(usize, bool), Vec<u8>>,
+    names: BTreeMap<usize, String>,
+    wire_names: Vec<(String, String)>,
+    first_seq: Option<u64>,
+    left: Vec<usize>,
+}
+
+impl Draft {
+    fn who(&self, i: usize) -> String {
+        self.names
+            .get(&i)
+            .cloned()
+            .unwrap_or_else(|| format!("guest{i}"))
+    }
+
+    fn take(&mut self, seen: Seen) {
+        match seen {
+            Seen::Opened(i) => self.lines.push(format!("{} connects", self.who(i))),
+            Seen::Bytes(i, from, bytes) => {
+                let key = (i, from == Envelope::Client);
+                self.buffers.entry(key).or_default().extend(bytes);
+                while self.take_frame(i, from) {}
+            }
+            Seen::Ended(i, from) => {
+                let rest = self
+                    .buffers
+                    .remove(&(i, from == Envelope::Client))
+                    .unwrap_or_default();
+                let who = self.who(i);
+                if !rest.is_empty() && from == Envelope::Client {
+                    self.lines
+                        .push(format!("{who} sends bytes {}", framing::hex(&rest)));
+                }
+                if !self.left.contains(&i) {
+                    self.left.push(i);
+                    let verb = if from == Envelope::Client {
+                        "closes"
+                    } else {
+                        "is closed"
+                    };
+                    self.lines.push(format!("{who} {verb}"));
+                }
+            }
+        }
+    }
+
+    fn take_frame(&mut self, i: usize, from: Envelope) -> bool {
+        let Some(buffer) = self.buffers.get_mut(&(i, from == Envelope::Client)) else {
+            return false;
+        };
+        let (start, end) = match framing::head(buffer) {
+            Head::Incomplete => return false,
+            Head::Malformed(_) => (0, buffer.len()),
+            Head::Frame { from, to } => (from, to),
+        };
+        let raw: Vec<u8> = buffer.drain(..end).collect();
+        let decoded = messages::decode(from, &raw[start..])
+            .ok()
+            .filter(|_| start > 0);
+        let Some(decoded) = decoded.filter(|d| d.kind != "nothing" && !d.unknown_fields) else {
+            let verb = if from == Envelope::Client {
+                "sends bytes"
+            } else {
+                "# received bytes"
+            };
+            self.lines
+                .push(format!("{} {verb} {}", self.who(i), framing::hex(&raw)));
+            return true;
+        };
+        if decoded.kind == "register" {
+            self.name(i, decoded.body["name"].as_str().unwrap_or(""));
+        }
+        let body = self.general(&decoded.kind, decoded.body, from);
+        let verb = if from == Envelope::Client {
+            "sends"
+        } else {
+            "receives"
+        };
+        let line = format!(
+            "{} {verb} {}",
+            self.who(i),
+            print::message(&decoded.kind, &body)
+        );
+        self.lines.push(line);
+        true
+    }
+
+    /// Calls a connection after the name that it registers.
+    fn name(&mut self, i: usize, wire: &str) {
+        let mut word: String = wire
+            .to_ascii_lowercase()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
+        let free = |w: &str, names: &BTreeMap<usize, String>| !names.values().any(|n| n == w);
+        if self.names.contains_key(&i) || !crate::transcript::parse::is_person(&word) {
+            return;
+        }
+        if !free(&word, &self.names) {
+            word = format!("{word}{i}");
+        }
+        let old = self.who(i);
+        for line in &mut self.lines {
+            if let Some(rest) = line.strip_prefix(&format!("{old} ")) {
+                *line = format!("{word} {rest}");
+            }
+        }
+        self.wire_names.push((wire.to_owned(), word.clone()));
+        self.names.insert(i, word);
+    }
+
+    /// Puts placeholders where another run would see something else.
+    fn general(&mut self, kind: &str, mut body: Value, from: Envelope) -> Value {
+        self.put_names(&mut body);
+        if from == Envelope::Client {
+            return body;
+        }
+        if kind == "registered" {
+            body["epoch"] = "<any>".into();
+            body["seq"] = "<maybe>".into();
+            body["limits"] = "<any>".into();
+        }
+        if body.get("timeUnixMs").is_some() {
+            body["timeUnixMs"] = "<time>".into();
+        }
+        if body.get("detail").is_some() {
+            body["detail"] = "<maybe>".into();
+        }
+        if let (true, Some(seq)) = (
+            kind != "registered",
+            body["seq"].as_str().and_then(|s| s.parse::<u64>().ok()),
+        ) {
+            let first = *self.first_seq.get_or_insert(seq);
+            body["seq"] = match seq.checked_sub(first) {
+                Some(0) => "<n>".into(),
+                Some(more) => format!("<n+{more}>").into(),
+                None => "<any>".into(),
+            };
+        }
+        body
+    }
+
+    fn put_names(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Some((_, word)) = self.wire_names.iter().find(|(wire, _)| wire == text) {
+                    *text = format!("<{word}>");
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|v| self.put_names(v)),
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    if matches!(key.as_str(), "name" | "names" | "sender") {
+                        self.put_names(value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "title: (say in one line what this shows)\nrules:\nwhy: (say why it matters)\nstatus: draft\n\n{}\n",
+            self.lines.join("\n")
+        )
+    }
+}

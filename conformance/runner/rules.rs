@@ -1,0 +1,140 @@
+//! The numbered rules, read out of the schema's own comments, so that the suite
+//! quotes the contract and never a copy of it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How much a rule weighs: the first such word in its sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Level {
+    /// Both are right.
+    May,
+    /// It has a reason to do otherwise, and knows it.
+    Should,
+    /// A peer that breaks it is wrong.
+    Must,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Level::May => "MAY",
+            Level::Should => "SHOULD",
+            Level::Must => "MUST",
+        })
+    }
+}
+
+/// Which ends a rule binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// "A server ..."
+    Server,
+    /// "A client ..."
+    Client,
+    /// "A sender ..." or "A receiver ...".
+    Both,
+}
+
+/// One numbered rule.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rule {
+    /// The permanent id, `CHAT-REG-3`.
+    pub id: String,
+    /// Its weight.
+    pub level: Level,
+    /// Whom it binds.
+    pub subject: Subject,
+    /// The sentence, on one line.
+    pub sentence: String,
+}
+
+/// All rules of a schema's text, in its order.
+pub fn parse(schema: &str) -> Vec<Rule> {
+    let mut rules: Vec<(String, String)> = Vec::new();
+    let mut open = false;
+    for line in schema.lines() {
+        let Some(comment) = line.strip_prefix("//") else {
+            open = false;
+            continue;
+        };
+        let comment = comment.trim();
+        if let Some((id, sentence)) = comment.split_once(": ").filter(|(id, _)| is_id(id)) {
+            rules.push((id.to_owned(), sentence.to_owned()));
+            open = true;
+        } else if comment.is_empty() {
+            open = false;
+        } else if let (true, Some((_, sentence))) = (open, rules.last_mut()) {
+            sentence.push(' ');
+            sentence.push_str(comment);
+        }
+    }
+    rules
+        .into_iter()
+        .map(|(id, sentence)| Rule {
+            level: level_of(&sentence),
+            subject: subject_of(&sentence),
+            id,
+            sentence,
+        })
+        .collect()
+}
+
+/// Whether this is written like a rule's id: `CHAT-AREA-1`.
+pub fn is_id(text: &str) -> bool {
+    let mut parts = text.split('-');
+    parts.next() == Some("CHAT")
+        && parts
+            .next()
+            .is_some_and(|area| !area.is_empty() && area.chars().all(|c| c.is_ascii_uppercase()))
+        && parts
+            .next()
+            .is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()))
+        && parts.next().is_none()
+}
+
+fn level_of(sentence: &str) -> Level {
+    sentence
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .find_map(|word| match word {
+            "MUST" => Some(Level::Must),
+            "SHOULD" => Some(Level::Should),
+            "MAY" => Some(Level::May),
+            _ => None,
+        })
+        .unwrap_or(Level::Must)
+}
+
+fn subject_of(sentence: &str) -> Subject {
+    match sentence.split_whitespace().nth(1) {
+        Some("client") => Subject::Client,
+        Some("server") => Subject::Server,
+        _ => Subject::Both,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_rule_of_the_schema_with_its_whole_sentence() {
+        let rules = parse(chat::wire::SCHEMA);
+        let written = chat::wire::SCHEMA
+            .lines()
+            .filter(|l| l.starts_with("// CHAT-") && l.contains(": "))
+            .count();
+        assert_eq!(rules.len(), written);
+        let rule = rules.iter().find(|r| r.id == "CHAT-FRAME-2").unwrap();
+        assert_eq!(
+            rule.sentence,
+            "A sender MUST write a length in the fewest bytes that hold it."
+        );
+        assert_eq!((rule.level, rule.subject), (Level::Must, Subject::Both));
+        let close = rules.iter().find(|r| r.id == "CHAT-CLOSE-1").unwrap();
+        assert!(close.sentence.ends_with("registered or not."));
+    }
+}

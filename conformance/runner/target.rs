@@ -1,0 +1,123 @@
+//! The server under test: somebody else's at an address, or one that the suite
+//! starts and ends itself.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::{Duration, Instant},
+};
+
+use crate::process::Process;
+
+/// How long a command may take until it says where it listens. Generous, since
+/// it may be an interpreter on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a server prints first.
+const LISTENING: &str = "listening on ";
+
+/// How to get at a server.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// It runs already.
+    Address(Vec<SocketAddr>),
+    /// It is started with this command line.
+    Command(String),
+}
+
+/// A server to talk to.
+pub struct Target {
+    /// Where it listens: all that its name resolves to.
+    pub addresses: Vec<SocketAddr>,
+    source: Source,
+    /// The process, if the suite started it.
+    pub process: Option<Process>,
+}
+
+impl Target {
+    /// Reaches the server, or starts it.
+    pub fn open(source: &Source, scale: f64) -> Result<Self, String> {
+        let command = match source {
+            Source::Address(addresses) => {
+                return Ok(Self {
+                    addresses: addresses.clone(),
+                    source: source.clone(),
+                    process: None,
+                });
+            }
+            Source::Command(command) => command,
+        };
+        let mut process = Process::start(command)?;
+        let deadline = Instant::now() + START_DEADLINE.mul_f64(scale);
+        let Some(line) = process.line(deadline) else {
+            let how = match process.wait(Instant::now() + Duration::from_millis(200)) {
+                Some(status) => format!("it ended with {status}"),
+                None => "it printed nothing".to_owned(),
+            };
+            return Err(format!(
+                "{command:?} did not say where it listens (its first line must be \"listening on chat://HOST:PORT\"): {how}{}",
+                said(&process.last_words())
+            ));
+        };
+        let Some(address) = line.strip_prefix(LISTENING) else {
+            return Err(format!(
+                "{command:?} printed {line:?} first, where \"listening on chat://HOST:PORT\" was expected"
+            ));
+        };
+        Ok(Self {
+            addresses: resolve(address)?,
+            source: source.clone(),
+            process: Some(process),
+        })
+    }
+
+    /// Ends the server and starts it anew.
+    pub fn restart(&mut self, scale: f64) -> Result<(), String> {
+        /// As long as the schema gives it (CHAT-CLOSE-3).
+        const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+        if let Some(mut process) = self.process.take() {
+            process.terminate();
+            process.wait(Instant::now() + SHUTDOWN_DEADLINE);
+        }
+        *self = Self::open(&self.source, scale)?;
+        Ok(())
+    }
+
+    /// How its process died, if it did.
+    pub fn death(&mut self) -> Option<String> {
+        let process = self.process.as_mut()?;
+        let status = process.ended()?;
+        Some(format!(
+            "the server's process ended by itself with {status}{}",
+            said(&process.last_words())
+        ))
+    }
+}
+
+fn said(words: &str) -> String {
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!("; its last words: {words}")
+    }
+}
+
+/// Reads `chat://host:port` or `host:port` and looks the host up.
+pub fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
+    let bare = address.strip_prefix("chat://").unwrap_or(address);
+    let bare = bare.rsplit_once('@').map_or(bare, |(_, host)| host);
+    let bare = bare.trim_end_matches('/');
+    let shape = || format!("{address:?} is no address; write chat://HOST:PORT or HOST:PORT");
+    let (host, port) = bare.rsplit_once(':').ok_or_else(shape)?;
+    port.parse::<u16>().map_err(|_| shape())?;
+    if host.is_empty() {
+        return Err(shape());
+    }
+    let found: Vec<SocketAddr> = bare
+        .to_socket_addrs()
+        .map_err(|e| format!("the host of {address:?} cannot be looked up: {e}"))?
+        .collect();
+    if found.is_empty() {
+        return Err(format!("the host of {address:?} has no address"));
+    }
+    Ok(found)
+}

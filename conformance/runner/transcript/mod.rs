@@ -1,0 +1,366 @@
+//! A transcript: one case of the suite, as data. `parse` reads the notation,
+//! `print` writes it; `conformance/README.md` documents it for people who write
+//! their own runner.
+
+pub mod expr;
+pub mod parse;
+mod payload;
+mod person;
+pub mod print;
+
+use serde_json::Value;
+
+use expr::Expr;
+
+/// Who is under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The suite plays clients against a server.
+    Server,
+    /// The suite plays the server against a client.
+    Client,
+}
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// `area/case`, permanent; client cases are `client/area/case`.
+    pub id: String,
+    /// What the case shows, in one line.
+    pub title: String,
+    /// Why it matters to somebody.
+    pub why: String,
+    /// The rules that it proves.
+    pub rules: Vec<String>,
+    /// The capabilities it needs granted, in lower case.
+    pub needs: Vec<String>,
+    /// A limit that must be announced as more than 0 for the case to mean something.
+    pub when: Option<String>,
+    /// Names used in the case by nobody who connects.
+    pub names: Vec<String>,
+    /// Recorded, and not yet reviewed against the schema.
+    pub draft: bool,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Case {
+    /// Which end is under test.
+    pub fn side(&self) -> Side {
+        if self.id.starts_with("client/") {
+            Side::Client
+        } else {
+            Side::Server
+        }
+    }
+
+    /// The folder of the case: `order`, or `client/order`.
+    pub fn area(&self) -> &str {
+        self.id.rsplit_once('/').map_or("", |(area, _)| area)
+    }
+
+    /// Whether the case waits for a deadline or a silence to pass.
+    pub fn is_slow(&self) -> bool {
+        self.any_step(&|step| match &step.action {
+            Action::Silence(expr) => expr.is_limit(),
+            Action::Receive { after, .. } | Action::Closed { after, .. } => after.is_some(),
+            _ => false,
+        })
+    }
+
+    /// Whether the case ends the server.
+    pub fn is_closing(&self) -> bool {
+        self.any_step(&|step| matches!(step.action, Action::Stops))
+    }
+
+    /// Whether the case fills the server with connections.
+    pub fn is_filling(&self) -> bool {
+        self.any_step(&|step| matches!(step.action, Action::Fills))
+    }
+
+    /// Whether the case needs a server that it can end and start.
+    pub fn is_restarting(&self) -> bool {
+        self.any_step(&|step| matches!(step.action, Action::Restarts))
+    }
+
+    /// Whether the case sends or opens so much that once is enough.
+    pub fn is_heavy(&self) -> bool {
+        self.any_step(&|step| matches!(step.action, Action::Crowd(_) | Action::CatchesUp { .. }))
+    }
+
+    /// Whether the case sends bytes that no client library would.
+    pub fn is_raw(&self) -> bool {
+        self.any_step(
+            &|step| matches!(&step.action, Action::Send { payload, .. } if payload.is_raw()),
+        )
+    }
+
+    /// Whether any step, inner ones included, satisfies the predicate.
+    pub fn any_step(&self, predicate: &dyn Fn(&Step) -> bool) -> bool {
+        any_step(&self.steps, predicate)
+    }
+
+    /// Everybody who acts in the case, in the order of their first step.
+    pub fn people(&self) -> Vec<&str> {
+        let mut people = Vec::new();
+        collect_people(&self.steps, &mut people);
+        people
+    }
+}
+
+fn any_step(steps: &[Step], predicate: &dyn Fn(&Step) -> bool) -> bool {
+    steps.iter().any(|step| {
+        predicate(step)
+            || match &step.action {
+                Action::Repeat { steps, .. } => any_step(steps, predicate),
+                Action::AnyOrder(lanes) => lanes.iter().any(|lane| any_step(lane, predicate)),
+                _ => false,
+            }
+    })
+}
+
+fn collect_people<'a>(steps: &'a [Step], people: &mut Vec<&'a str>) {
+    for step in steps {
+        match &step.action {
+            Action::Repeat { steps, .. } => collect_people(steps, people),
+            Action::AnyOrder(lanes) => lanes.iter().for_each(|l| collect_people(l, people)),
+            action => {
+                if let Some(who) = action.who().filter(|who| !people.contains(who)) {
+                    people.push(who);
+                }
+            }
+        }
+    }
+}
+
+/// One step, where it stands, and the rules that it alone decides.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The line of the file, from 1.
+    pub line: usize,
+    /// The rules to blame when this step fails; none: those of the case.
+    pub rules: Vec<String>,
+    /// What happens.
+    pub action: Action,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Opens a connection.
+    Connect {
+        /// Who.
+        who: String,
+        /// With a receive buffer as small as the system allows.
+        small_window: bool,
+    },
+    /// Connects if need be, registers and takes the answer.
+    Join {
+        /// Who.
+        who: String,
+        /// The name to ask for, a pattern.
+        name: String,
+        /// The capabilities to ask for, in lower case.
+        capabilities: Vec<String>,
+        /// Tries again, bounded, while the name is still in use.
+        patiently: bool,
+    },
+    /// Sends a message or bytes.
+    Send {
+        /// Who.
+        who: String,
+        /// What.
+        payload: Payload,
+    },
+    /// Receives one message, which must be one of those wanted.
+    Receive {
+        /// Who.
+        who: String,
+        /// The alternatives.
+        wanted: Vec<Wanted>,
+        /// No sooner than this many milliseconds after the last that it sent.
+        after: Option<Expr>,
+    },
+    /// Names exactly those whom Members named.
+    Finds {
+        /// Who.
+        who: String,
+        /// Patterns of the names.
+        names: Vec<String>,
+    },
+    /// Says that what came before brings this one nothing; shown by what it receives next.
+    Nothing {
+        /// Who.
+        who: String,
+    },
+    /// The other end closes the connection, everything before having been received.
+    Closed {
+        /// Who.
+        who: String,
+        /// As in `Receive`.
+        after: Option<Expr>,
+    },
+    /// Ends what it sends and goes on receiving.
+    HalfClose {
+        /// Who.
+        who: String,
+    },
+    /// Closes the connection.
+    Close {
+        /// Who.
+        who: String,
+    },
+    /// Breaks the connection off, as a crash does.
+    Reset {
+        /// Who.
+        who: String,
+    },
+    /// Nobody sends anything for this many milliseconds.
+    Silence(Expr),
+    /// Does steps again and again; `<i>` counts from 1.
+    Repeat {
+        /// How often.
+        count: Expr,
+        /// What.
+        steps: Vec<Step>,
+    },
+    /// Lanes of receiving: each in its order, any interleaving of them.
+    AnyOrder(Vec<Vec<Step>>),
+    /// Two fresh members come and talk.
+    Serves,
+    /// The server ends and is started anew, everybody's connection gone.
+    Restarts,
+    /// So many members join, with the longest names, and stay to the end.
+    Crowd(Expr),
+    /// Takes in whatever has come by now, and forgets it.
+    Skips {
+        /// Who.
+        who: String,
+    },
+    /// Reads on until it has every chat or is closed, and finds no gap.
+    CatchesUp {
+        /// Who.
+        who: String,
+    },
+    /// These hear the same chats, then ServerClosing, and are closed.
+    SameEnd(Vec<String>),
+    /// The server is told to end.
+    Stops,
+    /// The server's process has ended, within the time the schema gives it.
+    Ends,
+    /// Members fill the server up to its last connection.
+    Fills,
+    /// The client under test is started and connects.
+    ClientStarts,
+    /// The client under test is started, registers and is accepted.
+    ClientJoins {
+        /// What it must have asked for, and is granted.
+        capabilities: Vec<String>,
+    },
+    /// A line is typed into the client.
+    Types(String),
+    /// The client's input ends.
+    InputEnds,
+    /// The client prints this line next.
+    Prints(String),
+    /// The client never prints this, to its end.
+    NeverPrints(String),
+    /// The client's process ends by itself.
+    ClientEnds,
+}
+
+impl Action {
+    /// Who acts, if it is somebody with a connection.
+    pub fn who(&self) -> Option<&str> {
+        match self {
+            Action::Connect { who, .. }
+            | Action::Join { who, .. }
+            | Action::Send { who, .. }
+            | Action::Receive { who, .. }
+            | Action::Finds { who, .. }
+            | Action::Nothing { who }
+            | Action::Closed { who, .. }
+            | Action::HalfClose { who }
+            | Action::Close { who }
+            | Action::Reset { who }
+            | Action::Skips { who }
+            | Action::CatchesUp { who } => Some(who),
+            _ => None,
+        }
+    }
+}
+
+/// One message that would be right.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The envelope's arm.
+    pub kind: String,
+    /// The body, with placeholders.
+    pub body: Value,
+}
+
+/// What is put on the wire.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// One frame.
+    Frame {
+        /// The envelope in it.
+        envelope: Content,
+        /// Fills the envelope up to this many bytes with a field nobody knows.
+        padded_to: Option<Expr>,
+        /// Writes the length in this many bytes.
+        width: Option<usize>,
+        /// Sends only the first so many bytes of the frame.
+        cut_at: Option<usize>,
+    },
+    /// Bytes as they are.
+    Bytes(Vec<u8>),
+    /// A length and nothing after it.
+    Length {
+        /// The length.
+        value: Expr,
+        /// In so many bytes.
+        width: Option<usize>,
+    },
+}
+
+/// What an envelope is made of.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A message, with bytes added.
+    Message {
+        /// The arm.
+        kind: String,
+        /// The body, with placeholders.
+        body: Value,
+        /// Bytes at the end of the message.
+        inside: Vec<u8>,
+        /// Bytes at the end of the envelope.
+        outside: Vec<u8>,
+    },
+    /// Bytes as they are.
+    Raw(Vec<u8>),
+}
+
+impl Payload {
+    /// Whether it is bytes outside all frames, or a frame cut short.
+    pub fn is_hostile(&self) -> bool {
+        match self {
+            Payload::Frame { cut_at, .. } => cut_at.is_some(),
+            Payload::Bytes(_) | Payload::Length { .. } => true,
+        }
+    }
+
+    /// Whether no client library would send this.
+    pub fn is_raw(&self) -> bool {
+        match self {
+            Payload::Frame {
+                envelope,
+                width,
+                cut_at,
+                ..
+            } => width.is_some() || cut_at.is_some() || matches!(envelope, Content::Raw(_)),
+            Payload::Bytes(_) | Payload::Length { .. } => true,
+        }
+    }
+}

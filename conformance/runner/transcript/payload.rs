@@ -1,0 +1,123 @@
+//! Reads what is put on the wire: messages, frames, lengths, bytes.
+
+use serde_json::{Value, json};
+
+use super::{
+    Content, Expr, Payload,
+    parse::{Parsed, Trouble, json_value},
+    person::unexpected,
+};
+use crate::{framing, messages};
+
+pub(super) fn message(kind: &str, body: Value) -> Content {
+    Content::Message {
+        kind: kind.to_owned(),
+        body,
+        inside: Vec::new(),
+        outside: Vec::new(),
+    }
+}
+
+pub(super) fn frame(envelope: Content) -> Payload {
+    Payload::Frame {
+        envelope,
+        padded_to: None,
+        width: None,
+        cut_at: None,
+    }
+}
+
+pub(super) fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
+    let (kind, tail) = text.split_once(' ').unwrap_or((text, ""));
+    let (tail, cut_at) = option(tail, "cut at ")?;
+    let (tail, width) = match tail.strip_suffix(" bytes") {
+        Some(head) => option(head, "in ")?,
+        None => (tail, None),
+    };
+    match kind {
+        "bytes" => return Ok(Payload::Bytes(bytes(tail)?)),
+        "length" => {
+            return Ok(Payload::Length {
+                value: Expr::parse(tail)?,
+                width,
+            });
+        }
+        _ => {}
+    }
+    let (tail, padded_to) = match tail.rsplit_once("padded to ") {
+        Some((head, expr)) => (head.trim(), Some(Expr::parse(expr)?)),
+        None => (tail, None),
+    };
+    let to = if who == "server" {
+        messages::Envelope::Server
+    } else {
+        messages::Envelope::Client
+    };
+    let envelope = if kind == "frame" {
+        Content::Raw(bytes(tail)?)
+    } else if messages::kinds(to).iter().any(|k| k == kind) {
+        let (body, tail) = if tail.starts_with('{') {
+            json_value(tail)?
+        } else {
+            (json!({}), tail)
+        };
+        let (tail, outside) = match tail.split_once("plus outside ") {
+            Some((head, hex)) => (head.trim(), bytes(hex)?),
+            None => (tail, Vec::new()),
+        };
+        let inside = match tail.strip_prefix("plus ") {
+            Some(hex) => bytes(hex)?,
+            None if tail.is_empty() => Vec::new(),
+            None => return Err(unexpected("sends", tail)),
+        };
+        Content::Message {
+            kind: kind.to_owned(),
+            body,
+            inside,
+            outside,
+        }
+    } else {
+        return Err(Trouble::Wrong(format!(
+            "expected frame, bytes, length or one of {}, found {kind:?}",
+            messages::kinds(to).join(", ")
+        )));
+    };
+    Ok(Payload::Frame {
+        envelope,
+        padded_to,
+        width,
+        cut_at,
+    })
+}
+
+/// Takes `word N` from the end of the text.
+fn option<'a>(text: &'a str, word: &str) -> Result<(&'a str, Option<usize>), Trouble> {
+    match text.rsplit_once(word) {
+        Some((head, n))
+            if (head.is_empty() || head.ends_with(' ')) && n.trim().parse::<usize>().is_ok() =>
+        {
+            Ok((head.trim(), n.trim().parse().ok()))
+        }
+        _ => Ok((text, None)),
+    }
+}
+
+/// Hex, in which `0b*200` is a byte two hundred times.
+fn bytes(text: &str) -> Parsed<Vec<u8>> {
+    /// More than any bound of the schema, so that a slip of the pen stays small.
+    const RUN_BYTES_MAX: usize = 1 << 20;
+    let mut out = Vec::new();
+    for word in text.split_whitespace() {
+        let (hex, times) = match word.split_once('*') {
+            Some((hex, n)) => (hex, n.parse().unwrap_or(usize::MAX)),
+            None => (word, 1),
+        };
+        let piece = framing::unhex(hex)
+            .filter(|_| times <= RUN_BYTES_MAX)
+            .ok_or_else(|| {
+                format!("expected bytes in hex such as \"0a 05 68\" or \"00*20\", found {word:?}")
+            })?;
+        out.extend(piece.repeat(times));
+    }
+    Ok(out)
+}

@@ -1,0 +1,259 @@
+//! Reads what somebody in a transcript does: the words after a name.
+
+use serde_json::{Value, json};
+
+use super::{
+    Action, Expr, Wanted,
+    parse::{Parsed, Trouble, capability, is_person, json_value},
+    payload::{frame, message, payload},
+};
+use crate::messages;
+
+pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
+    let name = who.to_owned();
+    let one = |action| Ok(vec![action]);
+    match (verb, rest) {
+        ("connects", "") => one(Action::Connect {
+            who: name,
+            small_window: false,
+        }),
+        ("connects", "with a small window") => one(Action::Connect {
+            who: name,
+            small_window: true,
+        }),
+        ("joins", rest) if who == "client" => one(Action::ClientJoins {
+            capabilities: capabilities(
+                rest.strip_prefix("with ")
+                    .ok_or_else(|| unexpected(verb, rest))?,
+            )?,
+        }),
+        ("joins", rest) => one(joins(who, rest)?),
+        ("sends", rest) => one(Action::Send {
+            who: name,
+            payload: payload(who, rest)?,
+        }),
+        ("says", rest) => {
+            let (text, tail) = json_value(rest)?;
+            let mut body = json!({ "text": text });
+            match tail.strip_prefix("id ") {
+                Some(id) => body["id"] = json!(id),
+                None if tail.is_empty() => {}
+                None => return Err(unexpected("says", tail)),
+            }
+            one(Action::Send {
+                who: name,
+                payload: frame(message("chat", body)),
+            })
+        }
+        ("receives", "nothing") => one(Action::Nothing { who: name }),
+        ("receives", rest) => one(receives(who, rest)?),
+        ("hears", rest) => one(hears(who, rest)?),
+        ("is", "closed") => one(Action::Closed {
+            who: name,
+            after: None,
+        }),
+        ("is", rest) => {
+            if let Some(expr) = rest.strip_prefix("closed after ") {
+                return one(Action::Closed {
+                    who: name,
+                    after: Some(Expr::parse(expr)?),
+                });
+            }
+            match rest.strip_prefix("refused ") {
+                Some(rest) => refused(who, rest),
+                None => Err(unexpected(verb, rest)),
+            }
+        }
+        ("finds", rest) => {
+            let mut names = Vec::new();
+            for word in rest.split(", ") {
+                names.push(if is_person(word) || word == "crowd" {
+                    format!("<{word}>")
+                } else {
+                    string(word)?
+                });
+            }
+            one(Action::Finds { who: name, names })
+        }
+        ("half-closes", "") => one(Action::HalfClose { who: name }),
+        ("closes", "") => one(Action::Close { who: name }),
+        ("skips", "what has come") => one(Action::Skips { who: name }),
+        ("catches", "up") => one(Action::CatchesUp { who: name }),
+        ("resets", "") => one(Action::Reset { who: name }),
+        ("types", rest) if who == "client" => one(Action::Types(string(rest)?)),
+        ("prints", rest) if who == "client" => one(Action::Prints(string(rest)?)),
+        ("never", rest) if who == "client" => one(Action::NeverPrints(string(
+            rest.strip_prefix("prints ")
+                .ok_or_else(|| unexpected(verb, rest))?,
+        )?)),
+        _ => Err(Trouble::Wrong(format!(
+            "expected what {who} does (connects, joins, says, hears, sends, receives, finds, is refused, \
+             is closed, half-closes, closes, resets), found \"{verb} {rest}\""
+        ))),
+    }
+}
+
+pub(super) fn unexpected(verb: &str, rest: &str) -> Trouble {
+    Trouble::Wrong(format!(
+        "expected something else after \"{verb}\" than {rest:?}"
+    ))
+}
+
+fn string(text: &str) -> Result<String, Trouble> {
+    let (value, tail) = json_value(text)?;
+    match value {
+        Value::String(text) if tail.is_empty() => Ok(text),
+        _ => Err(Trouble::Wrong(format!(
+            "expected one text in double quotes, found {text}"
+        ))),
+    }
+}
+
+pub(super) fn capabilities(text: &str) -> Parsed<Vec<String>> {
+    let names: Vec<String> = text.split(" and ").map(|c| c.trim().to_owned()).collect();
+    names.iter().try_for_each(|c| capability(c).map(|_| ()))?;
+    Ok(names)
+}
+
+fn joins(who: &str, rest: &str) -> Result<Action, Trouble> {
+    let (rest, patiently) = match rest.strip_suffix("when the name is free") {
+        Some(rest) => (rest.trim(), true),
+        None => (rest, false),
+    };
+    let (name, rest) = match rest.strip_prefix("as ") {
+        Some(rest) => match json_value(rest)? {
+            (Value::String(name), rest) => (name, rest),
+            _ => {
+                return Err(Trouble::Wrong(
+                    "expected a name in double quotes after \"as\"".to_owned(),
+                ));
+            }
+        },
+        None => (format!("<{who}>"), rest),
+    };
+    let capabilities = match rest.strip_prefix("with ") {
+        Some(list) => capabilities(list)?,
+        None if rest.is_empty() => Vec::new(),
+        None => return Err(unexpected("joins", rest)),
+    };
+    Ok(Action::Join {
+        who: who.to_owned(),
+        name,
+        capabilities,
+        patiently,
+    })
+}
+
+fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
+    let mut wanted = Vec::new();
+    let mut rest = rest;
+    loop {
+        let (kind, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+        let from = if who == "server" {
+            messages::Envelope::Client
+        } else {
+            messages::Envelope::Server
+        };
+        if !messages::kinds(from).iter().any(|k| k == kind) {
+            return Err(Trouble::Wrong(format!(
+                "expected one of {}, found {kind:?}",
+                messages::kinds(from).join(", ")
+            )));
+        }
+        let (body, tail) = if tail.starts_with('{') {
+            json_value(tail)?
+        } else {
+            (json!({}), tail)
+        };
+        wanted.push(Wanted {
+            kind: kind.to_owned(),
+            body,
+        });
+        match tail.strip_prefix("or ") {
+            Some(more) => rest = more,
+            None => {
+                let after = match tail.strip_prefix("after ") {
+                    Some(expr) => Some(Expr::parse(expr)?),
+                    None if tail.is_empty() => None,
+                    None => return Err(unexpected("receives", tail)),
+                };
+                return Ok(Action::Receive {
+                    who: who.to_owned(),
+                    wanted,
+                    after,
+                });
+            }
+        }
+    }
+}
+
+/// `bob hears alice "hello" as <n+1>`: a chat with everything the server sets.
+fn hears(who: &str, rest: &str) -> Result<Action, Trouble> {
+    let (sender, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    if !is_person(sender) {
+        return Err(Trouble::Wrong(format!(
+            "expected whom {who} hears, found {sender:?}"
+        )));
+    }
+    let (text, tail) = json_value(rest)?;
+    let seq = match tail.strip_prefix("as ") {
+        Some(seq) => seq,
+        None if tail.is_empty() => "<any>",
+        None => return Err(unexpected("hears", tail)),
+    };
+    let body = json!({
+        "text": text, "sender": format!("<{sender}>"), "seq": seq, "timeUnixMs": "<time>",
+    });
+    Ok(Action::Receive {
+        who: who.to_owned(),
+        wanted: vec![Wanted {
+            kind: "chat".to_owned(),
+            body,
+        }],
+        after: None,
+    })
+}
+
+/// `alice is refused TEXT_INVALID id 7`, `alice is refused NAME_INVALID and closed`.
+fn refused(who: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
+    let (rest, after) = match rest.split_once(" after ") {
+        Some((rest, expr)) => (rest, Some(Expr::parse(expr)?)),
+        None => (rest, None),
+    };
+    let (rest, closed) = match rest.strip_suffix(" and closed") {
+        Some(rest) => (rest, true),
+        None => (rest, false),
+    };
+    let (code, id) = match rest.split_once(" id ") {
+        Some((code, id)) => (code, Some(id)),
+        None => (rest, None),
+    };
+    let value = format!("ERROR_CODE_{code}");
+    if !messages::enum_values("chat.v1.ErrorCode").contains(&value) {
+        return Err(Trouble::Wrong(format!(
+            "expected an error code such as TEXT_INVALID, found {code:?}"
+        )));
+    }
+    let mut body = json!({ "code": value, "detail": "<maybe>" });
+    if closed {
+        body["endsSession"] = json!(true);
+    }
+    if let Some(id) = id {
+        body["id"] = json!(id);
+    }
+    let mut actions = vec![Action::Receive {
+        who: who.to_owned(),
+        wanted: vec![Wanted {
+            kind: "error".to_owned(),
+            body,
+        }],
+        after,
+    }];
+    if closed {
+        actions.push(Action::Closed {
+            who: who.to_owned(),
+            after: None,
+        });
+    }
+    Ok(actions)
+}

@@ -1,0 +1,219 @@
+//! One clear sentence and the right exit code for everything that is wrong
+//! before a rule is judged.
+
+use std::{fs, io::Write, net::TcpListener, thread};
+
+use crate::support::{
+    CONFORMS, INCOMPLETE, SHORT_DEADLINES, USAGE, VIOLATES, reference, report, run,
+};
+
+fn check(arguments: &[&str], code: i32, sentence: &str) {
+    let ran = run(arguments);
+    assert_eq!(
+        ran.code, code,
+        "{arguments:?}: {}{}",
+        ran.stdout, ran.stderr
+    );
+    assert!(
+        ran.stderr.contains(sentence),
+        "{sentence:?} not in {:?}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.starts_with("chat-conformance: "),
+        "{:?}",
+        ran.stderr
+    );
+    assert_eq!(
+        ran.stderr.lines().count(),
+        1,
+        "one sentence: {:?}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn wrong_addresses_are_wrong_usage() {
+    check(
+        &["server", "nowhere"],
+        USAGE,
+        "is no address; write chat://HOST:PORT",
+    );
+    check(&["server", "chat://127.0.0.1"], USAGE, "is no address");
+    check(&["server", "127.0.0.1:99999"], USAGE, "is no address");
+    check(&["server", ":7000"], USAGE, "is no address");
+    check(
+        &["server", "no-such-host.invalid:7000"],
+        USAGE,
+        "cannot be looked up",
+    );
+}
+
+#[test]
+fn a_server_that_cannot_be_had_leaves_the_run_incomplete() {
+    check(
+        &["server", "127.0.0.1:1"],
+        INCOMPLETE,
+        "the server cannot be reached",
+    );
+    check(
+        &["server", "--cmd", "/no/such/program"],
+        INCOMPLETE,
+        "does not start",
+    );
+    check(
+        &["server", "--cmd", "false"],
+        INCOMPLETE,
+        "did not say where it listens",
+    );
+    check(
+        &["server", "--cmd", "echo hello"],
+        INCOMPLETE,
+        "printed \"hello\" first",
+    );
+    check(
+        &["server", "--cmd", "echo 'open"],
+        INCOMPLETE,
+        "a quote without its end",
+    );
+    check(&["server", "--cmd", ""], INCOMPLETE, "has no program");
+}
+
+#[test]
+fn another_protocol_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.6\r\n");
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
+    check(
+        &["server", &address],
+        INCOMPLETE,
+        "does not speak chat.v1: it answered \"SSH-2.0",
+    );
+}
+
+#[test]
+fn unknown_words_are_wrong_usage() {
+    check(
+        &["explain", "CHAT-REG-999"],
+        USAGE,
+        "neither a rule nor a case",
+    );
+    check(
+        &["explain", "nothing/at-all"],
+        USAGE,
+        "neither a rule nor a case",
+    );
+    check(
+        &["list", "--area", "cooking"],
+        USAGE,
+        "there is no area \"cooking\"",
+    );
+    check(
+        &["list", "--rule", "CHAT-REG-999"],
+        USAGE,
+        "the schema has no rule",
+    );
+    check(&["list", "--case", "zzz*"], USAGE, "no case matches");
+    check(&["list", "--case", "["], USAGE, "is no glob");
+    check(
+        &["list", "--level", "OUGHT"],
+        USAGE,
+        "is no weight of a rule",
+    );
+    check(
+        &["list", "--capability", "wings"],
+        USAGE,
+        "expected a capability",
+    );
+    check(
+        &["server", "127.0.0.1:1", "--cuts", "thirds"],
+        USAGE,
+        "is no cut",
+    );
+    check(&["client", "--cmd", "cat"], USAGE, "must hold {address}");
+    check(
+        &["--transcripts", "/no/such/folder", "list"],
+        USAGE,
+        "cannot be read",
+    );
+}
+
+/// Those that clap refuses in its own words.
+#[test]
+fn wrong_options_are_wrong_usage() {
+    for arguments in [
+        &["server"][..],
+        &["server", "127.0.0.1:1", "--cmd", "x"],
+        &["server", "127.0.0.1:1", "--timeout-scale", "0"],
+        &["server", "127.0.0.1:1", "--jobs", "0"],
+        &["dance"],
+    ] {
+        assert_eq!(run(arguments).code, USAGE, "{arguments:?}");
+    }
+    assert_eq!(run(&["--help"]).code, CONFORMS);
+    assert_eq!(run(&["--version"]).code, CONFORMS);
+}
+
+/// A list of known failures must be true, in both directions.
+#[test]
+fn known_failures_are_held_against_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("known.txt");
+    let path = file.to_str().expect("UTF-8");
+    let server = reference(SHORT_DEADLINES);
+    let arguments = [
+        "server",
+        "--cmd",
+        &server,
+        "--case",
+        "chatting/empty",
+        "--known-failures",
+        path,
+    ];
+
+    fs::write(&file, "chatting/empty  # being worked on\n").expect("a file");
+    let (ran, passing) = report(&arguments);
+    assert_eq!(ran.code, VIOLATES, "{}", ran.stdout);
+    assert_eq!(passing["cases"][0]["verdict"], "unexpected-pass");
+
+    fs::write(&file, "no/such-case  # gone\n").expect("a file");
+    check(
+        &arguments,
+        USAGE,
+        "no case matches \"no/such-case\"; take the line out",
+    );
+    fs::write(&file, "chatting/empty\n").expect("a file");
+    check(&arguments, USAGE, "1: expected a case, then \"# reason\"");
+    fs::remove_file(&file).expect("it was there");
+    check(&arguments, USAGE, "cannot be read");
+}
+
+/// A failure that is known is no violation, and stays in the report.
+#[test]
+fn a_known_failure_is_no_violation() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("known.txt");
+    fs::write(&file, "names/reserved  # allowed here for a while\n").expect("a file");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || for _ in listener.incoming() {});
+    let (ran, report) = report(&[
+        "server",
+        &address,
+        "--case",
+        "names/reserved",
+        "--timeout-scale",
+        "0.3",
+        "--known-failures",
+        file.to_str().expect("UTF-8"),
+    ]);
+    assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(report["cases"][0]["verdict"], "known-failure");
+    assert_eq!(report["cases"][0]["reason"], "allowed here for a while");
+}

@@ -1,0 +1,184 @@
+//! Proof that the suite bites: peers broken on purpose, each in one rule, and the
+//! case of that rule that says so. A MUST that no mutant breaks proves nothing.
+
+use std::{
+    fmt::Write,
+    process::Command,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::support::{python, report, run};
+
+/// As many as the smallest machine has cores.
+const WORKERS: usize = 2;
+
+struct Mutant {
+    name: String,
+    rule: String,
+}
+
+fn mutants(script: &str) -> Vec<Mutant> {
+    let command = python(script);
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().expect("an interpreter"))
+        .args(words)
+        .arg("--list-mutants")
+        .output()
+        .expect("the list of mutants");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let mutants: Vec<Mutant> = text
+        .lines()
+        .filter_map(|line| {
+            let mut columns = line.split('\t').map(str::to_owned);
+            Some(Mutant {
+                name: columns.next()?,
+                rule: columns.next()?,
+            })
+        })
+        .collect();
+    assert!(mutants.len() > 10, "{text}");
+    mutants
+}
+
+/// The cases of the mutant's rule that fail and blame it.
+fn caught(mutant: &Mutant, arguments: &[&str]) -> Vec<String> {
+    // Only what the cut is about needs more than one; time is better spent on more mutants.
+    let cuts = if mutant.rule == "CHAT-FRAME-7" {
+        "whole,bytes,prefix,merged"
+    } else {
+        "whole"
+    };
+    let more = [
+        "--rule",
+        &mutant.rule,
+        "--cuts",
+        cuts,
+        "--jobs",
+        "2",
+        "--timeout-scale",
+        "0.7",
+    ];
+    let (_, report) = report(&[arguments, &more].concat());
+    let blames = |case: &&Value| {
+        let rules = case["failure"]["rules"].as_array();
+        rules.into_iter().flatten().any(|r| *r == *mutant.rule)
+    };
+    report["cases"]
+        .as_array()
+        .expect("cases")
+        .iter()
+        .filter(blames)
+        .map(|c| c["case"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+/// A line a mutant: its rule, and the cases that catch it; those that catch
+/// nothing stand in the second list.
+fn matrix(
+    mutants: &[Mutant],
+    caught: impl Fn(&Mutant) -> Vec<String> + Sync,
+) -> (String, Vec<String>) {
+    let next = AtomicUsize::new(0);
+    let lines = Mutex::new(vec![(String::new(), true); mutants.len()]);
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some((i, mutant)) = {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    mutants.get(i).map(|m| (i, m))
+                } {
+                    let cases = caught(mutant);
+                    let line = format!(
+                        "{:<32} {:<13} {}",
+                        mutant.name,
+                        mutant.rule,
+                        cases.join(" ")
+                    );
+                    lines.lock().expect("no panic")[i] = (line, cases.is_empty());
+                }
+            });
+        }
+    });
+    let mut text = String::new();
+    let mut missed = Vec::new();
+    for (line, is_missed) in lines.into_inner().expect("no panic") {
+        let _ = writeln!(text, "{}", line.trim_end());
+        if is_missed {
+            missed.push(line);
+        }
+    }
+    (text, missed)
+}
+
+/// The rules that no case shows, with the reasons in `uncovered.txt`.
+fn uncovered() -> Vec<String> {
+    run(&["coverage"])
+        .stdout
+        .lines()
+        .filter(|l| l.contains("  no case: "))
+        .filter_map(|l| l.split_whitespace().next().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
+    let server = python("server.py");
+    let uncovered = uncovered();
+    let mutants = mutants("server.py");
+    let (matrix, missed) = matrix(&mutants, |mutant| {
+        if uncovered.contains(&mutant.rule) {
+            return vec!["(uncovered)".to_owned()];
+        }
+        let limits = match mutant.rule.as_str() {
+            // No credit may come back while the burst is being sent.
+            "CHAT-LIM-2" => "--chat-burst 20 --chat-interval-ms 250",
+            "CHAT-LIM-4" => "--chat-interval-ms 0",
+            "CHAT-REG-9" => "--connections-max 8",
+            _ => "--chat-burst 60 --chat-interval-ms 10",
+        };
+        let deadlines =
+            "--register-deadline-ms 800 --keepalive-interval-ms 300 --idle-deadline-ms 900";
+        let command = format!("{server} --mutant {} {deadlines} {limits}", mutant.name);
+        let mut arguments = vec!["server", "--cmd", &command];
+        if mutant.rule == "CHAT-REG-9" {
+            arguments.extend(["--connections-max", "8"]);
+        }
+        caught(mutant, &arguments)
+    });
+    assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
+    insta::assert_snapshot!("server-mutants", matrix);
+}
+
+#[test]
+fn each_mutant_of_the_client_is_caught_by_a_case_of_its_rule() {
+    let client = python("client.py");
+    let mutants = mutants("client.py");
+    let (matrix, missed) = matrix(&mutants, |mutant| {
+        let command = format!("{client} --mutant {} {{address}} {{name}}", mutant.name);
+        caught(mutant, &["client", "--cmd", &command])
+    });
+    assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
+    insta::assert_snapshot!("client-mutants", matrix);
+}
+
+/// Every MUST that binds a server and has cases has a mutant that breaks it.
+#[test]
+fn each_must_of_the_server_has_a_mutant() {
+    let mutants = mutants("server.py");
+    let uncovered = uncovered();
+    let missing: Vec<String> = run(&["list", "--rules", "--json"])
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"))
+        .filter(|rule| rule["level"] == "MUST" && rule["subject"] != "client")
+        .filter_map(|rule| rule["id"].as_str().map(str::to_owned))
+        .filter(|id| !uncovered.contains(id) && !mutants.iter().any(|m| m.rule == *id))
+        .collect();
+    assert_eq!(missing, Vec::<String>::new());
+}

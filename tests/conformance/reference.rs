@@ -1,0 +1,138 @@
+//! Every case against the reference server and client: none fails, and what is
+//! observed is as it was when somebody last held it against the schema.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::{
+    files::json_schema,
+    support::{CONFORMS, SHORT_DEADLINES, TIMEOUT_SCALE, reference, report},
+};
+
+/// What was observed, an area a snapshot.
+fn snapshot(report: &Value, prefix: &str) {
+    let cases = report["cases"].as_array().expect("cases");
+    let area = |case: &Value| {
+        let id = case["case"].as_str().expect("an id");
+        id.rsplit_once('/').expect("an area").0.replace('/', "-")
+    };
+    let mut areas: Vec<String> = cases.iter().map(area).collect();
+    areas.dedup();
+    for name in areas {
+        let mut text = String::new();
+        for case in cases.iter().filter(|c| area(c) == name) {
+            let word = |key: &str| case[key].as_str().unwrap_or_default().to_owned();
+            let _ = writeln!(
+                text,
+                "== {}: {} {}",
+                word("case"),
+                word("verdict"),
+                word("reason")
+            );
+            for line in case["observed"].as_array().into_iter().flatten() {
+                let _ = writeln!(text, "{}", line.as_str().unwrap_or_default());
+            }
+        }
+        insta::assert_snapshot!(format!("{prefix}-{name}"), text);
+    }
+}
+
+fn conforms(arguments: &[&str]) -> Value {
+    let (ran, report) = report(&[arguments, &["--timeout-scale", TIMEOUT_SCALE]].concat());
+    assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+    let schema = json_schema("report.schema.json");
+    if let Some(error) = schema.iter_errors(&report).next() {
+        panic!("{} at {}", error, error.instance_path);
+    }
+    report
+}
+
+/// Without a rate limit, so that the case about a reader who does not read has its
+/// full weight; in all cuts; a SHOULD counts like a MUST.
+#[test]
+fn the_reference_server_conforms() {
+    let command = reference(&format!("{SHORT_DEADLINES} --rate-limit off"));
+    snapshot(
+        &conforms(&["server", "--cmd", &command, "--strict"]),
+        "server",
+    );
+}
+
+/// What a server without a rate limit, and with room, cannot show.
+#[test]
+fn the_reference_server_conforms_when_it_limits() {
+    let options = "--rate-limit 50 --rate-burst 20 --connections-max 12";
+    let command = reference(&format!("{SHORT_DEADLINES} {options}"));
+    let report = conforms(&[
+        "server",
+        "--cmd",
+        &command,
+        "--strict",
+        "--connections-max",
+        "12",
+        "--case",
+        "limits/*rate*",
+        "--case",
+        "limits/burst*",
+        "--case",
+        "limits/one*",
+        "--case",
+        "registering/server-full",
+    ]);
+    assert_eq!(report["counts"]["not_run"], 0);
+    snapshot(&report, "limited");
+}
+
+/// Frames so small that Members needs several even for a small room.
+#[test]
+fn the_reference_server_conforms_with_small_frames() {
+    let options = "--text-bytes-max 128 --frame-bytes-max 384 --rate-limit off";
+    let command = reference(&format!("{SHORT_DEADLINES} {options}"));
+    conforms(&[
+        "server",
+        "--cmd",
+        &command,
+        "--area",
+        "presence",
+        "--area",
+        "chatting",
+        "--skip-slow",
+    ]);
+}
+
+/// Two runs at once on one server, as two classes might do.
+#[test]
+fn two_runs_share_a_server() {
+    let command = reference(&format!("{SHORT_DEADLINES} --rate-limit off"));
+    let mut words = command.split_whitespace();
+    let mut server = std::process::Command::new(words.next().expect("a program"))
+        .args(words)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the server starts");
+    let mut line = String::new();
+    let stdout = server.stdout.take().expect("it is piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
+    let address = line
+        .trim()
+        .strip_prefix("listening on ")
+        .expect("an address");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| conforms(&["server", address, "--skip-slow", "--cuts", "whole,merged"]));
+        }
+    });
+    let _ = server.kill();
+    let _ = server.wait();
+}
+
+#[test]
+fn the_reference_client_conforms() {
+    let command = format!("{} {{address}} {{name}}", env!("CARGO_BIN_EXE_chat-client"));
+    snapshot(
+        &conforms(&["client", "--cmd", &command, "--strict"]),
+        "client",
+    );
+}

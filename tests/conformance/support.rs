@@ -1,0 +1,124 @@
+//! Runs the runner, and installs what the Python peers need.
+
+use std::{
+    env,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use assert_cmd::assert::OutputAssertExt;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
+
+/// The exit codes, as the runner documents them.
+pub const CONFORMS: i32 = 0;
+pub const VIOLATES: i32 = 1;
+pub const USAGE: i32 = 2;
+pub const INCOMPLETE: i32 = 3;
+
+/// Machines that build something else at the same time are slow.
+pub const TIMEOUT_SCALE: &str = "3";
+
+/// Deadlines short enough to wait for, long enough for a busy machine.
+pub const SHORT_DEADLINES: &str =
+    "--register-deadline-ms 1500 --keepalive-interval-ms 500 --idle-deadline-ms 1500";
+
+/// The runner, with nothing of the test run's environment that would configure a target.
+pub fn runner() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-conformance"));
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("CHAT_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// What a run said and how it ended.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the runner with these arguments.
+pub fn run(arguments: &[&str]) -> Ran {
+    let assert = runner().args(arguments).assert();
+    let output = assert.get_output();
+    Ran {
+        code: output.status.code().expect("the runner is not killed"),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs the runner and reads its JSON report as well.
+pub fn report(arguments: &[&str]) -> (Ran, Value) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("report.json");
+    let path = path.to_str().expect("a path in UTF-8");
+    let ran = run(&[arguments, &["--quiet", "--json", path]].concat());
+    let json = fs::read_to_string(path)
+        .unwrap_or_else(|e| panic!("no report: {e}; {}{}", ran.stdout, ran.stderr));
+    (
+        ran,
+        serde_json::from_str(&json).expect("the report is JSON"),
+    )
+}
+
+/// The reference server's command line.
+pub fn reference(options: &str) -> String {
+    format!("{} {options}", env!("CARGO_BIN_EXE_chat-server"))
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The command line of one of the Python peers, its interpreter installed.
+pub fn python(script: &str) -> String {
+    let python = virtual_environment().join("bin/python");
+    let script = root().join("conformance/peers/python").join(script);
+    format!("{} {}", python.display(), script.display())
+}
+
+/// An environment with what the peers require, made once and used again for as
+/// long as the requirements are the same.
+fn virtual_environment() -> PathBuf {
+    let requirements = root().join("conformance/peers/python/requirements.txt");
+    let wanted = fs::read_to_string(&requirements).expect("the peers' requirements");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-peers");
+    let done = folder.join("installed-requirements.txt");
+    fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests");
+    let lock = File::create(folder.with_extension("lock")).expect("a lock file");
+    // Test programs that run at the same time wait here for the first one.
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).expect("the lock");
+    if fs::read_to_string(&done).is_ok_and(|have| have == wanted) {
+        return folder;
+    }
+    let run = |command: &mut Command| {
+        let output = command
+            .output()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        assert!(
+            output.status.success(),
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    let _ = fs::remove_dir_all(&folder);
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+    run(Command::new(folder.join("bin/python"))
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+        ])
+        .arg(&requirements));
+    fs::write(done, wanted).expect("a note of what is installed");
+    folder
+}
