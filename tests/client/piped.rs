@@ -417,3 +417,20 @@ fn lines_that_a_closed_output_cut_off_are_told() {
     );
     assert!(errors.ends_with("\ncode 7\n"), "{errors}");
 }
+
+#[test]
+fn no_limit_that_is_announced_makes_a_line_too_long() {
+    let limits = Limits {
+        text_bytes_max: u32::MAX,
+        frame_bytes_max: u32::MAX,
+        ..limits()
+    };
+    let (mut program, mut peer) = joined(limits, None);
+    program.write(&[b'x'; 3 << 20]);
+    program.end_input();
+    for _ in 0..3 {
+        assert_eq!(peer.accept_chat().len(), 1 << 20);
+    }
+    peer.leave();
+    check(program, 0, "", "");
+}
