@@ -149,6 +149,31 @@ fn quit_ctrl_d_and_ctrl_c_leave() {
 }
 
 #[test]
+fn ctrl_z_stops_and_fg_goes_on() {
+    let server = Server::new();
+    let mut screen = Screen::start_as_job(&[&server.address(), "Alice"]);
+    let (mut peer, _) = server.welcome();
+    peer.members(&["Alice", "Bob"]);
+    screen.shows(&format!("{GREETING}>"));
+    let mut typed = String::new();
+    // More than once: the stop and what comes after it are in a race.
+    for number in 0..10 {
+        typed.push_str("ab");
+        screen.type_keys("ab");
+        screen.ends_with(&format!("\n> {typed}"));
+        screen.type_keys("\x1a");
+        screen.has_times("stopped", number + 1);
+        // The prompt is back, the line with it, and the keys are the editor's.
+        screen.ends_with(&format!("\n> {typed}"));
+    }
+    screen.type_keys("\x7f!\r");
+    assert_eq!(peer.accept_chat(), format!("{}!", &typed[..19]));
+    screen.type_keys("\x04");
+    peer.leave();
+    screen.ends_with("\ncode 0");
+}
+
+#[test]
 fn the_server_closing_ends_a_pending_prompt() {
     let (mut screen, mut peer) = joined();
     screen.type_keys("half ty");
