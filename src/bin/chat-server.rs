@@ -5,6 +5,13 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -16,6 +23,13 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// What a program is told that was ended by a second signal: as if the signal
 /// had ended it.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
+
+/// How many lines of the log may wait for standard error; those beyond it are
+/// dropped, and counted.
+const LOG_LINES_WAITING_MAX: usize = 10_000;
+
+/// How long the end waits for the log to be written, in milliseconds.
+const LOG_FLUSH_MS: u64 = 500;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -36,7 +50,7 @@ async fn run(options: &Options) -> Result<()> {
             .error(ErrorKind::ValueValidation, sentence)
             .exit()
     });
-    start_log(options.verbose);
+    let _log = start_log(options.verbose)?;
     // As many connections as the system allows; what is lacking shows when accepting.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
 
@@ -96,14 +110,16 @@ fn client_command() -> String {
     )
 }
 
-fn start_log(verbose: u8) {
+fn start_log(verbose: u8) -> Result<LogEnd> {
     let level = match verbose {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    let log = Log::start().context("cannot start a thread for the log")?;
+    let writer = log.clone();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(move || writer.clone())
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // It would say so on standard error, and panic if that is what is closed.
@@ -114,6 +130,83 @@ fn start_log(verbose: u8) {
                 .from_env_lossy(),
         )
         .init();
+    Ok(LogEnd(log))
+}
+
+/// What goes to the thread that writes the log.
+enum LogItem {
+    Line(Vec<u8>),
+    /// Tell when everything before is written.
+    Flush(SyncSender<()>),
+}
+
+/// Writes the log from a thread of its own. Standard error can stand still, as a
+/// terminal does after Ctrl-S and a pipe that nobody empties: neither the room nor
+/// a signal may wait for that.
+#[derive(Clone)]
+struct Log {
+    items: SyncSender<LogItem>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Log {
+    fn start() -> std::io::Result<Self> {
+        let (items, waiting) = sync_channel(LOG_LINES_WAITING_MAX);
+        let dropped = Arc::new(AtomicU64::new(0));
+        thread::Builder::new().name("log".to_owned()).spawn({
+            let dropped = Arc::clone(&dropped);
+            move || write_log(&waiting, &dropped)
+        })?;
+        Ok(Self { items, dropped })
+    }
+}
+
+/// What formats a line of the log writes it at one stroke.
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        if self.items.try_send(LogItem::Line(line.to_vec())).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_log(items: &Receiver<LogItem>, dropped: &AtomicU64) {
+    let mut stderr = std::io::stderr();
+    for item in items {
+        // Whoever closed standard error does not want to know.
+        match item {
+            LogItem::Line(line) => {
+                let _ = stderr.write_all(&line);
+            }
+            LogItem::Flush(done) => {
+                let _ = done.try_send(());
+            }
+        }
+        let dropped = dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let _ = writeln!(
+                stderr,
+                "{dropped} lines of the log are missing: standard error stood still"
+            );
+        }
+    }
+}
+
+/// Waits for the last lines of the log when it is dropped, but not for ever.
+struct LogEnd(Log);
+
+impl Drop for LogEnd {
+    fn drop(&mut self) {
+        let (done, is_done) = sync_channel(1);
+        if self.0.items.try_send(LogItem::Flush(done)).is_ok() {
+            let _ = is_done.recv_timeout(Duration::from_millis(LOG_FLUSH_MS));
+        }
+    }
 }
 
 /// A file that holds the port for as long as the server listens.

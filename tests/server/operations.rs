@@ -167,3 +167,28 @@ fn it_serves_on_when_nobody_reads_its_log() {
     drop(peers);
     assert_eq!(child.wait().expect("our child").code(), Some(0));
 }
+
+/// Standard error that nobody empties, like a terminal after Ctrl-S, holds up
+/// neither the members nor the end.
+#[test]
+fn it_serves_on_and_ends_when_its_log_stands_still() {
+    let mut child = command(&["-v"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("text");
+    let address = line.trim_end().trim_start_matches("listening on chat://");
+    // Far more than a pipe holds.
+    for _ in 0..600 {
+        let stream = std::net::TcpStream::connect(address).expect("it listens");
+        let mut stranger = Peer::from_stream(stream);
+        stranger.say("hello");
+        stranger.is_ended(ErrorCode::NotRegistered);
+    }
+    crate::support::signal(child.id(), "TERM");
+    assert_eq!(child.wait().expect("our child").code(), Some(0));
+}
