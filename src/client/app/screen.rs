@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::termios::{self, InputFlags, LocalFlags, SetArg, Termios};
 use nix::unistd::Pid;
 use rustyline::completion::Completer;
@@ -72,6 +72,7 @@ pub(super) struct Screen {
     editor: Editor<Hooks, DefaultHistory>,
     printer: Box<dyn ExternalPrinter + Send>,
     gate: Arc<Gate>,
+    stops: Stops,
 }
 
 impl Screen {
@@ -83,6 +84,7 @@ impl Screen {
             .ok()?
             .behavior(Behavior::Stdio)
             .build();
+        let stops = Stops::hold_back();
         let gate = Arc::new(Gate::new());
         let mut editor = Editor::with_config(config).ok()?;
         let printer = Box::new(editor.create_external_printer().ok()?);
@@ -91,6 +93,7 @@ impl Screen {
             editor,
             printer,
             gate,
+            stops,
         })
     }
 
@@ -105,10 +108,12 @@ impl Screen {
             editor,
             printer,
             gate,
+            stops,
         } = self;
         thread::Builder::new().name("editor".to_owned()).spawn({
             let (gate, stop) = (Arc::clone(&gate), Arc::clone(&stop));
             move || {
+                let _ = Stops::signals().thread_unblock();
                 edit(editor, &gate, &stop, &inputs);
                 let _ = over.send(());
             }
@@ -122,6 +127,7 @@ impl Screen {
             stop,
             is_over,
             quiet: Some(quiet),
+            stops: Some(stops),
         })
     }
 }
@@ -133,6 +139,7 @@ pub(super) struct Running {
     stop: Arc<AtomicBool>,
     is_over: oneshot::Receiver<()>,
     quiet: Option<Quiet>,
+    stops: Option<Stops>,
 }
 
 impl Running {
@@ -147,9 +154,11 @@ impl Running {
         Prints(self.prints.clone())
     }
 
-    /// Gives the terminal back after the last input: Ctrl-C is a signal again.
+    /// Gives the terminal back after the last input: Ctrl-C and Ctrl-Z are signals
+    /// again.
     pub(super) fn release(&mut self) {
         self.quiet = None;
+        self.stops = None;
     }
 
     /// Prints what is waiting, ends the prompt, wherever the user is in it, and
@@ -302,6 +311,31 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.original);
+    }
+}
+
+/// Leaves the signal of Ctrl-Z to the editor's thread. rustyline gives the terminal
+/// back, sends it, and takes the terminal again as soon as sending returns. That
+/// waits for the stop only where no other thread can take the signal; elsewhere
+/// the terminal is taken before the stop, and the shell has it afterwards, which
+/// leaves it without a prompt and with an echo when the program goes on.
+struct Stops;
+
+impl Stops {
+    /// For this thread and those that it starts from here on.
+    fn hold_back() -> Self {
+        let _ = Self::signals().thread_block();
+        Self
+    }
+
+    fn signals() -> SigSet {
+        SigSet::from(Signal::SIGTSTP)
+    }
+}
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        let _ = Self::signals().thread_unblock();
     }
 }
 

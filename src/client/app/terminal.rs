@@ -7,8 +7,8 @@ use super::exit::Exit;
 use super::roster::Roster;
 use super::screen::{Input, Running, Screen};
 use super::signals::Signals;
-use super::{say, sentences};
-use crate::client::{Ended, Event, Outgoing, Printable, Session};
+use super::{say, sentences, sum_up};
+use crate::client::{Ended, Event, Outgoing, Printable, SendError, Session};
 use crate::wire::Capability;
 
 /// The command that leaves; the editor ends with it.
@@ -72,8 +72,17 @@ pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Sign
                 }
             },
             // Dropped without sending anything if something else comes first.
-            _ = sender.send(next_line.unwrap_or_default()), if !room.waiting.is_empty() => {
-                room.waiting.pop_front();
+            sent = sender.send(next_line.unwrap_or_default()),
+                if !room.waiting.is_empty() && !room.is_over =>
+            {
+                match sent {
+                    Ok(_) => {
+                        room.waiting.pop_front();
+                    }
+                    // What waits is counted when the end has come to its turn.
+                    Err(SendError::Ended) => room.is_over = true,
+                    Err(error) => room.cannot_send(&error),
+                }
             }
             () = signals.next() => {
                 room.leave_now();
@@ -97,6 +106,8 @@ struct Room {
     has_greeted: bool,
     is_colourful: bool,
     is_leaving: bool,
+    /// The session takes no more lines.
+    is_over: bool,
     /// Lines that the session has not taken yet.
     waiting: VecDeque<String>,
     /// Lines that will not be sent any more.
@@ -117,6 +128,7 @@ impl Room {
             has_greeted: false,
             is_colourful: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             is_leaving: false,
+            is_over: false,
             waiting: VecDeque::new(),
             given_up: 0,
             to_print: VecDeque::new(),
@@ -210,6 +222,14 @@ impl Room {
         }
     }
 
+    /// Gives up the line that is to be sent next.
+    fn cannot_send(&mut self, error: &SendError) {
+        self.waiting.pop_front();
+        self.given_up += 1;
+        let line = Printable::new().own("not sent: ").peer(&error.to_string());
+        self.notice(line);
+    }
+
     /// Leaves when everything that waits is sent.
     fn leave(&mut self) {
         self.is_leaving = true;
@@ -263,15 +283,7 @@ impl Room {
     async fn close(mut self, ended: &Ended) -> Exit {
         self.give_up_waiting();
         self.running.stop(self.to_print).await;
-        let (exit, sentence) = sentences::end(ended);
-        if let Some(sentence) = sentence {
-            say(&sentence);
-        }
         // Refused lines were told one by one.
-        let unsent = ended.unsent + self.given_up;
-        if let Some(sentence) = sentences::undelivered(0, unsent, ended.unconfirmed) {
-            say(&sentence);
-        }
-        exit
+        sum_up(ended, 0, self.given_up)
     }
 }
