@@ -5,17 +5,23 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use chat::server::{Server, options::Options};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// What a program is told that was ended by a second signal: as if the signal
 /// had ended it.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
+
+/// How many lines of log may wait to be written: the comings and goings of a full
+/// room.
+const LOG_LINES_QUEUED_MAX: usize = 20_000;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -36,7 +42,7 @@ async fn run(options: &Options) -> Result<()> {
             .error(ErrorKind::ValueValidation, sentence)
             .exit()
     });
-    start_log(options.verbose);
+    let _log = start_log(options.verbose);
     // As many connections as the system allows; what is lacking shows when accepting.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
 
@@ -46,10 +52,11 @@ async fn run(options: &Options) -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     let address = server.local_addr()?;
-    let _port_file = match &options.port_file {
-        Some(path) => Some(PortFile::write(path, address.port())?),
+    let port_file = match &options.port_file {
+        Some(path) => Some(Arc::new(PortFile::write(path, address.port())?)),
         None => None,
     };
+    let port_file_at_exit = port_file.clone();
     announce(address);
 
     server
@@ -62,6 +69,9 @@ async fn run(options: &Options) -> Result<()> {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                }
+                if let Some(port_file) = port_file_at_exit {
+                    port_file.remove();
                 }
                 std::process::exit(EXIT_CODE_INTERRUPTED);
             });
@@ -96,14 +106,21 @@ fn client_command() -> String {
     )
 }
 
-fn start_log(verbose: u8) {
+/// Logs to standard error, through a thread of its own: a terminal that is
+/// scrolled or a pipe that nobody reads must not hold up the room. What does not
+/// fit into the queue is dropped. The guard writes out what is left.
+fn start_log(verbose: u8) -> WorkerGuard {
     let level = match verbose {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_LINES_QUEUED_MAX)
+        .lossy(true)
+        .finish(std::io::stderr());
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // It would say so on standard error, and panic if that is what is closed.
@@ -114,6 +131,7 @@ fn start_log(verbose: u8) {
                 .from_env_lossy(),
         )
         .init();
+    guard
 }
 
 /// A file that holds the port for as long as the server listens.
@@ -131,10 +149,14 @@ impl PortFile {
             .with_context(|| format!("cannot write the port to {}", path.display()))?;
         Ok(Self(path.to_owned()))
     }
+
+    fn remove(&self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Drop for PortFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        self.remove();
     }
 }

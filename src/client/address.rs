@@ -138,7 +138,13 @@ fn split_port(text: &str) -> Result<(&str, &str), AddressError> {
             })
         } else {
             let (host, port) = text.rsplit_once(':').ok_or(AddressError::PortMissing)?;
-            if host.contains(':') {
+            // Brackets help only where the colons are those of an IPv6 address.
+            let digits = host.split_once('%').map_or(host, |(digits, _)| digits);
+            let is_ipv6 = digits.contains(':')
+                && digits
+                    .chars()
+                    .all(|c| c.is_ascii_hexdigit() || ":.".contains(c));
+            if is_ipv6 {
                 return Err(AddressError::Brackets);
             }
             (host, port, |c| c.is_alphanumeric() || ".-_".contains(c))
@@ -197,6 +203,12 @@ mod tests {
         check("::1:5000", brackets);
         check("[::1:5000", brackets);
         check("[::1]5000", brackets);
+        check("chat://2001:db8::5:5000", brackets);
+        check("fe80::1%eth0:5000", brackets);
+        let colon = "the host has the character ':', write chat://host:port and nothing after it";
+        check("chat:127.0.0.1:5000", colon);
+        check("chat://chat://host:5000", colon);
+        check("localhost:5000:6000", colon);
         for port in ["0", "65536", "-1", "+1", "http", "", "5000 "] {
             check(
                 &format!("host:{port}"),

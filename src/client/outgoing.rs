@@ -7,6 +7,8 @@ use std::{mem, str};
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::codec::BODY_BYTES_CEILING;
+
 /// What a tab becomes.
 const TAB: &str = "    ";
 
@@ -41,12 +43,13 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Texts of at most `text_bytes_max` bytes, [`Limits::text_bytes_max`] of the
-    /// session; 0 counts as 1.
+    /// session; 0 counts as 1. Whatever a server announces, no text is longer than
+    /// what [`Session::send`](super::Session::send) takes, 1 MiB.
     ///
     /// [`Limits::text_bytes_max`]: crate::wire::Limits::text_bytes_max
     pub fn new(text_bytes_max: usize) -> Self {
         Self {
-            text_bytes_max: text_bytes_max.max(1),
+            text_bytes_max: text_bytes_max.clamp(1, BODY_BYTES_CEILING as usize),
             text: String::new(),
             partial: Vec::new(),
             carriage_return: false,

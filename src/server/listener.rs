@@ -37,6 +37,13 @@ const KEEPALIVE_RETRIES: u32 = 3;
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT_MS: u64 = 60_000;
 
+/// How much the system keeps that it has not sent yet, in bytes. It would keep
+/// megabytes for a peer that does not read, and then tell nothing until a third
+/// of them is gone, so that somebody who reads slowly looks like somebody who
+/// does not (CHAT-LIM-5).
+#[cfg(target_os = "linux")]
+const NOT_SENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// Listens on the first address of `listen` that can be had.
 pub(super) async fn bind(listen: &str) -> io::Result<TcpListener> {
     let mut refused = None;
@@ -121,8 +128,8 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Asks the system to send at once and to find peers that are gone. A connection
-/// works without, so a refusal is only noted.
+/// Asks the system to send at once, to keep little and to find peers that are
+/// gone. A connection works without, so a refusal is only noted.
 fn set_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
@@ -134,6 +141,8 @@ fn set_options(stream: &TcpStream) {
         socket.set_tcp_keepalive(&keepalive),
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(Duration::from_millis(USER_TIMEOUT_MS))),
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX),
     ];
     for error in results.into_iter().filter_map(Result::err) {
         debug!(%error, "a socket option was refused");

@@ -378,8 +378,10 @@ impl Room {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Whoever panicked under the lock has lost its connection; the rules are
-        // still the best judge for the others.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        // still the best judge for the others, who must not get its effects.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.effects.clear();
+        state
     }
 }
 

@@ -22,6 +22,10 @@ pub const WAIT_SECONDS: u64 = 20;
 /// How often something is looked at that cannot be waited for, in milliseconds.
 pub const LOOK_MS: u64 = 5;
 
+/// The longest frame that is taken from a client: the longest text that it sends
+/// to any server, and what goes with it.
+const FRAME_BYTES_MAX: u32 = (1 << 20) + 256;
+
 pub struct Server(TcpListener);
 
 impl Server {
@@ -112,7 +116,8 @@ impl Peer {
     /// The next message, or `None` when the client has closed.
     pub fn receive(&mut self) -> Option<FromClient> {
         loop {
-            let split = frame::split(&self.received, 1 << 20).expect("frames from the client");
+            let split =
+                frame::split(&self.received, FRAME_BYTES_MAX).expect("frames from the client");
             if let Split::Frame { body, rest } = split {
                 let envelope = ClientEnvelope::decode(body).expect("an envelope");
                 self.received = rest.to_vec();
@@ -123,6 +128,8 @@ impl Peer {
                 Ok(0) => return None,
                 Ok(read) => self.received.extend(&bytes[..read]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                // A read with a timeout is not restarted after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("nothing came from the client: {error}"),
             }
         }

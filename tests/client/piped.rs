@@ -1,5 +1,7 @@
 //! Without a terminal: lines in, lines out.
 
+use std::time::{Duration, Instant};
+
 use chat::wire::{Capability, ErrorCode, Limits};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -67,7 +69,7 @@ fn without_receipts_leave_is_enough() {
 
 #[test]
 fn a_thousand_lines_keep_their_order_whatever_the_rate() {
-    // Two at once and one a millisecond: the client must be slower than its pipe.
+    // One a millisecond: the client must be slower than its pipe.
     let limits = Limits {
         chat_burst: 4,
         chat_interval_ms: 1,
@@ -79,9 +81,12 @@ fn a_thousand_lines_keep_their_order_whatever_the_rate() {
         .collect();
     program.write(lines.as_bytes());
     program.end_input();
+    let start = Instant::now();
     for number in 0..1_000 {
         assert_eq!(peer.accept_chat(), format!("line {number}"));
     }
+    // Faster would be more than the server said it takes.
+    assert!(start.elapsed() > Duration::from_millis(900));
     peer.leave();
     check(program, 0, "", "");
 }
@@ -348,4 +353,84 @@ fn a_closed_output_ends_quietly() {
     let outcome = child.wait_with_output().expect("a child");
     assert_eq!(String::from_utf8_lossy(&outcome.stdout), "@Bob: one\n");
     assert_eq!(String::from_utf8_lossy(&outcome.stderr), "");
+}
+
+/// How the client ends in a shell that runs `script` with it as `$0` and the
+/// address as `$1`, and what it says; `serve` plays the server.
+fn in_shell(script: &str, serve: impl FnOnce(Peer)) -> (Option<i32>, String) {
+    let server = Server::new();
+    let child = std::process::Command::new("sh")
+        .args(["-c", script, crate::program::PROGRAM, &server.address()])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let (peer, _) = server.welcome();
+    serve(peer);
+    let outcome = child.wait_with_output().expect("a child");
+    let errors = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    (outcome.status.code(), errors)
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_a_failure() {
+    // While it listens, and at the very end.
+    for option in ["--listen", ""] {
+        let script = format!("exec \"$0\" {option} \"$1\" Alice >/dev/full");
+        let (code, errors) = in_shell(&script, |mut peer| {
+            peer.say("Bob", "to be kept");
+            peer.leave();
+        });
+        assert_eq!(code, Some(1), "{option}");
+        assert!(
+            errors.starts_with("chat-client: cannot write the output: "),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
+fn an_input_that_cannot_be_read_is_a_failure() {
+    let (code, errors) = in_shell("exec \"$0\" \"$1\" Alice </", Peer::leave);
+    assert_eq!(code, Some(1));
+    assert!(
+        errors.starts_with("chat-client: cannot read the input: "),
+        "{errors}"
+    );
+}
+
+#[test]
+fn lines_that_a_closed_output_cut_off_are_told() {
+    // Its code comes out of the pipe by the error output.
+    let script = "(yes | \"$0\" \"$1\" Alice; echo \"code $?\" >&2) | head -1";
+    let (_, errors) = in_shell(script, |mut peer| {
+        // No receipts: there are always lines that wait.
+        while matches!(peer.receive(), Some(FromClient::Chat(_))) {
+            peer.say("Bob", "more");
+        }
+        peer.close();
+    });
+    assert!(
+        errors.starts_with("chat-client: lines that may not have arrived: "),
+        "{errors}"
+    );
+    assert!(errors.ends_with("\ncode 7\n"), "{errors}");
+}
+
+#[test]
+fn no_limit_that_is_announced_makes_a_line_too_long() {
+    let limits = Limits {
+        text_bytes_max: u32::MAX,
+        frame_bytes_max: u32::MAX,
+        ..limits()
+    };
+    let (mut program, mut peer) = joined(limits, None);
+    program.write(&[b'x'; 3 << 20]);
+    program.end_input();
+    for _ in 0..3 {
+        assert_eq!(peer.accept_chat().len(), 1 << 20);
+    }
+    peer.leave();
+    check(program, 0, "", "");
 }

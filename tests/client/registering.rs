@@ -149,7 +149,8 @@ fn wrong_usage_is_told() {
     assert!(
         outcome
             .errors
-            .contains("there is no name to go by: write it after the address"),
+            .contains("there is no name to go by: write it after the address")
+            && outcome.errors.contains("Usage: chat-client "),
         "{outcome:?}"
     );
     let outcome = Program::start(&["http://127.0.0.1:1", "Alice"]).outcome();

@@ -23,6 +23,11 @@ const SHELL: &str = r#"stty sane rows 24 columns 80; before=$(stty -g); "$0" "$@
 after=$(stty -g); [ "$before" = "$after" ] && echo "code $code, terminal as before"
 [ "$before" = "$after" ] || echo "code $code, terminal changed: $before -> $after""#;
 
+/// Runs the client as a job, and goes on with it when it stops; the terminal is
+/// the shell's meanwhile.
+const SHELL_WITH_JOBS: &str = r#"set -m; stty sane rows 24 columns 80; "$0" "$@"
+while code=$?; [ $code -gt 128 ]; do stty sane; echo "stopped"; fg; done; echo "code $code""#;
+
 pub struct Screen {
     keys: File,
     emulator: Arc<Mutex<vt100::Parser>>,
@@ -36,10 +41,19 @@ impl Screen {
         Self::start_with(arguments, "1", "xterm")
     }
 
+    /// Starts the client in a shell that goes on with it when it stops.
+    pub fn start_as_job(arguments: &[&str]) -> Self {
+        Self::start_in(SHELL_WITH_JOBS, arguments, "1", "xterm")
+    }
+
     pub fn start_with(arguments: &[&str], no_color: &str, term: &str) -> Self {
+        Self::start_in(SHELL, arguments, no_color, term)
+    }
+
+    fn start_in(shell: &str, arguments: &[&str], no_color: &str, term: &str) -> Self {
         let mut command = Command::new("sh");
         command
-            .args(["-c", SHELL, crate::program::PROGRAM])
+            .args(["-c", shell, crate::program::PROGRAM])
             .args(arguments)
             .env("NO_COLOR", no_color)
             .env("TERM", term);
@@ -48,7 +62,7 @@ impl Screen {
         let keys = process.get_file_handle().expect("a pty");
         let mut written = process.get_file_handle().expect("a pty");
         let size = |size| NonZeroU16::new(size).expect("not zero");
-        let parser = vt100::Parser::new(size(ROWS), size(COLUMNS), 1_000);
+        let parser = vt100::Parser::new(size(ROWS), size(COLUMNS), 10_000);
         let emulator = Arc::new(Mutex::new(parser));
         thread::spawn({
             let emulator = Arc::clone(&emulator);
@@ -100,6 +114,13 @@ impl Screen {
     #[track_caller]
     pub fn ends_with(&self, expected: &str) {
         self.wait_for(|text| text.ends_with(expected), expected);
+    }
+
+    /// Waits until this was shown so many times, with what has scrolled away.
+    #[track_caller]
+    pub fn has_times(&self, part: &str, times: usize) {
+        let expected = format!("{times} times {part}");
+        self.wait_for(|_| self.whole().matches(part).count() >= times, &expected);
     }
 
     #[track_caller]

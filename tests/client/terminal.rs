@@ -128,6 +128,7 @@ fn refused_lines_are_told() {
 }
 
 /// What the screen shows after a proper end.
+#[track_caller]
 fn check_end(screen: &Screen, last: &str, code: i32) {
     screen.ends_with(&format!("{last}\ncode {code}, terminal as before"));
 }
@@ -145,6 +146,31 @@ fn quit_ctrl_d_and_ctrl_c_leave() {
         peer.leave();
         check_end(&screen, line, 0);
     }
+}
+
+#[test]
+fn ctrl_z_stops_and_fg_goes_on() {
+    let server = Server::new();
+    let mut screen = Screen::start_as_job(&[&server.address(), "Alice"]);
+    let (mut peer, _) = server.welcome();
+    peer.members(&["Alice", "Bob"]);
+    screen.shows(&format!("{GREETING}>"));
+    let mut typed = String::new();
+    // More than once: the stop and what comes after it are in a race.
+    for number in 0..10 {
+        typed.push_str("ab");
+        screen.type_keys("ab");
+        screen.ends_with(&format!("\n> {typed}"));
+        screen.type_keys("\x1a");
+        screen.has_times("stopped", number + 1);
+        // The prompt is back, the line with it, and the keys are the editor's.
+        screen.ends_with(&format!("\n> {typed}"));
+    }
+    screen.type_keys("\x7f!\r");
+    assert_eq!(peer.accept_chat(), format!("{}!", &typed[..19]));
+    screen.type_keys("\x04");
+    peer.leave();
+    screen.ends_with("\ncode 0");
 }
 
 #[test]
@@ -198,25 +224,80 @@ fn a_paste_loses_nothing() {
     }
 }
 
+/// The numbers in "… 3 not sent, 4 sent but not confirmed".
+fn sum_of_numbers(text: &str) -> usize {
+    text.split(|character: char| !character.is_ascii_digit())
+        .filter_map(|digits| digits.parse::<usize>().ok())
+        .sum()
+}
+
+#[test]
+fn lines_that_the_closing_cut_off_are_counted() {
+    let rate = Limits {
+        chat_burst: 2,
+        chat_interval_ms: 60_000,
+        ..limits()
+    };
+    let (mut screen, mut peer) = joined_with(rate);
+    let lines: Vec<String> = (0..300).map(|number| format!("pasted {number}")).collect();
+    screen.type_keys(&format!("\x1b[200~{}\x1b[201~\r", lines.join("\r")));
+    assert_eq!(peer.accept_chat(), "pasted 0");
+    // So much to print that the session is over long before its end is seen.
+    for number in 0..2_000 {
+        peer.say("Bob", &format!("message {number}"));
+    }
+    peer.closing("");
+    screen.ends_with("code 7, terminal as before");
+    let text = screen.text();
+    let (_, told) = text.rsplit_once("arrived: ").expect("a count");
+    let (told, _) = told.split_once("\ncode").expect("a code");
+    assert_eq!(sum_of_numbers(told), 299, "{text}");
+}
+
+#[test]
+fn a_line_that_the_limits_forbid_is_told() {
+    let none = Limits {
+        text_bytes_max: 0,
+        ..limits()
+    };
+    let (mut screen, peer) = joined_with(none);
+    screen.type_keys("x\r");
+    screen.ends_with(
+        "> x\n* not sent: a text of 1 bytes is longer than the 0 bytes the server takes\n>",
+    );
+    screen.type_keys("/quit\r");
+    peer.leave();
+    check_end(
+        &screen,
+        "chat-client: lines that may not have arrived: 1 not sent",
+        7,
+    );
+}
+
 #[test]
 fn messages_between_prompts_are_neither_lost_nor_mixed() {
     let (mut screen, mut peer) = joined();
     // Each Enter ends a prompt while messages come.
+    const LINES: usize = 200;
     let mut said = 0;
-    for _ in 0..40 {
+    for _ in 0..LINES {
         screen.type_keys("x\r");
-        for _ in 0..5 {
+        for _ in 0..10 {
             peer.say("Bob", &format!("message {said}"));
             said += 1;
         }
+    }
+    for _ in 0..LINES {
         assert_eq!(peer.accept_chat(), "x");
     }
+    peer.say("Bob", &format!("message {said}"));
+    said += 1;
     screen.ends_with(&format!("@Bob: message {}\n>", said - 1));
     let history = screen.whole();
     let messages: Vec<&str> = history.lines().filter(|line| line.contains('@')).collect();
     let expected: Vec<String> = (0..said).map(|n| format!("@Bob: message {n}")).collect();
     assert_eq!(messages, expected);
-    assert_eq!(history.lines().filter(|line| *line == "> x").count(), 40);
+    assert_eq!(history.lines().filter(|line| *line == "> x").count(), LINES);
 }
 
 #[test]

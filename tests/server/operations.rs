@@ -2,7 +2,8 @@
 
 use std::{
     net::{Ipv6Addr, TcpListener},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use chat::wire::ErrorCode;
@@ -134,12 +135,14 @@ fn it_outlives_a_lack_of_file_descriptors() {
 /// nobody to log to, and serves on.
 #[test]
 fn it_serves_on_when_nobody_reads_its_log() {
-    let mut child = command(&[])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
+    let Killed(child) = &mut Killed(
+        command(&[])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts"),
+    );
     drop(child.stderr.take());
     let mut stdout = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
     let mut line = String::new();
@@ -166,4 +169,48 @@ fn it_serves_on_when_nobody_reads_its_log() {
     bob.sees_closing();
     drop(peers);
     assert_eq!(child.wait().expect("our child").code(), Some(0));
+}
+
+/// A log that goes into a pipe which nobody empties fills it in no time; what does
+/// not fit is not worth holding up the room for.
+#[test]
+fn it_serves_on_when_its_log_is_stuck() {
+    let Killed(child) = &mut Killed(
+        command(&["-v"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts"),
+    );
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("text");
+    let address = line.trim_end().trim_start_matches("listening on chat://");
+    let connect = || {
+        let stream = std::net::TcpStream::connect(address).expect("it listens");
+        Peer::from_stream(stream)
+    };
+    // About 150 bytes of log each, into a pipe of 64 KiB.
+    for _ in 0..1_000 {
+        let mut peer = connect();
+        peer.register("Alice", NOTHING);
+        peer.send(&leave());
+        peer.is_closed();
+    }
+    crate::support::signal(child.id(), "TERM");
+    let start = Instant::now();
+    assert_eq!(child.wait().expect("our child").code(), Some(0));
+    // CHAT-CLOSE-3
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+/// A process that ends with its test, also when the test fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

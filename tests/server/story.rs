@@ -145,6 +145,9 @@ fn who_leaves_is_sent_what_was_said_before() {
     carol.sees_left("Bob", LeftReason::Leave);
     alice.say("too late for Bob");
     carol.hears("too late for Bob");
+    // What he still sends must not cost him what is due to him: a system that
+    // closes with bytes unread drops what it has not sent.
+    bob.say("one more thing");
     for seq in 1..=1_000 {
         assert_eq!(bob.chat().seq, seq);
     }
@@ -186,7 +189,10 @@ fn fill(server: &TestServer, from: &mut Peer, count: usize) {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut server = TestServer::start(&["--rate-limit", "off"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let port_file = folder.path().join("port");
+    let port_file_text = port_file.to_str().expect("plain");
+    let mut server = TestServer::start(&["--rate-limit", "off", "--port-file", port_file_text]);
     let mut alice = Peer::join(&server, "Alice");
     // Keeps the server from ending for some seconds.
     let _stuck = Peer::join_narrow(&server, "Stuck", NOTHING);
@@ -197,6 +203,7 @@ fn a_second_signal_ends_it_at_once() {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(130));
     assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(!port_file.exists());
 }
 
 /// CHAT-CLOSE-1: also to those that the server had not come to accept yet.

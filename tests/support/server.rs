@@ -121,10 +121,10 @@ impl TestServer {
         assert!(has_come, "{text:?} should have been logged");
     }
 
-    /// Its resident memory, in bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    /// The most memory it has had resident so far, in bytes.
+    pub fn peak_bytes(&self) -> u64 {
         let status = self.proc_file("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
         let kib: Option<u64> = line
             .and_then(|line| line.split_whitespace().nth(1))
             .and_then(|number| number.parse().ok());

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio::sync::oneshot::{self, error::RecvError};
 
 use super::exit::Exit;
 use super::signals::Signals;
-use super::{say, sentences};
-use crate::client::{Ended, Ending, Event, Outgoing, Printable, Sender, Session};
+use super::{say, sentences, sum_up};
+use crate::client::{Event, Outgoing, Printable, Sender, Session};
 
 /// How much of the input is read at a time, in bytes.
 const INPUT_BYTES: usize = 8_192;
@@ -38,6 +39,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
     let mut output = Some(output);
     let mut is_input_over = false;
     let mut is_output_over = false;
+    let mut has_failed = false;
     let mut refused = 0;
     let ended = loop {
         tokio::select! {
@@ -64,6 +66,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
             read = &mut input_over, if !is_input_over => {
                 is_input_over = true;
                 if let Ok(Err(error)) = read {
+                    has_failed = true;
                     say(&Printable::new().own("cannot read the input: ").peer(&error.to_string()));
                 }
                 if !listen {
@@ -73,10 +76,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
             written = &mut output_over, if !is_output_over => {
                 is_output_over = true;
                 output = None;
-                // Nobody reads any more (`| head -1`): that is how this ends.
-                if let Ok(Err(error)) = written && error.kind() != io::ErrorKind::BrokenPipe {
-                    say(&Printable::new().own("cannot write the output: ").peer(&error.to_string()));
-                }
+                has_failed |= is_output_lost(written);
                 sender.leave_now();
             }
             () = signals.next() => sender.leave_now(),
@@ -86,32 +86,30 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
     drop(output);
     if !is_output_over {
         tokio::select! {
-            _ = &mut output_over => {}
+            written = &mut output_over => has_failed |= is_output_lost(written),
             () = signals.next() => {}
         }
-    } else if ended.ending == Ending::Left {
-        return Exit::Done;
     }
-    sum_up(&ended, refused, held.load(Ordering::Acquire))
+    let exit = sum_up(&ended, refused, held.load(Ordering::Acquire));
+    if has_failed && matches!(exit, Exit::Done | Exit::Undelivered) {
+        // The cause says more than what came of it.
+        Exit::Failed
+    } else {
+        exit
+    }
 }
 
-/// Says how it ended and what was lost.
-fn sum_up(ended: &Ended, refused: usize, held: usize) -> Exit {
-    let (exit, sentence) = sentences::end(ended);
-    if let Some(sentence) = sentence {
-        say(&sentence);
-    }
-    match sentences::undelivered(refused, ended.unsent + held, ended.unconfirmed) {
-        Some(sentence) => {
-            say(&sentence);
-            // What ended the session says more than what came of it.
-            if exit == Exit::Done {
-                Exit::Undelivered
-            } else {
-                exit
-            }
+/// Whether the output could not be written, which is said. That nobody reads it
+/// any more (`| head -1`) is no failure.
+fn is_output_lost(written: Result<io::Result<()>, RecvError>) -> bool {
+    match written {
+        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say(&Printable::new()
+                .own("cannot write the output: ")
+                .peer(&error.to_string()));
+            true
         }
-        None => exit,
+        _ => false,
     }
 }
 
@@ -179,7 +177,9 @@ fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::R
         .spawn(move || {
             let mut output = io::stdout().lock();
             let mut written = Ok(());
-            while let (Ok(()), Some(line)) = (&written, queued.blocking_recv()) {
+            while written.is_ok()
+                && let Some(line) = queued.blocking_recv()
+            {
                 written = writeln!(output, "{line}").and_then(|()| output.flush());
             }
             let _ = over.send(written);

@@ -18,7 +18,7 @@ pub use options::Options;
 
 use self::screen::Screen;
 use self::signals::Signals;
-use super::{Connector, Printable};
+use super::{Connector, Ended, Printable};
 use crate::wire::Capability;
 
 /// Runs the program and says how it ended.
@@ -55,6 +55,27 @@ pub async fn run(options: &Options) -> Exit {
     match screen {
         Some(screen) => terminal::run(session, screen, &mut signals).await,
         None => lines::run(session, options.listen, &mut signals).await,
+    }
+}
+
+/// Says how it ended and what was lost. `refused` and `held` count lines that the
+/// server did not take and that the session did not.
+fn sum_up(ended: &Ended, refused: usize, held: usize) -> Exit {
+    let (exit, sentence) = sentences::end(ended);
+    if let Some(sentence) = sentence {
+        say(&sentence);
+    }
+    match sentences::undelivered(refused, ended.unsent + held, ended.unconfirmed) {
+        Some(sentence) => {
+            say(&sentence);
+            // What ended the session says more than what came of it.
+            if exit == Exit::Done {
+                Exit::Undelivered
+            } else {
+                exit
+            }
+        }
+        None => exit,
     }
 }
 

@@ -17,7 +17,7 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
 /// as `@name: text`, everything else to the error output, and leaves when the
 /// input ends and the server has confirmed every line.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = help_after())]
+#[command(name = "chat-client", version, max_term_width = 100, after_help = help_after())]
 pub struct Options {
     /// The server: chat://host:port, host:port, or chat://name@host:port; an IPv6
     /// address in brackets

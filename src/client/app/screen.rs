@@ -2,13 +2,14 @@
 //! block, so neither runs on the runtime.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::termios::{self, InputFlags, LocalFlags, SetArg, Termios};
 use nix::unistd::Pid;
 use rustyline::completion::Completer;
@@ -18,7 +19,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Behavior, Config, Editor, ExternalPrinter, Helper, Prompt};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
@@ -71,6 +72,7 @@ pub(super) struct Screen {
     editor: Editor<Hooks, DefaultHistory>,
     printer: Box<dyn ExternalPrinter + Send>,
     gate: Arc<Gate>,
+    stops: Stops,
 }
 
 impl Screen {
@@ -82,6 +84,7 @@ impl Screen {
             .ok()?
             .behavior(Behavior::Stdio)
             .build();
+        let stops = Stops::hold_back();
         let gate = Arc::new(Gate::new());
         let mut editor = Editor::with_config(config).ok()?;
         let printer = Box::new(editor.create_external_printer().ok()?);
@@ -90,6 +93,7 @@ impl Screen {
             editor,
             printer,
             gate,
+            stops,
         })
     }
 
@@ -104,10 +108,12 @@ impl Screen {
             editor,
             printer,
             gate,
+            stops,
         } = self;
         thread::Builder::new().name("editor".to_owned()).spawn({
             let (gate, stop) = (Arc::clone(&gate), Arc::clone(&stop));
             move || {
+                let _ = Stops::signals().thread_unblock();
                 edit(editor, &gate, &stop, &inputs);
                 let _ = over.send(());
             }
@@ -121,6 +127,7 @@ impl Screen {
             stop,
             is_over,
             quiet: Some(quiet),
+            stops: Some(stops),
         })
     }
 }
@@ -132,6 +139,7 @@ pub(super) struct Running {
     stop: Arc<AtomicBool>,
     is_over: oneshot::Receiver<()>,
     quiet: Option<Quiet>,
+    stops: Option<Stops>,
 }
 
 impl Running {
@@ -141,21 +149,25 @@ impl Running {
         self.inputs.recv().await.unwrap_or(Input::End)
     }
 
-    /// Prints text that ends in a line break above the prompt.
-    pub(super) async fn print(&self, text: String) {
-        // The thread ends with the terminal; then nobody sees it anyway.
-        let _ = self.prints.send(Print::Text(text)).await;
+    /// Where to print.
+    pub(super) fn prints(&self) -> Prints {
+        Prints(self.prints.clone())
     }
 
-    /// Gives the terminal back after the last input: Ctrl-C is a signal again.
+    /// Gives the terminal back after the last input: Ctrl-C and Ctrl-Z are signals
+    /// again.
     pub(super) fn release(&mut self) {
         self.quiet = None;
+        self.stops = None;
     }
 
     /// Prints what is waiting, ends the prompt, wherever the user is in it, and
     /// gives the terminal back.
-    pub(super) async fn stop(mut self) {
-        self.flush().await;
+    pub(super) async fn stop(mut self, to_print: VecDeque<String>) {
+        // An editor that waits for its input to be taken goes on, and ends.
+        self.inputs.close();
+        let text = Vec::from(to_print).concat();
+        self.flush(text).await;
         self.stop.store(true, Ordering::Release);
         for _ in 0..STOP_SIGNALS_MAX {
             if self.is_over.try_recv() != Err(TryRecvError::Empty) {
@@ -171,16 +183,41 @@ impl Running {
             }
         }
         // What was printed too late for the prompt comes out below it.
-        self.flush().await;
+        self.flush(String::new()).await;
     }
 
-    async fn flush(&self) {
+    async fn flush(&self, text: String) {
         let (done, is_done) = oneshot::channel();
         let flush = async {
+            // Where the thread has ended, nobody sees it anyway.
+            let _ = self.prints.send(Print::Text(text)).await;
             let _ = self.prints.send(Print::Flush(done)).await;
             let _ = is_done.await;
         };
         let _ = timeout(Duration::from_millis(FLUSH_TIMEOUT_MS), flush).await;
+    }
+}
+
+/// Prints above the prompt.
+pub(super) struct Prints(mpsc::Sender<Print>);
+
+impl Prints {
+    /// Waits until something can be printed. Cancel safe.
+    pub(super) async fn ready(&self) {
+        // A thread that has ended takes everything.
+        let _ = self.0.reserve().await;
+    }
+
+    /// Prints text that ends in a line break.
+    ///
+    /// # Errors
+    ///
+    /// The text, when it has to wait.
+    pub(super) fn try_print(&self, text: String) -> Result<(), String> {
+        match self.0.try_send(Print::Text(text)) {
+            Err(TrySendError::Full(Print::Text(text))) => Err(text),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -274,6 +311,31 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.original);
+    }
+}
+
+/// Leaves the signal of Ctrl-Z to the editor's thread. rustyline gives the terminal
+/// back, sends it, and takes the terminal again as soon as sending returns. That
+/// waits for the stop only where no other thread can take the signal; elsewhere
+/// the terminal is taken before the stop, and the shell has it afterwards, which
+/// leaves it without a prompt and with an echo when the program goes on.
+struct Stops;
+
+impl Stops {
+    /// For this thread and those that it starts from here on.
+    fn hold_back() -> Self {
+        let _ = Self::signals().thread_block();
+        Self
+    }
+
+    fn signals() -> SigSet {
+        SigSet::from(Signal::SIGTSTP)
+    }
+}
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        let _ = Self::signals().thread_unblock();
     }
 }
 

@@ -7,8 +7,8 @@ use super::exit::Exit;
 use super::roster::Roster;
 use super::screen::{Input, Running, Screen};
 use super::signals::Signals;
-use super::{say, sentences};
-use crate::client::{Ended, Event, Outgoing, Printable, Session};
+use super::{say, sentences, sum_up};
+use crate::client::{Ended, Event, Outgoing, Printable, SendError, Session};
 use crate::wire::Capability;
 
 /// The command that leaves; the editor ends with it.
@@ -16,6 +16,10 @@ pub(super) const QUIT: &str = "/quit";
 
 /// How many typed or pasted lines may wait to be sent.
 const LINES_WAITING_MAX: usize = 10_000;
+
+/// How many lines may wait to be printed: events are not taken while any does,
+/// so these are answers to what was typed, and nobody reads more of them.
+const PRINTS_WAITING_MAX: usize = 1_000;
 
 const HELP: [&str; 4] = [
     "/who shows who is here",
@@ -38,28 +42,47 @@ pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Sign
     };
     let mut room = Room::new(&session, running);
     if !room.has_presence {
-        room.greet().await;
+        room.greet();
     }
     let sender = session.sender();
+    let prints = room.running.prints();
     let ended = loop {
         let next_line = room.waiting.front().cloned();
         tokio::select! {
-            event = session.next() => match event {
+            event = session.next(), if room.to_print.is_empty() => match event {
                 Some(Event::Ended(ended)) => break ended,
-                Some(event) => room.event(event).await,
+                Some(event) => room.event(event),
                 None => return Exit::Failed,
             },
+            () = prints.ready(), if !room.to_print.is_empty() => {
+                let to_print = &mut room.to_print;
+                while let Some(line) = to_print.pop_front() {
+                    if let Err(line) = prints.try_print(line) {
+                        to_print.push_front(line);
+                        break;
+                    }
+                }
+            }
             input = room.running.input(), if !room.is_leaving => match input {
-                Input::Lines(lines) => room.lines(&lines).await,
-                Input::End => room.leave().await,
+                Input::Lines(lines) => room.lines(&lines),
+                Input::End => room.leave(),
                 Input::Interrupt => {
                     room.leave_now();
                     sender.leave_now();
                 }
             },
             // Dropped without sending anything if something else comes first.
-            _ = sender.send(next_line.unwrap_or_default()), if !room.waiting.is_empty() => {
-                room.waiting.pop_front();
+            sent = sender.send(next_line.unwrap_or_default()),
+                if !room.waiting.is_empty() && !room.is_over =>
+            {
+                match sent {
+                    Ok(_) => {
+                        room.waiting.pop_front();
+                    }
+                    // What waits is counted when the end has come to its turn.
+                    Err(SendError::Ended) => room.is_over = true,
+                    Err(error) => room.cannot_send(&error),
+                }
             }
             () = signals.next() => {
                 room.leave_now();
@@ -83,10 +106,15 @@ struct Room {
     has_greeted: bool,
     is_colourful: bool,
     is_leaving: bool,
+    /// The session takes no more lines.
+    is_over: bool,
     /// Lines that the session has not taken yet.
     waiting: VecDeque<String>,
     /// Lines that will not be sent any more.
     given_up: usize,
+    /// Lines that the terminal has not taken yet. Input is never kept waiting for
+    /// them: the prompt, which they wait for, may wait for the input to be taken.
+    to_print: VecDeque<String>,
 }
 
 impl Room {
@@ -100,46 +128,45 @@ impl Room {
             has_greeted: false,
             is_colourful: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             is_leaving: false,
+            is_over: false,
             waiting: VecDeque::new(),
             given_up: 0,
+            to_print: VecDeque::new(),
         }
     }
 
-    async fn event(&mut self, event: Event) {
+    fn event(&mut self, event: Event) {
         match event {
-            Event::Message { sender, text, .. } => self.message(&sender, &text).await,
+            Event::Message { sender, text, .. } => self.message(&sender, &text),
             Event::Members { names, more } => {
                 for name in names {
                     self.roster.add(name);
                 }
                 if !more && !self.has_greeted {
-                    self.greet().await;
+                    self.greet();
                 }
             }
             Event::Joined { name } => {
-                self.notice(Printable::new().name(&name).own(" joined"))
-                    .await;
+                self.notice(Printable::new().name(&name).own(" joined"));
                 self.roster.add(name);
             }
             Event::Left { name, reason } => {
-                self.notice(sentences::left(&name, reason)).await;
+                self.notice(sentences::left(&name, reason));
                 self.roster.remove(&name);
             }
             Event::Refused {
                 text, code, detail, ..
             } => {
-                self.notice(sentences::not_sent(text.as_deref(), code, &detail))
-                    .await;
+                self.notice(sentences::not_sent(text.as_deref(), code, &detail));
             }
             Event::Receipt { .. } | Event::Ended(_) => {}
         }
     }
 
-    async fn greet(&mut self) {
+    fn greet(&mut self) {
         self.has_greeted = true;
         let line = Printable::new().own("you are ").name(&self.name).own(", ");
-        self.notice(line.then(&self.who()).own("; /help shows the commands"))
-            .await;
+        self.notice(line.then(&self.who()).own("; /help shows the commands"));
     }
 
     fn who(&self) -> Printable {
@@ -151,35 +178,34 @@ impl Room {
     }
 
     /// Takes what was typed or pasted.
-    async fn lines(&mut self, lines: &str) {
+    fn lines(&mut self, lines: &str) {
         for line in lines.split('\n') {
             // A second slash makes the first one part of the text.
             match line.strip_prefix('/') {
-                Some(text) if text.starts_with('/') => self.queue(text).await,
-                Some(_) => self.command(line.trim_end()).await,
-                None => self.queue(line).await,
+                Some(text) if text.starts_with('/') => self.queue(text),
+                Some(_) => self.command(line.trim_end()),
+                None => self.queue(line),
             }
         }
     }
 
-    async fn command(&mut self, command: &str) {
+    fn command(&mut self, command: &str) {
         match command {
             "/help" => {
                 for line in HELP {
-                    self.notice(Printable::new().own(line)).await;
+                    self.notice(Printable::new().own(line));
                 }
             }
-            "/who" => self.notice(self.who()).await,
-            QUIT => self.leave().await,
+            "/who" => self.notice(self.who()),
+            QUIT => self.leave(),
             _ => {
                 let line = Printable::new().own("there is no command ").peer(command);
-                self.notice(line.own("; /help shows those that there are, // sends a slash"))
-                    .await;
+                self.notice(line.own("; /help shows those that there are, // sends a slash"));
             }
         }
     }
 
-    async fn queue(&mut self, line: &str) {
+    fn queue(&mut self, line: &str) {
         let mut has_room = true;
         let waiting = &mut self.waiting;
         let mut put = |text| {
@@ -192,20 +218,27 @@ impl Room {
         self.outgoing.finish(&mut put);
         if !has_room {
             self.given_up += 1;
-            self.notice(Printable::new().own("not sent: too many lines are waiting"))
-                .await;
+            self.notice(Printable::new().own("not sent: too many lines are waiting"));
         }
     }
 
+    /// Gives up the line that is to be sent next.
+    fn cannot_send(&mut self, error: &SendError) {
+        self.waiting.pop_front();
+        self.given_up += 1;
+        let line = Printable::new().own("not sent: ").peer(&error.to_string());
+        self.notice(line);
+    }
+
     /// Leaves when everything that waits is sent.
-    async fn leave(&mut self) {
+    fn leave(&mut self) {
         self.is_leaving = true;
         self.running.release();
         if !self.waiting.is_empty() {
             let line = Printable::new()
                 .number(self.waiting.len() as u64)
                 .own(" lines are still to be sent; Ctrl-C leaves without them");
-            self.notice(line).await;
+            self.notice(line);
         }
     }
 
@@ -219,7 +252,7 @@ impl Room {
         self.waiting.clear();
     }
 
-    async fn message(&self, sender: &str, text: &str) {
+    fn message(&mut self, sender: &str, text: &str) {
         let head = Printable::new().own("@").name(sender).own(":");
         let text = Printable::new().own(" ").peer(text);
         let line = if self.is_colourful {
@@ -227,32 +260,30 @@ impl Room {
         } else {
             format!("{head}{text}\n")
         };
-        self.running.print(line).await;
+        self.print(line);
+    }
+
+    fn print(&mut self, line: String) {
+        if self.to_print.len() < PRINTS_WAITING_MAX {
+            self.to_print.push_back(line);
+        }
     }
 
     /// What nobody said: begins with a star, where a message begins with `@`.
-    async fn notice(&self, line: Printable) {
+    fn notice(&mut self, line: Printable) {
         let line = if self.is_colourful {
             format!("\x1b[2m* {line}\x1b[0m\n")
         } else {
             format!("* {line}\n")
         };
-        self.running.print(line).await;
+        self.print(line);
     }
 
     /// Gives the terminal back and says how it ended.
     async fn close(mut self, ended: &Ended) -> Exit {
         self.give_up_waiting();
-        self.running.stop().await;
-        let (exit, sentence) = sentences::end(ended);
-        if let Some(sentence) = sentence {
-            say(&sentence);
-        }
+        self.running.stop(self.to_print).await;
         // Refused lines were told one by one.
-        let unsent = ended.unsent + self.given_up;
-        if let Some(sentence) = sentences::undelivered(0, unsent, ended.unconfirmed) {
-            say(&sentence);
-        }
-        exit
+        sum_up(ended, 0, self.given_up)
     }
 }
