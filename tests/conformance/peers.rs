@@ -1,6 +1,14 @@
 //! The independent peers in Python, which share nothing with ours but the schema.
 
-use crate::support::{CONFORMS, SHORT_DEADLINES, TIMEOUT_SCALE, python, report};
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use crate::support::{CONFORMS, SHORT_DEADLINES, TIMEOUT_SCALE, python, python_command, report};
 
 #[test]
 fn the_python_server_conforms() {
@@ -38,4 +46,119 @@ fn the_python_client_conforms() {
     ]);
     assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
     assert_eq!(report["counts"]["not_run"], 0);
+}
+
+/// They have tests of their own.
+#[test]
+fn the_python_peers_pass_their_own_tests() {
+    let unittest = python_command()
+        .args(["-m", "unittest", "--quiet"])
+        .output()
+        .expect("the interpreter starts");
+    assert!(
+        unittest.status.success(),
+        "{}",
+        String::from_utf8_lossy(&unittest.stderr)
+    );
+}
+
+/// The client of twenty lines, which asks for no capability, works against the
+/// reference server.
+#[test]
+fn the_smallest_client_chats_with_the_reference_client() {
+    let mut server = Ended(
+        Command::new(env!("CARGO_BIN_EXE_chat-server"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts"),
+    );
+    let address = next_line(&mut lines(server.0.stdout.take()))
+        .trim_start_matches("listening on ")
+        .to_owned();
+
+    let mut listener = Ended(
+        Command::new(env!("CARGO_BIN_EXE_chat-client"))
+            .args([address.as_str(), "Rust"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the client starts"),
+    );
+    let mut smallest = Ended(
+        python_command()
+            .args(["smallest_client.py", &address, "Python"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the client starts"),
+    );
+    let mut heard_by_rust = lines(listener.0.stdout.take());
+    let mut heard_by_python = lines(smallest.0.stdout.take());
+    let mut typed_to_rust = listener.0.stdin.take().expect("it is piped");
+    let mut typed_to_python = smallest.0.stdin.take().expect("it is piped");
+
+    // Until both are in the room, what one says may come before the other is there.
+    writeln!(typed_to_python, "are you there?").expect("it reads");
+    let mut has_answered = false;
+    for attempt in 0..ATTEMPTS_MAX {
+        writeln!(typed_to_rust, "hello {attempt}").expect("it reads");
+        thread::sleep(Duration::from_millis(ATTEMPT_MS));
+        if heard_by_python
+            .try_recv()
+            .is_ok_and(|line| line.starts_with("@Rust: hello "))
+        {
+            has_answered = true;
+            break;
+        }
+    }
+    assert!(has_answered, "the smallest client hears what is said");
+    writeln!(typed_to_python, "it works é").expect("it reads");
+    loop {
+        let line = next_line(&mut heard_by_rust);
+        if line == "@Python: it works é" {
+            break;
+        }
+        assert_eq!(line, "@Python: are you there?");
+    }
+    // The end of its input is a Leave; the server closes, and it ends.
+    drop(typed_to_python);
+    assert!(smallest.0.wait().expect("our child").success());
+}
+
+/// How often one client greets until the other is there, and how long it waits
+/// each time, in milliseconds.
+const ATTEMPTS_MAX: u32 = 200;
+const ATTEMPT_MS: u64 = 100;
+
+/// How long a line may take to come.
+const LINE_WAIT: Duration = Duration::from_secs(20);
+
+/// A process that ends with its test, also when the test fails.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The lines that a process prints, as they come.
+fn lines(stdout: Option<ChildStdout>) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    let stdout = BufReader::new(stdout.expect("it is piped"));
+    thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+fn next_line(lines: &mut Receiver<String>) -> String {
+    lines.recv_timeout(LINE_WAIT).expect("a line comes")
 }

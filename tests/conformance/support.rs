@@ -83,6 +83,13 @@ pub fn python(script: &str) -> String {
     format!("{} {}", python.display(), script.display())
 }
 
+/// The interpreter of the Python peers, in their folder.
+pub fn python_command() -> Command {
+    let mut command = Command::new(virtual_environment().join("bin/python"));
+    command.current_dir(root().join("conformance/peers/python"));
+    command
+}
+
 /// An environment with what the peers require, made once and used again for as
 /// long as the requirements are the same.
 fn virtual_environment() -> PathBuf {
