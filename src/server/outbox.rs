@@ -8,7 +8,7 @@ use crate::{frame, wire::ServerEnvelope};
 /// normal client has a few hundred bytes at the most.
 pub(super) const REPLIES_PAUSE_BYTES: usize = 32 * 1024;
 
-/// Replies, encoded, in order. Takes no memory while empty.
+/// Replies, encoded, in order (CHAT-ORD-8). Takes no memory while empty.
 ///
 /// Bounded by [`REPLIES_PAUSE_BYTES`] and what a single event adds to it.
 #[derive(Debug, Default)]

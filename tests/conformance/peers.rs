@@ -73,7 +73,7 @@ fn the_smallest_client_chats_with_the_reference_client() {
             .spawn()
             .expect("the server starts"),
     );
-    let address = next_line(&mut lines(server.0.stdout.take()))
+    let address = next_line(&lines(server.0.stdout.take()))
         .trim_start_matches("listening on ")
         .to_owned();
 
@@ -94,8 +94,8 @@ fn the_smallest_client_chats_with_the_reference_client() {
             .spawn()
             .expect("the client starts"),
     );
-    let mut heard_by_rust = lines(listener.0.stdout.take());
-    let mut heard_by_python = lines(smallest.0.stdout.take());
+    let heard_by_rust = lines(listener.0.stdout.take());
+    let heard_by_python = lines(smallest.0.stdout.take());
     let mut typed_to_rust = listener.0.stdin.take().expect("it is piped");
     let mut typed_to_python = smallest.0.stdin.take().expect("it is piped");
 
@@ -116,7 +116,7 @@ fn the_smallest_client_chats_with_the_reference_client() {
     assert!(has_answered, "the smallest client hears what is said");
     writeln!(typed_to_python, "it works é").expect("it reads");
     loop {
-        let line = next_line(&mut heard_by_rust);
+        let line = next_line(&heard_by_rust);
         if line == "@Python: it works é" {
             break;
         }
@@ -159,6 +159,6 @@ fn lines(stdout: Option<ChildStdout>) -> Receiver<String> {
     receiver
 }
 
-fn next_line(lines: &mut Receiver<String>) -> String {
+fn next_line(lines: &Receiver<String>) -> String {
     lines.recv_timeout(LINE_WAIT).expect("a line comes")
 }

@@ -248,6 +248,16 @@ class ChatTwice(Session):
             super().hear(frame)
 
 
+@mutant("pongs-come-late", "CHAT-ORD-8", "answers a Ping after what came behind it")
+class PongsComeLate(Room):
+    def receive_from_member(self, session, envelope):
+        receive = super().receive_from_member
+        if envelope.WhichOneof("message") == "ping":
+            later(MOMENT_SECONDS, receive, session, envelope)
+        else:
+            receive(session, envelope)
+
+
 @mutant("newest-first", "CHAT-ORD-3", "accepts the second of two chats first")
 class NewestFirst(Room):
     def __init__(self, *arguments):
