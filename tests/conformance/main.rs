@@ -8,4 +8,5 @@ mod hopeless;
 mod mutants;
 mod peers;
 mod reference;
+mod reports;
 mod support;

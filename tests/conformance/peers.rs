@@ -2,13 +2,15 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
 };
 
-use crate::support::{CONFORMS, SHORT_DEADLINES, TIMEOUT_SCALE, python, python_command, report};
+use crate::support::{
+    CONFORMS, Ended, SHORT_DEADLINES, TIMEOUT_SCALE, python, python_command, report,
+};
 
 #[test]
 fn the_python_server_conforms() {
@@ -134,16 +136,6 @@ const ATTEMPT_MS: u64 = 100;
 
 /// How long a line may take to come.
 const LINE_WAIT: Duration = Duration::from_secs(20);
-
-/// A process that ends with its test, also when the test fails.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// The lines that a process prints, as they come.
 fn lines(stdout: Option<ChildStdout>) -> Receiver<String> {

@@ -106,14 +106,16 @@ fn the_reference_server_conforms_with_small_frames() {
 fn two_runs_share_a_server() {
     let command = reference(&format!("{SHORT_DEADLINES} --rate-limit off"));
     let mut words = command.split_whitespace();
-    let mut server = std::process::Command::new(words.next().expect("a program"))
-        .args(words)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("the server starts");
+    let mut server = Ended(
+        std::process::Command::new(words.next().expect("a program"))
+            .args(words)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the server starts"),
+    );
     let mut line = String::new();
-    let stdout = server.stdout.take().expect("it is piped");
+    let stdout = server.0.stdout.take().expect("it is piped");
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
     let address = line
         .trim()
@@ -124,8 +126,6 @@ fn two_runs_share_a_server() {
             scope.spawn(|| conforms(&["server", address, "--skip-slow", "--cuts", "whole,merged"]));
         }
     });
-    let _ = server.kill();
-    let _ = server.wait();
 }
 
 #[test]

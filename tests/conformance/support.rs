@@ -4,7 +4,7 @@ use std::{
     env,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
 };
 
 use assert_cmd::assert::OutputAssertExt;
@@ -128,4 +128,14 @@ fn virtual_environment() -> PathBuf {
         .arg(&requirements));
     fs::write(done, wanted).expect("a note of what is installed");
     folder
+}
+
+/// A process that ends with its test, also when the test fails.
+pub struct Ended(pub Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -1,0 +1,163 @@
+//! What a run leaves behind for programs and people, and what `record` writes.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+};
+
+use crate::support::{CONFORMS, Ended, VIOLATES, python, reference, run, runner};
+
+/// The four reports of one run.
+struct Reports {
+    code: i32,
+    junit: String,
+    json: String,
+    markdown: String,
+    html: String,
+}
+
+fn reports(target: &str, more: &[&str]) -> Reports {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| {
+        let path = folder.path().join(name);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let paths = ["junit", "json", "markdown", "html"].map(path);
+    let mut arguments = vec!["server", "--cmd", target, "--cuts", "whole"];
+    let flags = ["--junit", "--json", "--markdown", "--html"];
+    for (flag, path) in flags.iter().zip(&paths) {
+        arguments.extend([*flag, path.as_str()]);
+    }
+    arguments.extend(more);
+    let ran = run(&arguments);
+    let [junit, json, markdown, html] =
+        paths.map(|path| fs::read_to_string(path).expect("each report is written"));
+    Reports {
+        code: ran.code,
+        junit,
+        json,
+        markdown,
+        html,
+    }
+}
+
+#[test]
+fn reports_of_a_run_that_conforms() {
+    let reports = reports(&reference(""), &["--rule", "CHAT-NAME-2"]);
+    assert_eq!(reports.code, CONFORMS);
+    assert!(
+        reports.junit.contains("failures=\"0\""),
+        "{}",
+        reports.junit
+    );
+    assert!(
+        reports
+            .junit
+            .contains("classname=\"names\" name=\"reserved\""),
+        "{}",
+        reports.junit
+    );
+    for report in [&reports.json, &reports.markdown, &reports.html] {
+        assert!(report.contains("names/reserved"), "{report}");
+    }
+    assert!(!reports.junit.contains("<failure"), "{}", reports.junit);
+    // The page needs nothing but itself.
+    for reference in ["src=", "href=\"http", "@import", "url("] {
+        assert!(!reports.html.contains(reference), "{}", reports.html);
+    }
+}
+
+#[test]
+fn reports_of_a_run_that_violates() {
+    let target = format!("{} --mutant echo-to-sender", python("server.py"));
+    let reports = reports(&target, &["--rule", "CHAT-CHAT-2"]);
+    assert_eq!(reports.code, VIOLATES);
+    assert!(reports.junit.contains("<failure"), "{}", reports.junit);
+    assert!(
+        !reports.junit.contains("failures=\"0\""),
+        "{}",
+        reports.junit
+    );
+    let json: serde_json::Value = serde_json::from_str(&reports.json).expect("JSON");
+    assert_ne!(json["counts"]["failed"], 0);
+    for report in [
+        &reports.junit,
+        &reports.json,
+        &reports.markdown,
+        &reports.html,
+    ] {
+        // The rule and its sentence stand beside the verdict.
+        assert!(report.contains("CHAT-CHAT-2"), "{report}");
+        assert!(report.contains("to the session that sent it"), "{report}");
+    }
+}
+
+/// A session between real programs becomes a draft, which the lint refuses until
+/// somebody has checked it, and which then plays.
+#[test]
+fn a_recorded_session_becomes_a_case() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let area = folder.path().join("recorded");
+    fs::create_dir(&area).expect("a folder in it");
+    let draft = area.join("greeting.chat");
+
+    let (_server, address) =
+        listening(Command::new(env!("CARGO_BIN_EXE_chat-server")).stdin(Stdio::null()));
+    let (mut recorder, address) = listening(
+        runner()
+            .args(["record", address.as_str(), "--out"])
+            .arg(&draft),
+    );
+    let mut client = Command::new(env!("CARGO_BIN_EXE_chat-client"))
+        .args([address.as_str(), "Alice"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the client starts");
+    let mut typed = client.stdin.take().expect("it is piped");
+    writeln!(typed, "hello").expect("it reads");
+    drop(typed);
+    assert!(client.wait().expect("our child").success());
+    assert!(recorder.0.wait().expect("our child").success());
+
+    let text = fs::read_to_string(&draft).expect("the draft");
+    assert!(text.contains("status: draft"), "{text}");
+    assert!(text.contains("\"text\": \"hello\""), "{text}");
+    let transcripts = folder.path().to_str().expect("a path in UTF-8");
+    assert_ne!(run(&["lint", "--transcripts", transcripts]).code, CONFORMS);
+
+    // What a person does after reading it.
+    let (_, steps) = text.split_once("status: draft\n").expect("a header");
+    let checked = format!(
+        "title: A chat of one who is alone is confirmed\nrules: CHAT-RCPT-1\nwhy: As recorded.\nneeds: receipts keepalive\n{steps}"
+    );
+    fs::write(&draft, &checked).expect("the folder is ours");
+    let ran = run(&[
+        "server",
+        "--cmd",
+        &reference(""),
+        "--transcripts",
+        transcripts,
+    ]);
+    assert_eq!(ran.code, CONFORMS, "{checked}{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("1 passed"), "{}", ran.stdout);
+}
+
+/// Starts a program that says where it listens.
+fn listening(command: &mut Command) -> (Ended, String) {
+    let mut child = Ended(
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts"),
+    );
+    let stdout = child.0.stdout.take().expect("it is piped");
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let address = line.trim().trim_start_matches("listening on ").to_owned();
+    let address = address.trim_start_matches("chat://").to_owned();
+    (child, address)
+}
