@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     files::json_schema,
-    support::{CONFORMS, SHORT_DEADLINES, TIMEOUT_SCALE, reference, report},
+    support::{CONFORMS, Ended, SHORT_DEADLINES, TIMEOUT_SCALE, reference, report},
 };
 
 /// What was observed, an area a snapshot.
