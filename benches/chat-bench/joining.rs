@@ -44,7 +44,8 @@ pub fn run(
         true => Part::Idles,
         false => Part::Reads(Follower::from_start()),
     };
-    swarm.join_all((0..members).map(part), |joined| {
+    let parts = (0..members).map(part);
+    swarm.join_all(parts, protocol.joining_max(), |joined| {
         progress.joining(joined, members);
     })?;
     let elapsed_s = start.elapsed().as_secs_f64();

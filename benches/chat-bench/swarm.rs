@@ -27,10 +27,6 @@ const READS_PER_TURN_MAX: usize = 16;
 /// How many notices are taken at once.
 const EVENTS_MAX: usize = 1024;
 
-/// How many connections are on their way into the room at a time: fewer than a
-/// listening server lets wait.
-pub const JOINING_MAX: usize = 64;
-
 /// How long nothing may happen before something is missing, in milliseconds.
 pub const PATIENCE_MS: u64 = 10_000;
 
@@ -189,15 +185,17 @@ impl Swarm {
         self.connections[index].stage == Stage::Gone
     }
 
-    /// Connects one of each part, and waits until all of them are in the room.
+    /// Connects one of each part, a few at a time, and waits until all of them are in
+    /// the room.
     pub fn join_all(
         &mut self,
         parts: impl Iterator<Item = Part>,
+        joining_max: usize,
         mut on_progress: impl FnMut(usize),
     ) -> Result<(), Failure> {
         let mut parts = parts.peekable();
         while parts.peek().is_some() || self.joined < self.connections.len() {
-            while self.connections.len() - self.joined < JOINING_MAX
+            while self.connections.len() - self.joined < joining_max
                 && let Some(part) = parts.next()
             {
                 self.connect(part)?;

@@ -39,6 +39,15 @@ impl Protocol {
         }
     }
 
+    /// How many connections may be on their way into the room at a time: fewer than
+    /// the server lets the system hold for it.
+    pub fn joining_max(self) -> usize {
+        match self {
+            Self::Irc => 8,
+            _ => 64,
+        }
+    }
+
     /// Whether those who send also receive what the others send.
     pub fn senders_are_members(self) -> bool {
         matches!(self, Self::Chat | Self::Irc)
