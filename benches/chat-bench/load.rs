@@ -120,7 +120,11 @@ pub fn run(
         if load.visiting > 0 {
             visits.turn(load, &mut swarm, speaking.is_over)?;
         }
-        swarm.check_patience("not everybody has everything: messages were lost")?;
+        swarm.check_patience().map_err(|silence| {
+            Failure::lost(format!(
+                "{silence}, and not everybody has everything: messages were lost"
+            ))
+        })?;
         progress.running(swarm.start.elapsed(), load.duration, swarm.deliveries);
     }
     let elapsed_s = swarm.start.elapsed().as_secs_f64();

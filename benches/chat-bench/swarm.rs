@@ -201,7 +201,12 @@ impl Swarm {
                 self.connect(part)?;
             }
             self.turn(Some(Duration::from_millis(PATIENCE_MS)))?;
-            self.check_patience("a connection waits to be let in")?;
+            self.check_patience().map_err(|silence| {
+                Failure::unusable(format!(
+                    "{silence}, and a connection waits to be let in: \
+                     is it a server of this protocol (see --dialect)?"
+                ))
+            })?;
             on_progress(self.joined);
         }
         Ok(())
@@ -236,14 +241,12 @@ impl Swarm {
         Ok(())
     }
 
-    /// Fails when nothing has happened for a long time.
-    pub fn check_patience(&self, what: &str) -> Result<(), Failure> {
-        if self.active.elapsed() >= Duration::from_millis(PATIENCE_MS) {
-            return Err(Failure::lost(format!(
-                "nothing has come for {PATIENCE_MS} ms, and {what}"
-            )));
+    /// An error, half a sentence, when nothing has happened for a long time.
+    pub fn check_patience(&self) -> Result<(), String> {
+        if self.active.elapsed() < Duration::from_millis(PATIENCE_MS) {
+            return Ok(());
         }
-        Ok(())
+        Err(format!("nothing has come for {PATIENCE_MS} ms"))
     }
 
     /// Whether all that was given to a connection is with the system.
