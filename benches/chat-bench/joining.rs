@@ -6,12 +6,8 @@ use std::{
 };
 
 use crate::{
-    dialect::Protocol,
-    failure::Failure,
-    order::Follower,
-    process::Process,
-    progress::Progress,
-    swarm::{Part, Swarm},
+    dialect::Protocol, failure::Failure, member::Part, order::Follower, process::Process,
+    progress::Progress, swarm::Swarm,
 };
 
 /// How long the server has to come to rest before its memory is looked at, in

@@ -7,14 +7,8 @@ use std::{
 };
 
 use crate::{
-    dialect::Protocol,
-    failure::Failure,
-    latency::Histogram,
-    order::Follower,
-    process::Process,
-    progress::Progress,
-    swarm::{Part, Swarm},
-    text::Stamp,
+    dialect::Protocol, failure::Failure, latency::Histogram, member::Part, order::Follower,
+    process::Process, progress::Progress, swarm::Swarm, text::Stamp,
 };
 
 /// How much a sender is given to send at once, in bytes.

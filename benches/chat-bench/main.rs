@@ -15,6 +15,7 @@ mod failure;
 mod joining;
 mod latency;
 mod load;
+mod member;
 mod options;
 mod order;
 mod plot;

@@ -98,11 +98,11 @@ impl Order {
             )));
         }
         if let Some(name) = message.sender
-            && name != crate::swarm::name(stamp.sender).as_bytes()
+            && name != crate::member::name(stamp.sender).as_bytes()
         {
             return Err(Failure::lost(format!(
                 "a message of {} came under the name {:?}",
-                crate::swarm::name(stamp.sender),
+                crate::member::name(stamp.sender),
                 shown(name)
             )));
         }

@@ -14,7 +14,8 @@ use crate::{
     dialect::{Dialect, Role, Unit},
     failure::Failure,
     latency::Histogram,
-    order::{Follower, Order, stamp},
+    member::{Connection, Part, Stage, name, refused, role},
+    order::{Order, stamp},
 };
 
 /// What is read at once, in bytes: all that the server may have sent meanwhile, and
@@ -32,45 +33,6 @@ pub const PATIENCE_MS: u64 = 10_000;
 
 /// What those who do not read let the system take in, in bytes.
 const STALLED_BUFFER_BYTES: usize = 4 * 1024;
-
-/// What a member is called.
-pub fn name(number: usize) -> String {
-    format!("bench{number:05}")
-}
-
-/// What a connection does.
-pub enum Part {
-    /// Receives everything, and is checked.
-    Reads(Follower),
-    /// The same, but comes late and goes early.
-    Visits(Follower),
-    /// Says things; what it receives is checked at the end.
-    Sends { number: usize, received: Vec<u8> },
-    /// Is there and reads what comes, which is nothing.
-    Idles,
-    /// Never reads.
-    Stalls,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Connecting,
-    Joining,
-    Joined,
-    /// It is closed, by us or, where that is no failure, by the server.
-    Gone,
-}
-
-pub struct Connection {
-    stream: TcpStream,
-    stage: Stage,
-    pub part: Part,
-    name: String,
-    /// The start of a unit; only before joining and for those who send.
-    held: Vec<u8>,
-    out: Vec<u8>,
-    out_sent: usize,
-}
 
 pub struct Swarm {
     address: SocketAddr,
@@ -439,55 +401,6 @@ impl Swarm {
     fn not_there(&self, error: &io::Error) -> Failure {
         not_there(self.address, error)
     }
-}
-
-impl Connection {
-    fn close(&mut self) {
-        self.stage = Stage::Gone;
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
-    }
-
-    /// Goes through what came before it is in the room; whether it is now.
-    fn join_step(&mut self, dialect: &dyn Dialect, interval_ms: &mut u32) -> Result<bool, Failure> {
-        let mut used = 0;
-        let mut is_joined = false;
-        while !is_joined
-            && let Some((bytes, unit)) = dialect
-                .split(&self.held[used..], role(&self.part))
-                .map_err(Failure::protocol)?
-        {
-            used += bytes;
-            match unit {
-                Unit::Joined { interval_ms: told } => {
-                    *interval_ms = told;
-                    self.stage = Stage::Joined;
-                    is_joined = true;
-                }
-                Unit::Answer(answer) => {
-                    self.out.extend(&answer);
-                    // A few bytes on a new connection: the system has room.
-                    let sent = self.stream.write(&self.out[self.out_sent..]).unwrap_or(0);
-                    self.out_sent += sent;
-                }
-                Unit::Refused(sentence) => return Err(refused(&self.name, &sentence)),
-                Unit::Message(_) | Unit::Other => {}
-            }
-        }
-        self.held.drain(..used);
-        Ok(is_joined)
-    }
-}
-
-fn role(part: &Part) -> Role {
-    match part {
-        Part::Sends { .. } => Role::Sender,
-        Part::Idles => Role::Idle,
-        Part::Reads(_) | Part::Visits(_) | Part::Stalls => Role::Member,
-    }
-}
-
-fn refused(name: &str, sentence: &str) -> Failure {
-    Failure::unusable(format!("the server refuses {name}: {sentence}"))
 }
 
 fn not_there(address: SocketAddr, error: &io::Error) -> Failure {
