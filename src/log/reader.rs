@@ -11,15 +11,23 @@ use super::chunk::Chunk;
 /// [`Reader::ahead`] gives the bytes to send next; [`Reader::advance`] says how
 /// many of them were sent. Both cost nothing but arithmetic, whatever the number
 /// of frames.
+///
+/// Small, since there is one for each member: offsets in the chunk take 32 bits, and
+/// what few have at a time is kept apart.
 pub struct Reader {
     chunk: Arc<Chunk>,
-    offset: usize,
-    /// Where what [`Reader::ahead`] gave last ends, as an offset in the chunk.
-    ahead_end: usize,
-    /// The last position at which a frame is known to begin, at most `position`
-    /// and in the same chunk.
-    frame_start: u64,
+    offset: u32,
+    /// Where what [`Reader::ahead`] gave last ends.
+    ahead_end: u32,
+    /// The last place at which a frame is known to begin, at most `offset`.
+    frame_start: u32,
     follows_notices: bool,
+    /// What it must not send, where there is anything.
+    cuts: Option<Box<Cuts>>,
+}
+
+/// What lies ahead of a reader that it must not send.
+struct Cuts {
     /// Where the frames stand that this connection published itself and that are
     /// still ahead, in rising order.
     own: VecDeque<Range<u64>>,
@@ -27,84 +35,100 @@ pub struct Reader {
     until: u64,
 }
 
+impl Default for Cuts {
+    fn default() -> Self {
+        Self {
+            own: VecDeque::new(),
+            until: u64::MAX,
+        }
+    }
+}
+
 impl Reader {
     pub(super) fn new(chunk: Arc<Chunk>, offset: usize, follows_notices: bool) -> Self {
-        let frame_start = chunk.base() + offset as u64;
+        let offset = in_32_bits(offset);
         Self {
             chunk,
             offset,
             ahead_end: offset,
-            frame_start,
+            frame_start: offset,
             follows_notices,
-            own: VecDeque::new(),
-            until: u64::MAX,
+            cuts: None,
         }
     }
 
     /// The position in the log of what is sent next.
     pub fn position(&self) -> u64 {
-        self.chunk.base() + self.offset as u64
+        self.chunk.base() + u64::from(self.offset)
+    }
+
+    /// Whether it is given notices.
+    pub fn follows_notices(&self) -> bool {
+        self.follows_notices
     }
 
     /// Leaves out `range`, which this connection published itself (CHAT-CHAT-2,
     /// CHAT-PRES-6). Ranges come in rising order and none is passed yet.
     pub fn leave_out(&mut self, range: Range<u64>) {
-        match self.own.back_mut() {
+        let own = &mut self.cuts.get_or_insert_default().own;
+        match own.back_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
-            _ => self.own.push_back(range),
+            _ => own.push_back(range),
         }
     }
 
     /// How many separate ranges to leave out are still ahead.
     pub fn left_out_runs(&self) -> usize {
-        self.own.len()
+        self.cuts.as_ref().map_or(0, |cuts| cuts.own.len())
     }
 
     /// Goes no further than `position`, the end of a frame.
     pub fn stop_at(&mut self, position: u64) {
-        self.until = self.until.min(position);
+        let cuts = self.cuts.get_or_insert_default();
+        cuts.until = cuts.until.min(position);
     }
 
     /// The bytes to send next: from here to the next thing to leave out, the end
     /// of a chunk or the end of the log. Empty when there is nothing.
     pub fn ahead(&mut self) -> &[u8] {
-        self.ahead_end = self.locate();
-        &self.chunk.filled()[self.offset..self.ahead_end]
+        self.ahead_end = in_32_bits(self.locate());
+        &self.chunk.filled()[self.offset as usize..self.ahead_end as usize]
     }
 
     /// The first `bytes` of what [`Reader::ahead`] gave were sent.
     pub fn advance(&mut self, bytes: usize) {
-        self.offset += bytes;
         assert!(
-            self.offset <= self.ahead_end,
+            bytes <= (self.ahead_end - self.offset) as usize,
             "no more is sent than was ahead"
         );
+        self.offset += in_32_bits(bytes);
         if self.offset == self.ahead_end {
             // What is ahead always ends with a frame.
-            self.frame_start = self.position();
+            self.frame_start = self.offset;
         }
     }
 
     /// The rest of a frame that was sent in part, empty if none was.
     pub fn rest_of_frame(&self) -> &[u8] {
         let filled = self.chunk.filled();
-        let mut start = (self.frame_start - self.chunk.base()) as usize;
-        while start < self.offset {
+        let offset = self.offset as usize;
+        let mut start = self.frame_start as usize;
+        while start < offset {
             let Ok(Split::Frame { rest, .. }) = frame::split(&filled[start..], u32::MAX) else {
                 unreachable!("the log holds whole frames");
             };
             start = filled.len() - rest.len();
         }
-        &filled[self.offset..start]
+        &filled[offset..start]
     }
 
     /// The first `bytes` of [`Reader::rest_of_frame`] were sent.
     pub fn advance_in_frame(&mut self, bytes: usize) {
         let rest = self.rest_of_frame().len();
         assert!(bytes <= rest, "no more is sent than the rest of the frame");
-        self.offset += bytes;
+        self.offset += in_32_bits(bytes);
         if bytes == rest {
-            self.frame_start = self.position();
+            self.frame_start = self.offset;
         }
     }
 
@@ -114,7 +138,8 @@ impl Reader {
         // Ends: each turn moves to a later chunk or past something left out.
         loop {
             let filled = self.chunk.filled().len();
-            if self.offset == filled {
+            let offset = self.offset as usize;
+            if offset == filled {
                 let Some(next) = self.chunk.next() else {
                     return filled;
                 };
@@ -122,32 +147,38 @@ impl Reader {
                 if self.chunk.filled().len() == filled {
                     self.chunk = Arc::clone(next);
                     self.offset = 0;
-                    self.frame_start = self.position();
+                    self.frame_start = 0;
                 }
                 continue;
             }
-            let in_chunk = |position: u64| {
-                let offset = position.saturating_sub(self.chunk.base());
-                filled.min(usize::try_from(offset).unwrap_or(usize::MAX))
-            };
-            let mut end = in_chunk(self.until);
-            if end <= self.offset {
-                return self.offset;
-            }
-            if let Some(own) = self.own.front() {
-                let (own_start, own_end) = (in_chunk(own.start), in_chunk(own.end));
-                if own_start <= self.offset {
-                    let is_passed = own.end <= self.chunk.base() + own_end as u64;
-                    self.skip_to(own_end);
-                    if is_passed {
-                        self.own.pop_front();
-                    }
-                    continue;
+            let mut end = filled;
+            if let Some(cuts) = &mut self.cuts {
+                let base = self.chunk.base();
+                let in_chunk = |position: u64| {
+                    let offset = position.saturating_sub(base);
+                    filled.min(usize::try_from(offset).unwrap_or(usize::MAX))
+                };
+                end = in_chunk(cuts.until);
+                if end <= offset {
+                    return offset;
                 }
-                end = end.min(own_start);
+                if let Some(own) = cuts.own.front() {
+                    let (own_start, own_end) = (in_chunk(own.start), in_chunk(own.end));
+                    if own_start <= offset {
+                        if own.end <= base + own_end as u64 {
+                            cuts.own.pop_front();
+                        }
+                        if cuts.own.is_empty() && cuts.until == u64::MAX {
+                            self.cuts = None;
+                        }
+                        self.skip_to(own_end);
+                        continue;
+                    }
+                    end = end.min(own_start);
+                }
             }
             if let Some((run_start, run_end)) = self.notices_ahead() {
-                if run_start <= self.offset {
+                if run_start <= offset {
                     self.skip_to(run_end.min(end));
                     continue;
                 }
@@ -163,13 +194,19 @@ impl Reader {
             return None;
         }
         let mut runs = self.chunk.notice_runs();
-        runs.find(|&(_, end)| end > self.offset)
+        runs.find(|&(_, end)| end > self.offset as usize)
     }
 
     fn skip_to(&mut self, offset: usize) {
+        let offset = in_32_bits(offset);
         if offset > self.offset {
             self.offset = offset;
-            self.frame_start = self.position();
+            self.frame_start = offset;
         }
     }
+}
+
+/// An offset in a chunk, or a length of a part of it.
+fn in_32_bits(offset: usize) -> u32 {
+    u32::try_from(offset).expect("a chunk is smaller than 4 GiB")
 }

@@ -1,10 +1,11 @@
 //! What came on one connection and has not been used yet.
 
 /// Bytes that wait for the rest of their frame, or for their turn. Takes no
-/// memory while empty, and otherwise in proportion to what came.
+/// memory while empty, and otherwise as much as what came: there is one for each
+/// connection, and few hold anything for long.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    held: Vec<u8>,
+    held: Box<[u8]>,
 }
 
 impl Inbox {
@@ -13,15 +14,13 @@ impl Inbox {
     pub(super) fn feed(&mut self, read: &[u8], consume: impl FnOnce(&[u8]) -> usize) {
         if self.held.is_empty() {
             let used = consume(read);
-            self.held = read[used..].to_vec();
+            self.held = read[used..].into();
         } else {
-            self.held.extend_from_slice(read);
-            let used = consume(&self.held);
-            // Bytes that trickle in are appended in place; once a frame is
-            // complete, what is left is small and moves to memory of its size.
-            if used > 0 {
-                self.held = self.held[used..].to_vec();
-            }
+            let mut bytes = std::mem::take(&mut self.held).into_vec();
+            bytes.extend_from_slice(read);
+            let used = consume(&bytes);
+            bytes.drain(..used);
+            self.held = bytes.into_boxed_slice();
         }
     }
 
@@ -52,6 +51,6 @@ mod tests {
         assert_eq!(feed(&mut inbox, "", 2), 2);
         assert_eq!(feed(&mut inbox, "i", 3), 0);
         assert_eq!(seen, ["abc", "defg", "efgh", "efgh", "ghi"]);
-        assert_eq!(inbox.held.capacity(), 0);
+        assert_eq!(inbox.held.len(), 0);
     }
 }

@@ -8,11 +8,17 @@ use crate::{frame, wire::ServerEnvelope};
 /// normal client has a few hundred bytes at the most.
 pub(super) const REPLIES_PAUSE_BYTES: usize = 32 * 1024;
 
-/// Replies, encoded, in order (CHAT-ORD-8). Takes no memory while empty.
+/// Replies, encoded, in order (CHAT-ORD-8). Takes a pointer's memory while empty,
+/// as nearly all of them are nearly always.
 ///
 /// Bounded by [`REPLIES_PAUSE_BYTES`] and what a single event adds to it.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    waiting: Option<Box<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
     bytes: Vec<u8>,
     sent: usize,
 }
@@ -20,25 +26,32 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Adds a reply behind the others.
     pub(super) fn push(&mut self, envelope: &ServerEnvelope) {
-        frame::encode(envelope, &mut self.bytes);
+        let waiting = self.waiting.get_or_insert_default();
+        frame::encode(envelope, &mut waiting.bytes);
     }
 
     /// Puts the rest of a frame that was sent in part before everything else.
     pub(super) fn push_front(&mut self, rest_of_frame: &[u8]) {
-        debug_assert_eq!(self.sent, 0, "no reply begins inside another frame");
-        self.bytes.splice(..0, rest_of_frame.iter().copied());
+        let waiting = self.waiting.get_or_insert_default();
+        debug_assert_eq!(waiting.sent, 0, "no reply begins inside another frame");
+        waiting.bytes.splice(..0, rest_of_frame.iter().copied());
     }
 
     /// What is to be sent next.
     pub(super) fn ahead(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        match &self.waiting {
+            Some(waiting) => &waiting.bytes[waiting.sent..],
+            None => &[],
+        }
     }
 
     /// The first `bytes` of [`Outbox::ahead`] were sent.
     pub(super) fn advance(&mut self, bytes: usize) {
-        self.sent += bytes;
-        if self.sent == self.bytes.len() {
-            *self = Self::default();
+        if let Some(waiting) = &mut self.waiting {
+            waiting.sent += bytes;
+            if waiting.sent == waiting.bytes.len() {
+                self.waiting = None;
+            }
         }
     }
 

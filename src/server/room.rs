@@ -55,6 +55,16 @@ pub(super) struct Seat {
     position: AtomicU64,
     /// The engine wants to say something to it.
     is_called: AtomicBool,
+    /// Its reader is given notices.
+    follows_notices: AtomicBool,
+}
+
+/// What a turn appended to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Growth {
+    Nothing,
+    Notices,
+    Messages,
 }
 
 struct Seating {
@@ -82,6 +92,7 @@ impl Seat {
             waker: OnceLock::new(),
             position: AtomicU64::new(Self::NOWHERE),
             is_called: AtomicBool::new(false),
+            follows_notices: AtomicBool::new(false),
         }
     }
 
@@ -116,6 +127,14 @@ impl Seat {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Whether this growth of the log is news to it now. Who is not given notices
+    /// passes them at the next message or tick: a newcomer wakes nobody who does
+    /// not want to know.
+    fn is_interested(&self, growth: Growth) -> bool {
+        self.followed_position().is_some()
+            && (growth == Growth::Messages || self.follows_notices.load(Ordering::Relaxed))
     }
 
     fn followed_position(&self) -> Option<u64> {
@@ -182,13 +201,10 @@ impl Room {
             effects,
         } = &mut *state;
         engine.disconnect(now, id, effects);
-        let end = log.end();
-        apply(log, effects, &mut Line::default());
-        let has_grown = self.publish_end(log, end);
+        let growth = apply(log, effects, &mut Line::default());
+        self.publish_end(log, growth);
         drop(state);
-        if has_grown {
-            self.wake_followers();
-        }
+        self.wake_followers(growth);
     }
 
     /// Carries out what `turn` does for one connection, under one lock.
@@ -201,25 +217,30 @@ impl Room {
     ) -> R {
         let now = self.now();
         let mut state = self.lock();
-        let end = state.log.end();
-        let result = turn(&mut Turn {
+        let mut one = Turn {
             state: &mut state,
             id,
             now,
             line: &mut *line,
-        });
+            growth: Growth::Nothing,
+        };
+        let result = turn(&mut one);
+        let growth = one.growth;
         // Under the lock: whoever appends after this turn finds a reader that this
         // turn opened, and wakes it.
         match &line.reader {
-            Some(reader) => seat.moved_to(reader.position()),
+            Some(reader) => {
+                seat.moved_to(reader.position());
+                let follows_notices = reader.follows_notices();
+                seat.follows_notices
+                    .store(follows_notices, Ordering::Relaxed);
+            }
             // Nobody waits for who is only being closed, nor wakes it for news.
             None => seat.left_log(),
         }
-        let has_grown = self.publish_end(&state.log, end);
+        self.publish_end(&state.log, growth);
         drop(state);
-        if has_grown {
-            self.wake_followers();
-        }
+        self.wake_followers(growth);
         result
     }
 
@@ -240,7 +261,7 @@ impl Room {
             && self.retained.bytes() < self.resume_below_bytes()
             && self.is_paused.swap(false, Ordering::AcqRel)
         {
-            self.wake_followers();
+            self.wake_followers(Growth::Messages);
         }
     }
 
@@ -265,6 +286,10 @@ impl Room {
                 .flatten()
                 .filter_map(|Seating { seat, patience }| {
                     let position = seat.followed_position()?;
+                    if position < end {
+                        // Also for those whom notices did not wake.
+                        seat.wake();
+                    }
                     Some(Follower { position, patience })
                 })
                 .collect();
@@ -274,7 +299,7 @@ impl Room {
         if was_paused && !is_paused {
             self.is_paused.store(false, Ordering::Release);
             // Also repairs a resumption that was missed.
-            self.wake_followers();
+            self.wake_followers(Growth::Messages);
         }
     }
 
@@ -287,10 +312,9 @@ impl Room {
             log,
             effects,
         } = &mut *state;
-        let end = log.end();
         engine.begin_closing(detail, effects);
-        apply(log, effects, &mut Line::default());
-        self.publish_end(log, end);
+        let growth = apply(log, effects, &mut Line::default());
+        self.publish_end(log, growth);
         info!(
             members = engine.members(),
             messages = engine.chats(),
@@ -321,21 +345,24 @@ impl Room {
         }
     }
 
-    fn wake_followers(&self) {
+    fn wake_followers(&self, growth: Growth) {
+        if growth == Growth::Nothing {
+            return;
+        }
         for Seating { seat, .. } in read(&self.seats).iter().flatten() {
-            if seat.followed_position().is_some() {
+            if seat.is_interested(growth) {
                 seat.wake();
             }
         }
     }
 
-    /// Lets the readers know how long the log is, and pauses the senders if it
-    /// holds too much. Returns whether it is longer than `before`.
-    fn publish_end(&self, log: &Log, before: u64) -> bool {
-        let end = log.end();
-        if end == before {
-            return false;
+    /// Lets the readers know how long the log is, if it has grown, and pauses the
+    /// senders if it holds too much.
+    fn publish_end(&self, log: &Log, growth: Growth) {
+        if growth == Growth::Nothing {
+            return;
         }
+        let end = log.end();
         self.log_end.store(end, Ordering::Relaxed);
         if !self.is_paused() && self.retained.bytes() >= self.pause_above_bytes() {
             let seats = read(&self.seats);
@@ -347,7 +374,6 @@ impl Room {
                 self.is_paused.store(true, Ordering::Release);
             }
         }
-        true
     }
 
     /// How much the log holds when the senders are paused: half of what it may
@@ -390,6 +416,7 @@ pub(super) struct Turn<'a> {
     state: &'a mut State,
     id: &'a SessionId,
     now: Time,
+    growth: Growth,
     /// The connection's sending side.
     pub(super) line: &'a mut Line,
 }
@@ -403,7 +430,8 @@ impl Turn<'_> {
             effects,
         } = &mut *self.state;
         engine.handle(self.now, self.id, event, effects);
-        apply(log, effects, self.line);
+        let growth = apply(log, effects, self.line);
+        self.growth = self.growth.max(growth);
     }
 
     /// It has sent all it had: the next of the members that are due to it.
@@ -440,16 +468,18 @@ impl Line {
     }
 }
 
-/// Carries out effects, in order.
-fn apply(log: &mut Log, effects: &mut Vec<Effect>, line: &mut Line) {
+/// Carries out effects, in order; returns how the log has grown.
+fn apply(log: &mut Log, effects: &mut Vec<Effect>, line: &mut Line) -> Growth {
+    let mut growth = Growth::Nothing;
     for effect in effects.drain(..) {
         match effect {
             Effect::Reply(envelope) => line.reply(&envelope),
             Effect::Publish { audience, envelope } => {
-                let kind = match audience {
-                    Audience::Everyone => Kind::Message,
-                    Audience::Presence => Kind::Notice,
+                let (kind, grown) = match audience {
+                    Audience::Everyone => (Kind::Message, Growth::Messages),
+                    Audience::Presence => (Kind::Notice, Growth::Notices),
                 };
+                growth = growth.max(grown);
                 let range = log.append(kind, &envelope);
                 if let Some(reader) = &mut line.reader {
                     reader.leave_out(range); // CHAT-CHAT-2, CHAT-PRES-6
@@ -471,6 +501,7 @@ fn apply(log: &mut Log, effects: &mut Vec<Effect>, line: &mut Line) {
             }
         }
     }
+    growth
 }
 
 /// Tells the people who run the server that a session ended.

@@ -1,0 +1,51 @@
+//! nats-server: lines, and payloads of a length that a line gives.
+
+use super::{Dialect, Message, ROOM, Role, Split, Unit, decimal, line, shown};
+
+pub struct Nats;
+
+impl Dialect for Nats {
+    fn join(&self, name: &str, role: Role) -> Vec<u8> {
+        let subscribe = match role {
+            Role::Sender => String::new(),
+            Role::Member | Role::Idle => format!("SUB {ROOM} 1\r\n"),
+        };
+        // The Pong says that what came before it is done.
+        format!(
+            "CONNECT {{\"verbose\":false,\"pedantic\":false,\"echo\":false,\"name\":\"{name}\"}}\r\n{subscribe}PING\r\n"
+        )
+        .into_bytes()
+    }
+
+    fn around_text(&self, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+        let head = format!("PUB {ROOM} {text_bytes}\r\n");
+        (head.into_bytes(), b"\r\n".to_vec())
+    }
+
+    fn leave(&self) -> &'static [u8] {
+        b""
+    }
+
+    fn split<'a>(&self, bytes: &'a [u8], _role: Role) -> Result<Split<'a>, String> {
+        let Some((line_bytes, line)) = line(bytes)? else {
+            return Ok(None);
+        };
+        if line.starts_with(b"MSG ") {
+            let length = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+            let text_bytes = decimal(length)?;
+            let used = line_bytes + text_bytes + 2;
+            return Ok(bytes
+                .get(line_bytes..used)
+                .map(|payload| (used, Message::of_text(&payload[..text_bytes]))));
+        }
+        let unit = match line {
+            b"PONG" => Unit::Joined { interval_ms: 0 },
+            b"PING" => Unit::Answer(b"PONG\r\n".to_vec()),
+            b"+OK" => Unit::Other,
+            line if line.starts_with(b"INFO ") => Unit::Other,
+            line if line.starts_with(b"-ERR") => Unit::Refused(shown(line)),
+            line => return Err(format!("{:?} is no line of NATS", shown(line))),
+        };
+        Ok(Some((line_bytes, unit)))
+    }
+}

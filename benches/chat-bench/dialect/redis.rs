@@ -1,0 +1,64 @@
+//! redis-server: arrays of strings whose lengths stand before them.
+
+use super::{Dialect, Message, ROOM, Role, Split, Unit, decimal, line, shown};
+
+pub struct Redis;
+
+impl Dialect for Redis {
+    fn join(&self, _name: &str, role: Role) -> Vec<u8> {
+        match role {
+            Role::Sender => b"PING\r\n".to_vec(),
+            Role::Member | Role::Idle => format!("SUBSCRIBE {ROOM}\r\n").into_bytes(),
+        }
+    }
+
+    fn around_text(&self, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+        let head = format!(
+            "*3\r\n$7\r\nPUBLISH\r\n${}\r\n{ROOM}\r\n${text_bytes}\r\n",
+            ROOM.len()
+        );
+        (head.into_bytes(), b"\r\n".to_vec())
+    }
+
+    fn leave(&self) -> &'static [u8] {
+        b""
+    }
+
+    fn split<'a>(&self, bytes: &'a [u8], _role: Role) -> Result<Split<'a>, String> {
+        let Some((mut used, line_1)) = line(bytes)? else {
+            return Ok(None);
+        };
+        let unit = match line_1 {
+            b"+PONG" => Unit::Joined { interval_ms: 0 },
+            b"*3" => {
+                let mut parts = [&bytes[..0]; 3];
+                for part in &mut parts {
+                    let Some((head_bytes, head)) = line(&bytes[used..])? else {
+                        return Ok(None);
+                    };
+                    used += head_bytes;
+                    // A number, or the length of a string.
+                    let Some(length) = head.strip_prefix(b"$") else {
+                        continue;
+                    };
+                    let end = used + decimal(length)?;
+                    if end + 2 > bytes.len() {
+                        return Ok(None);
+                    }
+                    *part = &bytes[used..end];
+                    used = end + 2;
+                }
+                match parts[0] {
+                    b"message" => Message::of_text(parts[2]),
+                    b"subscribe" => Unit::Joined { interval_ms: 0 },
+                    _ => Unit::Other,
+                }
+            }
+            // How many received what was published.
+            line if line.starts_with(b":") => Unit::Other,
+            line if line.starts_with(b"-") => Unit::Refused(shown(line)),
+            line => return Err(format!("{:?} is no line of Redis", shown(line))),
+        };
+        Ok(Some((used, unit)))
+    }
+}

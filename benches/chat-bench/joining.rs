@@ -1,0 +1,66 @@
+//! The workloads in which nobody speaks: join and idle.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    dialect::Protocol, failure::Failure, member::Part, order::Follower, process::Process,
+    progress::Progress, swarm::Swarm,
+};
+
+/// How long the server has to come to rest before its memory is looked at, in
+/// milliseconds.
+const SETTLE_MS: u64 = 1_000;
+
+pub struct Outcome {
+    pub elapsed_s: f64,
+    pub server_cpu_s: Option<f64>,
+    pub own_cpu_s: Option<f64>,
+    pub bytes_per_connection: Option<f64>,
+}
+
+/// Lets `members` in, as fast as the server lets them, and looks at what they cost.
+/// `is_idle`: they are only there (see [`crate::dialect::Role::Idle`]).
+pub fn run(
+    members: usize,
+    is_idle: bool,
+    address: SocketAddr,
+    protocol: Protocol,
+    server: Option<Process>,
+    progress: &mut Progress,
+) -> Result<Outcome, Failure> {
+    let mut swarm = Swarm::new(address, protocol.dialect(), 0)?;
+    let this = Process::this();
+    let resident_before = server.and_then(Process::resident_bytes);
+    let cpu_before = (server.and_then(Process::cpu_s), this.cpu_s());
+    let start = Instant::now();
+    let part = |_| match is_idle {
+        true => Part::Idles,
+        false => Part::Reads(Follower::from_start()),
+    };
+    let parts = (0..members).map(part);
+    swarm.join_all(parts, protocol.joining_max(), |joined| {
+        progress.joining(joined, members);
+    })?;
+    let elapsed_s = start.elapsed().as_secs_f64();
+    let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
+    let server_cpu_s = spent(server.and_then(Process::cpu_s), cpu_before.0);
+    let own_cpu_s = spent(this.cpu_s(), cpu_before.1);
+
+    let settled = Instant::now() + Duration::from_millis(SETTLE_MS);
+    while let Some(left) = settled.checked_duration_since(Instant::now()) {
+        swarm.turn(Some(left))?;
+    }
+    let resident = server.and_then(Process::resident_bytes);
+    let grown_bytes = resident
+        .zip(resident_before)
+        .map(|(after, before)| after as f64 - before as f64);
+    Ok(Outcome {
+        elapsed_s,
+        server_cpu_s,
+        own_cpu_s,
+        bytes_per_connection: grown_bytes.map(|bytes| bytes / members as f64),
+    })
+}

@@ -1,0 +1,334 @@
+//! The workloads in which somebody speaks: burst, paced, slow and churn are one
+//! loop with different numbers.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    dialect::Protocol, failure::Failure, latency::Histogram, member::Part, order::Follower,
+    process::Process, progress::Progress, swarm::Swarm, text::Stamp,
+};
+
+/// How much a sender is given to send at once, in bytes.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// The most that all messages of a run may take in memory, in bytes. A burst ends
+/// there.
+const ORDER_BYTES_MAX: usize = 1 << 30;
+
+/// How many messages a burst begins with; more are sent as they are delivered.
+const FIRST_IN_FLIGHT: u64 = 256;
+
+/// How long it must be quiet at the end, so that nothing came twice, in
+/// milliseconds.
+const QUIET_MS: u64 = 200;
+
+/// How long the members may be still before memory is looked at, in milliseconds.
+const SETTLE_MS: u64 = 300;
+
+/// The longest wait for notices while there may be something to send, in
+/// milliseconds: the clock is looked at this often.
+const TURN_MS_MAX: u64 = 10;
+
+/// How many messages a visitor stays for.
+const VISIT_MESSAGES: u64 = 10;
+
+/// How long a visitor stays at the most, in milliseconds.
+const VISIT_MS_MAX: u64 = 1_000;
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Load {
+    pub members: usize,
+    pub senders: usize,
+    pub text_bytes: usize,
+    pub duration: Duration,
+    pub messages_max: u64,
+    /// Messages a second, for all senders together; `None`: as fast as they are
+    /// taken.
+    pub rate: Option<f64>,
+    /// How many messages may be on their way, by what is delivered on average.
+    pub in_flight_max: u64,
+    /// How many members more there are that never read.
+    pub stalling: usize,
+    /// How many members more there are that come and go.
+    pub visiting: usize,
+}
+
+/// What came of it.
+pub struct Outcome {
+    pub messages: u64,
+    pub deliveries: u64,
+    pub elapsed_s: f64,
+    pub server_cpu_s: Option<f64>,
+    pub own_cpu_s: Option<f64>,
+    pub bytes_per_connection: Option<f64>,
+    pub latency: Histogram,
+    pub visits: u64,
+    pub stalled_closed: usize,
+}
+
+/// Runs it; an error when anything was lost.
+pub fn run(
+    load: &Load,
+    address: SocketAddr,
+    protocol: Protocol,
+    server: Option<Process>,
+    progress: &mut Progress,
+) -> Result<Outcome, Failure> {
+    let mut swarm = Swarm::new(address, protocol.dialect(), load.senders)?;
+    swarm.times_all = load.rate.is_some();
+    let resident = |server: Option<Process>| server.and_then(Process::resident_bytes);
+    let resident_before = resident(server);
+    let sending = (0..load.senders).map(|number| Part::Sends {
+        number,
+        received: Vec::new(),
+    });
+    let reading = (load.senders..load.members).map(|_| Part::Reads(Follower::from_start()));
+    let stalling = (0..load.stalling).map(|_| Part::Stalls);
+    let visiting = (0..load.visiting).map(|_| Part::Visits(Follower::from_anywhere()));
+    let count = load.members + load.stalling + load.visiting;
+    swarm.join_all(
+        sending.chain(reading).chain(stalling).chain(visiting),
+        protocol.joining_max(),
+        |joined| progress.joining(joined, count),
+    )?;
+    check_rate(load, swarm.interval_ms)?;
+    settle(&mut swarm, Duration::from_millis(SETTLE_MS))?;
+    let grown_bytes = resident(server)
+        .zip(resident_before)
+        .map(|(after, before)| after as f64 - before as f64);
+
+    let cpu = |process: Option<Process>| process.and_then(Process::cpu_s);
+    let this = Some(Process::this());
+    let cpu_before = (cpu(server), cpu(this));
+    swarm.start = Instant::now();
+    swarm.active = swarm.start;
+    let mut speaking = Speaking::new(load, &swarm, protocol);
+    let mut visits = Visits::default();
+    while !speaking.is_delivered(&swarm) {
+        speaking.speak(&mut swarm)?;
+        swarm.turn(Some(speaking.wait(&swarm)))?;
+        if load.visiting > 0 {
+            visits.turn(load, &mut swarm, speaking.is_over)?;
+        }
+        swarm.check_patience().map_err(|silence| {
+            Failure::lost(format!(
+                "{silence}, and not everybody has everything: messages were lost"
+            ))
+        })?;
+        progress.running(swarm.start.elapsed(), load.duration, swarm.deliveries);
+    }
+    let elapsed_s = swarm.start.elapsed().as_secs_f64();
+    let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
+    let server_cpu_s = spent(cpu(server), cpu_before.0);
+    let own_cpu_s = spent(cpu(this), cpu_before.1);
+
+    settle(&mut swarm, Duration::from_millis(QUIET_MS))?;
+    check_senders(&swarm, protocol)?;
+    Ok(Outcome {
+        messages: speaking.sent,
+        deliveries: swarm.deliveries + swarm.visitors_deliveries,
+        elapsed_s,
+        server_cpu_s,
+        own_cpu_s,
+        bytes_per_connection: grown_bytes.map(|bytes| bytes / count as f64),
+        latency: swarm.latency.clone(),
+        visits: visits.count,
+        stalled_closed: (load.members..load.members + load.stalling)
+            .filter(|&index| swarm.is_gone(index))
+            .count(),
+    })
+}
+
+/// A limit of the server would be measured, not the server.
+fn check_rate(load: &Load, interval_ms: u32) -> Result<(), Failure> {
+    let each_per_s = load.rate.map(|rate| rate / load.senders as f64);
+    let is_within = each_per_s.is_some_and(|rate| rate * f64::from(interval_ms) <= 1_000.0);
+    if interval_ms == 0 || is_within {
+        return Ok(());
+    }
+    Err(Failure::unusable(format!(
+        "the server lets a member send one message every {interval_ms} ms: \
+         start it with `--rate-limit off` to see how fast it is"
+    )))
+}
+
+/// Handles what comes for a while.
+fn settle(swarm: &mut Swarm, time: Duration) -> Result<(), Failure> {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        swarm.turn(Some(left))?;
+    }
+    Ok(())
+}
+
+/// Senders who are members must have what the others said, in the same order.
+fn check_senders(swarm: &Swarm, protocol: Protocol) -> Result<(), Failure> {
+    for connection in &swarm.connections {
+        if let Part::Sends { number, received } = &connection.part {
+            let due = if protocol.senders_are_members() {
+                swarm.order.without(*number)
+            } else {
+                Vec::new()
+            };
+            if *received != due {
+                return Err(Failure::lost(format!(
+                    "sender {number} did not receive what the others received: {} bytes, not {}",
+                    received.len(),
+                    due.len()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The senders' side of a run.
+struct Speaking<'a> {
+    load: &'a Load,
+    /// A message as it goes out, and where its text stands in it.
+    frame: Vec<u8>,
+    text_at: usize,
+    /// How many deliveries a message makes.
+    receivers: u64,
+    sent: u64,
+    sent_each: Vec<u32>,
+    is_over: bool,
+}
+
+impl<'a> Speaking<'a> {
+    fn new(load: &'a Load, swarm: &Swarm, protocol: Protocol) -> Self {
+        let (head, tail) = swarm.dialect.around_text(load.text_bytes);
+        let text_at = head.len();
+        let frame = [head, vec![b'x'; load.text_bytes], tail].concat();
+        let reading = load.members - load.senders;
+        let also_sending = if protocol.senders_are_members() {
+            load.senders - 1
+        } else {
+            0
+        };
+        Self {
+            load,
+            frame,
+            text_at,
+            receivers: (reading + also_sending) as u64,
+            sent: 0,
+            sent_each: vec![0; load.senders],
+            is_over: false,
+        }
+    }
+
+    /// Whether everything was said and everybody has everything.
+    fn is_delivered(&self, swarm: &Swarm) -> bool {
+        let is_complete = |part: &Part| match part {
+            Part::Reads(follower) => follower.next() == Some(self.sent as usize),
+            Part::Visits(follower) => follower
+                .next()
+                .is_none_or(|next| next == self.sent as usize),
+            _ => true,
+        };
+        self.is_over
+            && swarm.deliveries >= self.sent * self.receivers
+            && swarm.connections.iter().all(|it| is_complete(&it.part))
+    }
+
+    /// Gives the senders what they may send by now.
+    fn speak(&mut self, swarm: &mut Swarm) -> Result<(), Failure> {
+        let elapsed = swarm.start.elapsed();
+        self.is_over |= elapsed >= self.load.duration
+            || self.sent >= self.load.messages_max
+            || self.sent as usize * self.frame.len() >= ORDER_BYTES_MAX;
+        if self.is_over {
+            return Ok(());
+        }
+        for sender in 0..self.load.senders {
+            if !swarm.is_flushed(sender) {
+                continue;
+            }
+            let batch = self
+                .may_send(swarm, elapsed)
+                .min((BATCH_BYTES / self.frame.len()).max(1) as u64);
+            if batch == 0 {
+                return Ok(());
+            }
+            let sent_ns = swarm.start.elapsed().as_nanos() as u64;
+            for _ in 0..batch {
+                let stamp = Stamp {
+                    sender,
+                    index: self.sent_each[sender],
+                    sent_ns,
+                };
+                stamp.write(&mut self.frame[self.text_at..]);
+                swarm.out(sender).extend_from_slice(&self.frame);
+                self.sent_each[sender] += 1;
+            }
+            self.sent += batch;
+            swarm.write(sender)?;
+        }
+        Ok(())
+    }
+
+    fn may_send(&self, swarm: &Swarm, elapsed: Duration) -> u64 {
+        let left = self.load.messages_max - self.sent;
+        match self.load.rate {
+            Some(rate) => {
+                // The first at once.
+                let due = (elapsed.as_secs_f64() * rate) as u64 + 1;
+                due.saturating_sub(self.sent).min(left)
+            }
+            None => {
+                let delivered = swarm.deliveries / self.receivers;
+                let in_flight = self.sent - delivered;
+                // Not more than was delivered until now: what a slow server owes at
+                // the end is done in the time that the run took so far.
+                let allowed = self.load.in_flight_max.min(FIRST_IN_FLIGHT + delivered);
+                allowed.saturating_sub(in_flight).min(left)
+            }
+        }
+    }
+
+    /// How long to wait for notices.
+    fn wait(&self, swarm: &Swarm) -> Duration {
+        let longest = Duration::from_millis(TURN_MS_MAX);
+        match self.load.rate {
+            Some(rate) if !self.is_over => {
+                let due = Duration::from_secs_f64(self.sent as f64 / rate);
+                due.saturating_sub(swarm.start.elapsed()).min(longest)
+            }
+            _ => longest,
+        }
+    }
+}
+
+/// Those who come and go.
+#[derive(Default)]
+struct Visits {
+    count: u64,
+    since: Vec<Option<(Instant, u64)>>,
+}
+
+impl Visits {
+    fn turn(&mut self, load: &Load, swarm: &mut Swarm, is_over: bool) -> Result<(), Failure> {
+        self.since.resize(load.visiting, None);
+        let first = load.members + load.stalling;
+        for (offset, since) in self.since.iter_mut().enumerate() {
+            let index = first + offset;
+            if is_over || !swarm.is_joined(index) {
+                continue;
+            }
+            let heard = swarm.order.len() as u64;
+            let (came, heard_at_first) = *since.get_or_insert((Instant::now(), heard));
+            if heard - heard_at_first >= VISIT_MESSAGES
+                || came.elapsed() >= Duration::from_millis(VISIT_MS_MAX)
+            {
+                swarm.replace(index, Part::Visits(Follower::from_anywhere()))?;
+                *since = None;
+                self.count += 1;
+            }
+        }
+        Ok(())
+    }
+}

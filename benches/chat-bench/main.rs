@@ -1,0 +1,251 @@
+//! `chat-bench`: how fast a chat server is, and whether it loses anything.
+//!
+//! ```text
+//!  options ─▶ load, joining ─▶ swarm: all connections, one thread ─▶ the server
+//!                                │ what came
+//!                                ▼
+//!                     dialect: bytes into units ─▶ order: is it what is due?
+//!                                                        │
+//!  report, plot ◀── figures ◀── process, latency ◀───────┘
+//! ```
+
+mod bound;
+mod dialect;
+mod failure;
+mod joining;
+mod latency;
+mod load;
+mod member;
+mod options;
+mod order;
+mod plot;
+mod process;
+mod progress;
+mod report;
+mod swarm;
+mod text;
+
+use std::{fs, process::ExitCode, time::Duration};
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use failure::Failure;
+use load::Load;
+use options::{Command, Flow, Options, Talk, Target};
+use process::Process;
+use progress::Progress;
+use report::Report;
+
+fn main() -> ExitCode {
+    // One socket a member.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    match run(Options::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("chat-bench: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Burst { target, talk, flow } => {
+            let load = Load {
+                in_flight_max: flow.in_flight.into(),
+                ..load(&target, &talk)
+            };
+            let title = title("burst", &talk, &flow);
+            speak(&target, &load, title, |_, _| {})
+        }
+        Command::Paced { target, talk, rate } => {
+            let load = Load {
+                rate: Some(rate.into()),
+                ..load(&target, &talk)
+            };
+            let title = format!("paced: {} members, {rate} messages/s", talk.members);
+            speak(&target, &load, title, |_, _| {})
+        }
+        Command::Churn {
+            target,
+            talk,
+            rate,
+            visitors,
+        } => {
+            if talk.senders > 1 {
+                usage("members that come and go are checked by the messages of one sender");
+            }
+            let load = Load {
+                rate: Some(rate.into()),
+                visiting: visitors as usize,
+                ..load(&target, &talk)
+            };
+            let title = format!(
+                "churn: {} members, {rate} messages/s, {visitors} who come and go",
+                talk.members
+            );
+            speak(&target, &load, title, |report, outcome| {
+                report.add("visits", "visits", outcome.visits as f64, "");
+                let per_s = outcome.visits as f64 / outcome.elapsed_s;
+                report.add("visits_per_s", "visits", per_s, "/s");
+            })
+        }
+        Command::Slow {
+            target,
+            talk,
+            flow,
+            stalled_percent,
+        } => slow(&target, &talk, &flow, stalled_percent),
+        Command::Idle { target, members } => join(&target, members, true),
+        Command::Join { target, members } => join(&target, members, false),
+        Command::Bound { writes, listen } => Ok(bound::serve(listen, writes)?),
+    }
+}
+
+fn load(target: &Target, talk: &Talk) -> Load {
+    if talk.senders >= talk.members {
+        usage("at least one member must only read");
+    }
+    if talk.senders > 1 && !target.dialect.has_one_order() {
+        usage("this server promises no order between senders: say --senders 1");
+    }
+    Load {
+        members: talk.members as usize,
+        senders: talk.senders as usize,
+        text_bytes: talk.text_bytes as usize,
+        duration: Duration::from_secs(talk.seconds.into()),
+        messages_max: talk.messages.into(),
+        rate: None,
+        in_flight_max: u64::MAX,
+        stalling: 0,
+        visiting: 0,
+    }
+}
+
+fn title(workload: &str, talk: &Talk, flow: &Flow) -> String {
+    format!(
+        "{workload}: {} members, {} sending {} bytes, {} in flight",
+        talk.members, talk.senders, talk.text_bytes, flow.in_flight
+    )
+}
+
+fn speak(
+    target: &Target,
+    load: &Load,
+    title: String,
+    more: impl FnOnce(&mut Report, &load::Outcome),
+) -> Result<(), Failure> {
+    let mut progress = Progress::new();
+    let outcome = load::run(
+        load,
+        target.address,
+        target.dialect,
+        server(target),
+        &mut progress,
+    );
+    progress.end();
+    let outcome = outcome?;
+    let mut report = Report::new(title);
+    report.add_load(&outcome);
+    more(&mut report, &outcome);
+    tell(target, &report, "deliveries", &progress)
+}
+
+fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), Failure> {
+    let all = talk.members as usize;
+    let stalling = all * percent as usize / 100;
+    let mut without = Load {
+        in_flight_max: flow.in_flight.into(),
+        ..load(target, talk)
+    };
+    without.members = all - stalling;
+    if without.members <= without.senders {
+        usage("at least one member must read");
+    }
+    let with = Load {
+        stalling,
+        ..without.clone()
+    };
+    let mut progress = Progress::new();
+    let mut run = |load: &Load| {
+        let server = server(target);
+        let outcome = load::run(load, target.address, target.dialect, server, &mut progress);
+        progress.end();
+        outcome
+    };
+    let per_s = |outcome: &load::Outcome| outcome.deliveries as f64 / outcome.elapsed_s;
+    let alone = run(&without)?;
+    let outcome = run(&with)?;
+    let mut report = Report::new(format!(
+        "{}, {stalling} who never read",
+        title("slow", talk, flow)
+    ));
+    report.add_load(&outcome);
+    report.add(
+        "alone_deliveries_per_s",
+        "without those who never read",
+        per_s(&alone),
+        "/s",
+    );
+    report.add(
+        "alone_share",
+        "the others' share of that",
+        per_s(&outcome) / per_s(&alone),
+        "",
+    );
+    report.add(
+        "stalled_closed",
+        "closed by the server",
+        outcome.stalled_closed as f64,
+        "",
+    );
+    tell(target, &report, "deliveries", &progress)
+}
+
+fn join(target: &Target, members: u32, is_idle: bool) -> Result<(), Failure> {
+    let mut progress = Progress::new();
+    let members = members as usize;
+    let outcome = joining::run(
+        members,
+        is_idle,
+        target.address,
+        target.dialect,
+        server(target),
+        &mut progress,
+    );
+    progress.end();
+    let workload = if is_idle { "idle" } else { "join" };
+    let mut report = Report::new(format!("{workload}: {members} members"));
+    report.add_joining(members, &outcome?);
+    tell(target, &report, "registrations", &progress)
+}
+
+fn server(target: &Target) -> Option<Process> {
+    target
+        .server_pid
+        .map(Process::of_id)
+        .or_else(|| Process::listening_on(target.address))
+}
+
+fn tell(target: &Target, report: &Report, what: &str, progress: &Progress) -> Result<(), Failure> {
+    let text = if target.json {
+        report.json()
+    } else {
+        report.table()
+    };
+    print!("{text}");
+    if let Some(path) = &target.svg {
+        let svg = plot::svg(report.title(), what, &progress.samples);
+        fs::write(path, svg).map_err(|error| {
+            Failure::unusable(format!("cannot write {}: {error}", path.display()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Ends the program as for any other wrong usage.
+fn usage(sentence: &str) -> ! {
+    Options::command()
+        .error(ErrorKind::ValueValidation, sentence)
+        .exit()
+}

@@ -1,0 +1,103 @@
+//! One connection of the swarm: what it does, and how it gets into the room.
+
+use std::io::Write;
+
+use mio::net::TcpStream;
+
+use crate::{
+    dialect::{Dialect, Role, Unit},
+    failure::Failure,
+    order::Follower,
+};
+
+/// What a member is called.
+pub fn name(number: usize) -> String {
+    format!("bench{number:05}")
+}
+
+/// What a connection does.
+pub enum Part {
+    /// Receives everything, and is checked.
+    Reads(Follower),
+    /// The same, but comes late and goes early.
+    Visits(Follower),
+    /// Says things; what it receives is checked at the end.
+    Sends { number: usize, received: Vec<u8> },
+    /// Is there and reads what comes, which is nothing.
+    Idles,
+    /// Never reads.
+    Stalls,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Connecting,
+    Joining,
+    Joined,
+    /// It is closed, by us or, where that is no failure, by the server.
+    Gone,
+}
+
+pub struct Connection {
+    pub stream: TcpStream,
+    pub stage: Stage,
+    pub part: Part,
+    pub name: String,
+    /// The start of a unit; only before joining and for those who send.
+    pub held: Vec<u8>,
+    pub out: Vec<u8>,
+    pub out_sent: usize,
+}
+
+impl Connection {
+    pub fn close(&mut self) {
+        self.stage = Stage::Gone;
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Goes through what came before it is in the room; whether it is now.
+    pub fn join_step(
+        &mut self,
+        dialect: &dyn Dialect,
+        interval_ms: &mut u32,
+    ) -> Result<bool, Failure> {
+        let mut used = 0;
+        let mut is_joined = false;
+        while !is_joined
+            && let Some((bytes, unit)) = dialect
+                .split(&self.held[used..], role(&self.part))
+                .map_err(Failure::protocol)?
+        {
+            used += bytes;
+            match unit {
+                Unit::Joined { interval_ms: told } => {
+                    *interval_ms = told;
+                    self.stage = Stage::Joined;
+                    is_joined = true;
+                }
+                Unit::Answer(answer) => {
+                    self.out.extend(&answer);
+                    // A few bytes on a new connection: the system has room.
+                    let sent = self.stream.write(&self.out[self.out_sent..]).unwrap_or(0);
+                    self.out_sent += sent;
+                }
+                Unit::Refused(sentence) => return Err(refused(&self.name, &sentence)),
+                Unit::Message(_) | Unit::Other => {}
+            }
+        }
+        self.held.drain(..used);
+        Ok(is_joined)
+    }
+}
+
+pub fn role(part: &Part) -> Role {
+    match part {
+        Part::Sends { .. } => Role::Sender,
+        Part::Idles => Role::Idle,
+        Part::Reads(_) | Part::Visits(_) | Part::Stalls => Role::Member,
+    }
+}
+
+pub fn refused(name: &str, sentence: &str) -> Failure {
+    Failure::unusable(format!("the server refuses {name}: {sentence}"))
+}

@@ -1,0 +1,170 @@
+//! The command line of `chat-bench`.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{bound::Writes, dialect::Protocol, text::TEXT_BYTES_MIN};
+
+/// The most members, senders and message bytes that can be asked for.
+const MEMBERS_MAX: i64 = 100_000;
+const SENDERS_MAX: i64 = 64;
+const TEXT_BYTES_MAX: i64 = 4_096;
+
+/// The longest run, in seconds.
+const SECONDS_MAX: i64 = 3_600;
+
+/// Measures what a chat server holds, and checks that it loses nothing.
+///
+/// Every workload joins as many members as asked for, over one connection each,
+/// from one thread. Every delivery is checked: none missing, none twice, none to
+/// its sender, one order for all. A run that loses anything fails.
+///
+/// Start the server with `--rate-limit off` where members send fast. For figures
+/// that mean something, give the server a core of its own: `taskset -c 0
+/// chat-server ...`, `taskset -c 1 chat-bench ...`.
+///
+/// Exit codes: 0 measured, 1 something was lost or came wrong, 2 wrong usage,
+/// 3 nothing can be measured there (no server, another protocol, a limit).
+#[derive(Debug, Parser)]
+#[command(name = "chat-bench", version, max_term_width = 100)]
+pub struct Options {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Senders that send as fast as they are taken
+    Burst {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        talk: Talk,
+        #[command(flatten)]
+        flow: Flow,
+    },
+    /// One sender at a steady rate: how long a message takes
+    Paced {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        talk: Talk,
+        /// Messages a second
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        rate: u32,
+    },
+    /// Members that do nothing: what each costs in memory
+    Idle {
+        #[command(flatten)]
+        target: Target,
+        /// Members
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=MEMBERS_MAX))]
+        members: u32,
+    },
+    /// Members that register one after another, 64 at a time: how fast
+    Join {
+        #[command(flatten)]
+        target: Target,
+        /// Members
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=MEMBERS_MAX))]
+        members: u32,
+    },
+    /// A paced sender, while other members come and go without a pause
+    Churn {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        talk: Talk,
+        /// Messages a second
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        rate: u32,
+        /// How many come and go at a time, beyond the members
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        visitors: u32,
+    },
+    /// A burst, once without and once with members that never read
+    Slow {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        talk: Talk,
+        #[command(flatten)]
+        flow: Flow,
+        /// The share of members that never read, in percent
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=90))]
+        stalled_percent: u32,
+    },
+    /// Serves as a bound to hold a server against: writes the same frames to the
+    /// same sockets, and does nothing else
+    Bound {
+        /// How to write
+        writes: Writes,
+        /// Where to listen; port 0 is a free one
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
+}
+
+/// Whom to measure, and how to tell.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// The server: HOST:PORT or chat://HOST:PORT
+    #[arg(value_parser = parse_address)]
+    pub address: SocketAddr,
+    /// What it speaks
+    #[arg(long, value_enum, default_value = "chat")]
+    pub dialect: Protocol,
+    /// The server's process, to read its CPU time and memory [default: the one that
+    /// listens there, if it is on this machine]
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Print one line of JSON rather than a table
+    #[arg(long)]
+    pub json: bool,
+    /// Write a plot to this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// Who speaks, and what.
+#[derive(Debug, Clone, Args)]
+pub struct Talk {
+    /// Members, the senders included
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=MEMBERS_MAX))]
+    pub members: u32,
+    /// How many of them send
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=SENDERS_MAX))]
+    pub senders: u32,
+    /// The length of each text, in bytes
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(TEXT_BYTES_MIN as i64..=TEXT_BYTES_MAX))]
+    pub text_bytes: u32,
+    /// How long to send, in seconds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
+    pub seconds: u32,
+    /// How many messages to send at the most, all senders together
+    #[arg(long, default_value_t = u32::MAX)]
+    pub messages: u32,
+}
+
+/// How fast a burst is.
+#[derive(Debug, Clone, Args)]
+pub struct Flow {
+    /// How many messages may be on their way: sent, and not yet delivered to the
+    /// average member
+    #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    pub in_flight: u32,
+}
+
+fn parse_address(value: &str) -> Result<SocketAddr, String> {
+    let address = value.strip_prefix("chat://").unwrap_or(value);
+    let mut addresses = address
+        .to_socket_addrs()
+        .map_err(|error| format!("say HOST:PORT ({error})"))?;
+    addresses
+        .next()
+        .ok_or_else(|| "it has no address".to_owned())
+}

@@ -1,0 +1,230 @@
+//! The figures of a run: a table for people, an object for programs.
+
+use std::fmt::Write;
+
+use crate::{joining, latency::Histogram, load};
+
+/// A share of a core above which a process has no time to spare.
+const BUSY_SHARE: f64 = 0.9;
+
+/// One figure.
+struct Figure {
+    /// For programs: words and, last, the unit.
+    key: &'static str,
+    label: &'static str,
+    value: Option<f64>,
+    unit: &'static str,
+}
+
+/// What is told about a run.
+pub struct Report {
+    title: String,
+    figures: Vec<Figure>,
+    notes: Vec<String>,
+}
+
+impl Report {
+    pub fn new(title: String) -> Self {
+        Self {
+            title,
+            figures: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    pub fn add(
+        &mut self,
+        key: &'static str,
+        label: &'static str,
+        value: impl Into<Option<f64>>,
+        unit: &'static str,
+    ) {
+        self.figures.push(Figure {
+            key,
+            label,
+            value: value.into(),
+            unit,
+        });
+    }
+
+    pub fn note(&mut self, sentence: String) {
+        self.notes.push(sentence);
+    }
+
+    pub fn add_load(&mut self, outcome: &load::Outcome) {
+        let deliveries = outcome.deliveries as f64;
+        let millions = deliveries / 1e6;
+        self.add("messages", "messages", outcome.messages as f64, "");
+        self.add("deliveries", "deliveries, all checked", deliveries, "");
+        self.add("elapsed_s", "time", outcome.elapsed_s, "s");
+        let per_s = deliveries / outcome.elapsed_s;
+        self.add("deliveries_per_s", "deliveries", per_s, "/s");
+        let per_million = outcome.server_cpu_s.map(|cpu_s| cpu_s / millions);
+        self.add(
+            "server_cpu_s_per_million",
+            "server CPU per million deliveries",
+            per_million,
+            "s",
+        );
+        self.add_latency(&outcome.latency);
+        self.add(
+            "bytes_per_connection",
+            "server memory per connection",
+            outcome.bytes_per_connection,
+            "bytes",
+        );
+        self.add_shares(outcome.elapsed_s, outcome.server_cpu_s, outcome.own_cpu_s);
+    }
+
+    pub fn add_joining(&mut self, members: usize, outcome: &joining::Outcome) {
+        let members = members as f64;
+        self.add("members", "members", members, "");
+        self.add("elapsed_s", "time", outcome.elapsed_s, "s");
+        let per_s = members / outcome.elapsed_s;
+        self.add("joins_per_s", "registrations", per_s, "/s");
+        let per_thousand = outcome.server_cpu_s.map(|cpu_s| cpu_s / members * 1e3);
+        self.add(
+            "server_cpu_s_per_thousand_joins",
+            "server CPU per thousand",
+            per_thousand,
+            "s",
+        );
+        self.add(
+            "bytes_per_connection",
+            "server memory per connection",
+            outcome.bytes_per_connection,
+            "bytes",
+        );
+        self.add_shares(outcome.elapsed_s, outcome.server_cpu_s, outcome.own_cpu_s);
+    }
+
+    fn add_latency(&mut self, latency: &Histogram) {
+        if latency.count() == 0 {
+            return;
+        }
+        self.add("p50_ms", "latency p50", latency.share_ms(0.5), "ms");
+        self.add("p99_ms", "latency p99", latency.share_ms(0.99), "ms");
+        self.add("p999_ms", "latency p99.9", latency.share_ms(0.999), "ms");
+        self.add("max_ms", "latency max", latency.max_ms(), "ms");
+    }
+
+    fn add_shares(&mut self, elapsed_s: f64, server_cpu_s: Option<f64>, own_cpu_s: Option<f64>) {
+        let server = server_cpu_s.map(|cpu_s| cpu_s / elapsed_s);
+        let own = own_cpu_s.map(|cpu_s| cpu_s / elapsed_s);
+        let percent = |share: Option<f64>| share.map(|share| share * 100.0);
+        self.add("server_cpu_percent", "server CPU", percent(server), "%");
+        self.add("own_cpu_percent", "generator CPU", percent(own), "%");
+        let is_busy = |share: Option<f64>| share.is_some_and(|share| share >= BUSY_SHARE);
+        if is_busy(own) && server.is_some() && !is_busy(server) {
+            self.note("the generator was the bottleneck: the server can do more".to_owned());
+        }
+        if server.is_none() {
+            self.note(
+                "the server's process is not known here (see --server-pid), so neither are \
+                 its CPU time and memory"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut table = format!("{}\n", self.title);
+        let width = self.figures.iter().map(|figure| figure.label.len()).max();
+        let width = width.unwrap_or(0);
+        for Figure {
+            label, value, unit, ..
+        } in &self.figures
+        {
+            let value = value.map_or("unknown".to_owned(), shown);
+            let _ = writeln!(table, "  {label:width$}  {value:>14} {unit}");
+        }
+        for note in &self.notes {
+            let _ = writeln!(table, "  note: {note}");
+        }
+        table
+    }
+
+    /// For programs: one line.
+    pub fn json(&self) -> String {
+        let mut fields = vec![format!("\"title\":{}", quoted(&self.title))];
+        for Figure { key, value, .. } in &self.figures {
+            let value = value.map_or("null".to_owned(), |value| value.to_string());
+            fields.push(format!("\"{key}\":{value}"));
+        }
+        let notes: Vec<_> = self.notes.iter().map(|note| quoted(note)).collect();
+        fields.push(format!("\"notes\":[{}]", notes.join(",")));
+        format!("{{{}}}\n", fields.join(","))
+    }
+}
+
+/// A number with thousands apart, and no more digits than mean something.
+pub fn shown(value: f64) -> String {
+    if value.abs() < 100.0 && value.fract() != 0.0 {
+        return format!("{value:.3}");
+    }
+    let digits = format!("{:.0}", value.abs());
+    let mut shown = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    if value < 0.0 {
+        format!("-{shown}")
+    } else {
+        shown
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (0.25, "0.250"),
+            (99.5, "99.500"),
+            (100.4, "100"),
+            (1_234_567.8, "1,234,568"),
+            (-1_000.0, "-1,000"),
+        ] {
+            assert_eq!(shown(value), expected);
+        }
+    }
+
+    #[test]
+    fn an_object_for_programs() {
+        let mut report = Report::new("a \"title\"".to_owned());
+        report.add("known_s", "known", 1.5, "s");
+        report.add("unknown_s", "unknown", None, "s");
+        report.note("back\\slash".to_owned());
+        assert_eq!(
+            report.json(),
+            "{\"title\":\"a \\\"title\\\"\",\"known_s\":1.5,\"unknown_s\":null,\
+             \"notes\":[\"back\\\\slash\"]}\n"
+        );
+    }
+}

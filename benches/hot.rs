@@ -1,0 +1,129 @@
+//! The hot parts, one at a time: framing, appending to the log, following it.
+
+use chat::{
+    frame::{self, Split},
+    log::{Kind, Log, Reader},
+    wire::{self, ServerEnvelope, server_envelope::Message},
+};
+use divan::{Bencher, black_box, counter::ItemsCount};
+
+/// How many frames one pass handles.
+const FRAMES: usize = 1_000;
+
+/// The length of each text, in bytes.
+const TEXT_BYTES: usize = 64;
+
+/// What one write takes, in bytes.
+const WRITE_BYTES: usize = 64 * 1024;
+
+fn main() {
+    divan::main();
+}
+
+fn chat(seq: u64) -> ServerEnvelope {
+    ServerEnvelope {
+        message: Some(Message::Chat(wire::Chat {
+            text: "x".repeat(TEXT_BYTES),
+            sender: "somebody".to_owned(),
+            seq,
+            time_unix_ms: 1_700_000_000_000,
+            id: 0,
+        })),
+    }
+}
+
+fn joined() -> ServerEnvelope {
+    ServerEnvelope {
+        message: Some(Message::Joined(wire::Joined {
+            name: "somebody".to_owned(),
+        })),
+    }
+}
+
+#[divan::bench]
+fn split_frames(bencher: Bencher) {
+    let mut bytes = Vec::new();
+    for seq in 0..FRAMES {
+        frame::encode(&chat(seq as u64), &mut bytes);
+    }
+    bencher.counter(ItemsCount::new(FRAMES)).bench(|| {
+        let mut rest = black_box(&bytes[..]);
+        let mut count = 0;
+        while let Ok(Split::Frame { rest: after, .. }) = frame::split(rest, u32::MAX) {
+            rest = after;
+            count += 1;
+        }
+        assert_eq!(count, FRAMES);
+    });
+}
+
+#[divan::bench]
+fn encode_frames(bencher: Bencher) {
+    let envelope = chat(1);
+    let mut bytes = Vec::with_capacity(FRAMES * 2 * TEXT_BYTES);
+    bencher.counter(ItemsCount::new(FRAMES)).bench_local(|| {
+        bytes.clear();
+        for _ in 0..FRAMES {
+            frame::encode(black_box(&envelope), &mut bytes);
+        }
+    });
+}
+
+#[divan::bench]
+fn append_to_log(bencher: Bencher) {
+    let envelope = chat(1);
+    let mut log = Log::new();
+    bencher.counter(ItemsCount::new(FRAMES)).bench_local(|| {
+        for _ in 0..FRAMES {
+            log.append(Kind::Message, black_box(&envelope));
+        }
+    });
+}
+
+/// What a log with this many notices among a thousand messages makes its readers
+/// look through, when they are not told of them.
+#[divan::bench(args = [0, 10, 100])]
+fn follow_log(bencher: Bencher, notices: usize) {
+    bencher
+        .counter(ItemsCount::new(FRAMES))
+        .with_inputs(|| {
+            let mut log = Log::new();
+            let reader = log.reader(false);
+            for seq in 0..FRAMES {
+                log.append(Kind::Message, &chat(seq as u64));
+                if seq * notices % FRAMES < notices {
+                    log.append(Kind::Notice, &joined());
+                }
+            }
+            (log, reader)
+        })
+        .bench_values(|(log, reader)| follow(log, reader));
+}
+
+/// The same for a sender, every tenth of whose messages is among others'.
+#[divan::bench]
+fn follow_log_without_own(bencher: Bencher) {
+    bencher
+        .counter(ItemsCount::new(FRAMES))
+        .with_inputs(|| {
+            let mut log = Log::new();
+            let mut reader = log.reader(false);
+            for seq in 0..FRAMES {
+                let range = log.append(Kind::Message, &chat(seq as u64));
+                if seq % 10 == 0 {
+                    reader.leave_out(range);
+                }
+            }
+            (log, reader)
+        })
+        .bench_values(|(log, reader)| follow(log, reader));
+}
+
+/// Takes the log as a socket would.
+fn follow(log: Log, mut reader: Reader) -> (Log, Reader) {
+    while reader.position() < log.end() {
+        let bytes = reader.ahead().len().min(WRITE_BYTES);
+        reader.advance(black_box(bytes));
+    }
+    (log, reader)
+}

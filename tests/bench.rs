@@ -1,0 +1,290 @@
+//! `chat-bench` against the real server, briefly: that it works and counts right,
+//! not how fast anything is. And against servers that lie: that it tells.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use chat::{
+    frame::{self, Split},
+    wire::{
+        self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
+        server_envelope::Message,
+    },
+};
+use prost::Message as _;
+use support::TestServer;
+
+/// Exit codes of chat-bench.
+const LOST: i32 = 1;
+const WRONG_USAGE: i32 = 2;
+const UNUSABLE: i32 = 3;
+
+fn bench(address: impl ToString, options: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_chat-bench"))
+        .args(options.split_whitespace())
+        .arg(address.to_string())
+        .output()
+        .expect("chat-bench starts")
+}
+
+/// A figure of a run that went well.
+#[track_caller]
+fn figure(output: &Output, key: &str) -> f64 {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    text.split_once(&format!("\"{key}\":"))
+        .and_then(|(_, rest)| rest.split([',', '}']).next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no {key} in {text}"))
+}
+
+#[track_caller]
+fn check_failure(output: &Output, code: i32, sentence: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(error.contains(sentence), "{error}");
+}
+
+#[test]
+fn a_burst_counts_every_delivery() {
+    let server = TestServer::start(&["--rate-limit", "off"]);
+    for senders in [1, 3] {
+        let options =
+            format!("burst --members 12 --senders {senders} --messages 5000 --seconds 20 --json");
+        let output = bench(server.address, &options);
+        assert_eq!(figure(&output, "messages"), 5_000.0);
+        assert_eq!(figure(&output, "deliveries"), 5_000.0 * 11.0);
+        assert!(figure(&output, "p50_ms") <= figure(&output, "max_ms"));
+    }
+}
+
+#[test]
+fn every_workload_works_with_the_real_server() {
+    let server = TestServer::start(&["--rate-limit", "off"]);
+    let paced = bench(
+        server.address,
+        "paced --members 10 --rate 100 --messages 50 --json",
+    );
+    assert_eq!(figure(&paced, "deliveries"), 50.0 * 9.0);
+    let idle = bench(server.address, "idle --members 50 --json");
+    assert_eq!(figure(&idle, "members"), 50.0);
+    let join = bench(server.address, "join --members 50 --json");
+    assert!(figure(&join, "joins_per_s") > 0.0);
+    let churn = bench(
+        server.address,
+        "churn --members 5 --visitors 5 --rate 500 --seconds 1 --json",
+    );
+    assert!(figure(&churn, "visits") > 0.0);
+    let slow = bench(
+        server.address,
+        "slow --members 10 --messages 2000 --seconds 20 --json",
+    );
+    assert_eq!(figure(&slow, "deliveries"), 2_000.0 * 8.0);
+}
+
+#[test]
+fn a_table_for_people_and_a_plot() {
+    let server = TestServer::start(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("plot.svg");
+    let options = format!(
+        "paced --members 5 --rate 10 --messages 5 --svg {}",
+        path.display()
+    );
+    let output = bench(server.address, &options);
+    assert_eq!(output.status.code(), Some(0));
+    let table = String::from_utf8_lossy(&output.stdout);
+    for word in ["deliveries, all checked", "latency p99.9", "server CPU"] {
+        assert!(table.contains(word), "{table}");
+    }
+    let plot = std::fs::read_to_string(path).expect("a plot");
+    assert!(plot.starts_with("<svg") && plot.ends_with("</svg>\n"));
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let limited = TestServer::start(&[]);
+    let output = bench(limited.address, "burst --members 3");
+    check_failure(&output, UNUSABLE, "--rate-limit off");
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let http = thread::spawn(move || {
+        let streams: Vec<_> = listener.incoming().take(3).collect();
+        for stream in &streams {
+            let mut stream = stream.as_ref().expect("it comes");
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nwhat?");
+        }
+        // They stay open: a socket closed with bytes unread takes its words back.
+        streams
+    });
+    check_failure(
+        &bench(address, "burst --members 3"),
+        UNUSABLE,
+        "not of this protocol",
+    );
+    drop(http.join().expect("it answered"));
+    // Nobody listens there any more.
+    check_failure(
+        &bench(address, "burst --members 3"),
+        UNUSABLE,
+        "no server answers",
+    );
+    check_failure(&bench("nowhere", "burst"), WRONG_USAGE, "HOST:PORT");
+    check_failure(
+        &bench(address, "burst --members 2 --senders 2"),
+        WRONG_USAGE,
+        "only read",
+    );
+}
+
+/// What a server does wrong, once, in the middle.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lie {
+    None,
+    OneMissesOne,
+    AllMissOne,
+    OneHasTwo,
+    AllHaveTwo,
+    OneHasAnotherOrder,
+    AnotherText,
+    AnotherNumber,
+    AnotherSender,
+    ToItsSender,
+}
+
+#[test]
+fn who_lies_is_found_out() {
+    let honest = lying_server(Lie::None);
+    let output = bench(honest, "burst --members 5 --messages 100 --json");
+    assert_eq!(figure(&output, "deliveries"), 400.0);
+    for (lie, sentence) in [
+        (Lie::OneMissesOne, "one is missing"),
+        (Lie::AllMissOne, "some are missing"),
+        (Lie::OneHasTwo, "came twice"),
+        (Lie::AllHaveTwo, "came twice"),
+        (Lie::OneHasAnotherOrder, "another order"),
+        (Lie::AnotherText, "a text was changed"),
+        (Lie::AnotherNumber, "came number"),
+        (Lie::AnotherSender, "under the name"),
+        (Lie::ToItsSender, "its own message"),
+    ] {
+        let output = bench(lying_server(lie), "burst --members 5 --messages 100");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(LOST), "{lie:?}: {error}");
+        assert!(error.contains(sentence), "{lie:?}: {error}");
+    }
+}
+
+/// The message about which it lies.
+const LIE_SEQ: u64 = 50;
+
+/// A small server, as slow as it is simple.
+fn lying_server(lie: Lie) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let room = Arc::new(Mutex::new(Room {
+        lie,
+        seq: 0,
+        members: Vec::new(),
+        kept_back: Vec::new(),
+    }));
+    // Ends with the test.
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let room = Arc::clone(&room);
+            thread::spawn(move || listen_to(stream, &room));
+        }
+    });
+    address
+}
+
+struct Room {
+    lie: Lie,
+    seq: u64,
+    members: Vec<(String, TcpStream)>,
+    /// What the last member gets behind the next message.
+    kept_back: Vec<u8>,
+}
+
+fn listen_to(mut stream: TcpStream, room: &Mutex<Room>) {
+    let mut name = String::new();
+    let mut held = Vec::new();
+    let mut buffer = [0; 4_096];
+    while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+        held.extend_from_slice(&buffer[..bytes]);
+        while let Ok(Split::Frame { body, rest }) = frame::split(&held, u32::MAX) {
+            let sent = ClientEnvelope::decode(body).expect("an envelope").message;
+            held = rest.to_vec();
+            let mut room = room.lock().expect("nobody panics");
+            match sent {
+                Some(Sent::Register(register)) => {
+                    name = register.name;
+                    let registered = Message::Registered(wire::Registered {
+                        name: name.clone(),
+                        epoch: "1".to_owned(),
+                        ..Default::default()
+                    });
+                    let _ = stream.write_all(&framed(registered));
+                    let copy = stream.try_clone().expect("a copy");
+                    room.members.push((name.clone(), copy));
+                }
+                Some(Sent::Chat(chat)) => room.publish(&name, chat),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Room {
+    fn publish(&mut self, sender: &str, mut chat: wire::Chat) {
+        self.seq += 1;
+        let lie = if self.seq == LIE_SEQ {
+            self.lie
+        } else {
+            Lie::None
+        };
+        chat.seq = self.seq;
+        chat.sender = sender.to_owned();
+        match lie {
+            Lie::AnotherText => chat.text = "y".repeat(chat.text.len()),
+            Lie::AnotherNumber => chat.seq += 1,
+            Lie::AnotherSender => chat.sender = "bench00001".to_owned(),
+            _ => {}
+        }
+        let bytes = framed(Message::Chat(chat));
+        let last = self.members.iter().rposition(|(name, _)| name != sender);
+        for (index, (name, stream)) in self.members.iter_mut().enumerate() {
+            let is_last = Some(index) == last;
+            let times = match lie {
+                _ if name == sender => usize::from(lie == Lie::ToItsSender),
+                Lie::AllMissOne => 0,
+                Lie::AllHaveTwo => 2,
+                Lie::OneMissesOne | Lie::OneHasAnotherOrder if is_last => 0,
+                Lie::OneHasTwo if is_last => 2,
+                _ => 1,
+            };
+            // Whoever found out is gone.
+            let _ = stream.write_all(&bytes.repeat(times));
+            if is_last && lie == Lie::OneHasAnotherOrder {
+                self.kept_back = bytes.clone();
+            } else if is_last {
+                let _ = stream.write_all(&std::mem::take(&mut self.kept_back));
+            }
+        }
+    }
+}
+
+fn framed(message: Message) -> Vec<u8> {
+    ServerEnvelope {
+        message: Some(message),
+    }
+    .encode_length_delimited_to_vec()
+}
