@@ -50,14 +50,12 @@ impl Play<'_> {
     }
 
     pub(super) fn send(&mut self, who: &str, payload: &Payload) -> Outcome {
-        if let Payload::Frame {
-            envelope: Content::Message { kind, .. },
-            ..
-        } = payload
-            && kind == "chat"
-            && self.setting.case.when.is_none()
-            && self.envelope() == Envelope::Client
-        {
+        let is_paced = matches!(
+            payload,
+            Payload::Frame { envelope: Content::Message { kind, .. }, .. } if kind == "chat"
+        ) && self.setting.case.when.is_none()
+            && self.envelope() == Envelope::Client;
+        if is_paced {
             let limits = &self.bindings.limits;
             let pace = self
                 .paces
@@ -88,6 +86,9 @@ impl Play<'_> {
             _ => "raw bytes".to_owned(),
         };
         self.conn(who)?.send(&bytes, prefix, &shown, timeout)?;
+        if is_paced && let Some(pace) = self.paces.get_mut(who) {
+            pace.sent();
+        }
         Ok(())
     }
 
