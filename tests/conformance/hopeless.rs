@@ -153,6 +153,45 @@ fn a_target_that_hangs_does_not_pass() {
     assert!(report["counts"]["failed"].as_u64() > Some(0));
 }
 
+/// It registers people and then sends chats faster than anybody reads them.
+#[test]
+fn a_target_that_never_stops_sending_does_not_pass() {
+    check_hopeless(
+        &target(|mut stream| {
+            let mut chunk = [0; 1024];
+            let Ok(n) = stream.read(&mut chunk) else {
+                return;
+            };
+            let Ok(wire::ClientEnvelope {
+                message: Some(wire::client_envelope::Message::Register(register)),
+            }) = wire::ClientEnvelope::decode_length_delimited(&chunk[..n])
+            else {
+                return;
+            };
+            let registered = frame(Message::Registered(wire::Registered {
+                name: register.name,
+                epoch: "e".to_owned(),
+                limits: Some(wire::Limits {
+                    frame_bytes_max: 8192,
+                    text_bytes_max: 4096,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }));
+            let chat = frame(Message::Chat(wire::Chat {
+                text: "and on".to_owned(),
+                sender: "Somebody".to_owned(),
+                ..Default::default()
+            }));
+            let chats = chat.repeat(1000);
+            if stream.write_all(&registered).is_ok() {
+                while stream.write_all(&chats).is_ok() {}
+            }
+        }),
+        VIOLATES,
+    );
+}
+
 /// Nobody accepts its connections.
 #[test]
 fn a_target_that_accepts_no_connection_does_not_pass() {

@@ -208,7 +208,14 @@ impl Play<'_> {
         if self.conn(who)?.is_closed() {
             return Ok(());
         }
+        let give_up = self.until();
         while let Event::Message(message) = self.next(who, Instant::now() + REST_PAUSE, true)? {
+            if Instant::now() >= give_up {
+                let sentence = format!("{who} receives messages without end");
+                return Err(Problem::new(Kind::WrongAnswer, &[], sentence)
+                    .showing(&message)
+                    .into());
+            }
             self.conn(who)?.queue(message);
         }
         Ok(())
