@@ -114,7 +114,10 @@ pub fn run(
                 }
             }
         }
-        Under::Client(_) => Facts::assumed(),
+        Under::Client(command) => {
+            play::try_client(command).map_err(NoRun)?;
+            Facts::assumed()
+        }
     };
     // What waits longest begins first; the outcomes keep the order of the cases.
     let mut order: Vec<usize> = (0..plan.cases.len()).collect();
