@@ -24,6 +24,9 @@ const PIECE_PAUSE: Duration = Duration::from_micros(300);
 /// long one follows without, since nothing is left to be learnt from it.
 const PIECES_PAUSED_MAX: usize = 12;
 
+/// How long after a deadline what came before it is still read.
+const OVERTIME: Duration = Duration::from_secs(1);
+
 /// The bound on envelopes up to and including Registered (CHAT-FRAME-12).
 const EARLY_ENVELOPE_BYTES_MAX: usize = 1024;
 
@@ -225,10 +228,14 @@ impl Conn {
         self.ended_by.is_some()
     }
 
-    /// The next message, the close, or the deadline.
+    /// The next message, the close, or the deadline. What has come by the deadline is
+    /// still read after it, but not for ever: the other end may never stop sending.
     pub fn next(&mut self, deadline: Instant) -> Result<Event, Problem> {
         let mut chunk = [0; 16 * 1024];
         loop {
+            if Instant::now() >= deadline + OVERTIME {
+                return Ok(Event::Timeout);
+            }
             if let Some(message) = self.take_frame()? {
                 return Ok(Event::Message(message));
             }

@@ -235,6 +235,8 @@ fn judge(
     };
     let elapsed_ms = verdict::millis(began.elapsed());
     let report = Report::new(&plan, suite, side, name, outcomes, &facts, elapsed_ms);
+    // Before anything else is said: whoever reads it may close it.
+    let written = write_reports(&report, args);
     for outcome in &report.cases {
         if let Some(failure) = &outcome.failure {
             print(&format!(
@@ -243,7 +245,7 @@ fn judge(
             ))?;
         }
     }
-    write_reports(&report, args)?;
+    written?;
     if let Some(sentence) = no_run {
         return Err(exit::incomplete(sentence));
     }
@@ -302,7 +304,8 @@ impl Progress {
     fn tell(&mut self, i: usize, outcome: &verdict::Outcome) {
         self.clear();
         if !self.quiet || outcome.verdict.is_violation() {
-            println!("{}", report::text::line(outcome));
+            // Whoever read it may have closed it; the reports are still due.
+            let _ = writeln!(std::io::stdout(), "{}", report::text::line(outcome));
         }
         if self.terminal {
             eprint!("{} of {} cases", i + 1, self.cases);

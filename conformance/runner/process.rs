@@ -4,7 +4,11 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -21,7 +25,14 @@ const STDERR_BYTES_MAX: usize = 4 * 1024;
 const STDOUT_LINES_MAX: usize = 10_000;
 
 /// The longest line of its stdout that is kept.
-const STDOUT_LINE_BYTES_MAX: u64 = 1 << 20;
+const STDOUT_LINE_BYTES_MAX: u64 = 1 << 16;
+
+/// How many bytes of lines may wait to be read.
+const STDOUT_WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// How long after a program's end the rest of its stderr is waited for. Whoever
+/// inherited it may keep it open.
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often the end of a process is looked for.
 const POLL: Duration = Duration::from_millis(2);
@@ -31,7 +42,11 @@ pub struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<String>,
+    /// The bytes of the lines that wait.
+    waiting: Arc<AtomicUsize>,
     stderr: Arc<Mutex<Vec<u8>>>,
+    /// Closed when stderr has ended.
+    stderr_open: mpsc::Receiver<()>,
 }
 
 impl Process {
@@ -58,28 +73,37 @@ impl Process {
             .spawn()
             .map_err(|e| format!("{program:?} does not start: {e}"))?;
         let (sender, lines) = mpsc::sync_channel(STDOUT_LINES_MAX);
+        let waiting = Arc::new(AtomicUsize::new(0));
         if let Some(stdout) = child.stdout.take() {
-            thread::spawn(move || read_lines(stdout, &sender));
+            let waiting = Arc::clone(&waiting);
+            thread::spawn(move || read_lines(stdout, &sender, &waiting));
         }
         let stderr = Arc::new(Mutex::new(Vec::new()));
+        let (open, stderr_open) = mpsc::channel();
         if let Some(source) = child.stderr.take() {
             let kept = Arc::clone(&stderr);
-            thread::spawn(move || keep_tail(source, &kept));
+            thread::spawn(move || {
+                keep_tail(source, &kept);
+                drop(open);
+            });
         }
         let stdin = child.stdin.take();
         Ok(Self {
             child,
             stdin,
             lines,
+            waiting,
             stderr,
+            stderr_open,
         })
     }
 
     /// The next line of its stdout; None at its end or when the deadline passes.
     pub fn line(&self, deadline: Instant) -> Option<String> {
-        self.lines
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            .ok()
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = self.lines.recv_timeout(left).ok()?;
+        self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+        Some(line)
     }
 
     /// Types a line into it. A program that has ended takes none, which shows elsewhere.
@@ -125,10 +149,13 @@ impl Process {
         }
     }
 
-    /// The last lines of its stderr.
-    pub fn last_words(&self) -> String {
+    /// The last lines of its stderr. If it has ended, all of that has been read.
+    pub fn last_words(&mut self) -> String {
         /// As many as show a panic or a traceback's end.
         const LINES_SHOWN_MAX: usize = 4;
+        if self.ended().is_some() {
+            let _ = self.stderr_open.recv_timeout(LAST_WORDS_PAUSE);
+        }
         let bytes = self.stderr.lock().map(|b| b.clone()).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
@@ -143,7 +170,7 @@ impl Drop for Process {
     }
 }
 
-fn read_lines(stdout: impl Read, lines: &mpsc::SyncSender<String>) {
+fn read_lines(stdout: impl Read, lines: &mpsc::SyncSender<String>, waiting: &AtomicUsize) {
     let mut reader = BufReader::new(stdout);
     loop {
         let mut line = Vec::new();
@@ -155,8 +182,14 @@ fn read_lines(stdout: impl Read, lines: &mpsc::SyncSender<String>) {
             return;
         }
         let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end_matches(['\n', '\r']).to_owned();
         // A full queue loses lines rather than stopping the program under test.
-        let _ = lines.try_send(line.trim_end_matches(['\n', '\r']).to_owned());
+        let bytes = line.len();
+        if waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > STDOUT_WAITING_BYTES_MAX
+            || lines.try_send(line).is_err()
+        {
+            waiting.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -168,5 +201,23 @@ fn keep_tail(mut source: impl Read, kept: &Mutex<Vec<u8>>) {
             let surplus = kept.len().saturating_sub(STDERR_BYTES_MAX);
             kept.drain(..surplus);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_is_not_kept_for_ever() {
+        let mut process = Process::start("head -c 64000000 /dev/zero").expect("it starts");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        assert!(process.wait(deadline).is_some());
+        let mut kept = 0;
+        while let Some(line) = process.line(deadline) {
+            kept += line.len();
+        }
+        assert!(kept <= STDOUT_WAITING_BYTES_MAX, "{kept}");
+        assert!(kept > 0);
     }
 }

@@ -18,7 +18,11 @@ use crate::{
     rules::{Level, Rule},
     suite::KnownFailures,
     target::{Source, Target},
-    transcript::{Case, expr::Expr},
+    transcript::{
+        Action, Case, Payload,
+        expr::{Expr, Limits},
+        print,
+    },
     verdict::{Failure, Kind, Outcome, Verdict, millis},
 };
 
@@ -28,6 +32,14 @@ const GIVE_UP_CASES: usize = 8;
 
 /// How many cases in a row may find nobody at the address until the rest is given up.
 const GONE_CASES: usize = 3;
+
+/// The longest text or envelope that the suite sends: each case holds it several
+/// times, and sends it byte by byte.
+const SENT_BYTES_MAX: u64 = 1 << 20;
+
+/// How many members a case may need: the usual bound on open files is 1,024, for the
+/// suite and for the server.
+const CROWD_MAX: u64 = 900;
 
 /// What is to be run, and how.
 pub struct Plan<'a> {
@@ -114,7 +126,10 @@ pub fn run(
                 }
             }
         }
-        Under::Client(_) => Facts::assumed(),
+        Under::Client(command) => {
+            play::try_client(command).map_err(NoRun)?;
+            Facts::assumed()
+        }
     };
     // What waits longest begins first; the outcomes keep the order of the cases.
     let mut order: Vec<usize> = (0..plan.cases.len()).collect();
@@ -273,6 +288,9 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
     {
         return not_run(format!("the server announces no {limit}"), false);
     }
+    if is_server && let Some(reason) = too_much(case, &facts.limits) {
+        return not_run(reason, false);
+    }
     if case.is_slow() && plan.skip_slow {
         return not_run("left out by --skip-slow".to_owned(), false);
     }
@@ -308,9 +326,40 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
     None
 }
 
+/// Why a case would take more than this machine should be asked for, at the limits
+/// that the server announced: they go up to four gigabytes.
+fn too_much(case: &Case, limits: &Limits) -> Option<String> {
+    let crowded = case
+        .any_step(&|step| matches!(&step.action, Action::Crowd(n) if n.value(limits) > CROWD_MAX));
+    if crowded {
+        return Some(format!(
+            "it needs more than {CROWD_MAX} members; announce a smaller frame_bytes_max"
+        ));
+    }
+    ["text_bytes_max", "frame_bytes_max"]
+        .into_iter()
+        .find(|limit| {
+            limits.get(limit) > SENT_BYTES_MAX
+                && case.any_step(&|step| match &step.action {
+                    // A length alone costs nothing, whatever it says.
+                    Action::Send {
+                        payload: Payload::Length { .. },
+                        ..
+                    } => false,
+                    action => matches!(action, Action::Send { .. })
+                        && print::action(action).contains(limit),
+                })
+        })
+        .map(|limit| {
+            format!(
+                "the server announces a {limit} of {}, and the suite sends no more than {SENT_BYTES_MAX} bytes",
+                limits.get(limit)
+            )
+        })
+}
+
 /// The longest wait that a step of the case makes on purpose, in milliseconds.
 fn longest_wait(case: &Case, facts: &Facts) -> u64 {
-    use crate::transcript::Action;
     let longest = std::cell::Cell::new(0);
     case.any_step(&|step| {
         let expr = match &step.action {

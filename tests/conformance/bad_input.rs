@@ -80,6 +80,20 @@ fn a_server_that_cannot_be_had_leaves_the_run_incomplete() {
 }
 
 #[test]
+fn a_client_that_cannot_be_had_leaves_the_run_incomplete() {
+    check(
+        &["client", "--cmd", "/no/such/program {address}"],
+        INCOMPLETE,
+        "does not start",
+    );
+    check(
+        &["client", "--cmd", "echo 'open {address}"],
+        INCOMPLETE,
+        "a quote without its end",
+    );
+}
+
+#[test]
 fn another_protocol_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use prost::Message as _;
 
 use chat::wire::{self, ServerEnvelope, server_envelope::Message};
 
-use crate::support::{INCOMPLETE, VIOLATES, report};
+use crate::support::{CONFORMS, INCOMPLETE, VIOLATES, reference, report, runner};
 
 /// How long a run against such a target may take at most: it is given up long before.
 const RUN_MAX: Duration = Duration::from_secs(60);
@@ -153,6 +154,45 @@ fn a_target_that_hangs_does_not_pass() {
     assert!(report["counts"]["failed"].as_u64() > Some(0));
 }
 
+/// It registers people and then sends chats faster than anybody reads them.
+#[test]
+fn a_target_that_never_stops_sending_does_not_pass() {
+    check_hopeless(
+        &target(|mut stream| {
+            let mut chunk = [0; 1024];
+            let Ok(n) = stream.read(&mut chunk) else {
+                return;
+            };
+            let Ok(wire::ClientEnvelope {
+                message: Some(wire::client_envelope::Message::Register(register)),
+            }) = wire::ClientEnvelope::decode_length_delimited(&chunk[..n])
+            else {
+                return;
+            };
+            let registered = frame(Message::Registered(wire::Registered {
+                name: register.name,
+                epoch: "e".to_owned(),
+                limits: Some(wire::Limits {
+                    frame_bytes_max: 8192,
+                    text_bytes_max: 4096,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }));
+            let chat = frame(Message::Chat(wire::Chat {
+                text: "and on".to_owned(),
+                sender: "Somebody".to_owned(),
+                ..Default::default()
+            }));
+            let chats = chat.repeat(1000);
+            if stream.write_all(&registered).is_ok() {
+                while stream.write_all(&chats).is_ok() {}
+            }
+        }),
+        VIOLATES,
+    );
+}
+
 /// Nobody accepts its connections.
 #[test]
 fn a_target_that_accepts_no_connection_does_not_pass() {
@@ -213,4 +253,41 @@ fn reports_are_written_when_nobody_listens() {
     assert_eq!(ran.code, INCOMPLETE);
     assert_eq!(report["result"], "incomplete");
     assert_eq!(report["counts"]["not_run"], report["counts"]["selected"]);
+}
+
+/// What a client said before it died is told, however soon it died.
+#[test]
+fn the_last_words_of_a_client_are_told() {
+    let (ran, _) = report(&[
+        "client",
+        "--cmd",
+        "sh -c 'echo cannot cope >&2; exit 7' {address}",
+        "--case",
+        "client/leaving/*",
+    ]);
+    assert_eq!(ran.code, VIOLATES, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("its last words: cannot cope"),
+        "{}",
+        ran.stdout
+    );
+}
+
+/// Whoever reads the output may have read enough: the run goes on, and its reports
+/// are written.
+#[test]
+fn reports_are_written_when_nobody_reads_the_output() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("report.json");
+    let mut child = runner()
+        .args(["server", "--cmd", &reference(""), "--case", "names/in-use"])
+        .arg("--json")
+        .arg(&path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the runner starts");
+    drop(child.stdout.take());
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(CONFORMS));
+    assert!(path.exists());
 }

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{python, report, run};
+use crate::support::{CONFORMS, python, report, run};
 
 /// As many as the smallest machine has cores.
 const WORKERS: usize = 2;
@@ -188,4 +188,14 @@ fn each_must_of_the_server_has_a_mutant() {
         .filter(|id| !uncovered.contains(id) && !mutants.iter().any(|m| m.rule == *id))
         .collect();
     assert_eq!(missing, Vec::<String>::new());
+}
+
+/// To ping is a SHOULD: a server that does not is told so, and conforms.
+#[test]
+fn a_server_that_does_not_ping_breaks_no_must() {
+    let deadlines = "--keepalive-interval-ms 300 --idle-deadline-ms 900";
+    let command = format!("{} --mutant ping-missing {deadlines}", python("server.py"));
+    let (ran, report) = report(&["server", "--cmd", &command, "--case", "keepalive/*"]);
+    assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+    assert!(report["counts"]["warned"].as_u64() > Some(0), "{report}");
 }

@@ -33,6 +33,28 @@ fn the_python_server_conforms() {
     assert_eq!(report["counts"]["failed"], 0);
 }
 
+/// Limits may be as high as their fields go; the suite says what it leaves out for
+/// that, and asks no machine for gigabytes or thousands of connections.
+#[test]
+fn a_server_that_announces_the_highest_limits_conforms() {
+    let command = format!(
+        "{} --text-bytes-max 4294967039 --frame-bytes-max 4294967295",
+        python("server.py")
+    );
+    let (ran, report) = report(&[
+        "server",
+        "--cmd",
+        &command,
+        "--skip-slow",
+        "--cuts",
+        "whole",
+        "--timeout-scale",
+        TIMEOUT_SCALE,
+    ]);
+    assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+    assert!(report["counts"]["passed"].as_u64() > Some(80), "{report}");
+}
+
 #[test]
 fn the_python_client_conforms() {
     let command = format!("{} {{address}} {{name}}", python("client.py"));

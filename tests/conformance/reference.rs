@@ -89,15 +89,22 @@ fn the_reference_server_conforms_when_it_limits() {
 fn the_reference_server_conforms_with_small_frames() {
     let options = "--text-bytes-max 128 --frame-bytes-max 384 --rate-limit off";
     let command = reference(&format!("{SHORT_DEADLINES} {options}"));
+    conforms(&["server", "--cmd", &command, "--skip-slow"]);
+}
+
+/// One chat at a time, each in its own time: the suite keeps to the rate also with
+/// frames that take a while to write.
+#[test]
+fn the_reference_server_conforms_with_a_burst_of_one() {
+    let command = reference(&format!("{SHORT_DEADLINES} --rate-limit 10 --rate-burst 1"));
     conforms(&[
         "server",
         "--cmd",
         &command,
-        "--area",
-        "presence",
-        "--area",
-        "chatting",
-        "--skip-slow",
+        "--case",
+        "framing/longest-envelope",
+        "--cuts",
+        "bytes",
     ]);
 }
 

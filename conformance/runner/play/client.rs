@@ -73,6 +73,12 @@ impl ClientUnderTest {
     }
 }
 
+/// Starts the client once and ends it at once: whether its command can be started
+/// at all.
+pub fn try_client(command: &str) -> Result<(), String> {
+    ClientUnderTest::new(command)?.start("nobody")
+}
+
 impl Play<'_> {
     fn client(&mut self) -> Result<&mut ClientUnderTest, Trouble> {
         match &mut self.subject {
@@ -111,7 +117,7 @@ impl Play<'_> {
                 }
                 Err(_) if Instant::now() < deadline => {
                     if let Some(status) = client.process.as_mut().and_then(Process::ended) {
-                        let words = client.process.as_ref().map(Process::last_words);
+                        let words = client.process.as_mut().map(Process::last_words);
                         let sentence = format!(
                             "the client ended with {status} before it connected; its last words: {}",
                             words.unwrap_or_default()

@@ -27,7 +27,7 @@ use crate::{
 
 use pace::Pace;
 
-pub use client::ClientUnderTest;
+pub use client::{ClientUnderTest, try_client};
 pub use encode::encode;
 pub use server::{Facts, NoServer, probe};
 

@@ -24,7 +24,8 @@ impl Pace {
         }
     }
 
-    /// Counts one chat, and says how long to wait before it.
+    /// Counts one chat, and says how long to wait before it; [`Pace::sent`] is told
+    /// when it is out.
     pub fn pause(&mut self, limits: &Limits) -> Duration {
         let interval = Duration::from_millis(limits.get("chat_interval_ms"));
         if interval.is_zero() {
@@ -39,5 +40,11 @@ impl Pace {
         let pause = due.saturating_duration_since(Instant::now());
         self.last = Instant::now() + pause;
         pause
+    }
+
+    /// The last byte of a chat went out: a frame that is written byte by byte takes a
+    /// while, and a server counts it when it is whole.
+    pub fn sent(&mut self) {
+        self.last = Instant::now();
     }
 }

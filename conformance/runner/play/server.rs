@@ -284,7 +284,8 @@ impl Play<'_> {
             if let Some(mut conn) = self.conns.remove(who) {
                 conn.send(&[2, 0x1a, 0], 1, "leave", timeout)?;
                 conn.flush(timeout)?;
-                while let Ok(Event::Message(_)) = conn.next(Instant::now() + timeout) {}
+                let deadline = Instant::now() + timeout;
+                while let Ok(Event::Message(_)) = conn.next(deadline) {}
                 self.keep_trace(who, Some(conn));
             }
         }

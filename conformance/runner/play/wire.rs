@@ -50,14 +50,12 @@ impl Play<'_> {
     }
 
     pub(super) fn send(&mut self, who: &str, payload: &Payload) -> Outcome {
-        if let Payload::Frame {
-            envelope: Content::Message { kind, .. },
-            ..
-        } = payload
-            && kind == "chat"
-            && self.setting.case.when.is_none()
-            && self.envelope() == Envelope::Client
-        {
+        let is_paced = matches!(
+            payload,
+            Payload::Frame { envelope: Content::Message { kind, .. }, .. } if kind == "chat"
+        ) && self.setting.case.when.is_none()
+            && self.envelope() == Envelope::Client;
+        if is_paced {
             let limits = &self.bindings.limits;
             let pace = self
                 .paces
@@ -88,6 +86,9 @@ impl Play<'_> {
             _ => "raw bytes".to_owned(),
         };
         self.conn(who)?.send(&bytes, prefix, &shown, timeout)?;
+        if is_paced && let Some(pace) = self.paces.get_mut(who) {
+            pace.sent();
+        }
         Ok(())
     }
 
@@ -207,7 +208,14 @@ impl Play<'_> {
         if self.conn(who)?.is_closed() {
             return Ok(());
         }
+        let give_up = self.until();
         while let Event::Message(message) = self.next(who, Instant::now() + REST_PAUSE, true)? {
+            if Instant::now() >= give_up {
+                let sentence = format!("{who} receives messages without end");
+                return Err(Problem::new(Kind::WrongAnswer, &[], sentence)
+                    .showing(&message)
+                    .into());
+            }
             self.conn(who)?.queue(message);
         }
         Ok(())
