@@ -1,5 +1,8 @@
 //! `chat-client` against a server that does what each test tells it: what comes
-//! out, what goes over the wire, how it ends.
+//! out, what goes over the wire, how it ends. And, in `story`, against the real one.
+
+#[path = "../support/mod.rs"]
+mod support;
 
 mod fake;
 mod library;
@@ -7,4 +10,5 @@ mod piped;
 mod program;
 mod registering;
 mod screen;
+mod story;
 mod terminal;
