@@ -117,7 +117,7 @@ fn the_smallest_client_chats_with_the_reference_client() {
             .expect("the client starts"),
     );
     let mut heard_by_rust = lines(listener.0.stdout.take());
-    let mut heard_by_python = lines(smallest.0.stdout.take());
+    let heard_by_python = lines(smallest.0.stdout.take());
     let mut typed_to_rust = listener.0.stdin.take().expect("it is piped");
     let mut typed_to_python = smallest.0.stdin.take().expect("it is piped");
 
