@@ -77,6 +77,11 @@ fn the_lint_refuses_what_is_not_honest() {
         "rules: CHAT-CHAT-1\nwhy: Because.\nalice joins\n",
         "it needs a title",
     );
+    // As a recording leaves it.
+    check_lint(
+        "title: One\nrules:\nwhy: Because.\nalice joins\n",
+        "it names no rule",
+    );
     check_lint(
         "title: One\nrules: CHAT-CHAT-1\nalice joins\n",
         "why it matters",

@@ -32,7 +32,11 @@ pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
     };
     let mut lines = Lines::new(text);
     while let Some((number, line)) = lines.peek() {
-        let Some((key, value)) = line.split_once(": ").filter(|(key, _)| is_header(key)) else {
+        // "rules:" with nothing after it is a header still, of a draft for one.
+        let header_line = line
+            .split_once(": ")
+            .or_else(|| Some((line.strip_suffix(':')?, "")));
+        let Some((key, value)) = header_line.filter(|(key, _)| is_header(key)) else {
             break;
         };
         header(&mut case, key, value.trim()).map_err(|sentence| ParseError {
