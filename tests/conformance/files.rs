@@ -148,6 +148,22 @@ fn a_malformed_transcript_is_refused_with_its_place() {
         "alice joins with wings",
         "expected a capability such as presence",
     );
+    check_malformed(
+        "alice sends chat {\"txt\": \"a\"}",
+        "expected a field of Chat",
+    );
+    check_malformed(
+        "alice receives registered {\"limits\": {\"frame_bytes\": 1}}",
+        "expected a field of Limits",
+    );
+    check_malformed(
+        "alice sends register {\"capabilities\": [\"CAPABILITY_NOPE\"]}",
+        "expected a value of Capability",
+    );
+    check_malformed(
+        "alice receives error {\"code\": \"</(/>\"}",
+        "expected a regular expression",
+    );
     check_malformed("alice is refused RUDENESS", "expected an error code");
     check_malformed("repeat 3", "expected \"end\" before the end of the file");
     check_malformed(

@@ -61,6 +61,7 @@ pub(super) fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
         } else {
             (json!({}), tail)
         };
+        messages::check_body(to, kind, &body)?;
         let (tail, outside) = match tail.split_once("plus outside ") {
             Some((head, hex)) => (head.trim(), bytes(hex)?),
             None => (tail, Vec::new()),

@@ -165,6 +165,7 @@ fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
         } else {
             (json!({}), tail)
         };
+        messages::check_body(from, kind, &body)?;
         wanted.push(Wanted {
             kind: kind.to_owned(),
             body,
