@@ -254,11 +254,6 @@ impl Engine {
         Some(self.members_page(id, Some(after)))
     }
 
-    /// Whether [`Engine::more_members`] has something.
-    pub fn has_more_members(&self, id: &SessionId) -> bool {
-        matches!(&self.sessions[id.0], State::Member(member) if member.members_after.is_some())
-    }
-
     /// Appends the index ([`SessionId::index`]) of each connection that
     /// [`Event::TimePassed`] is due to.
     pub fn due(&self, now: Time, indices: &mut Vec<usize>) {
@@ -493,26 +488,21 @@ impl Engine {
     fn members_page(&mut self, id: &SessionId, after: Option<Name>) -> ServerEnvelope {
         let bytes_max = self.limits.frame_bytes_max as usize - MEMBERS_OVERHEAD_BYTES_MAX;
         let lower = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut names = self
-            .names
-            .range((lower, Bound::Unbounded))
-            .map(Name::as_str);
         let mut page = wire::Members::default();
         let mut last = None;
         let mut page_bytes = 0;
-        for name in names.by_ref() {
+        for name in self.names.range((lower, Bound::Unbounded)) {
             // A tag, a length of one byte, the name.
-            page_bytes += 2 + name.len();
+            page_bytes += 2 + name.as_str().len();
             if page_bytes > bytes_max {
                 page.more = true;
                 break;
             }
-            page.names.push(name.to_owned());
+            page.names.push(name.as_str().to_owned());
             last = Some(name);
         }
-        // What was a member's name once is allowed.
-        let last = last.filter(|_| page.more).map(Name::parse);
-        self.member(id).members_after = last.and_then(Result::ok);
+        let last = last.filter(|_| page.more).cloned();
+        self.member(id).members_after = last;
         envelope(Message::Members(page))
     }
 

@@ -112,6 +112,14 @@ impl Peer {
     }
 }
 
+async fn three_readers(room: &Arc<Room>) -> Vec<Peer> {
+    let mut readers = Vec::new();
+    for index in 0..3 {
+        readers.push(Peer::member(room, &format!("reader{index}"), &[], 8_192).await);
+    }
+    readers
+}
+
 fn encoded(message: Sent) -> Vec<u8> {
     ClientEnvelope {
         message: Some(message),
@@ -277,10 +285,7 @@ async fn a_burst_beyond_what_is_retained_loses_nothing_when_all_are_slow() {
         lag_bytes_max: 1 << 20,
         ..unlimited()
     });
-    let mut readers = Vec::new();
-    for index in 0..3 {
-        readers.push(Peer::member(&room, &format!("reader{index}"), &[], 8_192).await);
-    }
+    let readers = three_readers(&room).await;
     let sender = Peer::member(&room, "sender", &[], 8_192).await;
     let sending = tokio::spawn(async move {
         let mut sender = sender;
@@ -314,10 +319,7 @@ async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
         ..unlimited()
     });
     let mut stuck = Peer::member(&room, "stuck", &[], 8_192).await;
-    let mut readers = Vec::new();
-    for index in 0..3 {
-        readers.push(Peer::member(&room, &format!("reader{index}"), &[], 8_192).await);
-    }
+    let readers = three_readers(&room).await;
     let mut sender = Peer::member(&room, "sender", &[], 8_192).await;
     let start = Instant::now();
     let sending = tokio::spawn(async move {
