@@ -122,7 +122,7 @@ fn follow_log_without_own(bencher: Bencher) {
 /// Takes the log as a socket would.
 fn follow(log: Log, mut reader: Reader) -> (Log, Reader) {
     while reader.position() < log.end() {
-        let bytes = reader.ahead().len().min(WRITE_BYTES);
+        let bytes = reader.ahead().bytes.len().min(WRITE_BYTES);
         reader.advance(black_box(bytes));
     }
     (log, reader)

@@ -5,12 +5,14 @@
 #![allow(unsafe_code)]
 
 use std::{
-    cell::UnsafeCell,
+    os::fd::BorrowedFd,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
+
+use super::memory::Memory;
 
 /// The size of a chunk, in bytes. Large enough that readers seldom change chunks
 /// and that a frame always fits; small enough that counting retained bytes in
@@ -31,7 +33,7 @@ const _: () = assert!(CHUNK_BYTES <= u32::MAX as usize);
 pub(super) struct Chunk {
     /// The position in the log of the first byte.
     base: u64,
-    bytes: Box<[UnsafeCell<u8>]>,
+    memory: Memory,
     /// How many bytes are filled. They do not change any more.
     filled: AtomicUsize,
     /// Where the notices are: `start << 32 | end`, in rising order.
@@ -43,7 +45,7 @@ pub(super) struct Chunk {
     live: Arc<AtomicUsize>,
 }
 
-// SAFETY: all fields but `bytes` are Sync. `bytes` is written only through
+// SAFETY: all fields but `memory` are Sync. It is written only through
 // `ChunkWriter`, of which there is one a chunk and whose `fill` takes `&mut self`,
 // at offsets at or above `filled`; it is read only in `Chunk::filled`, below
 // `filled`. The writer's Release store of `filled` comes after its writes, and a
@@ -63,10 +65,15 @@ impl Chunk {
     /// The bytes that are filled by now.
     pub(super) fn filled(&self) -> &[u8] {
         let filled = self.filled.load(Ordering::Acquire);
-        // SAFETY: the bytes below `filled` were written before it was stored and
-        // are never written again (see `Sync`). The pointer comes from the whole
-        // box, so it may be read from for all of `filled`.
-        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast::<u8>(), filled) }
+        // SAFETY: `filled` is at most the length of the memory, which lives as long
+        // as `self`; the bytes below it were written before it was stored and are
+        // never written again (see `Sync`).
+        unsafe { std::slice::from_raw_parts(self.memory.as_mut_ptr(), filled) }
+    }
+
+    /// The file in which the same bytes stand, where there is one.
+    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.file()
     }
 
     /// The next chunk, once this one is full.
@@ -89,14 +96,9 @@ impl ChunkWriter {
     /// An empty chunk whose first byte will be at `base` in the log.
     pub(super) fn new(base: u64, live: &Arc<AtomicUsize>) -> Self {
         live.fetch_add(1, Ordering::Relaxed);
-        // Zeroed memory comes from the system untouched: not resident yet.
-        let bytes = Box::into_raw(vec![0u8; CHUNK_BYTES].into_boxed_slice());
-        // SAFETY: UnsafeCell<u8> has the layout of u8, and the box was just made,
-        // so nobody else refers to it.
-        let bytes = unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) };
         Self(Arc::new(Chunk {
             base,
-            bytes,
+            memory: Memory::new(CHUNK_BYTES),
             filled: AtomicUsize::new(0),
             notice_runs: [const { AtomicU64::new(0) }; NOTICE_RUNS_MAX],
             notice_runs_used: AtomicUsize::new(0),
@@ -142,11 +144,11 @@ impl ChunkWriter {
         );
         let start = self.filled_bytes();
         let end = start + length_bytes;
-        let cells = &self.0.bytes[start..end];
-        // SAFETY: these bytes are at or above `filled`, so no reader looks at them,
-        // and `&mut self` makes this the only writer (see `Sync`).
+        assert!(end <= self.0.memory.len(), "a chunk has CHUNK_BYTES bytes");
+        // SAFETY: these bytes are within the memory, and at or above `filled`, so no
+        // reader looks at them; `&mut self` makes this the only writer (see `Sync`).
         let bytes = unsafe {
-            std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), length_bytes)
+            std::slice::from_raw_parts_mut(self.0.memory.as_mut_ptr().add(start), length_bytes)
         };
         fill(bytes);
         if is_notice {

@@ -22,6 +22,7 @@
 //! so each frame goes out once, in the log's order (CHAT-ORD-2).
 
 mod chunk;
+mod memory;
 mod reader;
 
 use std::{
@@ -37,7 +38,7 @@ use prost::Message as _;
 use crate::{frame, wire::ServerEnvelope};
 
 use chunk::{CHUNK_BYTES, ChunkWriter};
-pub use reader::Reader;
+pub use reader::{Ahead, Reader};
 
 /// Who leaves a frame out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A place in the log, and what lies ahead of it.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range, os::fd::BorrowedFd, sync::Arc};
 
 use crate::frame::{self, Split};
 
@@ -24,6 +24,15 @@ pub struct Reader {
     follows_notices: bool,
     /// What it must not send, where there is anything.
     cuts: Option<Box<Cuts>>,
+}
+
+/// What a reader has to send next.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead<'a> {
+    /// The bytes. They do not change any more.
+    pub bytes: &'a [u8],
+    /// The file in which they stand too, and where in it, where there is one.
+    pub file: Option<(BorrowedFd<'a>, u32)>,
 }
 
 /// What lies ahead of a reader that it must not send.
@@ -90,9 +99,12 @@ impl Reader {
 
     /// The bytes to send next: from here to the next thing to leave out, the end
     /// of a chunk or the end of the log. Empty when there is nothing.
-    pub fn ahead(&mut self) -> &[u8] {
+    pub fn ahead(&mut self) -> Ahead<'_> {
         self.ahead_end = in_32_bits(self.locate());
-        &self.chunk.filled()[self.offset as usize..self.ahead_end as usize]
+        Ahead {
+            bytes: &self.chunk.filled()[self.offset as usize..self.ahead_end as usize],
+            file: self.chunk.file().map(|file| (file, self.offset)),
+        }
     }
 
     /// The first `bytes` of what [`Reader::ahead`] gave were sent.

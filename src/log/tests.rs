@@ -16,7 +16,7 @@ fn envelope(text_bytes: usize) -> ServerEnvelope {
 
 /// Sends up to `bytes_max` bytes of what is ahead of `reader`.
 fn send(reader: &mut Reader, bytes_max: usize, received: &mut Vec<u8>) -> usize {
-    let ahead = reader.ahead();
+    let ahead = reader.ahead().bytes;
     let sent = ahead.len().min(bytes_max);
     received.extend_from_slice(&ahead[..sent]);
     reader.advance(sent);
@@ -194,7 +194,7 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
             std::thread::spawn(move || {
                 let mut next = 1;
                 while next <= FRAMES {
-                    let ahead = reader.ahead();
+                    let ahead = reader.ahead().bytes;
                     let bytes = ahead.len();
                     let mut rest = ahead;
                     while let Ok(Split::Frame { body, rest: after }) = split(rest, u32::MAX) {

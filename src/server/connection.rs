@@ -25,22 +25,20 @@ use std::{
 
 use prost::Message as _;
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Sleep,
-};
+use tokio::{io::ReadBuf, net::TcpStream, time::Sleep};
 
 use crate::{
     engine::{Event, SessionId},
     frame::{self, Split},
     limits::UNREGISTERED_FRAME_BYTES_MAX,
+    log::Ahead,
     wire::ClientEnvelope,
 };
 
 use super::{
     inbox::Inbox,
     room::{Line, Room, Seat, Turn},
+    socket::Socket,
 };
 
 /// What is read at once, in bytes. Large enough that a sender in full flow costs
@@ -48,7 +46,7 @@ use super::{
 const READ_BYTES: usize = 64 * 1024;
 
 /// How many frames are judged under one lock.
-const FRAMES_PER_TURN_MAX: usize = 1_024;
+const FRAMES_PER_TURN_MAX: usize = 4_096;
 
 /// How many writes of log a connection makes before it reads: enough to send
 /// what gathers during a burst, few enough to stay fair.
@@ -56,6 +54,10 @@ const WRITES_PER_TURN_MAX: usize = 4;
 
 /// How many turns a connection takes before the others get theirs.
 const TURNS_PER_POLL_MAX: usize = 8;
+
+/// From how many bytes of log on it pays to have the system send them without
+/// copying them, which costs something for each page instead.
+const SHARED_BYTES_MIN: usize = 16 * 1024;
 
 /// How many stretches of its own chats may lie ahead of a connection in the log
 /// before it is not read from: it sends without reading.
@@ -123,7 +125,7 @@ impl Connection<TcpStream> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: Socket> Connection<S> {
     /// Takes a new connection into the room, or turns it away.
     pub(super) fn new(stream: S, room: Arc<Room>) -> Self {
         let mut line = Line::default();
@@ -284,9 +286,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
-            let mut read = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
-            let read = read.filled();
+            let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
+            let read = &buffer[..bytes];
             if read.is_empty() {
                 self.is_at_end = true;
                 let inside_frame = !self.inbox.is_empty();
@@ -347,12 +348,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Some(reader) if !line.outbox.ahead().is_empty() => reader.rest_of_frame(),
                 _ => &[],
             };
-            let (bytes, source) = if !rest_of_frame.is_empty() {
-                (rest_of_frame, Source::RestOfFrame)
+            let (bytes, file, source) = if !rest_of_frame.is_empty() {
+                (rest_of_frame, None, Source::RestOfFrame)
             } else if !line.outbox.ahead().is_empty() {
-                (line.outbox.ahead(), Source::Outbox)
+                (line.outbox.ahead(), None, Source::Outbox)
             } else if let Some(reader) = &mut line.reader {
-                (reader.ahead(), Source::Log)
+                let Ahead { bytes, file } = reader.ahead();
+                (bytes, file, Source::Log)
             } else {
                 return Ok(Flush::Done);
             };
@@ -360,7 +362,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.note_position();
                 return Ok(Flush::Done);
             }
-            let sent = match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            let written = match file {
+                Some((file, offset)) if bytes.len() >= SHARED_BYTES_MIN => {
+                    self.stream.poll_write_shared(cx, bytes, file, offset)
+                }
+                _ => Pin::new(&mut self.stream).poll_write(cx, bytes),
+            };
+            let sent = match written {
                 Poll::Pending => return Ok(Flush::Blocked),
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
@@ -434,7 +442,7 @@ fn handle_body(turn: &mut Turn<'_>, body: &[u8]) {
     });
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+impl<S: Socket> Future for Connection<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -21,6 +21,7 @@ pub mod options;
 mod outbox;
 mod pressure;
 mod room;
+mod socket;
 #[cfg(test)]
 mod tests;
 
