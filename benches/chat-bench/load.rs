@@ -126,6 +126,7 @@ pub fn run(
     let server_cpu_s = spent(cpu(server), cpu_before.0);
     let own_cpu_s = spent(cpu(this), cpu_before.1);
 
+    swarm.hear_stalled()?;
     settle(&mut swarm, Duration::from_millis(QUIET_MS))?;
     check_senders(&swarm, protocol)?;
     Ok(Outcome {

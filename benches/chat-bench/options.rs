@@ -86,7 +86,7 @@ pub enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         visitors: u32,
     },
-    /// A burst, once without and once with members that never read
+    /// Bursts without and with members that never read, in turn: three of each
     Slow {
         #[command(flatten)]
         target: Target,
