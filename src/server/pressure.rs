@@ -16,7 +16,7 @@ pub(super) const TICK_MS: u64 = 100;
 
 /// For how many ticks a member may hold up the others: half a second. Enough for
 /// a hiccup of a machine or a network; few people notice it.
-const ALLOWANCE_TICKS: u8 = 5;
+const ALLOWANCE_TICKS: u8 = 3;
 
 /// How many ticks it takes to get back one tick of the allowance.
 const ALLOWANCE_RETURN_TICKS: u8 = 16;
