@@ -67,7 +67,6 @@ pub struct Outcome {
     pub bytes_per_connection: Option<f64>,
     pub latency: Histogram,
     pub visits: u64,
-    pub stalled_closed: usize,
 }
 
 /// Runs it; an error when anything was lost.
@@ -126,7 +125,6 @@ pub fn run(
     let server_cpu_s = spent(cpu(server), cpu_before.0);
     let own_cpu_s = spent(cpu(this), cpu_before.1);
 
-    swarm.hear_stalled()?;
     settle(&mut swarm, Duration::from_millis(QUIET_MS))?;
     check_senders(&swarm, protocol)?;
     Ok(Outcome {
@@ -138,9 +136,6 @@ pub fn run(
         bytes_per_connection: grown_bytes.map(|bytes| bytes / count as f64),
         latency: swarm.latency.clone(),
         visits: visits.count,
-        stalled_closed: (load.members..load.members + load.stalling)
-            .filter(|&index| swarm.is_gone(index))
-            .count(),
     })
 }
 

@@ -197,18 +197,7 @@ fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), F
         alone,
         "/s",
     );
-    report.add(
-        "alone_share",
-        "the others' share of that",
-        share,
-        "",
-    );
-    report.add(
-        "stalled_closed",
-        "closed by the server",
-        outcome.stalled_closed as f64,
-        "",
-    );
+    report.add("alone_share", "the others' share of that", share, "");
     tell(target, &report, "deliveries", &progress)
 }
 

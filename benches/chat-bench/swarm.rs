@@ -285,19 +285,6 @@ impl Swarm {
         result
     }
 
-    /// Has those who did not read read what there is, so that it shows whether the
-    /// server has closed them.
-    pub fn hear_stalled(&mut self) -> Result<(), Failure> {
-        for index in 0..self.connections.len() {
-            let part = &mut self.connections[index].part;
-            if matches!(part, Part::Stalls) {
-                *part = Part::Idles;
-                self.read(index)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The server closed a connection.
     fn closed(&mut self, index: usize) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
