@@ -22,6 +22,8 @@ mod outbox;
 mod pressure;
 mod room;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
