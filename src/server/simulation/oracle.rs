@@ -21,6 +21,9 @@ use crate::{
 
 use super::{coverage::Coverage, sent::Sent, stream::Wire};
 
+/// How long a closed connection is read from while its peer goes on sending.
+const LINGER_MIN: Duration = Duration::from_millis(1_000);
+
 /// The room as everybody is to see it.
 pub(super) struct Oracle {
     limits: Limits,
@@ -525,7 +528,13 @@ impl Oracle {
     pub(super) fn has_end(&mut self, of: usize, wire: &Wire) {
         let view = &mut self.views[of];
         view.has_end = true;
-        if wire.is_cut_off || self.is_at_end {
+        if self.is_at_end {
+            return;
+        }
+        // Its last words are not to be destroyed by what it has not read.
+        let has_lingered = wire.lingered.is_none_or(|lingered| lingered >= LINGER_MIN);
+        assert!(has_lingered || !wire.is_cut_off, "{of} is cut off");
+        if wire.is_cut_off {
             return;
         }
         let is_explained = view.last_word.is_some()

@@ -39,9 +39,9 @@ enum Theme {
 pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
     let mut rng = Rng::with_seed(seed);
     let theme = match rng.u8(0..32) {
-        0..2 => Theme::Bulk,
-        2..4 => Theme::Chatter,
-        4..9 => Theme::Crowd,
+        0 => Theme::Bulk,
+        1..3 => Theme::Chatter,
+        3..8 => Theme::Crowd,
         _ => Theme::Ordinary,
     };
     let limits = limits(theme, &mut rng);
@@ -53,10 +53,11 @@ pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
         rng,
     };
     let steps = match theme {
-        Theme::Bulk => schedule.rng.usize(40..120),
+        Theme::Bulk => schedule.rng.usize(20..100),
         Theme::Chatter => schedule.rng.usize(40..100),
-        _ => schedule.rng.usize(20..300),
+        _ => schedule.rng.usize(20..280),
     };
+    schedule.prologue().await;
     let close_at = schedule.rng.usize(0..steps * 2);
     for step in 0..steps {
         if step == close_at {
@@ -79,6 +80,7 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
     Limits {
         connections_max: match theme {
             Theme::Crowd => rng.u32(8..24),
+            Theme::Bulk => rng.u32(4..8),
             _ => rng.u32(2..8),
         },
         frame_bytes_max,
@@ -104,6 +106,35 @@ struct Schedule {
 }
 
 impl Schedule {
+    /// What a theme needs to come to its point.
+    async fn prologue(&mut self) {
+        match self.theme {
+            Theme::Crowd => {
+                for _ in 0..self.rng.usize(0..16) {
+                    self.connect();
+                    self.world.settle();
+                }
+            }
+            Theme::Bulk => {
+                // One stalls while the others go on.
+                for number in 0..4 {
+                    let index = self.admit();
+                    let sent = self.register();
+                    self.world.links[index].manner.is_reading = number > 0;
+                    self.world.links[index].manner.is_prompt = true;
+                    self.world.send(index, &sent);
+                }
+                self.world.settle();
+                for _ in 0..self.rng.usize(0..30) {
+                    let chat = self.chat(3);
+                    self.world.send(3, &chat);
+                    self.world.pass(TICK_MS).await;
+                }
+            }
+            Theme::Ordinary | Theme::Chatter => {}
+        }
+    }
+
     /// One thing happens, and perhaps somebody notices.
     async fn step(&mut self) {
         match self.rng.u8(0..100) {

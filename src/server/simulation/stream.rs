@@ -48,6 +48,9 @@ pub(super) struct Wire {
     pub(super) blocked_longest: Duration,
     /// The server sends nothing more.
     pub(super) is_shut_down: bool,
+    /// For how long it has waited after that until it was gone.
+    pub(super) lingered: Option<Duration>,
+    shut_down: Option<Instant>,
     /// The server's end is gone.
     pub(super) is_dropped: bool,
     /// What the server sent last was lost, since it closed with bytes unread.
@@ -81,6 +84,8 @@ impl Wire {
             blocked_since: None,
             blocked_longest: Duration::ZERO,
             is_shut_down: false,
+            lingered: None,
+            shut_down: None,
             is_dropped: false,
             is_cut_off: false,
             written_bytes: 0,
@@ -221,6 +226,7 @@ impl AsyncWrite for ServerEnd {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.0.borrow_mut();
         wire.is_shut_down = true;
+        wire.shut_down.get_or_insert_with(Instant::now);
         wire.blocked_since = None;
         Poll::Ready(Ok(()))
     }
@@ -230,6 +236,7 @@ impl Drop for ServerEnd {
     fn drop(&mut self) {
         let mut wire = self.0.borrow_mut();
         wire.is_dropped = true;
+        wire.lingered = wire.shut_down.map(|since| since.elapsed());
         // A socket that is closed with bytes unread is reset, which can destroy
         // what the peer has not read yet.
         if wire.arrived_bytes > 0 {
