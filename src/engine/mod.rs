@@ -193,6 +193,12 @@ impl Engine {
         self.names.len()
     }
 
+    /// The names of the members, in order.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.names.iter()
+    }
+
     /// How many chats were accepted.
     pub fn chats(&self) -> u64 {
         self.seq

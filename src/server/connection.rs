@@ -156,6 +156,18 @@ impl<S: Socket> Connection<S> {
         self.member.is_none()
     }
 
+    /// Where it is in the log, while it follows it.
+    #[cfg(test)]
+    pub(super) fn position(&self) -> Option<u64> {
+        self.line.reader.as_ref().map(|reader| reader.position())
+    }
+
+    /// What its inbox and its outbox take, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> (usize, usize) {
+        (self.inbox.memory_bytes(), self.line.outbox.memory_bytes())
+    }
+
     /// Does what can be done now. `Ready` when the connection is gone; an error
     /// when it broke.
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -166,19 +178,25 @@ impl<S: Socket> Connection<S> {
             if self.room.is_aborted() {
                 return Poll::Ready(Ok(()));
             }
-            if self
-                .member
-                .as_ref()
-                .is_some_and(|(_, seat)| seat.take_call())
-            {
-                let is_read_from = self.may_read();
-                self.turn(|turn| turn.handle(Event::TimePassed { is_read_from }));
-            }
             if matches!(self.phase, Phase::Open) && self.line.is_ended {
                 self.phase = Phase::Draining;
             }
             match self.phase {
-                Phase::Open => ready!(self.poll_open(cx))?,
+                Phase::Open => {
+                    let is_called = self
+                        .member
+                        .as_ref()
+                        .is_some_and(|(_, seat)| seat.take_call());
+                    let turn = self.poll_open(cx)?;
+                    if is_called {
+                        // After reading: whose words have waited to be read is not
+                        // silent, however long this machine slept (CHAT-KEEP-4).
+                        let is_read_from = self.may_read();
+                        self.turn(|turn| turn.handle(Event::TimePassed { is_read_from }));
+                    } else {
+                        ready!(turn);
+                    }
+                }
                 Phase::Draining => ready!(self.poll_draining(cx))?,
                 Phase::Lingering { .. } => return self.poll_lingering(cx),
             }
@@ -272,7 +290,8 @@ impl<S: Socket> Connection<S> {
         reader.is_some_and(|reader| self.room.is_out_of_reach(reader.position()))
     }
 
-    fn may_read(&self) -> bool {
+    /// Whether it is read from.
+    pub(super) fn may_read(&self) -> bool {
         match &self.line.reader {
             // Not registered: there is nothing that it could flood.
             None => !self.line.outbox.is_full(),

@@ -24,6 +24,12 @@ impl Inbox {
         }
     }
 
+    /// The memory it takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty()

@@ -23,6 +23,8 @@ mod pressure;
 mod room;
 mod socket;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};

@@ -11,7 +11,8 @@ pub(super) const REPLIES_PAUSE_BYTES: usize = 32 * 1024;
 /// Replies, encoded, in order (CHAT-ORD-8). Takes a pointer's memory while empty,
 /// as nearly all of them are nearly always.
 ///
-/// Bounded by [`REPLIES_PAUSE_BYTES`] and what a single event adds to it.
+/// Bounded by [`REPLIES_PAUSE_BYTES`] and what a single event adds to it, and takes
+/// at most twice as much memory.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     waiting: Option<Box<Waiting>>,
@@ -27,6 +28,11 @@ impl Outbox {
     /// Adds a reply behind the others.
     pub(super) fn push(&mut self, envelope: &ServerEnvelope) {
         let waiting = self.waiting.get_or_insert_default();
+        // Who reads, but never all there is, must not make it grow for ever.
+        if waiting.sent > waiting.bytes.len() / 2 {
+            waiting.bytes.drain(..waiting.sent);
+            waiting.sent = 0;
+        }
         frame::encode(envelope, &mut waiting.bytes);
     }
 
@@ -53,6 +59,14 @@ impl Outbox {
                 self.waiting = None;
             }
         }
+    }
+
+    /// The memory that what it holds takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.waiting
+            .as_ref()
+            .map_or(0, |waiting| waiting.bytes.len())
     }
 
     /// Whether so much waits that no more may be added by reading.

@@ -30,6 +30,8 @@ use super::{
 pub(super) struct Room {
     limits: Limits,
     start: Instant,
+    /// The clock on the wall, in milliseconds since 1970.
+    unix_ms: fn() -> i64,
     state: Mutex<State>,
     seats: RwLock<Vec<Option<Seating>>>,
     retained: Retained,
@@ -146,9 +148,16 @@ impl Seat {
 impl Room {
     /// An empty room. `epoch`: see [`Engine::new`].
     pub(super) fn new(limits: Limits, epoch: String) -> Self {
+        Self::with_wall_clock(limits, epoch, unix_ms)
+    }
+
+    /// The same, with another clock on the wall: it may jump as it likes, since
+    /// nothing is reckoned from it.
+    pub(super) fn with_wall_clock(limits: Limits, epoch: String, unix_ms: fn() -> i64) -> Self {
         let log = Log::new();
         Self {
             start: Instant::now(),
+            unix_ms,
             seats: RwLock::default(),
             retained: log.retained().clone(),
             log_end: AtomicU64::new(log.end()),
@@ -394,11 +403,9 @@ impl Room {
     }
 
     fn now(&self) -> Time {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         Time {
             elapsed_ms: self.start.elapsed().as_millis() as u64,
-            // A clock set before 1970 shows 1970.
-            unix_ms: unix.map_or(0, |unix| unix.as_millis() as i64),
+            unix_ms: (self.unix_ms)(),
         }
     }
 
@@ -408,6 +415,32 @@ impl Room {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.effects.clear();
         state
+    }
+}
+
+/// What the simulation looks at.
+#[cfg(test)]
+impl Room {
+    /// A reader of all that is published from now on.
+    pub(super) fn follow(&self) -> Reader {
+        self.lock().log.reader(true)
+    }
+
+    /// The names that have an owner, in order.
+    pub(super) fn names(&self) -> Vec<String> {
+        let state = self.lock();
+        let names = state.engine.names();
+        names.map(|name| name.as_str().to_owned()).collect()
+    }
+
+    /// The end of the log, as a position.
+    pub(super) fn log_end(&self) -> u64 {
+        self.log_end.load(Ordering::Relaxed)
+    }
+
+    /// How much of the log is in memory, in bytes.
+    pub(super) fn retained_bytes(&self) -> u64 {
+        self.retained.bytes()
     }
 }
 
@@ -517,6 +550,13 @@ fn report(end: &End) {
         Some(name) => info!(%name, why, messages = end.chats, "left"),
         None => info!(why, "turned away"),
     }
+}
+
+/// What the system's clock shows.
+fn unix_ms() -> i64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock set before 1970 shows 1970.
+    unix.map_or(0, |unix| unix.as_millis() as i64)
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {

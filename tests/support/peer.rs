@@ -296,6 +296,11 @@ impl Peer {
         let read_bytes = match &read {
             Ok(bytes) => *bytes,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            // The process was stopped and goes on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.unread.truncate(held_bytes);
+                return true;
+            }
             Err(error) => panic!("nothing came: {error}"),
         };
         self.unread.truncate(held_bytes + read_bytes);

@@ -1,0 +1,789 @@
+//! What the simulation holds to be right: a naive room, and what each peer is to
+//! hear of it.
+//!
+//! The scheduler lets one connection move at a time, so all that is published
+//! meanwhile is that connection's doing. What is published is judged by what its
+//! peer has sent; what a peer receives, by what was published and by what it sent.
+//! Nothing here knows how the server does it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    limits::Limits,
+    server::pressure::TICK_MS,
+    wire::{Capability, Error, ErrorCode, LeftReason, Registered, server_envelope::Message},
+};
+
+use super::{coverage::Coverage, sent::Sent, stream::Wire};
+
+/// How long a closed connection is read from while its peer goes on sending.
+const LINGER_MIN: Duration = Duration::from_millis(1_000);
+
+/// The room as everybody is to see it.
+pub(super) struct Oracle {
+    limits: Limits,
+    /// All that was published, in order, with the connection that caused it.
+    room: Vec<(usize, Message)>,
+    chats: u64,
+    /// Who owns which name, in small letters.
+    owners: BTreeMap<String, usize>,
+    views: Vec<View>,
+    is_closing: bool,
+    is_at_end: bool,
+    pub(super) coverage: Coverage,
+}
+
+/// One connection's part in it.
+struct View {
+    connected: Instant,
+    is_turned_away: bool,
+    frames: Vec<Frame>,
+    sent_bytes: u64,
+    /// How many frames the server has read, and when the last of them.
+    frames_read: usize,
+    heard: Instant,
+    /// The same before it moved: while what has come is read in pieces, it may be
+    /// judged by that.
+    heard_before: Instant,
+    /// When it was not read from the last time: until then it counts as heard.
+    unread: Instant,
+    /// The first frame after one that ends the session: it counts for nothing.
+    void_from: usize,
+    /// The name was somebody else's when the server read Register.
+    is_name_taken: bool,
+    name: String,
+    granted: BTreeSet<i32>,
+    /// Where in the room it came and went, and why it went.
+    joined: Option<usize>,
+    seq_at_joining: u64,
+    left: Option<usize>,
+    reason: Option<LeftReason>,
+    /// The first frame that can be the next chat in the order.
+    next_chat: usize,
+    /// When its chats were accepted.
+    accepted: Vec<Instant>,
+
+    /// What it has received so far: of the room, of answers.
+    heard_of_room: usize,
+    answered: usize,
+    is_registered: bool,
+    members: BTreeSet<String>,
+    members_are_due: bool,
+    last_word: Option<Message>,
+    has_end: bool,
+}
+
+struct Frame {
+    sent: Sent,
+    /// The position of its last byte in all that the peer sends.
+    ends_at: u64,
+    read: Option<Instant>,
+    /// Its place in the order, for a chat that was accepted.
+    seq: Option<u64>,
+}
+
+/// What the driver knows of one connection besides its stream.
+pub(super) struct Look {
+    /// Its future has not ended.
+    pub(super) is_alive: bool,
+    /// It was read from all the time.
+    pub(super) is_read_from: bool,
+    /// How far behind the log, as it is now, it was before it moved, in bytes.
+    pub(super) behind_bytes: u64,
+    /// How far behind it is now, in bytes.
+    pub(super) behind_bytes_after: u64,
+    /// How much it has just added to the log, in bytes.
+    pub(super) grown_bytes: u64,
+}
+
+/// What the driver knows of the room at rest.
+pub(super) struct Rest {
+    pub(super) is_paused: bool,
+    /// When members were not read from the last time.
+    pub(super) paused: Option<Instant>,
+    /// When deadlines were looked at the last time.
+    pub(super) ticked: Instant,
+    /// When the machine slept the last time: a deadline counts from then.
+    pub(super) slept: Instant,
+}
+
+impl View {
+    fn grants(&self, capability: Capability) -> bool {
+        self.granted.contains(&capability.into())
+    }
+
+    fn is_open(&self) -> bool {
+        self.joined.is_some() && self.left.is_none()
+    }
+
+    /// The frames that the server has read and that count.
+    fn frames_that_count(&self) -> usize {
+        self.frames_read.min(self.void_from)
+    }
+
+    /// The frame that ends the session, if the server has read it.
+    fn ending_frame(&self) -> Option<(usize, &Sent)> {
+        let last = self.frames_that_count().checked_sub(1)?;
+        let sent = &self.frames[last].sent;
+        sent.ends_session(last == 0).then_some((last, sent))
+    }
+
+    /// Whether the server has read a part of a frame.
+    fn is_inside_frame(&self, wire: &Wire) -> bool {
+        let whole = self.frames_read.checked_sub(1);
+        wire.read_bytes > whole.map_or(0, |last| self.frames[last].ends_at)
+    }
+}
+
+impl Oracle {
+    pub(super) fn new(limits: Limits, coverage: Coverage) -> Self {
+        Self {
+            limits,
+            room: Vec::new(),
+            chats: 0,
+            owners: BTreeMap::new(),
+            views: Vec::new(),
+            is_closing: false,
+            is_at_end: false,
+            coverage,
+        }
+    }
+
+    /// A connection came, when `alive` were there.
+    pub(super) fn connected(&mut self, alive: usize, is_turned_away: bool) {
+        let is_full = alive >= self.limits.connections_max as usize;
+        assert_eq!(is_turned_away, is_full || self.is_closing, "CHAT-REG-9");
+        let now = Instant::now();
+        self.views.push(View {
+            connected: now,
+            is_turned_away,
+            frames: Vec::new(),
+            sent_bytes: 0,
+            frames_read: 0,
+            heard: now,
+            heard_before: now,
+            unread: now,
+            void_from: usize::MAX,
+            is_name_taken: false,
+            name: String::new(),
+            granted: BTreeSet::new(),
+            joined: None,
+            seq_at_joining: 0,
+            left: None,
+            reason: None,
+            next_chat: 0,
+            accepted: Vec::new(),
+            heard_of_room: 0,
+            answered: 0,
+            is_registered: false,
+            members: BTreeSet::new(),
+            members_are_due: false,
+            last_word: None,
+            has_end: false,
+        });
+    }
+
+    /// A peer puts a frame of so many bytes on its way.
+    pub(super) fn sent(&mut self, by: usize, sent: &Sent, bytes: usize) {
+        let view = &mut self.views[by];
+        let is_first = view.frames.is_empty();
+        if let (true, Sent::Register { name, asked, .. }) = (is_first, sent) {
+            view.name.clone_from(name);
+            let known = 1..=3;
+            view.granted = asked
+                .iter()
+                .copied()
+                .filter(|c| known.contains(c))
+                .collect();
+        }
+        view.sent_bytes += bytes as u64;
+        view.frames.push(Frame {
+            sent: sent.clone(),
+            ends_at: view.sent_bytes,
+            read: None,
+            seq: None,
+        });
+        if sent.ends_session(is_first) {
+            view.void_from = view.void_from.min(view.frames.len());
+        }
+    }
+
+    /// A connection has moved and `published` this meanwhile.
+    pub(super) fn moved(
+        &mut self,
+        by: usize,
+        wire: &Wire,
+        look: &Look,
+        published: Vec<Message>,
+        unix_ms: i64,
+    ) {
+        let owner_before = self.owners.get(&self.views[by].name.to_ascii_lowercase());
+        let is_taken = owner_before.is_some_and(|&owner| owner != by);
+        let was_unread = self.views[by].frames_read == 0;
+        let view = &mut self.views[by];
+        let now = Instant::now();
+        view.heard_before = view.heard;
+        if !look.is_read_from {
+            view.unread = now;
+        }
+        while let Some(frame) = view.frames.get_mut(view.frames_read)
+            && frame.ends_at <= wire.read_bytes
+        {
+            frame.read = Some(now);
+            view.frames_read += 1;
+            view.heard = now;
+        }
+        if was_unread && view.frames_read > 0 {
+            view.is_name_taken = is_taken;
+        }
+        for message in published {
+            self.published(by, wire, look, message, unix_ms);
+        }
+        let view = &self.views[by];
+        let register_ms = self.limits.register_deadline_ms.into();
+        let may_register = was_unread
+            && view.frames_read > 0
+            && matches!(view.frames[0].sent, Sent::Register { refusal: None, .. })
+            && !(is_taken || view.is_turned_away || self.is_closing)
+            && view.connected.elapsed() < Duration::from_millis(register_ms);
+        assert!(
+            !may_register || view.joined.is_some(),
+            "CHAT-NAME-6: {}",
+            view.name
+        );
+        if wire.is_shut_down || !look.is_alive {
+            assert!(
+                !view.is_open() || self.is_closing,
+                "CHAT-NAME-5: {} is closed",
+                view.name
+            );
+        }
+        let lag = self.limits.lag_bytes_max;
+        let behind_bytes = look.behind_bytes_after.saturating_sub(look.grown_bytes);
+        assert!(
+            !view.is_open() || behind_bytes <= lag || self.is_closing,
+            "CHAT-LIM-5"
+        );
+    }
+
+    fn published(&mut self, by: usize, wire: &Wire, look: &Look, message: Message, unix_ms: i64) {
+        assert!(!self.is_closing, "CHAT-CLOSE-5: {message:?}");
+        let causes = self.causes(by, wire, look);
+        let place = self.room.len();
+        let view = &mut self.views[by];
+        match &message {
+            Message::Joined(joined) => {
+                assert_eq!((&joined.name, view.joined), (&view.name, None), "who joins");
+                let first = view.frames.first().filter(|_| view.frames_read > 0);
+                let is_register =
+                    first.is_some_and(|f| matches!(f.sent, Sent::Register { refusal: None, .. }));
+                assert!(is_register, "{} joins without a Register", joined.name);
+                let owner = self.owners.insert(joined.name.to_ascii_lowercase(), by);
+                assert_eq!(owner, None, "CHAT-NAME-3: {} has two owners", joined.name);
+                view.joined = Some(place);
+                view.seq_at_joining = self.chats;
+                view.heard_of_room = place + 1;
+            }
+            Message::Left(left) => {
+                let owner = self.owners.remove(&view.name.to_ascii_lowercase());
+                assert_eq!(
+                    (&left.name, owner),
+                    (&view.name, Some(by)),
+                    "a name is freed once"
+                );
+                assert!(
+                    causes.contains(&left.reason()),
+                    "{left:?}, but it was {causes:?}"
+                );
+                self.coverage.mark(left.reason().as_str_name());
+                let is_behind = look.behind_bytes > self.limits.lag_bytes_max;
+                self.coverage.mark_if(is_behind, "lag");
+                view.left = Some(place);
+                view.reason = Some(left.reason());
+            }
+            Message::Chat(chat) => {
+                assert!(view.is_open(), "no chat of who is not there: {chat:?}");
+                self.chats += 1;
+                assert_eq!(chat.seq, self.chats, "CHAT-ORD-1");
+                assert_eq!(
+                    (&chat.sender, chat.time_unix_ms),
+                    (&view.name, unix_ms),
+                    "CHAT-CHAT-4"
+                );
+                assert_eq!(chat.id, 0, "CHAT-CHAT-9");
+                // A receipt or refusal given for a later one would bar this.
+                let mut later = view.next_chat.max(view.answered)..view.frames_that_count();
+                let found = later.find(|&index| {
+                    let sent = &view.frames[index].sent;
+                    matches!(sent, Sent::Chat { text, refusal: None, .. } if *text == chat.text)
+                });
+                let Some(index) = found else {
+                    panic!("CHAT-ORD-3: not what {} says next: {chat:?}", view.name);
+                };
+                view.frames[index].seq = Some(chat.seq);
+                view.next_chat = index + 1;
+                view.accepted.push(Instant::now());
+            }
+            message => panic!("nobody can publish {message:?}"),
+        }
+        self.room.push((by, message));
+    }
+
+    /// What may have ended a session just now.
+    fn causes(&self, of: usize, wire: &Wire, look: &Look) -> Vec<LeftReason> {
+        let view = &self.views[of];
+        let limits = &self.limits;
+        let mut causes = Vec::new();
+        match view.ending_frame() {
+            Some((_, Sent::Leave)) => causes.push(LeftReason::Leave),
+            Some(_) => causes.push(LeftReason::ProtocolError),
+            None => {}
+        }
+        if wire.end_is_read || wire.break_is_seen {
+            causes.push(LeftReason::ConnectionLost);
+        }
+        if wire.blocked() >= Duration::from_millis(limits.write_deadline_ms.into())
+            || look.behind_bytes > limits.lag_bytes_max
+        {
+            causes.push(LeftReason::SlowConsumer);
+        }
+        let heard = match wire.is_choppy {
+            true => view.heard_before,
+            false => view.heard,
+        };
+        if view.grants(Capability::Keepalive)
+            && heard.elapsed() >= Duration::from_millis(limits.idle_deadline_ms.into())
+        {
+            causes.push(LeftReason::IdleTimeout);
+        }
+        causes
+    }
+
+    /// The server begins to close.
+    pub(super) fn closes(&mut self, closing: Message) {
+        assert!(matches!(closing, Message::ServerClosing(_)), "CHAT-CLOSE-1");
+        self.is_closing = true;
+        self.room.push((usize::MAX, closing));
+        let end = self.room.len();
+        for view in self.views.iter_mut().filter(|view| view.is_open()) {
+            view.left = Some(end);
+        }
+    }
+
+    /// The grace of the closing server is over: nobody is told anything more.
+    pub(super) fn ends_at_once(&mut self) {
+        self.is_at_end = true;
+    }
+
+    /// A peer has received this.
+    pub(super) fn received(&mut self, by: usize, wire: &Wire, message: Message) {
+        let view = &self.views[by];
+        assert_eq!(
+            view.last_word, None,
+            "CHAT-ERR-1, CHAT-CLOSE-2: {message:?} comes behind it"
+        );
+        assert!(!view.has_end, "nothing comes behind the end");
+        if let Message::Error(error) = &message {
+            self.coverage.mark(error.code().as_str_name());
+        }
+        if !view.is_registered {
+            let may_be_first = match &message {
+                Message::Registered(_) => true,
+                Message::Error(error) => error.ends_session,
+                Message::ServerClosing(_) => self.is_closing,
+                _ => false,
+            };
+            assert!(may_be_first, "CHAT-REG-3: {message:?} comes first");
+        }
+        let is_members = matches!(message, Message::Members(_));
+        let view = &mut self.views[by];
+        if view.members_are_due && view.members.is_empty() {
+            assert!(is_members, "CHAT-PRES-1: {message:?} comes before Members");
+        }
+        match message {
+            Message::Chat(_) | Message::Joined(_) | Message::Left(_) => {
+                self.heard_of_room(by, &message);
+            }
+            Message::ServerClosing(_) => {
+                assert!(self.is_closing, "nobody closes");
+                if self.views[by].joined.is_some() {
+                    self.heard_of_room(by, &message);
+                }
+                self.views[by].last_word = Some(message);
+            }
+            Message::Members(members) => {
+                assert!(
+                    view.members_are_due,
+                    "CHAT-PRES-1: no further Members is due"
+                );
+                for name in &members.names {
+                    view.members.insert(name.clone());
+                }
+                assert!(!members.names.is_empty(), "a page names somebody");
+                view.members_are_due = members.more;
+                self.coverage.mark_if(members.more, "members in pages");
+            }
+            Message::Ping(_) => {
+                assert!(view.grants(Capability::Keepalive), "CHAT-GROW-7");
+                self.coverage.mark("ping");
+            }
+            message => self.answered(by, wire, message),
+        }
+    }
+
+    /// The next of the room that is due to a member, if there is any yet.
+    fn next_of_room(&self, to: usize) -> Option<usize> {
+        let view = &self.views[to];
+        let end = match (view.joined, view.left) {
+            (None, _) => 0,
+            (_, Some(left)) => left,
+            (_, None) => self.room.len(),
+        };
+        (view.heard_of_room..end).find(|&place| {
+            let (by, message) = &self.room[place];
+            let is_notice = matches!(message, Message::Joined(_) | Message::Left(_));
+            *by != to && (!is_notice || view.grants(Capability::Presence))
+        })
+    }
+
+    fn heard_of_room(&mut self, by: usize, message: &Message) {
+        let Some(place) = self.next_of_room(by) else {
+            panic!("CHAT-ORD-4: nothing is due to {by}, but {message:?} comes");
+        };
+        assert_eq!(
+            *message, self.room[place].1,
+            "CHAT-ORD-2: not what {by} is to hear next"
+        );
+        let view = &mut self.views[by];
+        view.heard_of_room = place + 1;
+        match message {
+            Message::Joined(joined) => {
+                view.members.insert(joined.name.clone());
+            }
+            Message::Left(left) => {
+                view.members.remove(&left.name);
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, by: usize, wire: &Wire, message: Message) {
+        let view = &mut self.views[by];
+        while view.answered < view.frames_that_count() {
+            let index = view.answered;
+            if view.is_answer(index, &message, &self.limits) {
+                view.answered += 1;
+                match message {
+                    Message::Registered(_) => {
+                        view.is_registered = true;
+                        view.members_are_due = view.grants(Capability::Presence);
+                    }
+                    Message::Error(ref error) if error.ends_session => {
+                        view.last_word = Some(message);
+                    }
+                    _ => {}
+                }
+                return;
+            }
+            let is_ending = matches!(&message, Message::Error(error) if error.ends_session);
+            if is_ending && !view.may_be_silent(index) {
+                // What came is not looked at any more.
+                break;
+            }
+            assert!(
+                view.may_be_silent(index),
+                "CHAT-ORD-8: {message:?} answers {by}'s {:?}",
+                view.frames[index].sent
+            );
+            view.answered += 1;
+        }
+        // No answer: the server's own decision.
+        let Message::Error(error) = &message else {
+            panic!("{by} asked for no {message:?}");
+        };
+        let view = &self.views[by];
+        let elapsed_ms = view.connected.elapsed().as_millis() as u64;
+        let is_right = match error.code() {
+            ErrorCode::RegisterTimeout => {
+                view.joined.is_none() && elapsed_ms >= self.limits.register_deadline_ms.into()
+            }
+            ErrorCode::ServerFull => view.is_turned_away,
+            ErrorCode::IdleTimeout => view.reason == Some(LeftReason::IdleTimeout),
+            ErrorCode::SlowConsumer => view.reason == Some(LeftReason::SlowConsumer),
+            // CHAT-FRAME-10
+            ErrorCode::MalformedFrame => wire.end_is_read && view.is_inside_frame(wire),
+            code => panic!("no cause is known for {code:?}: {error:?}"),
+        };
+        assert!(is_right, "{by} gave no cause for {error:?}");
+        assert!(error.ends_session && error.id == 0, "CHAT-ERR-2: {error:?}");
+        self.views[by].last_word = Some(message);
+    }
+
+    /// A peer has read to the end of its stream.
+    pub(super) fn has_end(&mut self, of: usize, wire: &Wire) {
+        let view = &mut self.views[of];
+        view.has_end = true;
+        if self.is_at_end {
+            return;
+        }
+        // Its last words are not to be destroyed by what it has not read.
+        let has_lingered = wire.lingered.is_none_or(|lingered| lingered >= LINGER_MIN);
+        assert!(has_lingered || !wire.is_cut_off, "{of} is cut off");
+        if wire.is_cut_off {
+            return;
+        }
+        let is_explained = view.last_word.is_some()
+            || wire.end_is_read
+            || wire.break_is_seen
+            || matches!(view.ending_frame(), Some((_, Sent::Leave)))
+            // It could not be told.
+            || wire.blocked_longest.max(wire.blocked()) > Duration::ZERO;
+        assert!(is_explained, "{of} is closed without a word");
+    }
+
+    /// Checks names against what the server holds.
+    pub(super) fn names(&self, names: &[String]) {
+        let is_same = names.len() == self.owners.len()
+            && names
+                .iter()
+                .all(|name| self.owners.contains_key(&name.to_ascii_lowercase()));
+        // Closing frees them one by one, without a word.
+        assert!(
+            is_same || self.is_closing,
+            "{names:?} are not {:?}",
+            self.owners.keys()
+        );
+    }
+
+    /// Checks one connection when nobody has anything to do until time passes or
+    /// something comes. `is_reading`: its peer has read all there is.
+    pub(super) fn at_rest(
+        &self,
+        of: usize,
+        wire: &Wire,
+        is_reading: bool,
+        is_alive: bool,
+        rest: &Rest,
+    ) {
+        let view = &self.views[of];
+        let limits = &self.limits;
+        let since_tick = |since: Instant| rest.ticked.saturating_duration_since(since);
+        let write_deadline = Duration::from_millis(limits.write_deadline_ms.into());
+        let is_over = view.is_turned_away || view.left.is_some() || self.is_closing || !is_alive;
+
+        // What must end has ended.
+        if !is_over && view.joined.is_none() && wire.arrived_bytes == 0 {
+            let deadline = Duration::from_millis(limits.register_deadline_ms.into());
+            // Before it registers, it is told nothing but its end.
+            let is_told = wire.is_shut_down || wire.written_bytes > 0;
+            assert!(
+                is_told || since_tick(view.connected) < deadline,
+                "CHAT-REG-5: {of}"
+            );
+        }
+        if !is_over && view.is_open() {
+            assert!(
+                !wire.end_is_read && !wire.break_is_seen,
+                "CHAT-LEAVE-5: {of}"
+            );
+            // Twice: something may have been taken while the first one ran. Each is
+            // noticed at the end of a step.
+            let late = Duration::from_millis(2 * TICK_MS + 2);
+            let blocked = wire.blocked().min(rest.slept.elapsed());
+            assert!(blocked < 2 * write_deadline + late, "CHAT-LIM-5: {of}");
+            let idle = Duration::from_millis(limits.idle_deadline_ms.into());
+            let was_paused = rest.paused.is_some_and(|paused| since_tick(paused) < idle);
+            if view.grants(Capability::Keepalive) && is_reading && !was_paused {
+                assert!(
+                    since_tick(view.heard.max(view.unread)) < idle,
+                    "CHAT-KEEP-4: {of}"
+                );
+            }
+        }
+        if wire.is_shut_down && is_alive && !is_over {
+            assert!(!view.is_open());
+        }
+        if !is_reading || wire.is_cut_off || wire.is_reset {
+            return;
+        }
+
+        // What a member should get, it has got.
+        if view.is_open() && !self.is_closing {
+            if let Some(place) = self.next_of_room(of) {
+                panic!("CHAT-CHAT-1: {of} has not got {:?}", self.room[place]);
+            }
+            assert!(
+                view.is_registered && !view.members_are_due,
+                "{of} is still to be told"
+            );
+            if view.grants(Capability::Presence) {
+                let owners: BTreeSet<_> = self
+                    .owners
+                    .values()
+                    .map(|&owner| self.views[owner].name.clone())
+                    .collect();
+                assert_eq!(view.members, owners, "CHAT-PRES: what {of} knows");
+            }
+            if !rest.is_paused {
+                assert_eq!(wire.arrived_bytes, 0, "{of} is not read from");
+                for index in view.answered..view.frames_that_count() {
+                    let sent = &view.frames[index].sent;
+                    assert!(view.may_be_silent(index), "{of} has no answer to {sent:?}");
+                }
+            }
+        }
+        // Who was read to all along has heard how it ended, and all before that.
+        let was_read_to = wire.blocked_longest.max(wire.blocked()) < write_deadline;
+        let is_told = view.left.is_some() && was_read_to && !self.is_at_end;
+        if is_told && !wire.end_is_read && !wire.break_is_seen {
+            let left_in_order = view.reason.is_none_or(|reason| reason == LeftReason::Leave);
+            if left_in_order && let Some(place) = self.next_of_room(of) {
+                panic!(
+                    "CHAT-LEAVE-2, CHAT-CLOSE-6: {of} has not got {:?}",
+                    self.room[place]
+                );
+            }
+            let has_last_word = view.last_word.is_some();
+            assert!(
+                view.reason == Some(LeftReason::Leave) || has_last_word,
+                "{of} was not told why"
+            );
+            assert!(view.has_end, "{of} is not closed");
+        }
+    }
+
+    /// Whether the room has come to its end and everybody knows all there is.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    pub(super) fn has_sent_nothing(&self, link: usize) -> bool {
+        self.views[link].frames.is_empty()
+    }
+
+    /// The bound on frames to a peer (CHAT-FRAME-12).
+    pub(super) fn frame_bytes_max(&self, to: usize) -> usize {
+        match self.views[to].is_registered {
+            true => self.limits.frame_bytes_max as usize,
+            false => 1_024,
+        }
+    }
+
+    pub(super) fn has_last_word(&self, of: usize) -> bool {
+        self.views[of].last_word.is_some() || self.views[of].has_end
+    }
+}
+
+impl View {
+    /// Whether `message` is what frame `index` is answered with.
+    fn is_answer(&self, index: usize, message: &Message, limits: &Limits) -> bool {
+        let is_first = index == 0;
+        let sent = &self.frames[index].sent;
+        let is = |error: &Error, code, ends_session, id| {
+            error.code() == code
+                && error.ends_session == ends_session
+                && error.id == id
+                && (error.retry_after_ms > 0) == (code == ErrorCode::RateLimited)
+        };
+        if let Some(code) = sent.ending_error(is_first) {
+            return matches!(message, Message::Error(error) if is(error, code, true, 0));
+        }
+        match (sent, message) {
+            (Sent::Register { .. }, Message::Registered(registered)) if is_first => {
+                self.check_registered(registered, limits);
+                true
+            }
+            (Sent::Register { .. }, Message::Error(error)) if is_first => {
+                is(error, ErrorCode::NameInUse, true, 0) && self.is_name_taken
+            }
+            (Sent::Register { .. }, Message::Error(error)) => {
+                is(error, ErrorCode::AlreadyRegistered, false, 0)
+            }
+            (
+                Sent::Chat {
+                    id,
+                    refusal: Some(code),
+                    ..
+                },
+                Message::Error(error),
+            ) => is(error, *code, false, *id),
+            (Sent::Chat { id, .. }, Message::Error(error)) => {
+                let is_refused = is(error, ErrorCode::RateLimited, false, *id);
+                assert!(
+                    !is_refused || self.frames[index].seq.is_none(),
+                    "CHAT-CHAT-8: {error:?}"
+                );
+                assert!(
+                    !is_refused || self.is_too_fast(index, limits),
+                    "CHAT-LIM-2: {error:?}"
+                );
+                is_refused
+            }
+            (Sent::Chat { id, .. }, Message::Receipt(receipt)) => {
+                assert!(self.grants(Capability::Receipts), "CHAT-GROW-7");
+                receipt.id == *id && self.frames[index].seq == Some(receipt.seq)
+            }
+            (Sent::Ping(token), Message::Pong(pong)) => {
+                self.grants(Capability::Keepalive) && pong.token == *token
+            }
+            (Sent::Ping(_) | Sent::Pong(_), Message::Error(error)) => {
+                !self.grants(Capability::Keepalive) && is(error, ErrorCode::NotGranted, false, 0)
+            }
+            (Sent::Unknown(_), Message::Error(error)) => {
+                is(error, ErrorCode::UnknownMessage, false, 0)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether frame `index` needs no answer.
+    fn may_be_silent(&self, index: usize) -> bool {
+        match &self.frames[index].sent {
+            // In the order, without a receipt.
+            Sent::Chat { refusal: None, .. } => {
+                self.frames[index].seq.is_some() && !self.grants(Capability::Receipts)
+            }
+            Sent::Pong(_) => self.grants(Capability::Keepalive),
+            Sent::Leave => true,
+            _ => false,
+        }
+    }
+
+    fn check_registered(&self, registered: &Registered, limits: &Limits) {
+        assert!(
+            self.joined.is_some() && !self.is_registered,
+            "who has not joined"
+        );
+        assert_eq!(registered.name, self.name, "CHAT-REG-4");
+        assert_eq!(registered.seq, self.seq_at_joining, "CHAT-ORD-6");
+        assert_eq!(registered.limits, Some(limits.announced()), "CHAT-LIM-1");
+        let granted: BTreeSet<_> = registered.capabilities.iter().copied().collect();
+        assert_eq!(granted, self.granted, "CHAT-REG-7");
+    }
+
+    /// Whether the rate left no room for frame `index` when it was read: its
+    /// tokens, reckoned from the chats that were accepted before.
+    fn is_too_fast(&self, index: usize, limits: &Limits) -> bool {
+        let (Some(rate), Some(read)) = (limits.chat_rate, self.frames[index].read) else {
+            return false;
+        };
+        let interval = Duration::from_millis(rate.interval_ms.into());
+        let before = self.frames[..index]
+            .iter()
+            .filter(|frame| frame.seq.is_some())
+            .count();
+        // Full again at this moment.
+        let mut full: Option<Instant> = None;
+        for &accepted in &self.accepted[..before] {
+            full = Some(full.map_or(accepted, |full| full.max(accepted)) + interval);
+        }
+        let due = full.map_or(Duration::ZERO, |full| full.saturating_duration_since(read));
+        // Milliseconds are cut off in two places.
+        due + interval + Duration::from_millis(2) > interval * rate.burst
+    }
+}

@@ -1,0 +1,552 @@
+//! The room, its connections and their peers, in a time of their own. Nothing in
+//! it moves by itself: the schedule says who is next.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use prost::Message as _;
+use tokio::time::Instant;
+
+use crate::{
+    limits::Limits,
+    log::Reader,
+    server::{
+        CLOSING_GRACE_MS, connection::Connection, outbox::REPLIES_PAUSE_BYTES, pressure::TICK_MS,
+        room::Room,
+    },
+    wire::{ServerEnvelope, server_envelope::Message},
+};
+
+use super::{
+    coverage::Coverage,
+    oracle::{Look, Oracle, Rest},
+    sent::Sent,
+    stream::{FNV_START, ServerEnd, Wire, hash},
+    trace::Trace,
+};
+
+/// How many connections may move before all must have come to rest: more than the
+/// longest of the schedules needs.
+const MOVES_UNTIL_REST_MAX: usize = 200_000;
+
+/// A piece of the log in memory, in bytes (src/log/chunk.rs).
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// What one read takes in, in bytes (src/server/connection.rs).
+const READ_BYTES: usize = 64 * 1024;
+
+/// What a reply may take beyond the text that it carries, in bytes.
+const REPLY_BYTES_MAX: usize = 512;
+
+thread_local! {
+    /// What the clock on the wall shows.
+    static WALL_MS: Cell<i64> = const { Cell::new(0) };
+}
+
+fn wall_ms() -> i64 {
+    WALL_MS.get()
+}
+
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) trace: Trace,
+    pub(super) links: Vec<Link>,
+    pub(super) oracle: Oracle,
+    room: Arc<Room>,
+    limits: Limits,
+    /// Reads all that is published.
+    tap: Reader,
+    start: Instant,
+    ticked: Instant,
+    slept: Instant,
+    paused: Option<Instant>,
+    closing: Option<Instant>,
+    is_aborted: bool,
+    /// How much the log grew since each connection has had its turn, in bytes.
+    grown_bytes: u64,
+}
+
+/// A connection, its stream, and the peer at the other end.
+pub(super) struct Link {
+    /// Until it is gone.
+    connection: Option<Connection<ServerEnd>>,
+    alarm: Arc<Alarm>,
+    waker: Waker,
+    pub(super) wire: Rc<RefCell<Wire>>,
+    pub(super) manner: Manner,
+    unparsed: Vec<u8>,
+    is_turned_away: bool,
+    pub(super) chats: u64,
+    pub(super) has_left: bool,
+}
+
+/// What a peer is like.
+#[derive(Debug, Clone)]
+pub(super) struct Manner {
+    /// It reads whatever comes, at once.
+    pub(super) is_reading: bool,
+    /// What it sends arrives at once.
+    pub(super) is_prompt: bool,
+    /// It answers pings.
+    pub(super) answers: bool,
+    /// It closes when it has reason to.
+    pub(super) closes: bool,
+}
+
+/// A bell that is looked at rather than heard.
+struct Alarm(AtomicBool);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Link {
+    pub(super) fn is_alive(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Whether its peer can still do something.
+    pub(super) fn is_usable(&self) -> bool {
+        let wire = self.wire.borrow();
+        !(wire.is_reset || wire.is_deserted || self.has_left)
+    }
+
+    fn is_woken(&self) -> bool {
+        self.is_alive() && self.alarm.0.load(Ordering::Relaxed)
+    }
+}
+
+impl World {
+    pub(super) fn new(limits: Limits, rng: Rng, trace: Trace) -> Self {
+        WALL_MS.set(1_700_000_000_000);
+        let room = Room::with_wall_clock(limits.clone(), "epoch".to_owned(), wall_ms);
+        let now = Instant::now();
+        Self {
+            rng,
+            trace,
+            links: Vec::new(),
+            oracle: Oracle::new(limits.clone(), Coverage::default()),
+            tap: room.follow(),
+            room: Arc::new(room),
+            limits,
+            start: now,
+            ticked: now,
+            slept: now,
+            paused: None,
+            closing: None,
+            is_aborted: false,
+            grown_bytes: 0,
+        }
+    }
+
+    fn note(&self, line: std::fmt::Arguments<'_>) {
+        let now_ms = self.start.elapsed().as_millis();
+        self.trace.line(format_args!("{now_ms:>7} {line}"));
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        self.links.iter().filter(|link| link.is_alive()).count()
+    }
+
+    /// Those that were turned away take no place, and end with the process at last.
+    fn seated(&self) -> usize {
+        let alive = self.links.iter().filter(|link| link.is_alive());
+        alive.filter(|link| !link.is_turned_away).count()
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        manner: Manner,
+        capacity_bytes: usize,
+        is_choppy: bool,
+    ) -> usize {
+        let index = self.links.len();
+        let wire = Wire::new(capacity_bytes, is_choppy, self.rng.fork());
+        let wire = Rc::new(RefCell::new(wire));
+        let seated = self.seated();
+        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), Arc::clone(&self.room));
+        let is_turned_away = connection.is_turned_away();
+        self.note(format_args!(
+            "{index} connects, {manner:?}, takes {capacity_bytes} bytes, turned away: {is_turned_away}"
+        ));
+        self.oracle.connected(seated, is_turned_away);
+        let alarm = Arc::new(Alarm(AtomicBool::new(true)));
+        self.links.push(Link {
+            connection: Some(connection),
+            waker: Waker::from(Arc::clone(&alarm)),
+            alarm,
+            wire,
+            manner,
+            unparsed: Vec::new(),
+            is_turned_away,
+            chats: 0,
+            has_left: false,
+        });
+        index
+    }
+
+    /// The peer `by` sends something.
+    pub(super) fn send(&mut self, by: usize, sent: &Sent) {
+        let bytes = sent.bytes(&mut self.rng);
+        self.note(format_args!(
+            "{by} sends {sent:.60?}, {} bytes",
+            bytes.len()
+        ));
+        let link = &mut self.links[by];
+        let mut wire = link.wire.borrow_mut();
+        if wire.is_half_closed || wire.is_reset {
+            return;
+        }
+        self.oracle.sent(by, sent, bytes.len());
+        wire.send(&bytes);
+        if link.manner.is_prompt {
+            wire.deliver(usize::MAX / 2);
+        }
+    }
+
+    /// Part of what `by` has sent arrives.
+    pub(super) fn deliver(&mut self, by: usize, bytes: usize) {
+        self.note(format_args!("{bytes} bytes of {by} arrive"));
+        self.links[by].wire.borrow_mut().deliver(bytes);
+    }
+
+    /// The peer `by` reads up to `bytes_max` and does what it does then.
+    pub(super) fn read(&mut self, by: usize, bytes_max: usize) {
+        let link = &mut self.links[by];
+        if link.has_left {
+            return;
+        }
+        let bytes = link.wire.borrow_mut().take(bytes_max);
+        if !bytes.is_empty() {
+            self.trace.line(format_args!(
+                "        {by} reads {} bytes, hash {:016x}",
+                bytes.len(),
+                hash(FNV_START, &bytes)
+            ));
+        }
+        link.unparsed.extend_from_slice(&bytes);
+        let mut unparsed = std::mem::take(&mut link.unparsed);
+        let mut from = 0;
+        while let Some((body, used)) = first_frame(&unparsed[from..]) {
+            assert!(
+                body.len() <= self.oracle.frame_bytes_max(by),
+                "CHAT-FRAME-12"
+            );
+            let envelope = ServerEnvelope::decode(body).expect("CHAT-FRAME-1");
+            let message = envelope.message.expect("a server has something to say");
+            from += used;
+            self.trace
+                .line(format_args!("        {by} hears {message:.100?}"));
+            let ping = match &message {
+                Message::Ping(ping) => Some(ping.token),
+                _ => None,
+            };
+            let wire = Rc::clone(&self.links[by].wire);
+            self.oracle.received(by, &wire.borrow(), message);
+            if let Some(token) = ping.filter(|_| self.links[by].manner.answers) {
+                self.send(by, &Sent::Pong(token));
+            }
+        }
+        unparsed.drain(..from);
+        let wire = Rc::clone(&self.links[by].wire);
+        let wire_is_at_end = {
+            let wire = wire.borrow();
+            (wire.is_shut_down || wire.is_dropped) && wire.to_peer.is_empty() && !wire.is_deserted
+        };
+        if wire_is_at_end && !wire.borrow().is_reset {
+            let wire = wire.borrow();
+            let may_be_cut = wire.is_cut_off || wire.is_dropped && !wire.is_shut_down;
+            assert!(
+                unparsed.is_empty() || may_be_cut,
+                "the stream ends inside a frame"
+            );
+            self.oracle.has_end(by, &wire);
+        }
+        let link = &mut self.links[by];
+        link.unparsed = unparsed;
+        if wire_is_at_end && link.manner.closes {
+            // CHAT-CLOSE-4, CHAT-ERR-7
+            link.has_left = true;
+            wire.borrow_mut().half_close();
+            wire.borrow_mut().deliver(usize::MAX / 2);
+            self.note(format_args!("{by} closes, since the server has"));
+        }
+    }
+
+    /// Lets one connection move.
+    pub(super) fn advance(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        let Some(connection) = &mut link.connection else {
+            return;
+        };
+        link.alarm.0.store(false, Ordering::Relaxed);
+        let log_end_before = self.room.log_end();
+        let position = connection.position();
+        let was_read_from = connection.may_read();
+        let cx = &mut Context::from_waker(&link.waker);
+        let is_over = Pin::new(&mut *connection).poll(cx) == Poll::Ready(());
+        let (inbox_bytes, outbox_bytes) = connection.memory_bytes();
+        let position_after = connection.position();
+        let is_read_from = was_read_from && connection.may_read();
+        if is_over {
+            link.connection = None;
+        }
+        let wire = Rc::clone(&link.wire);
+        let wire = wire.borrow();
+        self.trace.line(format_args!(
+            "        {index} moves: has read {}, written {} ({:016x}), holds {inbox_bytes} and {outbox_bytes}{}",
+            wire.read_bytes,
+            wire.written_bytes,
+            wire.written_hash,
+            if is_over { ", is gone" } else { "" }
+        ));
+        let published = self.published();
+        let end = self.room.log_end();
+        let look = Look {
+            is_alive: !is_over,
+            is_read_from,
+            behind_bytes: position.map_or(0, |position| end.saturating_sub(position)),
+            behind_bytes_after: position_after.map_or(0, |position| end.saturating_sub(position)),
+            grown_bytes: end - log_end_before,
+        };
+        self.oracle.moved(index, &wire, &look, published, wall_ms());
+        self.oracle.names(&self.room.names());
+
+        // Memory stays within what the limits add up to.
+        self.grown_bytes += end - log_end_before;
+        let frame_bytes_max = self.limits.frame_bytes_max as usize;
+        assert!(
+            inbox_bytes <= READ_BYTES + frame_bytes_max.max(1_024) + 10,
+            "an inbox of {inbox_bytes} bytes"
+        );
+        let outbox_bytes_max = 2 * (REPLIES_PAUSE_BYTES + frame_bytes_max + REPLY_BYTES_MAX);
+        assert!(
+            outbox_bytes <= outbox_bytes_max,
+            "an outbox of {outbox_bytes} bytes"
+        );
+        let retained = self.room.retained_bytes();
+        let retained_max = self.limits.lag_bytes_max + self.grown_bytes + 3 * CHUNK_BYTES;
+        assert!(retained <= retained_max, "a log of {retained} bytes");
+        let coverage = &mut self.oracle.coverage;
+        coverage.mark_if(outbox_bytes >= REPLIES_PAUSE_BYTES, "outbox full");
+        coverage.mark_if(inbox_bytes > 2 * frame_bytes_max, "backlog");
+        coverage.mark_if(
+            end / CHUNK_BYTES > log_end_before / CHUNK_BYTES,
+            "chunk boundary",
+        );
+        if self.room.is_paused() {
+            self.paused = Some(Instant::now());
+            coverage.mark("room paused");
+        }
+    }
+
+    /// All that was published since this was asked last.
+    fn published(&mut self) -> Vec<Message> {
+        let mut published = Vec::new();
+        loop {
+            let mut ahead = self.tap.ahead();
+            let bytes = ahead.len();
+            if bytes == 0 {
+                return published;
+            }
+            while let Some((body, used)) = first_frame(ahead) {
+                let envelope = ServerEnvelope::decode(body).expect("the log holds envelopes");
+                let message = envelope.message.expect("with messages");
+                self.trace
+                    .line(format_args!("        published: {message:.100?}"));
+                published.push(message);
+                ahead = &ahead[used..];
+            }
+            assert!(ahead.is_empty(), "the log holds whole frames");
+            self.tap.advance(bytes);
+        }
+    }
+
+    /// Lets one of those move that have something to do.
+    pub(super) fn advance_one(&mut self) {
+        let woken: Vec<_> = self.woken();
+        if let Some(index) = self.rng.choice(woken) {
+            self.advance(index);
+        }
+    }
+
+    fn woken(&self) -> Vec<usize> {
+        (0..self.links.len())
+            .filter(|&index| self.links[index].is_woken())
+            .collect()
+    }
+
+    /// Lets everybody move once that has something to do, in any order.
+    pub(super) fn round(&mut self) -> usize {
+        let mut woken = self.woken();
+        self.rng.shuffle(&mut woken);
+        for &index in &woken {
+            self.advance(index);
+        }
+        // Whoever was behind has had its turn.
+        self.grown_bytes = self.grown_bytes.min(self.limits.lag_bytes_max);
+        woken.len()
+    }
+
+    /// Lets everybody move until nobody has anything to do, and checks the room.
+    pub(super) fn settle(&mut self) {
+        let mut moves = 0;
+        loop {
+            moves += self.round();
+            assert!(
+                moves < MOVES_UNTIL_REST_MAX,
+                "the room does not come to rest"
+            );
+            for index in 0..self.links.len() {
+                let link = &self.links[index];
+                if link.manner.is_reading && !self.is_done(index) {
+                    self.read(index, usize::MAX);
+                }
+            }
+            if self.woken().is_empty() {
+                break;
+            }
+        }
+        self.grown_bytes = 0;
+        assert!(!self.is_aborted || self.seated() == 0, "CHAT-CLOSE-3");
+        let is_paused = self.room.is_paused();
+        let rest = Rest {
+            is_paused,
+            paused: self.paused,
+            ticked: self.ticked,
+            slept: self.slept,
+        };
+        for (index, link) in self.links.iter().enumerate() {
+            if link.is_alive() || !self.is_done(index) {
+                let is_reading = link.manner.is_reading && link.is_usable();
+                self.oracle.at_rest(
+                    index,
+                    &link.wire.borrow(),
+                    is_reading,
+                    link.is_alive(),
+                    &rest,
+                );
+            }
+        }
+    }
+
+    /// Nothing more can come to its peer.
+    fn is_done(&self, index: usize) -> bool {
+        let link = &self.links[index];
+        let wire = link.wire.borrow();
+        wire.to_peer.is_empty() && !link.is_alive() && self.oracle.has_last_word(index)
+            || link.has_left
+    }
+
+    /// Time passes as it does for a server that runs.
+    pub(super) async fn pass(&mut self, ms: u64) {
+        self.note(format_args!("{ms} ms pass"));
+        let mut left_ms = ms;
+        while left_ms > 0 {
+            let step_ms = left_ms.min(TICK_MS);
+            left_ms -= step_ms;
+            self.jump(step_ms).await;
+            self.settle();
+        }
+    }
+
+    /// Time passes and nobody can do anything meanwhile, as when the machine sleeps.
+    pub(super) async fn jump(&mut self, ms: u64) {
+        tokio::time::advance(Duration::from_millis(ms)).await;
+        WALL_MS.set(WALL_MS.get() + ms as i64);
+        if ms > TICK_MS {
+            self.note(format_args!("{ms} ms are gone at once"));
+            self.slept = Instant::now();
+        }
+        if self.ticked.elapsed() >= Duration::from_millis(TICK_MS) {
+            self.room.tick();
+            self.ticked = Instant::now();
+            let resume_below_bytes = self.limits.lag_bytes_max / 2 / 4 * 3;
+            let is_long = self.room.retained_bytes() >= resume_below_bytes;
+            assert!(is_long || !self.room.is_paused(), "paused for nothing");
+            assert!(self.published().is_empty(), "time alone publishes nothing");
+            self.oracle.names(&self.room.names());
+        }
+        // As the server does.
+        let grace = Duration::from_millis(CLOSING_GRACE_MS);
+        let is_over = self
+            .closing
+            .is_some_and(|closing| closing.elapsed() >= grace);
+        if is_over && !self.is_aborted {
+            self.note(format_args!("{} are ended at once", self.alive()));
+            let is_waited_for = self.alive() > 0;
+            self.oracle.coverage.mark_if(is_waited_for, "ended at once");
+            self.room.abort();
+            self.oracle.ends_at_once();
+            self.is_aborted = true;
+        }
+    }
+
+    /// Somebody sets the clock on the wall.
+    pub(super) fn set_wall_clock(&mut self, unix_ms: i64) {
+        self.note(format_args!("the clock shows {unix_ms}"));
+        WALL_MS.set(unix_ms);
+    }
+
+    /// The server begins to close.
+    pub(super) fn close(&mut self) {
+        if self.closing.is_some() {
+            return;
+        }
+        self.note(format_args!("the server closes"));
+        self.room.begin_closing("the end".to_owned());
+        let mut published = self.published();
+        assert_eq!(published.len(), 1, "CHAT-CLOSE-2");
+        self.oracle.closes(published.remove(0));
+        self.closing = Some(Instant::now());
+    }
+
+    pub(super) fn wake(&mut self, index: usize) {
+        self.note(format_args!("{index} is woken for nothing"));
+        self.links[index].alarm.0.store(true, Ordering::Relaxed);
+    }
+
+    /// When all is over, nothing is left.
+    pub(super) fn check_end(mut self) -> Coverage {
+        assert_eq!(self.seated(), 0, "CHAT-CLOSE-3");
+        self.links.clear();
+        assert_eq!(self.room.names(), Vec::<String>::new(), "CHAT-NAME-5");
+        assert!(self.published().is_empty(), "CHAT-CLOSE-2");
+        assert_eq!(
+            self.room.retained_bytes(),
+            CHUNK_BYTES,
+            "all that was read is freed"
+        );
+        assert_eq!(Arc::strong_count(&self.room), 1, "nobody holds the room");
+        self.oracle.coverage
+    }
+}
+
+/// The body of the first frame of `bytes`, and how many bytes it takes with its
+/// length; `None` while it is not whole.
+fn first_frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let mut length = 0;
+    for (index, &byte) in bytes.iter().enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            assert!(byte > 0 || index == 0, "CHAT-FRAME-2");
+            let from = index + 1;
+            let body = bytes.get(from..from + length)?;
+            return Some((body, from + length));
+        }
+        assert!(index < 3, "no frame is that long");
+    }
+    None
+}
