@@ -196,7 +196,7 @@ mod tests {
         check("a👩\u{200d}🔬", 10, "@Bob: \n  a👩\u{200d}🔬");
         check("1❤\u{fe0f}", 8, "@Bob: \n  1❤\u{fe0f}");
         check("🇩🇪", 9, "@Bob: \n  🇩🇪");
-        let family = vec!["👩"; 4].join("\u{200d}");
+        let family = ["👩"; 4].join("\u{200d}");
         check(&family, 8, "@Bob: 👩\u{200d}\n  👩\u{200d}👩\u{200d}👩");
     }
 
