@@ -277,3 +277,23 @@ fn the_suite_shares_nothing_with_the_server_but_the_schema() {
         }
     }
 }
+
+#[test]
+fn the_proofs_that_the_threat_model_names_exist() {
+    let model = fs::read_to_string(root().join("SECURITY.md")).expect("a threat model");
+    let code: String = ["src", "tests"]
+        .into_iter()
+        .flat_map(texts)
+        .map(|(_, text)| text)
+        .collect();
+    let is_test = |word: &&str| {
+        word.matches('_').count() > 2 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    let mut named = 0;
+    for name in model.split('`').filter(is_test) {
+        named += 1;
+        let is_there = code.contains(&format!("fn {name}("));
+        assert!(is_there, "SECURITY.md names {name}, which is no test");
+    }
+    assert!(named > 20, "the names were not found");
+}
