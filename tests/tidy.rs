@@ -287,7 +287,7 @@ fn the_proofs_that_the_threat_model_names_exist() {
         .map(|(_, text)| text)
         .collect();
     let is_test = |word: &&str| {
-        word.matches('_').count() > 2 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        word.matches('_').count() > 1 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
     };
     let mut named = 0;
     for name in model.split('`').filter(is_test) {
