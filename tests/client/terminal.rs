@@ -103,7 +103,7 @@ fn commands() {
     );
     screen.type_keys("/nick Bob\r");
     screen.ends_with(
-        "* there is no command /nick Bob; /help shows those that there are, // sends a slash\n>",
+        "* there is no command /nick Bob; /help shows those that there are, // sends a\n  slash\n>",
     );
     screen.type_keys("//shrug\r");
     assert_eq!(peer.accept_chat(), "/shrug");
