@@ -115,6 +115,7 @@ pub fn encoded_len(envelope: &impl Message) -> usize {
 
 /// Appends `envelope` to `out` as a frame, its length in the fewest bytes
 /// (CHAT-FRAME-2).
+#[expect(clippy::expect_used, reason = "only memory can be too small for a Vec")]
 pub fn encode(envelope: &impl Message, out: &mut Vec<u8>) {
     envelope
         .encode_length_delimited(out)

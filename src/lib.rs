@@ -44,6 +44,22 @@
 //!   what passes becomes a type that cannot be wrong again ([`engine::Name`],
 //!   [`engine::Text`]).
 
+// Nothing that comes from a peer can panic: what could is not written, or stands
+// with the reason why it cannot happen. Tests may.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
+
 pub mod client;
 pub mod engine;
 pub mod frame;

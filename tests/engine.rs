@@ -396,6 +396,16 @@ fn limits_are_announced() {
 }
 
 #[test]
+fn it_tells_the_limits_it_works_within() {
+    let limits = Limits {
+        connections_max: 7,
+        ..Limits::default()
+    };
+    let engine = Engine::new(limits.clone(), "epoch".to_owned());
+    assert_eq!(engine.limits(), &limits);
+}
+
+#[test]
 fn deadlines() {
     let mut script = Script::new(Limits {
         register_deadline_ms: 1_000,

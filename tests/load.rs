@@ -122,7 +122,7 @@ fn a_burst_that_is_cut_off_by_the_end_has_the_same_end_for_all() {
         let readers: Vec<_> = (0..8)
             .map(|index| Peer::join(&server, &format!("reader{index}")))
             .collect();
-        let (in_the_middle, is_in_the_middle) = mpsc::channel();
+        let (in_the_middle, is_in_the_middle) = mpsc::sync_channel(16);
         let sending: Vec<_> = senders
             .into_iter()
             .map(|mut sender| {

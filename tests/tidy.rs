@@ -14,7 +14,7 @@ const NOT_CITED: [(&str, &str); 0] = [];
 
 /// The parts that know no IO, no clock and no chance, so that they can be
 /// simulated; and what they must not mention.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "src/engine",
     "src/log",
     "src/frame.rs",
@@ -22,6 +22,7 @@ const PURE: [&str; 8] = [
     "src/server/inbox.rs",
     "src/server/outbox.rs",
     "src/server/pressure.rs",
+    "src/client/line.rs",
     "src/client/render.rs",
 ];
 const IMPURE: [&str; 12] = [
@@ -152,6 +153,7 @@ fn every_id_that_is_cited_is_in_the_schema() {
         "tests",
         "conformance",
         "benches",
+        "fuzz/bodies",
         "README.md",
         "proto",
     ] {
@@ -274,4 +276,24 @@ fn the_suite_shares_nothing_with_the_server_but_the_schema() {
             }
         }
     }
+}
+
+#[test]
+fn the_proofs_that_the_threat_model_names_exist() {
+    let model = fs::read_to_string(root().join("SECURITY.md")).expect("a threat model");
+    let code: String = ["src", "tests"]
+        .into_iter()
+        .flat_map(texts)
+        .map(|(_, text)| text)
+        .collect();
+    let is_test = |word: &&str| {
+        word.matches('_').count() > 1 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    let mut named = 0;
+    for name in model.split('`').filter(is_test) {
+        named += 1;
+        let is_there = code.contains(&format!("fn {name}("));
+        assert!(is_there, "SECURITY.md names {name}, which is no test");
+    }
+    assert!(named > 20, "the names were not found");
 }

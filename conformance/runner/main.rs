@@ -4,6 +4,8 @@
 
 mod cli;
 mod conn;
+#[cfg(test)]
+mod corpus;
 mod coverage;
 mod cut;
 mod exit;

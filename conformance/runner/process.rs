@@ -79,7 +79,7 @@ impl Process {
             thread::spawn(move || read_lines(stdout, &sender, &waiting));
         }
         let stderr = Arc::new(Mutex::new(Vec::new()));
-        let (open, stderr_open) = mpsc::channel();
+        let (open, stderr_open) = mpsc::sync_channel(0);
         if let Some(source) = child.stderr.take() {
             let kept = Arc::clone(&stderr);
             thread::spawn(move || {

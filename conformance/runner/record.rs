@@ -27,6 +27,9 @@ const CONNECTIONS_MAX: usize = 64;
 /// How many lines are recorded.
 const LINES_MAX: usize = 10_000;
 
+/// How many pieces of what was seen may wait to be written down.
+const SEEN_WAITING_MAX: usize = 1_024;
+
 /// What the proxy saw.
 enum Seen {
     Opened(usize),
@@ -42,7 +45,7 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<String, Strin
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     println!("listening on chat://{address}");
     std::io::stdout().flush().map_err(|e| e.to_string())?;
-    let (sender, seen) = mpsc::channel();
+    let (sender, seen) = mpsc::sync_channel(SEEN_WAITING_MAX);
     let open = Arc::new(AtomicUsize::new(0));
     let server = server.to_vec();
     let counter = Arc::clone(&open);
@@ -79,7 +82,7 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<String, Strin
     Ok(draft.text())
 }
 
-fn pump_both(i: usize, client: TcpStream, upstream: TcpStream, seen: &mpsc::Sender<Seen>) {
+fn pump_both(i: usize, client: TcpStream, upstream: TcpStream, seen: &mpsc::SyncSender<Seen>) {
     let (Ok(client2), Ok(upstream2)) = (client.try_clone(), upstream.try_clone()) else {
         return;
     };
@@ -96,7 +99,7 @@ fn pump(
     from: Envelope,
     mut source: TcpStream,
     mut sink: TcpStream,
-    seen: &mpsc::Sender<Seen>,
+    seen: &mpsc::SyncSender<Seen>,
     order: &Mutex<()>,
 ) {
     let mut chunk = [0; 16 * 1024];

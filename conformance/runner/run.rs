@@ -41,6 +41,9 @@ const SENT_BYTES_MAX: u64 = 1 << 20;
 /// suite and for the server.
 const CROWD_MAX: u64 = 900;
 
+/// How many outcomes may wait to be told.
+const OUTCOMES_WAITING_MAX: usize = 64;
+
 /// What is to be run, and how.
 pub struct Plan<'a> {
     /// The cases.
@@ -148,7 +151,7 @@ pub fn run(
     let mut outcomes: Vec<Option<Outcome>> = vec![None; plan.cases.len()];
     let mut told = 0;
     thread::scope(|scope| {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(OUTCOMES_WAITING_MAX);
         for _ in 0..plan.jobs.clamp(1, plan.cases.len().max(1)) {
             let (sender, shared) = (sender.clone(), &shared);
             scope.spawn(move || worker(shared, &sender));
@@ -186,7 +189,7 @@ fn base36(mut n: u64) -> String {
     }
 }
 
-fn worker(shared: &Shared<'_>, outcomes: &mpsc::Sender<(usize, Outcome)>) {
+fn worker(shared: &Shared<'_>, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
     let mut target = None;
     loop {
         let next = shared

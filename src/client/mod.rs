@@ -35,6 +35,7 @@
 //! | `codec` | frames on a byte stream |
 //! | `outgoing` | [`Outgoing`]: makes any line sendable (pure) |
 //! | `render` | [`Printable`]: makes what others wrote safe to print (pure) |
+//! | `line` | [`Line`]: cuts lines into the rows of a terminal (pure) |
 //! | `app` | the program: options, terminal, pipes, sentences, exit codes |
 //!
 //! # What holds
@@ -43,7 +44,8 @@
 //!   than a few named bounds allow.
 //! - Reading never waits for writing, nor writing for reading; only events that
 //!   nobody takes stop the reading.
-//! - Nothing that a peer wrote reaches a terminal except through [`Printable`].
+//! - Nothing that a peer wrote reaches a terminal except through [`Printable`], nor
+//!   the left edge of a row except through [`Line`].
 
 mod address;
 pub mod app;
@@ -51,6 +53,7 @@ mod codec;
 mod connect;
 mod driver;
 mod event;
+mod line;
 mod outbox;
 mod outgoing;
 mod pace;
@@ -60,6 +63,7 @@ mod session;
 pub use address::{Address, AddressError, SCHEME};
 pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
+pub use line::{COLUMNS_MIN, INDENT, Line};
 pub use outgoing::Outgoing;
 pub use pace::Pace;
 pub use render::{MARKS_MAX, NAME_CHARS_MAX, Printable};

@@ -2,7 +2,6 @@
 //! that every server takes (CHAT-CHAT-6, CHAT-CHAT-7). Pure, and bounded: a line
 //! of any length needs memory for one chat only.
 
-use std::fmt::Write;
 use std::{mem, str};
 
 use unicode_segmentation::UnicodeSegmentation;
@@ -104,8 +103,7 @@ impl Outgoing {
             '\r' => self.carriage_return = true,
             '\t' => self.append(TAB, send),
             _ if is_forbidden(character) => {
-                let mut escape = String::new();
-                write!(escape, "{}", character.escape_unicode()).expect("a String grows as needed");
+                let escape = String::from_iter(character.escape_unicode());
                 self.append(&escape, send);
             }
             _ => self.append(character.encode_utf8(&mut [0; 4]), send),

@@ -6,7 +6,7 @@
 //! cannot be seen. [`Printable`] is the one type that the printers take, and
 //! everything gets into it by a door that fits where it comes from.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use unicode_width::UnicodeWidthChar;
 
@@ -47,7 +47,7 @@ impl Printable {
 
     /// Appends a number.
     pub fn number(mut self, number: impl Into<u64>) -> Self {
-        write!(self.0, "{}", number.into()).expect("a String grows as needed");
+        self.0.push_str(&number.into().to_string());
         self
     }
 
@@ -124,7 +124,7 @@ impl Printable {
     }
 
     fn escape(&mut self, character: char) -> Before {
-        write!(self.0, "{}", character.escape_unicode()).expect("a String grows as needed");
+        self.0.extend(character.escape_unicode());
         // The escape ends in a brace; nothing may stand on it.
         Before::Nothing
     }

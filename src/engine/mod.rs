@@ -169,6 +169,10 @@ impl Engine {
     /// # Panics
     ///
     /// If `limits` do not fit together ([`Limits::check`]).
+    #[expect(
+        clippy::panic,
+        reason = "before there is a peer: a mistake of the caller"
+    )]
     pub fn new(limits: Limits, epoch: String) -> Self {
         if let Err(sentence) = limits.check() {
             panic!("limits are checked before they are used: {sentence}");
@@ -233,14 +237,14 @@ impl Engine {
     /// `effects`; nothing follows once its session has ended.
     pub fn handle(&mut self, now: Time, id: &SessionId, event: Event, effects: &mut Vec<Effect>) {
         let mut turn = Turn { now, id, effects };
-        match &mut self.sessions[id.0] {
-            State::Ended => {}
+        match self.sessions.get(id.0) {
+            None | Some(State::Ended) => {}
             _ if self.closing.is_some() => self.end_for_closing(&mut turn),
-            State::Connected { since_ms } => {
+            Some(State::Connected { since_ms }) => {
                 let since_ms = *since_ms;
                 self.handle_connected(&mut turn, since_ms, event);
             }
-            State::Member(_) => self.handle_member(&mut turn, event),
+            Some(State::Member(_)) => self.handle_member(&mut turn, event),
         }
     }
 
@@ -253,7 +257,7 @@ impl Engine {
         if self.closing.is_some() {
             return None; // CHAT-CLOSE-2: ServerClosing may have been sent.
         }
-        let State::Member(member) = &self.sessions[id.0] else {
+        let Some(State::Member(member)) = self.sessions.get(id.0) else {
             return None;
         };
         let after = member.members_after.clone()?;
@@ -314,7 +318,7 @@ impl Engine {
 
         let granted = Granted::from_asked(&register.capabilities);
         self.names.insert(name.clone());
-        self.sessions[turn.id.0] = State::Member(Member {
+        let member = State::Member(Member {
             name: name.clone(),
             granted,
             bucket: Default::default(),
@@ -323,6 +327,9 @@ impl Engine {
             chats: 0,
             members_after: None,
         });
+        if let Some(state) = self.sessions.get_mut(turn.id.0) {
+            *state = member;
+        }
         // CHAT-PRES-2. Published before Open, so that the newcomer's own place in
         // the log is behind it (CHAT-PRES-6).
         turn.publish(
@@ -382,9 +389,8 @@ impl Engine {
                 inside_frame: false,
             }
             | Event::Lost => self.end(turn, Cause::ConnectionLost),
-            Event::Message(_) | Event::TimePassed { .. } => {
-                unreachable!("each state handles messages and time itself")
-            }
+            // Each state handles messages and time itself.
+            Event::Message(_) | Event::TimePassed { .. } => {}
         }
     }
 
@@ -521,8 +527,8 @@ impl Engine {
 
     /// CHAT-CLOSE-1: members find ServerClosing in the log, the others are told.
     fn end_for_closing(&mut self, turn: &mut Turn<'_>) {
-        if let (State::Connected { .. }, Some(detail)) = (&self.sessions[turn.id.0], &self.closing)
-        {
+        let state = self.sessions.get(turn.id.0);
+        if let (Some(State::Connected { .. }), Some(detail)) = (state, &self.closing) {
             turn.reply(server_closing(detail.clone()));
         }
         self.end(turn, Cause::ServerClosing);
@@ -531,7 +537,10 @@ impl Engine {
     /// Ends a session: frees its name (CHAT-NAME-5), tells who asked to know
     /// (CHAT-PRES-3).
     fn end(&mut self, turn: &mut Turn<'_>, cause: Cause) {
-        let state = std::mem::replace(&mut self.sessions[turn.id.0], State::Ended);
+        let Some(state) = self.sessions.get_mut(turn.id.0) else {
+            return;
+        };
+        let state = std::mem::replace(state, State::Ended);
         let mut end = End {
             cause,
             name: None,
@@ -555,6 +564,11 @@ impl Engine {
     }
 
     /// The member that a turn in state `Member` is about.
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::unreachable,
+        reason = "`handle` looked at the state; what the peer sent has no say in it"
+    )]
     fn member(&mut self, id: &SessionId) -> &mut Member {
         match &mut self.sessions[id.0] {
             State::Member(member) => member,

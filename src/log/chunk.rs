@@ -2,6 +2,10 @@
 //! while any number of readers read what is filled. The only module with unsafe
 //! code, for the one thing that safe Rust cannot say: that the filled part of a
 //! buffer no longer changes while the rest of it still does.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "offsets are the log's own: no peer has a say in them"
+)]
 #![allow(unsafe_code)]
 
 use std::{

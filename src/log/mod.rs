@@ -93,6 +93,7 @@ impl Log {
     /// # Panics
     ///
     /// If the frame is longer than a chunk: the limits see to it that none is.
+    #[expect(clippy::expect_used, reason = "the room was made for this envelope")]
     pub fn append(&mut self, kind: Kind, envelope: &ServerEnvelope) -> Range<u64> {
         let length_bytes = frame::encoded_len(envelope);
         let is_notice = kind == Kind::Notice;

@@ -1,4 +1,10 @@
 //! A place in the log, and what lies ahead of it.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::unreachable,
+    reason = "offsets are the log's own: no peer has a say in them"
+)]
 
 use std::{collections::VecDeque, ops::Range, os::fd::BorrowedFd, sync::Arc};
 

@@ -14,7 +14,7 @@ impl Inbox {
     pub(super) fn feed(&mut self, read: &[u8], consume: impl FnOnce(&[u8]) -> usize) {
         if self.held.is_empty() {
             let used = consume(read);
-            self.held = read[used..].into();
+            self.held = read.get(used..).unwrap_or_default().into();
         } else {
             let mut bytes = std::mem::take(&mut self.held).into_vec();
             bytes.extend_from_slice(read);

@@ -46,7 +46,7 @@ impl Outbox {
     /// What is to be sent next.
     pub(super) fn ahead(&self) -> &[u8] {
         match &self.waiting {
-            Some(waiting) => &waiting.bytes[waiting.sent..],
+            Some(waiting) => waiting.bytes.get(waiting.sent..).unwrap_or_default(),
             None => &[],
         }
     }

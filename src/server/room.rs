@@ -191,10 +191,12 @@ impl Room {
         if seats.len() <= id.index() {
             seats.resize_with(id.index() + 1, || None);
         }
-        seats[id.index()] = Some(Seating {
-            seat: Arc::clone(&seat),
-            patience: Patience::default(),
-        });
+        if let Some(free) = seats.get_mut(id.index()) {
+            *free = Some(Seating {
+                seat: Arc::clone(&seat),
+                patience: Patience::default(),
+            });
+        }
         Ok((id, seat))
     }
 
@@ -203,7 +205,9 @@ impl Room {
         let now = self.now();
         let mut state = self.lock();
         // Before the engine gives the index to another connection.
-        write(&self.seats)[id.index()] = None;
+        if let Some(seat) = write(&self.seats).get_mut(id.index()) {
+            *seat = None;
+        }
         let State {
             engine,
             log,

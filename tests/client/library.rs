@@ -117,7 +117,7 @@ fn a_bot_that_only_sends_does_not_stand_still() {
 
 #[test]
 fn a_dropped_session_leaves() {
-    let (left, has_left) = std::sync::mpsc::channel();
+    let (left, has_left) = std::sync::mpsc::sync_channel(1);
     let serve = move |server: Server| {
         let (mut peer, _) = server.welcome();
         assert_eq!(peer.accept_chat(), "last");

@@ -19,18 +19,19 @@ const COLUMNS: u16 = 80;
 
 /// Runs the client inside a shell that shows the terminal's settings before and
 /// after, and the exit code.
-const SHELL: &str = r#"stty sane rows 24 columns 80; before=$(stty -g); "$0" "$@"; code=$?
+const SHELL: &str = r#"stty sane rows 24 columns "$WIDTH"; before=$(stty -g); "$0" "$@"; code=$?
 after=$(stty -g); [ "$before" = "$after" ] && echo "code $code, terminal as before"
 [ "$before" = "$after" ] || echo "code $code, terminal changed: $before -> $after""#;
 
 /// Runs the client as a job, and goes on with it when it stops; the terminal is
 /// the shell's meanwhile.
-const SHELL_WITH_JOBS: &str = r#"set -m; stty sane rows 24 columns 80; "$0" "$@"
+const SHELL_WITH_JOBS: &str = r#"set -m; stty sane rows 24 columns "$WIDTH"; "$0" "$@"
 while code=$?; [ $code -gt 128 ]; do stty sane; echo "stopped"; fg; done; echo "code $code""#;
 
 pub struct Screen {
     keys: File,
     emulator: Arc<Mutex<vt100::Parser>>,
+    columns: u16,
     /// Ends with the screen.
     _process: PtyProcess,
 }
@@ -43,26 +44,31 @@ impl Screen {
 
     /// Starts the client in a shell that goes on with it when it stops.
     pub fn start_as_job(arguments: &[&str]) -> Self {
-        Self::start_in(SHELL_WITH_JOBS, arguments, "1", "xterm")
+        Self::start_in(SHELL_WITH_JOBS, arguments, "1", "xterm", COLUMNS)
+    }
+
+    /// Starts the client in a terminal of another width.
+    pub fn start_at(arguments: &[&str], columns: u16) -> Self {
+        Self::start_in(SHELL, arguments, "1", "xterm", columns)
     }
 
     pub fn start_with(arguments: &[&str], no_color: &str, term: &str) -> Self {
-        Self::start_in(SHELL, arguments, no_color, term)
+        Self::start_in(SHELL, arguments, no_color, term, COLUMNS)
     }
 
-    fn start_in(shell: &str, arguments: &[&str], no_color: &str, term: &str) -> Self {
+    fn start_in(shell: &str, arguments: &[&str], no_color: &str, term: &str, columns: u16) -> Self {
         let mut command = Command::new("sh");
         command
             .args(["-c", shell, crate::program::PROGRAM])
             .args(arguments)
+            .env("WIDTH", columns.to_string())
             .env("NO_COLOR", no_color)
             .env("TERM", term);
         let mut process = PtyProcess::new(command).expect("a pty");
         process.set_kill_timeout(Some(1_000));
         let keys = process.get_file_handle().expect("a pty");
         let mut written = process.get_file_handle().expect("a pty");
-        let size = |size| NonZeroU16::new(size).expect("not zero");
-        let parser = vt100::Parser::new(size(ROWS), size(COLUMNS), 10_000);
+        let parser = vt100::Parser::new(size(ROWS), size(columns), 10_000);
         let emulator = Arc::new(Mutex::new(parser));
         thread::spawn({
             let emulator = Arc::clone(&emulator);
@@ -80,8 +86,24 @@ impl Screen {
         Self {
             keys,
             emulator,
+            columns,
             _process: process,
         }
+    }
+
+    /// Gives the terminal another width, as dragging its window does.
+    pub fn resize(&mut self, columns: u16) {
+        let mut emulator = self.emulator.lock().expect("no panic");
+        let rows = emulator.screen().size().0;
+        emulator.set_size(rows, size(columns));
+        drop(emulator);
+        self.columns = columns;
+        let keys = self.keys.try_clone().expect("a pty");
+        let status = Command::new("stty")
+            .args(["columns", &columns.to_string()])
+            .stdin(keys)
+            .status();
+        assert!(status.expect("stty").success());
     }
 
     pub fn type_keys(&mut self, keys: &str) {
@@ -150,7 +172,7 @@ impl Screen {
         loop {
             screen.set_scrollback(above);
             let seen: Vec<String> = screen
-                .rows(0, COLUMNS)
+                .rows(0, self.columns)
                 .map(|row| row.trim_end().to_owned())
                 .collect();
             let is_last = above == 0;
@@ -172,4 +194,8 @@ impl Screen {
         let emulator = self.emulator.lock().expect("no panic");
         emulator.screen().cell(row, column).expect("a cell").bold()
     }
+}
+
+fn size(size: u16) -> NonZeroU16 {
+    NonZeroU16::new(size).expect("not zero")
 }

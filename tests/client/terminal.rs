@@ -103,7 +103,7 @@ fn commands() {
     );
     screen.type_keys("/nick Bob\r");
     screen.ends_with(
-        "* there is no command /nick Bob; /help shows those that there are, // sends a slash\n>",
+        "* there is no command /nick Bob; /help shows those that there are, // sends a\n  slash\n>",
     );
     screen.type_keys("//shrug\r");
     assert_eq!(peer.accept_chat(), "/shrug");
@@ -312,6 +312,57 @@ fn what_others_send_is_made_safe() {
          @a\\u{{1b}}\\u{{5b}}1m: x\n>\nchat-client: the server closed (\\u{{1b}}[31m)\n\
          code 0, terminal as before"
     ));
+}
+
+/// Bob pretends to be Carol: a terminal that wrapped this would begin a row with it.
+fn forged(columns: u16) -> String {
+    format!("x{}@Carol: yes", " ".repeat(usize::from(columns) - 7))
+}
+
+/// No row begins in Carol's name, and what Bob said is all there.
+#[track_caller]
+fn check_no_forgery(screen: &Screen) {
+    let history = screen.whole();
+    assert!(
+        !history.lines().any(|row| row.starts_with("@Carol")),
+        "{history}"
+    );
+    assert!(
+        history
+            .lines()
+            .any(|row| row.starts_with("  ") && row.contains("@Carol: yes"))
+    );
+}
+
+#[test]
+fn nobody_begins_a_row_in_anothers_name() {
+    for columns in [20, 33, 80, 132] {
+        let server = Server::new();
+        let screen = Screen::start_at(&[&server.address(), "Alice"], columns);
+        let (mut peer, _) = server.welcome();
+        peer.members(&["Alice"]);
+        peer.say("Bob", &forged(columns));
+        // With wide, combining and joined characters in front.
+        let wide = "日e\u{301}👩\u{200d}🔬";
+        for padding in usize::from(columns) - 18..=usize::from(columns) - 8 {
+            peer.say("Bob", &format!("{wide}{}@Carol: yes", " ".repeat(padding)));
+        }
+        peer.say("Bob", "done");
+        screen.ends_with("@Bob: done\n>");
+        check_no_forgery(&screen);
+    }
+}
+
+#[test]
+fn a_terminal_that_gets_another_width_is_cut_at_that() {
+    let (mut screen, mut peer) = joined();
+    for columns in [40, 30, 70] {
+        screen.resize(columns);
+        peer.say("Bob", &forged(columns));
+        peer.say("Bob", &format!("at {columns}"));
+        screen.ends_with(&format!("@Bob: at {columns}\n>"));
+        check_no_forgery(&screen);
+    }
 }
 
 #[test]

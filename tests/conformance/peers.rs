@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     process::{ChildStdout, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, sync_channel},
     thread,
     time::Duration,
 };
@@ -159,9 +159,12 @@ const ATTEMPT_MS: u64 = 100;
 /// How long a line may take to come.
 const LINE_WAIT: Duration = Duration::from_secs(20);
 
+/// How many lines may wait to be looked at.
+const LINES_WAITING_MAX: usize = 1_024;
+
 /// The lines that a process prints, as they come.
 fn lines(stdout: Option<ChildStdout>) -> Receiver<String> {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(LINES_WAITING_MAX);
     let stdout = BufReader::new(stdout.expect("it is piped"));
     thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {

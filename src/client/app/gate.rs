@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn prints_only_above_a_prompt_or_after_the_last() {
         let gate = Arc::new(Gate::new());
-        let (printed, prints) = mpsc::channel();
+        let (printed, prints) = mpsc::sync_channel(2);
         let printer = thread::spawn({
             let gate = Arc::clone(&gate);
             move || {

@@ -19,11 +19,13 @@ use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Behavior, Config, Editor, ExternalPrinter, Helper, Prompt};
+use terminal_size::{Width, terminal_size_of};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
 use super::gate::Gate;
+use crate::client::Line;
 
 /// What stands before the line that is being typed.
 const PROMPT: &str = "> ";
@@ -36,6 +38,9 @@ const INPUTS_QUEUED_MAX: usize = 64;
 
 /// How many lines may wait to be printed, and how many go out in one print.
 const PRINTS_QUEUED_MAX: usize = 256;
+
+/// How wide a terminal is taken to be that does not say it, in columns.
+const COLUMNS: usize = 80;
 
 /// How long to wait for the last lines to be printed, in milliseconds.
 const FLUSH_TIMEOUT_MS: u64 = 1_000;
@@ -61,8 +66,9 @@ pub(super) enum Input {
 }
 
 enum Print {
-    /// Text that ends in a line break.
-    Text(String),
+    /// A line, to be cut into rows when it is its turn: the terminal may have got
+    /// another width until then.
+    Line(Line),
     /// Tell when everything before is on the screen.
     Flush(oneshot::Sender<()>),
 }
@@ -98,7 +104,7 @@ impl Screen {
     }
 
     /// Shows the prompt. The terminal is as it was when [`Running`] is dropped.
-    pub(super) fn start(self) -> io::Result<Running> {
+    pub(super) fn start(self, is_colourful: bool) -> io::Result<Running> {
         let quiet = Quiet::new()?;
         let (inputs, inputs_queued) = mpsc::channel(INPUTS_QUEUED_MAX);
         let (prints, prints_queued) = mpsc::channel(PRINTS_QUEUED_MAX);
@@ -120,7 +126,7 @@ impl Screen {
         })?;
         thread::Builder::new()
             .name("printer".to_owned())
-            .spawn(move || print(printer, &gate, prints_queued))?;
+            .spawn(move || print(printer, &gate, prints_queued, is_colourful))?;
         Ok(Running {
             inputs: inputs_queued,
             prints,
@@ -163,11 +169,10 @@ impl Running {
 
     /// Prints what is waiting, ends the prompt, wherever the user is in it, and
     /// gives the terminal back.
-    pub(super) async fn stop(mut self, to_print: VecDeque<String>) {
+    pub(super) async fn stop(mut self, to_print: VecDeque<Line>) {
         // An editor that waits for its input to be taken goes on, and ends.
         self.inputs.close();
-        let text = Vec::from(to_print).concat();
-        self.flush(text).await;
+        self.flush(to_print).await;
         self.stop.store(true, Ordering::Release);
         for _ in 0..STOP_SIGNALS_MAX {
             if self.is_over.try_recv() != Err(TryRecvError::Empty) {
@@ -183,14 +188,16 @@ impl Running {
             }
         }
         // What was printed too late for the prompt comes out below it.
-        self.flush(String::new()).await;
+        self.flush(VecDeque::new()).await;
     }
 
-    async fn flush(&self, text: String) {
+    async fn flush(&self, to_print: VecDeque<Line>) {
         let (done, is_done) = oneshot::channel();
         let flush = async {
             // Where the thread has ended, nobody sees it anyway.
-            let _ = self.prints.send(Print::Text(text)).await;
+            for line in to_print {
+                let _ = self.prints.send(Print::Line(line)).await;
+            }
             let _ = self.prints.send(Print::Flush(done)).await;
             let _ = is_done.await;
         };
@@ -208,14 +215,14 @@ impl Prints {
         let _ = self.0.reserve().await;
     }
 
-    /// Prints text that ends in a line break.
+    /// Prints a line.
     ///
     /// # Errors
     ///
-    /// The text, when it has to wait.
-    pub(super) fn try_print(&self, text: String) -> Result<(), String> {
-        match self.0.try_send(Print::Text(text)) {
-            Err(TrySendError::Full(Print::Text(text))) => Err(text),
+    /// The line, when it has to wait.
+    pub(super) fn try_print(&self, line: Line) -> Result<(), Line> {
+        match self.0.try_send(Print::Line(line)) {
+            Err(TrySendError::Full(Print::Line(line))) => Err(line),
             _ => Ok(()),
         }
     }
@@ -255,14 +262,16 @@ fn print(
     mut printer: Box<dyn ExternalPrinter + Send>,
     gate: &Gate,
     mut prints: mpsc::Receiver<Print>,
+    is_colourful: bool,
 ) {
     let mut batch = Vec::new();
     while prints.blocking_recv_many(&mut batch, PRINTS_QUEUED_MAX) > 0 {
         let mut text = String::new();
         let mut flushes = Vec::new();
+        let columns = columns();
         for print in batch.drain(..) {
             match print {
-                Print::Text(line) => text.push_str(&line),
+                Print::Line(line) => text.push_str(&line.rows(columns, is_colourful)),
                 Print::Flush(done) => flushes.push(done),
             }
         }
@@ -275,6 +284,14 @@ fn print(
         for done in flushes {
             let _ = done.send(());
         }
+    }
+}
+
+/// How wide the terminal is now.
+fn columns() -> usize {
+    match terminal_size_of(io::stdout()) {
+        Some((Width(columns), _)) if columns > 0 => columns.into(),
+        _ => COLUMNS,
     }
 }
 

@@ -8,7 +8,7 @@ use super::roster::Roster;
 use super::screen::{Input, Running, Screen};
 use super::signals::Signals;
 use super::{say, sentences, sum_up};
-use crate::client::{Ended, Event, Outgoing, Printable, SendError, Session};
+use crate::client::{Ended, Event, Line, Outgoing, Printable, SendError, Session};
 use crate::wire::Capability;
 
 /// The command that leaves; the editor ends with it.
@@ -30,7 +30,8 @@ const HELP: [&str; 4] = [
 
 /// Runs the session until somebody leaves or the server ends it.
 pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Signals) -> Exit {
-    let running = match screen.start() {
+    let is_colourful = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let running = match screen.start(is_colourful) {
         Ok(running) => running,
         Err(error) => {
             say(&Printable::new()
@@ -104,7 +105,6 @@ struct Room {
     roster: Roster,
     has_presence: bool,
     has_greeted: bool,
-    is_colourful: bool,
     is_leaving: bool,
     /// The session takes no more lines.
     is_over: bool,
@@ -114,7 +114,7 @@ struct Room {
     given_up: usize,
     /// Lines that the terminal has not taken yet. Input is never kept waiting for
     /// them: the prompt, which they wait for, may wait for the input to be taken.
-    to_print: VecDeque<String>,
+    to_print: VecDeque<Line>,
 }
 
 impl Room {
@@ -126,7 +126,6 @@ impl Room {
             roster: Roster::default(),
             has_presence: session.has(Capability::Presence),
             has_greeted: false,
-            is_colourful: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             is_leaving: false,
             is_over: false,
             waiting: VecDeque::new(),
@@ -253,30 +252,17 @@ impl Room {
     }
 
     fn message(&mut self, sender: &str, text: &str) {
-        let head = Printable::new().own("@").name(sender).own(":");
-        let text = Printable::new().own(" ").peer(text);
-        let line = if self.is_colourful {
-            format!("\x1b[1m{head}\x1b[0m{text}\n")
-        } else {
-            format!("{head}{text}\n")
-        };
-        self.print(line);
+        self.print(Line::message(sender, text));
     }
 
-    fn print(&mut self, line: String) {
+    fn print(&mut self, line: Line) {
         if self.to_print.len() < PRINTS_WAITING_MAX {
             self.to_print.push_back(line);
         }
     }
 
-    /// What nobody said: begins with a star, where a message begins with `@`.
     fn notice(&mut self, line: Printable) {
-        let line = if self.is_colourful {
-            format!("\x1b[2m* {line}\x1b[0m\n")
-        } else {
-            format!("* {line}\n")
-        };
-        self.print(line);
+        self.print(Line::notice(&line));
     }
 
     /// Gives the terminal back and says how it ended.
