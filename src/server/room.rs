@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::{
-    engine::{Audience, Cause, Effect, End, Engine, Event, SessionId, Time},
+    engine::{Admission, Audience, Cause, Effect, End, Engine, Event, SessionId, Time},
     limits::Limits,
     log::{Kind, Log, Reader, Retained},
     wire::{ServerEnvelope, server_envelope::Message},
@@ -144,8 +144,9 @@ impl Seat {
 }
 
 impl Room {
-    /// An empty room. `epoch`: see [`Engine::new`].
-    pub(super) fn new(limits: Limits, epoch: String) -> Self {
+    /// An empty room for those whom `admission` lets in. `epoch`: see
+    /// [`Engine::new`].
+    pub(super) fn new(limits: Limits, admission: Admission, epoch: String) -> Self {
         let log = Log::new();
         Self {
             start: Instant::now(),
@@ -155,7 +156,7 @@ impl Room {
             is_paused: AtomicBool::new(false),
             is_aborted: AtomicBool::new(false),
             state: Mutex::new(State {
-                engine: Engine::new(limits.clone(), epoch),
+                engine: Engine::new(limits.clone(), epoch).admitting(admission),
                 log,
                 effects: Vec::new(),
             }),
