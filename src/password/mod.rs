@@ -7,9 +7,13 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-/// The longest password, in bytes of UTF-8: room for a sentence, and a Register
-/// with it stays far below what may be sent before registering.
+use crate::limits::UNREGISTERED_FRAME_BYTES_MAX;
+
+/// The longest password, in bytes of UTF-8: room for a sentence.
 pub const PASSWORD_BYTES_MAX: usize = 256;
+
+// The larger part of a Register is left for what else is in it (CHAT-FRAME-6).
+const _: () = assert!(PASSWORD_BYTES_MAX < UNREGISTERED_FRAME_BYTES_MAX as usize / 2);
 
 /// A password that the schema allows: 1 to [`PASSWORD_BYTES_MAX`] bytes, no
 /// control character. Its `Debug` shows nothing of it, not even the length.
