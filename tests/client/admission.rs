@@ -12,6 +12,9 @@ use crate::support::{TestServer, file};
 
 const SECRET: &str = "open sesame é";
 
+/// Environment variables: names and values.
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 /// A connection, refused for its password, which is returned.
 fn refuse_password(server: &Server) -> String {
     let mut peer = server.accept();
@@ -40,7 +43,7 @@ fn accept(server: &Server) -> (Peer, String) {
 fn a_password_that_was_given_is_sent() {
     let file = file(format!("{SECRET}\n").as_bytes(), 0o600);
     let path = file.to_str().expect("UTF-8");
-    let sources: [(&[&str], &[(&str, &str)], &str); 5] = [
+    let sources: [(&[&str], Variables<'_>, &str); 5] = [
         (&["--password-file", path], &[], SECRET),
         (&[], &[("CHAT_PASSWORD_FILE", path)], SECRET),
         (&[], &[("CHAT_PASSWORD", SECRET)], SECRET),
@@ -109,7 +112,7 @@ fn what_cannot_be_a_password_is_told() {
     let broken = broken.to_str().expect("UTF-8");
     let whole = file(b"open sesame", 0o600);
     let whole = whole.to_str().expect("UTF-8");
-    let refused: [(&str, &[(&str, &str)], &str); 4] = [
+    let refused: [(&str, Variables<'_>, &str); 4] = [
         (broken, &[], "holds a line break"),
         (
             "/nonexistent/secret",
