@@ -26,6 +26,7 @@
 //! | [`frame`] | bytes in, frames out | no |
 //! | [`limits`] | the bounds, with their reasons | no |
 //! | [`engine`] | the rules: events and the time in, effects out | no |
+//! | [`password`] | a secret that nothing shows, and where programs have it from | to read it |
 //! | [`log`] | the room's log of ready frames, and readers of it | no |
 //! | [`server`] | sockets, tasks, deadlines around engine and log | yes |
 //! | [`client`] | a library for clients and bots, and the terminal on it | yes |
@@ -65,5 +66,6 @@ pub mod engine;
 pub mod frame;
 pub mod limits;
 pub mod log;
+pub mod password;
 pub mod server;
 pub mod wire;

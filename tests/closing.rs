@@ -28,6 +28,7 @@ fn no_members_follow_server_closing() {
             let register = client_envelope::Message::Register(wire::Register {
                 name: format!("a-name-of-thirty-two-bytes-{index:05}"),
                 capabilities: vec![Capability::Presence.into()],
+                ..Default::default()
             });
             let event = Event::Message(ClientEnvelope {
                 message: Some(register),

@@ -2,9 +2,10 @@
 //! snapshots that were read against the schema.
 
 use chat::{
-    engine::{Audience, Effect, Engine, Event, SessionId, Time},
+    engine::{Admission, Audience, Effect, Engine, Event, Name, SessionId, Time},
     frame::FrameError,
     limits::{ChatRate, Limits},
+    password::Password,
     wire::{
         self, Capability, ClientEnvelope, LeftReason, ServerEnvelope,
         client_envelope::Message as Sent, server_envelope::Message,
@@ -106,12 +107,32 @@ impl Script {
         let register = wire::Register {
             name: name.to_owned(),
             capabilities,
+            ..Default::default()
         };
         let envelope = ClientEnvelope {
             message: Some(Sent::Register(register)),
         };
         let what = format!("register {name:?} {asked}");
         self.handle(client, what.trim_end(), Event::Message(envelope));
+    }
+
+    fn register_with_password(&mut self, client: &Client, name: &str, password: &str) {
+        let register = Sent::Register(wire::Register {
+            name: name.to_owned(),
+            password: password.to_owned(),
+            ..Default::default()
+        });
+        let which = match password {
+            "" => "no",
+            SECRET => "the right",
+            _ => "another",
+        };
+        // As a log would show it.
+        let what = format!("{register:?}, that is {which} password");
+        let envelope = ClientEnvelope {
+            message: Some(register),
+        };
+        self.handle(client, &what, Event::Message(envelope));
     }
 
     fn chat(&mut self, client: &Client, text: &str, id: u64) {
@@ -278,6 +299,55 @@ fn registrations_refused() {
         script.disconnect(client);
     }
     script.chat(&holder, "still here", 0);
+    insta::assert_snapshot!(script.transcript);
+}
+
+/// The secret of the tests. No output may hold it.
+const SECRET: &str = "open sesame";
+
+/// CHAT-ADM-1 to CHAT-ADM-5.
+#[test]
+fn who_may_come_in() {
+    let password = Password::parse(SECRET).expect("it is one");
+    let name = |name| Name::parse(name).expect("the rules allow it");
+    let mut script = Script::new(Limits::default());
+    script.engine = script.engine.admitting(Admission {
+        password: Some(password),
+        names: Some([name("Alice"), name("bob")].into()),
+    });
+    let present = script.connect("Alice");
+    script.register_with_password(&present, "Alice", SECRET);
+    let longer = format!("{SECRET}!");
+    for (name, password) in [
+        // Nothing of names is told to whoever has no password (CHAT-ADM-2).
+        ("alice", ""),
+        ("alice", "open sesam"),
+        ("bob", &longer),
+        ("bob", "OPEN SESAME"),
+        ("carol", "wrong"),
+        ("all", "wrong"),
+        ("x y", ""),
+        ("all", SECRET),
+        ("x y", SECRET),
+        ("carol", SECRET),
+        ("aLICE", SECRET),
+        ("BOB", SECRET),
+    ] {
+        let client = script.connect("newcomer");
+        script.register_with_password(&client, name, password);
+        assert!(!format!("{:?}", script.engine).contains(SECRET));
+        script.disconnect(client);
+    }
+    assert!(!script.transcript.contains(SECRET));
+    insta::assert_snapshot!(script.transcript);
+}
+
+/// CHAT-ADM-3.
+#[test]
+fn a_password_that_nobody_asked_for_is_ignored() {
+    let mut script = Script::new(Limits::default());
+    let client = script.connect("newcomer");
+    script.register_with_password(&client, "Alice", &"x".repeat(900));
     insta::assert_snapshot!(script.transcript);
 }
 
@@ -554,6 +624,7 @@ fn every_error_fits_into_the_smallest_frame() {
             message: Some(Sent::Register(wire::Register {
                 name: name.to_owned(),
                 capabilities: vec![1, 2, 3],
+                ..Default::default()
             })),
         })
     };

@@ -16,6 +16,7 @@ const NOT_CITED: [(&str, &str); 0] = [];
 /// simulated; and what they must not mention.
 const PURE: [&str; 9] = [
     "src/engine",
+    "src/password/mod.rs",
     "src/log",
     "src/frame.rs",
     "src/limits.rs",

@@ -112,6 +112,13 @@ pub struct ServerArgs {
     /// How many connections the server takes, for the case about a full one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub connections_max: Option<u16>,
+    /// The password that the server asks for, in a file. One made for the run: reports
+    /// show the bytes of what was sent.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// The only names that the server lets in, in a file: one a line, `#` begins a comment.
+    #[arg(long, value_name = "NAMES-FILE")]
+    pub allow: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArgs,
 }

@@ -36,6 +36,12 @@ pub fn explain(what: &str, suite: &Suite, rules: &[Rule]) -> Result<String, Stri
     if !case.needs.is_empty() {
         let _ = writeln!(out, "Needs the capabilities: {}", case.needs.join(", "));
     }
+    if case.asks_password == Some(true) {
+        let _ = writeln!(out, "Needs a server that asks for a password.");
+    }
+    if !case.listed.is_empty() {
+        let _ = writeln!(out, "Needs a server with a list of names.");
+    }
     if case.is_slow() {
         let _ = writeln!(
             out,

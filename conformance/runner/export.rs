@@ -19,6 +19,9 @@ const FORMAT: u32 = 1;
 /// What stands where a run would put what makes its names its own.
 const TAG: &str = "tag0";
 
+/// What stands where a run would put the server's password.
+const PASSWORD: &str = "password-of-the-server";
+
 /// One line a case.
 pub fn export(suite: &Suite, rules: &[Rule]) -> Result<Vec<String>, String> {
     suite
@@ -35,6 +38,10 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
         people.push("client");
     }
     let mut bindings = Bindings::new(TAG, &people, Limits::assumed());
+    let password = (case.asks_password == Some(true)).then_some(PASSWORD);
+    if let Some(password) = password {
+        bindings.set_password(password);
+    }
     let rules: Vec<Value> = case
         .rules
         .iter()
@@ -61,6 +68,8 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
         "rules": rules,
         "needs": case.needs,
         "when": case.when,
+        "password": password,
+        "listed": case.listed,
         "slow": case.is_slow(),
         "closing": case.is_closing(),
         "names": people.iter().map(|p| (p.to_string(), json!(format!("{p}-{TAG}")))).collect::<serde_json::Map<_, _>>(),
@@ -130,6 +139,12 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
             value["name"] = json!(name);
             value["capabilities"] = json!(capabilities);
         }
+        Action::ClientStarts {
+            password: Some(password),
+        } => {
+            value["action"] = json!("client-start");
+            value["password"] = json!(password);
+        }
         other => value["action"] = json!(name_of(other)),
     }
     Ok(value)
@@ -160,12 +175,14 @@ fn name_of(action: &Action) -> &'static str {
         Action::Stops => "stop",
         Action::Ends => "server-ends",
         Action::Fills => "fill",
-        Action::ClientStarts => "client-start",
+        Action::ClientStarts { .. } => "client-start",
         Action::ClientJoins { .. } => "client-join",
         Action::Types(_) => "client-type",
         Action::InputEnds => "client-input-end",
         Action::Prints(_) => "client-print",
         Action::NeverPrints(_) => "client-never-print",
+        Action::NeverShows(_) => "client-never-show",
         Action::ClientEnds => "client-end",
+        Action::ClientFails => "client-fail",
     }
 }

@@ -21,6 +21,7 @@ pub fn lint(suite: &Suite, rules: &[Rule]) -> Vec<String> {
         check_silences(case, &mut complain);
         check_raw(case, &mut complain);
         check_needs(case, &mut complain);
+        check_admission(case, &mut complain);
     }
     for (id, _) in &suite.uncovered {
         if !rules.iter().any(|r| r.id == *id) {
@@ -158,6 +159,38 @@ fn check_needs(case: &Case, complain: &mut Complain<'_>) {
                 format!("it asks for {capability}, which \"needs:\" does not name"),
             );
         }
+    }
+}
+
+/// What a server asks newcomers for is no affair of cases about clients; and those
+/// whom a list lets in are the case's own people.
+fn check_admission(case: &Case, complain: &mut Complain<'_>) {
+    let is_said = case.asks_password.is_some() || !case.listed.is_empty();
+    if case.side() == Side::Client && is_said {
+        complain(
+            1,
+            "\"password:\" and \"listed:\" are for cases about servers".to_owned(),
+        );
+    }
+    for name in &case.listed {
+        if !case.people().contains(&name.as_str()) && !case.names.contains(name) {
+            complain(
+                1,
+                format!("\"listed:\" names {name}, whom the case does not have"),
+            );
+        }
+    }
+    let needs_strangers = |step: &Step| {
+        matches!(
+            step.action,
+            Action::Serves | Action::Crowd(_) | Action::Fills
+        )
+    };
+    if !case.listed.is_empty() && case.any_step(&needs_strangers) {
+        complain(
+            1,
+            "it needs members whose names are on no list, and the server has one".to_owned(),
+        );
     }
 }
 

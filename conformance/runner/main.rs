@@ -2,6 +2,7 @@
 //! `proto/chat.proto` it keeps. It shares the schema's generated types with the
 //! reference implementation and nothing else: its framing is its own.
 
+mod admission;
 mod cli;
 mod conn;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use std::{
 
 use clap::Parser;
 
+use admission::Admission;
 use cli::{Cli, Command, RunArgs};
 use cut::Cut;
 use exit::{Exit, Failed};
@@ -68,7 +70,13 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
                 (None, None) => return Err(exit::usage("say an address, or --cmd")),
             };
             let name = args.address.or(args.cmd).unwrap_or_default();
-            let more = (args.connections_max.map(usize::from), args.exclusive);
+            let admission = Admission::read(args.password_file.as_deref(), args.allow.as_deref())
+                .map_err(exit::usage)?;
+            let more = More {
+                connections_max: args.connections_max.map(usize::from),
+                exclusive: args.exclusive,
+                admission,
+            };
             judge(
                 &suite,
                 Side::Server,
@@ -91,7 +99,7 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
                 &under,
                 &args.cmd,
                 &args.run,
-                (None, false),
+                More::default(),
             )
         }
         Command::Record(args) => {
@@ -187,6 +195,14 @@ fn list(suite: &Suite, args: &cli::ListArgs) -> Result<String, String> {
     Ok(lines.iter().map(|l| format!("{l}\n")).collect())
 }
 
+/// What is to be known of a server that the suite cannot see.
+#[derive(Default)]
+struct More {
+    connections_max: Option<usize>,
+    exclusive: bool,
+    admission: Admission,
+}
+
 /// Runs the selected cases and writes the reports.
 fn judge(
     suite: &Suite,
@@ -194,7 +210,7 @@ fn judge(
     under: &Under,
     name: &str,
     args: &RunArgs,
-    (connections_max, exclusive): (Option<usize>, bool),
+    more: More,
 ) -> Result<Exit, Failed> {
     let rules = rules::parse(chat::wire::SCHEMA);
     let cases = args
@@ -213,13 +229,19 @@ fn judge(
         cases,
         rules: &rules,
         cuts: cuts(&args.cuts)?,
-        jobs: if exclusive { 1 } else { args.jobs.into() },
-        exclusive,
+        // Those whom a list lets in are few, and each is one person at a time.
+        jobs: if more.exclusive || !more.admission.names.is_empty() {
+            1
+        } else {
+            args.jobs.into()
+        },
+        exclusive: more.exclusive,
         scale: args.timeout_scale,
         strict: args.strict,
         skip_slow: args.skip_slow,
         wait_max: std::time::Duration::from_secs(args.wait_max),
-        connections_max,
+        connections_max: more.connections_max,
+        admission: more.admission,
         known,
     };
     let began = Instant::now();

@@ -57,6 +57,24 @@ impl Bindings {
         self.values.insert(word.to_owned(), value);
     }
 
+    /// Binds the server's password, and what it is without its last character.
+    pub fn set_password(&mut self, password: &str) {
+        let mut short = password.to_owned();
+        short.pop();
+        self.set("password", password.to_owned());
+        self.set("password.short", short);
+    }
+
+    /// Puts the server's password, where it asks for one, into a Register that does
+    /// not say which it sends.
+    pub fn add_password(&self, register: &mut Value) {
+        if let (Some(password), Some(fields)) = (self.get("password"), register.as_object_mut()) {
+            fields
+                .entry("password")
+                .or_insert_with(|| Value::from(password));
+        }
+    }
+
     /// What a word stands for.
     pub fn get(&self, word: &str) -> Option<&str> {
         self.values.get(word).map(String::as_str)
@@ -129,6 +147,9 @@ impl Bindings {
         }
         if let Some(word) = inner.strip_suffix(" upper") {
             return Ok(self.get(word).map(str::to_ascii_uppercase));
+        }
+        if let Some(word) = inner.strip_suffix(" lower") {
+            return Ok(self.get(word).map(str::to_ascii_lowercase));
         }
         if let Some((word, length)) = inner.split_once(':') {
             let length: usize = length
@@ -229,6 +250,10 @@ impl Bindings {
                 let other = self.word(other)?.unwrap_or_else(|| other.to_owned());
                 return Ok(got.is_some() && scalar(got) != other);
             }
+            if let Some(part) = inner.strip_prefix("without ") {
+                let part = self.word(part)?.unwrap_or_else(|| part.to_owned());
+                return Ok(!text_of(got).contains(&part));
+            }
             if let Some(regex) = inner.strip_prefix('/').and_then(|r| r.strip_suffix('/')) {
                 let regex = Regex::new(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
                 return Ok(regex.is_match(&scalar(got)));
@@ -318,6 +343,19 @@ mod tests {
         check(json!({"a": ["x", "y"]}), json!({"a": ["y", "y"]}), false);
         check(json!({"a": "</^[a-c]+$/>"}), json!({"a": "abc"}), true);
         check(json!({"a": "<not 5>"}), json!({"a": "5"}), false);
+        check(
+            json!({"a": "<without x 5>"}),
+            json!({"a": "6 x 5 4"}),
+            false,
+        );
+        check(json!({"a": "<without x 5>"}), json!({"a": "6 x 4"}), true);
+        check(json!({"a": "<without x 5>"}), json!({}), true);
+        check(
+            json!({"a": "<without alice>"}),
+            json!({"a": "-alice-x7-"}),
+            false,
+        );
+        check(json!({"a": "<without alice>"}), json!({"a": "alice"}), true);
     }
 
     #[test]
@@ -329,6 +367,26 @@ mod tests {
         b.foreign_seqs.push(42);
         assert_eq!(b.matches(&json!("<n+1>"), Some(&json!("43"))), Ok(true));
         assert!(b.matches(&json!("<m+1>"), Some(&json!("42"))).is_err());
+    }
+
+    #[test]
+    fn a_password_is_added_where_none_is_said() {
+        let added = |b: &Bindings, mut register: Value| {
+            b.add_password(&mut register);
+            register
+        };
+        let mut b = bindings();
+        assert_eq!(added(&b, json!({"name": "a"})), json!({"name": "a"}));
+        b.set_password("sesame");
+        assert_eq!(
+            added(&b, json!({"name": "a"})),
+            json!({"name": "a", "password": "sesame"})
+        );
+        assert_eq!(added(&b, json!({"password": ""})), json!({"password": ""}));
+        assert_eq!(
+            b.fill_text("<password.short> <password>!").as_deref(),
+            Ok("sesam sesame!")
+        );
     }
 
     #[test]

@@ -125,6 +125,7 @@ struct Draft {
     wire_names: Vec<(String, String)>,
     first_seq: Option<u64>,
     left: Vec<usize>,
+    asks_password: bool,
 }
 
 impl Draft {
@@ -234,6 +235,11 @@ impl Draft {
     /// Puts placeholders where another run would see something else.
     fn general(&mut self, kind: &str, mut body: Value, from: Envelope) -> Value {
         self.put_names(&mut body);
+        if let Some(password) = body.get_mut("password") {
+            // A transcript is for everybody to read.
+            *password = "<password>".into();
+            self.asks_password = true;
+        }
         if from == Envelope::Client {
             return body;
         }
@@ -282,8 +288,12 @@ impl Draft {
     }
 
     fn text(&self) -> String {
+        let password = match self.asks_password {
+            true => "password: asked\n",
+            false => "",
+        };
         format!(
-            "title: (say in one line what this shows)\nrules:\nwhy: (say why it matters)\nstatus: draft\n\n{}\n",
+            "title: (say in one line what this shows)\nrules:\nwhy: (say why it matters)\n{password}status: draft\n\n{}\n",
             self.lines.join("\n")
         )
     }

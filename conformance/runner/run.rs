@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    admission::Admission,
     cut::Cut,
     play::{self, ClientUnderTest, Facts, NoServer, Played, Setting, Stop, Subject},
     rules::{Level, Rule},
@@ -66,6 +67,8 @@ pub struct Plan<'a> {
     pub exclusive: bool,
     /// How many connections the server takes.
     pub connections_max: Option<usize>,
+    /// What it asks newcomers for.
+    pub admission: Admission,
     /// The failures that are known.
     pub known: KnownFailures,
 }
@@ -116,7 +119,7 @@ pub fn run(
     let facts = match under {
         Under::Server(source) => {
             let mut target = Target::open(source, plan.scale).map_err(NoRun)?;
-            match play::probe(&target, &run_id, plan.scale) {
+            match play::probe(&target, &run_id, &plan.admission, plan.scale) {
                 Ok(facts) => facts,
                 Err(NoServer::Unreachable(why)) => {
                     let why = target.death().unwrap_or(why);
@@ -291,6 +294,9 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
     {
         return not_run(format!("the server announces no {limit}"), false);
     }
+    if is_server && let Some(reason) = plan.admission.why_not(case) {
+        return not_run(reason, false);
+    }
     if is_server && let Some(reason) = too_much(case, &facts.limits) {
         return not_run(reason, false);
     }
@@ -392,6 +398,7 @@ fn play_once(
         tag: format!("{}{}", shared.run_id, base36(n)),
         shared: false,
         connections_max: plan.connections_max,
+        admission: &plan.admission,
         facts: &shared.facts,
     };
     let source = match shared.under {

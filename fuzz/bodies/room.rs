@@ -150,7 +150,14 @@ impl Room {
                     .into_iter()
                     .filter(|capability| asked >> (capability % 8) & 1 == 1)
                     .collect();
-                self.send(at, Sent::Register(wire::Register { name, capabilities }));
+                self.send(
+                    at,
+                    Sent::Register(wire::Register {
+                        name,
+                        capabilities,
+                        ..Default::default()
+                    }),
+                );
             }
             3 => {
                 let id = script.number() as u64;
@@ -575,7 +582,7 @@ impl Place {
             let rest = reader.rest_of_frame();
             if replies.is_empty() || !rest.is_empty() {
                 let is_rest = !replies.is_empty();
-                let bytes = if is_rest { rest } else { reader.ahead() };
+                let bytes = if is_rest { rest } else { reader.ahead().bytes };
                 let sent = bytes.len().min(bytes_max);
                 self.received.extend_from_slice(&bytes[..sent]);
                 if is_rest {

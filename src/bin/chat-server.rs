@@ -9,9 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use chat::server::{Server, options::Options};
+use chat::{
+    password::source::PASSWORD_VARIABLE,
+    server::{Server, options::Options},
+};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -49,19 +53,27 @@ fn run(options: &Options) -> Result<()> {
 
 #[tokio::main]
 async fn serve(options: &Options) -> Result<()> {
-    let limits = options.limits().unwrap_or_else(|sentence| {
-        // Like any other wrong usage: the sentence, exit code 2.
-        Options::command()
-            .error(ErrorKind::ValueValidation, sentence)
-            .exit()
-    });
+    let limits = options.limits().unwrap_or_else(|it| refuse_to_start(it));
+    let (admission, warning) = options
+        .admission(std::env::var_os(PASSWORD_VARIABLE))
+        .unwrap_or_else(|it| refuse_to_start(it));
     let _log = start_log(options.verbose);
+    if let Some(warning) = warning {
+        warn!("{warning}");
+    }
+    if admission.password.is_some() || admission.names.is_some() {
+        info!(
+            password = admission.password.is_some(),
+            names = admission.names.as_ref().map(|names| names.len()),
+            "not for everybody"
+        );
+    }
     // As many connections as the system allows; what is lacking shows when accepting.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let server = Server::bind(&options.listen, limits)
+    let server = Server::bind_admitting(&options.listen, limits, admission)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     let address = server.local_addr()?;
@@ -91,6 +103,13 @@ async fn serve(options: &Options) -> Result<()> {
         })
         .await;
     Ok(())
+}
+
+/// Like any other wrong usage: the sentence, exit code 2.
+fn refuse_to_start(sentence: String) -> ! {
+    Options::command()
+        .error(ErrorKind::ValueValidation, sentence)
+        .exit()
 }
 
 /// Says where the server listens: on standard output for programs, and how to

@@ -13,6 +13,7 @@ use tokio_util::codec::FramedRead;
 use super::address::{Address, AddressError};
 use super::codec::{Codec, CodecError, Halves, REGISTERING_BODY_BYTES_MAX};
 use super::session::Session;
+use crate::password::Password;
 use crate::wire::{
     Capability, ClientEnvelope, ErrorCode, Register, Registered, client_envelope, server_envelope,
 };
@@ -41,6 +42,7 @@ pub const ADDRESSES_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Connector {
     capabilities: Vec<Capability>,
+    password: Option<Password>,
     timeout: Duration,
 }
 
@@ -55,6 +57,7 @@ impl Connector {
     pub fn new() -> Self {
         Self {
             capabilities: vec![Capability::Receipts, Capability::Keepalive],
+            password: None,
             timeout: Duration::from_millis(CONNECT_TIMEOUT_MS),
         }
     }
@@ -63,6 +66,14 @@ impl Connector {
     #[must_use]
     pub fn capabilities(mut self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
         self.capabilities = capabilities.into_iter().collect();
+        self
+    }
+
+    /// Registers with this password, for a server that asks for one. It goes over
+    /// the network as it is, to whatever server the address names.
+    #[must_use]
+    pub fn password(mut self, password: Password) -> Self {
+        self.password = Some(password);
         self
     }
 
@@ -125,6 +136,11 @@ impl Connector {
             message: Some(client_envelope::Message::Register(Register {
                 name: name.to_owned(),
                 capabilities: self.capabilities.iter().map(|&c| c.into()).collect(),
+                // CHAT-ADM-6
+                password: self
+                    .password
+                    .as_ref()
+                    .map_or_else(String::new, |password| password.reveal().to_owned()),
             })),
         };
         // The server would refuse the frame and could not say that it is the name.
@@ -217,6 +233,21 @@ pub enum ConnectError {
         /// print as it is.
         detail: String,
     },
+}
+
+impl ConnectError {
+    /// Whether the server asks for a password and was given none, or another one
+    /// ([`Connector::password`]). To try again with the same is of no use
+    /// (CHAT-ADM-7).
+    pub fn is_about_password(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: ErrorCode::PasswordWrong,
+                ..
+            }
+        )
+    }
 }
 
 impl fmt::Display for ConnectError {

@@ -14,6 +14,7 @@
 //! Time passes only in arguments: [`Engine::due`] says who has a deadline behind
 //! them, and each of those is to be handed [`Event::TimePassed`].
 
+mod admission;
 mod name;
 mod rate;
 mod refusal;
@@ -33,6 +34,7 @@ use crate::{
     },
 };
 
+pub use admission::Admission;
 pub use name::{Name, NameError};
 use refusal::Refusal;
 use session::{Granted, Member, State};
@@ -152,6 +154,7 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
+    admission: Admission,
     epoch: String,
     /// The number of the last accepted chat (CHAT-ORD-1).
     seq: u64,
@@ -163,7 +166,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An empty room. `epoch` names this life of its numbers: 1 to 64 printable
+    /// An empty room, for everybody. `epoch` names this life of its numbers: 1 to 64 printable
     /// ASCII characters that no earlier life had (CHAT-ORD-7).
     ///
     /// # Panics
@@ -179,12 +182,20 @@ impl Engine {
         }
         Self {
             limits,
+            admission: Admission::default(),
             epoch,
             seq: 0,
             sessions: Slab::new(),
             names: BTreeSet::new(),
             closing: None,
         }
+    }
+
+    /// The same room, for those alone whom `admission` lets in.
+    #[must_use]
+    pub fn admitting(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
     }
 
     /// The bounds it works within.
@@ -307,10 +318,18 @@ impl Engine {
     }
 
     fn register(&mut self, turn: &mut Turn<'_>, register: &wire::Register) {
+        // CHAT-ADM-2: before anything is said about names.
+        if let Err(refusal) = self.admission.judge_password(&register.password) {
+            return self.end_with(turn, refusal);
+        }
         let name = match Name::parse(&register.name) {
             Ok(name) => name,
             Err(error) => return self.end_with(turn, refusal::name(error)),
         };
+        // CHAT-ADM-4
+        if let Err(refusal) = self.admission.judge_name(&name) {
+            return self.end_with(turn, refusal);
+        }
         // CHAT-NAME-3, CHAT-NAME-4
         if self.names.contains(&name) {
             return self.end_with(turn, refusal::name_in_use(&name));

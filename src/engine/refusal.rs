@@ -129,6 +129,25 @@ pub(super) fn name_in_use(name: &Name) -> Refusal {
     )
 }
 
+/// CHAT-ADM-1. Says nothing of either password (CHAT-ADM-5).
+pub(super) fn password_wrong(is_missing: bool) -> Refusal {
+    refusal(
+        ErrorCode::PasswordWrong,
+        if is_missing {
+            "this server asks for a password, connect again with it"
+        } else {
+            "the password is wrong, connect again with the right one"
+        },
+    )
+}
+
+pub(super) fn name_not_allowed(name: &Name) -> Refusal {
+    refusal(
+        ErrorCode::NameNotAllowed,
+        format!("the name {name} is not on this server's list, choose one that is"),
+    )
+}
+
 pub(super) fn text(error: TextError, text_bytes_max: u32) -> Refusal {
     match error {
         TextError::Empty => refusal(ErrorCode::TextInvalid, "the text is empty, say something"),

@@ -21,6 +21,7 @@ impl Memory {
     /// # Panics
     ///
     /// If the system has no memory left.
+    #[expect(clippy::expect_used, reason = "no memory is the end of any allocation")]
     pub(super) fn new(bytes: usize) -> Self {
         #[cfg(target_os = "linux")]
         if let Some((map, file)) = in_file(bytes) {

@@ -306,7 +306,7 @@ impl<S: Socket> Connection<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
-            let read = &buffer[..bytes];
+            let read = buffer.get(..bytes).unwrap_or_default();
             if read.is_empty() {
                 self.is_at_end = true;
                 let inside_frame = !self.inbox.is_empty();

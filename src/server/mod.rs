@@ -17,13 +17,14 @@
 mod connection;
 mod inbox;
 mod listener;
+mod names_file;
 pub mod options;
 mod outbox;
 mod pressure;
 mod room;
-mod socket;
 #[cfg(test)]
 mod simulation;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,7 @@ use tokio::{net::TcpListener, time};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::limits::Limits;
+use crate::{engine::Admission, limits::Limits};
 use room::Room;
 
 /// How long connections have to take their last messages when the server closes,
@@ -57,13 +58,26 @@ impl Server {
     ///
     /// When `limits` do not fit together, or no address can be had.
     pub async fn bind(listen: &str, limits: Limits) -> io::Result<Self> {
+        Self::bind_admitting(listen, limits, Admission::default()).await
+    }
+
+    /// As [`Server::bind`], for those alone whom `admission` lets in (CHAT-ADM).
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::bind`].
+    pub async fn bind_admitting(
+        listen: &str,
+        limits: Limits,
+        admission: Admission,
+    ) -> io::Result<Self> {
         limits
             .check()
             .map_err(|sentence| io::Error::new(io::ErrorKind::InvalidInput, sentence))?;
         let epoch = getrandom::u64().map_err(io::Error::other)?;
         Ok(Self {
             listener: listener::bind(listen).await?,
-            room: Arc::new(Room::new(limits, format!("{epoch:016x}"))),
+            room: Arc::new(Room::new(limits, admission, format!("{epoch:016x}"))),
         })
     }
 

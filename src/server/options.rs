@@ -1,10 +1,15 @@
 //! The command line of `chat-server`.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Parser;
 
-use crate::limits::{ChatRate, Limits};
+use super::names_file;
+use crate::{
+    engine::Admission,
+    limits::{ChatRate, Limits},
+    password::source,
+};
 
 /// A chat server: one room, for clients that speak chat.v1 (proto/chat.proto).
 ///
@@ -29,6 +34,15 @@ pub struct Options {
     /// it is removed at the end
     #[arg(long, env = "CHAT_PORT_FILE", value_name = "PATH")]
     pub port_file: Option<PathBuf>,
+
+    /// Ask everybody for the password in this file; one line break at its end is
+    /// not part of it. CHAT_PASSWORD may hold the password itself instead
+    #[arg(long, env = "CHAT_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// Let in only the names in this file: one a line, `#` begins a comment
+    #[arg(long, env = "CHAT_ALLOW", value_name = "NAMES-FILE")]
+    pub allow: Option<PathBuf>,
 
     /// Connections at a time
     #[arg(long, env = "CHAT_CONNECTIONS_MAX", value_name = "N", default_value_t = Limits::default().connections_max)]
@@ -108,6 +122,27 @@ impl Options {
         };
         limits.check()?;
         Ok(limits)
+    }
+
+    /// Who may come in, from the files that the options name and from `password`,
+    /// the value of [`PASSWORD_VARIABLE`](source::PASSWORD_VARIABLE); and a warning
+    /// for whoever runs the server, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong: a server that was meant to be closed
+    /// does not start open.
+    pub fn admission(
+        &self,
+        password: Option<OsString>,
+    ) -> Result<(Admission, Option<String>), String> {
+        let found = source::find(self.password_file.as_deref(), password)?;
+        let (password, warning) = match found {
+            Some(found) => (Some(found.password), found.warning),
+            None => (None, None),
+        };
+        let names = self.allow.as_deref().map(names_file::read).transpose()?;
+        Ok((Admission { password, names }, warning))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::{
-    engine::{Audience, Cause, Effect, End, Engine, Event, SessionId, Time},
+    engine::{Admission, Audience, Cause, Effect, End, Engine, Event, SessionId, Time},
     limits::Limits,
     log::{Kind, Log, Reader, Retained},
     wire::{ServerEnvelope, server_envelope::Message},
@@ -146,14 +146,20 @@ impl Seat {
 }
 
 impl Room {
-    /// An empty room. `epoch`: see [`Engine::new`].
-    pub(super) fn new(limits: Limits, epoch: String) -> Self {
-        Self::with_wall_clock(limits, epoch, unix_ms)
+    /// An empty room for those whom `admission` lets in. `epoch`: see
+    /// [`Engine::new`].
+    pub(super) fn new(limits: Limits, admission: Admission, epoch: String) -> Self {
+        Self::with_wall_clock(limits, admission, epoch, unix_ms)
     }
 
     /// The same, with another clock on the wall: it may jump as it likes, since
     /// nothing is reckoned from it.
-    pub(super) fn with_wall_clock(limits: Limits, epoch: String, unix_ms: fn() -> i64) -> Self {
+    pub(super) fn with_wall_clock(
+        limits: Limits,
+        admission: Admission,
+        epoch: String,
+        unix_ms: fn() -> i64,
+    ) -> Self {
         let log = Log::new();
         Self {
             start: Instant::now(),
@@ -164,7 +170,7 @@ impl Room {
             is_paused: AtomicBool::new(false),
             is_aborted: AtomicBool::new(false),
             state: Mutex::new(State {
-                engine: Engine::new(limits.clone(), epoch),
+                engine: Engine::new(limits.clone(), epoch).admitting(admission),
                 log,
                 effects: Vec::new(),
             }),

@@ -58,9 +58,10 @@ impl Socket for TcpStream {
             ready!(self.poll_read_ready(cx))?;
             let mut filled = 0;
             let read = self.try_io(tokio::io::Interest::READABLE, || {
-                while filled < buffer.len() {
+                while let Some(rest) = buffer.get_mut(filled..) {
                     // That nothing is left is for the runtime to know, too.
-                    match (&*socket2::SockRef::from(&*self)).read(&mut buffer[filled..])? {
+                    match (&*socket2::SockRef::from(&*self)).read(rest)? {
+                        // The end, or the buffer is full.
                         0 => break,
                         bytes => filled += bytes,
                     }

@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{connection::Connection, room::Room, tick};
 use crate::{
+    engine::Admission,
     frame::{self, Split},
     limits::Limits,
     wire::{
@@ -22,7 +23,7 @@ use crate::{
 const LONG: Duration = Duration::from_secs(3_600);
 
 fn room(limits: Limits) -> Arc<Room> {
-    let room = Arc::new(Room::new(limits, "test".to_owned()));
+    let room = Arc::new(Room::new(limits, Admission::default(), "test".to_owned()));
     tokio::spawn(tick(Arc::clone(&room)));
     room
 }
@@ -60,6 +61,7 @@ impl Peer {
         let register = wire::Register {
             name: name.to_owned(),
             capabilities: capabilities.iter().map(|&c| c.into()).collect(),
+            ..Default::default()
         };
         peer.send(Sent::Register(register)).await;
         assert!(matches!(peer.next().await, Some(Message::Registered(_))));
@@ -151,7 +153,7 @@ async fn a_trickle_does_not_extend_the_deadline() {
     let mut peer = Peer::connect(&room, 1_024);
     let register = encoded(Sent::Register(wire::Register {
         name: "x".repeat(30),
-        capabilities: Vec::new(),
+        ..Default::default()
     }));
     for byte in &register[..20] {
         tokio::time::sleep(Duration::from_millis(600)).await;

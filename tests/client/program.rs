@@ -26,8 +26,16 @@ pub struct Outcome {
 
 impl Program {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
+        Self::start_with(arguments, &[])
+    }
+
+    /// Starts the client with these environment variables.
+    pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        unconfigure(&mut command);
+        let mut child = command
             .args(arguments)
+            .envs(variables.iter().copied())
             // The help must not depend on where the tests run.
             .env_remove("COLUMNS")
             .stdin(Stdio::piped())
@@ -76,6 +84,15 @@ impl Program {
             code: status.code(),
             output: self.output.join().expect("the output"),
             errors: self.errors.join().expect("the error output"),
+        }
+    }
+}
+
+/// Takes away what the test run's environment would configure.
+pub fn unconfigure(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CHAT_") {
+            command.env_remove(name);
         }
     }
 }

@@ -18,8 +18,8 @@ const ROWS: u16 = 24;
 const COLUMNS: u16 = 80;
 
 /// Runs the client inside a shell that shows the terminal's settings before and
-/// after, and the exit code.
-const SHELL: &str = r#"stty sane rows 24 columns "$WIDTH"; before=$(stty -g); "$0" "$@"; code=$?
+/// after, and the exit code. An interrupt is for the client alone.
+const SHELL: &str = r#"trap : INT; stty sane rows 24 columns "$WIDTH"; before=$(stty -g); "$0" "$@"; code=$?
 after=$(stty -g); [ "$before" = "$after" ] && echo "code $code, terminal as before"
 [ "$before" = "$after" ] || echo "code $code, terminal changed: $before -> $after""#;
 
@@ -32,6 +32,8 @@ pub struct Screen {
     keys: File,
     emulator: Arc<Mutex<vt100::Parser>>,
     columns: u16,
+    /// The client's, as the system shows it.
+    command_line: String,
     /// Ends with the screen.
     _process: PtyProcess,
 }
@@ -58,6 +60,7 @@ impl Screen {
 
     fn start_in(shell: &str, arguments: &[&str], no_color: &str, term: &str, columns: u16) -> Self {
         let mut command = Command::new("sh");
+        crate::program::unconfigure(&mut command);
         command
             .args(["-c", shell, crate::program::PROGRAM])
             .args(arguments)
@@ -87,6 +90,11 @@ impl Screen {
             keys,
             emulator,
             columns,
+            command_line: [&[crate::program::PROGRAM], arguments]
+                .concat()
+                .iter()
+                .map(|word| format!("{word}\0"))
+                .collect(),
             _process: process,
         }
     }
@@ -104,6 +112,21 @@ impl Screen {
             .stdin(keys)
             .status();
         assert!(status.expect("stty").success());
+    }
+
+    /// Sends a signal to the client, by its name without SIG.
+    pub fn signal(&self, name: &str) {
+        let processes = std::fs::read_dir("/proc").expect("the system shows processes");
+        let is_client = |id: &u32| {
+            // Each argument ends with a zero; the server's address is in one of them,
+            // so nobody else has the same.
+            std::fs::read_to_string(format!("/proc/{id}/cmdline"))
+                .is_ok_and(|line| line == self.command_line)
+        };
+        let client = processes
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .find(is_client);
+        crate::support::signal(client.expect("the client runs"), name);
     }
 
     pub fn type_keys(&mut self, keys: &str) {

@@ -80,6 +80,24 @@ fn a_server_that_cannot_be_had_leaves_the_run_incomplete() {
 }
 
 #[test]
+fn files_about_admission_that_cannot_be_used_are_wrong_usage() {
+    let missing = "/nonexistent/file";
+    let empty = "/dev/null";
+    for (option, file, words) in [
+        (
+            "--password-file",
+            missing,
+            "/nonexistent/file cannot be read",
+        ),
+        ("--password-file", empty, "/dev/null holds no password"),
+        ("--allow", missing, "/nonexistent/file cannot be read"),
+        ("--allow", empty, "/dev/null holds no name"),
+    ] {
+        check(&["server", "127.0.0.1:1", option, file], USAGE, words);
+    }
+}
+
+#[test]
 fn a_client_that_cannot_be_had_leaves_the_run_incomplete() {
     check(
         &["client", "--cmd", "/no/such/program {address}"],

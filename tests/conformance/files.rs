@@ -108,6 +108,14 @@ fn the_lint_refuses_what_is_not_honest() {
         &format!("{GOOD}bob joins with presence\n"),
         "which \"needs:\" does not name",
     );
+    check_lint(
+        &GOOD.replace("why:", "listed: bob\nwhy:"),
+        "\"listed:\" names bob, whom the case does not have",
+    );
+    check_lint(
+        &format!("listed: alice\n{GOOD}the server still serves\n"),
+        "members whose names are on no list",
+    );
     let ran = lint_folder("lint", &[("Order/X y.chat", GOOD)], "");
     assert!(ran.stderr.contains("kebab-case"), "{}", ran.stderr);
 }
@@ -128,6 +136,15 @@ fn check_malformed(steps: &str, complaint: &str) {
         "one sentence: {}",
         ran.stderr
     );
+}
+
+#[test]
+fn what_a_server_asks_for_is_said_in_words_that_are_known() {
+    let text = format!("password: perhaps\n{GOOD}");
+    let ran = lint_folder("lint", &[("order/x.chat", &text)], "");
+    assert_eq!(ran.code, USAGE);
+    let words = "order/x.chat:1: expected \"password: asked\" or \"password: not asked\"";
+    assert!(ran.stderr.contains(words), "{}", ran.stderr);
 }
 
 /// File, line, and what was expected there.
@@ -164,6 +181,8 @@ fn a_malformed_transcript_is_refused_with_its_place() {
         "alice receives error {\"code\": \"</(/>\"}",
         "expected a regular expression",
     );
+    check_malformed("client starts with a word", "after \"starts\"");
+    check_malformed("password joins", "expected a step such as");
     check_malformed("alice is refused RUDENESS", "expected an error code");
     check_malformed("repeat 3", "expected \"end\" before the end of the file");
     check_malformed(

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{CONFORMS, python, report, run};
+use crate::support::{self, Admission, CONFORMS, python, report, run};
 
 /// As many as the smallest machine has cores.
 const WORKERS: usize = 2;
@@ -138,6 +138,7 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
     let server = python("server.py");
     let uncovered = uncovered();
     let mutants = mutants("server.py");
+    let admission = Admission::new();
     let (matrix, missed) = matrix(&mutants, |mutant| {
         if uncovered.contains(&mutant.rule) {
             return vec!["(uncovered)".to_owned()];
@@ -151,8 +152,20 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
         };
         let deadlines =
             "--register-deadline-ms 800 --keepalive-interval-ms 300 --idle-deadline-ms 900";
-        let command = format!("{server} --mutant {} {deadlines} {limits}", mutant.name);
+        let (has_password, has_list) = match (mutant.rule.as_str(), mutant.name.as_str()) {
+            ("CHAT-ADM-2", "password-after-list") => (true, true),
+            ("CHAT-ADM-1" | "CHAT-ADM-2" | "CHAT-ADM-5", _) => (true, false),
+            ("CHAT-ADM-4", _) => (false, true),
+            _ => (false, false),
+        };
+        let options = admission.options(has_password, has_list);
+        let command = format!(
+            "{server} --mutant {} {deadlines} {limits} {}",
+            mutant.name,
+            options.join(" ")
+        );
         let mut arguments = vec!["server", "--cmd", &command];
+        arguments.extend(options.iter().map(String::as_str));
         if mutant.rule == "CHAT-REG-9" {
             arguments.extend(["--connections-max", "8"]);
         }
@@ -167,7 +180,7 @@ fn each_mutant_of_the_client_is_caught_by_a_case_of_its_rule() {
     let client = python("client.py");
     let mutants = mutants("client.py");
     let (matrix, missed) = matrix(&mutants, |mutant| {
-        let command = format!("{client} --mutant {} {{address}} {{name}}", mutant.name);
+        let command = support::client(&format!("{client} --mutant {}", mutant.name));
         caught(mutant, &["client", "--cmd", &command])
     });
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));

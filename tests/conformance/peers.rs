@@ -9,7 +9,8 @@ use std::{
 };
 
 use crate::support::{
-    CONFORMS, Ended, SHORT_DEADLINES, TIMEOUT_SCALE, python, python_command, report,
+    Admission, CONFORMS, Ended, SHORT_DEADLINES, TIMEOUT_SCALE, client, python, python_command,
+    report,
 };
 
 #[test]
@@ -31,6 +32,28 @@ fn the_python_server_conforms() {
     ]);
     assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
     assert_eq!(report["counts"]["failed"], 0);
+}
+
+#[test]
+fn the_python_server_conforms_when_it_is_not_for_everybody() {
+    let admission = Admission::new();
+    for (has_password, has_list, passed) in [(true, false, 4), (false, true, 2), (true, true, 3)] {
+        let options = admission.options(has_password, has_list);
+        let command = format!("{} {}", python("server.py"), options.join(" "));
+        let mut arguments = vec![
+            "server",
+            "--cmd",
+            &command,
+            "--strict",
+            "--area",
+            "admission",
+        ];
+        arguments.extend(options.iter().map(String::as_str));
+        arguments.extend(["--cuts", "whole,prefix", "--timeout-scale", TIMEOUT_SCALE]);
+        let (ran, report) = report(&arguments);
+        assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(report["counts"]["passed"], passed);
+    }
 }
 
 /// Limits may be as high as their fields go; the suite says what it leaves out for
@@ -57,7 +80,7 @@ fn a_server_that_announces_the_highest_limits_conforms() {
 
 #[test]
 fn the_python_client_conforms() {
-    let command = format!("{} {{address}} {{name}}", python("client.py"));
+    let command = client(&python("client.py"));
     let (ran, report) = report(&[
         "client",
         "--cmd",

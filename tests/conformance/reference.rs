@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::{
     files::json_schema,
-    support::{CONFORMS, Ended, SHORT_DEADLINES, TIMEOUT_SCALE, reference, report},
+    support::{
+        Admission, CONFORMS, Ended, SHORT_DEADLINES, TIMEOUT_SCALE, client, reference, report,
+    },
 };
 
 /// What was observed, an area a snapshot.
@@ -84,6 +86,51 @@ fn the_reference_server_conforms_when_it_limits() {
     snapshot(&report, "limited");
 }
 
+/// The cases about a server that is not for everybody, in all cuts.
+#[test]
+fn the_reference_server_conforms_when_it_is_not_for_everybody() {
+    let admission = Admission::new();
+    for (prefix, has_password, has_list, least_passed) in [
+        ("password", true, false, 4),
+        ("list", false, true, 2),
+        ("password-and-list", true, true, 3),
+    ] {
+        let options = admission.options(has_password, has_list);
+        let command = reference(&options.join(" "));
+        let mut arguments = vec![
+            "server",
+            "--cmd",
+            &command,
+            "--strict",
+            "--area",
+            "admission",
+        ];
+        arguments.extend(options.iter().map(String::as_str));
+        let report = conforms(&arguments);
+        assert!(report["counts"]["passed"].as_u64() >= Some(least_passed));
+        snapshot(&report, prefix);
+    }
+}
+
+/// Nothing else is different where a password is asked for.
+#[test]
+fn the_reference_server_conforms_with_a_password() {
+    let options = Admission::new();
+    let options = options.options(true, false);
+    let command = reference(&format!("{SHORT_DEADLINES} {}", options.join(" ")));
+    let mut arguments = vec![
+        "server",
+        "--cmd",
+        &command,
+        "--skip-slow",
+        "--cuts",
+        "whole",
+    ];
+    arguments.extend(options.iter().map(String::as_str));
+    let report = conforms(&arguments);
+    assert!(report["counts"]["passed"].as_u64() > Some(80), "{report}");
+}
+
 /// Frames so small that Members needs several even for a small room.
 #[test]
 fn the_reference_server_conforms_with_small_frames() {
@@ -137,9 +184,7 @@ fn two_runs_share_a_server() {
 
 #[test]
 fn the_reference_client_conforms() {
-    let command = format!("{} {{address}} {{name}}", env!("CARGO_BIN_EXE_chat-client"));
-    snapshot(
-        &conforms(&["client", "--cmd", &command, "--strict"]),
-        "client",
-    );
+    let command = client(env!("CARGO_BIN_EXE_chat-client"));
+    let report = conforms(&["client", "--cmd", &command, "--strict"]);
+    snapshot(&report, "client");
 }

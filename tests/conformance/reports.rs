@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::support::{CONFORMS, Ended, VIOLATES, python, reference, run, runner};
+use crate::support::{Admission, CONFORMS, Ended, VIOLATES, python, reference, run, runner};
 
 /// The four reports of one run.
 struct Reports {
@@ -94,7 +94,7 @@ fn reports_of_a_run_that_violates() {
 }
 
 /// A session between real programs becomes a draft, which the lint refuses until
-/// somebody has checked it, and which then plays.
+/// somebody has checked it, and which then plays. A password is not in it.
 #[test]
 fn a_recorded_session_becomes_a_case() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -102,8 +102,13 @@ fn a_recorded_session_becomes_a_case() {
     fs::create_dir(&area).expect("a folder in it");
     let draft = area.join("greeting.chat");
 
-    let (_server, address) =
-        listening(Command::new(env!("CARGO_BIN_EXE_chat-server")).stdin(Stdio::null()));
+    let admission = Admission::new();
+    let password = admission.options(true, false);
+    let (_server, address) = listening(
+        Command::new(env!("CARGO_BIN_EXE_chat-server"))
+            .args(&password)
+            .stdin(Stdio::null()),
+    );
     let (mut recorder, address) = listening(
         runner()
             .args(["record", address.as_str(), "--out"])
@@ -111,6 +116,7 @@ fn a_recorded_session_becomes_a_case() {
     );
     let mut client = Command::new(env!("CARGO_BIN_EXE_chat-client"))
         .args([address.as_str(), "Alice"])
+        .args(&password)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -125,22 +131,22 @@ fn a_recorded_session_becomes_a_case() {
     let text = fs::read_to_string(&draft).expect("the draft");
     assert!(text.contains("status: draft"), "{text}");
     assert!(text.contains("\"text\": \"hello\""), "{text}");
+    assert!(text.contains("password: asked\n"), "{text}");
+    assert!(text.contains("\"password\": \"<password>\""), "{text}");
+    assert!(!text.contains("ajar"), "{text}");
     let transcripts = folder.path().to_str().expect("a path in UTF-8");
     assert_ne!(run(&["lint", "--transcripts", transcripts]).code, CONFORMS);
 
     // What a person does after reading it.
     let (_, steps) = text.split_once("status: draft\n").expect("a header");
     let checked = format!(
-        "title: A chat of one who is alone is confirmed\nrules: CHAT-RCPT-1\nwhy: As recorded.\nneeds: receipts keepalive\n{steps}"
+        "title: A chat of one who is alone is confirmed\nrules: CHAT-RCPT-1\nwhy: As recorded.\nneeds: receipts keepalive\npassword: asked\n{steps}"
     );
     fs::write(&draft, &checked).expect("the folder is ours");
-    let ran = run(&[
-        "server",
-        "--cmd",
-        &reference(""),
-        "--transcripts",
-        transcripts,
-    ]);
+    let command = reference(&password.join(" "));
+    let mut arguments = vec!["server", "--cmd", &command, "--transcripts", transcripts];
+    arguments.extend(password.iter().map(String::as_str));
+    let ran = run(&arguments);
     assert_eq!(ran.code, CONFORMS, "{checked}{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("1 passed"), "{}", ran.stdout);
 }

@@ -72,6 +72,46 @@ pub fn reference(options: &str) -> String {
     format!("{} {options}", env!("CARGO_BIN_EXE_chat-server"))
 }
 
+/// What a server that is not for everybody asks for, as files: a password, and a list
+/// of names in upper and lower case.
+pub struct Admission {
+    folder: tempfile::TempDir,
+}
+
+impl Admission {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("password"), "the door is ajar é\n").expect("a file");
+        fs::write(
+            folder.path().join("names"),
+            "# who may come\nAlice\nbOB # a\nCarol-7\n",
+        )
+        .expect("a file");
+        Self { folder }
+    }
+
+    /// The options that say so, to the servers and to the runner alike.
+    pub fn options(&self, has_password: bool, has_list: bool) -> Vec<String> {
+        let path = |name: &str| {
+            let path = self.folder.path().join(name);
+            path.to_str().expect("a path in UTF-8").to_owned()
+        };
+        let mut options = Vec::new();
+        if has_password {
+            options.extend(["--password-file".to_owned(), path("password")]);
+        }
+        if has_list {
+            options.extend(["--allow".to_owned(), path("names")]);
+        }
+        options
+    }
+}
+
+/// A client's command line in which the suite says name, address and password.
+pub fn client(command: &str) -> String {
+    format!("env CHAT_PASSWORD={{password}} {command} {{address}} {{name}}")
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

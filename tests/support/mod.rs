@@ -7,6 +7,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code, unused_imports)]
 
+mod files;
 mod peer;
 mod server;
 
@@ -16,6 +17,7 @@ use chat::wire::{self, Capability, ClientEnvelope, client_envelope::Message};
 use prost::Message as _;
 
 pub use chat::wire::server_envelope::Message as Received;
+pub use files::file;
 pub use peer::Peer;
 pub use server::{TestServer, command, signal};
 
@@ -38,6 +40,16 @@ pub fn register(name: &str, capabilities: &[Capability]) -> ClientEnvelope {
     envelope(Message::Register(wire::Register {
         name: name.to_owned(),
         capabilities: capabilities.iter().map(|&known| known.into()).collect(),
+        ..Default::default()
+    }))
+}
+
+/// Register with a password, without capabilities.
+pub fn register_with_password(name: &str, password: &str) -> ClientEnvelope {
+    envelope(Message::Register(wire::Register {
+        name: name.to_owned(),
+        password: password.to_owned(),
+        ..Default::default()
     }))
 }
 

@@ -30,7 +30,7 @@ impl Dialect for Chat {
     fn join(&self, name: &str, _role: Role) -> Vec<u8> {
         let register = wire::Register {
             name: name.to_owned(),
-            capabilities: Vec::new(),
+            ..Default::default()
         };
         framed(Sent::Register(register))
     }

@@ -17,6 +17,7 @@ import sys
 import time
 from collections import deque
 
+from admission import read_password
 from framing import FrameReader, Refused, encode, parse
 from schema import chat_pb2 as pb
 
@@ -41,10 +42,11 @@ CONTROLS = {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)
 
 
 class Client:
-    def __init__(self, sock, name, stdin):
+    def __init__(self, sock, name, stdin, password=""):
         self.socket = sock
         self.stdin = stdin
         self.name = name
+        self.password = password
         self.frames = FrameReader()
         self.unsent = bytearray()
         self.limits = None
@@ -133,9 +135,11 @@ class Client:
             self.left = self.stdin_ended = True
 
     def register(self):
-        """CHAT-REG-1"""
+        """CHAT-REG-1, CHAT-ADM-6"""
         asked = [pb.CAPABILITY_PRESENCE, pb.CAPABILITY_RECEIPTS, pb.CAPABILITY_KEEPALIVE]
-        self.send(register=pb.Register(name=self.name, capabilities=asked))
+        self.send(
+            register=pb.Register(name=self.name, capabilities=asked, password=self.password)
+        )
 
     def leave(self):
         """CHAT-LEAVE-1"""
@@ -271,6 +275,7 @@ class Client:
         detail = error.detail or f"error {error.code}"
         refused_text = self.answered(error.id)
         if error.ends_session:
+            # A password that was refused, too, is not tried again (CHAT-ADM-7).
             self.end(1, detail)
         elif error.code == pb.ERROR_CODE_RATE_LIMITED and refused_text and not self.left:
             # Say it again when the server says so, before what was typed later.
@@ -315,6 +320,7 @@ def main():
     parser = argparse.ArgumentParser(description="A chat client for proto/chat.proto.")
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help="chat://HOST:PORT")
     parser.add_argument("name", metavar="NAME", nargs="?", help="the name to be known by")
+    parser.add_argument("--password-file", metavar="FILE", help="holds the server's password")
     parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
     parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
     options = parser.parse_args()
@@ -330,11 +336,15 @@ def main():
     if options.name is None:
         parser.error("ADDRESS and NAME are needed")
     try:
+        password = read_password(options.password_file)
+    except (OSError, ValueError) as problem:
+        parser.error(f"the password cannot be used: {problem}")
+    try:
         sock = connect(options.address)
     except (OSError, ValueError, OverflowError) as problem:
         sys.exit(f"cannot connect to {options.address}: {problem}")
     try:
-        sys.exit(run(client_class(sock, options.name, sys.stdin)))
+        sys.exit(run(client_class(sock, options.name, sys.stdin, password)))
     except BrokenPipeError:
         # Whoever read our stdout has gone, so there is nobody to chat for.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,6 +5,7 @@ of the sessions. It decides everything at once and in the order it is called, so
 there is one order for all (CHAT-ORD-1 to CHAT-ORD-5).
 """
 
+import hmac
 import math
 import re
 import secrets
@@ -43,15 +44,21 @@ ENDS_SESSION = {
     pb.ERROR_CODE_NAME_INVALID: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_RESERVED: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_IN_USE: NOT_A_MEMBER,
+    pb.ERROR_CODE_PASSWORD_WRONG: NOT_A_MEMBER,
+    pb.ERROR_CODE_NAME_NOT_ALLOWED: NOT_A_MEMBER,
     pb.ERROR_CODE_IDLE_TIMEOUT: pb.LEFT_REASON_IDLE_TIMEOUT,
     pb.ERROR_CODE_SLOW_CONSUMER: pb.LEFT_REASON_SLOW_CONSUMER,
 }
 
 
 class Room:
-    def __init__(self, limits, log=lambda line: None):
+    def __init__(self, limits, log=lambda line: None, password="", names=None):
+        """`password`: empty for none. `names`: the only ones that are let in, or
+        None for all."""
         self.limits = limits
         self.log = log
+        self.password = password
+        self.names = None if names is None else {self.fold(name) for name in names}
         # Random, so that another start has another epoch (CHAT-ORD-7).
         self.epoch = secrets.token_hex(16)
         # The number of the last accepted chat (CHAT-ORD-1).
@@ -191,8 +198,22 @@ class Room:
                 pb.ERROR_CODE_NOT_REGISTERED,
                 "The first message must be Register; connect again and send it first.",
             )  # CHAT-REG-2
+        self.check_password(envelope.register.password)
         self.check_name(envelope.register.name)
         self.admit(session, envelope.register)
+
+    def check_password(self, password):
+        """Before anything is said about names (CHAT-ADM-2). The answer holds
+        neither password (CHAT-ADM-5)."""
+        if self.password and not self.is_right(password):
+            raise Refused(
+                pb.ERROR_CODE_PASSWORD_WRONG,
+                "This server asks for a password, and this was not it; connect again with it.",
+            )  # CHAT-ADM-1
+
+    def is_right(self, password):
+        # In constant time, so that nobody learns how much of a guess was right.
+        return hmac.compare_digest(password.encode(), self.password.encode())
 
     def check_name(self, name):
         if not NAME.fullmatch(name):
@@ -205,6 +226,11 @@ class Room:
             raise Refused(
                 pb.ERROR_CODE_NAME_RESERVED, f"Nobody may be called {name}; choose another name."
             )
+        if not self.is_allowed(name):
+            raise Refused(
+                pb.ERROR_CODE_NAME_NOT_ALLOWED,
+                f"{name} is not on this server's list; choose a name that is.",
+            )  # CHAT-ADM-4
         if self.is_taken(name):
             raise Refused(
                 pb.ERROR_CODE_NAME_IN_USE, f"{name} is here already; choose another name."
@@ -212,6 +238,9 @@ class Room:
 
     def is_reserved(self, name):
         return name.lower() in NAMES_RESERVED
+
+    def is_allowed(self, name):
+        return self.names is None or self.fold(name) in self.names
 
     def is_taken(self, name):
         return self.fold(name) in self.members

@@ -14,6 +14,7 @@ import socket
 import sys
 import traceback
 
+from admission import read_names, read_password
 from connection import Connection
 from framing import Refused
 from room import NAME_BYTES_MAX, Room
@@ -128,6 +129,8 @@ def parse_options(arguments):
     parser = argparse.ArgumentParser(description="A chat server for proto/chat.proto.")
     parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:0")
     parser.add_argument("--connections-max", type=uint32, default=500)
+    parser.add_argument("--password-file", metavar="FILE", help="ask for the password in it")
+    parser.add_argument("--allow", metavar="FILE", help="let in only the names in it")
     parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
     parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
     for name, default in (
@@ -160,6 +163,12 @@ def parse_options(arguments):
     )
     for name in ("register_deadline_ms", "write_deadline_ms", "lag_bytes_max"):
         demand(getattr(options, name) >= 1, f"--{name.replace('_', '-')} is at least 1")
+    # What is wrong with these must not leave open what was to be closed.
+    try:
+        options.password = read_password(options.password_file)
+        options.names = read_names(options.allow)
+    except (OSError, ValueError) as problem:
+        parser.error(f"the password or the list of names cannot be used: {problem}")
     if options.chat_interval_ms == 0:
         options.chat_burst = 0  # Limits.chat_burst: 0 goes with no rate limit.
     else:
@@ -207,7 +216,7 @@ async def serve(options, room_class, connection_class, server_class):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     listener = listen(options.listen)
     print(f"listening on {address_of(listener)}", flush=True)
-    room = room_class(limits_of(options), log)
+    room = room_class(limits_of(options), log, options.password, options.names)
     server = server_class(room, listener, options.connections_max, connection_class)
     await server.run(stop)
 

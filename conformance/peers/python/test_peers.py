@@ -292,6 +292,59 @@ class Registering(WithServer):
         self.member("d")
 
 
+class Admission(WithServer):
+    SECRET = "open sesame é"
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.password = Path(folder.name, "password")
+        self.password.write_text(f"{self.SECRET}\n")
+        names = Path(folder.name, "names")
+        names.write_text("# who may come\nAlice\n\nbob # at the back\n")
+        self.options = ("--password-file", str(self.password), "--allow", str(names))
+        super().setUp()
+
+    def test_who_is_let_in(self):
+        for name, password, code in (
+            ("Alice", "", pb.ERROR_CODE_PASSWORD_WRONG),
+            ("not a name", "wrong", pb.ERROR_CODE_PASSWORD_WRONG),
+            ("carol", f"{self.SECRET}\n", pb.ERROR_CODE_PASSWORD_WRONG),
+            ("server", self.SECRET, pb.ERROR_CODE_NAME_RESERVED),
+            ("carol", self.SECRET, pb.ERROR_CODE_NAME_NOT_ALLOWED),
+            ("aLICE", self.SECRET, None),
+            ("BOB", self.SECRET, None),
+        ):
+            peer = self.connect()
+            peer.send(register=pb.Register(name=name, password=password))
+            if code is None:
+                self.assertEqual(peer.receive("registered").name, name)
+            else:
+                self.assertNotIn(self.SECRET, peer.refused(code).detail)
+
+    def test_a_client_has_a_password(self):
+        client = start("client.py", self.address, "bob")
+        said, log = client.communicate(timeout=WAIT_SECONDS)
+        self.assertEqual((client.returncode, said), (1, ""))
+        self.assertIn("asks for a password", log)
+        client = start("client.py", self.address, "bob", "--password-file", str(self.password))
+        _, log = client.communicate("hello\n", timeout=WAIT_SECONDS)
+        self.assertEqual(client.returncode, 0, log)
+        self.assertNotIn("sesame", log)
+
+    def test_what_cannot_be_used_is_refused(self):
+        self.password.write_text("two\nlines\n")
+        for program, *arguments in (
+            ("server.py", "--password-file", str(self.password)),
+            ("server.py", "--password-file", str(self.password) + "-missing"),
+            ("server.py", "--allow", os.devnull),
+            ("client.py", "127.0.0.1:1", "bob", "--password-file", os.devnull),
+        ):
+            peer = start(program, *arguments)
+            said, _ = peer.communicate(timeout=WAIT_SECONDS)
+            self.assertEqual((peer.returncode, said), (2, ""), arguments)
+
+
 class Chatting(WithServer):
     options = ("--chat-burst", "3", "--chat-interval-ms", "100", "--text-bytes-max", "64")
 

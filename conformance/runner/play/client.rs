@@ -56,7 +56,12 @@ impl ClientUnderTest {
         })
     }
 
-    fn start(&mut self, name: &str) -> Result<(), String> {
+    /// Whether a password can be given to it.
+    fn takes_password(&self) -> bool {
+        self.command.contains("{password}")
+    }
+
+    fn start(&mut self, name: &str, password: &str) -> Result<(), String> {
         let words = shlex::split(&self.command)
             .ok_or_else(|| format!("the command {:?} has a quote without its end", self.command))?;
         let words: Vec<String> = words
@@ -66,6 +71,7 @@ impl ClientUnderTest {
                     .replace("{host}", &self.address.ip().to_string())
                     .replace("{port}", &self.address.port().to_string())
                     .replace("{name}", name)
+                    .replace("{password}", password)
             })
             .collect();
         self.process = Some(Process::start_words(&words)?);
@@ -76,7 +82,7 @@ impl ClientUnderTest {
 /// Starts the client once and ends it at once: whether its command can be started
 /// at all.
 pub fn try_client(command: &str) -> Result<(), String> {
-    ClientUnderTest::new(command)?.start("nobody")
+    ClientUnderTest::new(command)?.start("nobody", "")
 }
 
 impl Play<'_> {
@@ -100,11 +106,16 @@ impl Play<'_> {
         (Instant::now() + self.step_deadline * CLIENT_PATIENCE).min(self.deadline)
     }
 
-    pub(super) fn client_starts(&mut self) -> Outcome {
+    pub(super) fn client_starts(&mut self, password: Option<&str>) -> Outcome {
         let name = self.bindings.fill_text("<client>")?;
         let (deadline, cut, began) = (self.client_until(), self.setting.cut, self.began);
         let client = self.client()?;
-        client.start(&name)?;
+        if password.is_some() && !client.takes_password() {
+            return Err(Trouble::NotRun(
+                "say with {password} in the client's command how it is given one".to_owned(),
+            ));
+        }
+        client.start(&name, password.unwrap_or_default())?;
         loop {
             match client.listener.accept() {
                 Ok((stream, _)) => {
@@ -134,7 +145,7 @@ impl Play<'_> {
     }
 
     pub(super) fn client_joins(&mut self, capabilities: &[String]) -> Outcome {
-        self.client_starts()?;
+        self.client_starts(None)?;
         let deadline = self.client_until();
         let message = match self.conn("server")?.next(deadline)? {
             Event::Message(message) if message.kind == "register" => message,
@@ -233,6 +244,23 @@ impl Play<'_> {
         }
     }
 
+    /// Looks at all that it printed, and at the end of what else it said.
+    pub(super) fn client_never_shows(&mut self, text: &str) -> Outcome {
+        self.client_never_prints(text)?;
+        let text = self.bindings.fill_text(text)?;
+        let said = self.process()?.last_words();
+        if said.contains(&text) {
+            let mut problem = Problem::new(
+                Kind::WrongAnswer,
+                &[],
+                "the client showed on its error output what it must not",
+            );
+            problem.received = said;
+            return Err(problem.into());
+        }
+        Ok(())
+    }
+
     /// Ends the client, kindly and then not, and looks at all that it printed.
     pub(super) fn client_never_prints(&mut self, line: &str) -> Outcome {
         let line = self.bindings.fill_text(line)?;
@@ -271,6 +299,21 @@ impl Play<'_> {
             )
             .into()),
         }
+    }
+
+    /// It ends by itself, not as if all were well, and has said why.
+    pub(super) fn client_fails(&mut self) -> Outcome {
+        self.client_ends()?;
+        let process = self.process()?;
+        let has_failed = process.ended().is_some_and(|status| !status.success());
+        if has_failed && !process.last_words().is_empty() {
+            return Ok(());
+        }
+        let sentence = match has_failed {
+            true => "the client ended without a word on its error output",
+            false => "the client ended with exit code 0, as if all were well",
+        };
+        Err(Problem::new(Kind::WrongAnswer, &[], sentence).into())
     }
 }
 

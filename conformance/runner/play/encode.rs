@@ -43,7 +43,10 @@ pub fn encode(
                     inside,
                     outside,
                 } => {
-                    let body: Value = bindings.fill(body)?;
+                    let mut body: Value = bindings.fill(body)?;
+                    if kind == "register" {
+                        bindings.add_password(&mut body);
+                    }
                     messages::encode(to, kind, &body, inside, outside)?
                 }
             };

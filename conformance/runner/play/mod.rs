@@ -16,6 +16,7 @@ use std::{
 };
 
 use crate::{
+    admission::Admission,
     conn::Conn,
     cut::Cut,
     pattern::Bindings,
@@ -58,6 +59,8 @@ pub struct Setting<'a> {
     pub shared: bool,
     /// How many connections the server takes, where the user said so.
     pub connections_max: Option<usize>,
+    /// What it asks newcomers for.
+    pub admission: &'a Admission,
     /// What is known of the server.
     pub facts: &'a Facts,
 }
@@ -141,12 +144,21 @@ pub fn play(setting: &Setting<'_>, subject: Subject<'_>) -> Played {
     if case.side() == Side::Client {
         people.push("client");
     }
+    let mut bindings =
+        Bindings::new(&setting.tag, &people, setting.facts.limits.clone()).shared(setting.shared);
+    for person in people {
+        if let Some(name) = setting.admission.listed(case, person) {
+            bindings.set(person, name.to_owned());
+        }
+    }
+    if let Some(password) = &setting.admission.password {
+        bindings.set_password(password);
+    }
     let began = Instant::now();
     let mut play = Play {
         setting,
         subject,
-        bindings: Bindings::new(&setting.tag, &people, setting.facts.limits.clone())
-            .shared(setting.shared),
+        bindings,
         conns: BTreeMap::new(),
         crowd: Vec::new(),
         crowd_names: Vec::new(),
@@ -260,13 +272,15 @@ impl Play<'_> {
             Action::Stops => self.stop_server(),
             Action::Ends => self.server_ends(),
             Action::Fills => self.fill(),
-            Action::ClientStarts => self.client_starts(),
+            Action::ClientStarts { password } => self.client_starts(password.as_deref()),
             Action::ClientJoins { capabilities } => self.client_joins(capabilities),
             Action::Types(line) => self.client_types(line),
             Action::InputEnds => self.client_input_ends(),
             Action::Prints(line) => self.client_prints(line),
             Action::NeverPrints(line) => self.client_never_prints(line),
+            Action::NeverShows(text) => self.client_never_shows(text),
             Action::ClientEnds => self.client_ends(),
+            Action::ClientFails => self.client_fails(),
         }
     }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Outcome, Play, STEP_DEADLINE, Subject, Trouble};
 use crate::{
+    admission::Admission,
     conn::{Conn, Event},
     cut::Cut,
     framing,
@@ -66,7 +67,12 @@ pub enum NoServer {
 }
 
 /// Registers once with all capabilities, to learn the limits and what is granted.
-pub fn probe(target: &Target, tag: &str, scale: f64) -> Result<Facts, NoServer> {
+pub fn probe(
+    target: &Target,
+    tag: &str,
+    admission: &Admission,
+    scale: f64,
+) -> Result<Facts, NoServer> {
     let timeout = STEP_DEADLINE.mul_f64(scale);
     let mut conn = Conn::connect(
         &target.addresses,
@@ -76,8 +82,9 @@ pub fn probe(target: &Target, tag: &str, scale: f64) -> Result<Facts, NoServer> 
         Instant::now(),
     )
     .map_err(|e| NoServer::Unreachable(e.to_string()))?;
-    let name = format!("probe-{tag}");
-    let Ok(frame) = register(&name, &all_capabilities()) else {
+    let own_name = format!("probe-{tag}");
+    let name = admission.any_name().unwrap_or(&own_name);
+    let Ok(frame) = register(name, &all_capabilities(), admission) else {
         return Ok(Facts::assumed());
     };
     let _ = conn.send(&frame, 1, "register", timeout);
@@ -105,7 +112,7 @@ fn looks_like_text(bytes: &[u8]) -> bool {
     bytes.len() >= 4 && bytes[..4].iter().all(|b| (0x20..0x7f).contains(b))
 }
 
-fn register(name: &str, capabilities: &[String]) -> Result<Vec<u8>, String> {
+fn register(name: &str, capabilities: &[String], admission: &Admission) -> Result<Vec<u8>, String> {
     let capabilities = capabilities
         .iter()
         .map(|c| parse::capability(c))
@@ -113,6 +120,9 @@ fn register(name: &str, capabilities: &[String]) -> Result<Vec<u8>, String> {
     let mut body = json!({ "name": name });
     if !capabilities.is_empty() {
         body["capabilities"] = json!(capabilities);
+    }
+    if let Some(password) = &admission.password {
+        body["password"] = json!(password);
     }
     let envelope = messages::encode(Envelope::Client, "register", &body, &[], &[])?;
     Ok(framing::frame(&envelope))
@@ -127,7 +137,7 @@ impl Play<'_> {
         patiently: bool,
     ) -> Outcome {
         let name = self.bindings.fill_text(name)?;
-        let frame = register(&name, capabilities)?;
+        let frame = register(&name, capabilities, self.setting.admission)?;
         let give_up = self.until();
         loop {
             if self
@@ -301,7 +311,11 @@ impl Play<'_> {
         };
         for i in self.conns.len()..max {
             let mut conn = self.dial(false)?;
-            let frame = register(&format!("crowd{i}-{}", self.setting.tag), &[])?;
+            let frame = register(
+                &format!("crowd{i}-{}", self.setting.tag),
+                &[],
+                self.setting.admission,
+            )?;
             conn.send(&frame, 1, "register", self.step_deadline)?;
             conn.flush(self.step_deadline)?;
             match conn.next(self.until())? {
@@ -321,7 +335,7 @@ impl Play<'_> {
             let name = format!("crowd{i}-{}", self.setting.tag);
             let name = format!("{name:x<32}");
             let mut conn = self.dial(false)?;
-            let frame = register(&name, &[])?;
+            let frame = register(&name, &[], self.setting.admission)?;
             conn.send(&frame, 1, "register", self.step_deadline)?;
             conn.flush(self.step_deadline)?;
             match conn.next(self.until())? {

@@ -82,7 +82,13 @@ impl Play<'_> {
             Payload::Frame {
                 envelope: Content::Message { kind, body, .. },
                 ..
-            } => print::message(kind, &self.bindings.fill(body)?),
+            } => {
+                let mut body = self.bindings.fill(body)?;
+                if kind == "register" {
+                    self.bindings.add_password(&mut body);
+                }
+                print::message(kind, &body)
+            }
             _ => "raw bytes".to_owned(),
         };
         self.conn(who)?.send(&bytes, prefix, &shown, timeout)?;

@@ -38,6 +38,12 @@ pub struct Case {
     pub when: Option<String>,
     /// Names used in the case by nobody who connects.
     pub names: Vec<String>,
+    /// Whether the server must ask for a password (Some(true)), must ask for none
+    /// (Some(false)), or may do either.
+    pub asks_password: Option<bool>,
+    /// Those whose names the server's list of names must have; none: there must be
+    /// no list.
+    pub listed: Vec<String>,
     /// Recorded, and not yet reviewed against the schema.
     pub draft: bool,
     /// What happens, in order.
@@ -256,7 +262,10 @@ pub enum Action {
     /// Members fill the server up to its last connection.
     Fills,
     /// The client under test is started and connects.
-    ClientStarts,
+    ClientStarts {
+        /// The password that it is given, if any.
+        password: Option<String>,
+    },
     /// The client under test is started, registers and is accepted.
     ClientJoins {
         /// What it must have asked for, and is granted.
@@ -270,8 +279,13 @@ pub enum Action {
     Prints(String),
     /// The client never prints this, to its end.
     NeverPrints(String),
+    /// The same, and not on its error output either.
+    NeverShows(String),
     /// The client's process ends by itself.
     ClientEnds,
+    /// The client's process ends by itself, as one that has failed, and has said
+    /// something on its error output.
+    ClientFails,
 }
 
 impl Action {

@@ -27,6 +27,8 @@ pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
         needs: Vec::new(),
         when: None,
         names: Vec::new(),
+        asks_password: None,
+        listed: Vec::new(),
         draft: false,
         steps: Vec::new(),
     };
@@ -53,7 +55,7 @@ pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
 fn is_header(key: &str) -> bool {
     matches!(
         key,
-        "title" | "rules" | "why" | "needs" | "when" | "names" | "status"
+        "title" | "rules" | "why" | "needs" | "when" | "names" | "password" | "listed" | "status"
     )
 }
 
@@ -74,6 +76,18 @@ fn header(case: &mut Case, key: &str, value: &str) -> Parsed<()> {
             case.when = Some(value.to_owned());
         }
         "names" => case.names = words(),
+        "listed" => case.listed = words(),
+        "password" => {
+            case.asks_password = Some(match value {
+                "asked" => true,
+                "not asked" => false,
+                _ => {
+                    return Err(format!(
+                        "expected \"password: asked\" or \"password: not asked\", found {value:?}"
+                    ));
+                }
+            });
+        }
         _ if value == "draft" => case.draft = true,
         _ => return Err(format!("expected \"status: draft\", found {value:?}")),
     }
@@ -236,12 +250,13 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), Trouble> {
         "the server is told to end" => Some(Action::Stops),
         "the server ends" => Some(Action::Ends),
         "the server fills up" => Some(Action::Fills),
-        "client starts" => Some(Action::ClientStarts),
+        "client starts" => Some(Action::ClientStarts { password: None }),
         "client joins" => Some(Action::ClientJoins {
             capabilities: Vec::new(),
         }),
         "client's input ends" => Some(Action::InputEnds),
         "client ends" => Some(Action::ClientEnds),
+        "client fails and says why" => Some(Action::ClientFails),
         _ => None,
     };
     if let Some(action) = whole {
@@ -292,6 +307,8 @@ pub fn is_person(word: &str) -> bool {
                 | "fill"
                 | "limit"
                 | "not"
+                | "without"
+                | "password"
         )
 }
 

@@ -28,6 +28,14 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, T
             )?,
         }),
         ("joins", rest) => one(joins(who, rest)?),
+        ("starts", rest) if who == "client" => {
+            let password = rest
+                .strip_prefix("with the password ")
+                .ok_or_else(|| unexpected(verb, rest))?;
+            one(Action::ClientStarts {
+                password: Some(string(password)?),
+            })
+        }
         ("sends", rest) => one(Action::Send {
             who: name,
             payload: payload(who, rest)?,
@@ -82,6 +90,9 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, T
         ("resets", "") => one(Action::Reset { who: name }),
         ("types", rest) if who == "client" => one(Action::Types(string(rest)?)),
         ("prints", rest) if who == "client" => one(Action::Prints(string(rest)?)),
+        ("never", rest) if who == "client" && rest.starts_with("shows ") => one(
+            Action::NeverShows(string(rest.trim_start_matches("shows "))?),
+        ),
         ("never", rest) if who == "client" => one(Action::NeverPrints(string(
             rest.strip_prefix("prints ")
                 .ok_or_else(|| unexpected(verb, rest))?,

@@ -100,7 +100,13 @@ pub fn action(action: &Action) -> String {
         Action::Stops => "the server is told to end".to_owned(),
         Action::Ends => "the server ends".to_owned(),
         Action::Fills => "the server fills up".to_owned(),
-        Action::ClientStarts => "client starts".to_owned(),
+        Action::ClientStarts { password: None } => "client starts".to_owned(),
+        Action::ClientStarts {
+            password: Some(password),
+        } => format!(
+            "client starts with the password {}",
+            Value::from(password.as_str())
+        ),
         Action::ClientJoins { capabilities } if capabilities.is_empty() => {
             "client joins".to_owned()
         }
@@ -111,7 +117,9 @@ pub fn action(action: &Action) -> String {
         Action::InputEnds => "client's input ends".to_owned(),
         Action::Prints(line) => format!("client prints {}", Value::from(line.as_str())),
         Action::NeverPrints(line) => format!("client never prints {}", Value::from(line.as_str())),
+        Action::NeverShows(text) => format!("client never shows {}", Value::from(text.as_str())),
         Action::ClientEnds => "client ends".to_owned(),
+        Action::ClientFails => "client fails and says why".to_owned(),
     }
 }
 

@@ -3,8 +3,10 @@
 
 mod exit;
 mod gate;
+mod joining;
 mod lines;
 mod options;
+mod password;
 mod roster;
 mod screen;
 mod sentences;
@@ -36,21 +38,12 @@ pub async fn run(options: &Options) -> Exit {
     if screen.is_some() {
         capabilities.push(Capability::Presence);
     }
-    let name = options.name().unwrap_or_default();
     let connector = Connector::new()
         .capabilities(capabilities)
         .timeout(options.timeout());
-    let connected = tokio::select! {
-        connected = connector.connect_to(&options.address, name) => connected,
-        () = signals.next() => return Exit::Done,
-    };
-    let session = match connected {
+    let session = match joining::join(options, connector, is_terminal, &mut signals).await {
         Ok(session) => session,
-        Err(error) => {
-            let (exit, sentence) = sentences::no_session(&error, &options.address, name);
-            say(&sentence);
-            return exit;
-        }
+        Err(exit) => return exit,
     };
     match screen {
         Some(screen) => terminal::run(session, screen, &mut signals).await,

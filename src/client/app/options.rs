@@ -1,11 +1,14 @@
 //! The command line.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::client::address::Address;
 use crate::client::connect::CONNECT_TIMEOUT_MS;
+use crate::password::source::{self, Found};
 
 /// The longest `--connect-timeout`, in seconds: an hour is for ever.
 const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
@@ -27,6 +30,12 @@ pub struct Options {
     /// The name to go by: 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' and '-',
     /// beginning with a letter or a digit. Needed unless the address has one
     pub name: Option<String>,
+
+    /// The password that the server asks for: the content of this file, but for one
+    /// line break at its end. CHAT_PASSWORD may hold the password itself instead. In
+    /// a terminal it is asked for where there is neither
+    #[arg(long, env = "CHAT_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
 
     /// How long to wait for the connection, and again for the server's answer, in
     /// seconds
@@ -63,6 +72,17 @@ impl Options {
     /// The name: the argument, or the one in the address.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref().or(self.address.name())
+    }
+
+    /// The password from the file, or from `variable`, the value of
+    /// [`PASSWORD_VARIABLE`](source::PASSWORD_VARIABLE); an empty one is none.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong.
+    pub fn password(&self, variable: Option<OsString>) -> Result<Option<Found>, String> {
+        let variable = variable.filter(|value| !value.is_empty());
+        source::find(self.password_file.as_deref(), variable)
     }
 
     /// How long to wait for the connection, and again for the answer.

@@ -11,8 +11,13 @@ const DETAIL_CHARS_MAX: usize = 300;
 /// How much of a refused line is shown again, in characters.
 const QUOTE_CHARS_MAX: usize = 60;
 
-/// Why there is no session.
-pub(super) fn no_session(error: &ConnectError, address: &Address, name: &str) -> (Exit, Printable) {
+/// Why there is no session. `has_password`: one was given.
+pub(super) fn no_session(
+    error: &ConnectError,
+    address: &Address,
+    name: &str,
+    has_password: bool,
+) -> (Exit, Printable) {
     let at = || Printable::new().peer(&address.to_string());
     let line = Printable::new();
     match error {
@@ -63,14 +68,15 @@ pub(super) fn no_session(error: &ConnectError, address: &Address, name: &str) ->
             Exit::CannotConnect,
             with_detail(line.own("the server is closing"), detail).own("; try again later"),
         ),
-        ConnectError::Refused { code, detail } => {
-            (Exit::Refused, refused_name(*code, detail, name))
-        }
+        ConnectError::Refused { code, detail } => (
+            Exit::Refused,
+            refused_name(*code, detail, name, has_password),
+        ),
     }
 }
 
 /// Why a registration was refused.
-fn refused_name(code: ErrorCode, detail: &str, name: &str) -> Printable {
+fn refused_name(code: ErrorCode, detail: &str, name: &str, has_password: bool) -> Printable {
     let the_name = Printable::new().own("the name ").then(&quote(name));
     match code {
         ErrorCode::NameInUse => the_name.own(" is taken on this server, choose another"),
@@ -81,6 +87,16 @@ fn refused_name(code: ErrorCode, detail: &str, name: &str) -> Printable {
         ErrorCode::NameInvalid => the_name.own(
             " is not allowed, choose one of 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' \
              and '-' that begins with a letter or a digit",
+        ),
+        // CHAT-ADM-9. It shows neither (CHAT-ADM-8).
+        ErrorCode::PasswordWrong if has_password => Printable::new()
+            .own("the password is wrong, ask whoever runs the server for the right one"),
+        ErrorCode::PasswordWrong => Printable::new().own(
+            "the server asks for a password: write it into a file that only you can read and \
+             say --password-file FILE, or set CHAT_PASSWORD",
+        ),
+        ErrorCode::NameNotAllowed => the_name.own(
+            " is not on this server's list, choose one that is or ask whoever runs the server",
         ),
         ErrorCode::ServerFull => Printable::new().own("the server is full, try again later"),
         ErrorCode::RegisterTimeout => {
@@ -253,7 +269,16 @@ mod tests {
 
     #[test]
     fn refused_registrations() {
-        assert_snapshot!(table(|code| refused_name(code, "said\nso", "Alice")));
+        assert_snapshot!(table(|code| refused_name(code, "said\nso", "Alice", true)));
+    }
+
+    #[test]
+    fn a_password_that_was_not_given() {
+        assert_eq!(
+            refused_name(ErrorCode::PasswordWrong, "said\nso", "Alice", false).as_str(),
+            "the server asks for a password: write it into a file that only you can read and \
+             say --password-file FILE, or set CHAT_PASSWORD"
+        );
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Sent {
             Self::Register { name, asked, .. } => encoded(Message::Register(wire::Register {
                 name: name.clone(),
                 capabilities: asked.clone(),
+                ..Default::default()
             })),
             Self::Chat { id, text, .. } => encoded(Message::Chat(wire::Chat {
                 text: text.clone(),

@@ -16,6 +16,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::server::socket::Socket;
+
 /// What lies between a peer and the server's end.
 pub(super) struct Wire {
     /// What the peer has sent and the server has not read.
@@ -263,3 +265,5 @@ pub(super) fn hash(start: u64, bytes: &[u8]) -> u64 {
         (hash ^ u64::from_le_bytes(word) ^ chunk.len() as u64).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
+
+impl Socket for ServerEnd {}

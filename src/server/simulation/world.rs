@@ -18,6 +18,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::{
+    engine::Admission,
     limits::Limits,
     log::Reader,
     server::{
@@ -131,7 +132,12 @@ impl Link {
 impl World {
     pub(super) fn new(limits: Limits, rng: Rng, trace: Trace) -> Self {
         WALL_MS.set(1_700_000_000_000);
-        let room = Room::with_wall_clock(limits.clone(), "epoch".to_owned(), wall_ms);
+        let room = Room::with_wall_clock(
+            limits.clone(),
+            Admission::default(),
+            "epoch".to_owned(),
+            wall_ms,
+        );
         let now = Instant::now();
         Self {
             rng,
@@ -356,7 +362,7 @@ impl World {
     fn published(&mut self) -> Vec<Message> {
         let mut published = Vec::new();
         loop {
-            let mut ahead = self.tap.ahead();
+            let mut ahead = self.tap.ahead().bytes;
             let bytes = ahead.len();
             if bytes == 0 {
                 return published;

@@ -1,5 +1,7 @@
 """Clients that break one rule each."""
 
+import socket
+
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from client import Client
@@ -75,6 +77,58 @@ class SpeaksUnregistered(Client):
         self.limits = pb.Limits()
         self.registered = True
         self.give_up_at = None
+
+
+@mutant("password-not-sent", "CHAT-ADM-6", "registers without the password it was given")
+class PasswordNotSent(Client):
+    def register(self):
+        self.password = ""
+        super().register()
+
+
+@mutant("password-ascii-only", "CHAT-ADM-6", "sends only the ASCII characters of its password")
+class PasswordAsciiOnly(Client):
+    def register(self):
+        self.password = self.password.encode("ascii", "ignore").decode()
+        super().register()
+
+
+@mutant("password-tried-again", "CHAT-ADM-7", "tries a password that was refused for ever")
+class PasswordTriedAgain(Client):
+    def receive_error(self, error):
+        if error.code == pb.ERROR_CODE_PASSWORD_WRONG:
+            server = self.socket.getpeername()
+            self.socket.close()
+            self.socket = socket.create_connection(server)
+            self.socket.setblocking(False)
+            self.register()
+        else:
+            super().receive_error(error)
+
+
+@mutant("password-shown", "CHAT-ADM-8", "says with which password it registers")
+class PasswordShown(Client):
+    def register(self):
+        self.note(f"Registering as {self.name} with {self.password!r}.")
+        super().register()
+
+
+@mutant("refusal-unsaid", "CHAT-ADM-9", "ends without a word when it is not let in")
+class RefusalUnsaid(Client):
+    def receive_error(self, error):
+        if error.code in (pb.ERROR_CODE_PASSWORD_WRONG, pb.ERROR_CODE_NAME_NOT_ALLOWED):
+            self.end(1)
+        else:
+            super().receive_error(error)
+
+
+@mutant("refusal-is-success", "CHAT-ADM-9", "ends as if all were well when it is not let in")
+class RefusalIsSuccess(Client):
+    def receive_error(self, error):
+        if error.code in (pb.ERROR_CODE_PASSWORD_WRONG, pb.ERROR_CODE_NAME_NOT_ALLOWED):
+            self.end(0, error.detail)
+        else:
+            super().receive_error(error)
 
 
 @mutant("closing-ignored", "CHAT-CLOSE-4", "stays when the server says that it closes")

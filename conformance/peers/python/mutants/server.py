@@ -3,6 +3,7 @@ allows."""
 
 from connection import Connection
 from mutants import (  # noqa: F401 (each registers its mutants)
+    server_admission,
     server_capabilities,
     server_chatting,
     server_ending,

@@ -1,0 +1,98 @@
+//! From the command line to a session: with the password that was given, or that
+//! somebody types when the server asks for one.
+
+use std::env;
+
+use super::exit::Exit;
+use super::options::Options;
+use super::password::{self, Answer};
+use super::signals::Signals;
+use super::{say, sentences};
+use crate::client::{Connector, Printable, Session};
+use crate::password::source::PASSWORD_VARIABLE;
+use crate::password::{Password, PasswordError};
+
+/// Connects, with a password where one was given or, in a terminal, where the
+/// server asks for one and somebody types it. A password that was refused is not
+/// tried again (CHAT-ADM-7).
+///
+/// # Errors
+///
+/// How the program ends if there is no session; why was said (CHAT-ADM-9).
+pub(super) async fn join(
+    options: &Options,
+    mut connector: Connector,
+    is_terminal: bool,
+    signals: &mut Signals,
+) -> Result<Session, Exit> {
+    let found = options.password(env::var_os(PASSWORD_VARIABLE));
+    let found = found.map_err(|sentence| {
+        say(&Printable::new().peer(&sentence));
+        Exit::Usage
+    })?;
+    let mut has_password = found.is_some();
+    let mut asks_left = match found {
+        None if is_terminal => password::ASKED_TIMES_MAX,
+        _ => 0,
+    };
+    if let Some(found) = found {
+        if let Some(warning) = found.warning {
+            say(&Printable::new().peer(&warning));
+        }
+        connector = connector.password(found.password);
+    }
+    let name = options.name().unwrap_or_default();
+    loop {
+        let connected = tokio::select! {
+            connected = connector.connect_to(&options.address, name) => connected,
+            () = signals.next() => return Err(Exit::Done),
+        };
+        let error = match connected {
+            Ok(session) => return Ok(session),
+            Err(error) => error,
+        };
+        if error.is_about_password() && asks_left > 0 {
+            asks_left -= 1;
+            let prompt = match has_password {
+                false => "the server asks for a password: ",
+                true => "the password is wrong, try again: ",
+            };
+            if let Some(password) = ask_for_password(prompt, signals).await? {
+                connector = connector.password(password);
+                has_password = true;
+                continue;
+            }
+        }
+        let (exit, sentence) = sentences::no_session(&error, &options.address, name, has_password);
+        say(&sentence);
+        return Err(exit);
+    }
+}
+
+/// The password that somebody types; `None` for none, or something that cannot be
+/// one, which is said.
+async fn ask_for_password(
+    prompt: &'static str,
+    signals: &mut Signals,
+) -> Result<Option<Password>, Exit> {
+    match password::ask(prompt, signals).await {
+        Ok(Answer::Line(line)) => {
+            let text = str::from_utf8(&line).map_err(|_| PasswordError::NotUtf8);
+            match text.and_then(Password::parse) {
+                Ok(password) => Ok(Some(password)),
+                Err(error) => {
+                    let line = Printable::new().own("what was typed ");
+                    say(&line.peer(&error.to_string()));
+                    Ok(None)
+                }
+            }
+        }
+        Ok(Answer::End) => Ok(None),
+        Ok(Answer::Interrupt) => Err(Exit::Done),
+        Err(error) => {
+            let line = Printable::new().own("cannot ask for a password here: ");
+            say(&line.peer(&error.to_string()));
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Asks for a password in a terminal, without showing what is typed.
+
+use std::io::{self, Write};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::libc::_POSIX_VDISABLE;
+use nix::sys::termios::{self, LocalFlags, SetArg, SpecialCharacterIndices, Termios};
+use nix::unistd::read;
+use tokio::sync::oneshot;
+
+use super::signals::Signals;
+
+/// How often somebody is asked who types a wrong one. Nobody is asked for ever.
+pub(super) const ASKED_TIMES_MAX: u32 = 3;
+
+/// The longest line that is read, in bytes: what a terminal holds.
+const LINE_BYTES_MAX: usize = 4_096;
+
+/// What somebody did when asked.
+pub(super) enum Answer {
+    /// Typed this, which may be no password.
+    Line(Vec<u8>),
+    /// Ended the input: Ctrl-D, or the terminal is gone.
+    End,
+    /// Ctrl-C, or another signal to leave.
+    Interrupt,
+}
+
+/// Shows `prompt` and reads a line that is not echoed. The terminal is as it was
+/// afterwards, whatever the answer.
+///
+/// # Errors
+///
+/// When this is no terminal, or the system gives no thread.
+pub(super) async fn ask(prompt: &'static str, signals: &mut Signals) -> io::Result<Answer> {
+    let _unseen = Unseen::new()?;
+    // Not before the echo is off: whoever sees the prompt may type.
+    let mut output = io::stdout();
+    write!(output, "{prompt}").and_then(|()| output.flush())?;
+    let (answer, answered) = oneshot::channel();
+    // A read cannot be called off: after a signal the program ends around it.
+    thread::Builder::new()
+        .name("password".to_owned())
+        .spawn(move || {
+            let _ = answer.send(read_line());
+        })?;
+    let answer = tokio::select! {
+        answer = answered => answer.unwrap_or(Answer::End),
+        () = signals.next() => Answer::Interrupt,
+    };
+    if !matches!(answer, Answer::Line(_)) {
+        let _ = writeln!(output);
+    }
+    Ok(answer)
+}
+
+/// Reads the terminal itself, not the buffer of the standard library: what is
+/// typed after the line is for the editor.
+fn read_line() -> Answer {
+    let mut line = Vec::new();
+    let mut bytes = [0; LINE_BYTES_MAX];
+    while line.len() < LINE_BYTES_MAX {
+        match read(io::stdin(), &mut bytes) {
+            Err(Errno::EINTR) => {}
+            Ok(0) | Err(_) => return Answer::End,
+            Ok(count) => {
+                line.extend(bytes.iter().take(count));
+                if line.ends_with(b"\n") {
+                    line.pop();
+                    break;
+                }
+            }
+        }
+    }
+    Answer::Line(line)
+}
+
+/// A terminal that does not show what is typed, but for the line break at its
+/// end. Dropping it gives the terminal back as it was.
+struct Unseen {
+    original: Termios,
+}
+
+impl Unseen {
+    fn new() -> io::Result<Self> {
+        let original = termios::tcgetattr(io::stdin())?;
+        let mut unseen = original.clone();
+        unseen.local_flags.remove(LocalFlags::ECHO);
+        let whole_lines = LocalFlags::ICANON | LocalFlags::ECHONL | LocalFlags::ISIG;
+        unseen.local_flags.insert(whole_lines);
+        // Ctrl-C is a signal, which is caught. These two would stop or end the
+        // program on the spot and leave the terminal without an echo.
+        for key in [
+            SpecialCharacterIndices::VSUSP,
+            SpecialCharacterIndices::VQUIT,
+        ] {
+            if let Some(character) = unseen.control_chars.get_mut(key as usize) {
+                *character = _POSIX_VDISABLE;
+            }
+        }
+        // What was typed before the prompt was shown on the screen: it is dropped.
+        termios::tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &unseen)?;
+        Ok(Self { original })
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.original);
+    }
+}

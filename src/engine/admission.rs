@@ -1,0 +1,40 @@
+//! Who may come in (CHAT-ADM).
+
+use std::collections::BTreeSet;
+
+use crate::password::Password;
+
+use super::{
+    name::Name,
+    refusal::{self, Refusal},
+};
+
+/// What a newcomer needs. By default nothing: the server is for everybody.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// The password, if there is one (CHAT-ADM-1).
+    pub password: Option<Password>,
+    /// The only names that may register, if not all may (CHAT-ADM-4). Equal
+    /// regardless of case, as names are.
+    pub names: Option<BTreeSet<Name>>,
+}
+
+impl Admission {
+    /// Judges the password of a Register. Who has none sends an empty one, which
+    /// no password is.
+    pub(super) fn judge_password(&self, offered: &str) -> Result<(), Refusal> {
+        match &self.password {
+            None => Ok(()), // CHAT-ADM-3
+            Some(password) if password.matches(offered) => Ok(()),
+            Some(_) => Err(refusal::password_wrong(offered.is_empty())),
+        }
+    }
+
+    /// Judges a name that the rules for names allow.
+    pub(super) fn judge_name(&self, name: &Name) -> Result<(), Refusal> {
+        match &self.names {
+            Some(names) if !names.contains(name) => Err(refusal::name_not_allowed(name)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The file that says who may come in: one name a line, `#` begins a comment.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use crate::engine::{Name, NameError};
+
+/// The longest file that is read, in bytes: a hundred thousand of the longest
+/// names.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads the names.
+///
+/// # Errors
+///
+/// A sentence with the file, the line where there is one, and what is allowed. A
+/// file without a name is one too: nobody could come in, which nobody wants.
+pub(super) fn read(path: &Path) -> Result<BTreeSet<Name>, String> {
+    let text = read_text(path)
+        .map_err(|error| format!("cannot read the list of names {}: {error}", path.display()))?;
+    let names = parse(&text)
+        .map_err(|(line, sentence)| format!("{}:{line}: {sentence}", path.display()))?;
+    if names.is_empty() {
+        return Err(format!(
+            "the list {} has no name, so nobody could join; write one name a line",
+            path.display()
+        ));
+    }
+    Ok(names)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > FILE_BYTES_MAX {
+        let sentence = format!("it is longer than {FILE_BYTES_MAX} bytes");
+        return Err(io::Error::other(sentence));
+    }
+    Ok(text)
+}
+
+/// The names, or the first line that is none (from 1) and why.
+fn parse(text: &str) -> Result<BTreeSet<Name>, (usize, &'static str)> {
+    let mut names = BTreeSet::new();
+    for (index, line) in text.lines().enumerate() {
+        let name = line.split('#').next().unwrap_or_default().trim();
+        if name.is_empty() {
+            continue;
+        }
+        let name = Name::parse(name).map_err(|error| {
+            let sentence = match error {
+                NameError::Invalid => {
+                    "this is no name: write one of 1 to 32 ASCII letters, digits, '.', '_' or '-' that begins with a letter or digit"
+                }
+                NameError::Reserved => "nobody may have this name, take it out",
+            };
+            (index + 1, sentence)
+        })?;
+        names.insert(name);
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Result<Vec<String>, usize> {
+        match parse(text) {
+            Ok(names) => Ok(names.iter().map(Name::to_string).collect()),
+            Err((line, _)) => Err(line),
+        }
+    }
+
+    #[test]
+    fn a_name_a_line() {
+        let text = "# the class\nBob\n\n  alice  # sits in front\r\nBOB\n";
+        assert_eq!(names(text), Ok(vec!["alice".to_owned(), "Bob".to_owned()]));
+        assert_eq!(names("#\n \n"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn the_line_that_is_no_name_is_told() {
+        assert_eq!(names("alice\n\nalice bob\n"), Err(3));
+        assert_eq!(names("Server"), Err(1));
+        assert_eq!(names("é"), Err(1));
+        assert_eq!(names("\u{feff}alice"), Err(1));
+    }
+}
