@@ -30,6 +30,10 @@ pub const DEADLINE_MS_CEILING: u32 = 86_400_000;
 /// large machines.
 pub const CONNECTIONS_CEILING: u32 = 1_000_000;
 
+/// The most new connections a minute from one address that can be asked for: one a
+/// millisecond.
+pub const CONNECTIONS_PER_MINUTE_CEILING: u32 = 60_000;
+
 /// The most chats a member may send at once that can be asked for.
 pub const CHAT_BURST_CEILING: u32 = 1_000_000;
 
@@ -47,6 +51,15 @@ pub struct ChatRate {
 pub struct Limits {
     /// Connections at a time, registered or not (CHAT-REG-9).
     pub connections_max: u32,
+    /// Connections at a time from one network address, or `None` for as many as it
+    /// likes (CHAT-REG-11).
+    pub connections_per_address_max: Option<u32>,
+    /// New connections a minute from one network address, and so many at once; or
+    /// `None` for as many as it likes (CHAT-REG-12).
+    pub connections_per_minute_max: Option<u32>,
+    /// Whether connections from the machine itself count as those of any other
+    /// address.
+    pub is_loopback_limited: bool,
     /// The longest envelope of a member, in bytes (CHAT-FRAME-6).
     pub frame_bytes_max: u32,
     /// The longest text, in bytes of UTF-8 (CHAT-CHAT-7).
@@ -72,6 +85,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
+            // A class or an office behind one address, twice over; and not enough
+            // of one address to fill the server.
+            connections_per_address_max: Some(64),
+            // All of them again at once when their network comes back, with one
+            // failure each; after that two a second.
+            connections_per_minute_max: Some(120),
+            is_loopback_limited: false,
             frame_bytes_max: 8_192,
             text_bytes_max: 4_096,
             // A person who pastes a hundred lines is not refused, and ten lines
@@ -104,6 +124,22 @@ impl Limits {
             1,
             CONNECTIONS_CEILING,
         )?;
+        if let Some(connections_max) = self.connections_per_address_max {
+            in_range(
+                "the number of connections from one address",
+                connections_max,
+                1,
+                CONNECTIONS_CEILING,
+            )?;
+        }
+        if let Some(connections_max) = self.connections_per_minute_max {
+            in_range(
+                "the number of new connections a minute from one address",
+                connections_max,
+                1,
+                CONNECTIONS_PER_MINUTE_CEILING,
+            )?;
+        }
         in_range(
             "the longest frame",
             self.frame_bytes_max,
@@ -199,6 +235,8 @@ mod tests {
         insta::assert_snapshot!(
             [
                 refused(|l| l.connections_max = 0),
+                refused(|l| l.connections_per_address_max = Some(0)),
+                refused(|l| l.connections_per_minute_max = Some(60_001)),
                 refused(|l| l.frame_bytes_max = 256),
                 refused(|l| l.frame_bytes_max = 65_537),
                 refused(|l| l.text_bytes_max = 0),
@@ -214,6 +252,8 @@ mod tests {
             .join("\n"),
             @r"
         the number of connections must be between 1 and 1000000, not 0
+        the number of connections from one address must be between 1 and 1000000, not 0
+        the number of new connections a minute from one address must be between 1 and 60000, not 60001
         the longest frame must be between 257 and 65536, not 256
         the longest frame must be between 257 and 65536, not 65537
         the longest text must be between 1 and 7936, not 0: a frame is at least 256 longer than its text

@@ -38,6 +38,7 @@ use clap::Parser;
 use cli::{Cli, Command, RunArgs};
 use cut::Cut;
 use exit::{Exit, Failed};
+use play::Doors;
 use report::Report;
 use run::{NoRun, Plan, Under};
 use suite::{KnownFailures, Suite};
@@ -66,7 +67,12 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
                 (None, None) => return Err(exit::usage("say an address, or --cmd")),
             };
             let name = args.address.or(args.cmd).unwrap_or_default();
-            let more = (args.connections_max.map(usize::from), args.exclusive);
+            let doors = Doors {
+                server: args.connections_max.map(usize::from),
+                address: args.connections_per_address_max.map(usize::from),
+                minute: args.connections_per_minute_max.map(usize::from),
+            };
+            let more = (doors, args.exclusive);
             judge(
                 &suite,
                 Side::Server,
@@ -89,7 +95,7 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
                 &under,
                 &args.cmd,
                 &args.run,
-                (None, false),
+                (Doors::default(), false),
             )
         }
         Command::Record(args) => {
@@ -192,7 +198,7 @@ fn judge(
     under: &Under,
     name: &str,
     args: &RunArgs,
-    (connections_max, exclusive): (Option<usize>, bool),
+    (doors, exclusive): (Doors, bool),
 ) -> Result<Exit, Failed> {
     let rules = rules::parse(chat::wire::SCHEMA);
     let cases = args
@@ -217,7 +223,7 @@ fn judge(
         strict: args.strict,
         skip_slow: args.skip_slow,
         wait_max: std::time::Duration::from_secs(args.wait_max),
-        connections_max,
+        doors,
         known,
     };
     let began = Instant::now();

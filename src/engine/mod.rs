@@ -34,6 +34,7 @@ use crate::{
 };
 
 pub use name::{Name, NameError};
+pub(crate) use rate::Bucket;
 use refusal::Refusal;
 use session::{Granted, Member, State};
 pub use text::{Text, TextError};
@@ -148,6 +149,18 @@ pub enum Cause {
     Error(ErrorCode),
 }
 
+/// Of what there is too much from one network address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooMany {
+    /// Connections at a time (CHAT-REG-11).
+    AtATime,
+    /// New connections in a short while (CHAT-REG-12).
+    AMinute {
+        /// How long to wait with the next, in milliseconds, from 1.
+        retry_after_ms: u32,
+    },
+}
+
 /// The room: who is in it, and what the rules say to each event.
 #[derive(Debug)]
 pub struct Engine {
@@ -221,6 +234,13 @@ impl Engine {
     pub fn disconnect(&mut self, now: Time, id: SessionId, effects: &mut Vec<Effect>) {
         self.handle(now, &id, Event::Lost, effects);
         self.sessions.remove(id.0);
+    }
+
+    /// A connection is not wanted after all, because of where it comes from. Takes its
+    /// id back, before anything was said about it; returns what to tell it.
+    pub fn turn_away(&mut self, id: SessionId, cause: TooMany) -> Box<ServerEnvelope> {
+        self.sessions.remove(id.0);
+        Box::new(refusal::too_many(cause).ending())
     }
 
     /// Something happened to a connection. Appends what follows from it to

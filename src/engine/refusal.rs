@@ -10,6 +10,7 @@ use crate::{
 };
 
 use super::{
+    TooMany,
     name::{Name, NameError},
     text::TextError,
 };
@@ -107,6 +108,26 @@ pub(super) fn server_full() -> Refusal {
         ErrorCode::ServerFull,
         "the server takes no further connection, try again later",
     )
+}
+
+pub(super) fn too_many(cause: TooMany) -> Refusal {
+    match cause {
+        // CHAT-REG-11
+        TooMany::AtATime => refusal(
+            ErrorCode::TooManyConnections,
+            "too many connections are open from your network address, close one or try again later",
+        ),
+        // CHAT-REG-12
+        TooMany::AMinute { retry_after_ms } => Refusal {
+            retry_after_ms,
+            ..refusal(
+                ErrorCode::ConnectingTooFast,
+                format!(
+                    "too many connections came from your network address, connect again in {retry_after_ms} ms"
+                ),
+            )
+        },
+    }
 }
 
 pub(super) fn name(error: NameError) -> Refusal {

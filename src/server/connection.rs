@@ -17,6 +17,7 @@ use std::{
     cell::RefCell,
     future::Future,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -124,10 +125,11 @@ impl Connection<TcpStream> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Takes a new connection into the room, or turns it away.
-    pub(super) fn new(stream: S, room: Arc<Room>) -> Self {
+    /// Takes a new connection into the room, or turns it away. `address`: where it
+    /// comes from, if it comes over a network.
+    pub(super) fn new(stream: S, room: Arc<Room>, address: Option<IpAddr>) -> Self {
         let mut line = Line::default();
-        let member = match room.connect() {
+        let member = match room.connect(address) {
             Ok(member) => Some(member),
             Err(envelope) => {
                 line.reply(&envelope);

@@ -1,6 +1,6 @@
 //! The command line of `chat-server`.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::Parser;
 
@@ -33,6 +33,20 @@ pub struct Options {
     /// Connections at a time
     #[arg(long, env = "CHAT_CONNECTIONS_MAX", value_name = "N", default_value_t = Limits::default().connections_max)]
     pub connections_max: u32,
+
+    /// Connections at a time from one network address (IPv6: its first 64 bits), or
+    /// `off` for no limit
+    #[arg(long, env = "CHAT_CONNECTIONS_PER_ADDRESS_MAX", value_name = "N|off", default_value_t = Limits::default().connections_per_address_max.into())]
+    pub connections_per_address_max: AtMost,
+
+    /// New connections a minute from one network address, and so many at once, or
+    /// `off` for no limit
+    #[arg(long, env = "CHAT_CONNECTIONS_PER_MINUTE_MAX", value_name = "N|off", default_value_t = Limits::default().connections_per_minute_max.into())]
+    pub connections_per_minute_max: AtMost,
+
+    /// Count connections from this machine like those from any other address
+    #[arg(long, env = "CHAT_LIMIT_LOOPBACK")]
+    pub limit_loopback: bool,
 
     /// The longest frame a member may send, in bytes
     #[arg(long, env = "CHAT_FRAME_BYTES_MAX", value_name = "BYTES", default_value_t = Limits::default().frame_bytes_max)]
@@ -79,6 +93,38 @@ pub struct Options {
     pub verbose: u8,
 }
 
+/// A number, or `off` for no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtMost(Option<u32>);
+
+impl From<Option<u32>> for AtMost {
+    fn from(most: Option<u32>) -> Self {
+        Self(most)
+    }
+}
+
+impl fmt::Display for AtMost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(most) => most.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl FromStr for AtMost {
+    type Err = &'static str;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        if value.eq_ignore_ascii_case("off") {
+            return Ok(Self(None));
+        }
+        let most = value.parse();
+        most.map(|most| Self(Some(most)))
+            .map_err(|_| "say a whole number, or off for no limit")
+    }
+}
+
 /// What `--rate-limit` says: milliseconds for one more message, or no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit(Option<u32>);
@@ -92,6 +138,9 @@ impl Options {
     pub fn limits(&self) -> Result<Limits, String> {
         let limits = Limits {
             connections_max: self.connections_max,
+            connections_per_address_max: self.connections_per_address_max.0,
+            connections_per_minute_max: self.connections_per_minute_max.0,
+            is_loopback_limited: self.limit_loopback,
             frame_bytes_max: self.frame_bytes_max,
             text_bytes_max: self.text_bytes_max,
             chat_rate: self.rate_limit.0.map(|interval_ms| ChatRate {
@@ -161,6 +210,16 @@ mod tests {
         for value in ["0", "1001", "-1", "1.5", "", "none"] {
             assert!(interval(value).is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn a_number_or_none() {
+        assert_eq!("12".parse(), Ok(AtMost(Some(12))));
+        assert_eq!("Off".parse(), Ok(AtMost(None)));
+        for value in ["", "-1", "1.5", "none", "4294967296"] {
+            assert!(value.parse::<AtMost>().is_err(), "{value}");
+        }
+        assert_eq!(AtMost(None).to_string(), "off");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing is awaited under the lock.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,6 +23,7 @@ use crate::{
 };
 
 use super::{
+    gate::Gate,
     outbox::Outbox,
     pressure::{self, Follower, Patience},
 };
@@ -44,6 +46,7 @@ pub(super) struct Room {
 struct State {
     engine: Engine,
     log: Log,
+    gate: Gate,
     /// Empty between calls; kept for its memory.
     effects: Vec<Effect>,
 }
@@ -157,6 +160,7 @@ impl Room {
             state: Mutex::new(State {
                 engine: Engine::new(limits.clone(), epoch),
                 log,
+                gate: Gate::new(&limits),
                 effects: Vec::new(),
             }),
             limits,
@@ -167,15 +171,23 @@ impl Room {
         &self.limits
     }
 
-    /// A connection was accepted.
+    /// A connection was accepted, from `address` where it comes over a network.
     ///
     /// # Errors
     ///
     /// What to tell it before it is closed.
-    pub(super) fn connect(&self) -> Result<(SessionId, Arc<Seat>), Box<ServerEnvelope>> {
+    pub(super) fn connect(
+        &self,
+        address: Option<IpAddr>,
+    ) -> Result<(SessionId, Arc<Seat>), Box<ServerEnvelope>> {
         let now = self.now();
         let mut state = self.lock();
         let id = state.engine.connect(now)?;
+        if let Some(address) = address
+            && let Err(cause) = state.gate.enter(now.elapsed_ms, id.index(), address)
+        {
+            return Err(state.engine.turn_away(id, cause));
+        }
         let seat = Arc::new(Seat::new());
         // Still under the lock: the index is this connection's from here on.
         let mut seats = write(&self.seats);
@@ -195,10 +207,12 @@ impl Room {
         let mut state = self.lock();
         // Before the engine gives the index to another connection.
         write(&self.seats)[id.index()] = None;
+        state.gate.leave(now.elapsed_ms, id.index());
         let State {
             engine,
             log,
             effects,
+            ..
         } = &mut *state;
         engine.disconnect(now, id, effects);
         let growth = apply(log, effects, &mut Line::default());
@@ -311,6 +325,7 @@ impl Room {
             engine,
             log,
             effects,
+            ..
         } = &mut *state;
         engine.begin_closing(detail, effects);
         let growth = apply(log, effects, &mut Line::default());
@@ -428,6 +443,7 @@ impl Turn<'_> {
             engine,
             log,
             effects,
+            ..
         } = &mut *self.state;
         engine.handle(self.now, self.id, event, effects);
         let growth = apply(log, effects, self.line);

@@ -43,7 +43,7 @@ struct Peer {
 impl Peer {
     fn connect(room: &Arc<Room>, buffer_bytes: usize) -> Self {
         let (near, far) = tokio::io::duplex(buffer_bytes);
-        tokio::spawn(Connection::new(near, Arc::clone(room)));
+        tokio::spawn(Connection::new(near, Arc::clone(room), None));
         Self {
             stream: far,
             held: Vec::new(),

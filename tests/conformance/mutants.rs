@@ -147,14 +147,19 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
             "CHAT-LIM-2" => "--chat-burst 20 --chat-interval-ms 250",
             "CHAT-LIM-4" => "--chat-interval-ms 0",
             "CHAT-REG-9" => "--connections-max 8",
+            "CHAT-REG-11" => "--connections-per-address-max 8",
+            "CHAT-REG-12" => "--connections-per-minute-max 8",
             _ => "--chat-burst 60 --chat-interval-ms 10",
         };
         let deadlines =
             "--register-deadline-ms 800 --keepalive-interval-ms 300 --idle-deadline-ms 900";
         let command = format!("{server} --mutant {} {deadlines} {limits}", mutant.name);
         let mut arguments = vec!["server", "--cmd", &command];
-        if mutant.rule == "CHAT-REG-9" {
-            arguments.extend(["--connections-max", "8"]);
+        match mutant.rule.as_str() {
+            "CHAT-REG-9" => arguments.extend(["--connections-max", "8"]),
+            "CHAT-REG-11" => arguments.extend(["--connections-per-address-max", "8"]),
+            "CHAT-REG-12" => arguments.extend(["--connections-per-minute-max", "8"]),
+            _ => {}
         }
         caught(mutant, &arguments)
     });

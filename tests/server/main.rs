@@ -7,6 +7,7 @@ mod support;
 mod capabilities;
 mod chatting;
 mod frames;
+mod hostile;
 mod operations;
 mod registering;
 mod slow;

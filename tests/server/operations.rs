@@ -16,6 +16,12 @@ use crate::support::{NOTHING, Peer, TestServer, command, leave};
 fn wrong_options_are_refused_with_what_is_allowed() {
     let refused: &[(&[&str], &str)] = &[
         (&["--connections-max", "0"], "between 1 and 1000000"),
+        (
+            &["--connections-per-address-max", "0"],
+            "between 1 and 1000000",
+        ),
+        (&["--connections-per-minute-max", "60001"], "1 and 60000"),
+        (&["--connections-per-minute-max", "few"], "or off"),
         (&["--frame-bytes-max", "256"], "between 257 and 65536"),
         (&["--frame-bytes-max", "65537"], "between 257 and 65536"),
         (&["--text-bytes-max", "0"], "between 1 and 7936"),

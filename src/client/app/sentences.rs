@@ -103,6 +103,11 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
              connect again",
         ),
         ErrorCode::ServerFull => line.own("the server is full, try again later"),
+        ErrorCode::TooManyConnections => line.own(
+            "too many are connected to the server from this network, close one or try again later",
+        ),
+        ErrorCode::ConnectingTooFast => line
+            .own("too many connections came from this network to the server, wait a minute and try again"),
         ErrorCode::MalformedFrame
         | ErrorCode::FrameTooLong
         | ErrorCode::NotRegistered
@@ -239,7 +244,8 @@ mod tests {
 
     /// Every code there is, and the one for what is unknown.
     fn codes() -> impl Iterator<Item = ErrorCode> {
-        (0..).map_while(|number| ErrorCode::try_from(number).ok())
+        // Numbers may be left out.
+        (0..100).filter_map(|number| ErrorCode::try_from(number).ok())
     }
 
     fn table(say: impl Fn(ErrorCode) -> Printable) -> String {

@@ -104,8 +104,25 @@ class GrantsUnasked(Room):
 
 @mutant("full-silent", "CHAT-REG-9", "closes in silence when it is full")
 class FullSilent(Server):
-    def turn_away(self, connection):
+    def turn_away(self, connection, refused):
         connection.session.finish()
+
+
+@mutant("address-full-silent", "CHAT-REG-11", "closes in silence when an address is full")
+class AddressFullSilent(FullSilent):
+    pass
+
+
+@mutant("too-often-silent", "CHAT-REG-12", "closes in silence who connects too often")
+class TooOftenSilent(FullSilent):
+    pass
+
+
+@mutant("too-often-without-wait", "CHAT-REG-12", "does not say how long to wait")
+class TooOftenWithoutWait(Server):
+    def turn_away(self, connection, refused):
+        refused.retry_after_ms = 0
+        super().turn_away(connection, refused)
 
 
 # Names.

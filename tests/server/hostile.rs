@@ -1,0 +1,87 @@
+//! Limits against peers that mean harm, over real sockets.
+
+use std::net::TcpStream;
+
+use chat::wire::ErrorCode;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{NOTHING, Peer, Received, TestServer, leave, register};
+
+/// Connects from this address of the machine, which has a whole network of them.
+fn connect_from(server: &TestServer, address: &str) -> Peer {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("sockets can be made");
+    let local: std::net::SocketAddr = format!("{address}:0").parse().expect("an address");
+    socket.bind(&local.into()).expect("it is this machine's");
+    socket
+        .connect(&server.address.into())
+        .expect("the server accepts");
+    Peer::from_stream(TcpStream::from(socket))
+}
+
+/// CHAT-REG-11.
+#[test]
+fn one_address_has_so_many_connections_and_others_have_theirs() {
+    let server = TestServer::start(&["--limit-loopback", "--connections-per-address-max", "2"]);
+    let mut alice = connect_from(&server, "127.0.0.1");
+    alice.register("Alice", NOTHING);
+    // It need not register to count.
+    let silent = connect_from(&server, "127.0.0.1");
+    for _ in 0..100 {
+        connect_from(&server, "127.0.0.1").is_ended(ErrorCode::TooManyConnections);
+    }
+    let mut bob = connect_from(&server, "127.0.0.2");
+    bob.register("Bob", NOTHING);
+    bob.say("I live elsewhere");
+    alice.hears("I live elsewhere");
+    // A place is free once the server has seen its holder go.
+    alice.send(&leave());
+    alice.is_closed();
+    drop((alice, silent));
+    loop {
+        let mut carol = connect_from(&server, "127.0.0.1");
+        carol.send(&register("Carol", NOTHING));
+        match carol.recv() {
+            Received::Registered(_) => break,
+            Received::Error(error) => {
+                assert_eq!(error.code(), ErrorCode::TooManyConnections);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// CHAT-REG-12.
+#[test]
+fn one_address_makes_so_many_connections_a_minute() {
+    let server = TestServer::start(&["--limit-loopback", "--connections-per-minute-max", "5"]);
+    let mut first = connect_from(&server, "127.0.0.1");
+    first.register("Alice", NOTHING);
+    for _ in 1..5 {
+        drop(connect_from(&server, "127.0.0.1"));
+    }
+    for _ in 0..10 {
+        let error = connect_from(&server, "127.0.0.1").is_ended(ErrorCode::ConnectingTooFast);
+        assert!((1..=12_000).contains(&error.retry_after_ms), "{error:?}");
+    }
+    // Whoever is in stays in, and other addresses notice nothing.
+    let mut bob = connect_from(&server, "127.0.0.3");
+    bob.register("Bob", NOTHING);
+    bob.say("I live elsewhere");
+    first.hears("I live elsewhere");
+}
+
+/// What comes through a proxy or a tunnel on this machine is everybody.
+#[test]
+fn this_machine_is_exempt_unless_asked_for() {
+    let server = TestServer::start(&[
+        "--connections-per-address-max",
+        "1",
+        "--connections-per-minute-max",
+        "1",
+    ]);
+    let mut peers: Vec<_> = (0..5)
+        .map(|index| Peer::join(&server, &format!("peer{index}")))
+        .collect();
+    peers[0].say("all of us");
+    peers[4].hears("all of us");
+}
