@@ -37,6 +37,20 @@ pub const CONNECTIONS_PER_MINUTE_CEILING: u32 = 60_000;
 /// The most chats a member may send at once that can be asked for.
 pub const CHAT_BURST_CEILING: u32 = 1_000_000;
 
+/// How much of a flood of frames or bytes is taken at once: as much as in this time,
+/// in milliseconds. The default burst of chats takes as long.
+pub const FLOOD_WINDOW_MS: u64 = 10_000;
+
+/// How many frames a member may send for each chat that it may, where nothing else
+/// is asked for: pings and pongs, and what is refused for its rate and sent again.
+const FRAMES_PER_CHAT: u32 = 20;
+
+/// How many times the longest frame a member may send for each chat that it may.
+const LONGEST_FRAMES_PER_CHAT: u32 = 4;
+
+/// How many times its rate of chats a member can send in any case (CHAT-LIM-2).
+const FLOOD_FACTOR_MIN: u64 = 2;
+
 /// How fast a member may chat: `burst` at once, then one every `interval_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChatRate {
@@ -67,6 +81,12 @@ pub struct Limits {
     /// How fast a member may chat, or `None` for as fast as it likes
     /// (CHAT-LIM-2).
     pub chat_rate: Option<ChatRate>,
+    /// Frames a second that are taken from a member, whatever they hold, or `None`
+    /// for all that come (CHAT-LIM-9). [`Limits::flood_for`] suits a rate.
+    pub frames_per_second_max: Option<u32>,
+    /// Bytes a second that are taken from a member, or `None` for all that come
+    /// (CHAT-LIM-9).
+    pub bytes_per_second_max: Option<u32>,
     /// Time to register, in milliseconds (CHAT-REG-5).
     pub register_deadline_ms: u32,
     /// Silence before a ping, in milliseconds (CHAT-KEEP-3).
@@ -83,6 +103,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        // A person who pastes a hundred lines is not refused, and ten lines
+        // a second is more than people read.
+        let chat_rate = Some(ChatRate {
+            burst: 100,
+            interval_ms: 100,
+        });
+        let frame_bytes_max = 8_192;
+        let (frames_per_second_max, bytes_per_second_max) =
+            Self::flood_for(chat_rate, frame_bytes_max);
         Self {
             connections_max: 10_000,
             // A class or an office behind one address, twice over; and not enough
@@ -92,14 +121,11 @@ impl Default for Limits {
             // failure each; after that two a second.
             connections_per_minute_max: Some(120),
             is_loopback_limited: false,
-            frame_bytes_max: 8_192,
+            frame_bytes_max,
             text_bytes_max: 4_096,
-            // A person who pastes a hundred lines is not refused, and ten lines
-            // a second is more than people read.
-            chat_rate: Some(ChatRate {
-                burst: 100,
-                interval_ms: 100,
-            }),
+            chat_rate,
+            frames_per_second_max,
+            bytes_per_second_max,
             register_deadline_ms: 10_000,
             // Less than the minute or two after which routers forget a silent
             // connection; three pings before a session is given up.
@@ -112,6 +138,21 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The frames and bytes a second that suit a rate of chats: none without one,
+    /// and otherwise far more than a client needs that keeps to it.
+    pub fn flood_for(rate: Option<ChatRate>, frame_bytes_max: u32) -> (Option<u32>, Option<u32>) {
+        let per_second = |count: u32| {
+            rate.map(|rate| {
+                let per_second = u64::from(count) * 1_000 / u64::from(rate.interval_ms.max(1));
+                u32::try_from(per_second).unwrap_or(u32::MAX).max(1)
+            })
+        };
+        (
+            per_second(FRAMES_PER_CHAT),
+            per_second(LONGEST_FRAMES_PER_CHAT.saturating_mul(frame_bytes_max)),
+        )
+    }
+
     /// Checks that the bounds fit together.
     ///
     /// # Errors
@@ -167,6 +208,7 @@ impl Limits {
                 DEADLINE_MS_CEILING,
             )?;
         }
+        self.check_flood()?;
         for (what, deadline_ms) in [
             ("the register deadline", self.register_deadline_ms),
             ("the idle deadline", self.idle_deadline_ms),
@@ -189,6 +231,27 @@ impl Limits {
         Ok(())
     }
 
+    /// Whoever keeps to the rate of chats must not be held up.
+    fn check_flood(&self) -> Result<(), String> {
+        let interval_ms = self.chat_rate.map(|rate| u64::from(rate.interval_ms));
+        for (what, per_second, per_chat) in [
+            ("frames", self.frames_per_second_max, 1),
+            ("bytes", self.bytes_per_second_max, self.frame_bytes_max),
+        ] {
+            let least = interval_ms.map_or(1, |interval_ms| {
+                (FLOOD_FACTOR_MIN * u64::from(per_chat) * 1_000).div_ceil(interval_ms)
+            });
+            if let Some(per_second) = per_second
+                && u64::from(per_second) < least
+            {
+                return Err(format!(
+                    "the {what} a second must be at least {least}, twice what the rate of messages allows, not {per_second}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The bounds as they are announced (CHAT-LIM-1).
     pub fn announced(&self) -> wire::Limits {
         wire::Limits {
@@ -202,6 +265,8 @@ impl Limits {
             idle_deadline_ms: self.idle_deadline_ms,
             write_deadline_ms: self.write_deadline_ms,
             lag_bytes_max: self.lag_bytes_max,
+            frames_per_second_max: self.frames_per_second_max.unwrap_or(0),
+            bytes_per_second_max: self.bytes_per_second_max.unwrap_or(0),
         }
     }
 }
@@ -243,6 +308,8 @@ mod tests {
                 refused(|l| l.text_bytes_max = 7_937),
                 refused(|l| l.chat_rate = Some(ChatRate { burst: 0, interval_ms: 1 })),
                 refused(|l| l.chat_rate = Some(ChatRate { burst: 1, interval_ms: 0 })),
+                refused(|l| l.frames_per_second_max = Some(19)),
+                refused(|l| l.bytes_per_second_max = Some(163_839)),
                 refused(|l| l.register_deadline_ms = 0),
                 refused(|l| l.idle_deadline_ms = 86_400_001),
                 refused(|l| l.keepalive_interval_ms = 90_000),
@@ -260,6 +327,8 @@ mod tests {
         the longest text must be between 1 and 7936, not 7937: a frame is at least 256 longer than its text
         the burst of chats must be between 1 and 1000000, not 0
         the interval of chats must be between 1 and 86400000, not 0
+        the frames a second must be at least 20, twice what the rate of messages allows, not 19
+        the bytes a second must be at least 163840, twice what the rate of messages allows, not 163839
         the register deadline must be between 1 and 86400000, not 0
         the idle deadline must be between 1 and 86400000, not 86400001
         the keepalive interval must be at least 1 ms and less than the idle deadline of 90000 ms, not 90000 ms

@@ -14,6 +14,7 @@
 //! Time passes only in arguments: [`Engine::due`] says who has a deadline behind
 //! them, and each of those is to be handed [`Event::TimePassed`].
 
+mod flood;
 mod name;
 mod rate;
 mod refusal;
@@ -298,6 +299,29 @@ impl Engine {
         self.closing = Some(detail);
     }
 
+    /// Frames and bytes came from a connection, whatever they hold. Returns whether
+    /// nothing more is to be read from it for now (CHAT-LIM-6, CHAT-LIM-9); once that
+    /// has changed, [`Event::TimePassed`] is due to it. Before it has registered there
+    /// is nothing to count: the first frame registers it or ends it.
+    pub fn charge(&mut self, now: Time, id: &SessionId, frames: usize, bytes: usize) -> bool {
+        let State::Member(member) = &mut self.sessions[id.0] else {
+            return false;
+        };
+        let (frames, bytes) = (frames as u64, bytes as u64);
+        member.is_held_up = member
+            .flood
+            .take(now.elapsed_ms, frames, bytes, &self.limits);
+        member.is_held_up
+    }
+
+    /// Whether nothing is to be read from a connection for now.
+    pub fn is_held_up(&self, id: &SessionId) -> bool {
+        match &self.sessions[id.0] {
+            State::Member(member) => member.is_held_up,
+            State::Connected { .. } | State::Ended => false,
+        }
+    }
+
     fn handle_connected(&mut self, turn: &mut Turn<'_>, since_ms: u64, event: Event) {
         use client_envelope::Message as Sent;
         match event {
@@ -332,6 +356,8 @@ impl Engine {
             name: name.clone(),
             granted,
             bucket: Default::default(),
+            flood: Default::default(),
+            is_held_up: false,
             heard_ms: turn.now.elapsed_ms,
             pinged_ms: turn.now.elapsed_ms,
             chats: 0,
@@ -370,10 +396,18 @@ impl Engine {
                 self.member(turn.id).heard_ms = turn.now.elapsed_ms;
                 self.handle_message(turn, envelope);
             }
-            Event::TimePassed { is_read_from: true } => self.handle_silence(turn),
-            Event::TimePassed {
-                is_read_from: false,
-            } => self.member(turn.id).heard_ms = turn.now.elapsed_ms,
+            Event::TimePassed { is_read_from } => {
+                if let State::Member(member) = &mut self.sessions[turn.id.0]
+                    && member.may_go_on(turn.now.elapsed_ms, &self.limits)
+                {
+                    member.is_held_up = false;
+                }
+                if is_read_from {
+                    self.handle_silence(turn);
+                } else {
+                    self.member(turn.id).heard_ms = turn.now.elapsed_ms;
+                }
+            }
             event => self.handle_stream(turn, event),
         }
     }
@@ -490,6 +524,7 @@ impl Engine {
         match state {
             State::Connected { .. } | State::Member(_) if self.closing.is_some() => true,
             State::Connected { since_ms } => self.register_is_late(now_ms, *since_ms),
+            State::Member(member) if member.may_go_on(now_ms, &self.limits) => true,
             State::Member(member) if member.granted.keepalive => {
                 let silent_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
                 silent_ms(member.heard_ms) >= u64::from(self.limits.idle_deadline_ms)

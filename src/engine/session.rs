@@ -1,8 +1,8 @@
 //! The state of one connection, as far as the rules go.
 
-use crate::wire::Capability;
+use crate::{limits::Limits, wire::Capability};
 
-use super::{name::Name, rate::Bucket};
+use super::{flood::Flood, name::Name, rate::Bucket};
 
 /// Where a connection stands.
 ///
@@ -35,6 +35,9 @@ pub(super) struct Member {
     pub(super) name: Name,
     pub(super) granted: Granted,
     pub(super) bucket: Bucket,
+    pub(super) flood: Flood,
+    /// It has sent more than is taken from it for now (CHAT-LIM-9).
+    pub(super) is_held_up: bool,
     /// When something last came from it.
     pub(super) heard_ms: u64,
     /// When it was last pinged.
@@ -44,6 +47,13 @@ pub(super) struct Member {
     /// The last name of the Members sent so far, while there are more to send
     /// (CHAT-PRES-1).
     pub(super) members_after: Option<Name>,
+}
+
+impl Member {
+    /// Whether it is held up and need not be any more.
+    pub(super) fn may_go_on(&self, now_ms: u64, limits: &Limits) -> bool {
+        self.is_held_up && !self.flood.is_too_much(now_ms, limits)
+    }
 }
 
 /// The capabilities granted to a session.

@@ -172,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 .is_some_and(|(_, seat)| seat.take_call())
             {
                 let is_read_from = self.may_read();
-                self.turn(|turn| turn.handle(Event::TimePassed { is_read_from }));
+                self.turn(|turn| turn.pass_time(is_read_from));
             }
             if matches!(self.phase, Phase::Open) && self.line.is_ended {
                 self.phase = Phase::Draining;
@@ -273,13 +273,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn may_read(&self) -> bool {
+        if self.line.is_held_up || self.line.outbox.is_full() {
+            return false;
+        }
         match &self.line.reader {
             // Not registered: there is nothing that it could flood.
-            None => !self.line.outbox.is_full(),
+            None => true,
             Some(reader) => {
-                !self.line.outbox.is_full()
-                    && reader.left_out_runs() < OWN_RUNS_MAX
-                    && !self.room.is_paused() // CHAT-LIM-6
+                reader.left_out_runs() < OWN_RUNS_MAX && !self.room.is_paused() // CHAT-LIM-6
             }
         }
     }
@@ -310,6 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         inbox.feed(read, |bytes| {
             self.turn(|turn| {
                 let mut rest = bytes;
+                let mut frames = 0;
                 for _ in 0..FRAMES_PER_TURN_MAX {
                     if turn.line.is_ended {
                         // CHAT-LEAVE-4: the rest is of no interest.
@@ -327,11 +329,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         Ok(Split::Frame { body, rest: after }) => {
                             handle_body(turn, body);
                             rest = after;
+                            frames += 1;
                         }
-                        Ok(Split::Partial) => return bytes.len() - rest.len(),
+                        Ok(Split::Partial) => {
+                            turn.charge(frames, read.len());
+                            return bytes.len() - rest.len();
+                        }
                         Err(error) => turn.handle(Event::Unframed(error)),
                     }
                 }
+                turn.charge(frames, read.len());
                 has_backlog = !rest.is_empty();
                 bytes.len() - rest.len()
             })

@@ -64,6 +64,18 @@ pub struct Options {
     #[arg(long, env = "CHAT_RATE_BURST", value_name = "N", default_value_t = 100)]
     pub rate_burst: u32,
 
+    /// Frames a second that are taken from a member, whatever they hold; more than ten
+    /// seconds' worth waits; or `off` for no limit [default: 20 times --rate-limit, off
+    /// without one]
+    #[arg(long, env = "CHAT_FRAMES_PER_SECOND_MAX", value_name = "N|off")]
+    pub frames_per_second_max: Option<AtMost>,
+
+    /// Bytes a second that are taken from a member; more than ten seconds' worth waits;
+    /// or `off` for no limit [default: 4 times --rate-limit of the longest frames, off
+    /// without one]
+    #[arg(long, env = "CHAT_BYTES_PER_SECOND_MAX", value_name = "BYTES|off")]
+    pub bytes_per_second_max: Option<AtMost>,
+
     /// Time to register after connecting, in milliseconds
     #[arg(long, env = "CHAT_REGISTER_DEADLINE_MS", value_name = "MS", default_value_t = Limits::default().register_deadline_ms)]
     pub register_deadline_ms: u32,
@@ -136,6 +148,13 @@ impl Options {
     ///
     /// A sentence that says which option is wrong and what is allowed.
     pub fn limits(&self) -> Result<Limits, String> {
+        let chat_rate = self.rate_limit.0.map(|interval_ms| ChatRate {
+            burst: self.rate_burst,
+            interval_ms,
+        });
+        let (frames_per_second, bytes_per_second) =
+            Limits::flood_for(chat_rate, self.frame_bytes_max);
+        let asked = |most: Option<AtMost>, suits| most.map_or(suits, |most| most.0);
         let limits = Limits {
             connections_max: self.connections_max,
             connections_per_address_max: self.connections_per_address_max.0,
@@ -143,10 +162,9 @@ impl Options {
             is_loopback_limited: self.limit_loopback,
             frame_bytes_max: self.frame_bytes_max,
             text_bytes_max: self.text_bytes_max,
-            chat_rate: self.rate_limit.0.map(|interval_ms| ChatRate {
-                burst: self.rate_burst,
-                interval_ms,
-            }),
+            chat_rate,
+            frames_per_second_max: asked(self.frames_per_second_max, frames_per_second),
+            bytes_per_second_max: asked(self.bytes_per_second_max, bytes_per_second),
             register_deadline_ms: self.register_deadline_ms,
             keepalive_interval_ms: self
                 .keepalive_interval_ms
@@ -220,6 +238,23 @@ mod tests {
             assert!(value.parse::<AtMost>().is_err(), "{value}");
         }
         assert_eq!(AtMost(None).to_string(), "off");
+    }
+
+    #[test]
+    fn floods_are_limited_with_the_rate_or_when_asked_for() {
+        let flood = |arguments: &[&str]| {
+            let arguments = [&["chat-server"], arguments].concat();
+            let limits = Options::parse_from(arguments).limits().unwrap();
+            (limits.frames_per_second_max, limits.bytes_per_second_max)
+        };
+        assert_eq!(flood(&[]), (Some(200), Some(327_680)));
+        let fast = flood(&["--rate-limit", "1000"]);
+        assert_eq!(fast, (Some(20_000), Some(32_768_000)));
+        assert_eq!(flood(&["--rate-limit", "off"]), (None, None));
+        let asked = ["--rate-limit", "off", "--frames-per-second-max", "7"];
+        assert_eq!(flood(&asked), (Some(7), None));
+        let not_wanted = ["--bytes-per-second-max", "off"];
+        assert_eq!(flood(&not_wanted), (Some(200), None));
     }
 
     #[test]

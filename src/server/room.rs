@@ -83,6 +83,8 @@ pub(super) struct Line {
     pub(super) reader: Option<Reader>,
     /// More of the members are due to it once it has nothing else to send.
     pub(super) has_more_members: bool,
+    /// It is not to be read from until the engine calls (CHAT-LIM-6).
+    pub(super) is_held_up: bool,
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
 }
@@ -448,6 +450,17 @@ impl Turn<'_> {
         engine.handle(self.now, self.id, event, effects);
         let growth = apply(log, effects, self.line);
         self.growth = self.growth.max(growth);
+    }
+
+    /// The engine has called: time has passed.
+    pub(super) fn pass_time(&mut self, is_read_from: bool) {
+        self.handle(Event::TimePassed { is_read_from });
+        self.line.is_held_up = self.state.engine.is_held_up(self.id);
+    }
+
+    /// So many frames and bytes came, whatever they held.
+    pub(super) fn charge(&mut self, frames: usize, bytes: usize) {
+        self.line.is_held_up = self.state.engine.charge(self.now, self.id, frames, bytes);
     }
 
     /// It has sent all it had: the next of the members that are due to it.

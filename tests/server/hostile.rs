@@ -1,11 +1,14 @@
 //! Limits against peers that mean harm, over real sockets.
 
-use std::net::TcpStream;
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
-use chat::wire::ErrorCode;
+use chat::wire::{Capability, ErrorCode};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{NOTHING, Peer, Received, TestServer, leave, register};
+use crate::support::{NOTHING, Peer, Received, TestServer, frames, leave, ping, register};
 
 /// Connects from this address of the machine, which has a whole network of them.
 fn connect_from(server: &TestServer, address: &str) -> Peer {
@@ -84,4 +87,31 @@ fn this_machine_is_exempt_unless_asked_for() {
         .collect();
     peers[0].say("all of us");
     peers[4].hears("all of us");
+}
+
+/// CHAT-LIM-9.
+#[test]
+fn a_flood_waits_and_the_others_chat_on() {
+    let options = ["--rate-limit", "off", "--frames-per-second-max", "2000"];
+    let server = TestServer::start(&options);
+    let (mut flooder, _) = Peer::join_with(&server, "Flooder", &[Capability::Keepalive]);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    let start = Instant::now();
+    flooder.send_bytes(&frames([&ping(1)]).repeat(24_000));
+    for _ in 0..100 {
+        alice.say("calm");
+        bob.hears("calm");
+    }
+    let mut pongs = 0;
+    while pongs < 24_000 {
+        match flooder.recv() {
+            Received::Pong(_) => pongs += 1,
+            Received::Chat(chat) => assert_eq!(chat.text, "calm"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Ten seconds' worth at once, and a turn's worth on credit; the rest takes a
+    // second and a half.
+    assert!(start.elapsed() >= Duration::from_secs(1));
 }

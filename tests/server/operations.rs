@@ -40,6 +40,8 @@ fn wrong_options_are_refused_with_what_is_allowed() {
             "less than the idle deadline",
         ),
         (&["--write-deadline-ms", "0"], "between 1 and 86400000"),
+        (&["--frames-per-second-max", "19"], "at least 20"),
+        (&["--bytes-per-second-max", "163839"], "at least 163840"),
         (&["--lag-bytes-max", "1048575"], "at least 1048576"),
         (&["--write-deadline-ms", "-1"], "unexpected argument"),
         (&["--lag-bytes-max", "lots"], "invalid value"),
@@ -92,6 +94,7 @@ fn the_environment_configures_it_and_options_override_it() {
         .env("CHAT_LISTEN", "[::1]:0")
         .env("CHAT_TEXT_BYTES_MAX", "50")
         .env("CHAT_RATE_LIMIT", "off")
+        .env("CHAT_FRAMES_PER_SECOND_MAX", "9")
         .env("CHAT_LAG_BYTES_MAX", "2000000");
     let server = TestServer::run(command);
     assert!(server.address.is_ipv6());
@@ -99,6 +102,8 @@ fn the_environment_configures_it_and_options_override_it() {
     let limits = limits.expect("CHAT-LIM-1");
     assert_eq!(limits.text_bytes_max, 100);
     assert_eq!(limits.chat_interval_ms, 0);
+    assert_eq!(limits.frames_per_second_max, 9);
+    assert_eq!(limits.bytes_per_second_max, 0);
     assert_eq!(limits.lag_bytes_max, 2_000_000);
 
     let output = crate::support::command(&[])

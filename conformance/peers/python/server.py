@@ -154,6 +154,8 @@ def parse_options(arguments):
         ("text-bytes-max", 4096),
         ("frame-bytes-max", 8192),
         ("lag-bytes-max", 4 * 1024 * 1024),
+        ("frames-per-second-max", 0),
+        ("bytes-per-second-max", 0),
     ):
         parser.add_argument(f"--{name}", type=uint32, default=default, help=f"default {default}")
     options = parser.parse_args(arguments)
@@ -193,6 +195,8 @@ def limits_of(options):
         idle_deadline_ms=options.idle_deadline_ms,
         write_deadline_ms=options.write_deadline_ms,
         lag_bytes_max=options.lag_bytes_max,
+        frames_per_second_max=options.frames_per_second_max,
+        bytes_per_second_max=options.bytes_per_second_max,
     )
 
 
