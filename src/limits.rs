@@ -89,6 +89,9 @@ pub struct Limits {
     pub bytes_per_second_max: Option<u32>,
     /// Time to register, in milliseconds (CHAT-REG-5).
     pub register_deadline_ms: u32,
+    /// Time in which the holder of a name must give a sign of life when somebody else
+    /// asks for the name, in milliseconds (CHAT-NAME-7).
+    pub name_check_deadline_ms: u32,
     /// Silence before a ping, in milliseconds (CHAT-KEEP-3).
     pub keepalive_interval_ms: u32,
     /// Silence that ends a session with keepalive, in milliseconds (CHAT-KEEP-4).
@@ -127,6 +130,9 @@ impl Default for Limits {
             frames_per_second_max,
             bytes_per_second_max,
             register_deadline_ms: 10_000,
+            // Longer than a phone takes to wake up its network; the newcomer and
+            // its register deadline have to bear it.
+            name_check_deadline_ms: 5_000,
             // Less than the minute or two after which routers forget a silent
             // connection; three pings before a session is given up.
             keepalive_interval_ms: 30_000,
@@ -211,6 +217,7 @@ impl Limits {
         self.check_flood()?;
         for (what, deadline_ms) in [
             ("the register deadline", self.register_deadline_ms),
+            ("the name check deadline", self.name_check_deadline_ms),
             ("the idle deadline", self.idle_deadline_ms),
             ("the write deadline", self.write_deadline_ms),
         ] {
@@ -267,6 +274,7 @@ impl Limits {
             lag_bytes_max: self.lag_bytes_max,
             frames_per_second_max: self.frames_per_second_max.unwrap_or(0),
             bytes_per_second_max: self.bytes_per_second_max.unwrap_or(0),
+            name_check_deadline_ms: self.name_check_deadline_ms,
         }
     }
 }
@@ -311,6 +319,7 @@ mod tests {
                 refused(|l| l.frames_per_second_max = Some(19)),
                 refused(|l| l.bytes_per_second_max = Some(163_839)),
                 refused(|l| l.register_deadline_ms = 0),
+                refused(|l| l.name_check_deadline_ms = 0),
                 refused(|l| l.idle_deadline_ms = 86_400_001),
                 refused(|l| l.keepalive_interval_ms = 90_000),
                 refused(|l| l.write_deadline_ms = 0),
@@ -330,6 +339,7 @@ mod tests {
         the frames a second must be at least 20, twice what the rate of messages allows, not 19
         the bytes a second must be at least 163840, twice what the rate of messages allows, not 163839
         the register deadline must be between 1 and 86400000, not 0
+        the name check deadline must be between 1 and 86400000, not 0
         the idle deadline must be between 1 and 86400000, not 86400001
         the keepalive interval must be at least 1 ms and less than the idle deadline of 90000 ms, not 90000 ms
         the write deadline must be between 1 and 86400000, not 0

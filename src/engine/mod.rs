@@ -15,13 +15,14 @@
 //! them, and each of those is to be handed [`Event::TimePassed`].
 
 mod flood;
+mod liveness;
 mod name;
 mod rate;
 mod refusal;
 mod session;
 mod text;
 
-use std::{collections::BTreeSet, ops::Bound};
+use std::{collections::BTreeMap, ops::Bound};
 
 use slab::Slab;
 
@@ -34,6 +35,7 @@ use crate::{
     },
 };
 
+use liveness::{Check, Newcomer};
 pub use name::{Name, NameError};
 pub(crate) use rate::Bucket;
 use refusal::Refusal;
@@ -170,8 +172,11 @@ pub struct Engine {
     /// The number of the last accepted chat (CHAT-ORD-1).
     seq: u64,
     sessions: Slab<State>,
-    /// The names of the members, in an order that leaks no chance.
-    names: BTreeSet<Name>,
+    /// The names of the members and their indices, in an order that leaks no chance.
+    names: BTreeMap<Name, u32>,
+    /// The questions to holders of names that somebody else asked for; an answered
+    /// one stays until the holder goes, or is asked again.
+    checks: BTreeMap<Name, Check>,
     /// What ServerClosing says, once the server closes.
     closing: Option<String>,
 }
@@ -192,7 +197,8 @@ impl Engine {
             epoch,
             seq: 0,
             sessions: Slab::new(),
-            names: BTreeSet::new(),
+            names: BTreeMap::new(),
+            checks: BTreeMap::new(),
             closing: None,
         }
     }
@@ -255,6 +261,7 @@ impl Engine {
                 let since_ms = *since_ms;
                 self.handle_connected(&mut turn, since_ms, event);
             }
+            State::Waiting(_) => self.handle_waiting(&mut turn, event),
             State::Member(_) => self.handle_member(&mut turn, event),
         }
     }
@@ -281,7 +288,7 @@ impl Engine {
         let due = self
             .sessions
             .iter()
-            .filter(|(_, state)| self.is_due(now.elapsed_ms, state));
+            .filter(|&(index, state)| self.is_due(now.elapsed_ms, index, state));
         indices.extend(due.map(|(index, _)| index));
     }
 
@@ -305,7 +312,7 @@ impl Engine {
     /// is nothing to count: the first frame registers it or ends it.
     pub fn charge(&mut self, now: Time, id: &SessionId, frames: usize, bytes: usize) -> bool {
         let State::Member(member) = &mut self.sessions[id.0] else {
-            return false;
+            return self.is_held_up(id);
         };
         let (frames, bytes) = (frames as u64, bytes as u64);
         member.is_held_up = member
@@ -314,10 +321,12 @@ impl Engine {
         member.is_held_up
     }
 
-    /// Whether nothing is to be read from a connection for now.
+    /// Whether nothing is to be read from a connection for now, nor handed on what
+    /// came: it floods, or its Register waits (CHAT-NAME-7).
     pub fn is_held_up(&self, id: &SessionId) -> bool {
         match &self.sessions[id.0] {
             State::Member(member) => member.is_held_up,
+            State::Waiting(_) => true,
             State::Connected { .. } | State::Ended => false,
         }
     }
@@ -327,7 +336,7 @@ impl Engine {
         match event {
             Event::Message(ClientEnvelope {
                 message: Some(Sent::Register(register)),
-            }) => self.register(turn, &register),
+            }) => self.register(turn, since_ms, &register),
             // CHAT-REG-2: whatever else comes first, known or not.
             Event::Message(_) => self.end_with(turn, refusal::not_registered()),
             // CHAT-REG-5
@@ -340,18 +349,31 @@ impl Engine {
         }
     }
 
-    fn register(&mut self, turn: &mut Turn<'_>, register: &wire::Register) {
+    fn register(&mut self, turn: &mut Turn<'_>, since_ms: u64, register: &wire::Register) {
         let name = match Name::parse(&register.name) {
             Ok(name) => name,
             Err(error) => return self.end_with(turn, refusal::name(error)),
         };
-        // CHAT-NAME-3, CHAT-NAME-4
-        if self.names.contains(&name) {
-            return self.end_with(turn, refusal::name_in_use(&name));
-        }
-
         let granted = Granted::from_asked(&register.capabilities);
-        self.names.insert(name.clone());
+        if !self.names.contains_key(&name) {
+            self.admit(turn, name, granted);
+        } else if self.waits_for(turn.now.elapsed_ms, &name, turn.id.0) {
+            // CHAT-NAME-7: the answer comes when time has passed.
+            self.sessions[turn.id.0] = State::Waiting(Box::new(Newcomer {
+                since_ms,
+                name,
+                granted,
+            }));
+        } else {
+            // CHAT-NAME-3, CHAT-NAME-4
+            self.end_with(turn, refusal::name_in_use(&name));
+        }
+    }
+
+    /// Opens a session under a name that nobody has.
+    fn admit(&mut self, turn: &mut Turn<'_>, name: Name, granted: Granted) {
+        // There are fewer connections than fit (CONNECTIONS_CEILING).
+        self.names.insert(name.clone(), turn.id.0 as u32);
         self.sessions[turn.id.0] = State::Member(Member {
             name: name.clone(),
             granted,
@@ -390,6 +412,15 @@ impl Engine {
         }
     }
 
+    fn handle_waiting(&mut self, turn: &mut Turn<'_>, event: Event) {
+        match event {
+            Event::TimePassed { .. } => self.handle_wait(turn),
+            // It is not to be read from; and it was not to send (CHAT-REG-10).
+            Event::Message(_) => self.end_with(turn, refusal::not_registered()),
+            event => self.handle_stream(turn, event),
+        }
+    }
+
     fn handle_member(&mut self, turn: &mut Turn<'_>, event: Event) {
         match event {
             Event::Message(envelope) => {
@@ -405,6 +436,7 @@ impl Engine {
                 if is_read_from {
                     self.handle_silence(turn);
                 } else {
+                    self.excuse(turn.now.elapsed_ms, turn.id.0);
                     self.member(turn.id).heard_ms = turn.now.elapsed_ms;
                 }
             }
@@ -507,9 +539,10 @@ impl Engine {
         let now_ms = turn.now.elapsed_ms;
         let member = self.member(turn.id);
         // CHAT-KEEP-6
-        if !member.granted.keepalive {
+        if !member.granted.keepalive || self.handle_check(turn) {
             return;
         }
+        let member = self.member(turn.id);
         if now_ms - member.heard_ms >= u64::from(deadline_ms) {
             // CHAT-KEEP-4
             self.end_with(turn, refusal::idle_timeout(deadline_ms));
@@ -520,16 +553,22 @@ impl Engine {
         }
     }
 
-    fn is_due(&self, now_ms: u64, state: &State) -> bool {
+    fn is_due(&self, now_ms: u64, index: usize, state: &State) -> bool {
         match state {
-            State::Connected { .. } | State::Member(_) if self.closing.is_some() => true,
+            State::Connected { .. } | State::Waiting(_) | State::Member(_)
+                if self.closing.is_some() =>
+            {
+                true
+            }
             State::Connected { since_ms } => self.register_is_late(now_ms, *since_ms),
+            State::Waiting(newcomer) => self.is_wait_over(now_ms, index, newcomer),
             State::Member(member) if member.may_go_on(now_ms, &self.limits) => true,
             State::Member(member) if member.granted.keepalive => {
                 let silent_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
                 silent_ms(member.heard_ms) >= u64::from(self.limits.idle_deadline_ms)
                     || silent_ms(member.heard_ms.max(member.pinged_ms))
                         >= u64::from(self.limits.keepalive_interval_ms)
+                    || self.is_check_due(now_ms, index, member)
             }
             State::Member(_) | State::Ended => false,
         }
@@ -546,7 +585,7 @@ impl Engine {
         let mut page = wire::Members::default();
         let mut last = None;
         let mut page_bytes = 0;
-        for name in self.names.range((lower, Bound::Unbounded)) {
+        for (name, _) in self.names.range((lower, Bound::Unbounded)) {
             // A tag, a length of one byte, the name.
             page_bytes += 2 + name.as_str().len();
             if page_bytes > bytes_max {
@@ -570,7 +609,8 @@ impl Engine {
 
     /// CHAT-CLOSE-1: members find ServerClosing in the log, the others are told.
     fn end_for_closing(&mut self, turn: &mut Turn<'_>) {
-        if let (State::Connected { .. }, Some(detail)) = (&self.sessions[turn.id.0], &self.closing)
+        if let (State::Connected { .. } | State::Waiting(_), Some(detail)) =
+            (&self.sessions[turn.id.0], &self.closing)
         {
             turn.reply(server_closing(detail.clone()));
         }
@@ -586,8 +626,12 @@ impl Engine {
             name: None,
             chats: 0,
         };
+        if let State::Waiting(newcomer) = &state {
+            self.stop_waiting(turn.id.0, newcomer);
+        }
         if let State::Member(member) = state {
             self.names.remove(&member.name);
+            self.checks.remove(&member.name);
             if self.closing.is_none() {
                 turn.publish(
                     Audience::Presence,
@@ -634,7 +678,7 @@ impl Turn<'_> {
 fn left_reason(cause: Cause) -> LeftReason {
     match cause {
         Cause::Leave => LeftReason::Leave,
-        Cause::Error(ErrorCode::IdleTimeout) => LeftReason::IdleTimeout,
+        Cause::Error(ErrorCode::IdleTimeout | ErrorCode::NameReclaimed) => LeftReason::IdleTimeout,
         Cause::Error(ErrorCode::SlowConsumer) => LeftReason::SlowConsumer,
         Cause::Error(_) => LeftReason::ProtocolError,
         Cause::ConnectionLost | Cause::CutShort | Cause::ServerClosing => {

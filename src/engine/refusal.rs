@@ -150,6 +150,15 @@ pub(super) fn name_in_use(name: &Name) -> Refusal {
     )
 }
 
+pub(super) fn name_reclaimed(deadline_ms: u32) -> Refusal {
+    refusal(
+        ErrorCode::NameReclaimed,
+        format!(
+            "somebody else asked for your name, and nothing came from you for {deadline_ms} ms after a Ping"
+        ),
+    )
+}
+
 pub(super) fn text(error: TextError, text_bytes_max: u32) -> Refusal {
     match error {
         TextError::Empty => refusal(ErrorCode::TextInvalid, "the text is empty, say something"),

@@ -2,7 +2,7 @@
 
 use crate::{limits::Limits, wire::Capability};
 
-use super::{flood::Flood, name::Name, rate::Bucket};
+use super::{flood::Flood, liveness::Newcomer, name::Name, rate::Bucket};
 
 /// Where a connection stands.
 ///
@@ -12,6 +12,9 @@ use super::{flood::Flood, name::Name, rate::Bucket};
 ///                                             the server closes
 ///  Connected ───────────────────▶ Member ───────────────────────────▶ Ended
 ///      │                                                                ▲
+///      │   ▲                                                            │
+///      ▼   │ the holder is gone (CHAT-NAME-7)                           │
+///    Waiting                                                            │
 ///      └────────────────────────────────────────────────────────────────┘
 ///        any other first message (CHAT-REG-2), a name refused (CHAT-NAME),
 ///        the deadline (CHAT-REG-5), end of stream, lost, the server closes
@@ -23,6 +26,8 @@ pub(super) enum State {
         /// When it was accepted: the register deadline counts from here.
         since_ms: u64,
     },
+    /// Its Register waits for a sign of life from the holder of the name.
+    Waiting(Box<Newcomer>),
     /// Registered: it owns its name.
     Member(Member),
     /// Over; its name is free. The connection may still be flushing.

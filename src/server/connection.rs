@@ -317,7 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         // CHAT-LEAVE-4: the rest is of no interest.
                         return bytes.len();
                     }
-                    if turn.line.outbox.is_full() {
+                    if turn.line.outbox.is_full() || turn.line.is_held_up {
                         break;
                     }
                     // CHAT-FRAME-6
@@ -330,6 +330,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                             handle_body(turn, body);
                             rest = after;
                             frames += 1;
+                            if turn.line.reader.is_none() {
+                                // A Register that waits holds up what is behind it.
+                                turn.charge(0, 0);
+                            }
                         }
                         Ok(Split::Partial) => {
                             turn.charge(frames, read.len());

@@ -80,6 +80,12 @@ pub struct Options {
     #[arg(long, env = "CHAT_REGISTER_DEADLINE_MS", value_name = "MS", default_value_t = Limits::default().register_deadline_ms)]
     pub register_deadline_ms: u32,
 
+    /// Time in which a member with keepalive must give a sign of life when somebody
+    /// else asks for its name, in milliseconds [default: half the register deadline,
+    /// 5000 at the most]
+    #[arg(long, env = "CHAT_NAME_CHECK_DEADLINE_MS", value_name = "MS")]
+    pub name_check_deadline_ms: Option<u32>,
+
     /// Silence after which a member with keepalive is taken for dead, in
     /// milliseconds
     #[arg(long, env = "CHAT_IDLE_DEADLINE_MS", value_name = "MS", default_value_t = Limits::default().idle_deadline_ms)]
@@ -166,6 +172,9 @@ impl Options {
             frames_per_second_max: asked(self.frames_per_second_max, frames_per_second),
             bytes_per_second_max: asked(self.bytes_per_second_max, bytes_per_second),
             register_deadline_ms: self.register_deadline_ms,
+            name_check_deadline_ms: self.name_check_deadline_ms.unwrap_or(
+                (self.register_deadline_ms / 2).clamp(1, Limits::default().name_check_deadline_ms),
+            ),
             keepalive_interval_ms: self
                 .keepalive_interval_ms
                 .unwrap_or((self.idle_deadline_ms / 3).max(1)),

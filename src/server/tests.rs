@@ -247,6 +247,72 @@ async fn who_does_not_read_replies_is_not_read_from() {
     assert_eq!(peer.next().await, None);
 }
 
+fn register(name: &str) -> Sent {
+    Sent::Register(wire::Register {
+        name: name.to_owned(),
+        capabilities: vec![Capability::Receipts.into(), Capability::Keepalive.into()],
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_gone_loses_its_name_in_seconds() {
+    let room = room(Limits::default());
+    // It never reads nor sends again, as behind a cut cable.
+    let _gone = Peer::member(&room, "Alice", &[Capability::Keepalive], 1_024).await;
+    let start = Instant::now();
+    let mut back = Peer::connect(&room, 1_024);
+    // What comes with the Register waits behind it.
+    let mut bytes = encoded(register("alice"));
+    for _ in 0..3 {
+        bytes.extend(encoded(chat(5)));
+    }
+    back.stream.write_all(&bytes).await.expect("it is open");
+    assert!(matches!(back.next().await, Some(Message::Registered(_))));
+    let after_ms = start.elapsed().as_millis();
+    assert!((5_000..5_400).contains(&after_ms), "{after_ms}");
+    for seq in 1..=3 {
+        match back.next().await {
+            Some(Message::Receipt(receipt)) => assert_eq!(receipt.seq, seq),
+            message => panic!("{message:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_connect_again_by_themselves_do_not_throw_each_other_out() {
+    let room = room(Limits::default());
+    let mut holder = Peer::connect(&room, 1_024);
+    holder.send(register("Alice")).await;
+    let holding = tokio::spawn(async move {
+        let mut pings = 0;
+        loop {
+            match holder.next().await {
+                Some(Message::Registered(_)) => {}
+                Some(Message::Ping(wire::Ping { token })) => {
+                    pings += 1;
+                    holder.send(Sent::Pong(wire::Pong { token })).await;
+                }
+                Some(Message::ServerClosing(_)) => return pings,
+                message => panic!("{message:?}"),
+            }
+        }
+    });
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(100) {
+        let asked = Instant::now();
+        let mut other = Peer::connect(&room, 1_024);
+        other.send(register("Alice")).await;
+        other.expect_error(ErrorCode::NameInUse).await;
+        let after_ms = asked.elapsed().as_millis();
+        assert!(after_ms <= 300, "{after_ms}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    room.begin_closing("test".to_owned());
+    // Once in five seconds and for its silence, however many ask.
+    let pings = holding.await.expect("it kept its name");
+    assert!((15..=25).contains(&pings), "{pings}");
+}
+
 /// Sends `count` of `message` and returns how long it took for all their answers
 /// to come.
 async fn answered_after_ms(mut peer: Peer, message: Sent, count: usize) -> u128 {

@@ -152,8 +152,7 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
             "CHAT-REG-12" => "--connections-per-minute-max 8",
             _ => "--chat-burst 60 --chat-interval-ms 10",
         };
-        let deadlines =
-            "--register-deadline-ms 800 --keepalive-interval-ms 300 --idle-deadline-ms 900";
+        let deadlines = "--register-deadline-ms 800 --name-check-deadline-ms 400 --keepalive-interval-ms 300 --idle-deadline-ms 900";
         let command = format!("{server} --mutant {} {deadlines} {limits}", mutant.name);
         let mut arguments = vec!["server", "--cmd", &command];
         match mutant.rule.as_str() {

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chat::wire::{Capability, ErrorCode};
+use chat::wire::{Capability, ErrorCode, LeftReason};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{NOTHING, Peer, Received, TestServer, frames, leave, ping, register};
+use crate::support::{NOTHING, Peer, Received, TestServer, frames, leave, ping, pong, register};
 
 /// Connects from this address of the machine, which has a whole network of them.
 fn connect_from(server: &TestServer, address: &str) -> Peer {
@@ -114,4 +114,35 @@ fn a_flood_waits_and_the_others_chat_on() {
     // Ten seconds' worth at once, and a turn's worth on credit; the rest takes a
     // second and a half.
     assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+/// CHAT-NAME-7, CHAT-NAME-8, CHAT-NAME-9.
+#[test]
+fn a_name_comes_back_from_a_dead_connection() {
+    let server = TestServer::start(&["--name-check-deadline-ms", "500"]);
+    let (mut alive, _) = Peer::join_with(&server, "Alive", &[Capability::Keepalive]);
+    // It stays connected and says nothing any more.
+    let (mut dead, _) = Peer::join_with(&server, "Dead", &[Capability::Keepalive]);
+    let (mut witness, _) = Peer::join_with(&server, "Witness", &[Capability::Presence]);
+    witness.sees_members();
+
+    let mut newcomer = Peer::connect(&server);
+    newcomer.send(&register("ALIVE", NOTHING));
+    match alive.recv() {
+        Received::Ping(asked) => alive.send(&pong(asked.token)),
+        other => panic!("{other:?}"),
+    }
+    newcomer.is_ended(ErrorCode::NameInUse);
+
+    let start = Instant::now();
+    let mut back = Peer::connect(&server);
+    let registered = back.register("DEAD", NOTHING);
+    assert_eq!(registered.name, "DEAD");
+    assert!(start.elapsed() >= Duration::from_millis(500));
+    witness.sees_left("Dead", LeftReason::IdleTimeout);
+    witness.sees_joined("DEAD");
+    back.say("here again");
+    alive.hears("here again");
+    assert!(matches!(dead.recv(), Received::Ping(_)));
+    dead.is_ended(ErrorCode::NameReclaimed);
 }

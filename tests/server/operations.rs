@@ -31,6 +31,7 @@ fn wrong_options_are_refused_with_what_is_allowed() {
         (&["--rate-limit", "fast"], "or off"),
         (&["--rate-burst", "0"], "between 1 and 1000000"),
         (&["--register-deadline-ms", "0"], "between 1 and 86400000"),
+        (&["--name-check-deadline-ms", "0"], "between 1 and 86400000"),
         (
             &["--idle-deadline-ms", "86400001"],
             "between 1 and 86400000",
@@ -95,6 +96,7 @@ fn the_environment_configures_it_and_options_override_it() {
         .env("CHAT_TEXT_BYTES_MAX", "50")
         .env("CHAT_RATE_LIMIT", "off")
         .env("CHAT_FRAMES_PER_SECOND_MAX", "9")
+        .env("CHAT_NAME_CHECK_DEADLINE_MS", "77")
         .env("CHAT_LAG_BYTES_MAX", "2000000");
     let server = TestServer::run(command);
     assert!(server.address.is_ipv6());
@@ -104,6 +106,7 @@ fn the_environment_configures_it_and_options_override_it() {
     assert_eq!(limits.chat_interval_ms, 0);
     assert_eq!(limits.frames_per_second_max, 9);
     assert_eq!(limits.bytes_per_second_max, 0);
+    assert_eq!(limits.name_check_deadline_ms, 77);
     assert_eq!(limits.lag_bytes_max, 2_000_000);
 
     let output = crate::support::command(&[])

@@ -188,6 +188,8 @@ fn the_limits_are_announced_as_they_were_set() {
             // Twenty times the rate of one in 50 ms, and four of the longest frames.
             frames_per_second_max: 400,
             bytes_per_second_max: 160_000,
+            // Half the register deadline.
+            name_check_deadline_ms: 4_000,
         }
     );
 }

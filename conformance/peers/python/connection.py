@@ -122,6 +122,7 @@ class Connection:
                     return
                 self.heard(body)
                 self.room.receive(self.session, body)
+                await self.until_name_is_decided()
                 self.watch_silence_if_granted()
                 await self.until_flood_is_over(len(body))
                 await self.until_replies_are_read()
@@ -131,6 +132,14 @@ class Connection:
     def heard(self, body):
         """Any frame is a sign of life (CHAT-KEEP-4)."""
         self.last_frame_at = self.now()
+        self.session.heard_at_ms = self.room.now_ms()
+
+    async def until_name_is_decided(self):
+        """A Register may wait for the holder of its name, and what is behind it
+        waits as well (CHAT-NAME-7)."""
+        while self.session.waiting:
+            await asyncio.sleep(0.02)
+            self.room.decide_name(self.session)
 
     async def until_flood_is_over(self, body_bytes):
         """Read no more for a while from a member that sends more frames or bytes

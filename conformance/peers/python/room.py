@@ -18,6 +18,8 @@ from schema import chat_pb2 as pb
 UNREGISTERED_FRAME_BYTES_MAX = 1024
 NAME_BYTES_MAX = 32
 
+# How many may wait for the answer of one holder of a name (CHAT-NAME-7).
+NEWCOMERS_MAX = 4
 # CHAT-NAME-1 and CHAT-NAME-2.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 NAMES_RESERVED = ("all", "server")
@@ -45,6 +47,7 @@ ENDS_SESSION = {
     pb.ERROR_CODE_NAME_INVALID: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_RESERVED: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_IN_USE: NOT_A_MEMBER,
+    pb.ERROR_CODE_NAME_RECLAIMED: pb.LEFT_REASON_IDLE_TIMEOUT,
     pb.ERROR_CODE_IDLE_TIMEOUT: pb.LEFT_REASON_IDLE_TIMEOUT,
     pb.ERROR_CODE_SLOW_CONSUMER: pb.LEFT_REASON_SLOW_CONSUMER,
 }
@@ -193,8 +196,57 @@ class Room:
                 pb.ERROR_CODE_NOT_REGISTERED,
                 "The first message must be Register; connect again and send it first.",
             )  # CHAT-REG-2
-        self.check_name(envelope.register.name)
-        self.admit(session, envelope.register)
+        if not self.waits_for_name(session, envelope.register):
+            self.check_name(envelope.register.name)
+            self.admit(session, envelope.register)
+
+    def waits_for_name(self, session, register):
+        """Ask the holder of the name for a sign of life, if it can be asked, and let
+        the Register wait for it (CHAT-NAME-7). A holder is asked once for all who
+        wait, and once in a deadline at the most."""
+        holder = self.members.get(self.fold(register.name))
+        deadline_ms = self.limits.name_check_deadline_ms
+        if not holder or not holder.has(pb.CAPABILITY_KEEPALIVE) or not deadline_ms:
+            return False
+        now_ms = self.now_ms()
+        if now_ms - holder.asked_at_ms >= deadline_ms and holder.newcomers == 0:
+            holder.asked_at_ms = now_ms
+            self.ping(holder, int(now_ms))
+        elif self.is_there(holder) or holder.newcomers >= NEWCOMERS_MAX:
+            return False
+        holder.newcomers += 1
+        session.waiting = (register, holder)
+        return True
+
+    def is_there(self, holder):
+        return holder.heard_at_ms > holder.asked_at_ms
+
+    def decide_name(self, session):
+        """Tell a newcomer that waits what has become of the name. To be called
+        every now and then while session.waiting."""
+        register, holder = session.waiting
+        is_held = not holder.over
+        is_late = self.now_ms() - holder.asked_at_ms >= self.limits.name_check_deadline_ms
+        if is_held and not self.is_there(holder) and not is_late and not session.over:
+            return
+        session.waiting = None
+        holder.newcomers -= 1
+        if session.over:
+            return
+        if is_held and not self.is_there(holder):
+            self.refuse(
+                holder,
+                Refused(
+                    pb.ERROR_CODE_NAME_RECLAIMED,
+                    "Somebody else asked for your name, and you did not answer a Ping in time.",
+                ),
+            )  # CHAT-NAME-9
+        try:
+            self.check_name(register.name)
+        except Refused as refused:
+            self.refuse(session, refused)
+        else:
+            self.admit(session, register)
 
     def check_name(self, name):
         if not NAME.fullmatch(name):

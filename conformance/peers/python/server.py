@@ -154,6 +154,7 @@ def parse_options(arguments):
         ("text-bytes-max", 4096),
         ("frame-bytes-max", 8192),
         ("lag-bytes-max", 4 * 1024 * 1024),
+        ("name-check-deadline-ms", 2_500),
         ("frames-per-second-max", 0),
         ("bytes-per-second-max", 0),
     ):
@@ -195,6 +196,7 @@ def limits_of(options):
         idle_deadline_ms=options.idle_deadline_ms,
         write_deadline_ms=options.write_deadline_ms,
         lag_bytes_max=options.lag_bytes_max,
+        name_check_deadline_ms=options.name_check_deadline_ms,
         frames_per_second_max=options.frames_per_second_max,
         bytes_per_second_max=options.bytes_per_second_max,
     )

@@ -98,6 +98,10 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
         ErrorCode::IdleTimeout => {
             line.own("the server heard nothing from here for too long, connect again")
         }
+        ErrorCode::NameReclaimed => line.own(
+            "somebody else took this name while the server could not reach this client, \
+             choose another or try again",
+        ),
         ErrorCode::SlowConsumer => line.own(
             "what the others said was read too slowly here and the server ended the session, \
              connect again",

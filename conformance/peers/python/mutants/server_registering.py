@@ -208,6 +208,33 @@ class NameHolderTold(Room):
         return holder is not None
 
 
+@mutant("name-taken-unasked", "CHAT-NAME-8", "gives a name away without asking its holder")
+class NameTakenUnasked(Room):
+    def waits_for_name(self, session, register):
+        is_waiting = super().waits_for_name(session, register)
+        if is_waiting:
+            session.waiting[1].asked_at_ms = float("-inf")
+        return is_waiting
+
+    def is_there(self, holder):
+        return False
+
+
+@mutant("name-taken-from-who-answers", "CHAT-NAME-8", "takes no answer for a sign of life")
+class NameTakenFromWhoAnswers(Room):
+    def is_there(self, holder):
+        return False
+
+
+@mutant("name-reclaimed-wrong-code", "CHAT-NAME-9", "says IDLE_TIMEOUT to who loses its name")
+class NameReclaimedWrongCode(Room):
+    def make_error(self, refused, ends_session):
+        error = super().make_error(refused, ends_session)
+        if error.code == pb.ERROR_CODE_NAME_RECLAIMED:
+            error.code = pb.ERROR_CODE_IDLE_TIMEOUT
+        return error
+
+
 @mutant("name-kept", "CHAT-NAME-5", "a name is never free again")
 class NameKept(Room):
     kept_seconds = None
