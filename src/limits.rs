@@ -51,6 +51,14 @@ const LONGEST_FRAMES_PER_CHAT: u32 = 4;
 /// How many times its rate of chats a member can send in any case (CHAT-LIM-2).
 const FLOOD_FACTOR_MIN: u64 = 2;
 
+/// The least number of errors after which a session is ended, where nothing else is
+/// asked for: minutes of mistakes by hand, a second of a client that went mad.
+const ERRORS_MAX_MIN: u32 = 3_000;
+
+/// How many refusals for the rate a member may provoke for each chat of its burst:
+/// whoever tries the limits tries them a few times.
+const ERRORS_PER_CHAT: u32 = 30;
+
 /// How fast a member may chat: `burst` at once, then one every `interval_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChatRate {
@@ -87,6 +95,10 @@ pub struct Limits {
     /// Bytes a second that are taken from a member, or `None` for all that come
     /// (CHAT-LIM-9).
     pub bytes_per_second_max: Option<u32>,
+    /// Errors that a session survives, at once, before one ends it; ten a second are
+    /// forgotten. Or `None` for any number (CHAT-ERR-8). [`Limits::errors_for`] suits
+    /// a rate.
+    pub errors_max: Option<u32>,
     /// Time to register, in milliseconds (CHAT-REG-5).
     pub register_deadline_ms: u32,
     /// Time in which the holder of a name must give a sign of life when somebody else
@@ -129,6 +141,7 @@ impl Default for Limits {
             chat_rate,
             frames_per_second_max,
             bytes_per_second_max,
+            errors_max: Some(Self::errors_for(chat_rate)),
             register_deadline_ms: 10_000,
             // Longer than a phone takes to wake up its network; the newcomer and
             // its register deadline have to bear it.
@@ -157,6 +170,12 @@ impl Limits {
             per_second(FRAMES_PER_CHAT),
             per_second(LONGEST_FRAMES_PER_CHAT.saturating_mul(frame_bytes_max)),
         )
+    }
+
+    /// The number of errors that suits a rate of chats.
+    pub fn errors_for(rate: Option<ChatRate>) -> u32 {
+        let burst = rate.map_or(0, |rate| rate.burst);
+        burst.saturating_mul(ERRORS_PER_CHAT).max(ERRORS_MAX_MIN)
     }
 
     /// Checks that the bounds fit together.
@@ -215,6 +234,9 @@ impl Limits {
             )?;
         }
         self.check_flood()?;
+        if self.errors_max == Some(0) {
+            return Err("the number of errors must be at least 1, not 0".to_owned());
+        }
         for (what, deadline_ms) in [
             ("the register deadline", self.register_deadline_ms),
             ("the name check deadline", self.name_check_deadline_ms),
@@ -275,6 +297,7 @@ impl Limits {
             frames_per_second_max: self.frames_per_second_max.unwrap_or(0),
             bytes_per_second_max: self.bytes_per_second_max.unwrap_or(0),
             name_check_deadline_ms: self.name_check_deadline_ms,
+            errors_max: self.errors_max.unwrap_or(0),
         }
     }
 }
@@ -318,6 +341,7 @@ mod tests {
                 refused(|l| l.chat_rate = Some(ChatRate { burst: 1, interval_ms: 0 })),
                 refused(|l| l.frames_per_second_max = Some(19)),
                 refused(|l| l.bytes_per_second_max = Some(163_839)),
+                refused(|l| l.errors_max = Some(0)),
                 refused(|l| l.register_deadline_ms = 0),
                 refused(|l| l.name_check_deadline_ms = 0),
                 refused(|l| l.idle_deadline_ms = 86_400_001),
@@ -338,6 +362,7 @@ mod tests {
         the interval of chats must be between 1 and 86400000, not 0
         the frames a second must be at least 20, twice what the rate of messages allows, not 19
         the bytes a second must be at least 163840, twice what the rate of messages allows, not 163839
+        the number of errors must be at least 1, not 0
         the register deadline must be between 1 and 86400000, not 0
         the name check deadline must be between 1 and 86400000, not 0
         the idle deadline must be between 1 and 86400000, not 86400001

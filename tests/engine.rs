@@ -577,6 +577,37 @@ fn rate() {
 }
 
 #[test]
+fn who_provokes_error_after_error_is_ended() {
+    let mut script = Script::new(Limits {
+        errors_max: Some(5),
+        chat_rate: Some(ChatRate {
+            burst: 1,
+            interval_ms: 1_000,
+        }),
+        ..Limits::default()
+    });
+    let alice = script.member("Alice", &[Capability::Receipts]);
+    let bob = script.member("Bob", &[]);
+    script.note("one of each kind, which a session survives".to_owned());
+    script.chat(&alice, "fine", 1);
+    script.chat(&alice, "too fast", 2);
+    script.chat(&alice, "", 3);
+    script.send(&alice, Sent::Ping(wire::Ping { token: 1 }));
+    script.register(&alice, "Alice", &[]);
+    let unknown = || Event::Message(ClientEnvelope { message: None });
+    script.handle(&alice, "unknown", unknown());
+    script.note("forgotten, two in 200 ms".to_owned());
+    script.pass_ms(200, &[]);
+    script.handle(&alice, "unknown", unknown());
+    script.handle(&alice, "unknown", unknown());
+    script.note("the errors of others are theirs".to_owned());
+    script.handle(&bob, "unknown", unknown());
+    script.chat(&alice, "one too many", 4);
+    script.chat(&bob, "bye", 0);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
 fn members_come_in_pages() {
     let mut script = Script::new(Limits {
         text_bytes_max: 1,

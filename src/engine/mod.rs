@@ -20,6 +20,7 @@ mod name;
 mod rate;
 mod refusal;
 mod session;
+mod strikes;
 mod text;
 
 use std::{collections::BTreeMap, ops::Bound};
@@ -379,6 +380,7 @@ impl Engine {
             granted,
             bucket: Default::default(),
             flood: Default::default(),
+            strikes: Default::default(),
             is_held_up: false,
             heard_ms: turn.now.elapsed_ms,
             pinged_ms: turn.now.elapsed_ms,
@@ -475,10 +477,12 @@ impl Engine {
             Some(Sent::Chat(chat)) => self.handle_chat(turn, chat),
             Some(Sent::Leave(_)) => self.end(turn, Cause::Leave), // CHAT-LEAVE-2
             // CHAT-REG-6
-            Some(Sent::Register(_)) => turn.reply(refusal::already_registered().passing()),
+            Some(Sent::Register(_)) => {
+                self.refuse(turn, refusal::already_registered().passing());
+            }
             // CHAT-GROW-6
             Some(Sent::Ping(_) | Sent::Pong(_)) if !granted.keepalive => {
-                turn.reply(refusal::not_granted().passing());
+                self.refuse(turn, refusal::not_granted().passing());
             }
             // CHAT-KEEP-1
             Some(Sent::Ping(ping)) => turn.reply(self::envelope(Message::Pong(wire::Pong {
@@ -487,7 +491,7 @@ impl Engine {
             // CHAT-KEEP-5: that it came is noted already.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
-            None => turn.reply(refusal::unknown_message().passing()),
+            None => self.refuse(turn, refusal::unknown_message().passing()),
         }
     }
 
@@ -496,7 +500,10 @@ impl Engine {
         let text = match Text::parse(chat.text, text_bytes_max) {
             Ok(text) => text,
             // CHAT-CHAT-8
-            Err(error) => return turn.reply(refusal::text(error, text_bytes_max).of_chat(chat.id)),
+            Err(error) => {
+                let answer = refusal::text(error, text_bytes_max).of_chat(chat.id);
+                return self.refuse(turn, answer);
+            }
         };
         let rate = self.limits.chat_rate;
         let next_seq = self.seq + 1;
@@ -504,7 +511,8 @@ impl Engine {
         if let Some(rate) = rate
             && let Err(retry_after_ms) = member.bucket.take(turn.now.elapsed_ms, rate)
         {
-            return turn.reply(refusal::rate(retry_after_ms).of_chat(chat.id)); // CHAT-LIM-3
+            // CHAT-LIM-3
+            return self.refuse(turn, refusal::rate(retry_after_ms).of_chat(chat.id));
         }
 
         member.chats += 1;
@@ -531,6 +539,18 @@ impl Engine {
             })));
         }
         self.seq = next_seq; // CHAT-ORD-1
+    }
+
+    /// Refuses something that a member sent, and ends its session when that happens
+    /// too often (CHAT-ERR-8, CHAT-ERR-9).
+    fn refuse(&mut self, turn: &mut Turn<'_>, answer: ServerEnvelope) {
+        turn.reply(answer);
+        let now_ms = turn.now.elapsed_ms;
+        if let Some(errors_max) = self.limits.errors_max
+            && self.member(turn.id).strikes.add(now_ms, errors_max)
+        {
+            self.end_with(turn, refusal::too_many_errors());
+        }
     }
 
     fn handle_silence(&mut self, turn: &mut Turn<'_>) {

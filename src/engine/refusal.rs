@@ -187,6 +187,13 @@ pub(super) fn rate(retry_after_ms: u32) -> Refusal {
     }
 }
 
+pub(super) fn too_many_errors() -> Refusal {
+    refusal(
+        ErrorCode::TooManyErrors,
+        "too much of what you sent was refused, see the errors before this one",
+    )
+}
+
 pub(super) fn unknown_message() -> Refusal {
     refusal(
         ErrorCode::UnknownMessage,

@@ -2,7 +2,7 @@
 
 use crate::{limits::Limits, wire::Capability};
 
-use super::{flood::Flood, liveness::Newcomer, name::Name, rate::Bucket};
+use super::{flood::Flood, liveness::Newcomer, name::Name, rate::Bucket, strikes::Strikes};
 
 /// Where a connection stands.
 ///
@@ -41,6 +41,7 @@ pub(super) struct Member {
     pub(super) granted: Granted,
     pub(super) bucket: Bucket,
     pub(super) flood: Flood,
+    pub(super) strikes: Strikes,
     /// It has sent more than is taken from it for now (CHAT-LIM-9).
     pub(super) is_held_up: bool,
     /// When something last came from it.

@@ -76,6 +76,11 @@ pub struct Options {
     #[arg(long, env = "CHAT_BYTES_PER_SECOND_MAX", value_name = "BYTES|off")]
     pub bytes_per_second_max: Option<AtMost>,
 
+    /// Errors that a session survives before one ends it; ten a second are forgotten;
+    /// or `off` for any number [default: 3000, or 30 times --rate-burst if that is more]
+    #[arg(long, env = "CHAT_ERRORS_MAX", value_name = "N|off")]
+    pub errors_max: Option<AtMost>,
+
     /// Time to register after connecting, in milliseconds
     #[arg(long, env = "CHAT_REGISTER_DEADLINE_MS", value_name = "MS", default_value_t = Limits::default().register_deadline_ms)]
     pub register_deadline_ms: u32,
@@ -171,6 +176,7 @@ impl Options {
             chat_rate,
             frames_per_second_max: asked(self.frames_per_second_max, frames_per_second),
             bytes_per_second_max: asked(self.bytes_per_second_max, bytes_per_second),
+            errors_max: asked(self.errors_max, Some(Limits::errors_for(chat_rate))),
             register_deadline_ms: self.register_deadline_ms,
             name_check_deadline_ms: self.name_check_deadline_ms.unwrap_or(
                 (self.register_deadline_ms / 2).clamp(1, Limits::default().name_check_deadline_ms),

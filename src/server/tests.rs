@@ -32,6 +32,7 @@ fn unlimited() -> Limits {
         chat_rate: None,
         frames_per_second_max: None,
         bytes_per_second_max: None,
+        errors_max: None,
         ..Limits::default()
     }
 }

@@ -146,6 +146,7 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
             // No credit may come back while the burst is being sent.
             "CHAT-LIM-2" => "--chat-burst 20 --chat-interval-ms 250",
             "CHAT-LIM-4" => "--chat-interval-ms 0",
+            "CHAT-ERR-9" => "--errors-max 200",
             "CHAT-LIM-9" => "--chat-interval-ms 0 --frames-per-second-max 40",
             "CHAT-REG-9" => "--connections-max 8",
             "CHAT-REG-11" => "--connections-per-address-max 8",

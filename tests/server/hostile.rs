@@ -146,3 +146,35 @@ fn a_name_comes_back_from_a_dead_connection() {
     assert!(matches!(dead.recv(), Received::Ping(_)));
     dead.is_ended(ErrorCode::NameReclaimed);
 }
+
+/// CHAT-ERR-8, CHAT-ERR-9.
+#[test]
+fn who_provokes_error_after_error_is_told_and_closed() {
+    let server = TestServer::start(&["--errors-max", "50"]);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    alice.send_bytes(&[0; 2_000]);
+    let mut errors = 0;
+    loop {
+        match alice.recv() {
+            Received::Error(error) if error.ends_session => {
+                assert_eq!(error.code(), ErrorCode::TooManyErrors);
+                break;
+            }
+            Received::Error(error) => assert_eq!(error.code(), ErrorCode::UnknownMessage),
+            other => panic!("{other:?}"),
+        }
+        errors += 1;
+    }
+    alice.is_closed();
+    // Some are forgotten meanwhile.
+    assert!((50..1_000).contains(&errors), "{errors}");
+    // Fewer are survived, and their name is free.
+    bob.send_bytes(&[0; 50]);
+    for _ in 0..50 {
+        bob.is_refused(ErrorCode::UnknownMessage);
+    }
+    let mut carol = Peer::join(&server, "Alice");
+    carol.say("all is well");
+    bob.hears("all is well");
+}

@@ -31,6 +31,7 @@ fn wrong_options_are_refused_with_what_is_allowed() {
         (&["--rate-limit", "fast"], "or off"),
         (&["--rate-burst", "0"], "between 1 and 1000000"),
         (&["--register-deadline-ms", "0"], "between 1 and 86400000"),
+        (&["--errors-max", "0"], "at least 1"),
         (&["--name-check-deadline-ms", "0"], "between 1 and 86400000"),
         (
             &["--idle-deadline-ms", "86400001"],

@@ -190,6 +190,7 @@ fn the_limits_are_announced_as_they_were_set() {
             bytes_per_second_max: 160_000,
             // Half the register deadline.
             name_check_deadline_ms: 4_000,
+            errors_max: 3_000,
         }
     );
 }

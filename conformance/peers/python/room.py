@@ -18,6 +18,8 @@ from schema import chat_pb2 as pb
 UNREGISTERED_FRAME_BYTES_MAX = 1024
 NAME_BYTES_MAX = 32
 
+# An error counts no more after so long (CHAT-ERR-8).
+ERROR_FORGOTTEN_EVERY_MS = 100
 # How many may wait for the answer of one holder of a name (CHAT-NAME-7).
 NEWCOMERS_MAX = 4
 # CHAT-NAME-1 and CHAT-NAME-2.
@@ -47,6 +49,7 @@ ENDS_SESSION = {
     pb.ERROR_CODE_NAME_INVALID: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_RESERVED: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_IN_USE: NOT_A_MEMBER,
+    pb.ERROR_CODE_TOO_MANY_ERRORS: pb.LEFT_REASON_PROTOCOL_ERROR,
     pb.ERROR_CODE_NAME_RECLAIMED: pb.LEFT_REASON_IDLE_TIMEOUT,
     pb.ERROR_CODE_IDLE_TIMEOUT: pb.LEFT_REASON_IDLE_TIMEOUT,
     pb.ERROR_CODE_SLOW_CONSUMER: pb.LEFT_REASON_SLOW_CONSUMER,
@@ -105,9 +108,27 @@ class Room:
             return
         ends_session = refused.code in ENDS_SESSION
         session.reply(error=self.make_error(refused, ends_session))
-        if ends_session:
+        if not ends_session:
+            self.count_error(session)
+        else:
             self.log(f"{session.name or 'a client'}: {refused.detail}")
             self.end(session, reason or ENDS_SESSION[refused.code])
+
+    def count_error(self, session):
+        """End the session of who provokes error after error (CHAT-ERR-8). They are
+        forgotten as time passes."""
+        now_ms = self.now_ms()
+        forgotten = (now_ms - session.errors_at_ms) / ERROR_FORGOTTEN_EVERY_MS
+        session.errors = max(0, session.errors - forgotten) + 1
+        session.errors_at_ms = now_ms
+        if 0 < self.limits.errors_max < session.errors:
+            self.refuse(
+                session,
+                Refused(
+                    pb.ERROR_CODE_TOO_MANY_ERRORS,
+                    "Too much of what this client sent was refused; see the errors before this.",
+                ),
+            )
 
     def make_error(self, refused, ends_session):
         return pb.Error(

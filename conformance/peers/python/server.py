@@ -155,6 +155,7 @@ def parse_options(arguments):
         ("frame-bytes-max", 8192),
         ("lag-bytes-max", 4 * 1024 * 1024),
         ("name-check-deadline-ms", 2_500),
+        ("errors-max", 3_000),
         ("frames-per-second-max", 0),
         ("bytes-per-second-max", 0),
     ):
@@ -196,6 +197,7 @@ def limits_of(options):
         idle_deadline_ms=options.idle_deadline_ms,
         write_deadline_ms=options.write_deadline_ms,
         lag_bytes_max=options.lag_bytes_max,
+        errors_max=options.errors_max,
         name_check_deadline_ms=options.name_check_deadline_ms,
         frames_per_second_max=options.frames_per_second_max,
         bytes_per_second_max=options.bytes_per_second_max,

@@ -36,6 +36,9 @@ class Session:
         self.asked_at_ms = -math.inf
         self.newcomers = 0
         self.heard_at_ms = 0
+        # Errors that the session survived, as far as they are not forgotten.
+        self.errors = 0
+        self.errors_at_ms = 0
         # Nothing can be sent to the client any more.
         self.deaf = False
         # How many milliseconds' worth of chats may be sent at once.

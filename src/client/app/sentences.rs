@@ -117,6 +117,7 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
         | ErrorCode::NotRegistered
         | ErrorCode::AlreadyRegistered
         | ErrorCode::UnknownMessage
+        | ErrorCode::TooManyErrors
         | ErrorCode::NotGranted => with_detail(
             line.own("the server did not understand this client"),
             detail,
