@@ -114,6 +114,10 @@ pub struct Limits {
     /// How far a member may fall behind the log, in bytes; so also what the log
     /// retains (CHAT-LIM-5).
     pub lag_bytes_max: u64,
+    /// What waits in all queues together may take, in bytes: the log that is retained,
+    /// replies that are not sent and frames that are not whole (CHAT-LIM-10). At least
+    /// `lag_bytes_max`.
+    pub queue_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -152,6 +156,8 @@ impl Default for Limits {
             idle_deadline_ms: 90_000,
             write_deadline_ms: 10_000,
             lag_bytes_max: 64 << 20,
+            // The log, and three thousand others who hold all that they can.
+            queue_bytes_max: 256 << 20,
         }
     }
 }
@@ -257,6 +263,12 @@ impl Limits {
                 self.lag_bytes_max
             ));
         }
+        if self.queue_bytes_max < self.lag_bytes_max {
+            return Err(format!(
+                "the memory of all queues must be at least that of the retained log, {} bytes, not {}",
+                self.lag_bytes_max, self.queue_bytes_max
+            ));
+        }
         Ok(())
     }
 
@@ -348,6 +360,7 @@ mod tests {
                 refused(|l| l.keepalive_interval_ms = 90_000),
                 refused(|l| l.write_deadline_ms = 0),
                 refused(|l| l.lag_bytes_max = 1_000),
+                refused(|l| l.queue_bytes_max = 67_108_863),
             ]
             .join("\n"),
             @r"
@@ -369,6 +382,7 @@ mod tests {
         the keepalive interval must be at least 1 ms and less than the idle deadline of 90000 ms, not 90000 ms
         the write deadline must be between 1 and 86400000, not 0
         the retained log must be at least 1048576 bytes, not 1000
+        the memory of all queues must be at least that of the retained log, 67108864 bytes, not 67108863
         "
         );
     }

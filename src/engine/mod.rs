@@ -86,6 +86,9 @@ pub enum Event {
     Lost,
     /// The client does not read what is due to it (CHAT-LIM-5).
     Stalled,
+    /// The queues of all clients take too much memory, and its own the most
+    /// (CHAT-LIM-10).
+    Evicted,
     /// The time given may be past a deadline, or the server is closing.
     TimePassed {
         /// Whether the connection is being read from; while it is not
@@ -453,6 +456,7 @@ impl Engine {
             Event::Unparsable => self.end_with(turn, refusal::unparsable()),
             // CHAT-LIM-5
             Event::Stalled => self.end_with(turn, refusal::slow_consumer()),
+            Event::Evicted => self.end_with(turn, refusal::overloaded()), // CHAT-LIM-10
             // CHAT-LEAVE-5. A stream cut inside a frame is most likely a client
             // that was killed, so the others are told of a lost connection.
             Event::EndOfStream { inside_frame: true } => {
@@ -699,7 +703,7 @@ fn left_reason(cause: Cause) -> LeftReason {
     match cause {
         Cause::Leave => LeftReason::Leave,
         Cause::Error(ErrorCode::IdleTimeout | ErrorCode::NameReclaimed) => LeftReason::IdleTimeout,
-        Cause::Error(ErrorCode::SlowConsumer) => LeftReason::SlowConsumer,
+        Cause::Error(ErrorCode::SlowConsumer | ErrorCode::Overloaded) => LeftReason::SlowConsumer,
         Cause::Error(_) => LeftReason::ProtocolError,
         Cause::ConnectionLost | Cause::CutShort | Cause::ServerClosing => {
             LeftReason::ConnectionLost

@@ -221,3 +221,10 @@ pub(super) fn slow_consumer() -> Refusal {
         "you do not read what is sent to you fast enough, connect again",
     )
 }
+
+pub(super) fn overloaded() -> Refusal {
+    refusal(
+        ErrorCode::Overloaded,
+        "what waits for all clients takes too much of the server's memory, and most of it waits for you; read faster and connect again",
+    )
+}

@@ -166,13 +166,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.room.is_aborted() {
                 return Poll::Ready(Ok(()));
             }
-            if self
-                .member
-                .as_ref()
-                .is_some_and(|(_, seat)| seat.take_call())
+            if let Some((_, seat)) = &self.member
+                && seat.take_call()
             {
+                let is_evicted = seat.is_evicted();
                 let is_read_from = self.may_read();
-                self.turn(|turn| turn.pass_time(is_read_from));
+                self.turn(|turn| {
+                    turn.pass_time(is_read_from);
+                    if is_evicted && !turn.line.is_ended {
+                        // Telling it must not take what is to be saved.
+                        turn.line.outbox.forget();
+                        turn.handle(Event::Evicted);
+                    }
+                });
             }
             if matches!(self.phase, Phase::Open) && self.line.is_ended {
                 self.phase = Phase::Draining;
@@ -451,8 +457,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.get_mut();
         // An error of the transport is a lost connection: dropping it says so.
-        self.get_mut().poll_turns(cx).map(|_| ())
+        let turns = connection.poll_turns(cx).map(|_| ());
+        if let Some((_, seat)) = &connection.member {
+            seat.holds(connection.line.outbox.held_bytes() + connection.inbox.held_bytes());
+        }
+        turns
     }
 }
 

@@ -24,6 +24,11 @@ impl Inbox {
         }
     }
 
+    /// How much memory it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty()

@@ -111,6 +111,12 @@ pub struct Options {
     #[arg(long, env = "CHAT_LAG_BYTES_MAX", value_name = "BYTES", default_value_t = Limits::default().lag_bytes_max)]
     pub lag_bytes_max: u64,
 
+    /// What all queues together may take, in bytes: the retained log, replies that are
+    /// not sent, frames that are not whole; beyond it, whoever holds most is closed
+    /// [default: 256 MiB, or twice --lag-bytes-max if that is more]
+    #[arg(long, env = "CHAT_QUEUE_BYTES_MAX", value_name = "BYTES")]
+    pub queue_bytes_max: Option<u64>,
+
     /// Log every connection too; twice: everything. RUST_LOG overrides it
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -187,6 +193,11 @@ impl Options {
             idle_deadline_ms: self.idle_deadline_ms,
             write_deadline_ms: self.write_deadline_ms,
             lag_bytes_max: self.lag_bytes_max,
+            queue_bytes_max: self.queue_bytes_max.unwrap_or(
+                self.lag_bytes_max
+                    .saturating_mul(2)
+                    .max(Limits::default().queue_bytes_max),
+            ),
         };
         limits.check()?;
         Ok(limits)

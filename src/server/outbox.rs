@@ -1,7 +1,10 @@
 //! What one connection is to be told directly: replies that have not been sent
 //! yet, ready for the socket.
 
-use crate::{frame, wire::ServerEnvelope};
+use crate::{
+    frame::{self, Split},
+    wire::ServerEnvelope,
+};
 
 /// How many bytes of replies a connection may have waiting before it is not read
 /// from any more. What comes in makes replies, so this stops their growth; a
@@ -53,6 +56,30 @@ impl Outbox {
                 self.waiting = None;
             }
         }
+    }
+
+    /// Gives up the replies of which nothing was sent, and their memory.
+    pub(super) fn forget(&mut self) {
+        let Some(waiting) = &mut self.waiting else {
+            return;
+        };
+        let mut kept = 0;
+        while kept < waiting.sent
+            && let Ok(Split::Frame { rest, .. }) = frame::split(&waiting.bytes[kept..], u32::MAX)
+        {
+            kept = waiting.bytes.len() - rest.len();
+        }
+        waiting.bytes.truncate(kept);
+        waiting.bytes.shrink_to_fit();
+        if waiting.sent == waiting.bytes.len() {
+            self.waiting = None;
+        }
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let waiting = self.waiting.as_ref();
+        waiting.map_or(0, |waiting| waiting.bytes.capacity())
     }
 
     /// Whether so much waits that no more may be added by reading.

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::Waker,
     time::{SystemTime, UNIX_EPOCH},
@@ -23,6 +23,7 @@ use crate::{
 };
 
 use super::{
+    eviction::{self, Holder},
     gate::Gate,
     outbox::Outbox,
     pressure::{self, Follower, Patience},
@@ -56,6 +57,10 @@ pub(super) struct Seat {
     waker: OnceLock<Waker>,
     /// Where its reader is in the log, [`Seat::NOWHERE`] before it has one.
     position: AtomicU64,
+    /// What its replies and unfinished frames take, in bytes.
+    held_bytes: AtomicU32,
+    /// The queues of all take too much, and its own the most.
+    is_evicted: AtomicBool,
     /// The engine wants to say something to it.
     is_called: AtomicBool,
     /// Its reader is given notices.
@@ -96,6 +101,8 @@ impl Seat {
         Self {
             waker: OnceLock::new(),
             position: AtomicU64::new(Self::NOWHERE),
+            held_bytes: AtomicU32::new(0),
+            is_evicted: AtomicBool::new(false),
             is_called: AtomicBool::new(false),
             follows_notices: AtomicBool::new(false),
         }
@@ -109,6 +116,20 @@ impl Seat {
     /// Says how far its reader is.
     pub(super) fn moved_to(&self, position: u64) {
         self.position.store(position, Ordering::Relaxed);
+    }
+
+    /// Says what its replies and unfinished frames take.
+    pub(super) fn holds(&self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // It is the same nearly always: look before writing.
+        if self.held_bytes.load(Ordering::Relaxed) != bytes {
+            self.held_bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is to be closed for the sake of the others.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Relaxed)
     }
 
     /// Says that it follows the log no longer.
@@ -316,6 +337,36 @@ impl Room {
             self.is_paused.store(false, Ordering::Release);
             // Also repairs a resumption that was missed.
             self.wake_followers(Growth::Messages);
+        }
+        self.evict(end);
+    }
+
+    /// Closes those who make the queues of all take more than they may
+    /// (CHAT-LIM-10).
+    fn evict(&self, end: u64) {
+        let seats = read(&self.seats);
+        let retained_bytes = self.retained.bytes();
+        let held_bytes = |seat: &Seat| u64::from(seat.held_bytes.load(Ordering::Relaxed));
+        let seated = || seats.iter().flatten().map(|Seating { seat, .. }| seat);
+        let all_bytes = seated().map(|seat| held_bytes(seat)).sum::<u64>() + retained_bytes;
+        let bytes_max = self.limits.queue_bytes_max;
+        if all_bytes <= bytes_max {
+            return;
+        }
+        let holders = seats.iter().enumerate().filter_map(|(index, seating)| {
+            let seat = &seating.as_ref()?.seat;
+            Some(Holder {
+                index,
+                position: seat.followed_position(),
+                held_bytes: held_bytes(seat),
+                is_evicted: seat.is_evicted(),
+            })
+        });
+        for index in eviction::choose(holders.collect(), end, retained_bytes, bytes_max) {
+            if let Some(Some(Seating { seat, .. })) = seats.get(index) {
+                seat.is_evicted.store(true, Ordering::Relaxed);
+                seat.call();
+            }
         }
     }
 

@@ -394,6 +394,49 @@ async fn who_keeps_to_the_rate_of_chats_is_not_made_to_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn queues_that_take_too_much_are_emptied_the_largest_first() {
+    const HOGS: usize = 40;
+    let room = room(Limits {
+        lag_bytes_max: 1 << 20,
+        queue_bytes_max: 1 << 20,
+        ..unlimited()
+    });
+    let mut hogs = Vec::new();
+    for index in 0..HOGS {
+        let mut hog = Peer::member(&room, &format!("hog{index}"), &[], 1_024).await;
+        // Answers to empty frames, which it does not read: 32 KiB at least.
+        let frames = [0; 3_000];
+        let _ = timeout(Duration::from_millis(1), hog.stream.write_all(&frames)).await;
+        hogs.push(hog);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut alice = Peer::member(&room, "alice", &[], 1_024).await;
+    let mut bob = Peer::member(&room, "bob", &[], 1_024).await;
+    alice.send(chat(10)).await;
+    assert_eq!(bob.next_seq().await, 1);
+    let mut evicted = 0;
+    for hog in &mut hogs {
+        let mut ended = None;
+        // A hog that stays is told of its errors, and then of the chat.
+        while ended.is_none() {
+            match hog.next().await.expect("its end is told") {
+                Message::Error(error) if error.ends_session => ended = Some(error.code()),
+                Message::Error(_) => {}
+                Message::Chat(_) => break,
+                message => panic!("{message:?}"),
+            }
+        }
+        if let Some(code) = ended {
+            assert_eq!(code, ErrorCode::Overloaded);
+            assert_eq!(hog.next().await, None);
+            evicted += 1;
+        }
+    }
+    // As many as it takes: the others have what they are allowed.
+    assert!((20..35).contains(&evicted), "{evicted}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_reaches_a_peer_that_is_still_sending() {
     let room = room(Limits::default());
     let mut peer = Peer::connect(&room, 1_024);

@@ -45,6 +45,7 @@ fn wrong_options_are_refused_with_what_is_allowed() {
         (&["--frames-per-second-max", "19"], "at least 20"),
         (&["--bytes-per-second-max", "163839"], "at least 163840"),
         (&["--lag-bytes-max", "1048575"], "at least 1048576"),
+        (&["--queue-bytes-max", "67108863"], "at least that of the"),
         (&["--write-deadline-ms", "-1"], "unexpected argument"),
         (&["--lag-bytes-max", "lots"], "invalid value"),
         (&["--listen", "nonsense"], "HOST:PORT"),

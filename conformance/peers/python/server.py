@@ -154,13 +154,18 @@ def parse_options(arguments):
         ("text-bytes-max", 4096),
         ("frame-bytes-max", 8192),
         ("lag-bytes-max", 4 * 1024 * 1024),
-        ("name-check-deadline-ms", 2_500),
         ("errors-max", 3_000),
-        ("frames-per-second-max", 0),
-        ("bytes-per-second-max", 0),
     ):
         parser.add_argument(f"--{name}", type=uint32, default=default, help=f"default {default}")
+    # These follow the others where nobody sets them.
+    for name, default in (
+        ("name-check-deadline-ms", "half the register deadline, 2500 at the most"),
+        ("frames-per-second-max", "20 for each chat that the rate allows"),
+        ("bytes-per-second-max", "4 of the longest frames for each chat"),
+    ):
+        parser.add_argument(f"--{name}", type=uint32, help=f"default {default}")
     options = parser.parse_args(arguments)
+    follow(options)
 
     def demand(condition, sentence):
         if not condition:
@@ -183,6 +188,18 @@ def parse_options(arguments):
     else:
         demand(options.chat_burst >= 1, "--chat-burst is at least 1 where there is a rate")
     return options
+
+
+def follow(options):
+    """Set what follows from the other options."""
+    chats_a_second = 1000 / options.chat_interval_ms if options.chat_interval_ms else 0
+    for name, value in (
+        ("name_check_deadline_ms", min(2_500, options.register_deadline_ms // 2)),
+        ("frames_per_second_max", 20 * chats_a_second),
+        ("bytes_per_second_max", 4 * options.frame_bytes_max * chats_a_second),
+    ):
+        if getattr(options, name) is None:
+            setattr(options, name, min(int(value), 2**32 - 1))
 
 
 def limits_of(options):

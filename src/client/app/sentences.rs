@@ -102,6 +102,10 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
             "somebody else took this name while the server could not reach this client, \
              choose another or try again",
         ),
+        ErrorCode::Overloaded => line.own(
+            "the server has too much to hold, most of it for here, and ended the session, \
+             connect again",
+        ),
         ErrorCode::SlowConsumer => line.own(
             "what the others said was read too slowly here and the server ended the session, \
              connect again",
