@@ -41,6 +41,10 @@ pub const CHAT_BURST_CEILING: u32 = 1_000_000;
 /// in milliseconds. The default burst of chats takes as long.
 pub const FLOOD_WINDOW_MS: u64 = 10_000;
 
+/// What a connection takes beside what waits for it, in bytes: its task, its seat, its
+/// place in the tables, with room to spare.
+const CONNECTION_BYTES: u64 = 2_048;
+
 /// How many frames a member may send for each chat that it may, where nothing else
 /// is asked for: pings and pongs, and what is refused for its rate and sent again.
 const FRAMES_PER_CHAT: u32 = 20;
@@ -182,6 +186,15 @@ impl Limits {
     pub fn errors_for(rate: Option<ChatRate>) -> u32 {
         let burst = rate.map_or(0, |rate| rate.burst);
         burst.saturating_mul(ERRORS_PER_CHAT).max(ERRORS_MAX_MIN)
+    }
+
+    /// What a server holds for its clients at the most, in bytes: all queues and all
+    /// connections. The queues are looked at every tenth of a second and may be larger
+    /// in between, by what comes in that time; the program itself and what the system
+    /// keeps for its sockets come on top.
+    pub fn memory_bytes_max(&self) -> u64 {
+        let connections_bytes = u64::from(self.connections_max) * CONNECTION_BYTES;
+        self.queue_bytes_max.saturating_add(connections_bytes)
     }
 
     /// Checks that the bounds fit together.
@@ -331,6 +344,12 @@ mod tests {
     #[test]
     fn defaults_fit_together() {
         assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn the_sum_of_the_bounds() {
+        let limits = Limits::default();
+        assert_eq!(limits.memory_bytes_max(), (256 << 20) + 10_000 * 2_048);
     }
 
     #[test]
