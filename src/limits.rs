@@ -30,8 +30,38 @@ pub const DEADLINE_MS_CEILING: u32 = 86_400_000;
 /// large machines.
 pub const CONNECTIONS_CEILING: u32 = 1_000_000;
 
+/// The most new connections a minute from one address that can be asked for: one a
+/// millisecond.
+pub const CONNECTIONS_PER_MINUTE_CEILING: u32 = 60_000;
+
 /// The most chats a member may send at once that can be asked for.
 pub const CHAT_BURST_CEILING: u32 = 1_000_000;
+
+/// How much of a flood of frames or bytes is taken at once: as much as in this time,
+/// in milliseconds. The default burst of chats takes as long.
+pub const FLOOD_WINDOW_MS: u64 = 10_000;
+
+/// What a connection takes beside what waits for it, in bytes: its task, its seat, its
+/// place in the tables, with room to spare.
+const CONNECTION_BYTES: u64 = 2_048;
+
+/// How many frames a member may send for each chat that it may, where nothing else
+/// is asked for: pings and pongs, and what is refused for its rate and sent again.
+const FRAMES_PER_CHAT: u32 = 20;
+
+/// How many times the longest frame a member may send for each chat that it may.
+const LONGEST_FRAMES_PER_CHAT: u32 = 4;
+
+/// How many times its rate of chats a member can send in any case (CHAT-LIM-2).
+const FLOOD_FACTOR_MIN: u64 = 2;
+
+/// The least number of errors after which a session is ended, where nothing else is
+/// asked for: minutes of mistakes by hand, a second of a client that went mad.
+const ERRORS_MAX_MIN: u32 = 3_000;
+
+/// How many refusals for the rate a member may provoke for each chat of its burst:
+/// whoever tries the limits tries them a few times.
+const ERRORS_PER_CHAT: u32 = 30;
 
 /// How fast a member may chat: `burst` at once, then one every `interval_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +77,15 @@ pub struct ChatRate {
 pub struct Limits {
     /// Connections at a time, registered or not (CHAT-REG-9).
     pub connections_max: u32,
+    /// Connections at a time from one network address, or `None` for as many as it
+    /// likes (CHAT-REG-11).
+    pub connections_per_address_max: Option<u32>,
+    /// New connections a minute from one network address, and so many at once; or
+    /// `None` for as many as it likes (CHAT-REG-12).
+    pub connections_per_minute_max: Option<u32>,
+    /// Whether connections from the machine itself count as those of any other
+    /// address.
+    pub is_loopback_limited: bool,
     /// The longest envelope of a member, in bytes (CHAT-FRAME-6).
     pub frame_bytes_max: u32,
     /// The longest text, in bytes of UTF-8 (CHAT-CHAT-7).
@@ -54,8 +93,21 @@ pub struct Limits {
     /// How fast a member may chat, or `None` for as fast as it likes
     /// (CHAT-LIM-2).
     pub chat_rate: Option<ChatRate>,
+    /// Frames a second that are taken from a member, whatever they hold, or `None`
+    /// for all that come (CHAT-LIM-9). [`Limits::flood_for`] suits a rate.
+    pub frames_per_second_max: Option<u32>,
+    /// Bytes a second that are taken from a member, or `None` for all that come
+    /// (CHAT-LIM-9).
+    pub bytes_per_second_max: Option<u32>,
+    /// Errors that a session survives, at once, before one ends it; ten a second are
+    /// forgotten. Or `None` for any number (CHAT-ERR-8). [`Limits::errors_for`] suits
+    /// a rate.
+    pub errors_max: Option<u32>,
     /// Time to register, in milliseconds (CHAT-REG-5).
     pub register_deadline_ms: u32,
+    /// Time in which the holder of a name must give a sign of life when somebody else
+    /// asks for the name, in milliseconds (CHAT-NAME-7).
+    pub name_check_deadline_ms: u32,
     /// Silence before a ping, in milliseconds (CHAT-KEEP-3).
     pub keepalive_interval_ms: u32,
     /// Silence that ends a session with keepalive, in milliseconds (CHAT-KEEP-4).
@@ -66,32 +118,85 @@ pub struct Limits {
     /// How far a member may fall behind the log, in bytes; so also what the log
     /// retains (CHAT-LIM-5).
     pub lag_bytes_max: u64,
+    /// What waits in all queues together may take, in bytes: the log that is retained,
+    /// replies that are not sent and frames that are not whole (CHAT-LIM-10). At least
+    /// `lag_bytes_max`.
+    pub queue_bytes_max: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        // A person who pastes a hundred lines is not refused, and ten lines
+        // a second is more than people read.
+        let chat_rate = Some(ChatRate {
+            burst: 100,
+            interval_ms: 100,
+        });
+        let frame_bytes_max = 8_192;
+        let (frames_per_second_max, bytes_per_second_max) =
+            Self::flood_for(chat_rate, frame_bytes_max);
         Self {
             connections_max: 10_000,
-            frame_bytes_max: 8_192,
+            // A class or an office behind one address, twice over; and not enough
+            // of one address to fill the server.
+            connections_per_address_max: Some(64),
+            // All of them again at once when their network comes back, with one
+            // failure each; after that two a second.
+            connections_per_minute_max: Some(120),
+            is_loopback_limited: false,
+            frame_bytes_max,
             text_bytes_max: 4_096,
-            // A person who pastes a hundred lines is not refused, and ten lines
-            // a second is more than people read.
-            chat_rate: Some(ChatRate {
-                burst: 100,
-                interval_ms: 100,
-            }),
+            chat_rate,
+            frames_per_second_max,
+            bytes_per_second_max,
+            errors_max: Some(Self::errors_for(chat_rate)),
             register_deadline_ms: 10_000,
+            // Longer than a phone takes to wake up its network; the newcomer and
+            // its register deadline have to bear it.
+            name_check_deadline_ms: 5_000,
             // Less than the minute or two after which routers forget a silent
             // connection; three pings before a session is given up.
             keepalive_interval_ms: 30_000,
             idle_deadline_ms: 90_000,
             write_deadline_ms: 10_000,
             lag_bytes_max: 64 << 20,
+            // The log, and three thousand others who hold all that they can.
+            queue_bytes_max: 256 << 20,
         }
     }
 }
 
 impl Limits {
+    /// The frames and bytes a second that suit a rate of chats: none without one,
+    /// and otherwise far more than a client needs that keeps to it.
+    pub fn flood_for(rate: Option<ChatRate>, frame_bytes_max: u32) -> (Option<u32>, Option<u32>) {
+        let per_second = |count: u32| {
+            rate.map(|rate| {
+                let per_second = u64::from(count) * 1_000 / u64::from(rate.interval_ms.max(1));
+                u32::try_from(per_second).unwrap_or(u32::MAX).max(1)
+            })
+        };
+        (
+            per_second(FRAMES_PER_CHAT),
+            per_second(LONGEST_FRAMES_PER_CHAT.saturating_mul(frame_bytes_max)),
+        )
+    }
+
+    /// The number of errors that suits a rate of chats.
+    pub fn errors_for(rate: Option<ChatRate>) -> u32 {
+        let burst = rate.map_or(0, |rate| rate.burst);
+        burst.saturating_mul(ERRORS_PER_CHAT).max(ERRORS_MAX_MIN)
+    }
+
+    /// What a server holds for its clients at the most, in bytes: all queues and all
+    /// connections. The queues are looked at every tenth of a second and may be larger
+    /// in between, by what comes in that time; the program itself and what the system
+    /// keeps for its sockets come on top.
+    pub fn memory_bytes_max(&self) -> u64 {
+        let connections_bytes = u64::from(self.connections_max) * CONNECTION_BYTES;
+        self.queue_bytes_max.saturating_add(connections_bytes)
+    }
+
     /// Checks that the bounds fit together.
     ///
     /// # Errors
@@ -104,6 +209,22 @@ impl Limits {
             1,
             CONNECTIONS_CEILING,
         )?;
+        if let Some(connections_max) = self.connections_per_address_max {
+            in_range(
+                "the number of connections from one address",
+                connections_max,
+                1,
+                CONNECTIONS_CEILING,
+            )?;
+        }
+        if let Some(connections_max) = self.connections_per_minute_max {
+            in_range(
+                "the number of new connections a minute from one address",
+                connections_max,
+                1,
+                CONNECTIONS_PER_MINUTE_CEILING,
+            )?;
+        }
         in_range(
             "the longest frame",
             self.frame_bytes_max,
@@ -131,8 +252,13 @@ impl Limits {
                 DEADLINE_MS_CEILING,
             )?;
         }
+        self.check_flood()?;
+        if self.errors_max == Some(0) {
+            return Err("the number of errors must be at least 1, not 0".to_owned());
+        }
         for (what, deadline_ms) in [
             ("the register deadline", self.register_deadline_ms),
+            ("the name check deadline", self.name_check_deadline_ms),
             ("the idle deadline", self.idle_deadline_ms),
             ("the write deadline", self.write_deadline_ms),
         ] {
@@ -150,6 +276,33 @@ impl Limits {
                 self.lag_bytes_max
             ));
         }
+        if self.queue_bytes_max < self.lag_bytes_max {
+            return Err(format!(
+                "the memory of all queues must be at least that of the retained log, {} bytes, not {}",
+                self.lag_bytes_max, self.queue_bytes_max
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whoever keeps to the rate of chats must not be held up.
+    fn check_flood(&self) -> Result<(), String> {
+        let interval_ms = self.chat_rate.map(|rate| u64::from(rate.interval_ms));
+        for (what, per_second, per_chat) in [
+            ("frames", self.frames_per_second_max, 1),
+            ("bytes", self.bytes_per_second_max, self.frame_bytes_max),
+        ] {
+            let least = interval_ms.map_or(1, |interval_ms| {
+                (FLOOD_FACTOR_MIN * u64::from(per_chat) * 1_000).div_ceil(interval_ms)
+            });
+            if let Some(per_second) = per_second
+                && u64::from(per_second) < least
+            {
+                return Err(format!(
+                    "the {what} a second must be at least {least}, twice what the rate of messages allows, not {per_second}"
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -166,6 +319,10 @@ impl Limits {
             idle_deadline_ms: self.idle_deadline_ms,
             write_deadline_ms: self.write_deadline_ms,
             lag_bytes_max: self.lag_bytes_max,
+            frames_per_second_max: self.frames_per_second_max.unwrap_or(0),
+            bytes_per_second_max: self.bytes_per_second_max.unwrap_or(0),
+            name_check_deadline_ms: self.name_check_deadline_ms,
+            errors_max: self.errors_max.unwrap_or(0),
         }
     }
 }
@@ -190,6 +347,12 @@ mod tests {
     }
 
     #[test]
+    fn the_sum_of_the_bounds() {
+        let limits = Limits::default();
+        assert_eq!(limits.memory_bytes_max(), (256 << 20) + 10_000 * 2_048);
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
         let refused = |change: fn(&mut Limits)| {
             let mut limits = Limits::default();
@@ -199,32 +362,46 @@ mod tests {
         insta::assert_snapshot!(
             [
                 refused(|l| l.connections_max = 0),
+                refused(|l| l.connections_per_address_max = Some(0)),
+                refused(|l| l.connections_per_minute_max = Some(60_001)),
                 refused(|l| l.frame_bytes_max = 256),
                 refused(|l| l.frame_bytes_max = 65_537),
                 refused(|l| l.text_bytes_max = 0),
                 refused(|l| l.text_bytes_max = 7_937),
                 refused(|l| l.chat_rate = Some(ChatRate { burst: 0, interval_ms: 1 })),
                 refused(|l| l.chat_rate = Some(ChatRate { burst: 1, interval_ms: 0 })),
+                refused(|l| l.frames_per_second_max = Some(19)),
+                refused(|l| l.bytes_per_second_max = Some(163_839)),
+                refused(|l| l.errors_max = Some(0)),
                 refused(|l| l.register_deadline_ms = 0),
+                refused(|l| l.name_check_deadline_ms = 0),
                 refused(|l| l.idle_deadline_ms = 86_400_001),
                 refused(|l| l.keepalive_interval_ms = 90_000),
                 refused(|l| l.write_deadline_ms = 0),
                 refused(|l| l.lag_bytes_max = 1_000),
+                refused(|l| l.queue_bytes_max = 67_108_863),
             ]
             .join("\n"),
             @r"
         the number of connections must be between 1 and 1000000, not 0
+        the number of connections from one address must be between 1 and 1000000, not 0
+        the number of new connections a minute from one address must be between 1 and 60000, not 60001
         the longest frame must be between 257 and 65536, not 256
         the longest frame must be between 257 and 65536, not 65537
         the longest text must be between 1 and 7936, not 0: a frame is at least 256 longer than its text
         the longest text must be between 1 and 7936, not 7937: a frame is at least 256 longer than its text
         the burst of chats must be between 1 and 1000000, not 0
         the interval of chats must be between 1 and 86400000, not 0
+        the frames a second must be at least 20, twice what the rate of messages allows, not 19
+        the bytes a second must be at least 163840, twice what the rate of messages allows, not 163839
+        the number of errors must be at least 1, not 0
         the register deadline must be between 1 and 86400000, not 0
+        the name check deadline must be between 1 and 86400000, not 0
         the idle deadline must be between 1 and 86400000, not 86400001
         the keepalive interval must be at least 1 ms and less than the idle deadline of 90000 ms, not 90000 ms
         the write deadline must be between 1 and 86400000, not 0
         the retained log must be at least 1048576 bytes, not 1000
+        the memory of all queues must be at least that of the retained log, 67108864 bytes, not 67108863
         "
         );
     }

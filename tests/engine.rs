@@ -521,6 +521,118 @@ fn who_is_not_read_from_is_not_silent() {
     insta::assert_snapshot!(script.transcript);
 }
 
+/// Limits under which nobody is pinged for silence, nor closed for it.
+fn patient() -> Limits {
+    Limits {
+        keepalive_interval_ms: 1_000_000,
+        idle_deadline_ms: 2_000_000,
+        register_deadline_ms: 20_000,
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn a_holder_that_answers_keeps_its_name() {
+    let mut script = Script::new(patient());
+    let alice = script.member("Alice", &[Capability::Keepalive]);
+    let plain = script.member("Plain", &[]);
+    script.note("one without keepalive cannot be asked".to_owned());
+    let newcomer = script.connect("newcomer");
+    script.register(&newcomer, "PLAIN", &[]);
+
+    script.note("one with keepalive is asked, once for all who want its name".to_owned());
+    let waiting = ["w1", "w2", "w3", "w4", "w5"].map(|label| script.connect(label));
+    for client in &waiting {
+        script.register(client, "ALICE", &[]);
+    }
+    let [w1, w2, w3, w4, _] = &waiting;
+    let clients = [&alice, w1, w2, w3, w4];
+    script.pass_ms(100, &clients);
+    script.pass_ms(999, &clients);
+    script.note("one that goes waits no longer, and leaves its place".to_owned());
+    script.handle(w2, "is lost", Event::Lost);
+    let late = script.connect("late");
+    script.register(&late, "alice", &[]);
+    script.send(&alice, Sent::Pong(wire::Pong { token: 100 }));
+    script.pass_ms(100, &[&alice, w1, w3, w4, &late]);
+
+    script.note("and it is not asked again at once".to_owned());
+    let again = script.connect("again");
+    script.register(&again, "Alice", &[]);
+    script.elapsed_ms += 4_000;
+    let later = script.connect("later");
+    script.register(&later, "Alice", &[]);
+    script.pass_ms(100, &[&alice, &later]);
+    script.chat(&alice, "still here", 0);
+    script.chat(&plain, "me too", 0);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn a_holder_that_is_gone_loses_its_name() {
+    let mut script = Script::new(patient());
+    let gone = script.member("Alice", &[Capability::Keepalive]);
+    let witness = script.member("Witness", &[Capability::Presence]);
+    let first = script.connect("first");
+    let second = script.connect("second");
+    script.register(&first, "alice", &[Capability::Receipts]);
+    script.register(&second, "ALICE", &[]);
+    let clients = [&gone, &witness, &first, &second];
+    script.pass_ms(100, &clients);
+    script.pass_ms(4_999, &clients);
+    script.pass_ms(1, &clients);
+    script.pass_ms(100, &clients);
+    script.chat(&first, "mine now", 1);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn whoever_waits_for_a_name() {
+    let mut script = Script::new(Limits {
+        register_deadline_ms: 2_000,
+        ..patient()
+    });
+    let holder = script.member("Alice", &[Capability::Keepalive]);
+    script.note("has its own deadline to register".to_owned());
+    let late = script.connect("late");
+    script.pass_ms(1_000, &[&late]);
+    script.register(&late, "alice", &[]);
+    script.pass_ms(999, &[&holder, &late]);
+    script.pass_ms(1, &[&holder, &late]);
+    script.note("gets it when the holder leaves".to_owned());
+    let lucky = script.connect("lucky");
+    script.register(&lucky, "alice", &[Capability::Keepalive]);
+    script.pass_ms(100, &[&holder, &lucky]);
+    script.send(&holder, Sent::Leave(wire::Leave {}));
+    script.pass_ms(100, &[&lucky]);
+    script.note("is not to be read from, and to send nothing".to_owned());
+    let hasty = script.connect("hasty");
+    script.register(&hasty, "alice", &[]);
+    assert!(script.engine.is_held_up(&hasty.id));
+    script.chat(&hasty, "hello?", 0);
+    script.note("is told when the server closes".to_owned());
+    let last = script.connect("last");
+    script.register(&last, "alice", &[]);
+    script.close();
+    script.pass_ms(100, &[&lucky, &last]);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn a_holder_that_cannot_be_heard_is_not_taken_for_dead() {
+    let mut script = Script::new(patient());
+    let holder = script.member("Alice", &[Capability::Keepalive]);
+    let newcomer = script.connect("newcomer");
+    script.register(&newcomer, "alice", &[]);
+    let not_read = Event::TimePassed {
+        is_read_from: false,
+    };
+    script.handle(&holder, "is due, not read from", not_read);
+    script.pass_ms(6_000, &[&holder, &newcomer]);
+    script.chat(&holder, "still here", 0);
+    insta::assert_snapshot!(script.transcript);
+}
+
 #[test]
 fn rate() {
     let mut script = Script::new(Limits {
@@ -541,6 +653,37 @@ fn rate() {
     script.pass_ms(100, &[]);
     script.chat(&alice, "later", 5);
     script.chat(&alice, "too soon", 6);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn who_provokes_error_after_error_is_ended() {
+    let mut script = Script::new(Limits {
+        errors_max: Some(5),
+        chat_rate: Some(ChatRate {
+            burst: 1,
+            interval_ms: 1_000,
+        }),
+        ..Limits::default()
+    });
+    let alice = script.member("Alice", &[Capability::Receipts]);
+    let bob = script.member("Bob", &[]);
+    script.note("one of each kind, which a session survives".to_owned());
+    script.chat(&alice, "fine", 1);
+    script.chat(&alice, "too fast", 2);
+    script.chat(&alice, "", 3);
+    script.send(&alice, Sent::Ping(wire::Ping { token: 1 }));
+    script.register(&alice, "Alice", &[]);
+    let unknown = || Event::Message(ClientEnvelope { message: None });
+    script.handle(&alice, "unknown", unknown());
+    script.note("forgotten, two in 200 ms".to_owned());
+    script.pass_ms(200, &[]);
+    script.handle(&alice, "unknown", unknown());
+    script.handle(&alice, "unknown", unknown());
+    script.note("the errors of others are theirs".to_owned());
+    script.handle(&bob, "unknown", unknown());
+    script.chat(&alice, "one too many", 4);
+    script.chat(&bob, "bye", 0);
     insta::assert_snapshot!(script.transcript);
 }
 

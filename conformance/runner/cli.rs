@@ -119,6 +119,14 @@ pub struct ServerArgs {
     /// The only names that the server lets in, in a file: one a line, `#` begins a comment.
     #[arg(long, value_name = "NAMES-FILE")]
     pub allow: Option<PathBuf>,
+    /// How many connections the server takes from one network address, for the case
+    /// about that.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections_per_address_max: Option<u16>,
+    /// How many new connections a minute the server takes from one network address,
+    /// for the case about that; few enough that none comes back meanwhile.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections_per_minute_max: Option<u16>,
     #[command(flatten)]
     pub run: RunArgs,
 }

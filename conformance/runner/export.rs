@@ -10,7 +10,7 @@ use crate::{
     play,
     rules::Rule,
     suite::Suite,
-    transcript::{Action, Case, Payload, Side, Step, expr::Limits, print},
+    transcript::{Action, Case, Filling, Payload, Side, Step, expr::Limits, print},
 };
 
 /// The version of the form; `conformance/schema/case.schema.json` describes it.
@@ -174,7 +174,9 @@ fn name_of(action: &Action) -> &'static str {
         Action::SameEnd(_) => "same-end",
         Action::Stops => "stop",
         Action::Ends => "server-ends",
-        Action::Fills => "fill",
+        Action::Fills(Filling::Server) => "fill",
+        Action::Fills(Filling::Address) => "fill-address",
+        Action::Fills(Filling::Minute) => "fill-minute",
         Action::ClientStarts { .. } => "client-start",
         Action::ClientJoins { .. } => "client-join",
         Action::Types(_) => "client-type",

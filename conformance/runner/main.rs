@@ -42,6 +42,7 @@ use admission::Admission;
 use cli::{Cli, Command, RunArgs};
 use cut::Cut;
 use exit::{Exit, Failed};
+use play::Doors;
 use report::Report;
 use run::{NoRun, Plan, Under};
 use suite::{KnownFailures, Suite};
@@ -73,7 +74,11 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             let admission = Admission::read(args.password_file.as_deref(), args.allow.as_deref())
                 .map_err(exit::usage)?;
             let more = More {
-                connections_max: args.connections_max.map(usize::from),
+                doors: Doors {
+                    server: args.connections_max.map(usize::from),
+                    address: args.connections_per_address_max.map(usize::from),
+                    minute: args.connections_per_minute_max.map(usize::from),
+                },
                 exclusive: args.exclusive,
                 admission,
             };
@@ -198,7 +203,7 @@ fn list(suite: &Suite, args: &cli::ListArgs) -> Result<String, String> {
 /// What is to be known of a server that the suite cannot see.
 #[derive(Default)]
 struct More {
-    connections_max: Option<usize>,
+    doors: Doors,
     exclusive: bool,
     admission: Admission,
 }
@@ -240,7 +245,7 @@ fn judge(
         strict: args.strict,
         skip_slow: args.skip_slow,
         wait_max: std::time::Duration::from_secs(args.wait_max),
-        connections_max: more.connections_max,
+        doors: more.doors,
         admission: more.admission,
         known,
     };

@@ -15,7 +15,7 @@ use std::{
 use crate::{
     admission::Admission,
     cut::Cut,
-    play::{self, ClientUnderTest, Facts, NoServer, Played, Setting, Stop, Subject},
+    play::{self, ClientUnderTest, Doors, Facts, NoServer, Played, Setting, Stop, Subject},
     rules::{Level, Rule},
     suite::KnownFailures,
     target::{Source, Target},
@@ -66,7 +66,7 @@ pub struct Plan<'a> {
     /// Whether nobody else uses the server.
     pub exclusive: bool,
     /// How many connections the server takes.
-    pub connections_max: Option<usize>,
+    pub doors: Doors,
     /// What it asks newcomers for.
     pub admission: Admission,
     /// The failures that are known.
@@ -326,11 +326,10 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
         let reason = "it floods the room; say --exclusive if nobody else is there, or use --cmd";
         return not_run(reason.to_owned(), false);
     }
-    if case.is_filling() && plan.connections_max.is_none() {
-        return not_run(
-            "say with --connections-max how many connections the server takes".to_owned(),
-            false,
-        );
+    if let Some(filling) = case.filling()
+        && plan.doors.get(filling).is_none()
+    {
+        return not_run(Doors::unknown(filling), false);
     }
     None
 }
@@ -397,7 +396,7 @@ fn play_once(
         scale: plan.scale,
         tag: format!("{}{}", shared.run_id, base36(n)),
         shared: false,
-        connections_max: plan.connections_max,
+        doors: plan.doors,
         admission: &plan.admission,
         facts: &shared.facts,
     };

@@ -15,13 +15,16 @@
 //! them, and each of those is to be handed [`Event::TimePassed`].
 
 mod admission;
+mod flood;
+mod liveness;
 mod name;
 mod rate;
 mod refusal;
 mod session;
+mod strikes;
 mod text;
 
-use std::{collections::BTreeSet, ops::Bound};
+use std::{collections::BTreeMap, ops::Bound};
 
 use slab::Slab;
 
@@ -35,7 +38,9 @@ use crate::{
 };
 
 pub use admission::Admission;
+use liveness::{Check, Newcomer};
 pub use name::{Name, NameError};
+pub(crate) use rate::Bucket;
 use refusal::Refusal;
 use session::{Granted, Member, State};
 pub use text::{Text, TextError};
@@ -83,6 +88,9 @@ pub enum Event {
     Lost,
     /// The client does not read what is due to it (CHAT-LIM-5).
     Stalled,
+    /// The queues of all clients take too much memory, and its own the most
+    /// (CHAT-LIM-10).
+    Evicted,
     /// The time given may be past a deadline, or the server is closing.
     TimePassed {
         /// Whether the connection is being read from; while it is not
@@ -150,6 +158,18 @@ pub enum Cause {
     Error(ErrorCode),
 }
 
+/// Of what there is too much from one network address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooMany {
+    /// Connections at a time (CHAT-REG-11).
+    AtATime,
+    /// New connections in a short while (CHAT-REG-12).
+    AMinute {
+        /// How long to wait with the next, in milliseconds, from 1.
+        retry_after_ms: u32,
+    },
+}
+
 /// The room: who is in it, and what the rules say to each event.
 #[derive(Debug)]
 pub struct Engine {
@@ -159,8 +179,11 @@ pub struct Engine {
     /// The number of the last accepted chat (CHAT-ORD-1).
     seq: u64,
     sessions: Slab<State>,
-    /// The names of the members, in an order that leaks no chance.
-    names: BTreeSet<Name>,
+    /// The names of the members and their indices, in an order that leaks no chance.
+    names: BTreeMap<Name, u32>,
+    /// The questions to holders of names that somebody else asked for; an answered
+    /// one stays until the holder goes, or is asked again.
+    checks: BTreeMap<Name, Check>,
     /// What ServerClosing says, once the server closes.
     closing: Option<String>,
 }
@@ -186,7 +209,8 @@ impl Engine {
             epoch,
             seq: 0,
             sessions: Slab::new(),
-            names: BTreeSet::new(),
+            names: BTreeMap::new(),
+            checks: BTreeMap::new(),
             closing: None,
         }
     }
@@ -211,7 +235,7 @@ impl Engine {
     /// The names of the members, in order.
     #[cfg(test)]
     pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
-        self.names.iter()
+        self.names.keys()
     }
 
     /// How many chats were accepted.
@@ -244,6 +268,13 @@ impl Engine {
         self.sessions.remove(id.0);
     }
 
+    /// A connection is not wanted after all, because of where it comes from. Takes its
+    /// id back, before anything was said about it; returns what to tell it.
+    pub fn turn_away(&mut self, id: SessionId, cause: TooMany) -> Box<ServerEnvelope> {
+        self.sessions.remove(id.0);
+        Box::new(refusal::too_many(cause).ending())
+    }
+
     /// Something happened to a connection. Appends what follows from it to
     /// `effects`; nothing follows once its session has ended.
     pub fn handle(&mut self, now: Time, id: &SessionId, event: Event, effects: &mut Vec<Effect>) {
@@ -255,6 +286,7 @@ impl Engine {
                 let since_ms = *since_ms;
                 self.handle_connected(&mut turn, since_ms, event);
             }
+            Some(State::Waiting(_)) => self.handle_waiting(&mut turn, event),
             Some(State::Member(_)) => self.handle_member(&mut turn, event),
         }
     }
@@ -281,7 +313,7 @@ impl Engine {
         let due = self
             .sessions
             .iter()
-            .filter(|(_, state)| self.is_due(now.elapsed_ms, state));
+            .filter(|&(index, state)| self.is_due(now.elapsed_ms, index, state));
         indices.extend(due.map(|(index, _)| index));
     }
 
@@ -299,12 +331,37 @@ impl Engine {
         self.closing = Some(detail);
     }
 
+    /// Frames and bytes came from a connection, whatever they hold. Returns whether
+    /// nothing more is to be read from it for now (CHAT-LIM-6, CHAT-LIM-9); once that
+    /// has changed, [`Event::TimePassed`] is due to it. Before it has registered there
+    /// is nothing to count: the first frame registers it or ends it.
+    pub fn charge(&mut self, now: Time, id: &SessionId, frames: usize, bytes: usize) -> bool {
+        let Some(State::Member(member)) = self.sessions.get_mut(id.0) else {
+            return self.is_held_up(id);
+        };
+        let (frames, bytes) = (frames as u64, bytes as u64);
+        member.is_held_up = member
+            .flood
+            .take(now.elapsed_ms, frames, bytes, &self.limits);
+        member.is_held_up
+    }
+
+    /// Whether nothing is to be read from a connection for now, nor handed on what
+    /// came: it floods, or its Register waits (CHAT-NAME-7).
+    pub fn is_held_up(&self, id: &SessionId) -> bool {
+        match self.sessions.get(id.0) {
+            Some(State::Member(member)) => member.is_held_up,
+            Some(State::Waiting(_)) => true,
+            Some(State::Connected { .. } | State::Ended) | None => false,
+        }
+    }
+
     fn handle_connected(&mut self, turn: &mut Turn<'_>, since_ms: u64, event: Event) {
         use client_envelope::Message as Sent;
         match event {
             Event::Message(ClientEnvelope {
                 message: Some(Sent::Register(register)),
-            }) => self.register(turn, &register),
+            }) => self.register(turn, since_ms, &register),
             // CHAT-REG-2: whatever else comes first, known or not.
             Event::Message(_) => self.end_with(turn, refusal::not_registered()),
             // CHAT-REG-5
@@ -317,7 +374,7 @@ impl Engine {
         }
     }
 
-    fn register(&mut self, turn: &mut Turn<'_>, register: &wire::Register) {
+    fn register(&mut self, turn: &mut Turn<'_>, since_ms: u64, register: &wire::Register) {
         // CHAT-ADM-2: before anything is said about names.
         if let Err(refusal) = self.admission.judge_password(&register.password) {
             return self.end_with(turn, refusal);
@@ -330,17 +387,35 @@ impl Engine {
         if let Err(refusal) = self.admission.judge_name(&name) {
             return self.end_with(turn, refusal);
         }
-        // CHAT-NAME-3, CHAT-NAME-4
-        if self.names.contains(&name) {
-            return self.end_with(turn, refusal::name_in_use(&name));
-        }
-
         let granted = Granted::from_asked(&register.capabilities);
-        self.names.insert(name.clone());
+        if !self.names.contains_key(&name) {
+            self.admit(turn, name, granted);
+        } else if self.waits_for(turn.now.elapsed_ms, &name, turn.id.0) {
+            // CHAT-NAME-7: the answer comes when time has passed.
+            if let Some(state) = self.sessions.get_mut(turn.id.0) {
+                *state = State::Waiting(Box::new(Newcomer {
+                    since_ms,
+                    name,
+                    granted,
+                }));
+            }
+        } else {
+            // CHAT-NAME-3, CHAT-NAME-4
+            self.end_with(turn, refusal::name_in_use(&name));
+        }
+    }
+
+    /// Opens a session under a name that nobody has.
+    fn admit(&mut self, turn: &mut Turn<'_>, name: Name, granted: Granted) {
+        // There are fewer connections than fit (CONNECTIONS_CEILING).
+        self.names.insert(name.clone(), turn.id.0 as u32);
         let member = State::Member(Member {
             name: name.clone(),
             granted,
             bucket: Default::default(),
+            flood: Default::default(),
+            strikes: Default::default(),
+            is_held_up: false,
             heard_ms: turn.now.elapsed_ms,
             pinged_ms: turn.now.elapsed_ms,
             chats: 0,
@@ -376,16 +451,34 @@ impl Engine {
         }
     }
 
+    fn handle_waiting(&mut self, turn: &mut Turn<'_>, event: Event) {
+        match event {
+            Event::TimePassed { .. } => self.handle_wait(turn),
+            // It is not to be read from; and it was not to send (CHAT-REG-10).
+            Event::Message(_) => self.end_with(turn, refusal::not_registered()),
+            event => self.handle_stream(turn, event),
+        }
+    }
+
     fn handle_member(&mut self, turn: &mut Turn<'_>, event: Event) {
         match event {
             Event::Message(envelope) => {
                 self.member(turn.id).heard_ms = turn.now.elapsed_ms;
                 self.handle_message(turn, envelope);
             }
-            Event::TimePassed { is_read_from: true } => self.handle_silence(turn),
-            Event::TimePassed {
-                is_read_from: false,
-            } => self.member(turn.id).heard_ms = turn.now.elapsed_ms,
+            Event::TimePassed { is_read_from } => {
+                if let Some(State::Member(member)) = self.sessions.get_mut(turn.id.0)
+                    && member.may_go_on(turn.now.elapsed_ms, &self.limits)
+                {
+                    member.is_held_up = false;
+                }
+                if is_read_from {
+                    self.handle_silence(turn);
+                } else {
+                    self.excuse(turn.now.elapsed_ms, turn.id.0);
+                    self.member(turn.id).heard_ms = turn.now.elapsed_ms;
+                }
+            }
             event => self.handle_stream(turn, event),
         }
     }
@@ -397,6 +490,7 @@ impl Engine {
             Event::Unparsable => self.end_with(turn, refusal::unparsable()),
             // CHAT-LIM-5
             Event::Stalled => self.end_with(turn, refusal::slow_consumer()),
+            Event::Evicted => self.end_with(turn, refusal::overloaded()), // CHAT-LIM-10
             // CHAT-LEAVE-5. A stream cut inside a frame is most likely a client
             // that was killed, so the others are told of a lost connection.
             Event::EndOfStream { inside_frame: true } => {
@@ -420,10 +514,12 @@ impl Engine {
             Some(Sent::Chat(chat)) => self.handle_chat(turn, chat),
             Some(Sent::Leave(_)) => self.end(turn, Cause::Leave), // CHAT-LEAVE-2
             // CHAT-REG-6
-            Some(Sent::Register(_)) => turn.reply(refusal::already_registered().passing()),
+            Some(Sent::Register(_)) => {
+                self.refuse(turn, refusal::already_registered().passing());
+            }
             // CHAT-GROW-6
             Some(Sent::Ping(_) | Sent::Pong(_)) if !granted.keepalive => {
-                turn.reply(refusal::not_granted().passing());
+                self.refuse(turn, refusal::not_granted().passing());
             }
             // CHAT-KEEP-1
             Some(Sent::Ping(ping)) => turn.reply(self::envelope(Message::Pong(wire::Pong {
@@ -432,7 +528,7 @@ impl Engine {
             // CHAT-KEEP-5: that it came is noted already.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
-            None => turn.reply(refusal::unknown_message().passing()),
+            None => self.refuse(turn, refusal::unknown_message().passing()),
         }
     }
 
@@ -441,7 +537,10 @@ impl Engine {
         let text = match Text::parse(chat.text, text_bytes_max) {
             Ok(text) => text,
             // CHAT-CHAT-8
-            Err(error) => return turn.reply(refusal::text(error, text_bytes_max).of_chat(chat.id)),
+            Err(error) => {
+                let answer = refusal::text(error, text_bytes_max).of_chat(chat.id);
+                return self.refuse(turn, answer);
+            }
         };
         let rate = self.limits.chat_rate;
         let next_seq = self.seq + 1;
@@ -449,7 +548,8 @@ impl Engine {
         if let Some(rate) = rate
             && let Err(retry_after_ms) = member.bucket.take(turn.now.elapsed_ms, rate)
         {
-            return turn.reply(refusal::rate(retry_after_ms).of_chat(chat.id)); // CHAT-LIM-3
+            // CHAT-LIM-3
+            return self.refuse(turn, refusal::rate(retry_after_ms).of_chat(chat.id));
         }
 
         member.chats += 1;
@@ -478,15 +578,28 @@ impl Engine {
         self.seq = next_seq; // CHAT-ORD-1
     }
 
+    /// Refuses something that a member sent, and ends its session when that happens
+    /// too often (CHAT-ERR-8, CHAT-ERR-9).
+    fn refuse(&mut self, turn: &mut Turn<'_>, answer: ServerEnvelope) {
+        turn.reply(answer);
+        let now_ms = turn.now.elapsed_ms;
+        if let Some(errors_max) = self.limits.errors_max
+            && self.member(turn.id).strikes.add(now_ms, errors_max)
+        {
+            self.end_with(turn, refusal::too_many_errors());
+        }
+    }
+
     fn handle_silence(&mut self, turn: &mut Turn<'_>) {
         let limits = &self.limits;
         let (interval_ms, deadline_ms) = (limits.keepalive_interval_ms, limits.idle_deadline_ms);
         let now_ms = turn.now.elapsed_ms;
         let member = self.member(turn.id);
         // CHAT-KEEP-6
-        if !member.granted.keepalive {
+        if !member.granted.keepalive || self.handle_check(turn) {
             return;
         }
+        let member = self.member(turn.id);
         if now_ms - member.heard_ms >= u64::from(deadline_ms) {
             // CHAT-KEEP-4
             self.end_with(turn, refusal::idle_timeout(deadline_ms));
@@ -497,15 +610,22 @@ impl Engine {
         }
     }
 
-    fn is_due(&self, now_ms: u64, state: &State) -> bool {
+    fn is_due(&self, now_ms: u64, index: usize, state: &State) -> bool {
         match state {
-            State::Connected { .. } | State::Member(_) if self.closing.is_some() => true,
+            State::Connected { .. } | State::Waiting(_) | State::Member(_)
+                if self.closing.is_some() =>
+            {
+                true
+            }
             State::Connected { since_ms } => self.register_is_late(now_ms, *since_ms),
+            State::Waiting(newcomer) => self.is_wait_over(now_ms, index, newcomer),
+            State::Member(member) if member.may_go_on(now_ms, &self.limits) => true,
             State::Member(member) if member.granted.keepalive => {
                 let silent_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
                 silent_ms(member.heard_ms) >= u64::from(self.limits.idle_deadline_ms)
                     || silent_ms(member.heard_ms.max(member.pinged_ms))
                         >= u64::from(self.limits.keepalive_interval_ms)
+                    || self.is_check_due(now_ms, index, member)
             }
             State::Member(_) | State::Ended => false,
         }
@@ -522,7 +642,7 @@ impl Engine {
         let mut page = wire::Members::default();
         let mut last = None;
         let mut page_bytes = 0;
-        for name in self.names.range((lower, Bound::Unbounded)) {
+        for (name, _) in self.names.range((lower, Bound::Unbounded)) {
             // A tag, a length of one byte, the name.
             page_bytes += 2 + name.as_str().len();
             if page_bytes > bytes_max {
@@ -547,7 +667,9 @@ impl Engine {
     /// CHAT-CLOSE-1: members find ServerClosing in the log, the others are told.
     fn end_for_closing(&mut self, turn: &mut Turn<'_>) {
         let state = self.sessions.get(turn.id.0);
-        if let (Some(State::Connected { .. }), Some(detail)) = (state, &self.closing) {
+        if let (Some(State::Connected { .. } | State::Waiting(_)), Some(detail)) =
+            (state, &self.closing)
+        {
             turn.reply(server_closing(detail.clone()));
         }
         self.end(turn, Cause::ServerClosing);
@@ -565,8 +687,12 @@ impl Engine {
             name: None,
             chats: 0,
         };
+        if let State::Waiting(newcomer) = &state {
+            self.stop_waiting(turn.id.0, newcomer);
+        }
         if let State::Member(member) = state {
             self.names.remove(&member.name);
+            self.checks.remove(&member.name);
             if self.closing.is_none() {
                 turn.publish(
                     Audience::Presence,
@@ -618,8 +744,8 @@ impl Turn<'_> {
 fn left_reason(cause: Cause) -> LeftReason {
     match cause {
         Cause::Leave => LeftReason::Leave,
-        Cause::Error(ErrorCode::IdleTimeout) => LeftReason::IdleTimeout,
-        Cause::Error(ErrorCode::SlowConsumer) => LeftReason::SlowConsumer,
+        Cause::Error(ErrorCode::IdleTimeout | ErrorCode::NameReclaimed) => LeftReason::IdleTimeout,
+        Cause::Error(ErrorCode::SlowConsumer | ErrorCode::Overloaded) => LeftReason::SlowConsumer,
         Cause::Error(_) => LeftReason::ProtocolError,
         Cause::ConnectionLost | Cause::CutShort | Cause::ServerClosing => {
             LeftReason::ConnectionLost

@@ -1,17 +1,18 @@
-//! How fast a member may chat: a token bucket (CHAT-LIM-2, CHAT-LIM-3).
+//! How fast a member may chat: a token bucket (CHAT-LIM-2, CHAT-LIM-3). It serves
+//! other rates as well.
 
 use crate::limits::ChatRate;
 
 /// A token bucket kept as one number: the time at which it would be full again.
 /// A token is an interval's worth of time.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     full_at_ms: u64,
 }
 
 impl Bucket {
     /// Takes a token, or says after how many milliseconds there will be one.
-    pub(super) fn take(&mut self, now_ms: u64, rate: ChatRate) -> Result<(), u32> {
+    pub(crate) fn take(&mut self, now_ms: u64, rate: ChatRate) -> Result<(), u32> {
         let interval_ms = u64::from(rate.interval_ms);
         let capacity_ms = interval_ms * u64::from(rate.burst);
         let full_at_ms = self.full_at_ms.max(now_ms) + interval_ms;
@@ -22,6 +23,11 @@ impl Bucket {
         }
         self.full_at_ms = full_at_ms;
         Ok(())
+    }
+
+    /// Whether it is as if nothing had ever been taken.
+    pub(crate) fn is_full(&self, now_ms: u64) -> bool {
+        self.full_at_ms <= now_ms
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
 };
 
 use super::{
+    TooMany,
     name::{Name, NameError},
     text::TextError,
 };
@@ -109,6 +110,26 @@ pub(super) fn server_full() -> Refusal {
     )
 }
 
+pub(super) fn too_many(cause: TooMany) -> Refusal {
+    match cause {
+        // CHAT-REG-11
+        TooMany::AtATime => refusal(
+            ErrorCode::TooManyConnections,
+            "too many connections are open from your network address, close one or try again later",
+        ),
+        // CHAT-REG-12
+        TooMany::AMinute { retry_after_ms } => Refusal {
+            retry_after_ms,
+            ..refusal(
+                ErrorCode::ConnectingTooFast,
+                format!(
+                    "too many connections came from your network address, connect again in {retry_after_ms} ms"
+                ),
+            )
+        },
+    }
+}
+
 pub(super) fn name(error: NameError) -> Refusal {
     match error {
         NameError::Invalid => refusal(
@@ -148,6 +169,15 @@ pub(super) fn name_not_allowed(name: &Name) -> Refusal {
     )
 }
 
+pub(super) fn name_reclaimed(deadline_ms: u32) -> Refusal {
+    refusal(
+        ErrorCode::NameReclaimed,
+        format!(
+            "somebody else asked for your name, and nothing came from you for {deadline_ms} ms after a Ping"
+        ),
+    )
+}
+
 pub(super) fn text(error: TextError, text_bytes_max: u32) -> Refusal {
     match error {
         TextError::Empty => refusal(ErrorCode::TextInvalid, "the text is empty, say something"),
@@ -176,6 +206,13 @@ pub(super) fn rate(retry_after_ms: u32) -> Refusal {
     }
 }
 
+pub(super) fn too_many_errors() -> Refusal {
+    refusal(
+        ErrorCode::TooManyErrors,
+        "too much of what you sent was refused, see the errors before this one",
+    )
+}
+
 pub(super) fn unknown_message() -> Refusal {
     refusal(
         ErrorCode::UnknownMessage,
@@ -201,5 +238,12 @@ pub(super) fn slow_consumer() -> Refusal {
     refusal(
         ErrorCode::SlowConsumer,
         "you do not read what is sent to you fast enough, connect again",
+    )
+}
+
+pub(super) fn overloaded() -> Refusal {
+    refusal(
+        ErrorCode::Overloaded,
+        "what waits for all clients takes too much of the server's memory, and most of it waits for you; read faster and connect again",
     )
 }

@@ -1,8 +1,8 @@
 //! The state of one connection, as far as the rules go.
 
-use crate::wire::Capability;
+use crate::{limits::Limits, wire::Capability};
 
-use super::{name::Name, rate::Bucket};
+use super::{flood::Flood, liveness::Newcomer, name::Name, rate::Bucket, strikes::Strikes};
 
 /// Where a connection stands.
 ///
@@ -12,6 +12,9 @@ use super::{name::Name, rate::Bucket};
 ///                                             the server closes
 ///  Connected ───────────────────▶ Member ───────────────────────────▶ Ended
 ///      │                                                                ▲
+///      │   ▲                                                            │
+///      ▼   │ the holder is gone (CHAT-NAME-7)                           │
+///    Waiting                                                            │
 ///      └────────────────────────────────────────────────────────────────┘
 ///        any other first message (CHAT-REG-2), a name refused (CHAT-NAME),
 ///        the deadline (CHAT-REG-5), end of stream, lost, the server closes
@@ -23,6 +26,8 @@ pub(super) enum State {
         /// When it was accepted: the register deadline counts from here.
         since_ms: u64,
     },
+    /// Its Register waits for a sign of life from the holder of the name.
+    Waiting(Box<Newcomer>),
     /// Registered: it owns its name.
     Member(Member),
     /// Over; its name is free. The connection may still be flushing.
@@ -35,6 +40,10 @@ pub(super) struct Member {
     pub(super) name: Name,
     pub(super) granted: Granted,
     pub(super) bucket: Bucket,
+    pub(super) flood: Flood,
+    pub(super) strikes: Strikes,
+    /// It has sent more than is taken from it for now (CHAT-LIM-9).
+    pub(super) is_held_up: bool,
     /// When something last came from it.
     pub(super) heard_ms: u64,
     /// When it was last pinged.
@@ -44,6 +53,13 @@ pub(super) struct Member {
     /// The last name of the Members sent so far, while there are more to send
     /// (CHAT-PRES-1).
     pub(super) members_after: Option<Name>,
+}
+
+impl Member {
+    /// Whether it is held up and need not be any more.
+    pub(super) fn may_go_on(&self, now_ms: u64, limits: &Limits) -> bool {
+        self.is_held_up && !self.flood.is_too_much(now_ms, limits)
+    }
 }
 
 /// The capabilities granted to a session.

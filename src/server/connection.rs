@@ -17,6 +17,7 @@ use std::{
     cell::RefCell,
     future::Future,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -126,10 +127,11 @@ impl Connection<TcpStream> {
 }
 
 impl<S: Socket> Connection<S> {
-    /// Takes a new connection into the room, or turns it away.
-    pub(super) fn new(stream: S, room: Arc<Room>) -> Self {
+    /// Takes a new connection into the room, or turns it away. `address`: where it
+    /// comes from, if it comes over a network.
+    pub(super) fn new(stream: S, room: Arc<Room>, address: Option<IpAddr>) -> Self {
         let mut line = Line::default();
-        let member = match room.connect() {
+        let member = match room.connect(address) {
             Ok(member) => Some(member),
             Err(envelope) => {
                 line.reply(&envelope);
@@ -165,7 +167,7 @@ impl<S: Socket> Connection<S> {
     /// What its inbox and its outbox take, in bytes.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> (usize, usize) {
-        (self.inbox.memory_bytes(), self.line.outbox.memory_bytes())
+        (self.inbox.held_bytes(), self.line.outbox.held_bytes())
     }
 
     /// Does what can be done now. `Ready` when the connection is gone; an error
@@ -191,8 +193,7 @@ impl<S: Socket> Connection<S> {
                     if is_called {
                         // After reading: whose words have waited to be read is not
                         // silent, however long this machine slept (CHAT-KEEP-4).
-                        let is_read_from = self.may_read();
-                        self.turn(|turn| turn.handle(Event::TimePassed { is_read_from }));
+                        self.answer_call();
                     } else {
                         ready!(turn);
                     }
@@ -203,6 +204,23 @@ impl<S: Socket> Connection<S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Does what the room has called it for.
+    fn answer_call(&mut self) {
+        let Some((_, seat)) = &self.member else {
+            return;
+        };
+        let is_evicted = seat.is_evicted();
+        let is_read_from = self.may_read();
+        self.turn(|turn| {
+            turn.pass_time(is_read_from);
+            if is_evicted && !turn.line.is_ended {
+                // Telling it must not take what is to be saved.
+                turn.line.outbox.forget();
+                turn.handle(Event::Evicted);
+            }
+        });
     }
 
     /// Flushes, then reads once. `Ready` when there may be more to do.
@@ -292,13 +310,14 @@ impl<S: Socket> Connection<S> {
 
     /// Whether it is read from.
     pub(super) fn may_read(&self) -> bool {
+        if self.line.is_held_up || self.line.outbox.is_full() {
+            return false;
+        }
         match &self.line.reader {
             // Not registered: there is nothing that it could flood.
-            None => !self.line.outbox.is_full(),
+            None => true,
             Some(reader) => {
-                !self.line.outbox.is_full()
-                    && reader.left_out_runs() < OWN_RUNS_MAX
-                    && !self.room.is_paused() // CHAT-LIM-6
+                reader.left_out_runs() < OWN_RUNS_MAX && !self.room.is_paused() // CHAT-LIM-6
             }
         }
     }
@@ -328,12 +347,13 @@ impl<S: Socket> Connection<S> {
         inbox.feed(read, |bytes| {
             self.turn(|turn| {
                 let mut rest = bytes;
+                let mut frames = 0;
                 for _ in 0..FRAMES_PER_TURN_MAX {
                     if turn.line.is_ended {
                         // CHAT-LEAVE-4: the rest is of no interest.
                         return bytes.len();
                     }
-                    if turn.line.outbox.is_full() {
+                    if turn.line.outbox.is_full() || turn.line.is_held_up {
                         break;
                     }
                     // CHAT-FRAME-6
@@ -345,11 +365,20 @@ impl<S: Socket> Connection<S> {
                         Ok(Split::Frame { body, rest: after }) => {
                             handle_body(turn, body);
                             rest = after;
+                            frames += 1;
+                            if turn.line.reader.is_none() {
+                                // A Register that waits holds up what is behind it.
+                                turn.charge(0, 0);
+                            }
                         }
-                        Ok(Split::Partial) => return bytes.len() - rest.len(),
+                        Ok(Split::Partial) => {
+                            turn.charge(frames, read.len());
+                            return bytes.len() - rest.len();
+                        }
                         Err(error) => turn.handle(Event::Unframed(error)),
                     }
                 }
+                turn.charge(frames, read.len());
                 has_backlog = !rest.is_empty();
                 bytes.len() - rest.len()
             })
@@ -465,8 +494,13 @@ impl<S: Socket> Future for Connection<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.get_mut();
         // An error of the transport is a lost connection: dropping it says so.
-        self.get_mut().poll_turns(cx).map(|_| ())
+        let turns = connection.poll_turns(cx).map(|_| ());
+        if let Some((_, seat)) = &connection.member {
+            seat.holds(connection.line.outbox.held_bytes() + connection.inbox.held_bytes());
+        }
+        turns
     }
 }
 

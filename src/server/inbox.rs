@@ -24,9 +24,8 @@ impl Inbox {
         }
     }
 
-    /// The memory it takes, in bytes.
-    #[cfg(test)]
-    pub(super) fn memory_bytes(&self) -> usize {
+    /// How much memory it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
         self.held.len()
     }
 

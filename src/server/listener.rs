@@ -17,8 +17,8 @@ use super::{connection::Connection, room::Room};
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1_024;
 
-/// How many connections beyond the limit are seen off with patience at a time;
-/// more are told why (CHAT-REG-9) and closed in the same breath.
+/// How many connections beyond a limit are seen off with patience at a time;
+/// more are told why (CHAT-REG-9, CHAT-REG-11) and closed in the same breath.
 const TURNED_AWAY_MAX: usize = 64;
 
 /// How long to wait after the system refused to accept, in milliseconds: at first
@@ -108,7 +108,7 @@ pub(super) fn accept_waiting(listener: &TcpListener, room: &Arc<Room>, connectio
 fn serve(stream: TcpStream, peer: SocketAddr, room: &Arc<Room>, connections: &TaskTracker) {
     debug!(%peer, "connected");
     set_options(&stream);
-    let connection = Connection::new(stream, Arc::clone(room));
+    let connection = Connection::new(stream, Arc::clone(room), Some(peer.ip()));
     let tasks_max = room.limits().connections_max as usize + TURNED_AWAY_MAX;
     if connection.is_turned_away() && connections.len() >= tasks_max {
         connection.close_at_once();

@@ -15,6 +15,8 @@
 //! It never waits for another connection, and nobody waits for it.
 
 mod connection;
+mod eviction;
+mod gate;
 mod inbox;
 mod listener;
 mod names_file;

@@ -1,7 +1,10 @@
 //! What one connection is to be told directly: replies that have not been sent
 //! yet, ready for the socket.
 
-use crate::{frame, wire::ServerEnvelope};
+use crate::{
+    frame::{self, Split},
+    wire::ServerEnvelope,
+};
 
 /// How many bytes of replies a connection may have waiting before it is not read
 /// from any more. What comes in makes replies, so this stops their growth; a
@@ -24,14 +27,34 @@ struct Waiting {
     sent: usize,
 }
 
+impl Waiting {
+    /// Where the frame begins and ends of which a part was sent; both where the next
+    /// begins, if there is none.
+    fn frame_under_way(&self) -> (usize, usize) {
+        let (mut start, mut end) = (0, 0);
+        while end < self.sent
+            && let Some(ahead) = self.bytes.get(end..)
+            && let Ok(Split::Frame { rest, .. }) = frame::split(ahead, u32::MAX)
+        {
+            start = end;
+            end = self.bytes.len() - rest.len();
+        }
+        if end == self.sent {
+            start = end;
+        }
+        (start, end)
+    }
+}
+
 impl Outbox {
     /// Adds a reply behind the others.
     pub(super) fn push(&mut self, envelope: &ServerEnvelope) {
         let waiting = self.waiting.get_or_insert_default();
         // Who reads, but never all there is, must not make it grow for ever.
         if waiting.sent > waiting.bytes.len() / 2 {
-            waiting.bytes.drain(..waiting.sent);
-            waiting.sent = 0;
+            let (begun, _) = waiting.frame_under_way();
+            waiting.bytes.drain(..begun);
+            waiting.sent -= begun;
         }
         frame::encode(envelope, &mut waiting.bytes);
     }
@@ -61,16 +84,73 @@ impl Outbox {
         }
     }
 
-    /// The memory that what it holds takes, in bytes.
-    #[cfg(test)]
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.waiting
-            .as_ref()
-            .map_or(0, |waiting| waiting.bytes.len())
+    /// Gives up the replies of which nothing was sent, and their memory.
+    pub(super) fn forget(&mut self) {
+        let Some(waiting) = &mut self.waiting else {
+            return;
+        };
+        let (_, end) = waiting.frame_under_way();
+        waiting.bytes.truncate(end);
+        waiting.bytes.shrink_to_fit();
+        if waiting.sent == waiting.bytes.len() {
+            self.waiting = None;
+        }
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let waiting = self.waiting.as_ref();
+        waiting.map_or(0, |waiting| waiting.bytes.capacity())
     }
 
     /// Whether so much waits that no more may be added by reading.
     pub(super) fn is_full(&self) -> bool {
         self.ahead().len() >= REPLIES_PAUSE_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Pong, server_envelope::Message};
+
+    fn reply(token: u64) -> (ServerEnvelope, Vec<u8>) {
+        let envelope = ServerEnvelope {
+            message: Some(Message::Pong(Pong { token })),
+        };
+        let mut bytes = Vec::new();
+        frame::encode(&envelope, &mut bytes);
+        (envelope, bytes)
+    }
+
+    /// Sends three replies in pieces that are no frames, and forgets at each place.
+    #[test]
+    fn what_was_begun_is_sent_to_its_end() {
+        let (replies, frames): (Vec<_>, Vec<_>) = (1_000..1_003).map(reply).unzip();
+        let all = frames.concat();
+        for sent in 0..all.len() {
+            let mut outbox = Outbox::default();
+            replies.iter().for_each(|reply| outbox.push(reply));
+            outbox.advance(sent);
+            // Makes room first where much was sent.
+            outbox.push(&replies[0]);
+            outbox.forget();
+            let ends = [0, 1, 2, 3].map(|count| frames[..count].concat().len());
+            let end = ends.into_iter().find(|&end| end >= sent);
+            assert_eq!(outbox.ahead(), &all[sent..end.unwrap()], "after {sent}");
+        }
+    }
+
+    #[test]
+    fn what_was_sent_takes_no_memory_for_ever() {
+        let (reply, frame) = reply(7);
+        let mut outbox = Outbox::default();
+        outbox.push(&reply);
+        for _ in 0..1_000 {
+            outbox.push(&reply);
+            outbox.advance(frame.len());
+        }
+        assert!(outbox.held_bytes() < 10 * frame.len());
+        assert_eq!(outbox.ahead(), frame);
     }
 }

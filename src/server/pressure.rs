@@ -6,7 +6,9 @@
 //! waited for while that is fair to the others:
 //!
 //! - When at least half of the members are behind, the room as a whole is slower
-//!   than its senders: everybody who gets on is waited for.
+//!   than its senders: everybody who gets on is waited for, for a minute in all.
+//!   That is more than a burst takes, and an end to what many who read slowly on
+//!   purpose can do to the others.
 //! - When a few are behind, they are waited for within an allowance, which grows
 //!   back slowly. Then the others go on, and who falls too far behind is closed.
 //! - Who does not get on at all uses up the allowance in either case.
@@ -25,6 +27,14 @@ const ALLOWANCE_RETURN_TICKS: u8 = 16;
 /// in which a crowded machine serves ten thousand readers once.
 const STUCK_TICKS: u8 = 10;
 
+/// For how many ticks a member may hold up the others in a room that is slow as a
+/// whole: a minute.
+const SLOW_ROOM_TICKS: u16 = 600;
+
+/// How many of those ticks come back with each tick in which it is not behind: who
+/// is behind for less than four fifths of the time is waited for without end.
+const SLOW_ROOM_RETURN_TICKS: u16 = 4;
+
 /// What is remembered of one member between ticks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Patience {
@@ -32,11 +42,12 @@ pub(super) struct Patience {
     still_ticks: u8,
     used_ticks: u8,
     return_ticks: u8,
+    slow_room_ticks: u16,
 }
 
 impl Patience {
     fn is_left(&self) -> bool {
-        self.used_ticks < ALLOWANCE_TICKS
+        self.used_ticks < ALLOWANCE_TICKS && self.slow_room_ticks < SLOW_ROOM_TICKS
     }
 }
 
@@ -79,8 +90,15 @@ pub(super) fn tick(
             if is_paused && (is_stuck || !is_room_behind) {
                 patience.used_ticks = patience.used_ticks.saturating_add(1).min(ALLOWANCE_TICKS);
             }
+            if is_paused {
+                patience.slow_room_ticks = (patience.slow_room_ticks + 1).min(SLOW_ROOM_TICKS);
+            }
             is_waited_for |= patience.is_left();
-        } else if patience.used_ticks > 0 {
+            continue;
+        }
+        let slow_room_ticks = patience.slow_room_ticks;
+        patience.slow_room_ticks = slow_room_ticks.saturating_sub(SLOW_ROOM_RETURN_TICKS);
+        if patience.used_ticks > 0 {
             patience.return_ticks += 1;
             if patience.return_ticks == ALLOWANCE_RETURN_TICKS {
                 patience.return_ticks = 0;
@@ -149,6 +167,30 @@ mod tests {
     #[test]
     fn a_room_that_is_slow_as_a_whole_is_waited_for() {
         assert_eq!(ticks(&[2_000, 0, 0, 0], &[100; 4], 200), [true; 200]);
+    }
+
+    #[test]
+    fn a_room_that_is_slow_on_purpose_is_waited_for_a_minute() {
+        let waits = ticks(&[100_000, 0, 0, 0], &[100; 4], 2_000);
+        let count = waits.iter().filter(|&&waits| waits).count();
+        assert_eq!(count, usize::from(SLOW_ROOM_TICKS));
+        assert!(waits[..count].iter().all(|&waits| waits));
+    }
+
+    #[test]
+    fn who_catches_up_now_and_then_is_waited_for_without_end() {
+        let mut patience = Patience::default();
+        let mut is_paused = false;
+        for count in 0..10_000 {
+            let position = if count % 5 == 0 { 1_000 } else { 0 };
+            let mut followers = [Follower {
+                // It moves, so that it is not stuck.
+                position: position + count % 2,
+                patience: &mut patience,
+            }];
+            is_paused = tick(&mut followers, 1_010, BEHIND_BYTES, is_paused);
+            assert_eq!(is_paused, position == 0, "tick {count}");
+        }
     }
 
     #[test]

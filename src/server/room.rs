@@ -3,9 +3,10 @@
 //! Nothing is awaited under the lock.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::Waker,
     time::{SystemTime, UNIX_EPOCH},
@@ -22,6 +23,8 @@ use crate::{
 };
 
 use super::{
+    eviction::{self, Holder},
+    gate::Gate,
     outbox::Outbox,
     pressure::{self, Follower, Patience},
 };
@@ -46,6 +49,7 @@ pub(super) struct Room {
 struct State {
     engine: Engine,
     log: Log,
+    gate: Gate,
     /// Empty between calls; kept for its memory.
     effects: Vec<Effect>,
 }
@@ -55,6 +59,10 @@ pub(super) struct Seat {
     waker: OnceLock<Waker>,
     /// Where its reader is in the log, [`Seat::NOWHERE`] before it has one.
     position: AtomicU64,
+    /// What its replies and unfinished frames take, in bytes.
+    held_bytes: AtomicU32,
+    /// The queues of all take too much, and its own the most.
+    is_evicted: AtomicBool,
     /// The engine wants to say something to it.
     is_called: AtomicBool,
     /// Its reader is given notices.
@@ -82,6 +90,8 @@ pub(super) struct Line {
     pub(super) reader: Option<Reader>,
     /// More of the members are due to it once it has nothing else to send.
     pub(super) has_more_members: bool,
+    /// It is not to be read from until the engine calls (CHAT-LIM-6).
+    pub(super) is_held_up: bool,
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
 }
@@ -93,6 +103,8 @@ impl Seat {
         Self {
             waker: OnceLock::new(),
             position: AtomicU64::new(Self::NOWHERE),
+            held_bytes: AtomicU32::new(0),
+            is_evicted: AtomicBool::new(false),
             is_called: AtomicBool::new(false),
             follows_notices: AtomicBool::new(false),
         }
@@ -106,6 +118,20 @@ impl Seat {
     /// Says how far its reader is.
     pub(super) fn moved_to(&self, position: u64) {
         self.position.store(position, Ordering::Relaxed);
+    }
+
+    /// Says what its replies and unfinished frames take.
+    pub(super) fn holds(&self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // It is the same nearly always: look before writing.
+        if self.held_bytes.load(Ordering::Relaxed) != bytes {
+            self.held_bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is to be closed for the sake of the others.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Relaxed)
     }
 
     /// Says that it follows the log no longer.
@@ -172,6 +198,7 @@ impl Room {
             state: Mutex::new(State {
                 engine: Engine::new(limits.clone(), epoch).admitting(admission),
                 log,
+                gate: Gate::new(&limits),
                 effects: Vec::new(),
             }),
             limits,
@@ -182,15 +209,23 @@ impl Room {
         &self.limits
     }
 
-    /// A connection was accepted.
+    /// A connection was accepted, from `address` where it comes over a network.
     ///
     /// # Errors
     ///
     /// What to tell it before it is closed.
-    pub(super) fn connect(&self) -> Result<(SessionId, Arc<Seat>), Box<ServerEnvelope>> {
+    pub(super) fn connect(
+        &self,
+        address: Option<IpAddr>,
+    ) -> Result<(SessionId, Arc<Seat>), Box<ServerEnvelope>> {
         let now = self.now();
         let mut state = self.lock();
         let id = state.engine.connect(now)?;
+        if let Some(address) = address
+            && let Err(cause) = state.gate.enter(now.elapsed_ms, id.index(), address)
+        {
+            return Err(state.engine.turn_away(id, cause));
+        }
         let seat = Arc::new(Seat::new());
         // Still under the lock: the index is this connection's from here on.
         let mut seats = write(&self.seats);
@@ -214,10 +249,12 @@ impl Room {
         if let Some(seat) = write(&self.seats).get_mut(id.index()) {
             *seat = None;
         }
+        state.gate.leave(now.elapsed_ms, id.index());
         let State {
             engine,
             log,
             effects,
+            ..
         } = &mut *state;
         engine.disconnect(now, id, effects);
         let growth = apply(log, effects, &mut Line::default());
@@ -320,6 +357,36 @@ impl Room {
             // Also repairs a resumption that was missed.
             self.wake_followers(Growth::Messages);
         }
+        self.evict(end);
+    }
+
+    /// Closes those who make the queues of all take more than they may
+    /// (CHAT-LIM-10).
+    fn evict(&self, end: u64) {
+        let seats = read(&self.seats);
+        let retained_bytes = self.retained.bytes();
+        let held_bytes = |seat: &Seat| u64::from(seat.held_bytes.load(Ordering::Relaxed));
+        let seated = || seats.iter().flatten().map(|Seating { seat, .. }| seat);
+        let all_bytes = seated().map(|seat| held_bytes(seat)).sum::<u64>() + retained_bytes;
+        let bytes_max = self.limits.queue_bytes_max;
+        if all_bytes <= bytes_max {
+            return;
+        }
+        let holders = seats.iter().enumerate().filter_map(|(index, seating)| {
+            let seat = &seating.as_ref()?.seat;
+            Some(Holder {
+                index,
+                position: seat.followed_position(),
+                held_bytes: held_bytes(seat),
+                is_evicted: seat.is_evicted(),
+            })
+        });
+        for index in eviction::choose(holders.collect(), end, retained_bytes, bytes_max) {
+            if let Some(Some(Seating { seat, .. })) = seats.get(index) {
+                seat.is_evicted.store(true, Ordering::Relaxed);
+                seat.call();
+            }
+        }
     }
 
     /// Tells everybody that the server closes (CHAT-CLOSE-1). Connections that
@@ -330,6 +397,7 @@ impl Room {
             engine,
             log,
             effects,
+            ..
         } = &mut *state;
         engine.begin_closing(detail, effects);
         let growth = apply(log, effects, &mut Line::default());
@@ -471,10 +539,22 @@ impl Turn<'_> {
             engine,
             log,
             effects,
+            ..
         } = &mut *self.state;
         engine.handle(self.now, self.id, event, effects);
         let growth = apply(log, effects, self.line);
         self.growth = self.growth.max(growth);
+    }
+
+    /// The engine has called: time has passed.
+    pub(super) fn pass_time(&mut self, is_read_from: bool) {
+        self.handle(Event::TimePassed { is_read_from });
+        self.line.is_held_up = self.state.engine.is_held_up(self.id);
+    }
+
+    /// So many frames and bytes came, whatever they held.
+    pub(super) fn charge(&mut self, frames: usize, bytes: usize) {
+        self.line.is_held_up = self.state.engine.charge(self.now, self.id, frames, bytes);
     }
 
     /// It has sent all it had: the next of the members that are due to it.

@@ -31,6 +31,9 @@ fn room(limits: Limits) -> Arc<Room> {
 fn unlimited() -> Limits {
     Limits {
         chat_rate: None,
+        frames_per_second_max: None,
+        bytes_per_second_max: None,
+        errors_max: None,
         ..Limits::default()
     }
 }
@@ -44,7 +47,7 @@ struct Peer {
 impl Peer {
     fn connect(room: &Arc<Room>, buffer_bytes: usize) -> Self {
         let (near, far) = tokio::io::duplex(buffer_bytes);
-        tokio::spawn(Connection::new(near, Arc::clone(room)));
+        tokio::spawn(Connection::new(near, Arc::clone(room), None));
         Self {
             stream: far,
             held: Vec::new(),
@@ -213,7 +216,7 @@ async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_replies_is_not_read_from() {
-    let room = room(Limits::default());
+    let room = room(unlimited());
     let mut peer = Peer::member(&room, "peer", &[], 4_096).await;
     // Each empty frame makes a reply many times its size.
     let empty_frames = [0u8; 4_096];
@@ -245,6 +248,195 @@ async fn who_does_not_read_replies_is_not_read_from() {
     }
     peer.send(Sent::Leave(wire::Leave {})).await;
     assert_eq!(peer.next().await, None);
+}
+
+fn register(name: &str) -> Sent {
+    Sent::Register(wire::Register {
+        name: name.to_owned(),
+        capabilities: vec![Capability::Receipts.into(), Capability::Keepalive.into()],
+        ..Default::default()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_gone_loses_its_name_in_seconds() {
+    let room = room(Limits::default());
+    // It never reads nor sends again, as behind a cut cable.
+    let _gone = Peer::member(&room, "Alice", &[Capability::Keepalive], 1_024).await;
+    let start = Instant::now();
+    let mut back = Peer::connect(&room, 1_024);
+    // What comes with the Register waits behind it.
+    let mut bytes = encoded(register("alice"));
+    for _ in 0..3 {
+        bytes.extend(encoded(chat(5)));
+    }
+    back.stream.write_all(&bytes).await.expect("it is open");
+    assert!(matches!(back.next().await, Some(Message::Registered(_))));
+    let after_ms = start.elapsed().as_millis();
+    assert!((5_000..5_400).contains(&after_ms), "{after_ms}");
+    for seq in 1..=3 {
+        match back.next().await {
+            Some(Message::Receipt(receipt)) => assert_eq!(receipt.seq, seq),
+            message => panic!("{message:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_connect_again_by_themselves_do_not_throw_each_other_out() {
+    let room = room(Limits::default());
+    let mut holder = Peer::connect(&room, 1_024);
+    holder.send(register("Alice")).await;
+    let holding = tokio::spawn(async move {
+        let mut pings = 0;
+        loop {
+            match holder.next().await {
+                Some(Message::Registered(_)) => {}
+                Some(Message::Ping(wire::Ping { token })) => {
+                    pings += 1;
+                    holder.send(Sent::Pong(wire::Pong { token })).await;
+                }
+                Some(Message::ServerClosing(_)) => return pings,
+                message => panic!("{message:?}"),
+            }
+        }
+    });
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(100) {
+        let asked = Instant::now();
+        let mut other = Peer::connect(&room, 1_024);
+        other.send(register("Alice")).await;
+        other.expect_error(ErrorCode::NameInUse).await;
+        let after_ms = asked.elapsed().as_millis();
+        assert!(after_ms <= 300, "{after_ms}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    room.begin_closing("test".to_owned());
+    // Once in five seconds and for its silence, however many ask.
+    let pings = holding.await.expect("it kept its name");
+    assert!((15..=25).contains(&pings), "{pings}");
+}
+
+/// Sends `count` of `message` and returns how long it took for all their answers
+/// to come.
+async fn answered_after_ms(mut peer: Peer, message: Sent, count: usize) -> u128 {
+    let start = Instant::now();
+    let bytes = encoded(message).repeat(count);
+    let (mut reading, mut writing) = tokio::io::split(peer.stream);
+    let writing = tokio::spawn(async move { writing.write_all(&bytes).await });
+    let mut answers = 0;
+    while answers < count {
+        match frame::split(&peer.held, u32::MAX).expect("frames") {
+            Split::Frame { rest, .. } => {
+                peer.held = rest.to_vec();
+                answers += 1;
+            }
+            Split::Partial => {
+                let read = timeout(LONG, reading.read_buf(&mut peer.held)).await;
+                assert!(read.expect("an answer").expect("it is open") > 0);
+            }
+        }
+    }
+    writing.await.expect("no panic").expect("all is taken");
+    start.elapsed().as_millis()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_floods_is_made_to_wait_and_loses_nothing() {
+    // CHAT-LIM-9
+    let room = room(Limits {
+        frames_per_second_max: Some(100),
+        ..unlimited()
+    });
+    let keepalive = [Capability::Keepalive];
+    let flooder = Peer::member(&room, "flooder", &keepalive, 1_024).await;
+    let flood = tokio::spawn(answered_after_ms(
+        flooder,
+        Sent::Ping(wire::Ping { token: 1 }),
+        100_000,
+    ));
+    let mut alice = Peer::member(&room, "alice", &[], 1_024).await;
+    let mut bob = Peer::member(&room, "bob", &[], 1_024).await;
+    for seq in 1..=100 {
+        let start = Instant::now();
+        alice.send(chat(10)).await;
+        assert_eq!(bob.next_seq().await, seq);
+        assert_eq!(start.elapsed(), Duration::ZERO, "others do not notice");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    // Ten seconds' worth at once, then a hundred a second.
+    let after_ms = flood.await.expect("all of it is answered");
+    assert!((985_000..995_000).contains(&after_ms), "{after_ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_frames_count_by_their_bytes() {
+    let room = room(Limits {
+        bytes_per_second_max: Some(10_000),
+        ..unlimited()
+    });
+    let peer = Peer::member(&room, "peer", &[Capability::Receipts], 65_536).await;
+    // A megabyte, of which a tenth comes at once.
+    let after_ms = answered_after_ms(peer, chat(997), 1_000).await;
+    assert!((85_000..95_000).contains(&after_ms), "{after_ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_keeps_to_the_rate_of_chats_is_not_made_to_wait() {
+    let room = room(Limits::default());
+    let mut peer = Peer::member(&room, "peer", &[Capability::Receipts], 1_024).await;
+    for count in 0..1_000 {
+        if count >= 100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let start = Instant::now();
+        peer.send(chat(4_096)).await;
+        assert!(matches!(peer.next().await, Some(Message::Receipt(_))));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_that_take_too_much_are_emptied_the_largest_first() {
+    const HOGS: usize = 40;
+    let room = room(Limits {
+        lag_bytes_max: 1 << 20,
+        queue_bytes_max: 1 << 20,
+        ..unlimited()
+    });
+    let mut hogs = Vec::new();
+    for index in 0..HOGS {
+        let mut hog = Peer::member(&room, &format!("hog{index}"), &[], 1_024).await;
+        // Answers to empty frames, which it does not read: 32 KiB at least.
+        let frames = [0; 3_000];
+        let _ = timeout(Duration::from_millis(1), hog.stream.write_all(&frames)).await;
+        hogs.push(hog);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut alice = Peer::member(&room, "alice", &[], 1_024).await;
+    let mut bob = Peer::member(&room, "bob", &[], 1_024).await;
+    alice.send(chat(10)).await;
+    assert_eq!(bob.next_seq().await, 1);
+    let mut evicted = 0;
+    for hog in &mut hogs {
+        let mut ended = None;
+        // A hog that stays is told of its errors, and then of the chat.
+        while ended.is_none() {
+            match hog.next().await.expect("its end is told") {
+                Message::Error(error) if error.ends_session => ended = Some(error.code()),
+                Message::Error(_) => {}
+                Message::Chat(_) => break,
+                message => panic!("{message:?}"),
+            }
+        }
+        if let Some(code) = ended {
+            assert_eq!(code, ErrorCode::Overloaded);
+            assert_eq!(hog.next().await, None);
+            evicted += 1;
+        }
+    }
+    // As many as it takes: the others have what they are allowed.
+    assert!((20..35).contains(&evicted), "{evicted}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,6 +90,7 @@ pub fn limits() -> Limits {
         idle_deadline_ms: 150_000,
         write_deadline_ms: 10_000,
         lag_bytes_max: 1 << 20,
+        ..Limits::default()
     }
 }
 

@@ -147,11 +147,14 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
             // No credit may come back while the burst is being sent.
             "CHAT-LIM-2" => "--chat-burst 20 --chat-interval-ms 250",
             "CHAT-LIM-4" => "--chat-interval-ms 0",
+            "CHAT-ERR-9" => "--errors-max 200",
+            "CHAT-LIM-9" => "--chat-interval-ms 0 --frames-per-second-max 40",
             "CHAT-REG-9" => "--connections-max 8",
+            "CHAT-REG-11" => "--connections-per-address-max 8",
+            "CHAT-REG-12" => "--connections-per-minute-max 8",
             _ => "--chat-burst 60 --chat-interval-ms 10",
         };
-        let deadlines =
-            "--register-deadline-ms 800 --keepalive-interval-ms 300 --idle-deadline-ms 900";
+        let deadlines = "--register-deadline-ms 800 --name-check-deadline-ms 400 --keepalive-interval-ms 300 --idle-deadline-ms 900";
         let (has_password, has_list) = match (mutant.rule.as_str(), mutant.name.as_str()) {
             ("CHAT-ADM-2", "password-after-list") => (true, true),
             ("CHAT-ADM-1" | "CHAT-ADM-2" | "CHAT-ADM-5", _) => (true, false),
@@ -166,8 +169,11 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
         );
         let mut arguments = vec!["server", "--cmd", &command];
         arguments.extend(options.iter().map(String::as_str));
-        if mutant.rule == "CHAT-REG-9" {
-            arguments.extend(["--connections-max", "8"]);
+        match mutant.rule.as_str() {
+            "CHAT-REG-9" => arguments.extend(["--connections-max", "8"]),
+            "CHAT-REG-11" => arguments.extend(["--connections-per-address-max", "8"]),
+            "CHAT-REG-12" => arguments.extend(["--connections-per-minute-max", "8"]),
+            _ => {}
         }
         caught(mutant, &arguments)
     });

@@ -131,6 +131,29 @@ fn the_reference_server_conforms_with_a_password() {
     assert!(report["counts"]["passed"].as_u64() > Some(80), "{report}");
 }
 
+/// One address at a time, with the exemption of this machine ended. The cases need
+/// limits that get into each other's way.
+#[test]
+fn the_reference_server_conforms_when_it_limits_addresses() {
+    for (option, case) in [
+        (
+            "--connections-per-address-max",
+            "registering/too-many-from-one-address",
+        ),
+        (
+            "--connections-per-minute-max",
+            "registering/too-often-from-one-address",
+        ),
+    ] {
+        let options = format!("--limit-loopback {option} 10");
+        let command = reference(&format!("{SHORT_DEADLINES} {options}"));
+        let arguments = ["server", "--cmd", &command, "--strict", option, "10"];
+        let report = conforms(&[&arguments[..], &["--case", case]].concat());
+        assert_eq!(report["counts"]["not_run"], 0);
+        snapshot(&report, option.trim_start_matches('-'));
+    }
+}
+
 /// Frames so small that Members needs several even for a small room.
 #[test]
 fn the_reference_server_conforms_with_small_frames() {

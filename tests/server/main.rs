@@ -8,6 +8,7 @@ mod admission;
 mod capabilities;
 mod chatting;
 mod frames;
+mod hostile;
 mod operations;
 mod registering;
 mod slow;

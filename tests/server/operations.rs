@@ -16,6 +16,12 @@ use crate::support::{NOTHING, Peer, TestServer, command, leave};
 fn wrong_options_are_refused_with_what_is_allowed() {
     let refused: &[(&[&str], &str)] = &[
         (&["--connections-max", "0"], "between 1 and 1000000"),
+        (
+            &["--connections-per-address-max", "0"],
+            "between 1 and 1000000",
+        ),
+        (&["--connections-per-minute-max", "60001"], "1 and 60000"),
+        (&["--connections-per-minute-max", "few"], "or off"),
         (&["--frame-bytes-max", "256"], "between 257 and 65536"),
         (&["--frame-bytes-max", "65537"], "between 257 and 65536"),
         (&["--text-bytes-max", "0"], "between 1 and 7936"),
@@ -25,6 +31,8 @@ fn wrong_options_are_refused_with_what_is_allowed() {
         (&["--rate-limit", "fast"], "or off"),
         (&["--rate-burst", "0"], "between 1 and 1000000"),
         (&["--register-deadline-ms", "0"], "between 1 and 86400000"),
+        (&["--errors-max", "0"], "at least 1"),
+        (&["--name-check-deadline-ms", "0"], "between 1 and 86400000"),
         (
             &["--idle-deadline-ms", "86400001"],
             "between 1 and 86400000",
@@ -34,7 +42,10 @@ fn wrong_options_are_refused_with_what_is_allowed() {
             "less than the idle deadline",
         ),
         (&["--write-deadline-ms", "0"], "between 1 and 86400000"),
+        (&["--frames-per-second-max", "19"], "at least 20"),
+        (&["--bytes-per-second-max", "163839"], "at least 163840"),
         (&["--lag-bytes-max", "1048575"], "at least 1048576"),
+        (&["--queue-bytes-max", "67108863"], "at least that of the"),
         (&["--write-deadline-ms", "-1"], "unexpected argument"),
         (&["--lag-bytes-max", "lots"], "invalid value"),
         (&["--listen", "nonsense"], "HOST:PORT"),
@@ -86,6 +97,8 @@ fn the_environment_configures_it_and_options_override_it() {
         .env("CHAT_LISTEN", "[::1]:0")
         .env("CHAT_TEXT_BYTES_MAX", "50")
         .env("CHAT_RATE_LIMIT", "off")
+        .env("CHAT_FRAMES_PER_SECOND_MAX", "9")
+        .env("CHAT_NAME_CHECK_DEADLINE_MS", "77")
         .env("CHAT_LAG_BYTES_MAX", "2000000");
     let server = TestServer::run(command);
     assert!(server.address.is_ipv6());
@@ -93,6 +106,9 @@ fn the_environment_configures_it_and_options_override_it() {
     let limits = limits.expect("CHAT-LIM-1");
     assert_eq!(limits.text_bytes_max, 100);
     assert_eq!(limits.chat_interval_ms, 0);
+    assert_eq!(limits.frames_per_second_max, 9);
+    assert_eq!(limits.bytes_per_second_max, 0);
+    assert_eq!(limits.name_check_deadline_ms, 77);
     assert_eq!(limits.lag_bytes_max, 2_000_000);
 
     let output = crate::support::command(&[])

@@ -185,6 +185,12 @@ fn the_limits_are_announced_as_they_were_set() {
             idle_deadline_ms: 9_000,
             write_deadline_ms: 5_000,
             lag_bytes_max: 2_000_000,
+            // Twenty times the rate of one in 50 ms, and four of the longest frames.
+            frames_per_second_max: 400,
+            bytes_per_second_max: 160_000,
+            // Half the register deadline.
+            name_check_deadline_ms: 4_000,
+            errors_max: 3_000,
         }
     );
 }

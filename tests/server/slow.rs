@@ -151,7 +151,14 @@ fn who_reads_slowly_gets_everything() {
 /// take little memory, and then they end the session.
 #[test]
 fn who_sends_without_reading_the_replies_is_not_read_from_and_then_closed() {
-    let server = TestServer::start(&["--rate-limit", "off", "--write-deadline-ms", "2000"]);
+    let server = TestServer::start(&[
+        "--rate-limit",
+        "off",
+        "--errors-max",
+        "off",
+        "--write-deadline-ms",
+        "2000",
+    ]);
     let (mut watcher, _) = Peer::join_with(&server, "Watcher", &[Capability::Presence]);
     watcher.sees_members();
     let before_bytes = server.peak_bytes();

@@ -18,6 +18,8 @@ REPLY_BYTES_MAX = 64 * 1024
 # (CHAT-LIM-6): enough for a burst to pass, too short to hold anybody for the
 # sake of one who does not read (CHAT-LIM-4).
 CATCH_UP_SECONDS_MAX = 0.05
+# How much may come at once of what the limits allow a second (CHAT-LIM-9).
+FLOOD_SECONDS = 10.0
 # How long, after its last byte is sent, a connection waits for the client to
 # close its side too.
 LINGER_SECONDS_MAX = 1.0
@@ -35,6 +37,8 @@ class Connection:
         self.frames = self.frame_reader_class()
         self.last_frame_at = self.now()
         self.silence_watch = None
+        # When what the client sent of late is forgotten.
+        self.flood_forgotten_at = 0.0
 
     def now(self):
         return asyncio.get_running_loop().time()
@@ -118,7 +122,9 @@ class Connection:
                     return
                 self.heard(body)
                 self.room.receive(self.session, body)
+                await self.until_name_is_decided()
                 self.watch_silence_if_granted()
+                await self.until_flood_is_over(len(body))
                 await self.until_replies_are_read()
         except Refused as refused:
             self.room.refuse(self.session, refused)
@@ -126,6 +132,33 @@ class Connection:
     def heard(self, body):
         """Any frame is a sign of life (CHAT-KEEP-4)."""
         self.last_frame_at = self.now()
+        self.session.heard_at_ms = self.room.now_ms()
+
+    async def until_name_is_decided(self):
+        """A Register may wait for the holder of its name, and what is behind it
+        waits as well (CHAT-NAME-7)."""
+        while self.session.waiting:
+            await asyncio.sleep(0.02)
+            self.room.decide_name(self.session)
+
+    async def until_flood_is_over(self, body_bytes):
+        """Read no more for a while from a member that sends more frames or bytes
+        than the limits allow (CHAT-LIM-6, CHAT-LIM-9)."""
+        if not self.session.is_member():
+            return
+        limits = self.room.limits
+        worth = 0
+        if limits.frames_per_second_max:
+            worth = 1 / limits.frames_per_second_max
+        if limits.bytes_per_second_max:
+            worth = max(worth, body_bytes / limits.bytes_per_second_max)
+        self.flood_forgotten_at = max(self.flood_forgotten_at, self.now()) + worth
+        burst_seconds = limits.chat_burst * limits.chat_interval_ms / 1000
+        wait = self.flood_forgotten_at - self.now() - max(FLOOD_SECONDS, burst_seconds)
+        if worth and wait > 0:
+            await asyncio.sleep(wait)
+            # The silence was ours.
+            self.last_frame_at = self.now()
 
     async def until_replies_are_read(self):
         """Read no more from a client that does not read its answers

@@ -19,6 +19,10 @@ from schema import chat_pb2 as pb
 UNREGISTERED_FRAME_BYTES_MAX = 1024
 NAME_BYTES_MAX = 32
 
+# An error counts no more after so long (CHAT-ERR-8).
+ERROR_FORGOTTEN_EVERY_MS = 100
+# How many may wait for the answer of one holder of a name (CHAT-NAME-7).
+NEWCOMERS_MAX = 4
 # CHAT-NAME-1 and CHAT-NAME-2.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 NAMES_RESERVED = ("all", "server")
@@ -41,11 +45,15 @@ ENDS_SESSION = {
     pb.ERROR_CODE_NOT_REGISTERED: NOT_A_MEMBER,
     pb.ERROR_CODE_REGISTER_TIMEOUT: NOT_A_MEMBER,
     pb.ERROR_CODE_SERVER_FULL: NOT_A_MEMBER,
+    pb.ERROR_CODE_TOO_MANY_CONNECTIONS: NOT_A_MEMBER,
+    pb.ERROR_CODE_CONNECTING_TOO_FAST: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_INVALID: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_RESERVED: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_IN_USE: NOT_A_MEMBER,
     pb.ERROR_CODE_PASSWORD_WRONG: NOT_A_MEMBER,
     pb.ERROR_CODE_NAME_NOT_ALLOWED: NOT_A_MEMBER,
+    pb.ERROR_CODE_TOO_MANY_ERRORS: pb.LEFT_REASON_PROTOCOL_ERROR,
+    pb.ERROR_CODE_NAME_RECLAIMED: pb.LEFT_REASON_IDLE_TIMEOUT,
     pb.ERROR_CODE_IDLE_TIMEOUT: pb.LEFT_REASON_IDLE_TIMEOUT,
     pb.ERROR_CODE_SLOW_CONSUMER: pb.LEFT_REASON_SLOW_CONSUMER,
 }
@@ -107,9 +115,27 @@ class Room:
             return
         ends_session = refused.code in ENDS_SESSION
         session.reply(error=self.make_error(refused, ends_session))
-        if ends_session:
+        if not ends_session:
+            self.count_error(session)
+        else:
             self.log(f"{session.name or 'a client'}: {refused.detail}")
             self.end(session, reason or ENDS_SESSION[refused.code])
+
+    def count_error(self, session):
+        """End the session of who provokes error after error (CHAT-ERR-8). They are
+        forgotten as time passes."""
+        now_ms = self.now_ms()
+        forgotten = (now_ms - session.errors_at_ms) / ERROR_FORGOTTEN_EVERY_MS
+        session.errors = max(0, session.errors - forgotten) + 1
+        session.errors_at_ms = now_ms
+        if 0 < self.limits.errors_max < session.errors:
+            self.refuse(
+                session,
+                Refused(
+                    pb.ERROR_CODE_TOO_MANY_ERRORS,
+                    "Too much of what this client sent was refused; see the errors before this.",
+                ),
+            )
 
     def make_error(self, refused, ends_session):
         return pb.Error(
@@ -199,8 +225,57 @@ class Room:
                 "The first message must be Register; connect again and send it first.",
             )  # CHAT-REG-2
         self.check_password(envelope.register.password)
-        self.check_name(envelope.register.name)
-        self.admit(session, envelope.register)
+        if not self.waits_for_name(session, envelope.register):
+            self.check_name(envelope.register.name)
+            self.admit(session, envelope.register)
+
+    def waits_for_name(self, session, register):
+        """Ask the holder of the name for a sign of life, if it can be asked, and let
+        the Register wait for it (CHAT-NAME-7). A holder is asked once for all who
+        wait, and once in a deadline at the most."""
+        holder = self.members.get(self.fold(register.name))
+        deadline_ms = self.limits.name_check_deadline_ms
+        if not holder or not holder.has(pb.CAPABILITY_KEEPALIVE) or not deadline_ms:
+            return False
+        now_ms = self.now_ms()
+        if now_ms - holder.asked_at_ms >= deadline_ms and holder.newcomers == 0:
+            holder.asked_at_ms = now_ms
+            self.ping(holder, int(now_ms))
+        elif self.is_there(holder) or holder.newcomers >= NEWCOMERS_MAX:
+            return False
+        holder.newcomers += 1
+        session.waiting = (register, holder)
+        return True
+
+    def is_there(self, holder):
+        return holder.heard_at_ms > holder.asked_at_ms
+
+    def decide_name(self, session):
+        """Tell a newcomer that waits what has become of the name. To be called
+        every now and then while session.waiting."""
+        register, holder = session.waiting
+        is_held = not holder.over
+        is_late = self.now_ms() - holder.asked_at_ms >= self.limits.name_check_deadline_ms
+        if is_held and not self.is_there(holder) and not is_late and not session.over:
+            return
+        session.waiting = None
+        holder.newcomers -= 1
+        if session.over:
+            return
+        if is_held and not self.is_there(holder):
+            self.refuse(
+                holder,
+                Refused(
+                    pb.ERROR_CODE_NAME_RECLAIMED,
+                    "Somebody else asked for your name, and you did not answer a Ping in time.",
+                ),
+            )  # CHAT-NAME-9
+        try:
+            self.check_name(register.name)
+        except Refused as refused:
+            self.refuse(session, refused)
+        else:
+            self.admit(session, register)
 
     def check_password(self, password):
         """Before anything is said about names (CHAT-ADM-2). The answer holds

@@ -15,6 +15,7 @@ import sys
 import traceback
 
 from admission import read_names, read_password
+from arrivals import Arrivals
 from connection import Connection
 from framing import Refused
 from room import NAME_BYTES_MAX, Room
@@ -27,11 +28,15 @@ SHUTDOWN_SECONDS_MAX = 4.0
 
 
 class Server:
-    def __init__(self, room, listener, connections_max, connection_class=Connection):
+    def __init__(
+        self, room, listener, connections_max, connection_class=Connection, arrivals=None
+    ):
         self.room = room
         self.listener = listener
         self.connections_max = connections_max
         self.connection_class = connection_class
+        # What one network address may have.
+        self.arrivals = arrivals or Arrivals(0, 0)
         # The clients that are served: those whose end is not sent yet.
         self.served = set()
         # All tasks, those that only wait for their client to close included.
@@ -51,59 +56,66 @@ class Server:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, _ = await loop.sock_accept(self.listener)
+                sock, address = await loop.sock_accept(self.listener)
             except OSError as problem:
                 # Out of descriptors, or a client that was gone at once: go on,
                 # but do not spin.
                 print(f"cannot accept: {problem}", file=sys.stderr)
                 await asyncio.sleep(0.1)
             else:
-                self.welcome(sock)
+                self.welcome(sock, address[0])
 
     def accept_those_waiting(self):
         """Who has connected but was not accepted yet is a client that is
         connected, too, and is told of the shutdown (CHAT-CLOSE-1)."""
         while True:
             try:
-                sock, _ = self.listener.accept()
+                sock, address = self.listener.accept()
             except OSError:
                 return
             sock.setblocking(False)
-            self.welcome(sock)
+            self.welcome(sock, address[0])
 
-    def welcome(self, sock):
+    def welcome(self, sock, host):
         """Begin to serve a client, or tell it that there is no room."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = self.connection_class(self.room, sock)
-        if len(self.served) < self.connections_max:
-            self.served.add(connection)
-        elif len(self.tasks) < 2 * self.connections_max:
-            self.turn_away(connection)
+        try:
+            if len(self.served) >= self.connections_max:
+                raise Refused(
+                    pb.ERROR_CODE_SERVER_FULL,
+                    "The server takes no further connection; try again later.",
+                )  # CHAT-REG-9
+            connection.source = self.arrivals.source(host)
+            self.arrivals.come(connection.source, self.room.now_ms())
+        except Refused as refused:
+            if len(self.tasks) >= 2 * self.connections_max:
+                # So many wait to be told already that this one cannot be.
+                sock.close()
+                return
+            self.turn_away(connection, refused)
         else:
-            # So many wait to be told already that this one cannot be.
-            sock.close()
-            return
+            self.served.add(connection)
         task = asyncio.create_task(self.serve(connection))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def turn_away(self, connection):
-        self.room.refuse(
-            connection.session,
-            Refused(
-                pb.ERROR_CODE_SERVER_FULL,
-                "The server takes no further connection; try again later.",
-            ),
-        )  # CHAT-REG-9
+    def turn_away(self, connection, refused):
+        self.room.refuse(connection.session, refused)
 
     async def serve(self, connection):
         """One client's fault, or one of ours, must not end the server."""
         try:
-            await connection.run(before_end=lambda: self.served.discard(connection))
+            await connection.run(before_end=lambda: self.gone(connection))
         except Exception:
             traceback.print_exc()
         finally:
+            self.gone(connection)
+
+    def gone(self, connection):
+        if connection in self.served:
             self.served.discard(connection)
+            self.arrivals.gone(connection.source)
 
     async def shut_down(self):
         """Tell everyone and wait until they have read it, for a while
@@ -131,6 +143,8 @@ def parse_options(arguments):
     parser.add_argument("--connections-max", type=uint32, default=500)
     parser.add_argument("--password-file", metavar="FILE", help="ask for the password in it")
     parser.add_argument("--allow", metavar="FILE", help="let in only the names in it")
+    parser.add_argument("--connections-per-address-max", type=uint32, default=0)
+    parser.add_argument("--connections-per-minute-max", type=uint32, default=0)
     parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
     parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
     for name, default in (
@@ -143,9 +157,18 @@ def parse_options(arguments):
         ("text-bytes-max", 4096),
         ("frame-bytes-max", 8192),
         ("lag-bytes-max", 4 * 1024 * 1024),
+        ("errors-max", 3_000),
     ):
         parser.add_argument(f"--{name}", type=uint32, default=default, help=f"default {default}")
+    # These follow the others where nobody sets them.
+    for name, default in (
+        ("name-check-deadline-ms", "half the register deadline, 2500 at the most"),
+        ("frames-per-second-max", "20 for each chat that the rate allows"),
+        ("bytes-per-second-max", "4 of the longest frames for each chat"),
+    ):
+        parser.add_argument(f"--{name}", type=uint32, help=f"default {default}")
     options = parser.parse_args(arguments)
+    follow(options)
 
     def demand(condition, sentence):
         if not condition:
@@ -176,6 +199,18 @@ def parse_options(arguments):
     return options
 
 
+def follow(options):
+    """Set what follows from the other options."""
+    chats_a_second = 1000 / options.chat_interval_ms if options.chat_interval_ms else 0
+    for name, value in (
+        ("name_check_deadline_ms", min(2_500, options.register_deadline_ms // 2)),
+        ("frames_per_second_max", 20 * chats_a_second),
+        ("bytes_per_second_max", 4 * options.frame_bytes_max * chats_a_second),
+    ):
+        if getattr(options, name) is None:
+            setattr(options, name, min(int(value), 2**32 - 1))
+
+
 def limits_of(options):
     return pb.Limits(
         frame_bytes_max=options.frame_bytes_max,
@@ -188,6 +223,10 @@ def limits_of(options):
         idle_deadline_ms=options.idle_deadline_ms,
         write_deadline_ms=options.write_deadline_ms,
         lag_bytes_max=options.lag_bytes_max,
+        errors_max=options.errors_max,
+        name_check_deadline_ms=options.name_check_deadline_ms,
+        frames_per_second_max=options.frames_per_second_max,
+        bytes_per_second_max=options.bytes_per_second_max,
     )
 
 
@@ -217,7 +256,8 @@ async def serve(options, room_class, connection_class, server_class):
     listener = listen(options.listen)
     print(f"listening on {address_of(listener)}", flush=True)
     room = room_class(limits_of(options), log, options.password, options.names)
-    server = server_class(room, listener, options.connections_max, connection_class)
+    arrivals = Arrivals(options.connections_per_address_max, options.connections_per_minute_max)
+    server = server_class(room, listener, options.connections_max, connection_class, arrivals)
     await server.run(stop)
 
 

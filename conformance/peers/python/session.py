@@ -1,5 +1,6 @@
 """One connection as the room sees it."""
 
+import math
 from collections import deque
 
 from framing import encode
@@ -28,6 +29,16 @@ class Session:
         self.name = ""
         self.granted = frozenset()
         self.over = False
+        # A Register that waits for a sign of life from the holder of its name
+        # (CHAT-NAME-7).
+        self.waiting = None
+        # For a holder: when it was asked for one, and by how many; when a frame came.
+        self.asked_at_ms = -math.inf
+        self.newcomers = 0
+        self.heard_at_ms = 0
+        # Errors that the session survived, as far as they are not forgotten.
+        self.errors = 0
+        self.errors_at_ms = 0
         # Nothing can be sent to the client any more.
         self.deaf = False
         # How many milliseconds' worth of chats may be sent at once.

@@ -22,7 +22,7 @@ use crate::{
     pattern::Bindings,
     problem::{Problem, Received},
     target::Target,
-    transcript::{Action, Case, Side, Step, print},
+    transcript::{Action, Case, Filling, Side, Step, print},
     verdict::{Failure, Kind, millis},
 };
 
@@ -45,6 +45,44 @@ const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 /// counts as too early: clocks and queues are not exact.
 const EARLY_PERCENT: u32 = 15;
 
+/// How many connections the server takes, where the user said so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Doors {
+    /// In all.
+    pub server: Option<usize>,
+    /// From one network address.
+    pub address: Option<usize>,
+    /// New ones from one network address in a minute.
+    pub minute: Option<usize>,
+}
+
+impl Doors {
+    /// How many connections bring the server to this limit.
+    pub fn get(&self, filling: Filling) -> Option<usize> {
+        match filling {
+            Filling::Server => self.server,
+            Filling::Address => self.address,
+            Filling::Minute => self.minute,
+        }
+    }
+
+    /// Why a case is not run without knowing a limit.
+    pub fn unknown(filling: Filling) -> String {
+        match filling {
+            Filling::Server => {
+                "say with --connections-max how many connections the server takes"
+            }
+            Filling::Address => {
+                "say with --connections-per-address-max how many connections the server takes from one address"
+            }
+            Filling::Minute => {
+                "say with --connections-per-minute-max how many new connections the server takes from one address"
+            }
+        }
+        .to_owned()
+    }
+}
+
 /// What one play of a case needs.
 pub struct Setting<'a> {
     /// The case.
@@ -58,7 +96,7 @@ pub struct Setting<'a> {
     /// Whether others may be talking on the same server.
     pub shared: bool,
     /// How many connections the server takes, where the user said so.
-    pub connections_max: Option<usize>,
+    pub doors: Doors,
     /// What it asks newcomers for.
     pub admission: &'a Admission,
     /// What is known of the server.
@@ -271,7 +309,8 @@ impl Play<'_> {
             Action::SameEnd(people) => self.same_end(people),
             Action::Stops => self.stop_server(),
             Action::Ends => self.server_ends(),
-            Action::Fills => self.fill(),
+            Action::Fills(Filling::Minute) => self.hurry(),
+            Action::Fills(filling) => self.fill(*filling),
             Action::ClientStarts { password } => self.client_starts(password.as_deref()),
             Action::ClientJoins { capabilities } => self.client_joins(capabilities),
             Action::Types(line) => self.client_types(line),

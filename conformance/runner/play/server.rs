@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Outcome, Play, STEP_DEADLINE, Subject, Trouble};
+use super::{Doors, Outcome, Play, STEP_DEADLINE, Subject, Trouble};
 use crate::{
     admission::Admission,
     conn::{Conn, Event},
@@ -17,7 +17,7 @@ use crate::{
     messages::{self, Envelope},
     problem::Problem,
     target::Target,
-    transcript::{expr::Limits, parse, print},
+    transcript::{Filling, expr::Limits, parse, print},
     verdict::{Kind, millis},
 };
 
@@ -302,13 +302,10 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Registers members until the server has as many connections as it takes.
-    pub(super) fn fill(&mut self) -> Outcome {
-        let Some(max) = self.setting.connections_max else {
-            return Err(Trouble::NotRun(
-                "say with --connections-max how many connections the server takes".to_owned(),
-            ));
-        };
+    /// Registers members until the server has as many connections as it takes, in
+    /// all or from one address.
+    pub(super) fn fill(&mut self, filling: Filling) -> Outcome {
+        let max = self.door(filling)?;
         for i in self.conns.len()..max {
             let mut conn = self.dial(false)?;
             let frame = register(
@@ -327,6 +324,21 @@ impl Play<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Connects, and goes again, as often as the server allows in a minute.
+    pub(super) fn hurry(&mut self) -> Outcome {
+        for _ in 0..self.door(Filling::Minute)? {
+            drop(self.dial(false)?);
+        }
+        Ok(())
+    }
+
+    fn door(&self, filling: Filling) -> Result<usize, Trouble> {
+        let doors = &self.setting.doors;
+        doors
+            .get(filling)
+            .ok_or_else(|| Trouble::NotRun(Doors::unknown(filling)))
     }
 
     /// Many members with the longest names, who only have to be there.

@@ -81,7 +81,16 @@ impl Case {
 
     /// Whether the case fills the server with connections.
     pub fn is_filling(&self) -> bool {
-        self.any_step(&|step| matches!(step.action, Action::Fills))
+        self.filling().is_some()
+    }
+
+    /// Whose connections the case brings to their limit.
+    pub fn filling(&self) -> Option<Filling> {
+        [Filling::Server, Filling::Address, Filling::Minute]
+            .into_iter()
+            .find(|&filling| {
+                self.any_step(&|step| matches!(step.action, Action::Fills(f) if f == filling))
+            })
     }
 
     /// Whether the case needs a server that it can end and start.
@@ -153,6 +162,17 @@ pub struct Step {
     pub rules: Vec<String>,
     /// What happens.
     pub action: Action,
+}
+
+/// Which limit of a server on connections is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filling {
+    /// All that it takes.
+    Server,
+    /// All that it takes from one network address.
+    Address,
+    /// All that it takes from one network address in a minute.
+    Minute,
 }
 
 /// What a step does.
@@ -260,7 +280,7 @@ pub enum Action {
     /// The server's process has ended, within the time the schema gives it.
     Ends,
     /// Members fill the server up to its last connection.
-    Fills,
+    Fills(Filling),
     /// The client under test is started and connects.
     ClientStarts {
         /// The password that it is given, if any.

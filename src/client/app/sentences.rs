@@ -114,16 +114,30 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
         ErrorCode::IdleTimeout => {
             line.own("the server heard nothing from here for too long, connect again")
         }
+        ErrorCode::NameReclaimed => line.own(
+            "somebody else took this name while the server could not reach this client, \
+             choose another or try again",
+        ),
+        ErrorCode::Overloaded => line.own(
+            "the server has too much to hold, most of it for here, and ended the session, \
+             connect again",
+        ),
         ErrorCode::SlowConsumer => line.own(
             "what the others said was read too slowly here and the server ended the session, \
              connect again",
         ),
         ErrorCode::ServerFull => line.own("the server is full, try again later"),
+        ErrorCode::TooManyConnections => line.own(
+            "too many are connected to the server from this network, close one or try again later",
+        ),
+        ErrorCode::ConnectingTooFast => line
+            .own("too many connections came from this network to the server, wait a minute and try again"),
         ErrorCode::MalformedFrame
         | ErrorCode::FrameTooLong
         | ErrorCode::NotRegistered
         | ErrorCode::AlreadyRegistered
         | ErrorCode::UnknownMessage
+        | ErrorCode::TooManyErrors
         | ErrorCode::NotGranted => with_detail(
             line.own("the server did not understand this client"),
             detail,
@@ -255,7 +269,8 @@ mod tests {
 
     /// Every code there is, and the one for what is unknown.
     fn codes() -> impl Iterator<Item = ErrorCode> {
-        (0..).map_while(|number| ErrorCode::try_from(number).ok())
+        // Numbers may be left out.
+        (0..100).filter_map(|number| ErrorCode::try_from(number).ok())
     }
 
     fn table(say: impl Fn(ErrorCode) -> Printable) -> String {

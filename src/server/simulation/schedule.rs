@@ -95,6 +95,9 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         idle_deadline_ms,
         write_deadline_ms: rng.u32(50..3_000) + if is_bulk { 3_000 } else { 0 },
         lag_bytes_max: LAG_BYTES_FLOOR,
+        frames_per_second_max: None,
+        bytes_per_second_max: None,
+        ..Limits::default()
     }
 }
 

@@ -182,7 +182,7 @@ impl World {
         let wire = Wire::new(capacity_bytes, is_choppy, self.rng.fork());
         let wire = Rc::new(RefCell::new(wire));
         let seated = self.seated();
-        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), Arc::clone(&self.room));
+        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), Arc::clone(&self.room), None);
         let is_turned_away = connection.is_turned_away();
         self.note(format_args!(
             "{index} connects, {manner:?}, takes {capacity_bytes} bytes, turned away: {is_turned_away}"

@@ -239,6 +239,13 @@ class ErrorTakesCapabilities(Room):
         session.granted = frozenset()
 
 
+@mutant("errors-too-few", "CHAT-ERR-9", "ends a session for fewer errors than it announces")
+class ErrorsTooFew(Room):
+    def count_error(self, session):
+        session.errors += 1
+        super().count_error(session)
+
+
 @mutant("error-id-missing", "CHAT-ERR-4", "does not say which chat is refused")
 class ErrorIdMissing(Room):
     def make_error(self, refused, ends_session):

@@ -69,6 +69,14 @@ class SlowReaderHoldsAll(Connection):
             await asyncio.sleep(0.005)
 
 
+@mutant("flood-dropped", "CHAT-LIM-9", "drops the frames above the limit on frames")
+class FloodDropped(Room):
+    def receive(self, session, body):
+        session.frames = getattr(session, "frames", 0) + 1
+        if session.frames <= 10 * self.limits.frames_per_second_max:
+            super().receive(session, body)
+
+
 @mutant("frame-bound-too-small", "CHAT-LIM-7", "announces frames hardly longer than texts")
 class FrameBoundTooSmall(Room):
     def make_registered(self, session):

@@ -104,8 +104,25 @@ class GrantsUnasked(Room):
 
 @mutant("full-silent", "CHAT-REG-9", "closes in silence when it is full")
 class FullSilent(Server):
-    def turn_away(self, connection):
+    def turn_away(self, connection, refused):
         connection.session.finish()
+
+
+@mutant("address-full-silent", "CHAT-REG-11", "closes in silence when an address is full")
+class AddressFullSilent(FullSilent):
+    pass
+
+
+@mutant("too-often-silent", "CHAT-REG-12", "closes in silence who connects too often")
+class TooOftenSilent(FullSilent):
+    pass
+
+
+@mutant("too-often-without-wait", "CHAT-REG-12", "does not say how long to wait")
+class TooOftenWithoutWait(Server):
+    def turn_away(self, connection, refused):
+        refused.retry_after_ms = 0
+        super().turn_away(connection, refused)
 
 
 # Names.
@@ -189,6 +206,33 @@ class NameHolderTold(Room):
         if holder is not None:
             holder.reply(error=pb.Error(code=pb.ERROR_CODE_NAME_IN_USE, detail="Somebody came."))
         return holder is not None
+
+
+@mutant("name-taken-unasked", "CHAT-NAME-8", "gives a name away without asking its holder")
+class NameTakenUnasked(Room):
+    def waits_for_name(self, session, register):
+        is_waiting = super().waits_for_name(session, register)
+        if is_waiting:
+            session.waiting[1].asked_at_ms = float("-inf")
+        return is_waiting
+
+    def is_there(self, holder):
+        return False
+
+
+@mutant("name-taken-from-who-answers", "CHAT-NAME-8", "takes no answer for a sign of life")
+class NameTakenFromWhoAnswers(Room):
+    def is_there(self, holder):
+        return False
+
+
+@mutant("name-reclaimed-wrong-code", "CHAT-NAME-9", "says IDLE_TIMEOUT to who loses its name")
+class NameReclaimedWrongCode(Room):
+    def make_error(self, refused, ends_session):
+        error = super().make_error(refused, ends_session)
+        if error.code == pb.ERROR_CODE_NAME_RECLAIMED:
+            error.code = pb.ERROR_CODE_IDLE_TIMEOUT
+        return error
 
 
 @mutant("name-kept", "CHAT-NAME-5", "a name is never free again")

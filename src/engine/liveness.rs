@@ -1,0 +1,200 @@
+//! Whether the holder of a name is still there, when somebody else asks for it
+//! (CHAT-NAME-7).
+//!
+//! ```text
+//!  newcomer: Register ──▶ waits ─────────────────────────▶ NAME_IN_USE, or the name
+//!                           │                                   ▲             ▲
+//!  holder:                  └──▶ Ping ──▶ something came ───────┘             │
+//!                                   └───▶ nothing for the deadline: ended ────┘
+//! ```
+//!
+//! Only a member with keepalive can be asked. For another one the newcomer is told
+//! NAME_IN_USE at once; when its machine is gone, TCP finds out within a minute.
+//!
+//! Everything happens when time passes: the holder and those who wait are due to
+//! [`Event::TimePassed`](super::Event::TimePassed). A holder that answers keeps its
+//! name, so two clients that connect again by themselves cannot throw each other
+//! out. It is asked once for all who wait, and once in a deadline at the most.
+
+use super::{
+    Engine, Turn, envelope, refusal,
+    session::{Granted, Member, State},
+};
+use crate::{
+    engine::Name,
+    wire::{self, server_envelope::Message},
+};
+
+/// How many may wait for the answer of one holder. Others are refused at once: only
+/// one can get the name.
+const NEWCOMERS_MAX: usize = 4;
+
+/// A client whose Register waits.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    /// When it was accepted: the register deadline counts from here.
+    pub(super) since_ms: u64,
+    pub(super) name: Name,
+    pub(super) granted: Granted,
+}
+
+/// A question to a holder, and who waits for the answer.
+#[derive(Debug)]
+pub(super) struct Check {
+    holder: usize,
+    began_ms: u64,
+    /// When the Ping went out.
+    asked_ms: Option<u64>,
+    /// The indices of the newcomers, [`NEWCOMERS_MAX`] at the most.
+    waiting: Vec<usize>,
+}
+
+/// What a newcomer is to be told.
+enum Answer {
+    Wait,
+    Free,
+    Taken,
+}
+
+impl Check {
+    fn begin(now_ms: u64, holder: usize) -> Self {
+        Self {
+            holder,
+            began_ms: now_ms,
+            asked_ms: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn is_answered(&self, holder: &Member) -> bool {
+        self.asked_ms
+            .is_some_and(|asked_ms| holder.heard_ms >= asked_ms)
+    }
+}
+
+impl Engine {
+    /// Has `newcomer` wait for `name`, which a member has. Returns false where there
+    /// is nothing to wait for.
+    pub(super) fn waits_for(&mut self, now_ms: u64, name: &Name, newcomer: usize) -> bool {
+        let deadline_ms = u64::from(self.limits.name_check_deadline_ms);
+        let Some(&holder) = self.names.get(name) else {
+            return false;
+        };
+        let Some(State::Member(member)) = self.sessions.get(holder as usize) else {
+            return false;
+        };
+        if !member.granted.keepalive {
+            return false;
+        }
+        let begin = || Check::begin(now_ms, holder as usize);
+        let check = self.checks.entry(name.clone()).or_insert_with(begin);
+        if check.is_answered(member) {
+            // It has just said that it is there.
+            if now_ms.saturating_sub(check.began_ms) < deadline_ms {
+                return false;
+            }
+            *check = begin();
+        }
+        if check.waiting.len() >= NEWCOMERS_MAX {
+            return false;
+        }
+        check.waiting.push(newcomer);
+        true
+    }
+
+    /// Tells a newcomer what has become of the name it waits for.
+    pub(super) fn handle_wait(&mut self, turn: &mut Turn<'_>) {
+        let Some(State::Waiting(newcomer)) = self.sessions.get(turn.id.0) else {
+            return;
+        };
+        let (name, granted) = (newcomer.name.clone(), newcomer.granted);
+        if self.register_is_late(turn.now.elapsed_ms, newcomer.since_ms) {
+            let deadline_ms = self.limits.register_deadline_ms;
+            return self.end_with(turn, refusal::register_timeout(deadline_ms));
+        }
+        match self.answer(turn.id.0, &name) {
+            Answer::Wait => {}
+            Answer::Free => self.admit(turn, name, granted),
+            Answer::Taken => self.end_with(turn, refusal::name_in_use(&name)), // CHAT-NAME-3
+        }
+    }
+
+    /// Whether a newcomer can be told something.
+    pub(super) fn is_wait_over(&self, now_ms: u64, index: usize, newcomer: &Newcomer) -> bool {
+        self.register_is_late(now_ms, newcomer.since_ms)
+            || !matches!(self.answer(index, &newcomer.name), Answer::Wait)
+    }
+
+    /// A newcomer waits no longer, whatever the reason.
+    pub(super) fn stop_waiting(&mut self, index: usize, newcomer: &Newcomer) {
+        if let Some(check) = self.checks.get_mut(&newcomer.name) {
+            check.waiting.retain(|&waiting| waiting != index);
+        }
+    }
+
+    /// Asks a holder for a sign of life, or takes its name from it when there was
+    /// none. Returns whether its session has ended.
+    pub(super) fn handle_check(&mut self, turn: &mut Turn<'_>) -> bool {
+        let now_ms = turn.now.elapsed_ms;
+        let deadline_ms = self.limits.name_check_deadline_ms;
+        let Some(State::Member(member)) = self.sessions.get_mut(turn.id.0) else {
+            return false;
+        };
+        let Some(check) = self.checks.get_mut(&member.name) else {
+            return false;
+        };
+        match check.asked_ms {
+            None => {
+                // CHAT-NAME-7
+                check.asked_ms = Some(now_ms);
+                member.pinged_ms = now_ms;
+                turn.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
+                false
+            }
+            Some(asked_ms) => {
+                // CHAT-NAME-8
+                let is_gone = !check.is_answered(member)
+                    && now_ms.saturating_sub(asked_ms) >= u64::from(deadline_ms);
+                if is_gone {
+                    self.end_with(turn, refusal::name_reclaimed(deadline_ms)); // CHAT-NAME-9
+                }
+                is_gone
+            }
+        }
+    }
+
+    /// A holder cannot be heard for now: that is no silence of its own.
+    pub(super) fn excuse(&mut self, now_ms: u64, index: usize) {
+        if let Some(State::Member(member)) = self.sessions.get(index)
+            && let Some(check) = self.checks.get_mut(&member.name)
+        {
+            check.asked_ms.get_or_insert(now_ms);
+        }
+    }
+
+    /// Whether a holder is to be asked, or has let the deadline pass.
+    pub(super) fn is_check_due(&self, now_ms: u64, index: usize, member: &Member) -> bool {
+        let check = self.checks.get(&member.name);
+        check.is_some_and(|check| {
+            check.holder == index
+                && check.asked_ms.is_none_or(|asked_ms| {
+                    let deadline_ms = u64::from(self.limits.name_check_deadline_ms);
+                    !check.is_answered(member) && now_ms.saturating_sub(asked_ms) >= deadline_ms
+                })
+        })
+    }
+
+    fn answer(&self, index: usize, name: &Name) -> Answer {
+        let Some(&holder) = self.names.get(name) else {
+            return Answer::Free;
+        };
+        match (self.checks.get(name), self.sessions.get(holder as usize)) {
+            (Some(check), Some(State::Member(member)))
+                if check.waiting.contains(&index) && !check.is_answered(member) =>
+            {
+                Answer::Wait
+            }
+            _ => Answer::Taken,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Whom to close when what waits in all queues together takes more memory than it
+//! may (CHAT-LIM-10): the largest first. Pure: figures go in, a judgement comes out,
+//! the same for the same figures.
+
+/// A connection as the judgement sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Holder {
+    /// Which one it is.
+    pub(super) index: usize,
+    /// The position in the log of what is sent to it next; it keeps the log in memory
+    /// from there on.
+    pub(super) position: Option<u64>,
+    /// Its replies that are not sent and its frames that are not whole.
+    pub(super) held_bytes: u64,
+    /// It is being closed already: it counts, and cannot be chosen.
+    pub(super) is_evicted: bool,
+}
+
+impl Holder {
+    fn cost_bytes(&self, end: u64) -> u64 {
+        let behind = self
+            .position
+            .map_or(0, |position| end.saturating_sub(position));
+        behind + self.held_bytes
+    }
+}
+
+/// Who is to be closed for the log and all that is held to fit into `bytes_max`
+/// again. `end` and `retained_bytes`: of the log.
+pub(super) fn choose(
+    mut holders: Vec<Holder>,
+    end: u64,
+    retained_bytes: u64,
+    bytes_max: u64,
+) -> Vec<usize> {
+    let mut held_bytes: u64 = holders.iter().map(|holder| holder.held_bytes).sum();
+    let mut log_bytes = retained_bytes;
+    if log_bytes + held_bytes <= bytes_max {
+        return Vec::new();
+    }
+    holders.retain(|holder| !holder.is_evicted && holder.cost_bytes(end) > 0);
+    // The largest last; of equals, the one who came to its seat last.
+    holders.sort_by_key(|holder| (holder.cost_bytes(end), holder.index));
+    let mut chosen = Vec::new();
+    while log_bytes + held_bytes > bytes_max
+        && let Some(holder) = holders.pop()
+    {
+        chosen.push(holder.index);
+        held_bytes -= holder.held_bytes;
+        let oldest = holders.iter().filter_map(|holder| holder.position).min();
+        log_bytes = log_bytes.min(end.saturating_sub(oldest.unwrap_or(end)));
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(index: usize, position: Option<u64>, held_bytes: u64) -> Holder {
+        Holder {
+            index,
+            position,
+            held_bytes,
+            is_evicted: false,
+        }
+    }
+
+    #[test]
+    fn nobody_while_it_fits() {
+        let holders = vec![holder(0, Some(0), 500), holder(1, None, 100)];
+        assert_eq!(choose(holders, 400, 400, 1_000), [0usize; 0]);
+    }
+
+    #[test]
+    fn the_largest_first_and_no_more_than_it_takes() {
+        let holders = vec![
+            holder(0, Some(1_000), 10),
+            holder(1, None, 300),
+            holder(2, Some(200), 0),
+            holder(3, Some(900), 250),
+        ];
+        // The log from 200 on is 2's doing.
+        assert_eq!(choose(holders.clone(), 1_000, 800, 1_000), [2]);
+        assert_eq!(choose(holders.clone(), 1_000, 800, 500), [2, 3]);
+        assert_eq!(choose(holders, 1_000, 800, 0), [2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn of_equals_always_the_same() {
+        let mut holders: Vec<_> = (0..5).map(|index| holder(index, None, 100)).collect();
+        assert_eq!(choose(holders.clone(), 0, 0, 300), [4, 3]);
+        holders.reverse();
+        assert_eq!(choose(holders, 0, 0, 300), [4, 3]);
+    }
+
+    #[test]
+    fn who_is_being_closed_counts_and_is_not_chosen_again() {
+        let mut holders = vec![holder(0, None, 900), holder(1, None, 200)];
+        holders[0].is_evicted = true;
+        assert_eq!(choose(holders, 0, 0, 1_000), [1]);
+    }
+
+    #[test]
+    fn who_holds_nothing_is_left_alone() {
+        let holders = vec![holder(0, Some(100), 0), holder(1, None, 0)];
+        assert_eq!(choose(holders, 100, 5_000, 1_000), [0usize; 0]);
+    }
+}
