@@ -834,3 +834,43 @@ fn every_cause_has_its_reason() {
     );
     assert!(!script.transcript.contains("UNSPECIFIED"));
 }
+
+#[test]
+fn time_that_passes_too_early_changes_nothing() {
+    let mut script = Script::new(Limits::default());
+    // Deadlines count from what a connection did, not from the server's start.
+    script.elapsed_ms = 10_000_000;
+    let newcomer = script.connect("newcomer");
+    let member = script.member("Member", &ALL);
+    let before = script.transcript.clone();
+    for client in [&newcomer, &member] {
+        let mut effects = Vec::new();
+        let event = Event::TimePassed { is_read_from: true };
+        let now = script.now();
+        script.engine.handle(now, &client.id, event, &mut effects);
+        assert_eq!(effects, []);
+    }
+    assert_eq!(script.transcript, before);
+}
+
+#[test]
+fn members_that_fill_a_frame_exactly_come_in_one() {
+    // Each name takes twelve bytes of a Members, and 16 are set aside for the rest.
+    const NAMES: usize = 30;
+    let limits = |spare_bytes: usize| Limits {
+        frame_bytes_max: (16 + 12 * NAMES - spare_bytes) as u32,
+        text_bytes_max: 60,
+        ..Limits::default()
+    };
+    let is_more = |limits| {
+        let mut script = Script::new(limits);
+        for number in 1..NAMES {
+            let name = Box::leak(format!("number{number:04}").into_boxed_str());
+            script.member(name, &[]);
+        }
+        script.member("number0000", &ALL);
+        script.transcript.contains("more true")
+    };
+    assert!(!is_more(limits(0)));
+    assert!(is_more(limits(1)));
+}
