@@ -77,16 +77,16 @@ impl Engine {
     /// is nothing to wait for.
     pub(super) fn waits_for(&mut self, now_ms: u64, name: &Name, newcomer: usize) -> bool {
         let deadline_ms = u64::from(self.limits.name_check_deadline_ms);
-        let Some(&holder) = self.names.get(name) else {
+        let Some(holder) = self.roster.holder(&self.sessions, name) else {
             return false;
         };
-        let Some(State::Member(member)) = self.sessions.get(holder as usize) else {
+        let Some(State::Member(member)) = self.sessions.get(holder) else {
             return false;
         };
         if !member.granted.keepalive {
             return false;
         }
-        let begin = || Check::begin(now_ms, holder as usize);
+        let begin = || Check::begin(now_ms, holder);
         let check = self.checks.entry(name.clone()).or_insert_with(begin);
         if check.is_answered(member) {
             // It has just said that it is there.
@@ -185,10 +185,10 @@ impl Engine {
     }
 
     fn answer(&self, index: usize, name: &Name) -> Answer {
-        let Some(&holder) = self.names.get(name) else {
+        let Some(holder) = self.roster.holder(&self.sessions, name) else {
             return Answer::Free;
         };
-        match (self.checks.get(name), self.sessions.get(holder as usize)) {
+        match (self.checks.get(name), self.sessions.get(holder)) {
             (Some(check), Some(State::Member(member)))
                 if check.waiting.contains(&index) && !check.is_answered(member) =>
             {

@@ -20,11 +20,12 @@ mod liveness;
 mod name;
 mod rate;
 mod refusal;
+mod roster;
 mod session;
 mod strikes;
 mod text;
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::collections::BTreeMap;
 
 use slab::Slab;
 
@@ -42,6 +43,7 @@ use liveness::{Check, Newcomer};
 pub use name::{Name, NameError};
 pub(crate) use rate::Bucket;
 use refusal::Refusal;
+use roster::Roster;
 use session::{Granted, Member, State};
 pub use text::{Text, TextError};
 
@@ -179,8 +181,8 @@ pub struct Engine {
     /// The number of the last accepted chat (CHAT-ORD-1).
     seq: u64,
     sessions: Slab<State>,
-    /// The names of the members and their indices, in an order that leaks no chance.
-    names: BTreeMap<Name, u32>,
+    /// The members, in the order of their names, which leaks no chance.
+    roster: Roster,
     /// The questions to holders of names that somebody else asked for; an answered
     /// one stays until the holder goes, or is asked again.
     checks: BTreeMap<Name, Check>,
@@ -209,7 +211,7 @@ impl Engine {
             epoch,
             seq: 0,
             sessions: Slab::new(),
-            names: BTreeMap::new(),
+            roster: Roster::default(),
             checks: BTreeMap::new(),
             closing: None,
         }
@@ -229,13 +231,13 @@ impl Engine {
 
     /// How many are registered.
     pub fn members(&self) -> usize {
-        self.names.len()
+        self.roster.len()
     }
 
     /// The names of the members, in order.
     #[cfg(test)]
     pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
-        self.names.keys()
+        self.roster.names_after(&self.sessions, None)
     }
 
     /// How many chats were accepted.
@@ -388,7 +390,7 @@ impl Engine {
             return self.end_with(turn, refusal);
         }
         let granted = Granted::from_asked(&register.capabilities);
-        if !self.names.contains_key(&name) {
+        if self.roster.holder(&self.sessions, &name).is_none() {
             self.admit(turn, name, granted);
         } else if self.waits_for(turn.now.elapsed_ms, &name, turn.id.0) {
             // CHAT-NAME-7: the answer comes when time has passed.
@@ -407,8 +409,6 @@ impl Engine {
 
     /// Opens a session under a name that nobody has.
     fn admit(&mut self, turn: &mut Turn<'_>, name: Name, granted: Granted) {
-        // There are fewer connections than fit (CONNECTIONS_CEILING).
-        self.names.insert(name.clone(), turn.id.0 as u32);
         let member = State::Member(Member {
             name: name.clone(),
             granted,
@@ -424,6 +424,7 @@ impl Engine {
         if let Some(state) = self.sessions.get_mut(turn.id.0) {
             *state = member;
         }
+        self.roster.add(&self.sessions, turn.id.0);
         // CHAT-PRES-2. Published before Open, so that the newcomer's own place in
         // the log is behind it (CHAT-PRES-6).
         turn.publish(
@@ -638,11 +639,10 @@ impl Engine {
     /// The members after `after`, as many as fit into a frame.
     fn members_page(&mut self, id: &SessionId, after: Option<Name>) -> ServerEnvelope {
         let bytes_max = self.limits.frame_bytes_max as usize - MEMBERS_OVERHEAD_BYTES_MAX;
-        let lower = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut page = wire::Members::default();
         let mut last = None;
         let mut page_bytes = 0;
-        for (name, _) in self.names.range((lower, Bound::Unbounded)) {
+        for name in self.roster.names_after(&self.sessions, after.as_ref()) {
             // A tag, a length of one byte, the name.
             page_bytes += 2 + name.as_str().len();
             if page_bytes > bytes_max {
@@ -678,6 +678,8 @@ impl Engine {
     /// Ends a session: frees its name (CHAT-NAME-5), tells who asked to know
     /// (CHAT-PRES-3).
     fn end(&mut self, turn: &mut Turn<'_>, cause: Cause) {
+        // While its name can still be looked up.
+        self.roster.remove(&self.sessions, turn.id.0);
         let Some(state) = self.sessions.get_mut(turn.id.0) else {
             return;
         };
@@ -691,7 +693,6 @@ impl Engine {
             self.stop_waiting(turn.id.0, newcomer);
         }
         if let State::Member(member) = state {
-            self.names.remove(&member.name);
             self.checks.remove(&member.name);
             if self.closing.is_none() {
                 turn.publish(
