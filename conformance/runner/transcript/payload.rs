@@ -29,12 +29,20 @@ pub(super) fn frame(envelope: Content) -> Payload {
 
 pub(super) fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
     let (kind, tail) = text.split_once(' ').unwrap_or((text, ""));
+    // First of all: what a text says is no option.
+    let (body, tail) = if tail.starts_with('{') {
+        let (body, tail) = json_value(tail)?;
+        (Some(body), tail)
+    } else {
+        (None, tail)
+    };
     let (tail, cut_at) = option(tail, "cut at ")?;
     let (tail, width) = match tail.strip_suffix(" bytes") {
         Some(head) => option(head, "in ")?,
         None => (tail, None),
     };
     match kind {
+        "bytes" | "length" | "frame" if body.is_some() => return Err(unexpected("sends", text)),
         "bytes" => return Ok(Payload::Bytes(bytes(tail)?)),
         "length" => {
             return Ok(Payload::Length {
@@ -56,11 +64,7 @@ pub(super) fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
     let envelope = if kind == "frame" {
         Content::Raw(bytes(tail)?)
     } else if messages::kinds(to).iter().any(|k| k == kind) {
-        let (body, tail) = if tail.starts_with('{') {
-            json_value(tail)?
-        } else {
-            (json!({}), tail)
-        };
+        let body = body.unwrap_or_else(|| json!({}));
         messages::check_body(to, kind, &body)?;
         let (tail, outside) = match tail.split_once("plus outside ") {
             Some((head, hex)) => (head.trim(), bytes(hex)?),
