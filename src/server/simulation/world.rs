@@ -22,7 +22,10 @@ use crate::{
     limits::Limits,
     log::Reader,
     server::{
-        CLOSING_GRACE_MS, connection::Connection, outbox::REPLIES_PAUSE_BYTES, pressure::TICK_MS,
+        CLOSING_GRACE_MS,
+        connection::Connection,
+        outbox::{REPLIES_PAUSE_BYTES, held_bytes_max},
+        pressure::TICK_MS,
         room::Room,
     },
     wire::{ServerEnvelope, server_envelope::Message},
@@ -45,9 +48,6 @@ const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// What one read takes in, in bytes (src/server/connection.rs).
 const READ_BYTES: usize = 64 * 1024;
-
-/// What a reply may take beyond the text that it carries, in bytes.
-const REPLY_BYTES_MAX: usize = 512;
 
 thread_local! {
     /// What the clock on the wall shows.
@@ -337,9 +337,8 @@ impl World {
             inbox_bytes <= READ_BYTES + frame_bytes_max.max(1_024) + 10,
             "an inbox of {inbox_bytes} bytes"
         );
-        let outbox_bytes_max = 2 * (REPLIES_PAUSE_BYTES + frame_bytes_max + REPLY_BYTES_MAX);
         assert!(
-            outbox_bytes <= outbox_bytes_max,
+            outbox_bytes <= held_bytes_max(self.limits.frame_bytes_max),
             "an outbox of {outbox_bytes} bytes"
         );
         let retained = self.room.retained_bytes();
