@@ -170,6 +170,13 @@ impl<S: Socket> Connection<S> {
         (self.inbox.held_bytes(), self.line.outbox.held_bytes())
     }
 
+    /// Whether it is not read from until the engine calls, and whether its session
+    /// is over.
+    #[cfg(test)]
+    pub(super) fn is_held_up_or_ended(&self) -> (bool, bool) {
+        (self.line.is_held_up, self.line.is_ended)
+    }
+
     /// Does what can be done now. `Ready` when the connection is gone; an error
     /// when it broke.
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -182,6 +189,9 @@ impl<S: Socket> Connection<S> {
             }
             if matches!(self.phase, Phase::Open) && self.line.is_ended {
                 self.phase = Phase::Draining;
+                // Nothing of it is looked at any more.
+                self.inbox = Inbox::default();
+                self.has_backlog = false;
             }
             match self.phase {
                 Phase::Open => {
@@ -211,7 +221,7 @@ impl<S: Socket> Connection<S> {
         let Some((_, seat)) = &self.member else {
             return;
         };
-        let is_evicted = seat.is_evicted();
+        let is_evicted = seat.take_eviction();
         let is_read_from = self.may_read();
         self.turn(|turn| {
             turn.pass_time(is_read_from);
@@ -256,7 +266,7 @@ impl<S: Socket> Connection<S> {
         let flush = self.flush(cx)?;
         match flush {
             // Not told so any more: it has left already.
-            _ if self.is_out_of_reach() => {
+            _ if self.is_out_of_reach() || self.is_evicted() => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             Flush::Yield => return Poll::Ready(Ok(())),
@@ -306,6 +316,12 @@ impl<S: Socket> Connection<S> {
     fn is_out_of_reach(&self) -> bool {
         let reader = self.line.reader.as_ref();
         reader.is_some_and(|reader| self.room.is_out_of_reach(reader.position()))
+    }
+
+    /// Whether it is to be closed for what waits for it (CHAT-LIM-10).
+    fn is_evicted(&self) -> bool {
+        let seat = self.member.as_ref().map(|(_, seat)| seat);
+        seat.is_some_and(|seat| seat.take_eviction())
     }
 
     /// Whether it is read from.

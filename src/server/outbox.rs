@@ -6,16 +6,35 @@ use crate::{
     wire::ServerEnvelope,
 };
 
+#[cfg(test)]
+use crate::limits::{FRAME_OVERHEAD_BYTES_MAX, UNREGISTERED_FRAME_BYTES_MAX};
+
 /// How many bytes of replies a connection may have waiting before it is not read
 /// from any more. What comes in makes replies, so this stops their growth; a
 /// normal client has a few hundred bytes at the most.
 pub(super) const REPLIES_PAUSE_BYTES: usize = 32 * 1024;
 
+/// What the replies to a single event take at the most, in bytes: an error and the
+/// one that ends the session over it, each in the smallest frame that can be
+/// configured. Whoever is told of the members has taken all replies before that.
+#[cfg(test)]
+const EVENT_BYTES_MAX: usize = 2 * (FRAME_OVERHEAD_BYTES_MAX as usize + 4);
+
+/// How much memory an outbox takes at the most, in bytes, when the longest envelope
+/// takes `frame_bytes_max`: less than [`REPLIES_PAUSE_BYTES`] that are not sent, one
+/// frame of which a part was sent (its whole is kept until it is sent) or which goes
+/// before the others, and what one event adds; and all that twice, since a `Vec`
+/// that is full doubles.
+#[cfg(test)]
+pub(super) fn held_bytes_max(frame_bytes_max: u32) -> usize {
+    let frame_bytes_max = frame_bytes_max.max(UNREGISTERED_FRAME_BYTES_MAX) as usize;
+    2 * (REPLIES_PAUSE_BYTES + frame_bytes_max + EVENT_BYTES_MAX)
+}
+
 /// Replies, encoded, in order (CHAT-ORD-8). Takes a pointer's memory while empty,
 /// as nearly all of them are nearly always.
 ///
-/// Bounded by [`REPLIES_PAUSE_BYTES`] and what a single event adds to it, and takes
-/// at most twice as much memory.
+/// Takes at most `held_bytes_max` of memory, which is derived above.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     waiting: Option<Box<Waiting>>,
@@ -50,8 +69,11 @@ impl Outbox {
     /// Adds a reply behind the others.
     pub(super) fn push(&mut self, envelope: &ServerEnvelope) {
         let waiting = self.waiting.get_or_insert_default();
-        // Who reads, but never all there is, must not make it grow for ever.
-        if waiting.sent > waiting.bytes.len() / 2 {
+        // Who reads, but never all there is, must not make it grow: what was sent
+        // goes first. Nothing is sent between the replies of one turn, so this moves
+        // bytes once a turn at the most.
+        let free_bytes = waiting.bytes.capacity() - waiting.bytes.len();
+        if waiting.sent > 0 && free_bytes < frame::encoded_len(envelope) {
             let (begun, _) = waiting.frame_under_way();
             waiting.bytes.drain(..begun);
             waiting.sent -= begun;
@@ -152,5 +174,18 @@ mod tests {
         }
         assert!(outbox.held_bytes() < 10 * frame.len());
         assert_eq!(outbox.ahead(), frame);
+    }
+
+    #[test]
+    fn who_reads_but_never_all_makes_it_take_no_more_than_its_bound() {
+        let (reply, frame) = reply(u64::MAX);
+        let mut outbox = Outbox::default();
+        for sent in (1..40).cycle().take(20_000) {
+            while !outbox.is_full() {
+                outbox.push(&reply);
+            }
+            assert!(outbox.held_bytes() <= held_bytes_max(frame.len() as u32));
+            outbox.advance(sent * 37);
+        }
     }
 }

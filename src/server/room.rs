@@ -130,8 +130,13 @@ impl Seat {
     }
 
     /// Whether it is to be closed for the sake of the others.
-    pub(super) fn is_evicted(&self) -> bool {
+    fn is_evicted(&self) -> bool {
         self.is_evicted.load(Ordering::Relaxed)
+    }
+
+    /// The same, once: it sees to it.
+    pub(super) fn take_eviction(&self) -> bool {
+        self.is_evicted() && self.is_evicted.swap(false, Ordering::Relaxed)
     }
 
     /// Says that it follows the log no longer.

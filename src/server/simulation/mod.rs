@@ -57,7 +57,7 @@ const NOT_REACHED: [ErrorCode; 1] = [
 ];
 
 /// What the seeds together must have reached, besides all codes and reasons.
-const REACHED: [&str; 16] = [
+const REACHED: [&str; 20] = [
     "stalls",
     "reads again",
     "half-closes",
@@ -74,6 +74,10 @@ const REACHED: [&str; 16] = [
     "chunk boundary",
     "room paused",
     "lag",
+    "held up",
+    "name check",
+    "name had after a wait",
+    "memory full",
 ];
 
 fn run(seed: u64, trace: Trace) -> Coverage {

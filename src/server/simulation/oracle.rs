@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    limits::Limits,
+    limits::{FLOOD_WINDOW_MS, Limits},
     server::pressure::TICK_MS,
     wire::{Capability, Error, ErrorCode, LeftReason, Registered, server_envelope::Message},
 };
@@ -24,14 +24,29 @@ use super::{coverage::Coverage, sent::Sent, stream::Wire};
 /// How long a closed connection is read from while its peer goes on sending.
 const LINGER_MIN: Duration = Duration::from_millis(1_000);
 
+/// In what time the arrivals from one address are counted.
+const MINUTE: Duration = Duration::from_millis(60_000);
+
+/// In how much time an error is forgotten, in milliseconds.
+const ERROR_FORGOTTEN_MS: u64 = 100;
+
+/// How long it takes until a holder is asked for a sign of life: until time is looked
+/// at again, in steps that may fall between two ticks.
+const ASKED_WITHIN: Duration = Duration::from_millis(2 * TICK_MS);
+
 /// The room as everybody is to see it.
 pub(super) struct Oracle {
     limits: Limits,
+    start: Instant,
     /// All that was published, in order, with the connection that caused it.
     room: Vec<(usize, Message)>,
     chats: u64,
     /// Who owns which name, in small letters.
     owners: BTreeMap<String, usize>,
+    /// When a name that nobody has was freed.
+    freed: BTreeMap<String, Instant>,
+    /// When connections from an address were let in.
+    arrivals: BTreeMap<u8, Vec<Instant>>,
     views: Vec<View>,
     is_closing: bool,
     is_at_end: bool,
@@ -42,6 +57,25 @@ pub(super) struct Oracle {
 struct View {
     connected: Instant,
     is_turned_away: bool,
+    /// Why, if not because the server closes.
+    turned_away_for: Option<ErrorCode>,
+    /// The server has ended it: what happens later is no cause.
+    is_ended: bool,
+    /// Since when it has not been read from for what it sent itself.
+    held_up: Option<Instant>,
+    /// How much of what it sent was judged then, in bytes.
+    taken_bytes: u64,
+    /// Since when its Register has waited for what a holder says.
+    waits: Option<Instant>,
+    /// When others asked for its name.
+    claims: Vec<Instant>,
+    /// The tokens of the pings it got, which tell when they were sent, in milliseconds.
+    pings: Vec<u64>,
+    /// How many errors that it survived it was told.
+    errors: u64,
+    /// It may be closed for the memory that it takes; at its next turn, it must.
+    may_be_evicted: bool,
+    must_be_evicted: bool,
     frames: Vec<Frame>,
     sent_bytes: u64,
     /// How many frames the server has read, and when the last of them.
@@ -62,6 +96,8 @@ struct View {
     joined: Option<usize>,
     seq_at_joining: u64,
     left: Option<usize>,
+    joined_at: Instant,
+    left_at: Instant,
     reason: Option<LeftReason>,
     /// The first frame that can be the next chat in the order.
     next_chat: usize,
@@ -93,6 +129,12 @@ pub(super) struct Look {
     pub(super) is_alive: bool,
     /// It was read from all the time.
     pub(super) is_read_from: bool,
+    /// It is not read from, for what it sent itself.
+    pub(super) is_held_up: bool,
+    /// What came and has not been judged, in bytes.
+    pub(super) inbox_bytes: usize,
+    /// What is due is sent, then it is closed.
+    pub(super) is_ended: bool,
     /// How far behind the log, as it is now, it was before it moved, in bytes.
     pub(super) behind_bytes: u64,
     /// How far behind it is now, in bytes.
@@ -133,6 +175,39 @@ impl View {
         sent.ends_session(last == 0).then_some((last, sent))
     }
 
+    /// How many of its frames may have been answered with an error that it survived.
+    fn refusable(&self) -> usize {
+        let frames = self.frames[..self.frames_that_count()].iter().skip(1);
+        frames
+            .filter(|frame| match frame.sent {
+                Sent::Chat { .. } => frame.seq.is_none(),
+                Sent::Ping(_) | Sent::Pong(_) => !self.grants(Capability::Keepalive),
+                Sent::Register { .. } | Sent::Unknown(_) => true,
+                _ => false,
+            })
+            .count()
+    }
+
+    /// All that it has sent and the server has read, as the time in which it would be
+    /// forgotten (CHAT-LIM-9).
+    fn flood(&self, wire: &Wire, limits: &Limits) -> Duration {
+        let worth = |count: u64, per_second: Option<u32>| {
+            per_second.map_or(Duration::ZERO, |most| {
+                Duration::from_nanos(count * 1_000_000_000 / u64::from(most))
+            })
+        };
+        worth(self.frames_read as u64, limits.frames_per_second_max)
+            + worth(wire.read_bytes, limits.bytes_per_second_max)
+    }
+
+    /// When the last frame was read that may have been noticed before its end.
+    fn heard_before_it_ended(&self, wire: &Wire) -> Instant {
+        match wire.is_choppy {
+            true => self.heard_before,
+            false => self.heard,
+        }
+    }
+
     /// Whether the server has read a part of a frame.
     fn is_inside_frame(&self, wire: &Wire) -> bool {
         let whole = self.frames_read.checked_sub(1);
@@ -141,9 +216,12 @@ impl View {
 }
 
 impl Oracle {
-    pub(super) fn new(limits: Limits, coverage: Coverage) -> Self {
+    pub(super) fn new(limits: Limits, start: Instant, coverage: Coverage) -> Self {
         Self {
             limits,
+            start,
+            freed: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
             room: Vec::new(),
             chats: 0,
             owners: BTreeMap::new(),
@@ -154,14 +232,48 @@ impl Oracle {
         }
     }
 
-    /// A connection came, when `alive` were there.
-    pub(super) fn connected(&mut self, alive: usize, is_turned_away: bool) {
-        let is_full = alive >= self.limits.connections_max as usize;
-        assert_eq!(is_turned_away, is_full || self.is_closing, "CHAT-REG-9");
+    /// A connection came, when `alive` were there, `neighbours` of them from the same
+    /// address, `source`.
+    pub(super) fn connected(
+        &mut self,
+        alive: usize,
+        source: Option<u8>,
+        neighbours: usize,
+        is_turned_away: bool,
+    ) {
         let now = Instant::now();
+        let limits = &self.limits;
+        let turned_away_for = if self.is_closing {
+            None
+        } else if alive >= limits.connections_max as usize {
+            Some(ErrorCode::ServerFull) // CHAT-REG-9
+        } else if limits
+            .connections_per_address_max
+            .is_some_and(|most| neighbours >= most as usize)
+        {
+            Some(ErrorCode::TooManyConnections) // CHAT-REG-11
+        } else {
+            self.comes_too_fast(source, is_turned_away)
+                .then_some(ErrorCode::ConnectingTooFast) // CHAT-REG-12
+        };
+        let is_wanted = !self.is_closing && turned_away_for.is_none();
+        assert_eq!(is_turned_away, !is_wanted, "{turned_away_for:?}");
+        if let Some(source) = source.filter(|_| is_wanted) {
+            self.arrivals.entry(source).or_default().push(now);
+        }
         self.views.push(View {
             connected: now,
             is_turned_away,
+            turned_away_for,
+            is_ended: false,
+            held_up: None,
+            taken_bytes: 0,
+            waits: None,
+            claims: Vec::new(),
+            pings: Vec::new(),
+            errors: 0,
+            may_be_evicted: false,
+            must_be_evicted: false,
             frames: Vec::new(),
             sent_bytes: 0,
             frames_read: 0,
@@ -175,6 +287,8 @@ impl Oracle {
             joined: None,
             seq_at_joining: 0,
             left: None,
+            joined_at: now,
+            left_at: now,
             reason: None,
             next_chat: 0,
             accepted: Vec::new(),
@@ -186,6 +300,30 @@ impl Oracle {
             last_word: None,
             has_end: false,
         });
+    }
+
+    /// Whether so many came from an address of late that the next may, and if so
+    /// many more, must be turned away: as many as in a minute come at once, and as
+    /// many within the minute. In between the server decides.
+    fn comes_too_fast(&self, source: Option<u8>, is_turned_away: bool) -> bool {
+        let (Some(most), Some(source)) = (self.limits.connections_per_minute_max, source) else {
+            return false;
+        };
+        let within = |time: Duration| {
+            let arrivals = self.arrivals.get(&source).into_iter().flatten();
+            arrivals.filter(|at| at.elapsed() < time).count() as u32
+        };
+        // Intervals are rounded up to milliseconds.
+        let rounded = MINUTE + Duration::from_millis(u64::from(most) + 2);
+        let (may, must) = (within(rounded) >= most, within(MINUTE) >= 2 * most);
+        must || may && is_turned_away
+    }
+
+    /// A connection takes so much memory that it may be closed, or must (CHAT-LIM-10).
+    pub(super) fn overloaded(&mut self, index: usize, may: bool, must: bool) {
+        let view = &mut self.views[index];
+        view.may_be_evicted |= may;
+        view.must_be_evicted |= must;
     }
 
     /// A peer puts a frame of so many bytes on its way.
@@ -224,6 +362,7 @@ impl Oracle {
     ) {
         let owner_before = self.owners.get(&self.views[by].name.to_ascii_lowercase());
         let is_taken = owner_before.is_some_and(|&owner| owner != by);
+        let is_taken_by = owner_before.copied().filter(|_| is_taken);
         let was_unread = self.views[by].frames_read == 0;
         let view = &mut self.views[by];
         let now = Instant::now();
@@ -238,24 +377,40 @@ impl Oracle {
             view.frames_read += 1;
             view.heard = now;
         }
-        if was_unread && view.frames_read > 0 {
+        if !view.is_ended && view.joined.is_none() && view.frames_read > 0 {
+            // Of a Register that waits, what holds when it is answered.
             view.is_name_taken = is_taken;
+        }
+        let asks_for_name = was_unread
+            && view.frames_read > 0
+            && matches!(view.frames[0].sent, Sent::Register { refusal: None, .. })
+            && !(view.is_turned_away || self.is_closing);
+        if let Some(owner) = is_taken_by.filter(|_| asks_for_name) {
+            self.views[by].waits = Some(now);
+            self.views[owner].claims.push(now);
         }
         for message in published {
             self.published(by, wire, look, message, unix_ms);
         }
         let view = &self.views[by];
         let register_ms = self.limits.register_deadline_ms.into();
-        let may_register = was_unread
-            && view.frames_read > 0
-            && matches!(view.frames[0].sent, Sent::Register { refusal: None, .. })
-            && !(is_taken || view.is_turned_away || self.is_closing)
+        let may_register = asks_for_name
+            && !is_taken
             && view.connected.elapsed() < Duration::from_millis(register_ms);
         assert!(
             !may_register || view.joined.is_some(),
             "CHAT-NAME-6: {}",
             view.name
         );
+        assert!(
+            !(view.must_be_evicted && view.is_open()) || self.is_closing,
+            "CHAT-LIM-10: {by} holds the most"
+        );
+        self.judge_holding_up(by, wire, look);
+        let view = &mut self.views[by];
+        view.is_ended = look.is_ended;
+        view.must_be_evicted = false;
+        let view = &self.views[by];
         if wire.is_shut_down || !look.is_alive {
             assert!(
                 !view.is_open() || self.is_closing,
@@ -269,6 +424,30 @@ impl Oracle {
             !view.is_open() || behind_bytes <= lag || self.is_closing,
             "CHAT-LIM-5"
         );
+    }
+
+    /// Judges whether a connection may be held up, and notes since when (CHAT-LIM-6).
+    fn judge_holding_up(&mut self, by: usize, wire: &Wire, look: &Look) {
+        let view = &mut self.views[by];
+        if !look.is_held_up || look.is_ended {
+            view.held_up = None;
+            return;
+        }
+        // What was taken meanwhile means that it went on in between.
+        let taken_bytes = wire.read_bytes - look.inbox_bytes as u64;
+        let since = view.held_up.filter(|_| taken_bytes == view.taken_bytes);
+        view.held_up = Some(since.unwrap_or_else(Instant::now));
+        view.taken_bytes = taken_bytes;
+        if view.joined.is_none() {
+            assert!(view.waits.is_some(), "CHAT-LIM-6: {by} waits for nobody");
+            self.coverage.mark("name check");
+            return;
+        }
+        assert!(
+            view.flood(wire, &self.limits) > flood_window(&self.limits),
+            "CHAT-LIM-6: {by} does not send too much"
+        );
+        self.coverage.mark("held up");
     }
 
     fn published(&mut self, by: usize, wire: &Wire, look: &Look, message: Message, unix_ms: i64) {
@@ -286,6 +465,9 @@ impl Oracle {
                 let owner = self.owners.insert(joined.name.to_ascii_lowercase(), by);
                 assert_eq!(owner, None, "CHAT-NAME-3: {} has two owners", joined.name);
                 view.joined = Some(place);
+                view.joined_at = Instant::now();
+                self.coverage
+                    .mark_if(view.waits.is_some(), "name had after a wait");
                 view.seq_at_joining = self.chats;
                 view.heard_of_room = place + 1;
             }
@@ -304,7 +486,10 @@ impl Oracle {
                 let is_behind = look.behind_bytes > self.limits.lag_bytes_max;
                 self.coverage.mark_if(is_behind, "lag");
                 view.left = Some(place);
+                view.left_at = Instant::now();
                 view.reason = Some(left.reason());
+                let name = view.name.to_ascii_lowercase();
+                self.freed.insert(name, Instant::now());
             }
             Message::Chat(chat) => {
                 assert!(view.is_open(), "no chat of who is not there: {chat:?}");
@@ -349,16 +534,27 @@ impl Oracle {
         }
         if wire.blocked() >= Duration::from_millis(limits.write_deadline_ms.into())
             || look.behind_bytes > limits.lag_bytes_max
+            || view.may_be_evicted
         {
             causes.push(LeftReason::SlowConsumer);
+        }
+        if limits
+            .errors_max
+            .is_some_and(|most| view.refusable() > most as usize)
+        {
+            causes.push(LeftReason::ProtocolError);
         }
         let heard = match wire.is_choppy {
             true => view.heard_before,
             false => view.heard,
         };
-        if view.grants(Capability::Keepalive)
-            && heard.elapsed() >= Duration::from_millis(limits.idle_deadline_ms.into())
-        {
+        let idle = Duration::from_millis(limits.idle_deadline_ms.into());
+        // CHAT-NAME-8: somebody asked, and was not answered.
+        let check = Duration::from_millis(limits.name_check_deadline_ms.into());
+        let is_claimed = view.claims.iter().any(|&claim| {
+            heard <= claim + ASKED_WITHIN && claim.elapsed() >= check && heard.elapsed() >= check
+        });
+        if view.grants(Capability::Keepalive) && (heard.elapsed() >= idle || is_claimed) {
             causes.push(LeftReason::IdleTimeout);
         }
         causes
@@ -428,8 +624,9 @@ impl Oracle {
                 view.members_are_due = members.more;
                 self.coverage.mark_if(members.more, "members in pages");
             }
-            Message::Ping(_) => {
+            Message::Ping(ping) => {
                 assert!(view.grants(Capability::Keepalive), "CHAT-GROW-7");
+                view.pings.push(ping.token);
                 self.coverage.mark("ping");
             }
             message => self.answered(by, wire, message),
@@ -486,6 +683,17 @@ impl Oracle {
                     Message::Error(ref error) if error.ends_session => {
                         view.last_word = Some(message);
                     }
+                    Message::Error(_) => {
+                        view.errors += 1;
+                        let forgotten =
+                            view.joined_at.elapsed().as_millis() as u64 / ERROR_FORGOTTEN_MS;
+                        assert!(
+                            self.limits.errors_max.is_none_or(|most| {
+                                view.errors <= u64::from(most) + 2 + forgotten
+                            }),
+                            "{by} may make errors without end"
+                        );
+                    }
                     _ => {}
                 }
                 return;
@@ -512,7 +720,19 @@ impl Oracle {
             ErrorCode::RegisterTimeout => {
                 view.joined.is_none() && elapsed_ms >= self.limits.register_deadline_ms.into()
             }
-            ErrorCode::ServerFull => view.is_turned_away,
+            code @ (ErrorCode::ServerFull | ErrorCode::TooManyConnections) => {
+                view.turned_away_for == Some(code)
+            }
+            code @ ErrorCode::ConnectingTooFast => {
+                view.turned_away_for == Some(code) && error.retry_after_ms > 0
+            }
+            ErrorCode::NameReclaimed => self.was_asked_in_vain(view, wire),
+            // CHAT-ERR-9
+            ErrorCode::TooManyErrors => self
+                .limits
+                .errors_max
+                .is_some_and(|most| view.errors > most.into()),
+            ErrorCode::Overloaded => view.may_be_evicted,
             ErrorCode::IdleTimeout => view.reason == Some(LeftReason::IdleTimeout),
             ErrorCode::SlowConsumer => view.reason == Some(LeftReason::SlowConsumer),
             // CHAT-FRAME-10
@@ -522,6 +742,20 @@ impl Oracle {
         assert!(is_right, "{by} gave no cause for {error:?}");
         assert!(error.ends_session && error.id == 0, "CHAT-ERR-2: {error:?}");
         self.views[by].last_word = Some(message);
+    }
+
+    /// Whether somebody asked for the name, and nothing came after a Ping for that
+    /// (CHAT-NAME-8).
+    fn was_asked_in_vain(&self, view: &View, wire: &Wire) -> bool {
+        let check = Duration::from_millis(self.limits.name_check_deadline_ms.into());
+        let heard = view.heard_before_it_ended(wire);
+        view.reason == Some(LeftReason::IdleTimeout)
+            && view.pings.iter().any(|&token| {
+                let pinged = self.start + Duration::from_millis(token);
+                view.claims.iter().any(|&claim| claim <= pinged)
+                    && pinged + check <= view.left_at
+                    && heard <= pinged
+            })
     }
 
     /// A peer has read to the end of its stream.
@@ -608,6 +842,23 @@ impl Oracle {
         if wire.is_shut_down && is_alive && !is_over {
             assert!(!view.is_open());
         }
+        if let Some(since) = view.waits.filter(|_| !is_over && !view.is_ended)
+            && view.joined.is_none()
+        {
+            let answered = self.name_is_answered(view, since);
+            assert!(
+                answered.is_none_or(|answered| rest.ticked <= answered),
+                "CHAT-NAME-7: {of} waits for nothing"
+            );
+        }
+        if let Some(since) = view.held_up.filter(|_| view.is_open()) {
+            // What is more than may come at once is forgotten in as much time.
+            let flood = view.flood(wire, limits) + Duration::from_millis(2 * TICK_MS);
+            assert!(
+                since_tick(since) + flood_window(limits) <= flood,
+                "CHAT-LIM-9: {of} is held up for good"
+            );
+        }
         if !is_reading || wire.is_cut_off || wire.is_reset {
             return;
         }
@@ -629,7 +880,7 @@ impl Oracle {
                     .collect();
                 assert_eq!(view.members, owners, "CHAT-PRES: what {of} knows");
             }
-            if !rest.is_paused {
+            if !rest.is_paused && view.held_up.is_none() {
                 assert_eq!(wire.arrived_bytes, 0, "{of} is not read from");
                 for index in view.answered..view.frames_that_count() {
                     let sent = &view.frames[index].sent;
@@ -639,7 +890,9 @@ impl Oracle {
         }
         // Who was read to all along has heard how it ended, and all before that.
         let was_read_to = wire.blocked_longest.max(wire.blocked()) < write_deadline;
-        let is_told = view.left.is_some() && was_read_to && !self.is_at_end;
+        // Who has left and goes on to take memory is closed without a word.
+        let is_cut_short = view.may_be_evicted && view.last_word.is_none();
+        let is_told = view.left.is_some() && was_read_to && !self.is_at_end && !is_cut_short;
         if is_told && !wire.end_is_read && !wire.break_is_seen {
             let left_in_order = view.reason.is_none_or(|reason| reason == LeftReason::Leave);
             if left_in_order && let Some(place) = self.next_of_room(of) {
@@ -655,6 +908,22 @@ impl Oracle {
             );
             assert!(view.has_end, "{of} is not closed");
         }
+    }
+
+    /// Since when it is clear what a Register that has waited `since` then is to be
+    /// told, if it is.
+    fn name_is_answered(&self, newcomer: &View, since: Instant) -> Option<Instant> {
+        let name = newcomer.name.to_ascii_lowercase();
+        let Some(&owner) = self.owners.get(&name) else {
+            return self.freed.get(&name).copied();
+        };
+        let owner = &self.views[owner];
+        if !owner.grants(Capability::Keepalive) || owner.joined_at > since {
+            return Some(owner.joined_at.max(since));
+        }
+        // Who is not read from for a while is judged later.
+        let is_heard = owner.heard > since + ASKED_WITHIN && owner.unread < since;
+        is_heard.then_some(owner.heard)
     }
 
     /// Whether the room has come to its end and everybody knows all there is.
@@ -786,4 +1055,12 @@ impl View {
         // Milliseconds are cut off in two places.
         due + interval + Duration::from_millis(2) > interval * rate.burst
     }
+}
+
+/// How much may come at once, as the time in which it is forgotten.
+fn flood_window(limits: &Limits) -> Duration {
+    let burst_ms = limits.chat_rate.map_or(0, |rate| {
+        u64::from(rate.burst) * u64::from(rate.interval_ms)
+    });
+    Duration::from_millis(burst_ms.max(FLOOD_WINDOW_MS))
 }

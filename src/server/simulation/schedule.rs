@@ -3,7 +3,9 @@
 use fastrand::Rng;
 
 use crate::{
+    engine::{Admission, Name},
     limits::{ChatRate, LAG_BYTES_FLOOR, Limits},
+    password::Password,
     server::{CLOSING_GRACE_MS, pressure::TICK_MS},
     wire::ErrorCode,
 };
@@ -17,6 +19,21 @@ use super::{
 
 /// Names that are fought for; some differ in case alone.
 const WANTED: [&str; 6] = ["ann", "Ann", "ANN", "bob", "Bob", "carl"];
+
+/// The password of a server that has one.
+const PASSWORD: &str = "open sesame";
+
+/// Where connections come from, with what is one address: the same number.
+const ADDRESSES: [(&str, Option<u8>); 7] = [
+    ("192.0.2.1", Some(1)),
+    ("192.0.2.1", Some(1)),
+    ("::ffff:192.0.2.1", Some(1)),
+    ("192.0.2.2", Some(2)),
+    ("2001:db8:0:1::1", Some(3)),
+    ("2001:db8:0:1:ffff::2", Some(3)),
+    // Not counted.
+    ("127.0.0.1", None),
+];
 
 /// What a run is about.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,11 +62,20 @@ pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
         _ => Theme::Ordinary,
     };
     let limits = limits(theme, &mut rng);
+    let is_closed = rng.u8(0..16) == 0;
+    let is_listed = theme != Theme::Crowd && rng.u8(0..16) == 0;
     trace.line(format_args!("seed {seed}: {theme:?}, {limits:?}"));
     let mut schedule = Schedule {
         theme,
-        world: World::new(limits.clone(), rng.fork(), trace),
+        world: World::new(
+            limits.clone(),
+            admission(is_closed, is_listed),
+            rng.fork(),
+            trace,
+        ),
         limits,
+        is_closed,
+        is_listed,
         rng,
     };
     let steps = match theme {
@@ -77,6 +103,16 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         Theme::Crowd => rng.u32(300..400),
         _ => rng.u32(300..2_000),
     };
+    let chat_rate = (!is_bulk && rng.u8(0..4) > 0).then(|| ChatRate {
+        burst: rng.u32(1..8),
+        interval_ms: rng.u32(1..800),
+    });
+    // The least that the rate allows, or somewhat more.
+    let flood = |rng: &mut Rng, per_chat: u32, more: u32| {
+        let interval_ms = chat_rate.map_or(2_000, |rate| rate.interval_ms);
+        let least = (2_000 * per_chat).div_ceil(interval_ms);
+        (!is_bulk && rng.u8(0..3) == 0).then(|| least + rng.u32(0..more))
+    };
     Limits {
         connections_max: match theme {
             Theme::Crowd => rng.u32(8..24),
@@ -86,24 +122,43 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         frame_bytes_max,
         text_bytes_max: (frame_bytes_max - 256)
             .min(rng.u32(30..120) + if is_bulk { 65_000 } else { 0 }),
-        chat_rate: (!is_bulk && rng.u8(0..4) > 0).then(|| ChatRate {
-            burst: rng.u32(1..8),
-            interval_ms: rng.u32(1..800),
-        }),
+        chat_rate,
         register_deadline_ms: rng.u32(100..3_000),
         keepalive_interval_ms: rng.u32(1..idle_deadline_ms),
         idle_deadline_ms,
         write_deadline_ms: rng.u32(50..3_000) + if is_bulk { 3_000 } else { 0 },
         lag_bytes_max: LAG_BYTES_FLOOR,
-        frames_per_second_max: None,
-        bytes_per_second_max: None,
-        ..Limits::default()
+        frames_per_second_max: flood(rng, 1, 10),
+        bytes_per_second_max: flood(rng, frame_bytes_max, 2_000),
+        errors_max: match theme {
+            Theme::Chatter if rng.u8(0..4) > 0 => None,
+            _ => (rng.u8(0..3) > 0).then(|| rng.u32(1..12)),
+        },
+        name_check_deadline_ms: rng.u32(50..1_500),
+        // Only a member that does not read makes it grow so far.
+        queue_bytes_max: LAG_BYTES_FLOOR + if is_bulk { rng.u64(0..1 << 20) } else { 0 },
+        connections_per_address_max: (rng.u8(0..4) == 0).then(|| rng.u32(1..5)),
+        connections_per_minute_max: (rng.u8(0..4) == 0).then(|| rng.u32(1..20)),
+        is_loopback_limited: false,
+    }
+}
+
+/// Who may come in: whoever has the password, whoever is wanted.
+fn admission(is_closed: bool, is_listed: bool) -> Admission {
+    let names = || WANTED.iter().filter_map(|name| Name::parse(name).ok());
+    Admission {
+        password: Password::parse(PASSWORD).ok().filter(|_| is_closed),
+        names: is_listed.then(|| names().collect()),
     }
 }
 
 struct Schedule {
     theme: Theme,
     limits: Limits,
+    /// The server has a password.
+    is_closed: bool,
+    /// The server has a list of names.
+    is_listed: bool,
     rng: Rng,
     world: World,
 }
@@ -213,7 +268,10 @@ impl Schedule {
         };
         let capacity_bytes = rng.choice(capacities.iter().copied()).unwrap_or(1);
         let is_choppy = self.theme != Theme::Bulk && rng.bool();
-        self.world.connect(manner, capacity_bytes, is_choppy)
+        let (address, source) = rng.choice(ADDRESSES).unwrap_or(ADDRESSES[0]);
+        let address = address.parse().expect("an address");
+        self.world
+            .connect(manner, capacity_bytes, is_choppy, (address, source))
     }
 
     /// A peer that can still do something: of those that came last, mostly.
@@ -247,10 +305,21 @@ impl Schedule {
             3..7 => (format!("n{}", rng.u8(0..20)), None),
             _ => (rng.choice(WANTED).unwrap_or("ann").to_owned(), None),
         };
+        let is_wanted = WANTED.contains(&name.as_str());
+        let refusal =
+            refusal.or((self.is_listed && !is_wanted).then_some(ErrorCode::NameNotAllowed));
+        let password = match rng.u8(0..8) {
+            0 => String::new(),
+            1 => "open sesame\0".to_owned(),
+            _ => PASSWORD.to_owned(),
+        };
+        let is_wrong = self.is_closed && password != PASSWORD;
         Sent::Register {
             name,
+            password,
             asked: asked(rng),
-            refusal,
+            // CHAT-ADM-2: the password first.
+            refusal: is_wrong.then_some(ErrorCode::PasswordWrong).or(refusal),
         }
     }
 

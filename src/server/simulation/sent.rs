@@ -10,6 +10,7 @@ use crate::wire::{self, Capability, ClientEnvelope, ErrorCode, client_envelope::
 pub(super) enum Sent {
     Register {
         name: String,
+        password: String,
         asked: Vec<i32>,
         /// Why it is refused whoever is there.
         refusal: Option<ErrorCode>,
@@ -56,10 +57,15 @@ impl Sent {
 
     pub(super) fn bytes(&self, rng: &mut Rng) -> Vec<u8> {
         let body = match self {
-            Self::Register { name, asked, .. } => encoded(Message::Register(wire::Register {
+            Self::Register {
+                name,
+                password,
+                asked,
+                ..
+            } => encoded(Message::Register(wire::Register {
                 name: name.clone(),
                 capabilities: asked.clone(),
-                ..Default::default()
+                password: password.clone(),
             })),
             Self::Chat { id, text, .. } => encoded(Message::Chat(wire::Chat {
                 text: text.clone(),

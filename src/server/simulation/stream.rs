@@ -107,6 +107,9 @@ impl Wire {
     /// This many more bytes of what was sent arrive.
     pub(super) fn deliver(&mut self, bytes: usize) {
         self.arrived_bytes = (self.arrived_bytes + bytes).min(self.to_server.len());
+        if self.is_dropped && self.arrived_bytes > 0 {
+            self.cut_off();
+        }
         wake(&mut self.reader);
     }
 
@@ -151,6 +154,15 @@ impl Wire {
     fn broken<T>(&mut self, kind: io::ErrorKind) -> Poll<io::Result<T>> {
         self.break_is_seen = true;
         Poll::Ready(Err(kind.into()))
+    }
+
+    /// A socket that is closed with bytes unread is reset, and so is one that is gone
+    /// when bytes come: that can destroy what the peer has not read yet.
+    fn cut_off(&mut self) {
+        self.is_cut_off = true;
+        self.to_peer.clear();
+        self.to_server.clear();
+        self.arrived_bytes = 0;
     }
 
     fn chop(&mut self, bytes: usize) -> usize {
@@ -239,11 +251,8 @@ impl Drop for ServerEnd {
         let mut wire = self.0.borrow_mut();
         wire.is_dropped = true;
         wire.lingered = wire.shut_down.map(|since| since.elapsed());
-        // A socket that is closed with bytes unread is reset, which can destroy
-        // what the peer has not read yet.
         if wire.arrived_bytes > 0 {
-            wire.is_cut_off = true;
-            wire.to_peer.clear();
+            wire.cut_off();
         }
     }
 }

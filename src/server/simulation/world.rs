@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::IpAddr,
     pin::Pin,
     rc::Rc,
     sync::{
@@ -22,7 +23,10 @@ use crate::{
     limits::Limits,
     log::Reader,
     server::{
-        CLOSING_GRACE_MS, connection::Connection, outbox::REPLIES_PAUSE_BYTES, pressure::TICK_MS,
+        CLOSING_GRACE_MS,
+        connection::Connection,
+        outbox::{REPLIES_PAUSE_BYTES, held_bytes_max},
+        pressure::TICK_MS,
         room::Room,
     },
     wire::{ServerEnvelope, server_envelope::Message},
@@ -45,9 +49,6 @@ const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// What one read takes in, in bytes (src/server/connection.rs).
 const READ_BYTES: usize = 64 * 1024;
-
-/// What a reply may take beyond the text that it carries, in bytes.
-const REPLY_BYTES_MAX: usize = 512;
 
 thread_local! {
     /// What the clock on the wall shows.
@@ -87,6 +88,8 @@ pub(super) struct Link {
     pub(super) manner: Manner,
     unparsed: Vec<u8>,
     is_turned_away: bool,
+    /// The address it counts for.
+    source: Option<u8>,
     pub(super) chats: u64,
     pub(super) has_left: bool,
 }
@@ -130,20 +133,15 @@ impl Link {
 }
 
 impl World {
-    pub(super) fn new(limits: Limits, rng: Rng, trace: Trace) -> Self {
+    pub(super) fn new(limits: Limits, admission: Admission, rng: Rng, trace: Trace) -> Self {
         WALL_MS.set(1_700_000_000_000);
-        let room = Room::with_wall_clock(
-            limits.clone(),
-            Admission::default(),
-            "epoch".to_owned(),
-            wall_ms,
-        );
+        let room = Room::with_wall_clock(limits.clone(), admission, "epoch".to_owned(), wall_ms);
         let now = Instant::now();
         Self {
             rng,
             trace,
             links: Vec::new(),
-            oracle: Oracle::new(limits.clone(), Coverage::default()),
+            oracle: Oracle::new(limits.clone(), now, Coverage::default()),
             tap: room.follow(),
             room: Arc::new(room),
             limits,
@@ -177,17 +175,25 @@ impl World {
         manner: Manner,
         capacity_bytes: usize,
         is_choppy: bool,
+        (address, source): (IpAddr, Option<u8>),
     ) -> usize {
         let index = self.links.len();
         let wire = Wire::new(capacity_bytes, is_choppy, self.rng.fork());
         let wire = Rc::new(RefCell::new(wire));
         let seated = self.seated();
-        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), Arc::clone(&self.room), None);
+        let from_there = self
+            .links
+            .iter()
+            .filter(|link| link.is_alive() && !link.is_turned_away && link.source == source);
+        let neighbours = source.map_or(0, |_| from_there.count());
+        let room = Arc::clone(&self.room);
+        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), room, Some(address));
         let is_turned_away = connection.is_turned_away();
         self.note(format_args!(
-            "{index} connects, {manner:?}, takes {capacity_bytes} bytes, turned away: {is_turned_away}"
+            "{index} connects from {address}, {manner:?}, takes {capacity_bytes} bytes, turned away: {is_turned_away}"
         ));
-        self.oracle.connected(seated, is_turned_away);
+        self.oracle
+            .connected(seated, source, neighbours, is_turned_away);
         let alarm = Arc::new(Alarm(AtomicBool::new(true)));
         self.links.push(Link {
             connection: Some(connection),
@@ -197,6 +203,7 @@ impl World {
             manner,
             unparsed: Vec::new(),
             is_turned_away,
+            source,
             chats: 0,
             has_left: false,
         });
@@ -306,6 +313,7 @@ impl World {
         let (inbox_bytes, outbox_bytes) = connection.memory_bytes();
         let position_after = connection.position();
         let is_read_from = was_read_from && connection.may_read();
+        let (is_held_up, is_ended) = connection.is_held_up_or_ended();
         if is_over {
             link.connection = None;
         }
@@ -323,6 +331,9 @@ impl World {
         let look = Look {
             is_alive: !is_over,
             is_read_from,
+            is_held_up,
+            inbox_bytes,
+            is_ended,
             behind_bytes: position.map_or(0, |position| end.saturating_sub(position)),
             behind_bytes_after: position_after.map_or(0, |position| end.saturating_sub(position)),
             grown_bytes: end - log_end_before,
@@ -337,9 +348,8 @@ impl World {
             inbox_bytes <= READ_BYTES + frame_bytes_max.max(1_024) + 10,
             "an inbox of {inbox_bytes} bytes"
         );
-        let outbox_bytes_max = 2 * (REPLIES_PAUSE_BYTES + frame_bytes_max + REPLY_BYTES_MAX);
         assert!(
-            outbox_bytes <= outbox_bytes_max,
+            outbox_bytes <= held_bytes_max(self.limits.frame_bytes_max),
             "an outbox of {outbox_bytes} bytes"
         );
         let retained = self.room.retained_bytes();
@@ -477,6 +487,7 @@ impl World {
             self.slept = Instant::now();
         }
         if self.ticked.elapsed() >= Duration::from_millis(TICK_MS) {
+            self.judge_memory();
             self.room.tick();
             self.ticked = Instant::now();
             let resume_below_bytes = self.limits.lag_bytes_max / 2 / 4 * 3;
@@ -497,6 +508,49 @@ impl World {
             self.room.abort();
             self.oracle.ends_at_once();
             self.is_aborted = true;
+        }
+    }
+
+    /// Whom the room may close at this tick for the memory that all queues take
+    /// (CHAT-LIM-10), and whom it must: by trying who is left when all are gone that
+    /// take more.
+    fn judge_memory(&mut self) {
+        let end = self.room.log_end();
+        let retained_bytes = self.room.retained_bytes();
+        let bytes_max = self.limits.queue_bytes_max;
+        let holders: Vec<(usize, Option<u64>, u64, u64)> = (0..self.links.len())
+            .filter_map(|index| {
+                let connection = self.links[index].connection.as_ref()?;
+                let (inbox_bytes, outbox_bytes) = connection.memory_bytes();
+                let held_bytes = (inbox_bytes + outbox_bytes) as u64;
+                let position = connection.position();
+                let behind = position.map_or(0, |position| end - position);
+                let is_counted = !self.links[index].is_turned_away;
+                is_counted.then_some((index, position, held_bytes, behind + held_bytes))
+            })
+            .collect();
+        let all_bytes = holders.iter().map(|holder| holder.2).sum::<u64>() + retained_bytes;
+        if all_bytes <= bytes_max {
+            return;
+        }
+        self.oracle.coverage.mark("memory full");
+        self.note(format_args!("{all_bytes} bytes wait, {retained_bytes} of log to {end}, (who, where, holds, costs): {holders:?}"));
+        let is_too_much_without = |gone: &dyn Fn(u64, usize) -> bool| {
+            let left = || holders.iter().filter(|holder| !gone(holder.3, holder.0));
+            let held_bytes: u64 = left().map(|holder| holder.2).sum();
+            let is_anybody_gone = left().count() < holders.len();
+            let oldest = left().filter_map(|holder| holder.1).min();
+            let log_bytes = match is_anybody_gone {
+                true => retained_bytes.min(end - oldest.unwrap_or(end)),
+                false => retained_bytes,
+            };
+            held_bytes + log_bytes > bytes_max
+        };
+        for &(index, _, _, cost) in holders.iter().filter(|holder| holder.3 > 0) {
+            let may = is_too_much_without(&|other, _| other > cost);
+            let must =
+                is_too_much_without(&|other, other_index| other >= cost && other_index != index);
+            self.oracle.overloaded(index, may, must);
         }
     }
 
