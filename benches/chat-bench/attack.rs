@@ -31,6 +31,9 @@ const OPENED_PER_TURN_MAX: usize = 64;
 /// How many of those with a long length are there at a time.
 const LENGTHS_AT_A_TIME: u32 = 64;
 
+/// In which share of the run all of them are sent.
+const LENGTHS_SHARE: f64 = 0.9;
+
 /// How long those who are left may take to hear their end, in milliseconds.
 const SETTLE_MS: u64 = 3_000;
 
@@ -206,8 +209,9 @@ impl Attacker {
 impl Attack<'_> {
     /// Connects those who are not there, a few at a time.
     fn open(&mut self) -> Result<(), Failure> {
-        let elapsed = self.start.elapsed().as_secs_f64() / self.time.as_secs_f64();
-        let lengths_due = (f64::from(self.sizes.lengths) * elapsed.min(1.0)).ceil() as u32;
+        let share = self.start.elapsed().as_secs_f64() / self.time.as_secs_f64();
+        let lengths_share = (share / LENGTHS_SHARE).min(1.0);
+        let lengths_due = (f64::from(self.sizes.lengths) * lengths_share) as u32;
         let mut opened = 0;
         for index in 0..self.attackers.len() {
             let attacker = &self.attackers[index];

@@ -7,7 +7,7 @@
 //! they do holds up the measurement as little as the machine allows.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
@@ -32,7 +32,7 @@ use crate::{
 /// The length of the pair's texts, in bytes.
 const TEXT_BYTES: usize = 64;
 
-/// How often a listener looks at the clock while nothing comes, in milliseconds.
+/// How long a listener waits at a time, in milliseconds.
 const LOOK_MS: u64 = 100;
 
 /// What is read at once, in bytes.
@@ -124,8 +124,6 @@ fn chat(
     progress: &mut Progress,
 ) -> Result<Histogram, Failure> {
     let count = hostile.rate * hostile.seconds;
-    let time = Duration::from_secs(hostile.seconds.into());
-    let latest = Instant::now() + time + Duration::from_millis(PATIENCE_MS);
     let mut mouths = Vec::new();
     for user in pair.iter_mut() {
         let first = user.sent;
@@ -135,7 +133,7 @@ fn chat(
     thread::scope(|scope| {
         let listening: Vec<_> = pair
             .iter_mut()
-            .map(|user| scope.spawn(move || user.hear(count, latest, start)))
+            .map(|user| scope.spawn(move || user.hear(count, start)))
             .collect();
         let spoken = speak(&mut mouths, hostile, start, progress);
         let mut latency = Histogram::new();
@@ -197,10 +195,15 @@ impl User {
             heard: 0,
             held: Vec::new(),
         };
-        let latest = Instant::now() + Duration::from_millis(PATIENCE_MS);
         let mut joined = None;
+        let mut waited = Duration::ZERO;
         while joined.is_none() {
-            user.read(latest)?;
+            waited += user.read()?;
+            if waited > Duration::from_millis(PATIENCE_MS) {
+                return Err(Failure::unusable(
+                    "the server does not let anybody in: is it one of this protocol?",
+                ));
+            }
             user.units(|_, unit| match unit {
                 Unit::Joined { interval_ms } => {
                     joined = Some(interval_ms);
@@ -218,12 +221,14 @@ impl User {
 
     /// Hears `count` more messages of the other, all of them and in order, whatever
     /// others say in between.
-    fn hear(&mut self, count: u32, latest: Instant, start: Instant) -> Result<Histogram, Failure> {
+    fn hear(&mut self, count: u32, start: Instant) -> Result<Histogram, Failure> {
         let other = 1 - self.number;
         let end = self.heard + count;
         let mut latency = Histogram::new();
+        let mut waited = Duration::ZERO;
         while self.heard < end {
-            self.read(latest)?;
+            let heard_before = self.heard;
+            waited += self.read()?;
             let now_ns = start.elapsed().as_nanos() as u64;
             self.units(|heard, unit| match unit {
                 Unit::Message(message) if message.sender == Some(name(other).as_bytes()) => {
@@ -245,39 +250,45 @@ impl User {
                 ))),
                 _ => Ok(()),
             })?;
+            if self.heard > heard_before {
+                waited = Duration::ZERO;
+            } else if waited > Duration::from_millis(PATIENCE_MS) {
+                return Err(Failure::lost(format!(
+                    "{} waits for message {} of {}, which does not come",
+                    name(self.number),
+                    self.heard + 1,
+                    name(other)
+                )));
+            }
         }
         Ok(latency)
     }
 
-    /// Waits until more has come.
-    fn read(&mut self, latest: Instant) -> Result<(), Failure> {
-        let name = name(self.number);
+    /// Waits for more to come, and a moment at the most: how long, as far as this
+    /// program was let run.
+    fn read(&mut self) -> Result<Duration, Failure> {
+        let asked = Instant::now();
         let held_bytes = self.held.len();
         self.held.resize(held_bytes + READ_BYTES, 0);
-        loop {
-            let read = self.stream.read(&mut self.held[held_bytes..]);
-            match read {
-                Ok(bytes @ 1..) => {
-                    self.held.truncate(held_bytes + bytes);
-                    return Ok(());
-                }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) => {}
-                Ok(0) | Err(_) => {
-                    return Err(Failure::lost(format!(
-                        "the server closed the connection of {name}"
-                    )));
-                }
-            }
-            if Instant::now() > latest {
+        let read = self.stream.read(&mut self.held[held_bytes..]);
+        let is_pause = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+            )
+        };
+        let bytes = match read {
+            Ok(bytes @ 1..) => bytes,
+            Err(error) if is_pause(&error) => 0,
+            Ok(0) | Err(_) => {
                 return Err(Failure::lost(format!(
-                    "{name} waits for what was said and does not come: messages were lost"
+                    "the server closed the connection of {}",
+                    name(self.number)
                 )));
             }
-        }
+        };
+        self.held.truncate(held_bytes + bytes);
+        Ok(asked.elapsed().min(Duration::from_millis(LOOK_MS)))
     }
 
     /// Goes through what came. `on_unit` also gets [`User::heard`].
