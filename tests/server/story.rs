@@ -62,9 +62,7 @@ fn the_port_file_appears_whole_and_goes_at_the_end() {
 
 #[test]
 fn a_port_file_that_cannot_be_written_keeps_the_server_from_starting() {
-    let output = command(&["--port-file", "/nowhere/at/all/port"])
-        .output()
-        .expect("it runs");
+    let output = output(command(&["--port-file", "/nowhere/at/all/port"]));
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("cannot write the port"), "{stderr}");
