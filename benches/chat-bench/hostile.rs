@@ -51,11 +51,22 @@ pub struct Hostile {
 pub struct Outcome {
     /// Messages of the pair in both runs, all of them delivered.
     pub messages: u64,
-    pub quiet: Histogram,
-    pub attacked: Histogram,
+    pub quiet: Run,
+    pub attacked: Run,
     /// The most memory that the server had since its start, in bytes.
     pub peak_bytes: Option<u64>,
     pub ends: Ends,
+}
+
+/// One of the two runs.
+pub struct Run {
+    /// How long the messages took.
+    pub latency: Histogram,
+    /// How late this program itself was to send them: what the machine does to
+    /// whoever wants to run, the server included.
+    pub late: Histogram,
+    /// What the server used, as a share of a core.
+    pub server_cpu_share: Option<f64>,
 }
 
 /// Runs it; an error when the pair lost anything.
@@ -80,7 +91,7 @@ pub fn run(
         interval_ms => 1_000.0 / f64::from(interval_ms),
     };
 
-    let quiet = chat(&mut pair, hostile, start, progress)?;
+    let quiet = chat(&mut pair, hostile, start, server, progress)?;
     let is_over = Arc::new(AtomicBool::new(false));
     let attack = {
         let is_over = Arc::clone(&is_over);
@@ -88,7 +99,7 @@ pub fn run(
         let time = Duration::from_secs(hostile.seconds.into());
         thread::spawn(move || attack::run(address, sizes, member_rate, time, &is_over))
     };
-    let attacked = chat(&mut pair, hostile, start, progress);
+    let attacked = chat(&mut pair, hostile, start, server, progress);
     is_over.store(true, Ordering::Relaxed);
     let ends = attack.join().expect("the attackers do not panic");
     Ok(Outcome {
@@ -115,14 +126,16 @@ fn name(number: usize) -> String {
     format!("pair{number}")
 }
 
-/// Has both say what is due in one run and hear what the other says; how long the
-/// messages took.
+/// Has both say what is due in one run and hear what the other says.
 fn chat(
     pair: &mut [User; 2],
     hostile: &Hostile,
     start: Instant,
+    server: Option<Process>,
     progress: &mut Progress,
-) -> Result<Histogram, Failure> {
+) -> Result<Run, Failure> {
+    let cpu_s = || server.and_then(Process::cpu_s);
+    let (run_start, cpu_before_s) = (Instant::now(), cpu_s());
     let count = hostile.rate * hostile.seconds;
     let mut mouths = Vec::new();
     for user in pair.iter_mut() {
@@ -140,26 +153,34 @@ fn chat(
         for listener in listening {
             latency.add(&listener.join().expect("nobody panics")?);
         }
-        spoken.map(|()| latency)
+        let elapsed_s = run_start.elapsed().as_secs_f64();
+        let used_s = cpu_s().zip(cpu_before_s);
+        Ok(Run {
+            latency,
+            late: spoken?,
+            server_cpu_share: used_s.map(|(after, before)| (after - before) / elapsed_s),
+        })
     })
 }
 
-/// Says the messages of one run, in turn and each at its time.
+/// Says the messages of one run, in turn and each at its time; how late they were.
 fn speak(
     mouths: &mut [(usize, TcpStream, u32)],
     hostile: &Hostile,
     start: Instant,
     progress: &mut Progress,
-) -> Result<(), Failure> {
+) -> Result<Histogram, Failure> {
     let (head, tail) = Protocol::Chat.dialect().around_text(TEXT_BYTES);
     let text_at = head.len();
     let mut frame = [head, vec![b'x'; TEXT_BYTES], tail].concat();
     let run_start = Instant::now();
     let time = Duration::from_secs(hostile.seconds.into());
     let turns = hostile.rate * hostile.seconds * 2;
+    let mut late = Histogram::new();
     for turn in 0..turns {
         let due = time.mul_f64(f64::from(turn) / f64::from(turns));
         thread::sleep(due.saturating_sub(run_start.elapsed()));
+        late.record(run_start.elapsed().saturating_sub(due).as_nanos() as u64);
         let (number, stream, first) = &mut mouths[turn as usize % 2];
         let stamp = Stamp {
             sender: *number,
@@ -173,7 +194,7 @@ fn speak(
             .map_err(|error| Failure::lost(format!("{name} cannot send any more: {error}")))?;
         progress.running(run_start.elapsed(), time, turn.into());
     }
-    Ok(())
+    Ok(late)
 }
 
 impl User {
