@@ -8,7 +8,9 @@ use std::{
 
 use chat::wire::{Capability, ErrorCode, LeftReason};
 
-use crate::support::{NOTHING, Peer, Received, TestServer, chat, command, frames, leave, signal};
+use crate::support::{
+    NOTHING, Peer, Received, TestServer, chat, command, frames, leave, output, signal,
+};
 
 /// What a server may take to end (CHAT-CLOSE-3).
 const END_WITHIN: Duration = Duration::from_secs(5);
