@@ -8,6 +8,9 @@
 //!                                                        │
 //!  report, plot ◀── figures ◀── process, latency ◀───────┘
 //! ```
+//!
+//! One workload goes another way: `hostile`, a pair of users with a blocking socket
+//! each, and `attack`, those who mean harm.
 
 mod attack;
 mod bound;
