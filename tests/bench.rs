@@ -13,6 +13,7 @@ use std::{
 
 use chat::{
     frame::{self, Split},
+    limits::Limits,
     wire::{
         self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
         server_envelope::Message,
@@ -106,6 +107,47 @@ fn a_table_for_people_and_a_plot() {
     }
     let plot = std::fs::read_to_string(path).expect("a plot");
     assert!(plot.starts_with("<svg") && plot.ends_with("</svg>\n"));
+}
+
+/// The server has its default limits but for a register deadline that a short run
+/// reaches.
+#[test]
+fn a_pair_chats_on_while_others_attack() {
+    let server = TestServer::start(&["--register-deadline-ms", "1000"]);
+    let output = bench(
+        server.address,
+        "hostile --seconds 3 --silent 200 --deaf 100 --lengths 500 --json",
+    );
+    // 10 a second of each, quietly and attacked; chat-bench fails if one is lost.
+    assert_eq!(figure(&output, "messages"), 120.0);
+    // Far more than it takes: a user would have given up by then.
+    assert!(figure(&output, "p99_ms") < 5_000.0);
+    let peak_bytes = figure(&output, "peak_bytes");
+    let bound_bytes = figure(&output, "memory_bytes_max");
+    assert_eq!(bound_bytes, Limits::default().memory_bytes_max() as f64);
+    assert!(peak_bytes < bound_bytes, "{peak_bytes}");
+    // What the attackers were told, each by its own code.
+    let text = String::from_utf8_lossy(&output.stdout);
+    for told in [
+        "who floods: RATE_LIMITED",
+        "who never register: REGISTER_TIMEOUT",
+        "who send a length of 2^63: FRAME_TOO_LONG 500\"",
+    ] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+}
+
+#[test]
+fn a_pair_that_loses_a_message_is_noticed() {
+    let nobody = "--flood-times 0 --silent 0 --deaf 0 --lengths 0";
+    for (lie, sentence) in [
+        (Lie::OneMissesOne, "one is missing"),
+        (Lie::OneHasTwo, "came twice"),
+    ] {
+        let options = format!("hostile --seconds 1 --rate 100 {nobody}");
+        let output = bench(lying_server(lie), &options);
+        check_failure(&output, LOST, sentence);
+    }
 }
 
 #[test]

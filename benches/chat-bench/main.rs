@@ -8,10 +8,15 @@
 //!                                                        │
 //!  report, plot ◀── figures ◀── process, latency ◀───────┘
 //! ```
+//!
+//! One workload goes another way: `hostile`, a pair of users with a blocking socket
+//! each, and `attack`, those who mean harm.
 
+mod attack;
 mod bound;
 mod dialect;
 mod failure;
+mod hostile;
 mod joining;
 mod latency;
 mod load;
@@ -29,7 +34,10 @@ use std::{fs, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
+use attack::Sizes;
+use dialect::Protocol;
 use failure::Failure;
+use hostile::Hostile;
 use load::Load;
 use options::{Command, Flow, Options, Talk, Target};
 use process::Process;
@@ -101,6 +109,25 @@ fn run(command: Command) -> Result<(), Failure> {
         } => slow(&target, &talk, &flow, stalled_percent),
         Command::Idle { target, members } => join(&target, members, true),
         Command::Join { target, members } => join(&target, members, false),
+        Command::Hostile {
+            target,
+            rate,
+            seconds,
+            attackers,
+            memory_bytes_max,
+        } => {
+            let load = Hostile {
+                rate,
+                seconds,
+                sizes: Sizes {
+                    flood_times: attackers.flood_times,
+                    silent: attackers.silent,
+                    deaf: attackers.deaf,
+                    lengths: attackers.lengths,
+                },
+            };
+            hostile(&target, &load, memory_bytes_max)
+        }
         Command::Bound { writes, listen } => Ok(bound::serve(listen, writes)?),
     }
 }
@@ -217,6 +244,28 @@ fn join(target: &Target, members: u32, is_idle: bool) -> Result<(), Failure> {
     let mut report = Report::new(format!("{workload}: {members} members"));
     report.add_joining(members, &outcome?);
     tell(target, &report, "registrations", &progress)
+}
+
+fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(), Failure> {
+    if target.dialect != Protocol::Chat {
+        usage("what is hostile depends on the protocol: only for --dialect chat");
+    }
+    let mut progress = Progress::new();
+    let outcome = hostile::run(load, target.address, server(target), &mut progress);
+    progress.end();
+    let Sizes {
+        flood_times,
+        silent,
+        deaf,
+        lengths,
+    } = load.sizes;
+    let mut report = Report::new(format!(
+        "hostile: 2 users, {} messages/s each; a flood of {flood_times} times the rate, \
+         {silent} who never register, {deaf} who never read, {lengths} lengths of 2^63",
+        load.rate
+    ));
+    report.add_hostile(&outcome?, memory_bytes_max);
+    tell(target, &report, "messages of the pair", &progress)
 }
 
 fn server(target: &Target) -> Option<Process> {

@@ -5,12 +5,14 @@ use std::{
     path::PathBuf,
 };
 
+use chat::limits::Limits;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{bound::Writes, dialect::Protocol, text::TEXT_BYTES_MIN};
 
-/// The most members, senders and message bytes that can be asked for.
+/// The most members, lengths, senders and message bytes that can be asked for.
 const MEMBERS_MAX: i64 = 100_000;
+const LENGTHS_MAX: i64 = 10_000_000;
 const SENDERS_MAX: i64 = 64;
 const TEXT_BYTES_MAX: i64 = 4_096;
 
@@ -98,6 +100,24 @@ pub enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=90))]
         stalled_percent: u32,
     },
+    /// Two users who chat, first quietly and then while others attack the server,
+    /// which needs no options: that they lose nothing, and how much longer it takes
+    Hostile {
+        #[command(flatten)]
+        target: Target,
+        /// Messages a second of each of the two
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
+        /// How long each of the two runs takes, in seconds
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
+        seconds: u32,
+        #[command(flatten)]
+        attackers: Attackers,
+        /// The bound to show beside the server's memory, in bytes: what its options add
+        /// up to [default: that of a server without options]
+        #[arg(long, value_name = "BYTES", default_value_t = Limits::default().memory_bytes_max(), hide_default_value = true)]
+        memory_bytes_max: u64,
+    },
     /// Serves as a bound to hold a server against: writes the same frames to the
     /// same sockets, and does nothing else
     Bound {
@@ -148,6 +168,23 @@ pub struct Talk {
     /// How many messages to send at the most, all senders together
     #[arg(long, default_value_t = u32::MAX)]
     pub messages: u32,
+}
+
+/// Who attacks.
+#[derive(Debug, Clone, Args)]
+pub struct Attackers {
+    /// How many times the rate of a member one of them sends; 0: nobody does
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub flood_times: u32,
+    /// Connections that never register, and come again when they are closed
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(0..=MEMBERS_MAX))]
+    pub silent: u32,
+    /// Members that never read
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=MEMBERS_MAX))]
+    pub deaf: u32,
+    /// Connections that send a length of 2^63, spread over the run
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=LENGTHS_MAX))]
+    pub lengths: u32,
 }
 
 /// How fast a burst is.

@@ -57,10 +57,17 @@ impl Process {
 
     /// The memory it has resident, in bytes.
     pub fn resident_bytes(self) -> Option<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory that it has had resident since its start, in bytes.
+    pub fn peak_bytes(self) -> Option<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(self, label: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(label))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kib * 1024)
     }

@@ -2,10 +2,14 @@
 
 use std::fmt::Write;
 
-use crate::{joining, latency::Histogram, load};
+use crate::{hostile, joining, latency::Histogram, load};
 
 /// A share of a core above which a process has no time to spare.
 const BUSY_SHARE: f64 = 0.9;
+
+/// How late a program that has little to do may be on a machine that is free, in
+/// milliseconds.
+const LATE_MS_MAX: f64 = 1.0;
 
 /// One figure.
 struct Figure {
@@ -100,6 +104,64 @@ impl Report {
             "bytes",
         );
         self.add_shares(outcome.elapsed_s, outcome.server_cpu_s, outcome.own_cpu_s);
+    }
+
+    /// `memory_bytes_max`: what the server's options add up to.
+    pub fn add_hostile(&mut self, outcome: &hostile::Outcome, memory_bytes_max: u64) {
+        let messages = outcome.messages as f64;
+        self.add("messages", "messages of the pair, none lost", messages, "");
+        let (quiet, attacked) = (&outcome.quiet, &outcome.attacked);
+        let ms = |share| {
+            (
+                quiet.latency.share_ms(share),
+                attacked.latency.share_ms(share),
+            )
+        };
+        let ((quiet_p50, p50), (quiet_p99, p99), (quiet_max, max)) = (ms(0.5), ms(0.99), ms(1.0));
+        self.add("quiet_p50_ms", "quiet: latency p50", quiet_p50, "ms");
+        self.add("p50_ms", "attacked: latency p50", p50, "ms");
+        self.add("p50_ratio", "  times the quiet one", p50 / quiet_p50, "");
+        self.add("quiet_p99_ms", "quiet: latency p99", quiet_p99, "ms");
+        self.add("p99_ms", "attacked: latency p99", p99, "ms");
+        self.add("p99_ratio", "  times the quiet one", p99 / quiet_p99, "");
+        self.add("quiet_max_ms", "quiet: latency max", quiet_max, "ms");
+        self.add("max_ms", "attacked: latency max", max, "ms");
+        let late = (quiet.late.share_ms(0.99), attacked.late.share_ms(0.99));
+        self.add("quiet_late_ms", "quiet: late to send, p99", late.0, "ms");
+        self.add("late_ms", "attacked: late to send, p99", late.1, "ms");
+        if late.0.max(late.1) > LATE_MS_MAX {
+            self.note(
+                "the machine let this program wait, so the times above are its times too"
+                    .to_owned(),
+            );
+        }
+        for (key, label, run) in [
+            ("quiet_server_cpu_percent", "quiet: server CPU", quiet),
+            ("server_cpu_percent", "attacked: server CPU", attacked),
+        ] {
+            let percent = run.server_cpu_share.map(|share| share * 100.0);
+            self.add(key, label, percent, "%");
+        }
+        let peak_bytes = outcome.peak_bytes.map(|bytes| bytes as f64);
+        self.add(
+            "peak_bytes",
+            "server memory at its most",
+            peak_bytes,
+            "bytes",
+        );
+        self.add(
+            "memory_bytes_max",
+            "  the bound that its options add up to",
+            memory_bytes_max as f64,
+            "bytes",
+        );
+        for (kind, ends) in &outcome.ends {
+            let ends: Vec<_> = ends
+                .iter()
+                .map(|(what, &count)| format!("{what} {}", shown(count as f64)))
+                .collect();
+            self.note(format!("{}: {}", kind.label(), ends.join(", ")));
+        }
     }
 
     fn add_latency(&mut self, latency: &Histogram) {

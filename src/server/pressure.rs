@@ -16,8 +16,8 @@
 /// How often members are judged, in milliseconds.
 pub(super) const TICK_MS: u64 = 100;
 
-/// For how many ticks a member may hold up the others: half a second. Enough for
-/// a hiccup of a machine or a network; few people notice it.
+/// For how many ticks a member may hold up the others: three tenths of a second.
+/// Enough for a hiccup of a machine or a network; few people notice it.
 const ALLOWANCE_TICKS: u8 = 3;
 
 /// How many ticks it takes to get back one tick of the allowance.

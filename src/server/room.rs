@@ -501,7 +501,7 @@ impl Room {
     }
 }
 
-/// What the simulation looks at.
+/// What the simulation and the tests look at.
 #[cfg(test)]
 impl Room {
     /// A reader of all that is published from now on.
@@ -519,6 +519,14 @@ impl Room {
     /// The end of the log, as a position.
     pub(super) fn log_end(&self) -> u64 {
         self.log_end.load(Ordering::Relaxed)
+    }
+
+    /// What the replies and unfinished frames of all take, in bytes.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let seats = read(&self.seats);
+        let held = seats.iter().flatten().map(|Seating { seat, .. }| seat);
+        held.map(|seat| u64::from(seat.held_bytes.load(Ordering::Relaxed)))
+            .sum()
     }
 
     /// How much of the log is in memory, in bytes.

@@ -167,6 +167,81 @@ async fn a_trickle_does_not_extend_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_byte_a_second_for_an_hour_is_no_danger() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let room = room(Limits::default());
+    // Who has not registered has ten seconds, and one to hear so.
+    let mut stranger = Peer::connect(&room, 1_024);
+    let register = encoded(Sent::Register(wire::Register {
+        password: "x".repeat(900),
+        ..Default::default()
+    }));
+    let mut written = 0;
+    for byte in register {
+        tokio::time::sleep(SECOND).await;
+        if stranger.stream.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        written += 1;
+    }
+    assert!((9..13).contains(&written), "{written}");
+    stranger.expect_error(ErrorCode::RegisterTimeout).await;
+    assert_eq!(stranger.next().await, None);
+
+    // A member may take an hour for a message. It costs what it has sent of it, and
+    // nobody notices.
+    let mut slow = Peer::member(&room, "slow", &[], 1_024).await;
+    let mut alice = Peer::member(&room, "alice", &[], 8_192).await;
+    let mut bob = Peer::member(&room, "bob", &[], 8_192).await;
+    let frame = encoded(chat(3_592));
+    assert_eq!(frame.len(), 3_600);
+    for (second, byte) in frame.into_iter().enumerate() {
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(room.held_bytes(), second as u64);
+        slow.stream.write_all(&[byte]).await.expect("it is open");
+        if second % 60 == 0 {
+            let start = Instant::now();
+            alice.send(chat(10)).await;
+            let seq = bob.next_seq().await;
+            assert_eq!(slow.next_seq().await, seq);
+            assert_eq!(start.elapsed(), Duration::ZERO);
+        }
+    }
+    match bob.next().await {
+        Some(Message::Chat(chat)) => assert_eq!(chat.text.len(), 3_592),
+        message => panic!("{message:?}"),
+    }
+    assert_eq!(room.held_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_huge_lengths_are_told_so_and_cost_nothing() {
+    // 2^63: its last byte is the 64th bit.
+    let huge = [[0x80; 9].as_slice(), &[0x01]].concat();
+    let room = room(Limits::default());
+    let mut alice = Peer::member(&room, "alice", &[], 1_024).await;
+    let mut bob = Peer::member(&room, "bob", &[], 1_024).await;
+    for number in 0..10_000 {
+        let start = Instant::now();
+        let mut peer = match number % 2 {
+            0 => Peer::connect(&room, 1_024),
+            _ => Peer::member(&room, &format!("peer{number}"), &[], 1_024).await,
+        };
+        peer.stream.write_all(&huge).await.expect("it is open");
+        peer.expect_error(ErrorCode::FrameTooLong).await;
+        assert_eq!(peer.next().await, None);
+        assert_eq!(start.elapsed(), Duration::ZERO, "at once");
+        if number % 100 == 0 {
+            alice.send(chat(10)).await;
+            assert_eq!(bob.next_seq().await, number / 100 + 1);
+            // Alice may send one in a tenth of a second.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(room.held_bytes(), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
     let room = room(unlimited());
     let mut watcher = Peer::member(&room, "watcher", &[Capability::Presence], 1 << 20).await;

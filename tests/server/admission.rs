@@ -5,7 +5,9 @@ use std::process::Command;
 use chat::wire::ErrorCode;
 use tempfile::TempPath;
 
-use crate::support::{Peer, TestServer, command, file, frames, register, register_with_password};
+use crate::support::{
+    Peer, TestServer, command, file, frames, output, register, register_with_password,
+};
 
 const SECRET: &str = "open sesame é";
 
@@ -106,8 +108,8 @@ fn names_that_are_not_on_the_list_stay_out() {
 /// What is wrong with the configuration keeps the server from starting, with exit
 /// code 2 and a sentence that holds `words`, and no word of a password.
 #[track_caller]
-fn does_not_start(mut command: Command, words: &str) {
-    let output = command.output().expect("it runs");
+fn does_not_start(command: Command, words: &str) {
+    let output = output(command);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let unwrapped = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(output.status.code(), Some(2), "{stderr}");

@@ -8,7 +8,7 @@ use std::{
 
 use chat::wire::ErrorCode;
 
-use crate::support::{NOTHING, Peer, TestServer, command, leave};
+use crate::support::{NOTHING, Peer, TestServer, command, leave, output};
 
 /// Options that are wrong: exit code 2, nothing on standard output, and a sentence
 /// that holds `words`.
@@ -55,7 +55,7 @@ fn wrong_options_are_refused_with_what_is_allowed() {
         (&["an-argument"], "unexpected argument"),
     ];
     for (options, words) in refused {
-        let output = command(options).output().expect("it runs");
+        let output = output(command(options));
         let stderr = String::from_utf8_lossy(&output.stderr);
         // The terminal's width may break lines anywhere.
         let unwrapped = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -69,7 +69,7 @@ fn wrong_options_are_refused_with_what_is_allowed() {
 fn a_port_in_use_is_said_in_a_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = taken.local_addr().expect("it is bound").to_string();
-    let output = command(&["--listen", &address]).output().expect("it runs");
+    let output = output(command(&["--listen", &address]));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(output.stdout, b"");
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -111,10 +111,9 @@ fn the_environment_configures_it_and_options_override_it() {
     assert_eq!(limits.name_check_deadline_ms, 77);
     assert_eq!(limits.lag_bytes_max, 2_000_000);
 
-    let output = crate::support::command(&[])
-        .env("CHAT_WRITE_DEADLINE_MS", "0")
-        .output()
-        .expect("it runs");
+    let mut command = crate::support::command(&[]);
+    command.env("CHAT_WRITE_DEADLINE_MS", "0");
+    let output = output(command);
     assert_eq!(output.status.code(), Some(2));
 }
 

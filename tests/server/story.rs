@@ -8,7 +8,9 @@ use std::{
 
 use chat::wire::{Capability, ErrorCode, LeftReason};
 
-use crate::support::{NOTHING, Peer, Received, TestServer, chat, command, frames, leave, signal};
+use crate::support::{
+    NOTHING, Peer, Received, TestServer, chat, command, frames, leave, output, signal,
+};
 
 /// What a server may take to end (CHAT-CLOSE-3).
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -62,9 +64,7 @@ fn the_port_file_appears_whole_and_goes_at_the_end() {
 
 #[test]
 fn a_port_file_that_cannot_be_written_keeps_the_server_from_starting() {
-    let output = command(&["--port-file", "/nowhere/at/all/port"])
-        .output()
-        .expect("it runs");
+    let output = output(command(&["--port-file", "/nowhere/at/all/port"]));
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("cannot write the port"), "{stderr}");

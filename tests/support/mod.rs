@@ -19,7 +19,7 @@ use prost::Message as _;
 pub use chat::wire::server_envelope::Message as Received;
 pub use files::file;
 pub use peer::Peer;
-pub use server::{TestServer, command, signal};
+pub use server::{TestServer, command, output, signal};
 
 /// How long a test waits for what must come. Nothing waits this long unless it
 /// fails, so it may be generous to a crowded machine.

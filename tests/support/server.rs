@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
 };
@@ -42,6 +42,27 @@ pub fn command(options: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// Runs `command` to its end, which must come by itself.
+#[track_caller]
+pub fn output(mut command: Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let log = Log::follow(child.stderr.take().expect("it is piped"));
+    // Its standard error is closed when it ends, which can be waited for with a bound.
+    let has_ended = log.wait_until(|log| log.is_closed);
+    if !has_ended {
+        let _ = child.kill();
+    }
+    let mut output = child.wait_with_output().expect("it is our child");
+    output.stderr = log.text().into_bytes();
+    assert!(has_ended, "it should have ended: {output:?}");
+    output
 }
 
 /// Sends a signal, by its name without SIG.

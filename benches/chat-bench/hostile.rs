@@ -1,0 +1,332 @@
+//! The workload `hostile`: two users chat at a steady pace, first among themselves,
+//! then while others do all they can to stop them. What is asked: does the pair
+//! lose anything, how much longer does a message take, what does the server hold
+//! meanwhile, and what becomes of the attackers.
+//!
+//! The attackers have a thread of their own ([`attack`](crate::attack)), so that what
+//! they do holds up the measurement as little as the machine allows.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    attack::{self, Ends, Sizes},
+    dialect::{Protocol, Role, Unit},
+    failure::Failure,
+    latency::Histogram,
+    order::stamp,
+    process::Process,
+    progress::Progress,
+    swarm::PATIENCE_MS,
+    text::Stamp,
+};
+
+/// The length of the pair's texts, in bytes.
+const TEXT_BYTES: usize = 64;
+
+/// How long a listener waits at a time, in milliseconds.
+const LOOK_MS: u64 = 100;
+
+/// What is read at once, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What to do.
+pub struct Hostile {
+    /// Messages a second of each of the two.
+    pub rate: u32,
+    /// How long each of the two runs takes, in seconds.
+    pub seconds: u32,
+    pub sizes: Sizes,
+}
+
+/// What came of it.
+pub struct Outcome {
+    /// Messages of the pair in both runs, all of them delivered.
+    pub messages: u64,
+    pub quiet: Run,
+    pub attacked: Run,
+    /// The most memory that the server had since its start, in bytes.
+    pub peak_bytes: Option<u64>,
+    pub ends: Ends,
+}
+
+/// One of the two runs.
+pub struct Run {
+    /// How long the messages took.
+    pub latency: Histogram,
+    /// How late this program itself was to send them: what the machine does to
+    /// whoever wants to run, the server included.
+    pub late: Histogram,
+    /// What the server used, as a share of a core.
+    pub server_cpu_share: Option<f64>,
+}
+
+/// Runs it; an error when the pair lost anything.
+pub fn run(
+    hostile: &Hostile,
+    address: SocketAddr,
+    server: Option<Process>,
+    progress: &mut Progress,
+) -> Result<Outcome, Failure> {
+    let start = Instant::now();
+    let (first, interval_ms) = User::join(address, 0)?;
+    let (second, _) = User::join(address, 1)?;
+    let mut pair = [first, second];
+    if hostile.rate.saturating_mul(interval_ms) > 1_000 {
+        return Err(Failure::unusable(format!(
+            "the server lets a member send one message every {interval_ms} ms: \
+             let the pair be slower (--rate)"
+        )));
+    }
+    let member_rate = match interval_ms {
+        0 => f64::from(hostile.rate),
+        interval_ms => 1_000.0 / f64::from(interval_ms),
+    };
+
+    let quiet = chat(&mut pair, hostile, start, server, progress)?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let attack = {
+        let is_over = Arc::clone(&is_over);
+        let sizes = hostile.sizes;
+        let time = Duration::from_secs(hostile.seconds.into());
+        thread::spawn(move || attack::run(address, sizes, member_rate, time, &is_over))
+    };
+    let attacked = chat(&mut pair, hostile, start, server, progress);
+    is_over.store(true, Ordering::Relaxed);
+    let ends = attack.join().expect("the attackers do not panic");
+    Ok(Outcome {
+        attacked: attacked?,
+        quiet,
+        messages: pair.iter().map(|user| u64::from(user.sent)).sum(),
+        peak_bytes: server.and_then(Process::peak_bytes),
+        ends: ends?,
+    })
+}
+
+/// One of the two.
+struct User {
+    number: usize,
+    stream: TcpStream,
+    sent: u32,
+    /// How many messages of the other it has heard.
+    heard: u32,
+    /// What came and is not a whole unit.
+    held: Vec<u8>,
+}
+
+fn name(number: usize) -> String {
+    format!("pair{number}")
+}
+
+/// Has both say what is due in one run and hear what the other says.
+fn chat(
+    pair: &mut [User; 2],
+    hostile: &Hostile,
+    start: Instant,
+    server: Option<Process>,
+    progress: &mut Progress,
+) -> Result<Run, Failure> {
+    let cpu_s = || server.and_then(Process::cpu_s);
+    let (run_start, cpu_before_s) = (Instant::now(), cpu_s());
+    let count = hostile.rate * hostile.seconds;
+    let mut mouths = Vec::new();
+    for user in pair.iter_mut() {
+        let first = user.sent;
+        user.sent += count;
+        mouths.push((user.number, user.stream.try_clone()?, first));
+    }
+    thread::scope(|scope| {
+        let listening: Vec<_> = pair
+            .iter_mut()
+            .map(|user| scope.spawn(move || user.hear(count, start)))
+            .collect();
+        let spoken = speak(&mut mouths, hostile, start, progress);
+        let mut latency = Histogram::new();
+        for listener in listening {
+            latency.add(&listener.join().expect("nobody panics")?);
+        }
+        let elapsed_s = run_start.elapsed().as_secs_f64();
+        let used_s = cpu_s().zip(cpu_before_s);
+        Ok(Run {
+            latency,
+            late: spoken?,
+            server_cpu_share: used_s.map(|(after, before)| (after - before) / elapsed_s),
+        })
+    })
+}
+
+/// Says the messages of one run, in turn and each at its time; how late they were.
+fn speak(
+    mouths: &mut [(usize, TcpStream, u32)],
+    hostile: &Hostile,
+    start: Instant,
+    progress: &mut Progress,
+) -> Result<Histogram, Failure> {
+    let (head, tail) = Protocol::Chat.dialect().around_text(TEXT_BYTES);
+    let text_at = head.len();
+    let mut frame = [head, vec![b'x'; TEXT_BYTES], tail].concat();
+    let run_start = Instant::now();
+    let time = Duration::from_secs(hostile.seconds.into());
+    let turns = hostile.rate * hostile.seconds * 2;
+    let mut late = Histogram::new();
+    for turn in 0..turns {
+        let due = time.mul_f64(f64::from(turn) / f64::from(turns));
+        thread::sleep(due.saturating_sub(run_start.elapsed()));
+        late.record(run_start.elapsed().saturating_sub(due).as_nanos() as u64);
+        let (number, stream, first) = &mut mouths[turn as usize % 2];
+        let stamp = Stamp {
+            sender: *number,
+            index: *first + turn / 2,
+            sent_ns: start.elapsed().as_nanos() as u64,
+        };
+        stamp.write(&mut frame[text_at..]);
+        let name = name(*number);
+        stream
+            .write_all(&frame)
+            .map_err(|error| Failure::lost(format!("{name} cannot send any more: {error}")))?;
+        progress.running(run_start.elapsed(), time, turn.into());
+    }
+    Ok(late)
+}
+
+impl User {
+    /// Connects and registers; also how long the server makes a member wait between
+    /// messages, in milliseconds.
+    fn join(address: SocketAddr, number: usize) -> Result<(Self, u32), Failure> {
+        let mut stream = TcpStream::connect(address).map_err(|error| {
+            Failure::unusable(format!("no server answers at {address}: {error}"))
+        })?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_millis(LOOK_MS)))?;
+        stream.set_write_timeout(Some(Duration::from_millis(PATIENCE_MS)))?;
+        let register = Protocol::Chat.dialect().join(&name(number), Role::Member);
+        stream.write_all(&register)?;
+        let mut user = Self {
+            number,
+            stream,
+            sent: 0,
+            heard: 0,
+            held: Vec::new(),
+        };
+        let mut joined = None;
+        let mut waited = Duration::ZERO;
+        while joined.is_none() {
+            waited += user.read()?;
+            if waited > Duration::from_millis(PATIENCE_MS) {
+                return Err(Failure::unusable(
+                    "the server does not let anybody in: is it one of this protocol?",
+                ));
+            }
+            user.units(|_, unit| match unit {
+                Unit::Joined { interval_ms } => {
+                    joined = Some(interval_ms);
+                    Ok(())
+                }
+                Unit::Refused(sentence) => Err(Failure::unusable(format!(
+                    "the server refuses {}: {sentence}",
+                    name(number)
+                ))),
+                _ => Ok(()),
+            })?;
+        }
+        Ok((user, joined.unwrap_or_default()))
+    }
+
+    /// Hears `count` more messages of the other, all of them and in order, whatever
+    /// others say in between.
+    fn hear(&mut self, count: u32, start: Instant) -> Result<Histogram, Failure> {
+        let other = 1 - self.number;
+        let end = self.heard + count;
+        let mut latency = Histogram::new();
+        let mut waited = Duration::ZERO;
+        while self.heard < end {
+            let heard_before = self.heard;
+            waited += self.read()?;
+            let now_ns = start.elapsed().as_nanos() as u64;
+            self.units(|heard, unit| match unit {
+                Unit::Message(message) if message.sender == Some(name(other).as_bytes()) => {
+                    let stamp = stamp(&message)?;
+                    if stamp.index != *heard {
+                        return Err(Failure::lost(format!(
+                            "after message {heard} of {} came its message {}: \
+                             one is missing or came twice",
+                            name(other),
+                            u64::from(stamp.index) + 1
+                        )));
+                    }
+                    *heard += 1;
+                    latency.record(now_ns.saturating_sub(stamp.sent_ns));
+                    Ok(())
+                }
+                Unit::Refused(sentence) => Err(Failure::lost(format!(
+                    "the server refuses one of the pair: {sentence}"
+                ))),
+                _ => Ok(()),
+            })?;
+            if self.heard > heard_before {
+                waited = Duration::ZERO;
+            } else if waited > Duration::from_millis(PATIENCE_MS) {
+                return Err(Failure::lost(format!(
+                    "{} waits for message {} of {}, which does not come",
+                    name(self.number),
+                    self.heard + 1,
+                    name(other)
+                )));
+            }
+        }
+        Ok(latency)
+    }
+
+    /// Waits for more to come, and a moment at the most: how long, as far as this
+    /// program was let run.
+    fn read(&mut self) -> Result<Duration, Failure> {
+        let asked = Instant::now();
+        let held_bytes = self.held.len();
+        self.held.resize(held_bytes + READ_BYTES, 0);
+        let read = self.stream.read(&mut self.held[held_bytes..]);
+        let is_pause = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+            )
+        };
+        let bytes = match read {
+            Ok(bytes @ 1..) => bytes,
+            Err(error) if is_pause(&error) => 0,
+            Ok(0) | Err(_) => {
+                return Err(Failure::lost(format!(
+                    "the server closed the connection of {}",
+                    name(self.number)
+                )));
+            }
+        };
+        self.held.truncate(held_bytes + bytes);
+        Ok(asked.elapsed().min(Duration::from_millis(LOOK_MS)))
+    }
+
+    /// Goes through what came. `on_unit` also gets [`User::heard`].
+    fn units(
+        &mut self,
+        mut on_unit: impl FnMut(&mut u32, Unit<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let dialect = Protocol::Chat.dialect();
+        let mut used = 0;
+        while let Some((bytes, unit)) = dialect
+            .split(&self.held[used..], Role::Member)
+            .map_err(Failure::protocol)?
+        {
+            used += bytes;
+            on_unit(&mut self.heard, unit)?;
+        }
+        self.held.drain(..used);
+        Ok(())
+    }
+}
