@@ -55,7 +55,16 @@ pub fn coverage(suite: &Suite, rules: &[Rule]) -> Coverage {
                 all.join(", ")
             ));
         }
-        if rule.level != Level::Must || reason.is_some() {
+        if reason.is_some() {
+            continue;
+        }
+        if rule.level != Level::Must {
+            if all.is_empty() {
+                coverage.wrong.push(format!(
+                    "{} ({}) has no case, and no reason in uncovered.txt",
+                    rule.id, rule.level
+                ));
+            }
             continue;
         }
         let missing = |side: &str| {

@@ -202,7 +202,7 @@ impl Draft {
         let line = format!(
             "{} {verb} {}",
             self.who(i),
-            print::message(&decoded.kind, &body)
+            print::whole_message(&decoded.kind, &body)
         );
         self.lines.push(line);
         true

@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use chat::wire::{self, ServerEnvelope, server_envelope::Message};
 
-use crate::support::{CONFORMS, INCOMPLETE, VIOLATES, reference, report, runner};
+use crate::support::{CONFORMS, INCOMPLETE, TIMEOUT_SCALE, VIOLATES, reference, report, runner};
 
 /// How long a run against such a target may take at most: it is given up long before.
 const RUN_MAX: Duration = Duration::from_secs(60);
@@ -221,7 +221,8 @@ fn a_target_that_crashes_is_told_so() {
         "--case",
         "names/*",
         "--timeout-scale",
-        "0.5",
+        // A busy machine takes a while to bury a process.
+        TIMEOUT_SCALE,
         "--jobs",
         "2",
     ]);

@@ -124,6 +124,9 @@ fn a_recorded_session_becomes_a_case() {
         .expect("the client starts");
     let mut typed = client.stdin.take().expect("it is piped");
     writeln!(typed, "hello").expect("it reads");
+    // Longer than what reports show of a text.
+    let long = "no end of it, ".repeat(50);
+    writeln!(typed, "{long}").expect("it reads");
     drop(typed);
     assert!(client.wait().expect("our child").success());
     assert!(recorder.0.wait().expect("our child").success());
@@ -131,6 +134,7 @@ fn a_recorded_session_becomes_a_case() {
     let text = fs::read_to_string(&draft).expect("the draft");
     assert!(text.contains("status: draft"), "{text}");
     assert!(text.contains("\"text\": \"hello\""), "{text}");
+    assert!(text.contains(&format!("\"text\": \"{long}\"")), "{text}");
     assert!(text.contains("password: asked\n"), "{text}");
     assert!(text.contains("\"password\": \"<password>\""), "{text}");
     assert!(!text.contains("ajar"), "{text}");

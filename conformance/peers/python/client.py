@@ -66,6 +66,9 @@ class Client:
         self.last_id = 0
         # Not before this time may a chat be sent (Error.retry_after_ms).
         self.wait_until = 0.0
+        # Between chats, once one was refused for its rate: to send all of them at
+        # once again would have most of them refused again (CHAT-ERR-8).
+        self.pace_seconds = 0.0
         # Not after this time may the current wait go on.
         self.give_up_at = time.monotonic() + REGISTER_SECONDS_MAX
 
@@ -189,6 +192,8 @@ class Client:
             # the last ones, in case the server refuses one for its rate.
             del self.unanswered[min(self.unanswered)]
         self.send(chat=pb.Chat(text=text, id=self.last_id))
+        if self.pace_seconds:
+            self.wait_until = time.monotonic() + self.pace_seconds
 
     def read_stdin(self):
         typed = os.read(self.stdin.fileno(), READ_BYTES_MAX)
@@ -280,6 +285,7 @@ class Client:
         elif error.code == pb.ERROR_CODE_RATE_LIMITED and refused_text and not self.left:
             # Say it again when the server says so, before what was typed later.
             self.wait_until = time.monotonic() + error.retry_after_ms / 1000
+            self.pace_seconds = self.limits.chat_interval_ms / 1000
             self.lines_again.append(refused_text)
         else:
             self.note(detail)

@@ -224,10 +224,14 @@ class Room:
                 pb.ERROR_CODE_NOT_REGISTERED,
                 "The first message must be Register; connect again and send it first.",
             )  # CHAT-REG-2
-        self.check_password(envelope.register.password)
-        if not self.waits_for_name(session, envelope.register):
-            self.check_name(envelope.register.name)
-            self.admit(session, envelope.register)
+        register = envelope.register
+        self.check_password(register.password)
+        # Before the holder is asked: no member is disturbed for a name that is
+        # refused anyway (CHAT-ADM-4).
+        self.check_name(register.name)
+        if not self.waits_for_name(session, register):
+            self.check_free(register.name)
+            self.admit(session, register)
 
     def waits_for_name(self, session, register):
         """Ask the holder of the name for a sign of life, if it can be asked, and let
@@ -271,7 +275,7 @@ class Room:
                 ),
             )  # CHAT-NAME-9
         try:
-            self.check_name(register.name)
+            self.check_free(register.name)
         except Refused as refused:
             self.refuse(session, refused)
         else:
@@ -291,6 +295,7 @@ class Room:
         return hmac.compare_digest(password.encode(), self.password.encode())
 
     def check_name(self, name):
+        """Whether anybody may have this name here."""
         if not NAME.fullmatch(name):
             raise Refused(
                 pb.ERROR_CODE_NAME_INVALID,
@@ -306,6 +311,8 @@ class Room:
                 pb.ERROR_CODE_NAME_NOT_ALLOWED,
                 f"{name} is not on this server's list; choose a name that is.",
             )  # CHAT-ADM-4
+
+    def check_free(self, name):
         if self.is_taken(name):
             raise Refused(
                 pb.ERROR_CODE_NAME_IN_USE, f"{name} is here already; choose another name."

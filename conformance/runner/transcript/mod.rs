@@ -105,7 +105,11 @@ impl Case {
 
     /// Whether the case sends or opens so much that once is enough.
     pub fn is_heavy(&self) -> bool {
-        self.any_step(&|step| matches!(step.action, Action::Crowd(_) | Action::CatchesUp { .. }))
+        // Seconds' worth of frames are tens of thousands where the rate is high.
+        self.when.as_deref() == Some("frames_per_second_max")
+            || self.any_step(&|step| {
+                matches!(step.action, Action::Crowd(_) | Action::CatchesUp { .. })
+            })
     }
 
     /// Whether the case sends bytes that no client library would.

@@ -136,30 +136,40 @@ pub fn wanted(wanted: &Wanted) -> String {
     message(&wanted.kind, &wanted.body)
 }
 
-/// A message: its kind and, unless it is empty, its body.
+/// A message for people to read: its kind and, unless it is empty, its body, with
+/// long texts in part.
 pub fn message(kind: &str, body: &Value) -> String {
+    message_with(kind, body, SHOWN_CHARS_MAX)
+}
+
+/// A message as a transcript needs it: nothing is left out.
+pub fn whole_message(kind: &str, body: &Value) -> String {
+    message_with(kind, body, usize::MAX)
+}
+
+fn message_with(kind: &str, body: &Value, text_chars_max: usize) -> String {
     if body.as_object().is_some_and(|o| o.is_empty()) {
         return kind.to_owned();
     }
-    format!("{kind} {}", spaced(body))
+    format!("{kind} {}", spaced(body, text_chars_max))
 }
 
 /// JSON with a blank after each comma and colon, as people write it.
-fn spaced(value: &Value) -> String {
+fn spaced(value: &Value, text_chars_max: usize) -> String {
     match value {
         Value::Object(fields) => {
             let fields: Vec<String> = fields
                 .iter()
-                .map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), spaced(v)))
+                .map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), spaced(v, text_chars_max)))
                 .collect();
             format!("{{{}}}", fields.join(", "))
         }
         Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(spaced).collect();
+            let items: Vec<String> = items.iter().map(|v| spaced(v, text_chars_max)).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::String(text) if text.chars().count() > SHOWN_CHARS_MAX => {
-            let head: String = text.chars().take(SHOWN_CHARS_MAX / 10).collect();
+        Value::String(text) if text.chars().count() > text_chars_max => {
+            let head: String = text.chars().take(text_chars_max / 10).collect();
             Value::from(format!("{head}... ({} bytes)", text.len())).to_string()
         }
         Value::String(text) => quoted(text),

@@ -93,17 +93,31 @@ class PasswordAsciiOnly(Client):
         super().register()
 
 
-@mutant("password-tried-again", "CHAT-ADM-7", "tries a password that was refused for ever")
-class PasswordTriedAgain(Client):
+class RegistersAgain(Client):
+    """Connects and registers again after an error that should end it."""
+
+    code = None
+
     def receive_error(self, error):
-        if error.code == pb.ERROR_CODE_PASSWORD_WRONG:
+        if error.code == self.code:
             server = self.socket.getpeername()
             self.socket.close()
             self.socket = socket.create_connection(server)
             self.socket.setblocking(False)
+            self.registered = False
             self.register()
         else:
             super().receive_error(error)
+
+
+@mutant("password-tried-again", "CHAT-ADM-7", "tries a password that was refused for ever")
+class PasswordTriedAgain(RegistersAgain):
+    code = pb.ERROR_CODE_PASSWORD_WRONG
+
+
+@mutant("name-taken-back", "CHAT-NAME-10", "registers the name again that somebody else has now")
+class NameTakenBack(RegistersAgain):
+    code = pb.ERROR_CODE_NAME_RECLAIMED
 
 
 @mutant("password-shown", "CHAT-ADM-8", "says with which password it registers")

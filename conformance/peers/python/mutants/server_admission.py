@@ -60,8 +60,8 @@ class PasswordAfterNames(Room):
 @mutant("password-after-in-use", "CHAT-ADM-2", "says NAME_IN_USE before the password is judged")
 class PasswordAfterInUse(Room):
     def receive_first(self, session, envelope):
-        if self.is_taken(envelope.register.name):
-            self.check_name(envelope.register.name)
+        if envelope.WhichOneof("message") == "register":
+            self.check_free(envelope.register.name)
         super().receive_first(session, envelope)
 
 
