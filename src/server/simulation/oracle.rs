@@ -98,6 +98,7 @@ struct View {
     left: Option<usize>,
     joined_at: Instant,
     left_at: Instant,
+    heard_before_end: Instant,
     reason: Option<LeftReason>,
     /// The first frame that can be the next chat in the order.
     next_chat: usize,
@@ -289,6 +290,7 @@ impl Oracle {
             left: None,
             joined_at: now,
             left_at: now,
+            heard_before_end: now,
             reason: None,
             next_chat: 0,
             accepted: Vec::new(),
@@ -487,6 +489,7 @@ impl Oracle {
                 self.coverage.mark_if(is_behind, "lag");
                 view.left = Some(place);
                 view.left_at = Instant::now();
+                view.heard_before_end = view.heard_before_it_ended(wire);
                 view.reason = Some(left.reason());
                 let name = view.name.to_ascii_lowercase();
                 self.freed.insert(name, Instant::now());
@@ -726,7 +729,7 @@ impl Oracle {
             code @ ErrorCode::ConnectingTooFast => {
                 view.turned_away_for == Some(code) && error.retry_after_ms > 0
             }
-            ErrorCode::NameReclaimed => self.was_asked_in_vain(view, wire),
+            ErrorCode::NameReclaimed => self.was_asked_in_vain(view),
             // CHAT-ERR-9
             ErrorCode::TooManyErrors => self
                 .limits
@@ -746,15 +749,14 @@ impl Oracle {
 
     /// Whether somebody asked for the name, and nothing came after a Ping for that
     /// (CHAT-NAME-8).
-    fn was_asked_in_vain(&self, view: &View, wire: &Wire) -> bool {
+    fn was_asked_in_vain(&self, view: &View) -> bool {
         let check = Duration::from_millis(self.limits.name_check_deadline_ms.into());
-        let heard = view.heard_before_it_ended(wire);
         view.reason == Some(LeftReason::IdleTimeout)
             && view.pings.iter().any(|&token| {
                 let pinged = self.start + Duration::from_millis(token);
                 view.claims.iter().any(|&claim| claim <= pinged)
                     && pinged + check <= view.left_at
-                    && heard <= pinged
+                    && view.heard_before_end <= pinged
             })
     }
 

@@ -216,6 +216,7 @@ impl AsyncWrite for ServerEnd {
         if wire.is_deserted {
             // The system takes it, sends it, and learns that nobody is there.
             wire.is_reset = true;
+            wire.blocked_since = None;
             return Poll::Ready(Ok(bytes.len()));
         }
         let room = wire.capacity_bytes.saturating_sub(wire.to_peer.len());
