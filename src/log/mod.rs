@@ -6,6 +6,8 @@
 //! possible, which leaves out what its connection must not see. So delivering to
 //! N connections copies nothing and makes nothing for each of them, and a reader
 //! that is behind sends many frames at once.
+//! Long stretches are not even copied by the system, since a chunk is a file in
+//! memory as well, which it can send from.
 //!
 //! ```text
 //!            chunk            chunk            chunk (being filled)
