@@ -3,7 +3,7 @@
 //! lose anything, how much longer does a message take, what does the server hold
 //! meanwhile, and what becomes of the attackers.
 //!
-//! The attackers have a thread of their own ([`attack`](crate::attack)), so that what
+//! The attackers have a thread of their own ([`attack`]), so that what
 //! they do holds up the measurement as little as the machine allows.
 
 use std::{
