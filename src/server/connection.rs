@@ -47,7 +47,7 @@ use super::{
 const READ_BYTES: usize = 64 * 1024;
 
 /// How many frames are judged under one lock.
-const FRAMES_PER_TURN_MAX: usize = 4_096;
+const FRAMES_PER_TURN_MAX: usize = 1_024;
 
 /// How many writes of log a connection makes before it reads: enough to send
 /// what gathers during a burst, few enough to stay fair.
