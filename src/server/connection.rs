@@ -224,7 +224,7 @@ impl<S: Socket> Connection<S> {
         let is_evicted = seat.take_eviction();
         let is_read_from = self.may_read();
         self.turn(|turn| {
-            turn.pass_time(is_read_from);
+            turn.handle(Event::TimePassed { is_read_from });
             if is_evicted && !turn.line.is_ended {
                 // Telling it must not take what is to be saved.
                 turn.line.outbox.forget();
@@ -266,7 +266,7 @@ impl<S: Socket> Connection<S> {
         let flush = self.flush(cx)?;
         match flush {
             // Not told so any more: it has left already.
-            _ if self.is_out_of_reach() || self.is_evicted() => {
+            _ if self.is_out_of_reach() || self.take_eviction() => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             Flush::Yield => return Poll::Ready(Ok(())),
@@ -318,8 +318,8 @@ impl<S: Socket> Connection<S> {
         reader.is_some_and(|reader| self.room.is_out_of_reach(reader.position()))
     }
 
-    /// Whether it is to be closed for what waits for it (CHAT-LIM-10).
-    fn is_evicted(&self) -> bool {
+    /// Whether it is to be closed for what waits for it (CHAT-LIM-10); once.
+    fn take_eviction(&self) -> bool {
         let seat = self.member.as_ref().map(|(_, seat)| seat);
         seat.is_some_and(|seat| seat.take_eviction())
     }
@@ -369,6 +369,7 @@ impl<S: Socket> Connection<S> {
                         // CHAT-LEAVE-4: the rest is of no interest.
                         return bytes.len();
                     }
+                    // A Register that waits holds up what is behind it, too.
                     if turn.line.outbox.is_full() || turn.line.is_held_up {
                         break;
                     }
@@ -382,10 +383,6 @@ impl<S: Socket> Connection<S> {
                             handle_body(turn, body);
                             rest = after;
                             frames += 1;
-                            if turn.line.reader.is_none() {
-                                // A Register that waits holds up what is behind it.
-                                turn.charge(0, 0);
-                            }
                         }
                         Ok(Split::Partial) => {
                             turn.charge(frames, read.len());

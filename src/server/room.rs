@@ -129,6 +129,10 @@ impl Seat {
         }
     }
 
+    fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Ordering::Relaxed).into()
+    }
+
     /// Whether it is to be closed for the sake of the others.
     fn is_evicted(&self) -> bool {
         self.is_evicted.load(Ordering::Relaxed)
@@ -370,11 +374,8 @@ impl Room {
     fn evict(&self, end: u64) {
         let seats = read(&self.seats);
         let retained_bytes = self.retained.bytes();
-        let held_bytes = |seat: &Seat| u64::from(seat.held_bytes.load(Ordering::Relaxed));
-        let seated = || seats.iter().flatten().map(|Seating { seat, .. }| seat);
-        let all_bytes = seated().map(|seat| held_bytes(seat)).sum::<u64>() + retained_bytes;
         let bytes_max = self.limits.queue_bytes_max;
-        if all_bytes <= bytes_max {
+        if held_bytes(&seats) + retained_bytes <= bytes_max {
             return;
         }
         let holders = seats.iter().enumerate().filter_map(|(index, seating)| {
@@ -382,7 +383,7 @@ impl Room {
             Some(Holder {
                 index,
                 position: seat.followed_position(),
-                held_bytes: held_bytes(seat),
+                held_bytes: seat.held_bytes(),
                 is_evicted: seat.is_evicted(),
             })
         });
@@ -523,10 +524,7 @@ impl Room {
 
     /// What the replies and unfinished frames of all take, in bytes.
     pub(super) fn held_bytes(&self) -> u64 {
-        let seats = read(&self.seats);
-        let held = seats.iter().flatten().map(|Seating { seat, .. }| seat);
-        held.map(|seat| u64::from(seat.held_bytes.load(Ordering::Relaxed)))
-            .sum()
+        held_bytes(&read(&self.seats))
     }
 
     /// How much of the log is in memory, in bytes.
@@ -557,12 +555,7 @@ impl Turn<'_> {
         engine.handle(self.now, self.id, event, effects);
         let growth = apply(log, effects, self.line);
         self.growth = self.growth.max(growth);
-    }
-
-    /// The engine has called: time has passed.
-    pub(super) fn pass_time(&mut self, is_read_from: bool) {
-        self.handle(Event::TimePassed { is_read_from });
-        self.line.is_held_up = self.state.engine.is_held_up(self.id);
+        self.line.is_held_up = engine.is_held_up(self.id);
     }
 
     /// So many frames and bytes came, whatever they held.
@@ -660,6 +653,12 @@ fn unix_ms() -> i64 {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock set before 1970 shows 1970.
     unix.map_or(0, |unix| unix.as_millis() as i64)
+}
+
+/// What the replies and unfinished frames of all take, in bytes.
+fn held_bytes(seats: &[Option<Seating>]) -> u64 {
+    let seated = seats.iter().flatten();
+    seated.map(|seating| seating.seat.held_bytes()).sum()
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
