@@ -5,6 +5,7 @@ mod exit;
 mod gate;
 mod joining;
 mod lines;
+mod mode;
 mod options;
 mod password;
 mod roster;

@@ -5,11 +5,11 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::libc::_POSIX_VDISABLE;
-use nix::sys::termios::{self, LocalFlags, SetArg, SpecialCharacterIndices, Termios};
+use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices};
 use nix::unistd::read;
 use tokio::sync::oneshot;
 
-use super::signals::Signals;
+use super::{mode::Mode, signals::Signals};
 
 /// How often somebody is asked who types a wrong one. Nobody is asked for ever.
 pub(super) const ASKED_TIMES_MAX: u32 = 3;
@@ -34,7 +34,7 @@ pub(super) enum Answer {
 ///
 /// When this is no terminal, or the system gives no thread.
 pub(super) async fn ask(prompt: &'static str, signals: &mut Signals) -> io::Result<Answer> {
-    let _unseen = Unseen::new()?;
+    let _unseen = unseen()?;
     // Not before the echo is off: whoever sees the prompt may type.
     let mut output = io::stdout();
     write!(output, "{prompt}").and_then(|()| output.flush())?;
@@ -76,16 +76,10 @@ fn read_line() -> Answer {
     Answer::Line(line)
 }
 
-/// A terminal that does not show what is typed, but for the line break at its
-/// end. Dropping it gives the terminal back as it was.
-struct Unseen {
-    original: Termios,
-}
-
-impl Unseen {
-    fn new() -> io::Result<Self> {
-        let original = termios::tcgetattr(io::stdin())?;
-        let mut unseen = original.clone();
+/// Has the terminal not show what is typed, but for the line break at its end.
+fn unseen() -> io::Result<Mode> {
+    // What was typed before the prompt was shown on the screen: it is dropped.
+    Mode::change(SetArg::TCSAFLUSH, |unseen| {
         unseen.local_flags.remove(LocalFlags::ECHO);
         let whole_lines = LocalFlags::ICANON | LocalFlags::ECHONL | LocalFlags::ISIG;
         unseen.local_flags.insert(whole_lines);
@@ -99,14 +93,5 @@ impl Unseen {
                 *character = _POSIX_VDISABLE;
             }
         }
-        // What was typed before the prompt was shown on the screen: it is dropped.
-        termios::tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &unseen)?;
-        Ok(Self { original })
-    }
-}
-
-impl Drop for Unseen {
-    fn drop(&mut self) {
-        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.original);
-    }
+    })
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::termios::{self, InputFlags, LocalFlags, SetArg, Termios};
+use nix::sys::termios::{InputFlags, LocalFlags, SetArg};
 use nix::unistd::Pid;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -24,7 +24,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
-use super::gate::Gate;
+use super::{gate::Gate, mode::Mode};
 use crate::client::Line;
 
 /// What stands before the line that is being typed.
@@ -105,7 +105,7 @@ impl Screen {
 
     /// Shows the prompt. The terminal is as it was when [`Running`] is dropped.
     pub(super) fn start(self, is_colourful: bool) -> io::Result<Running> {
-        let quiet = Quiet::new()?;
+        let quiet = self::quiet()?;
         let (inputs, inputs_queued) = mpsc::channel(INPUTS_QUEUED_MAX);
         let (prints, prints_queued) = mpsc::channel(PRINTS_QUEUED_MAX);
         let (over, is_over) = oneshot::channel();
@@ -144,7 +144,7 @@ pub(super) struct Running {
     prints: mpsc::Sender<Print>,
     stop: Arc<AtomicBool>,
     is_over: oneshot::Receiver<()>,
-    quiet: Option<Quiet>,
+    quiet: Option<Mode>,
     stops: Option<Stops>,
 }
 
@@ -304,31 +304,16 @@ fn print_or_write(printer: &mut dyn ExternalPrinter, text: String) -> io::Result
 }
 
 /// Keeps the terminal silent between two prompts: what is typed then is not
-/// echoed into the lines, and Ctrl-C stays a key for the next prompt. Dropping it
-/// gives the terminal back as it was.
-struct Quiet {
-    original: Termios,
-}
-
-impl Quiet {
-    fn new() -> io::Result<Self> {
-        let original = termios::tcgetattr(io::stdin())?;
-        let mut quiet = original.clone();
+/// echoed into the lines, and Ctrl-C stays a key for the next prompt.
+fn quiet() -> io::Result<Mode> {
+    Mode::change(SetArg::TCSANOW, |quiet| {
         quiet
             .local_flags
             .remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG | LocalFlags::IEXTEN);
         quiet
             .input_flags
             .remove(InputFlags::ICRNL | InputFlags::IXON);
-        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &quiet)?;
-        Ok(Self { original })
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.original);
-    }
+    })
 }
 
 /// Leaves the signal of Ctrl-Z to the editor's thread. rustyline gives the terminal

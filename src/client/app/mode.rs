@@ -1,0 +1,31 @@
+//! The terminal in another mode for a while.
+
+use std::io;
+
+use nix::sys::termios::{self, SetArg, Termios};
+
+/// Gives the terminal back as it was when it is dropped.
+pub(super) struct Mode {
+    original: Termios,
+}
+
+impl Mode {
+    /// Changes the terminal. `when`: whether what was typed before is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When standard input is no terminal, or refuses.
+    pub(super) fn change(when: SetArg, change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
+        let original = termios::tcgetattr(io::stdin())?;
+        let mut changed = original.clone();
+        change(&mut changed);
+        termios::tcsetattr(io::stdin(), when, &changed)?;
+        Ok(Self { original })
+    }
+}
+
+impl Drop for Mode {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.original);
+    }
+}
