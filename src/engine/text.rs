@@ -30,6 +30,11 @@ impl Text {
         if text.len() > bytes_max as usize {
             return Err(TextError::TooLong);
         }
+        // Most texts are plain ASCII, which is told much sooner byte by byte than
+        // character by character.
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Ok(Self(text));
+        }
         match text.chars().find(|&c| is_forbidden(c)) {
             Some(c) => Err(TextError::Control(c)),
             None => Ok(Self(text)),
