@@ -14,6 +14,7 @@ use crate::{
     framing::{self, Head},
     messages::{self, Envelope},
     problem::{Problem, Received},
+    trace::Trace,
     verdict::{Kind, millis},
 };
 
@@ -29,9 +30,6 @@ const OVERTIME: Duration = Duration::from_secs(1);
 
 /// The bound on envelopes up to and including Registered (CHAT-FRAME-12).
 const EARLY_ENVELOPE_BYTES_MAX: usize = 1024;
-
-/// How many lines are kept of what went over one connection.
-const TRACE_LINES_MAX: usize = 200;
 
 /// How many bytes of a frame are shown.
 const TRACE_BYTES_MAX: usize = 64;
@@ -74,7 +72,7 @@ pub struct Conn {
     /// The transcript line that says "receives nothing", until something comes.
     pub nothing_since: Option<usize>,
     /// What went over it and when.
-    pub trace: Vec<(Duration, String)>,
+    pub trace: Trace,
 }
 
 impl Conn {
@@ -129,16 +127,14 @@ impl Conn {
             queues: [VecDeque::new(), VecDeque::new()],
             members: (Vec::new(), false),
             nothing_since: None,
-            trace: Vec::new(),
+            trace: Trace::default(),
         };
         conn.note("connected".to_owned());
         Ok(conn)
     }
 
     fn note(&mut self, line: String) {
-        if self.trace.len() < TRACE_LINES_MAX {
-            self.trace.push((self.began.elapsed(), line));
-        }
+        self.trace.note(self.began.elapsed(), line);
     }
 
     /// Sends bytes, cut as this run cuts them; `prefix` is the length of the

@@ -26,6 +26,7 @@ mod rules;
 mod run;
 mod suite;
 mod target;
+mod trace;
 mod transcript;
 mod verdict;
 

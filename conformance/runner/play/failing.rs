@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::{Play, Stop, Subject, Trouble};
 use crate::{
-    conn::Conn,
     framing,
     problem::Problem,
     transcript::{Step, print},
@@ -57,7 +56,7 @@ impl Play<'_> {
         };
         let mut trace = std::mem::take(&mut self.extra_trace);
         for (who, conn) in &self.conns {
-            trace.extend(trace_of(who, conn));
+            trace.extend(conn.trace.lines(who));
         }
         let wanted = print::steps(&self.setting.case.steps);
         Stop::Failed(Box::new(Failure {
@@ -105,12 +104,4 @@ fn diff(wanted: &[String], observed: &[String]) -> String {
         .context_radius(2)
         .header("transcript", "observed")
         .to_string()
-}
-
-/// What went over a connection, a line each.
-pub(super) fn trace_of(who: &str, conn: &Conn) -> Vec<String> {
-    conn.trace
-        .iter()
-        .map(|(at, line)| format!("{who} {:>5} ms {line}", millis(*at)))
-        .collect()
 }

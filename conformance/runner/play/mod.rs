@@ -339,7 +339,7 @@ impl Play<'_> {
 
     fn keep_trace(&mut self, who: &str, conn: Option<Conn>) {
         if let Some(conn) = conn {
-            self.extra_trace.extend(failing::trace_of(who, &conn));
+            self.extra_trace.extend(conn.trace.lines(who));
             self.extra_trace
                 .push(format!("{who}: (closed by the suite)"));
         }
