@@ -59,6 +59,7 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
         .iter()
         .map(|(name, n)| (name.to_owned(), json!(n)))
         .collect();
+    let when: Vec<_> = case.when.iter().map(ToString::to_string).collect();
     Ok(json!({
         "format": FORMAT,
         "case": case.id,
@@ -67,7 +68,7 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
         "why": case.why,
         "rules": rules,
         "needs": case.needs,
-        "when": case.when,
+        "when": (!when.is_empty()).then(|| when.join(", ")),
         "password": password,
         "listed": case.listed,
         "slow": case.is_slow(),

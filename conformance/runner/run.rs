@@ -19,11 +19,7 @@ use crate::{
     rules::{Level, Rule},
     suite::KnownFailures,
     target::{Source, Target},
-    transcript::{
-        Action, Case, Payload,
-        expr::{Expr, Limits},
-        print,
-    },
+    transcript::{Action, Case, Payload, expr::Limits, print},
     verdict::{Failure, Kind, Outcome, Verdict, millis},
 };
 
@@ -289,10 +285,8 @@ fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
     if is_server && let Some(missing) = case.needs.iter().find(|c| !facts.granted.contains(c)) {
         return not_run(format!("the server does not grant {missing}"), false);
     }
-    if let Some(limit) = &case.when
-        && Expr::parse(limit).is_ok_and(|e| e.value(&facts.limits) == 0)
-    {
-        return not_run(format!("the server announces no {limit}"), false);
+    if let Some(reason) = case.when.iter().find_map(|it| it.why_not(&facts.limits)) {
+        return not_run(reason, false);
     }
     if is_server && let Some(reason) = plan.admission.why_not(case) {
         return not_run(reason, false);

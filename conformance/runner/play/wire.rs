@@ -53,7 +53,7 @@ impl Play<'_> {
         let is_paced = matches!(
             payload,
             Payload::Frame { envelope: Content::Message { kind, .. }, .. } if kind == "chat"
-        ) && self.setting.case.when.is_none()
+        ) && self.setting.case.when.is_empty()
             && self.envelope() == Envelope::Client;
         if is_paced {
             let limits = &self.bindings.limits;

@@ -2,6 +2,7 @@
 //! `print` writes it; `conformance/README.md` documents it for people who write
 //! their own runner.
 
+mod condition;
 pub mod expr;
 pub mod parse;
 mod payload;
@@ -10,6 +11,7 @@ pub mod print;
 
 use serde_json::Value;
 
+use condition::Condition;
 use expr::Expr;
 
 /// Who is under test.
@@ -34,8 +36,8 @@ pub struct Case {
     pub rules: Vec<String>,
     /// The capabilities it needs granted, in lower case.
     pub needs: Vec<String>,
-    /// A limit that must be announced as more than 0 for the case to mean something.
-    pub when: Option<String>,
+    /// What must hold of the server's limits for the case to mean something.
+    pub when: Vec<Condition>,
     /// Names used in the case by nobody who connects.
     pub names: Vec<String>,
     /// Whether the server must ask for a password (Some(true)), must ask for none
@@ -106,7 +108,9 @@ impl Case {
     /// Whether the case sends or opens so much that once is enough.
     pub fn is_heavy(&self) -> bool {
         // Seconds' worth of frames are tens of thousands where the rate is high.
-        self.when.as_deref() == Some("frames_per_second_max")
+        self.when
+            .iter()
+            .any(|it| it.to_string() == "frames_per_second_max")
             || self.any_step(&|step| {
                 matches!(step.action, Action::Crowd(_) | Action::CatchesUp { .. })
             })

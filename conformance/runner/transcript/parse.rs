@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Action, Case, Expr, Filling, Step, person::person};
+use super::{Action, Case, Condition, Expr, Filling, Step, person::person};
 use crate::{messages, rules};
 
 /// What is wrong with a transcript, and where.
@@ -25,7 +25,7 @@ pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
         why: String::new(),
         rules: Vec::new(),
         needs: Vec::new(),
-        when: None,
+        when: Vec::new(),
         names: Vec::new(),
         asks_password: None,
         listed: Vec::new(),
@@ -72,8 +72,8 @@ fn header(case: &mut Case, key: &str, value: &str) -> Parsed<()> {
                 .try_for_each(|c| capability(c).map(|_| ()))?;
         }
         "when" => {
-            Expr::parse(value)?;
-            case.when = Some(value.to_owned());
+            let conditions = value.split(',').map(Condition::parse);
+            case.when = conditions.collect::<Parsed<_>>()?;
         }
         "names" => case.names = words(),
         "listed" => case.listed = words(),
