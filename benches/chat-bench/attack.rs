@@ -15,13 +15,13 @@ use chat::{
     frame::{self, Split},
     wire::{ServerEnvelope, server_envelope::Message},
 };
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Poll, Token, net::TcpStream};
 use prost::Message as _;
-use socket2::{Domain, Socket, Type};
 
 use crate::{
     dialect::{Protocol, Role},
     failure::Failure,
+    socket,
 };
 
 /// How often new connections are made, in milliseconds, and how many at a time.
@@ -42,9 +42,6 @@ const FLOOD_BYTES_MAX: usize = 64 * 1024;
 
 /// The length of its texts, in bytes: the longest that is allowed by default.
 const FLOOD_TEXT_BYTES: usize = 4_096;
-
-/// What those who do not read let the system take in, in bytes.
-const DEAF_BUFFER_BYTES: usize = 4 * 1024;
 
 /// What is read at once, in bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -234,19 +231,9 @@ impl Attack<'_> {
 
     fn connect(&mut self, index: usize) -> Result<(), Failure> {
         let kind = self.attackers[index].kind;
-        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        if kind == Kind::Deaf {
-            // Before connecting: the window is agreed upon then.
-            socket.set_recv_buffer_size(DEAF_BUFFER_BYTES)?;
-        }
+        let reads = kind != Kind::Deaf;
         // Whether it comes about is seen when it is read from.
-        let _ = socket.connect(&self.address.into());
-        let mut stream = TcpStream::from_std(socket.into());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut stream, Token(index), interest)?;
+        let (stream, _) = socket::connect(self.address, reads, &self.poll, Token(index))?;
         let out = match kind {
             Kind::Flood | Kind::Deaf => {
                 self.names += 1;

@@ -78,7 +78,7 @@ pub fn run(
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
     let mut swarm = Swarm::new(address, protocol.dialect(), load.senders)?;
-    swarm.times_all = load.rate.is_some();
+    swarm.tally.times_all = load.rate.is_some();
     let resident = |server: Option<Process>| server.and_then(Process::resident_bytes);
     let resident_before = resident(server);
     let sending = (0..load.senders).map(|number| Part::Sends {
@@ -103,8 +103,8 @@ pub fn run(
     let cpu = |process: Option<Process>| process.and_then(Process::cpu_s);
     let this = Some(Process::this());
     let cpu_before = (cpu(server), cpu(this));
-    swarm.start = Instant::now();
-    swarm.active = swarm.start;
+    swarm.tally.start = Instant::now();
+    swarm.active = swarm.tally.start;
     let mut speaking = Speaking::new(load, &swarm, protocol);
     let mut visits = Visits::default();
     while !speaking.is_delivered(&swarm) {
@@ -118,9 +118,13 @@ pub fn run(
                 "{silence}, and not everybody has everything: messages were lost"
             ))
         })?;
-        progress.running(swarm.start.elapsed(), load.duration, swarm.deliveries);
+        progress.running(
+            swarm.tally.start.elapsed(),
+            load.duration,
+            swarm.tally.deliveries,
+        );
     }
-    let elapsed_s = swarm.start.elapsed().as_secs_f64();
+    let elapsed_s = swarm.tally.start.elapsed().as_secs_f64();
     let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
     let server_cpu_s = spent(cpu(server), cpu_before.0);
     let own_cpu_s = spent(cpu(this), cpu_before.1);
@@ -129,12 +133,12 @@ pub fn run(
     check_senders(&swarm, protocol)?;
     Ok(Outcome {
         messages: speaking.sent,
-        deliveries: swarm.deliveries + swarm.visitors_deliveries,
+        deliveries: swarm.tally.deliveries + swarm.tally.visitors_deliveries,
         elapsed_s,
         server_cpu_s,
         own_cpu_s,
         bytes_per_connection: grown_bytes.map(|bytes| bytes / count as f64),
-        latency: swarm.latency.clone(),
+        latency: swarm.tally.latency.clone(),
         visits: visits.count,
     })
 }
@@ -166,7 +170,7 @@ fn check_senders(swarm: &Swarm, protocol: Protocol) -> Result<(), Failure> {
     for connection in &swarm.connections {
         if let Part::Sends { number, received } = &connection.part {
             let due = if protocol.senders_are_members() {
-                swarm.order.without(*number)
+                swarm.tally.order.without(*number)
             } else {
                 Vec::new()
             };
@@ -227,13 +231,13 @@ impl<'a> Speaking<'a> {
             _ => true,
         };
         self.is_over
-            && swarm.deliveries >= self.sent * self.receivers
+            && swarm.tally.deliveries >= self.sent * self.receivers
             && swarm.connections.iter().all(|it| is_complete(&it.part))
     }
 
     /// Gives the senders what they may send by now.
     fn speak(&mut self, swarm: &mut Swarm) -> Result<(), Failure> {
-        let elapsed = swarm.start.elapsed();
+        let elapsed = swarm.tally.start.elapsed();
         self.is_over |= elapsed >= self.load.duration
             || self.sent >= self.load.messages_max
             || self.sent as usize * self.frame.len() >= ORDER_BYTES_MAX;
@@ -250,7 +254,7 @@ impl<'a> Speaking<'a> {
             if batch == 0 {
                 return Ok(());
             }
-            let sent_ns = swarm.start.elapsed().as_nanos() as u64;
+            let sent_ns = swarm.tally.start.elapsed().as_nanos() as u64;
             for _ in 0..batch {
                 let stamp = Stamp {
                     sender,
@@ -276,7 +280,7 @@ impl<'a> Speaking<'a> {
                 due.saturating_sub(self.sent).min(left)
             }
             None => {
-                let delivered = swarm.deliveries / self.receivers;
+                let delivered = swarm.tally.deliveries / self.receivers;
                 let in_flight = self.sent - delivered;
                 // Not more than was delivered until now: what a slow server owes at
                 // the end is done in the time that the run took so far.
@@ -292,7 +296,7 @@ impl<'a> Speaking<'a> {
         match self.load.rate {
             Some(rate) if !self.is_over => {
                 let due = Duration::from_secs_f64(self.sent as f64 / rate);
-                due.saturating_sub(swarm.start.elapsed()).min(longest)
+                due.saturating_sub(swarm.tally.start.elapsed()).min(longest)
             }
             _ => longest,
         }
@@ -315,7 +319,7 @@ impl Visits {
             if is_over || !swarm.is_joined(index) {
                 continue;
             }
-            let heard = swarm.order.len() as u64;
+            let heard = swarm.tally.order.len() as u64;
             let (came, heard_at_first) = *since.get_or_insert((Instant::now(), heard));
             if heard - heard_at_first >= VISIT_MESSAGES
                 || came.elapsed() >= Duration::from_millis(VISIT_MS_MAX)

@@ -4,7 +4,7 @@
 //!  options ─▶ load, joining ─▶ swarm: all connections, one thread ─▶ the server
 //!                                │ what came
 //!                                ▼
-//!                     dialect: bytes into units ─▶ order: is it what is due?
+//!              dialect: bytes into units ─▶ tally, order: is it what is due?
 //!                                                        │
 //!  report, plot ◀── figures ◀── process, latency ◀───────┘
 //! ```
@@ -27,7 +27,9 @@ mod plot;
 mod process;
 mod progress;
 mod report;
+mod socket;
 mod swarm;
+mod tally;
 mod text;
 
 use std::{fs, process::ExitCode, time::Duration};

@@ -7,15 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
-use socket2::{Domain, Socket, Type};
+use mio::{Events, Poll, Token};
 
 use crate::{
-    dialect::{Dialect, Role, Unit},
+    dialect::Dialect,
     failure::Failure,
-    latency::Histogram,
-    member::{Connection, Part, Stage, name, refused, role},
-    order::{Order, stamp},
+    member::{Connection, Part, Stage, name, role},
+    socket,
+    tally::Tally,
 };
 
 /// What is read at once, in bytes: all that the server may have sent meanwhile, and
@@ -31,9 +30,6 @@ const EVENTS_MAX: usize = 1024;
 /// How long nothing may happen before something is missing, in milliseconds.
 pub const PATIENCE_MS: u64 = 10_000;
 
-/// What those who do not read let the system take in, in bytes.
-const STALLED_BUFFER_BYTES: usize = 4 * 1024;
-
 pub struct Swarm {
     address: SocketAddr,
     pub dialect: Box<dyn Dialect>,
@@ -43,21 +39,13 @@ pub struct Swarm {
     pub connections: Vec<Connection>,
     /// Those who may have more to read than one turn takes.
     unfinished: Vec<usize>,
-    pub order: Order,
-    /// How many messages those have received, all together, who are here from the
-    /// start, and those who visit.
-    pub deliveries: u64,
-    pub visitors_deliveries: u64,
-    pub latency: Histogram,
-    /// Every delivery is timed; otherwise the last of each read.
-    pub times_all: bool,
+    pub tally: Tally,
     /// How many are in the room.
     pub joined: usize,
     /// How many names were used.
     names: usize,
     /// How long the server makes a member wait between messages.
     pub interval_ms: u32,
-    pub start: Instant,
     /// When something last happened.
     pub active: Instant,
 }
@@ -76,15 +64,10 @@ impl Swarm {
             buffer: vec![0; READ_BYTES],
             connections: Vec::new(),
             unfinished: Vec::new(),
-            order: Order::new(senders),
-            deliveries: 0,
-            visitors_deliveries: 0,
-            latency: Histogram::new(),
-            times_all: false,
+            tally: Tally::new(senders),
             joined: 0,
             names: 0,
             interval_ms: 0,
-            start: Instant::now(),
             active: Instant::now(),
         })
     }
@@ -108,24 +91,9 @@ impl Swarm {
     }
 
     fn connection(&mut self, index: usize, part: Part) -> Result<Connection, Failure> {
-        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        if matches!(part, Part::Stalls) {
-            // Before connecting: the window is agreed upon then.
-            socket.set_recv_buffer_size(STALLED_BUFFER_BYTES)?;
-        }
-        match socket.connect(&self.address.into()) {
-            Ok(()) => {}
-            Err(error) if is_under_way(&error) => {}
-            Err(error) => return Err(self.not_there(&error)),
-        }
-        let mut stream = TcpStream::from_std(socket.into());
-        self.poll.registry().register(
-            &mut stream,
-            Token(index),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
+        let reads = !matches!(part, Part::Stalls);
+        let (stream, connected) = socket::connect(self.address, reads, &self.poll, Token(index))?;
+        connected.map_err(|error| not_there(self.address, &error))?;
         let name = name(self.names);
         self.names += 1;
         Ok(Connection {
@@ -275,7 +243,9 @@ impl Swarm {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => continue,
                     io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => {}
-                    io::ErrorKind::ConnectionRefused => result = Err(self.not_there(&error)),
+                    io::ErrorKind::ConnectionRefused => {
+                        result = Err(not_there(self.address, &error))
+                    }
                     _ => result = self.closed(index),
                 },
             }
@@ -321,93 +291,14 @@ impl Swarm {
         } else {
             bytes
         };
-        let Connection {
-            part,
-            out,
-            name,
-            held,
-            ..
-        } = connection;
-        let mut on_other = |unit: Unit<'_>| match unit {
-            Unit::Answer(answer) => {
-                out.extend(answer);
-                Ok(())
-            }
-            Unit::Refused(sentence) => Err(refused(name, &sentence)),
-            _ => Ok(()),
-        };
-        match part {
-            Part::Reads(follower) => {
-                let first = follower.next();
-                follower.take(bytes, &mut self.order, &*self.dialect, &mut on_other)?;
-                if let (Some(first), Some(end)) = (first, follower.next()) {
-                    self.delivered(first, end);
-                }
-            }
-            Part::Visits(follower) => {
-                let first = follower.next();
-                follower.take(bytes, &mut self.order, &*self.dialect, &mut on_other)?;
-                if let Some(end) = follower.next() {
-                    // What comes in one piece at first counts as one.
-                    let first = first.unwrap_or(end.saturating_sub(1));
-                    self.visitors_deliveries += (end - first) as u64;
-                }
-            }
-            Part::Sends { number, received } => {
-                held.extend_from_slice(bytes);
-                let mut used = 0;
-                while let Some((unit_bytes, unit)) = self
-                    .dialect
-                    .split(&held[used..], Role::Sender)
-                    .map_err(Failure::protocol)?
-                {
-                    match unit {
-                        Unit::Message(message) => {
-                            if stamp(&message)?.sender == *number {
-                                return Err(Failure::lost(format!(
-                                    "{name} received its own message"
-                                )));
-                            }
-                            received.extend_from_slice(&held[used..used + unit_bytes]);
-                            self.deliveries += 1;
-                        }
-                        other => on_other(other)?,
-                    }
-                    used += unit_bytes;
-                }
-                held.drain(..used);
-            }
-            Part::Idles | Part::Stalls => {}
-        }
+        self.tally.take(connection, bytes, &*self.dialect)?;
         if !self.connections[index].out.is_empty() {
             self.write(index)?;
         }
         Ok(())
     }
-
-    fn delivered(&mut self, first: usize, end: usize) {
-        if first == end {
-            return;
-        }
-        self.deliveries += (end - first) as u64;
-        let now_ns = self.start.elapsed().as_nanos() as u64;
-        let timed = if self.times_all { first } else { end - 1 };
-        for index in timed..end {
-            let sent_ns = self.order.sent_ns(index);
-            self.latency.record(now_ns.saturating_sub(sent_ns));
-        }
-    }
-
-    fn not_there(&self, error: &io::Error) -> Failure {
-        not_there(self.address, error)
-    }
 }
 
 fn not_there(address: SocketAddr, error: &io::Error) -> Failure {
     Failure::unusable(format!("no server answers at {address}: {error}"))
-}
-
-fn is_under_way(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-        || error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32)
 }

@@ -1,0 +1,118 @@
+//! What the members of a swarm received: whether it was due, how much it was and how
+//! long it took.
+
+use std::time::Instant;
+
+use crate::{
+    dialect::{Dialect, Role, Unit},
+    failure::Failure,
+    latency::Histogram,
+    member::{Connection, Part, refused},
+    order::{Order, stamp},
+};
+
+pub struct Tally {
+    pub order: Order,
+    /// How many messages those have received, all together, who are here from the
+    /// start, and those who visit.
+    pub deliveries: u64,
+    pub visitors_deliveries: u64,
+    pub latency: Histogram,
+    /// Every delivery is timed; otherwise the last of each read.
+    pub times_all: bool,
+    /// When the first message was sent.
+    pub start: Instant,
+}
+
+impl Tally {
+    pub fn new(senders: usize) -> Self {
+        Self {
+            order: Order::new(senders),
+            deliveries: 0,
+            visitors_deliveries: 0,
+            latency: Histogram::new(),
+            times_all: false,
+            start: Instant::now(),
+        }
+    }
+
+    /// A member received `bytes`. What it is to answer is put with what it sends.
+    pub fn take(
+        &mut self,
+        member: &mut Connection,
+        bytes: &[u8],
+        dialect: &dyn Dialect,
+    ) -> Result<(), Failure> {
+        let Connection {
+            part,
+            out,
+            name,
+            held,
+            ..
+        } = member;
+        let mut on_other = |unit: Unit<'_>| match unit {
+            Unit::Answer(answer) => {
+                out.extend(answer);
+                Ok(())
+            }
+            Unit::Refused(sentence) => Err(refused(name, &sentence)),
+            _ => Ok(()),
+        };
+        match part {
+            Part::Reads(follower) => {
+                let first = follower.next();
+                follower.take(bytes, &mut self.order, dialect, &mut on_other)?;
+                if let (Some(first), Some(end)) = (first, follower.next()) {
+                    self.delivered(first, end);
+                }
+            }
+            Part::Visits(follower) => {
+                let first = follower.next();
+                follower.take(bytes, &mut self.order, dialect, &mut on_other)?;
+                if let Some(end) = follower.next() {
+                    // What comes in one piece at first counts as one.
+                    let first = first.unwrap_or(end.saturating_sub(1));
+                    self.visitors_deliveries += (end - first) as u64;
+                }
+            }
+            Part::Sends { number, received } => {
+                held.extend_from_slice(bytes);
+                let mut used = 0;
+                while let Some((unit_bytes, unit)) = dialect
+                    .split(&held[used..], Role::Sender)
+                    .map_err(Failure::protocol)?
+                {
+                    match unit {
+                        Unit::Message(message) => {
+                            if stamp(&message)?.sender == *number {
+                                return Err(Failure::lost(format!(
+                                    "{name} received its own message"
+                                )));
+                            }
+                            received.extend_from_slice(&held[used..used + unit_bytes]);
+                            self.deliveries += 1;
+                        }
+                        other => on_other(other)?,
+                    }
+                    used += unit_bytes;
+                }
+                held.drain(..used);
+            }
+            Part::Idles | Part::Stalls => {}
+        }
+        Ok(())
+    }
+
+    fn delivered(&mut self, first: usize, end: usize) {
+        if first == end {
+            return;
+        }
+        self.deliveries += (end - first) as u64;
+        let now_ns = self.start.elapsed().as_nanos() as u64;
+        let timed = if self.times_all { first } else { end - 1 };
+        for index in timed..end {
+            let sent_ns = self.order.sent_ns(index);
+            self.latency.record(now_ns.saturating_sub(sent_ns));
+        }
+    }
+}
