@@ -568,6 +568,22 @@ fn a_holder_that_answers_keeps_its_name() {
     insta::assert_snapshot!(script.transcript);
 }
 
+/// CHAT-NAME-8: also a part of a frame is a sign of life, for the name alone.
+#[test]
+fn a_holder_that_is_in_the_midst_of_a_frame_keeps_its_name() {
+    let mut script = Script::new(patient());
+    let alice = script.member("Alice", &[Capability::Keepalive]);
+    let newcomer = script.connect("newcomer");
+    script.register(&newcomer, "alice", &[]);
+    script.pass_ms(100, &[&alice, &newcomer]);
+    script.elapsed_ms += 4_000;
+    let now = script.now();
+    script.engine.charge(now, &alice.id, 0, 1);
+    script.pass_ms(1_000, &[&alice, &newcomer]);
+    script.chat(&alice, "still here", 0);
+    insta::assert_snapshot!(script.transcript);
+}
+
 #[test]
 fn a_holder_that_is_gone_loses_its_name() {
     let mut script = Script::new(patient());

@@ -45,6 +45,8 @@ pub(super) struct Check {
     began_ms: u64,
     /// When the Ping went out.
     asked_ms: Option<u64>,
+    /// When a part of a frame came since. Whole frames are noted of every member.
+    heard_ms: Option<u64>,
     /// The indices of the newcomers, [`NEWCOMERS_MAX`] at the most.
     waiting: Vec<usize>,
 }
@@ -62,13 +64,16 @@ impl Check {
             holder,
             began_ms: now_ms,
             asked_ms: None,
+            heard_ms: None,
             waiting: Vec::new(),
         }
     }
 
     fn is_answered(&self, holder: &Member) -> bool {
-        self.asked_ms
-            .is_some_and(|asked_ms| holder.heard_ms >= asked_ms)
+        self.asked_ms.is_some_and(|asked_ms| {
+            holder.heard_ms >= asked_ms
+                || self.heard_ms.is_some_and(|heard_ms| heard_ms >= asked_ms)
+        })
     }
 }
 
@@ -160,6 +165,18 @@ impl Engine {
                 }
                 is_gone
             }
+        }
+    }
+
+    /// Something came from a member, if only a part of a frame: if it is asked for its
+    /// name, that is an answer (CHAT-NAME-8).
+    pub(super) fn hear(&mut self, now_ms: u64, index: usize) {
+        // Nearly always nobody is asked.
+        if !self.checks.is_empty()
+            && let Some(State::Member(member)) = self.sessions.get(index)
+            && let Some(check) = self.checks.get_mut(&member.name)
+        {
+            check.heard_ms = Some(now_ms);
         }
     }
 

@@ -245,6 +245,11 @@ impl Engine {
         self.seq
     }
 
+    /// How many connections there are, registered or not.
+    pub fn connections(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// A connection was accepted.
     ///
     /// # Errors
@@ -338,6 +343,9 @@ impl Engine {
     /// has changed, [`Event::TimePassed`] is due to it. Before it has registered there
     /// is nothing to count: the first frame registers it or ends it.
     pub fn charge(&mut self, now: Time, id: &SessionId, frames: usize, bytes: usize) -> bool {
+        if bytes > 0 {
+            self.hear(now.elapsed_ms, id.0);
+        }
         let Some(State::Member(member)) = self.sessions.get_mut(id.0) else {
             return self.is_held_up(id);
         };
