@@ -38,6 +38,7 @@ use crate::{
 
 use super::{
     inbox::Inbox,
+    pressure::TRICKLE_READ_BYTES,
     room::{Line, Room, Seat, Turn},
     socket::Socket,
 };
@@ -244,12 +245,13 @@ impl<S: Socket> Connection<S> {
             self.turn(|turn| turn.more_members());
             return Poll::Ready(Ok(()));
         }
-        if self.may_read() {
+        let read_bytes_max = self.read_bytes_max();
+        if read_bytes_max > 0 {
             if self.has_backlog {
                 self.consume(&[]);
                 return Poll::Ready(Ok(()));
             }
-            if self.poll_read(cx)?.is_ready() {
+            if self.poll_read(cx, read_bytes_max)?.is_ready() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -326,21 +328,38 @@ impl<S: Socket> Connection<S> {
 
     /// Whether it is read from.
     pub(super) fn may_read(&self) -> bool {
+        self.read_bytes_max() > 0
+    }
+
+    /// How much may be read from it at once, in bytes; 0: nothing for now (CHAT-LIM-6).
+    fn read_bytes_max(&self) -> usize {
         if self.line.is_held_up || self.line.outbox.is_full() {
-            return false;
+            return 0;
         }
-        match &self.line.reader {
-            // Not registered: there is nothing that it could flood.
-            None => true,
-            Some(reader) => {
-                reader.left_out_runs() < OWN_RUNS_MAX && !self.room.is_paused() // CHAT-LIM-6
+        match (&self.line.reader, &self.member) {
+            (Some(reader), _) if reader.left_out_runs() >= OWN_RUNS_MAX => 0,
+            (Some(_), Some((_, seat))) if self.room.is_paused() => {
+                // Who has more in hand than was judged says much.
+                if !self.has_backlog && self.room.may_trickle(seat) {
+                    TRICKLE_READ_BYTES
+                } else {
+                    0
+                }
             }
+            // Not registered: there is nothing that it could flood.
+            _ => READ_BYTES,
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<()>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
+            let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
             let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
+            if bytes_max == TRICKLE_READ_BYTES
+                && let Some((_, seat)) = &self.member
+            {
+                self.room.trickled(seat);
+            }
             let read = buffer.get(..bytes).unwrap_or_default();
             if read.is_empty() {
                 self.is_at_end = true;

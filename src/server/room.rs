@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     task::Waker,
     time::{SystemTime, UNIX_EPOCH},
@@ -40,8 +40,13 @@ pub(super) struct Room {
     retained: Retained,
     /// The end of the log, to be read without the lock.
     log_end: AtomicU64,
-    /// Members are not to be read from, so that the room can catch up.
+    /// Members are not to be read from, so that the room can catch up; but for a
+    /// little of each.
     is_paused: AtomicBool,
+    /// How far the log may grow from that little, as a position.
+    trickle_end: AtomicU64,
+    /// How many ticks there have been.
+    ticks: AtomicU8,
     /// Connections are to end at once.
     is_aborted: AtomicBool,
 }
@@ -67,6 +72,9 @@ pub(super) struct Seat {
     is_called: AtomicBool,
     /// Its reader is given notices.
     follows_notices: AtomicBool,
+    /// The tick in which it was last read from during a pause. It wraps: once in a
+    /// while somebody waits two ticks for nothing.
+    trickled: AtomicU8,
 }
 
 /// What a turn appended to the log.
@@ -107,6 +115,7 @@ impl Seat {
             is_evicted: AtomicBool::new(false),
             is_called: AtomicBool::new(false),
             follows_notices: AtomicBool::new(false),
+            trickled: AtomicU8::new(0),
         }
     }
 
@@ -203,6 +212,8 @@ impl Room {
             retained: log.retained().clone(),
             log_end: AtomicU64::new(log.end()),
             is_paused: AtomicBool::new(false),
+            trickle_end: AtomicU64::new(0),
+            ticks: AtomicU8::new(0),
             is_aborted: AtomicBool::new(false),
             state: Mutex::new(State {
                 engine: Engine::new(limits.clone(), epoch).admitting(admission),
@@ -216,6 +227,11 @@ impl Room {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How many connections it has, those that were turned away left out.
+    pub(super) fn connections(&self) -> usize {
+        self.lock().engine.connections()
     }
 
     /// A connection was accepted, from `address` where it comes over a network.
@@ -315,9 +331,33 @@ impl Room {
         end.saturating_sub(position) > self.limits.lag_bytes_max
     }
 
-    /// Whether members are not to be read from for now (CHAT-LIM-6).
+    /// Whether members are not to be read from for now (CHAT-LIM-6), but for what
+    /// [`Room::may_trickle`] allows.
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused.load(Ordering::Acquire)
+    }
+
+    /// Whether a little may be read from a member during a pause: so who says little
+    /// is not held up by those who say more than the room can take.
+    pub(super) fn may_trickle(&self, seat: &Seat) -> bool {
+        let ticks = self.ticks.load(Ordering::Relaxed);
+        ticks.wrapping_sub(seat.trickled.load(Ordering::Relaxed)) >= pressure::TRICKLE_TICKS
+            && self.log_end.load(Ordering::Relaxed) < self.trickle_end.load(Ordering::Relaxed)
+    }
+
+    /// A little was read from a member during a pause.
+    pub(super) fn trickled(&self, seat: &Seat) {
+        let ticks = self.ticks.load(Ordering::Relaxed);
+        seat.trickled.store(ticks, Ordering::Relaxed);
+    }
+
+    /// Lets the log grow by what may be read during a pause in a tick. What was not
+    /// used is not saved; what was too much is made up for.
+    fn extend_trickle(&self, end: u64) {
+        let more_bytes = pressure::trickle_bytes(self.limits.lag_bytes_max);
+        let trickle_end = self.trickle_end.load(Ordering::Relaxed).min(end);
+        self.trickle_end
+            .store(trickle_end + more_bytes, Ordering::Relaxed);
     }
 
     /// A reader got on: whoever waits for the room may go on if it has caught up.
@@ -344,6 +384,10 @@ impl Room {
 
         let end = self.log_end.load(Ordering::Relaxed);
         let was_paused = self.is_paused();
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        if was_paused {
+            self.extend_trickle(end);
+        }
         let is_waited_for = {
             let mut seats = write(&self.seats);
             let mut followers: Vec<_> = seats
@@ -351,8 +395,9 @@ impl Room {
                 .flatten()
                 .filter_map(|Seating { seat, patience }| {
                     let position = seat.followed_position()?;
-                    if position < end {
-                        // Also for those whom notices did not wake.
+                    if position < end || was_paused {
+                        // Also for those whom notices did not wake, or who may say a
+                        // little again.
                         seat.wake();
                     }
                     Some(Follower { position, patience })
@@ -464,6 +509,9 @@ impl Room {
                 Some((position, &seating.patience))
             });
             if pressure::is_anybody_waited_for(followers, end, self.behind_bytes()) {
+                let trickle_bytes = pressure::trickle_bytes(self.limits.lag_bytes_max);
+                self.trickle_end
+                    .store(end + trickle_bytes, Ordering::Relaxed);
                 self.is_paused.store(true, Ordering::Release);
             }
         }

@@ -580,6 +580,54 @@ async fn a_burst_beyond_what_is_retained_loses_nothing_when_all_are_slow() {
     sending.await.expect("all of it was taken");
 }
 
+/// Many who read slowly, and who say more than they read, keep the room waiting. Two
+/// who say little do not notice.
+#[tokio::test(start_paused = true)]
+async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
+    let room = room(Limits {
+        lag_bytes_max: 1 << 20,
+        ..unlimited()
+    });
+    let slow = three_readers(&room).await.into_iter().map(|mut reader| {
+        tokio::spawn(async move {
+            while reader.next().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+    });
+    let slow: Vec<_> = slow.collect();
+    let mut loud = Peer::member(&room, "loud", &[], 8_192).await;
+    tokio::spawn(async move {
+        loop {
+            loud.send(chat(400)).await;
+        }
+    });
+    // Holds all that it is sent here.
+    let mut first = Peer::member(&room, "first", &[], 1 << 25).await;
+    let mut second = Peer::member(&room, "second", &[], 8_192).await;
+    let mut paused = 0;
+    for said in 0..100 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        paused += u32::from(room.is_paused());
+        let before = Instant::now();
+        first.send(chat(20 + said)).await;
+        let heard = timeout(Duration::from_secs(10), async {
+            loop {
+                match second.next().await {
+                    Some(Message::Chat(chat)) if chat.sender == "first" => break,
+                    Some(Message::Chat(_)) => {}
+                    message => panic!("no chat but {message:?}"),
+                }
+            }
+        });
+        heard.await.expect("it comes soon");
+        let waited_ms = before.elapsed().as_millis();
+        assert!(waited_ms <= 300, "message {said} took {waited_ms} ms");
+    }
+    assert!(paused > 90, "the room waited {paused} times of 100");
+    drop(slow);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
     const CHATS: u64 = 20_000;
