@@ -33,9 +33,12 @@ const KEEPALIVE_INTERVAL_S: u64 = 10;
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// How long what was sent may go without the peer's system acknowledging it, in
-/// milliseconds.
+/// milliseconds; and by how much that is longer than the write deadline at least, so
+/// that who does not read is told so before the system gives up on it (CHAT-LIM-5).
 #[cfg(target_os = "linux")]
-const USER_TIMEOUT_MS: u64 = 60_000;
+const USER_TIMEOUT_MS_MIN: u64 = 60_000;
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT_MARGIN_MS: u64 = 10_000;
 
 /// How much the system keeps that it has not sent yet, in bytes. It would keep
 /// megabytes for a peer that does not read, and then tell nothing until a third
@@ -107,10 +110,9 @@ pub(super) fn accept_waiting(listener: &TcpListener, room: &Arc<Room>, connectio
 
 fn serve(stream: TcpStream, peer: SocketAddr, room: &Arc<Room>, connections: &TaskTracker) {
     debug!(%peer, "connected");
-    set_options(&stream);
+    set_options(&stream, room.limits().write_deadline_ms);
     let connection = Connection::new(stream, Arc::clone(room), Some(peer.ip()));
-    let tasks_max = room.limits().connections_max as usize + TURNED_AWAY_MAX;
-    if connection.is_turned_away() && connections.len() >= tasks_max {
+    if connection.is_turned_away() && connections.len() >= room.connections() + TURNED_AWAY_MAX {
         connection.close_at_once();
     } else {
         connections.spawn(connection);
@@ -130,7 +132,12 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 /// Asks the system to send at once, to keep little and to find peers that are
 /// gone. A connection works without, so a refusal is only noted.
-fn set_options(stream: &TcpStream) {
+fn set_options(stream: &TcpStream, write_deadline_ms: u32) {
+    #[cfg(target_os = "linux")]
+    let user_timeout_ms =
+        USER_TIMEOUT_MS_MIN.max(u64::from(write_deadline_ms) + USER_TIMEOUT_MARGIN_MS);
+    #[cfg(not(target_os = "linux"))]
+    let _ = write_deadline_ms;
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
@@ -140,11 +147,29 @@ fn set_options(stream: &TcpStream) {
         stream.set_nodelay(true),
         socket.set_tcp_keepalive(&keepalive),
         #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(Duration::from_millis(USER_TIMEOUT_MS))),
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(user_timeout_ms))),
         #[cfg(target_os = "linux")]
         socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX),
     ];
     for error in results.into_iter().filter_map(Result::err) {
         debug!(%error, "a socket option was refused");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// CHAT-LIM-5: the deadline comes first, so that its error does.
+    #[tokio::test]
+    async fn the_system_is_more_patient_than_the_write_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for (write_deadline_ms, user_timeout_ms) in [(10_000, 60_000), (3_600_000, 3_610_000)] {
+            let stream = TcpStream::connect(address).await.unwrap();
+            set_options(&stream, write_deadline_ms);
+            let timeout = SockRef::from(&stream).tcp_user_timeout().unwrap();
+            assert_eq!(timeout, Some(Duration::from_millis(user_timeout_ms)));
+        }
     }
 }

@@ -53,6 +53,33 @@ fn one_address_has_so_many_connections_and_others_have_theirs() {
     }
 }
 
+/// Who is turned away for its address takes no more places than who comes to a full
+/// server: the others need them.
+#[test]
+fn one_address_that_is_turned_away_leaves_the_others_their_descriptors() {
+    let server = TestServer::start(&[
+        "--limit-loopback",
+        "--connections-per-address-max",
+        "1",
+        "--connections-per-minute-max",
+        "off",
+    ]);
+    let _first = connect_from(&server, "127.0.0.1");
+    let before = server.descriptors();
+    // They stay, so that each is seen off with patience, if there is any for it.
+    let many: Vec<_> = (0..300)
+        .map(|_| connect_from(&server, "127.0.0.1"))
+        .collect();
+    let mut bob = connect_from(&server, "127.0.0.2");
+    bob.register("Bob", NOTHING);
+    // 64 at a time, and Bob; the first of all may not have been accepted before.
+    let grown = server.descriptors() - before;
+    assert!(grown <= 66, "{grown}");
+    for mut peer in many {
+        peer.is_ended(ErrorCode::TooManyConnections);
+    }
+}
+
 /// CHAT-REG-12.
 #[test]
 fn one_address_makes_so_many_connections_a_minute() {

@@ -152,6 +152,12 @@ impl TestServer {
         kib.expect("the system says it in kB") * 1_024
     }
 
+    /// How many file descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process_id());
+        std::fs::read_dir(folder).expect("it runs").count()
+    }
+
     /// The processor time it has used, in ticks of a hundredth of a second.
     pub fn processor_ticks(&self) -> u64 {
         let stat = self.proc_file("stat");
