@@ -548,18 +548,24 @@ fn a_holder_that_answers_keeps_its_name() {
     let [w1, w2, w3, w4, _] = &waiting;
     let clients = [&alice, w1, w2, w3, w4];
     script.pass_ms(100, &clients);
-    script.pass_ms(999, &clients);
+    script.pass_ms(900, &clients);
     script.note("one that goes waits no longer, and leaves its place".to_owned());
     script.handle(w2, "is lost", Event::Lost);
     let late = script.connect("late");
     script.register(&late, "alice", &[]);
+    script.note("while the others wait on".to_owned());
+    script.pass_ms(99, &[&alice, w1, w3, w4, &late]);
     script.send(&alice, Sent::Pong(wire::Pong { token: 100 }));
     script.pass_ms(100, &[&alice, w1, w3, w4, &late]);
 
     script.note("and it is not asked again at once".to_owned());
     let again = script.connect("again");
     script.register(&again, "Alice", &[]);
-    script.elapsed_ms += 4_000;
+    script.elapsed_ms += 3_800;
+    let soon = script.connect("soon");
+    script.register(&soon, "Alice", &[]);
+    script.note("but so long after the first question as it had to answer".to_owned());
+    script.elapsed_ms += 1;
     let later = script.connect("later");
     script.register(&later, "Alice", &[]);
     script.pass_ms(100, &[&alice, &later]);
@@ -583,6 +589,26 @@ fn a_holder_that_is_gone_loses_its_name() {
     script.pass_ms(1, &clients);
     script.pass_ms(100, &clients);
     script.chat(&first, "mine now", 1);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn a_holder_that_is_asked_is_pinged_for_its_silence_as_ever() {
+    let mut script = Script::new(Limits {
+        keepalive_interval_ms: 1_000,
+        ..patient()
+    });
+    let holder = script.member("Alice", &[Capability::Keepalive]);
+    let newcomer = script.connect("newcomer");
+    script.register(&newcomer, "alice", &[]);
+    script.pass_ms(100, &[&holder, &newcomer]);
+    script.note("the question is open".to_owned());
+    script.pass_ms(1_000, &[&holder, &newcomer]);
+    script.send(&holder, Sent::Pong(wire::Pong { token: 100 }));
+    script.pass_ms(100, &[&holder, &newcomer]);
+    script.note("it was answered long ago".to_owned());
+    script.pass_ms(10_000, &[&holder]);
+    script.chat(&holder, "still here", 0);
     insta::assert_snapshot!(script.transcript);
 }
 
