@@ -195,6 +195,19 @@ fn notices_use_up_a_chunk_before_its_bytes_do() {
 }
 
 #[test]
+fn notices_in_a_row_use_up_one_run() {
+    let mut log = Log::new();
+    let mut reader = log.reader(false);
+    assert!(!reader.follows_notices());
+    assert!(log.reader(true).follows_notices());
+    for _ in 0..chunk::NOTICE_RUNS_MAX * 3 {
+        log.append(Kind::Notice, &envelope(1));
+    }
+    assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+    assert_eq!(send(&mut reader, usize::MAX, &mut Vec::new()), 0);
+}
+
+#[test]
 fn a_long_chain_is_freed_without_recursion() {
     const CHUNKS: usize = 300;
     // Far too little for a call inside a call for each chunk.
