@@ -2,7 +2,7 @@
 //! snapshots that were read against the schema.
 
 use chat::{
-    engine::{Admission, Audience, Effect, Engine, Event, Name, SessionId, Time},
+    engine::{Admission, Audience, Effect, Engine, Event, Name, SessionId, Time, TooMany},
     frame::FrameError,
     limits::{ChatRate, Limits},
     password::Password,
@@ -57,6 +57,15 @@ impl Script {
         let answer = self.engine.connect(self.now()).expect_err("no room");
         self.note(format!(
             "a connection is turned away\n    <- {}",
+            show(&answer)
+        ));
+    }
+
+    fn turn_away(&mut self, client: Client, cause: TooMany) {
+        let answer = self.engine.turn_away(client.id, cause);
+        self.note(format!(
+            "{}: is turned away\n    <- {}",
+            client.label,
             show(&answer)
         ));
     }
@@ -424,6 +433,7 @@ fn what_ends_a_session() {
         ),
         ("lost", Event::Lost),
         ("stalled", Event::Stalled),
+        ("evicted", Event::Evicted),
     ] {
         let client = script.member("Member", &[]);
         script.handle(&client, what, event);
@@ -438,6 +448,7 @@ fn what_ends_a_session() {
         ),
         ("lost", Event::Lost),
         ("stalled", Event::Stalled),
+        ("evicted", Event::Evicted),
     ] {
         let client = script.connect("newcomer");
         script.handle(&client, what, event);
@@ -548,18 +559,24 @@ fn a_holder_that_answers_keeps_its_name() {
     let [w1, w2, w3, w4, _] = &waiting;
     let clients = [&alice, w1, w2, w3, w4];
     script.pass_ms(100, &clients);
-    script.pass_ms(999, &clients);
+    script.pass_ms(900, &clients);
     script.note("one that goes waits no longer, and leaves its place".to_owned());
     script.handle(w2, "is lost", Event::Lost);
     let late = script.connect("late");
     script.register(&late, "alice", &[]);
+    script.note("while the others wait on".to_owned());
+    script.pass_ms(99, &[&alice, w1, w3, w4, &late]);
     script.send(&alice, Sent::Pong(wire::Pong { token: 100 }));
     script.pass_ms(100, &[&alice, w1, w3, w4, &late]);
 
     script.note("and it is not asked again at once".to_owned());
     let again = script.connect("again");
     script.register(&again, "Alice", &[]);
-    script.elapsed_ms += 4_000;
+    script.elapsed_ms += 3_800;
+    let soon = script.connect("soon");
+    script.register(&soon, "Alice", &[]);
+    script.note("but so long after the first question as it had to answer".to_owned());
+    script.elapsed_ms += 1;
     let later = script.connect("later");
     script.register(&later, "Alice", &[]);
     script.pass_ms(100, &[&alice, &later]);
@@ -599,6 +616,26 @@ fn a_holder_that_is_gone_loses_its_name() {
     script.pass_ms(1, &clients);
     script.pass_ms(100, &clients);
     script.chat(&first, "mine now", 1);
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn a_holder_that_is_asked_is_pinged_for_its_silence_as_ever() {
+    let mut script = Script::new(Limits {
+        keepalive_interval_ms: 1_000,
+        ..patient()
+    });
+    let holder = script.member("Alice", &[Capability::Keepalive]);
+    let newcomer = script.connect("newcomer");
+    script.register(&newcomer, "alice", &[]);
+    script.pass_ms(100, &[&holder, &newcomer]);
+    script.note("the question is open".to_owned());
+    script.pass_ms(1_000, &[&holder, &newcomer]);
+    script.send(&holder, Sent::Pong(wire::Pong { token: 100 }));
+    script.pass_ms(100, &[&holder, &newcomer]);
+    script.note("it was answered long ago".to_owned());
+    script.pass_ms(10_000, &[&holder]);
+    script.chat(&holder, "still here", 0);
     insta::assert_snapshot!(script.transcript);
 }
 
@@ -755,6 +792,71 @@ fn a_full_server_turns_away() {
     script.connect_in_vain();
     script.disconnect(only);
     script.connect("next");
+    insta::assert_snapshot!(script.transcript);
+}
+
+#[test]
+fn an_address_with_too_many_is_turned_away() {
+    let mut script = Script::new(Limits {
+        connections_max: 1,
+        ..Limits::default()
+    });
+    for cause in [
+        TooMany::AtATime,
+        TooMany::AMinute {
+            retry_after_ms: 500,
+        },
+    ] {
+        let client = script.connect("newcomer");
+        script.turn_away(client, cause);
+    }
+    // It took no place.
+    script.connect("next");
+    insta::assert_snapshot!(script.transcript);
+}
+
+/// CHAT-LIM-9.
+#[test]
+fn who_floods_is_held_up_for_a_while() {
+    let mut script = Script::new(Limits {
+        frames_per_second_max: Some(20),
+        bytes_per_second_max: Some(200_000),
+        ..patient()
+    });
+    let newcomer = script.connect("newcomer");
+    let alice = script.member("Alice", &[]);
+    let bob = script.member("Bob", &[]);
+    let ended = script.member("Ended", &[]);
+    script.send(&ended, Sent::Leave(wire::Leave {}));
+    let mut charge = |client: &Client, elapsed_ms: u64, frames: usize, bytes: usize| {
+        script.elapsed_ms = elapsed_ms;
+        let is_held_up = script
+            .engine
+            .charge(script.now(), &client.id, frames, bytes);
+        assert_eq!(is_held_up, script.engine.is_held_up(&client.id));
+        is_held_up
+    };
+    // Who is no member has nothing to be counted.
+    assert!(!charge(&newcomer, 0, 1_000, 10_000_000));
+    assert!(!charge(&ended, 0, 1_000, 10_000_000));
+    assert!(!charge(&alice, 0, 200, 1));
+    assert!(charge(&alice, 0, 1, 1));
+    assert!(!charge(&bob, 0, 1, 2_000_000));
+    assert!(charge(&bob, 0, 0, 1_000));
+    // The one's flood is not the other's; and it is over when it is told so.
+    script.pass_ms(4, &[&newcomer, &alice, &bob]);
+    assert!(script.engine.is_held_up(&bob.id));
+    script.pass_ms(1, &[&newcomer, &alice, &bob]);
+    assert!(!script.engine.is_held_up(&bob.id));
+    script.pass_ms(44, &[&newcomer, &alice, &bob]);
+    assert!(script.engine.is_held_up(&alice.id));
+    script.chat(&alice, "not lost", 0);
+    // Whoever tells it so too early is not believed.
+    script.handle(&alice, "is told", Event::TimePassed { is_read_from: true });
+    assert!(script.engine.is_held_up(&alice.id));
+    script.pass_ms(1, &[&newcomer, &alice, &bob]);
+    assert!(!script.engine.is_held_up(&alice.id));
+    script.pass_ms(1, &[&newcomer, &alice, &bob]);
     insta::assert_snapshot!(script.transcript);
 }
 

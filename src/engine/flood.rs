@@ -79,6 +79,21 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_that_is_worth_more_fits_in_twice() {
+        let chat_rate = Some(ChatRate {
+            burst: 30,
+            interval_ms: 1_000,
+        });
+        let limits = Limits {
+            chat_rate,
+            ..limits(Some(2), None)
+        };
+        let mut flood = Flood::default();
+        assert!(!flood.take(0, 60, 0, &limits));
+        assert!(flood.take(0, 1, 0, &limits));
+    }
+
+    #[test]
     fn bytes_count_for_themselves() {
         let limits = limits(Some(100), Some(1_000));
         let mut flood = Flood::default();

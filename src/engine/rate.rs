@@ -65,6 +65,17 @@ mod tests {
     }
 
     #[test]
+    fn it_is_full_again_an_interval_after_each_token() {
+        let mut bucket = Bucket::default();
+        assert!(bucket.is_full(0));
+        assert_eq!(bucket.take(1_000, RATE), Ok(()));
+        assert_eq!(bucket.take(1_000, RATE), Ok(()));
+        assert!(!bucket.is_full(1_199));
+        assert!(bucket.is_full(1_200));
+        assert!(bucket.is_full(1_201));
+    }
+
+    #[test]
     fn the_wait_it_names_is_enough() {
         let mut bucket = Bucket::default();
         let mut now_ms = 5;

@@ -1,5 +1,7 @@
 //! The log against a model that keeps every frame in a list.
 
+use std::{fs::File, os::unix::fs::FileExt};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,11 +18,24 @@ fn envelope(text_bytes: usize) -> ServerEnvelope {
 
 /// Sends up to `bytes_max` bytes of what is ahead of `reader`.
 fn send(reader: &mut Reader, bytes_max: usize, received: &mut Vec<u8>) -> usize {
-    let ahead = reader.ahead().bytes;
-    let sent = ahead.len().min(bytes_max);
-    received.extend_from_slice(&ahead[..sent]);
+    let ahead = reader.ahead();
+    check_file(ahead);
+    let sent = ahead.bytes.len().min(bytes_max);
+    received.extend_from_slice(&ahead.bytes[..sent]);
     reader.advance(sent);
     sent
+}
+
+/// The same bytes stand in a file, where the system has files without a name.
+fn check_file(ahead: Ahead<'_>) {
+    assert_eq!(ahead.file.is_some(), cfg!(target_os = "linux"));
+    if let Some((file, offset)) = ahead.file {
+        let file = File::from(file.try_clone_to_owned().expect("a descriptor is left"));
+        let mut bytes = vec![0; ahead.bytes.len()];
+        file.read_exact_at(&mut bytes, u64::from(offset))
+            .expect("the file is as long as the chunk");
+        assert!(bytes == ahead.bytes);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -125,6 +140,9 @@ proptest! {
         for ((reader, model), mut received) in readers.iter_mut().zip(&models).zip(received) {
             while send(reader, usize::MAX, &mut received) > 0 {}
             prop_assert!(received == model.expected);
+            if !model.is_stopped {
+                prop_assert_eq!(reader.position(), log.end());
+            }
         }
 
         // What everybody has passed is freed, all but the chunk in use; a reader
@@ -139,6 +157,22 @@ proptest! {
 
 fn frame_bytes(envelope: &ServerEnvelope, out: &mut Vec<u8>) {
     crate::frame::encode(envelope, out);
+}
+
+#[test]
+fn what_is_left_out_in_a_row_is_one_run() {
+    let mut log = Log::new();
+    let mut reader = log.reader(true);
+    let mut append = || log.append(Kind::Message, &envelope(1));
+    assert_eq!(reader.left_out_runs(), 0);
+    reader.leave_out(append());
+    reader.leave_out(append());
+    assert_eq!(reader.left_out_runs(), 1);
+    append();
+    reader.leave_out(append());
+    assert_eq!(reader.left_out_runs(), 2);
+    while send(&mut reader, usize::MAX, &mut Vec::new()) > 0 {}
+    assert_eq!(reader.left_out_runs(), 0);
 }
 
 #[test]
@@ -161,18 +195,32 @@ fn notices_use_up_a_chunk_before_its_bytes_do() {
 }
 
 #[test]
+fn notices_in_a_row_use_up_one_run() {
+    let mut log = Log::new();
+    let mut reader = log.reader(false);
+    assert!(!reader.follows_notices());
+    assert!(log.reader(true).follows_notices());
+    for _ in 0..chunk::NOTICE_RUNS_MAX * 3 {
+        log.append(Kind::Notice, &envelope(1));
+    }
+    assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+    assert_eq!(send(&mut reader, usize::MAX, &mut Vec::new()), 0);
+}
+
+#[test]
 fn a_long_chain_is_freed_without_recursion() {
-    const CHUNKS: u64 = 2_000;
+    const CHUNKS: usize = 300;
     // Far too little for a call inside a call for each chunk.
-    const STACK_BYTES: usize = 128 * 1024;
+    const STACK_BYTES: usize = 64 * 1024;
 
     let mut log = Log::new();
     let reader = log.reader(true);
     // Separate notices close a chunk early, so that this touches little memory.
-    while log.retained().bytes() < CHUNKS * CHUNK_BYTES as u64 {
+    for _ in 0..CHUNKS * chunk::NOTICE_RUNS_MAX {
         log.append(Kind::Notice, &envelope(1));
         log.append(Kind::Message, &envelope(1));
     }
+    assert_eq!(log.retained().bytes(), (CHUNKS * CHUNK_BYTES) as u64);
     let dropping = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
         .spawn(|| drop(reader))
