@@ -228,8 +228,10 @@ fn judge(heard: &Heard, seen: &Seen, load: &Load, tally: &mut Tally) {
     }
     let (got, due) = (heard.chats.len(), due.len());
     assert!(got <= due, "CHAT-CHAT-2, CHAT-ORD-4: {name} heard too much");
+    // An error is the last that anybody hears (CHAT-ERR-1), even if more was due.
+    let is_all_due = heard.hears_all && heard.last_word.is_none();
     assert!(
-        got == due || !heard.hears_all,
+        got == due || !is_all_due,
         "CHAT-LEAVE-2: {name} heard {got} of {due}"
     );
     for (receipt, (number, chat)) in heard.receipts.iter().zip((1..).zip(&said)) {
@@ -284,6 +286,9 @@ fn take_part(address: SocketAddr, mut heard: Heard, text_bytes: usize, mut rng: 
             }
         }
         bytes.extend(frames([&leave()]));
+        // CHAT-LEAVE-4
+        let too_late = text(&name, CHATS + 1, text_bytes);
+        bytes.extend(frames([&chat_with_id(&too_late, CHATS + 1)]));
         let _ = sending.write_all(&bytes);
     });
     let mut peer = Peer::from_stream(stream);
