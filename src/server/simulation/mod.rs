@@ -22,6 +22,7 @@
 //! itself, `causes` for what ends a session), and take it off [`NOT_REACHED`].
 
 mod coverage;
+mod model;
 mod oracle;
 mod schedule;
 mod sent;
