@@ -62,10 +62,12 @@ const NOT_REACHED: [ErrorCode; 1] = [
 ];
 
 /// What the seeds together must have reached, besides all codes and reasons.
-const REACHED: [&str; 20] = [
+const REACHED: [&str; 23] = [
     "stalls",
     "reads again",
     "half-closes",
+    "is cut short",
+    "ends inside a frame",
     "closes",
     "resets",
     "clock jumps",
@@ -79,6 +81,7 @@ const REACHED: [&str; 20] = [
     "chunk boundary",
     "room paused",
     "lag",
+    "told of its lag",
     "held up",
     "name check",
     "name had after a wait",
