@@ -106,14 +106,21 @@ impl Oracle {
         // Who has left and goes on to take memory is closed without a word.
         let is_cut_short = view.may_be_evicted && view.last_word.is_none();
         let is_told = self.model.has_gone(of) && was_read_to && !self.is_at_end && !is_cut_short;
-        if is_told && !wire.end_is_read && !wire.break_is_seen {
-            let left_in_order = view.reason.is_none_or(|reason| reason == LeftReason::Leave);
+        if is_told && !wire.break_is_seen {
+            // A stream that ended inside a frame is an error (CHAT-FRAME-10), behind
+            // which nothing is sent; one that ended between two is a Leave
+            // (CHAT-LEAVE-5).
+            let left_in_order = match view.reason {
+                None | Some(LeftReason::Leave) => true,
+                Some(LeftReason::ConnectionLost) => !view.is_inside_frame(wire),
+                _ => false,
+            };
             if left_in_order && let Some(message) = self.model.next_for(of) {
                 panic!("CHAT-LEAVE-2, CHAT-CLOSE-6: {of} has not got {message:?}");
             }
-            let has_last_word = view.last_word.is_some();
+            let is_silent = left_in_order && view.reason.is_some();
             assert!(
-                view.reason == Some(LeftReason::Leave) || has_last_word,
+                is_silent || view.last_word.is_some(),
                 "{of} was not told why"
             );
             assert!(view.has_end, "{of} is not closed");
