@@ -767,6 +767,30 @@ fn members_come_in_pages() {
 }
 
 #[test]
+fn the_last_page_of_members_is_empty_when_all_on_it_have_left() {
+    let mut script = Script::new(Limits {
+        text_bytes_max: 1,
+        frame_bytes_max: 257,
+        ..Limits::default()
+    });
+    let mut clients = Vec::new();
+    for index in 0..20 {
+        let client = script.connect("member");
+        script.register(&client, &format!("member-number-{index:02}"), &[]);
+        clients.push(client);
+    }
+    let watcher = script.member("first-of-all", &[Capability::Presence]);
+    assert!(script.transcript.ends_with("more true\n"));
+    clients
+        .into_iter()
+        .for_each(|client| script.disconnect(client));
+    let mut more = || script.engine.more_members(&watcher.id);
+    let last = more().map(|page| show(&page));
+    assert_eq!(last.as_deref(), Some("members [] more false"));
+    assert_eq!(more(), None);
+}
+
+#[test]
 fn closing() {
     let mut script = Script::new(Limits::default());
     let newcomer = script.connect("newcomer");

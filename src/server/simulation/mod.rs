@@ -13,11 +13,16 @@
 //! One future drives everything on a runtime of one thread with its clock stopped:
 //! it moves the connections itself, one at a time, and the clock.
 //!
+//! `SIMULATION_SEEDS` says how many seeds to run, `SIMULATION_FROM` which is the first
+//! of them, so that a night's run need not repeat the last one's; `SIMULATION_SEED`
+//! shows one.
+//!
 //! To add a limit with its error code: give it a small value in `schedule::limits`,
 //! say in `oracle` what its cause is (`answered` for what the server decides by
 //! itself, `causes` for what ends a session), and take it off [`NOT_REACHED`].
 
 mod coverage;
+mod model;
 mod oracle;
 mod schedule;
 mod sent;
@@ -57,10 +62,12 @@ const NOT_REACHED: [ErrorCode; 1] = [
 ];
 
 /// What the seeds together must have reached, besides all codes and reasons.
-const REACHED: [&str; 20] = [
+const REACHED: [&str; 23] = [
     "stalls",
     "reads again",
     "half-closes",
+    "is cut short",
+    "ends inside a frame",
     "closes",
     "resets",
     "clock jumps",
@@ -74,6 +81,7 @@ const REACHED: [&str; 20] = [
     "chunk boundary",
     "room paused",
     "lag",
+    "told of its lag",
     "held up",
     "name check",
     "name had after a wait",
@@ -109,8 +117,9 @@ fn variable(name: &str) -> Option<u64> {
 fn sweep() -> &'static Result<Coverage, u64> {
     static SWEEP: OnceLock<Result<Coverage, u64>> = OnceLock::new();
     SWEEP.get_or_init(|| {
-        let seeds = variable("SIMULATION_SEEDS").unwrap_or(SEEDS);
-        let next = AtomicU64::new(0);
+        let first = variable("SIMULATION_FROM").unwrap_or(0);
+        let end = first.saturating_add(variable("SIMULATION_SEEDS").unwrap_or(SEEDS));
+        let next = AtomicU64::new(first);
         let is_over = AtomicBool::new(false);
         let result = Mutex::new(Ok(Coverage::default()));
         thread::scope(|scope| {
@@ -118,7 +127,7 @@ fn sweep() -> &'static Result<Coverage, u64> {
                 scope.spawn(|| {
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= seeds || is_over.load(Ordering::Relaxed) {
+                        if seed >= end || is_over.load(Ordering::Relaxed) {
                             return;
                         }
                         let run = try_run(seed, Trace::default());
@@ -132,8 +141,8 @@ fn sweep() -> &'static Result<Coverage, u64> {
                             (Err(failed), None) => *failed = seed.min(*failed),
                             (Err(_), Some(_)) => {}
                         }
-                        if seed % 10_000 == 9_999 {
-                            eprintln!("{} seeds", seed + 1);
+                        if (seed - first) % 10_000 == 9_999 {
+                            eprintln!("{} seeds", seed + 1 - first);
                         }
                     }
                 });

@@ -135,8 +135,9 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
             _ => (rng.u8(0..3) > 0).then(|| rng.u32(1..12)),
         },
         name_check_deadline_ms: rng.u32(50..1_500),
-        // Only a member that does not read makes it grow so far.
-        queue_bytes_max: LAG_BYTES_FLOOR + if is_bulk { rng.u64(0..1 << 20) } else { 0 },
+        // Only a member that does not read makes it grow so far: not much farther than
+        // it may be behind, or it is closed for that first.
+        queue_bytes_max: LAG_BYTES_FLOOR + if is_bulk { rng.u64(0..1 << 18) } else { 0 },
         connections_per_address_max: (rng.u8(0..4) == 0).then(|| rng.u32(1..5)),
         connections_per_minute_max: (rng.u8(0..4) == 0).then(|| rng.u32(1..20)),
         is_loopback_limited: false,
@@ -188,6 +189,8 @@ impl Schedule {
                     self.world.send(3, &chat);
                     self.world.pass(TICK_MS).await;
                 }
+                // What it takes then shows whether it misses something.
+                self.world.links[0].manner.is_reading = self.rng.bool();
             }
             Theme::Ordinary | Theme::Chatter => {}
         }
@@ -461,7 +464,7 @@ impl Schedule {
         };
         let what = self
             .rng
-            .choice(["half-closes", "closes", "resets"])
+            .choice(["half-closes", "is cut short", "closes", "resets"])
             .unwrap_or("resets");
         self.world.trace.line(format_args!("        {by} {what}"));
         self.world.oracle.coverage.mark(what);
@@ -469,6 +472,7 @@ impl Schedule {
         let mut wire = link.wire.borrow_mut();
         match what {
             "half-closes" => wire.half_close(),
+            "is cut short" => wire.cut_short(),
             "closes" => {
                 link.has_left = true;
                 wire.close();

@@ -128,6 +128,14 @@ impl Wire {
         wake(&mut self.reader);
     }
 
+    /// The peer half-closes before all is under way that it meant to send, in the midst
+    /// of a frame or not.
+    pub(super) fn cut_short(&mut self) {
+        let sent_bytes = self.rng.usize(self.arrived_bytes..=self.to_server.len());
+        self.to_server.truncate(sent_bytes);
+        self.half_close();
+    }
+
     /// The peer closes both ways, and loses what it has not read.
     pub(super) fn close(&mut self) {
         self.is_deserted = true;

@@ -308,12 +308,14 @@ impl World {
         let log_end_before = self.room.log_end();
         let position = connection.position();
         let was_read_from = connection.may_read();
+        let was_paused = self.room.is_paused();
         let cx = &mut Context::from_waker(&link.waker);
         let is_over = Pin::new(&mut *connection).poll(cx) == Poll::Ready(());
         let (inbox_bytes, outbox_bytes) = connection.memory_bytes();
         let position_after = connection.position();
         let is_read_from = was_read_from && connection.may_read();
         let (is_held_up, is_ended) = connection.is_held_up_or_ended();
+        let is_woken = link.is_woken();
         if is_over {
             link.connection = None;
         }
@@ -349,12 +351,22 @@ impl World {
             "an inbox of {inbox_bytes} bytes"
         );
         assert!(
+            !is_ended || inbox_bytes == 0 || is_woken,
+            "{inbox_bytes} bytes that nobody will judge"
+        );
+        assert!(
             outbox_bytes <= held_bytes_max(self.limits.frame_bytes_max),
             "an outbox of {outbox_bytes} bytes"
         );
         let retained = self.room.retained_bytes();
         let retained_max = self.limits.lag_bytes_max + self.grown_bytes + 3 * CHUNK_BYTES;
         assert!(retained <= retained_max, "a log of {retained} bytes");
+        if self.room.is_paused() && !was_paused {
+            // As far behind as the room waits for, and no less (CHAT-LIM-6).
+            let most = self.positions().map(|position| end - position).max();
+            let is_behind = most >= Some(self.limits.lag_bytes_max / 4);
+            assert!(is_behind, "the room waits for nobody");
+        }
         let coverage = &mut self.oracle.coverage;
         coverage.mark_if(outbox_bytes >= REPLIES_PAUSE_BYTES, "outbox full");
         coverage.mark_if(inbox_bytes > 2 * frame_bytes_max, "backlog");
@@ -436,6 +448,7 @@ impl World {
             }
         }
         self.grown_bytes = 0;
+        self.check_memory();
         assert!(!self.is_aborted || self.seated() == 0, "CHAT-CLOSE-3");
         let is_paused = self.room.is_paused();
         let rest = Rest {
@@ -456,6 +469,32 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Where in the log those are to whom something may still be due.
+    fn positions(&self) -> impl Iterator<Item = u64> {
+        let links = self.links.iter();
+        let senders = links.filter(|link| !link.wire.borrow().is_shut_down);
+        senders.filter_map(|link| link.connection.as_ref()?.position())
+    }
+
+    /// Memory is kept for those alone to whom something is due.
+    fn check_memory(&self) {
+        let end = self.room.log_end();
+        let due_bytes = end - self.positions().min().unwrap_or(end);
+        let retained = self.room.retained_bytes();
+        // In whole chunks.
+        assert!(
+            retained <= due_bytes + 2 * CHUNK_BYTES,
+            "a log of {retained} bytes for {due_bytes}"
+        );
+        let seated = self.links.iter().filter(|link| !link.is_turned_away);
+        let held_bytes: usize = seated
+            .filter_map(|link| link.connection.as_ref())
+            .map(|connection| connection.memory_bytes())
+            .map(|(inbox_bytes, outbox_bytes)| inbox_bytes + outbox_bytes)
+            .sum();
+        assert_eq!(self.room.held_bytes(), held_bytes as u64, "what is counted");
     }
 
     /// Nothing more can come to its peer.

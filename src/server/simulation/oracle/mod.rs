@@ -1,10 +1,14 @@
-//! What the simulation holds to be right: a naive room, and what each peer is to
-//! hear of it.
+//! Judges all that happens. What the room says is judged by the naive room of
+//! [`model`](super::model); here stands what may happen when, and for what cause:
+//! what a peer has sent, what it is answered, which limits it has reached.
 //!
 //! The scheduler lets one connection move at a time, so all that is published
 //! meanwhile is that connection's doing. What is published is judged by what its
 //! peer has sent; what a peer receives, by what was published and by what it sent.
 //! Nothing here knows how the server does it.
+
+mod answers;
+mod rest;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +20,10 @@ use tokio::time::Instant;
 use crate::{
     limits::{FLOOD_WINDOW_MS, Limits},
     server::pressure::TICK_MS,
-    wire::{Capability, Error, ErrorCode, LeftReason, Registered, server_envelope::Message},
+    wire::{Capability, ErrorCode, LeftReason, server_envelope::Message},
 };
 
-use super::{coverage::Coverage, sent::Sent, stream::Wire};
+use super::{coverage::Coverage, model::Model, sent::Sent, stream::Wire};
 
 /// How long a closed connection is read from while its peer goes on sending.
 const LINGER_MIN: Duration = Duration::from_millis(1_000);
@@ -38,17 +42,12 @@ const ASKED_WITHIN: Duration = Duration::from_millis(2 * TICK_MS);
 pub(super) struct Oracle {
     limits: Limits,
     start: Instant,
-    /// All that was published, in order, with the connection that caused it.
-    room: Vec<(usize, Message)>,
-    chats: u64,
-    /// Who owns which name, in small letters.
-    owners: BTreeMap<String, usize>,
+    model: Model,
     /// When a name that nobody has was freed.
     freed: BTreeMap<String, Instant>,
     /// When connections from an address were let in.
     arrivals: BTreeMap<u8, Vec<Instant>>,
     views: Vec<View>,
-    is_closing: bool,
     is_at_end: bool,
     pub(super) coverage: Coverage,
 }
@@ -92,24 +91,20 @@ struct View {
     is_name_taken: bool,
     name: String,
     granted: BTreeSet<i32>,
-    /// Where in the room it came and went, and why it went.
-    joined: Option<usize>,
-    seq_at_joining: u64,
-    left: Option<usize>,
+    /// When it came and went, and why it went.
     joined_at: Instant,
     left_at: Instant,
     heard_before_end: Instant,
     reason: Option<LeftReason>,
+    was_too_far_behind: bool,
     /// The first frame that can be the next chat in the order.
     next_chat: usize,
     /// When its chats were accepted.
     accepted: Vec<Instant>,
 
-    /// What it has received so far: of the room, of answers.
-    heard_of_room: usize,
+    /// How many of its frames need no answer any more.
     answered: usize,
     is_registered: bool,
-    members: BTreeSet<String>,
     members_are_due: bool,
     last_word: Option<Message>,
     has_end: bool,
@@ -122,6 +117,8 @@ struct Frame {
     read: Option<Instant>,
     /// Its place in the order, for a chat that was accepted.
     seq: Option<u64>,
+    /// When it was, by the clock on the wall.
+    unix_ms: i64,
 }
 
 /// What the driver knows of one connection besides its stream.
@@ -160,20 +157,22 @@ impl View {
         self.granted.contains(&capability.into())
     }
 
-    fn is_open(&self) -> bool {
-        self.joined.is_some() && self.left.is_none()
-    }
-
     /// The frames that the server has read and that count.
     fn frames_that_count(&self) -> usize {
         self.frames_read.min(self.void_from)
     }
 
     /// The frame that ends the session, if the server has read it.
-    fn ending_frame(&self) -> Option<(usize, &Sent)> {
+    fn ending_frame(&self) -> Option<&Sent> {
         let last = self.frames_that_count().checked_sub(1)?;
         let sent = &self.frames[last].sent;
-        sent.ends_session(last == 0).then_some((last, sent))
+        sent.ends_session(last == 0).then_some(sent)
+    }
+
+    /// Whether the server has read a Register that nothing but its name can bar.
+    fn asks_to_join(&self) -> bool {
+        let first = self.frames.first().filter(|_| self.frames_read > 0);
+        first.is_some_and(|frame| matches!(frame.sent, Sent::Register { refusal: None, .. }))
     }
 
     /// How many of its frames may have been answered with an error that it survived.
@@ -223,11 +222,8 @@ impl Oracle {
             start,
             freed: BTreeMap::new(),
             arrivals: BTreeMap::new(),
-            room: Vec::new(),
-            chats: 0,
-            owners: BTreeMap::new(),
+            model: Model::default(),
             views: Vec::new(),
-            is_closing: false,
             is_at_end: false,
             coverage,
         }
@@ -244,7 +240,7 @@ impl Oracle {
     ) {
         let now = Instant::now();
         let limits = &self.limits;
-        let turned_away_for = if self.is_closing {
+        let turned_away_for = if self.is_closing() {
             None
         } else if alive >= limits.connections_max as usize {
             Some(ErrorCode::ServerFull) // CHAT-REG-9
@@ -257,11 +253,12 @@ impl Oracle {
             self.comes_too_fast(source, is_turned_away)
                 .then_some(ErrorCode::ConnectingTooFast) // CHAT-REG-12
         };
-        let is_wanted = !self.is_closing && turned_away_for.is_none();
+        let is_wanted = !self.is_closing() && turned_away_for.is_none();
         assert_eq!(is_turned_away, !is_wanted, "{turned_away_for:?}");
         if let Some(source) = source.filter(|_| is_wanted) {
             self.arrivals.entry(source).or_default().push(now);
         }
+        self.model.connected();
         self.views.push(View {
             connected: now,
             is_turned_away,
@@ -285,19 +282,15 @@ impl Oracle {
             is_name_taken: false,
             name: String::new(),
             granted: BTreeSet::new(),
-            joined: None,
-            seq_at_joining: 0,
-            left: None,
             joined_at: now,
             left_at: now,
             heard_before_end: now,
             reason: None,
+            was_too_far_behind: false,
             next_chat: 0,
             accepted: Vec::new(),
-            heard_of_room: 0,
             answered: 0,
             is_registered: false,
-            members: BTreeSet::new(),
             members_are_due: false,
             last_word: None,
             has_end: false,
@@ -340,6 +333,8 @@ impl Oracle {
                 .copied()
                 .filter(|c| known.contains(c))
                 .collect();
+            let hears_notices = view.grants(Capability::Presence);
+            self.model.registers(by, name, hears_notices);
         }
         view.sent_bytes += bytes as u64;
         view.frames.push(Frame {
@@ -347,6 +342,7 @@ impl Oracle {
             ends_at: view.sent_bytes,
             read: None,
             seq: None,
+            unix_ms: 0,
         });
         if sent.ends_session(is_first) {
             view.void_from = view.void_from.min(view.frames.len());
@@ -362,9 +358,8 @@ impl Oracle {
         published: Vec<Message>,
         unix_ms: i64,
     ) {
-        let owner_before = self.owners.get(&self.views[by].name.to_ascii_lowercase());
-        let is_taken = owner_before.is_some_and(|&owner| owner != by);
-        let is_taken_by = owner_before.copied().filter(|_| is_taken);
+        let holder = self.model.owner(&self.views[by].name);
+        let holder = holder.filter(|&holder| holder != by);
         let was_unread = self.views[by].frames_read == 0;
         let view = &mut self.views[by];
         let now = Instant::now();
@@ -379,17 +374,15 @@ impl Oracle {
             view.frames_read += 1;
             view.heard = now;
         }
-        if !view.is_ended && view.joined.is_none() && view.frames_read > 0 {
+        if !view.is_ended && !self.model.has_come(by) && view.frames_read > 0 {
             // Of a Register that waits, what holds when it is answered.
-            view.is_name_taken = is_taken;
+            view.is_name_taken = holder.is_some();
         }
-        let asks_for_name = was_unread
-            && view.frames_read > 0
-            && matches!(view.frames[0].sent, Sent::Register { refusal: None, .. })
-            && !(view.is_turned_away || self.is_closing);
-        if let Some(owner) = is_taken_by.filter(|_| asks_for_name) {
+        let asks_for_name =
+            was_unread && view.asks_to_join() && !(view.is_turned_away || self.model.is_closing());
+        if let Some(holder) = holder.filter(|_| asks_for_name) {
             self.views[by].waits = Some(now);
-            self.views[owner].claims.push(now);
+            self.views[holder].claims.push(now);
         }
         for message in published {
             self.published(by, wire, look, message, unix_ms);
@@ -397,15 +390,15 @@ impl Oracle {
         let view = &self.views[by];
         let register_ms = self.limits.register_deadline_ms.into();
         let may_register = asks_for_name
-            && !is_taken
+            && holder.is_none()
             && view.connected.elapsed() < Duration::from_millis(register_ms);
         assert!(
-            !may_register || view.joined.is_some(),
+            !may_register || self.model.has_come(by),
             "CHAT-NAME-6: {}",
             view.name
         );
         assert!(
-            !(view.must_be_evicted && view.is_open()) || self.is_closing,
+            !(view.must_be_evicted && self.model.is_member(by)),
             "CHAT-LIM-10: {by} holds the most"
         );
         self.judge_holding_up(by, wire, look);
@@ -415,7 +408,7 @@ impl Oracle {
         let view = &self.views[by];
         if wire.is_shut_down || !look.is_alive {
             assert!(
-                !view.is_open() || self.is_closing,
+                !self.model.is_member(by),
                 "CHAT-NAME-5: {} is closed",
                 view.name
             );
@@ -423,7 +416,7 @@ impl Oracle {
         let lag = self.limits.lag_bytes_max;
         let behind_bytes = look.behind_bytes_after.saturating_sub(look.grown_bytes);
         assert!(
-            !view.is_open() || behind_bytes <= lag || self.is_closing,
+            !self.model.is_member(by) || behind_bytes <= lag,
             "CHAT-LIM-5"
         );
     }
@@ -440,7 +433,7 @@ impl Oracle {
         let since = view.held_up.filter(|_| taken_bytes == view.taken_bytes);
         view.held_up = Some(since.unwrap_or_else(Instant::now));
         view.taken_bytes = taken_bytes;
-        if view.joined.is_none() {
+        if !self.model.has_come(by) {
             assert!(view.waits.is_some(), "CHAT-LIM-6: {by} waits for nobody");
             self.coverage.mark("name check");
             return;
@@ -453,33 +446,17 @@ impl Oracle {
     }
 
     fn published(&mut self, by: usize, wire: &Wire, look: &Look, message: Message, unix_ms: i64) {
-        assert!(!self.is_closing, "CHAT-CLOSE-5: {message:?}");
         let causes = self.causes(by, wire, look);
-        let place = self.room.len();
         let view = &mut self.views[by];
         match &message {
             Message::Joined(joined) => {
-                assert_eq!((&joined.name, view.joined), (&view.name, None), "who joins");
-                let first = view.frames.first().filter(|_| view.frames_read > 0);
-                let is_register =
-                    first.is_some_and(|f| matches!(f.sent, Sent::Register { refusal: None, .. }));
+                let is_register = view.asks_to_join();
                 assert!(is_register, "{} joins without a Register", joined.name);
-                let owner = self.owners.insert(joined.name.to_ascii_lowercase(), by);
-                assert_eq!(owner, None, "CHAT-NAME-3: {} has two owners", joined.name);
-                view.joined = Some(place);
                 view.joined_at = Instant::now();
                 self.coverage
                     .mark_if(view.waits.is_some(), "name had after a wait");
-                view.seq_at_joining = self.chats;
-                view.heard_of_room = place + 1;
             }
             Message::Left(left) => {
-                let owner = self.owners.remove(&view.name.to_ascii_lowercase());
-                assert_eq!(
-                    (&left.name, owner),
-                    (&view.name, Some(by)),
-                    "a name is freed once"
-                );
                 assert!(
                     causes.contains(&left.reason()),
                     "{left:?}, but it was {causes:?}"
@@ -487,7 +464,7 @@ impl Oracle {
                 self.coverage.mark(left.reason().as_str_name());
                 let is_behind = look.behind_bytes > self.limits.lag_bytes_max;
                 self.coverage.mark_if(is_behind, "lag");
-                view.left = Some(place);
+                view.was_too_far_behind = is_behind;
                 view.left_at = Instant::now();
                 view.heard_before_end = view.heard_before_it_ended(wire);
                 view.reason = Some(left.reason());
@@ -495,14 +472,7 @@ impl Oracle {
                 self.freed.insert(name, Instant::now());
             }
             Message::Chat(chat) => {
-                assert!(view.is_open(), "no chat of who is not there: {chat:?}");
-                self.chats += 1;
-                assert_eq!(chat.seq, self.chats, "CHAT-ORD-1");
-                assert_eq!(
-                    (&chat.sender, chat.time_unix_ms),
-                    (&view.name, unix_ms),
-                    "CHAT-CHAT-4"
-                );
+                assert_eq!(chat.time_unix_ms, unix_ms, "CHAT-CHAT-5");
                 assert_eq!(chat.id, 0, "CHAT-CHAT-9");
                 // A receipt or refusal given for a later one would bar this.
                 let mut later = view.next_chat.max(view.answered)..view.frames_that_count();
@@ -514,12 +484,13 @@ impl Oracle {
                     panic!("CHAT-ORD-3: not what {} says next: {chat:?}", view.name);
                 };
                 view.frames[index].seq = Some(chat.seq);
+                view.frames[index].unix_ms = unix_ms;
                 view.next_chat = index + 1;
                 view.accepted.push(Instant::now());
             }
-            message => panic!("nobody can publish {message:?}"),
+            _ => {}
         }
-        self.room.push((by, message));
+        self.model.published(by, message);
     }
 
     /// What may have ended a session just now.
@@ -528,7 +499,7 @@ impl Oracle {
         let limits = &self.limits;
         let mut causes = Vec::new();
         match view.ending_frame() {
-            Some((_, Sent::Leave)) => causes.push(LeftReason::Leave),
+            Some(Sent::Leave) => causes.push(LeftReason::Leave),
             Some(_) => causes.push(LeftReason::ProtocolError),
             None => {}
         }
@@ -547,10 +518,7 @@ impl Oracle {
         {
             causes.push(LeftReason::ProtocolError);
         }
-        let heard = match wire.is_choppy {
-            true => view.heard_before,
-            false => view.heard,
-        };
+        let heard = view.heard_before_it_ended(wire);
         let idle = Duration::from_millis(limits.idle_deadline_ms.into());
         // CHAT-NAME-8: somebody asked, and was not answered.
         let check = Duration::from_millis(limits.name_check_deadline_ms.into());
@@ -566,12 +534,7 @@ impl Oracle {
     /// The server begins to close.
     pub(super) fn closes(&mut self, closing: Message) {
         assert!(matches!(closing, Message::ServerClosing(_)), "CHAT-CLOSE-1");
-        self.is_closing = true;
-        self.room.push((usize::MAX, closing));
-        let end = self.room.len();
-        for view in self.views.iter_mut().filter(|view| view.is_open()) {
-            view.left = Some(end);
-        }
+        self.model.closes(closing);
     }
 
     /// The grace of the closing server is over: nobody is told anything more.
@@ -594,36 +557,36 @@ impl Oracle {
             let may_be_first = match &message {
                 Message::Registered(_) => true,
                 Message::Error(error) => error.ends_session,
-                Message::ServerClosing(_) => self.is_closing,
+                Message::ServerClosing(_) => self.is_closing(),
                 _ => false,
             };
             assert!(may_be_first, "CHAT-REG-3: {message:?} comes first");
         }
         let is_members = matches!(message, Message::Members(_));
         let view = &mut self.views[by];
-        if view.members_are_due && view.members.is_empty() {
+        if view.members_are_due && self.model.knows_nobody(by) {
             assert!(is_members, "CHAT-PRES-1: {message:?} comes before Members");
         }
         match message {
             Message::Chat(_) | Message::Joined(_) | Message::Left(_) => {
-                self.heard_of_room(by, &message);
+                self.model.hears(by, &message);
             }
             Message::ServerClosing(_) => {
-                assert!(self.is_closing, "nobody closes");
-                if self.views[by].joined.is_some() {
-                    self.heard_of_room(by, &message);
+                assert!(self.model.is_closing(), "nobody closes");
+                if self.model.has_come(by) {
+                    self.model.hears(by, &message);
                 }
-                self.views[by].last_word = Some(message);
+                view.last_word = Some(message);
             }
             Message::Members(members) => {
                 assert!(
                     view.members_are_due,
                     "CHAT-PRES-1: no further Members is due"
                 );
-                for name in &members.names {
-                    view.members.insert(name.clone());
-                }
-                assert!(!members.names.is_empty(), "a page names somebody");
+                self.model.is_told_of(by, &members.names);
+                // All whom the last page would have named may have left meanwhile.
+                let has_names = !members.names.is_empty();
+                assert!(has_names || !members.more, "a page names somebody");
                 view.members_are_due = members.more;
                 self.coverage.mark_if(members.more, "members in pages");
             }
@@ -636,42 +599,6 @@ impl Oracle {
         }
     }
 
-    /// The next of the room that is due to a member, if there is any yet.
-    fn next_of_room(&self, to: usize) -> Option<usize> {
-        let view = &self.views[to];
-        let end = match (view.joined, view.left) {
-            (None, _) => 0,
-            (_, Some(left)) => left,
-            (_, None) => self.room.len(),
-        };
-        (view.heard_of_room..end).find(|&place| {
-            let (by, message) = &self.room[place];
-            let is_notice = matches!(message, Message::Joined(_) | Message::Left(_));
-            *by != to && (!is_notice || view.grants(Capability::Presence))
-        })
-    }
-
-    fn heard_of_room(&mut self, by: usize, message: &Message) {
-        let Some(place) = self.next_of_room(by) else {
-            panic!("CHAT-ORD-4: nothing is due to {by}, but {message:?} comes");
-        };
-        assert_eq!(
-            *message, self.room[place].1,
-            "CHAT-ORD-2: not what {by} is to hear next"
-        );
-        let view = &mut self.views[by];
-        view.heard_of_room = place + 1;
-        match message {
-            Message::Joined(joined) => {
-                view.members.insert(joined.name.clone());
-            }
-            Message::Left(left) => {
-                view.members.remove(&left.name);
-            }
-            _ => {}
-        }
-    }
-
     fn answered(&mut self, by: usize, wire: &Wire, message: Message) {
         let view = &mut self.views[by];
         while view.answered < view.frames_that_count() {
@@ -679,7 +606,10 @@ impl Oracle {
             if view.is_answer(index, &message, &self.limits) {
                 view.answered += 1;
                 match message {
-                    Message::Registered(_) => {
+                    Message::Registered(registered) => {
+                        assert!(self.model.has_come(by), "who has not joined");
+                        let seq = self.model.seq_at_coming(by);
+                        assert_eq!(registered.seq, seq, "CHAT-ORD-6");
                         view.is_registered = true;
                         view.members_are_due = view.grants(Capability::Presence);
                     }
@@ -721,7 +651,7 @@ impl Oracle {
         let elapsed_ms = view.connected.elapsed().as_millis() as u64;
         let is_right = match error.code() {
             ErrorCode::RegisterTimeout => {
-                view.joined.is_none() && elapsed_ms >= self.limits.register_deadline_ms.into()
+                !self.model.has_come(by) && elapsed_ms >= self.limits.register_deadline_ms.into()
             }
             code @ (ErrorCode::ServerFull | ErrorCode::TooManyConnections) => {
                 view.turned_away_for == Some(code)
@@ -737,9 +667,16 @@ impl Oracle {
                 .is_some_and(|most| view.errors > most.into()),
             ErrorCode::Overloaded => view.may_be_evicted,
             ErrorCode::IdleTimeout => view.reason == Some(LeftReason::IdleTimeout),
-            ErrorCode::SlowConsumer => view.reason == Some(LeftReason::SlowConsumer),
+            ErrorCode::SlowConsumer => {
+                self.coverage
+                    .mark_if(view.was_too_far_behind, "told of its lag");
+                view.reason == Some(LeftReason::SlowConsumer)
+            }
             // CHAT-FRAME-10
-            ErrorCode::MalformedFrame => wire.end_is_read && view.is_inside_frame(wire),
+            ErrorCode::MalformedFrame => {
+                self.coverage.mark("ends inside a frame");
+                wire.end_is_read && view.is_inside_frame(wire)
+            }
             code => panic!("no cause is known for {code:?}: {error:?}"),
         };
         assert!(is_right, "{by} gave no cause for {error:?}");
@@ -776,7 +713,7 @@ impl Oracle {
         let is_explained = view.last_word.is_some()
             || wire.end_is_read
             || wire.break_is_seen
-            || matches!(view.ending_frame(), Some((_, Sent::Leave)))
+            || matches!(view.ending_frame(), Some(Sent::Leave))
             // It could not be told.
             || wire.blocked_longest.max(wire.blocked()) > Duration::ZERO;
         assert!(is_explained, "{of} is closed without a word");
@@ -784,153 +721,12 @@ impl Oracle {
 
     /// Checks names against what the server holds.
     pub(super) fn names(&self, names: &[String]) {
-        let is_same = names.len() == self.owners.len()
-            && names
-                .iter()
-                .all(|name| self.owners.contains_key(&name.to_ascii_lowercase()));
-        // Closing frees them one by one, without a word.
-        assert!(
-            is_same || self.is_closing,
-            "{names:?} are not {:?}",
-            self.owners.keys()
-        );
-    }
-
-    /// Checks one connection when nobody has anything to do until time passes or
-    /// something comes. `is_reading`: its peer has read all there is.
-    pub(super) fn at_rest(
-        &self,
-        of: usize,
-        wire: &Wire,
-        is_reading: bool,
-        is_alive: bool,
-        rest: &Rest,
-    ) {
-        let view = &self.views[of];
-        let limits = &self.limits;
-        let since_tick = |since: Instant| rest.ticked.saturating_duration_since(since);
-        let write_deadline = Duration::from_millis(limits.write_deadline_ms.into());
-        let is_over = view.is_turned_away || view.left.is_some() || self.is_closing || !is_alive;
-
-        // What must end has ended.
-        if !is_over && view.joined.is_none() && wire.arrived_bytes == 0 {
-            let deadline = Duration::from_millis(limits.register_deadline_ms.into());
-            // Before it registers, it is told nothing but its end.
-            let is_told = wire.is_shut_down || wire.written_bytes > 0;
-            assert!(
-                is_told || since_tick(view.connected) < deadline,
-                "CHAT-REG-5: {of}"
-            );
-        }
-        if !is_over && view.is_open() {
-            assert!(
-                !wire.end_is_read && !wire.break_is_seen,
-                "CHAT-LEAVE-5: {of}"
-            );
-            // Twice: something may have been taken while the first one ran. Each is
-            // noticed at the end of a step.
-            let late = Duration::from_millis(2 * TICK_MS + 2);
-            let blocked = wire.blocked().min(rest.slept.elapsed());
-            assert!(blocked < 2 * write_deadline + late, "CHAT-LIM-5: {of}");
-            let idle = Duration::from_millis(limits.idle_deadline_ms.into());
-            let was_paused = rest.paused.is_some_and(|paused| since_tick(paused) < idle);
-            if view.grants(Capability::Keepalive) && is_reading && !was_paused {
-                assert!(
-                    since_tick(view.heard.max(view.unread)) < idle,
-                    "CHAT-KEEP-4: {of}"
-                );
-            }
-        }
-        if wire.is_shut_down && is_alive && !is_over {
-            assert!(!view.is_open());
-        }
-        if let Some(since) = view.waits.filter(|_| !is_over && !view.is_ended)
-            && view.joined.is_none()
-        {
-            let answered = self.name_is_answered(view, since);
-            assert!(
-                answered.is_none_or(|answered| rest.ticked <= answered),
-                "CHAT-NAME-7: {of} waits for nothing"
-            );
-        }
-        if let Some(since) = view.held_up.filter(|_| view.is_open()) {
-            // What is more than may come at once is forgotten in as much time.
-            let flood = view.flood(wire, limits) + Duration::from_millis(2 * TICK_MS);
-            assert!(
-                since_tick(since) + flood_window(limits) <= flood,
-                "CHAT-LIM-9: {of} is held up for good"
-            );
-        }
-        if !is_reading || wire.is_cut_off || wire.is_reset {
-            return;
-        }
-
-        // What a member should get, it has got.
-        if view.is_open() && !self.is_closing {
-            if let Some(place) = self.next_of_room(of) {
-                panic!("CHAT-CHAT-1: {of} has not got {:?}", self.room[place]);
-            }
-            assert!(
-                view.is_registered && !view.members_are_due,
-                "{of} is still to be told"
-            );
-            if view.grants(Capability::Presence) {
-                let owners: BTreeSet<_> = self
-                    .owners
-                    .values()
-                    .map(|&owner| self.views[owner].name.clone())
-                    .collect();
-                assert_eq!(view.members, owners, "CHAT-PRES: what {of} knows");
-            }
-            if !rest.is_paused && view.held_up.is_none() {
-                assert_eq!(wire.arrived_bytes, 0, "{of} is not read from");
-                for index in view.answered..view.frames_that_count() {
-                    let sent = &view.frames[index].sent;
-                    assert!(view.may_be_silent(index), "{of} has no answer to {sent:?}");
-                }
-            }
-        }
-        // Who was read to all along has heard how it ended, and all before that.
-        let was_read_to = wire.blocked_longest.max(wire.blocked()) < write_deadline;
-        // Who has left and goes on to take memory is closed without a word.
-        let is_cut_short = view.may_be_evicted && view.last_word.is_none();
-        let is_told = view.left.is_some() && was_read_to && !self.is_at_end && !is_cut_short;
-        if is_told && !wire.end_is_read && !wire.break_is_seen {
-            let left_in_order = view.reason.is_none_or(|reason| reason == LeftReason::Leave);
-            if left_in_order && let Some(place) = self.next_of_room(of) {
-                panic!(
-                    "CHAT-LEAVE-2, CHAT-CLOSE-6: {of} has not got {:?}",
-                    self.room[place]
-                );
-            }
-            let has_last_word = view.last_word.is_some();
-            assert!(
-                view.reason == Some(LeftReason::Leave) || has_last_word,
-                "{of} was not told why"
-            );
-            assert!(view.has_end, "{of} is not closed");
-        }
-    }
-
-    /// Since when it is clear what a Register that has waited `since` then is to be
-    /// told, if it is.
-    fn name_is_answered(&self, newcomer: &View, since: Instant) -> Option<Instant> {
-        let name = newcomer.name.to_ascii_lowercase();
-        let Some(&owner) = self.owners.get(&name) else {
-            return self.freed.get(&name).copied();
-        };
-        let owner = &self.views[owner];
-        if !owner.grants(Capability::Keepalive) || owner.joined_at > since {
-            return Some(owner.joined_at.max(since));
-        }
-        // Who is not read from for a while is judged later.
-        let is_heard = owner.heard > since + ASKED_WITHIN && owner.unread < since;
-        is_heard.then_some(owner.heard)
+        self.model.check_names(names);
     }
 
     /// Whether the room has come to its end and everybody knows all there is.
     pub(super) fn is_closing(&self) -> bool {
-        self.is_closing
+        self.model.is_closing()
     }
 
     pub(super) fn has_sent_nothing(&self, link: usize) -> bool {
@@ -947,115 +743,6 @@ impl Oracle {
 
     pub(super) fn has_last_word(&self, of: usize) -> bool {
         self.views[of].last_word.is_some() || self.views[of].has_end
-    }
-}
-
-impl View {
-    /// Whether `message` is what frame `index` is answered with.
-    fn is_answer(&self, index: usize, message: &Message, limits: &Limits) -> bool {
-        let is_first = index == 0;
-        let sent = &self.frames[index].sent;
-        let is = |error: &Error, code, ends_session, id| {
-            error.code() == code
-                && error.ends_session == ends_session
-                && error.id == id
-                && (error.retry_after_ms > 0) == (code == ErrorCode::RateLimited)
-        };
-        if let Some(code) = sent.ending_error(is_first) {
-            return matches!(message, Message::Error(error) if is(error, code, true, 0));
-        }
-        match (sent, message) {
-            (Sent::Register { .. }, Message::Registered(registered)) if is_first => {
-                self.check_registered(registered, limits);
-                true
-            }
-            (Sent::Register { .. }, Message::Error(error)) if is_first => {
-                is(error, ErrorCode::NameInUse, true, 0) && self.is_name_taken
-            }
-            (Sent::Register { .. }, Message::Error(error)) => {
-                is(error, ErrorCode::AlreadyRegistered, false, 0)
-            }
-            (
-                Sent::Chat {
-                    id,
-                    refusal: Some(code),
-                    ..
-                },
-                Message::Error(error),
-            ) => is(error, *code, false, *id),
-            (Sent::Chat { id, .. }, Message::Error(error)) => {
-                let is_refused = is(error, ErrorCode::RateLimited, false, *id);
-                assert!(
-                    !is_refused || self.frames[index].seq.is_none(),
-                    "CHAT-CHAT-8: {error:?}"
-                );
-                assert!(
-                    !is_refused || self.is_too_fast(index, limits),
-                    "CHAT-LIM-2: {error:?}"
-                );
-                is_refused
-            }
-            (Sent::Chat { id, .. }, Message::Receipt(receipt)) => {
-                assert!(self.grants(Capability::Receipts), "CHAT-GROW-7");
-                receipt.id == *id && self.frames[index].seq == Some(receipt.seq)
-            }
-            (Sent::Ping(token), Message::Pong(pong)) => {
-                self.grants(Capability::Keepalive) && pong.token == *token
-            }
-            (Sent::Ping(_) | Sent::Pong(_), Message::Error(error)) => {
-                !self.grants(Capability::Keepalive) && is(error, ErrorCode::NotGranted, false, 0)
-            }
-            (Sent::Unknown(_), Message::Error(error)) => {
-                is(error, ErrorCode::UnknownMessage, false, 0)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether frame `index` needs no answer.
-    fn may_be_silent(&self, index: usize) -> bool {
-        match &self.frames[index].sent {
-            // In the order, without a receipt.
-            Sent::Chat { refusal: None, .. } => {
-                self.frames[index].seq.is_some() && !self.grants(Capability::Receipts)
-            }
-            Sent::Pong(_) => self.grants(Capability::Keepalive),
-            Sent::Leave => true,
-            _ => false,
-        }
-    }
-
-    fn check_registered(&self, registered: &Registered, limits: &Limits) {
-        assert!(
-            self.joined.is_some() && !self.is_registered,
-            "who has not joined"
-        );
-        assert_eq!(registered.name, self.name, "CHAT-REG-4");
-        assert_eq!(registered.seq, self.seq_at_joining, "CHAT-ORD-6");
-        assert_eq!(registered.limits, Some(limits.announced()), "CHAT-LIM-1");
-        let granted: BTreeSet<_> = registered.capabilities.iter().copied().collect();
-        assert_eq!(granted, self.granted, "CHAT-REG-7");
-    }
-
-    /// Whether the rate left no room for frame `index` when it was read: its
-    /// tokens, reckoned from the chats that were accepted before.
-    fn is_too_fast(&self, index: usize, limits: &Limits) -> bool {
-        let (Some(rate), Some(read)) = (limits.chat_rate, self.frames[index].read) else {
-            return false;
-        };
-        let interval = Duration::from_millis(rate.interval_ms.into());
-        let before = self.frames[..index]
-            .iter()
-            .filter(|frame| frame.seq.is_some())
-            .count();
-        // Full again at this moment.
-        let mut full: Option<Instant> = None;
-        for &accepted in &self.accepted[..before] {
-            full = Some(full.map_or(accepted, |full| full.max(accepted)) + interval);
-        }
-        let due = full.map_or(Duration::ZERO, |full| full.saturating_duration_since(read));
-        // Milliseconds are cut off in two places.
-        due + interval + Duration::from_millis(2) > interval * rate.burst
     }
 }
 
