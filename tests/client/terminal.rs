@@ -125,6 +125,16 @@ fn refused_lines_are_told() {
     let chat = peer.chat();
     peer.refuse(chat.id, ErrorCode::Unspecified, 0);
     screen.ends_with("> later\n* not sent: later - as the server puts it\n>");
+    // Nothing that was said is refused here.
+    peer.refuse(0, ErrorCode::Unspecified, 0);
+    screen.ends_with("* refused: as the server puts it\n>");
+    screen.type_keys("/quit\r");
+    peer.leave();
+    check_end(
+        &screen,
+        "chat-client: lines that may not have arrived: 2 refused",
+        7,
+    );
 }
 
 /// What the screen shows after a proper end.

@@ -110,6 +110,8 @@ struct Room {
     is_over: bool,
     /// Lines that the session has not taken yet.
     waiting: VecDeque<String>,
+    /// Lines that the server did not take.
+    refused: usize,
     /// Lines that will not be sent any more.
     given_up: usize,
     /// Lines that the terminal has not taken yet. Input is never kept waiting for
@@ -129,6 +131,7 @@ impl Room {
             is_leaving: false,
             is_over: false,
             waiting: VecDeque::new(),
+            refused: 0,
             given_up: 0,
             to_print: VecDeque::new(),
         }
@@ -154,8 +157,13 @@ impl Room {
                 self.roster.remove(&name);
             }
             Event::Refused {
-                text, code, detail, ..
+                id,
+                text,
+                code,
+                detail,
+                ..
             } => {
+                self.refused += usize::from(id != 0);
                 self.notice(sentences::not_sent(text.as_deref(), code, &detail));
             }
             Event::Receipt { .. } | Event::Ended(_) => {}
@@ -269,7 +277,6 @@ impl Room {
     async fn close(mut self, ended: &Ended) -> Exit {
         self.give_up_waiting();
         self.running.stop(self.to_print).await;
-        // Refused lines were told one by one.
-        sum_up(ended, 0, self.given_up)
+        sum_up(ended, self.refused, self.given_up)
     }
 }
