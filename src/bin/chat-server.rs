@@ -167,7 +167,10 @@ fn start_log(verbose: u8) -> WorkerGuard {
 }
 
 /// A file that holds the port for as long as the server listens.
-struct PortFile(PathBuf);
+struct PortFile {
+    path: PathBuf,
+    content: String,
+}
 
 impl PortFile {
     /// Writes beside `path` and renames, so that a script that waits for the file
@@ -176,14 +179,24 @@ impl PortFile {
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}", std::process::id()));
         let beside = PathBuf::from(beside);
-        std::fs::write(&beside, format!("{port}\n"))
+        let content = format!("{port}\n");
+        std::fs::write(&beside, &content)
             .and_then(|()| std::fs::rename(&beside, path))
+            .inspect_err(|_| {
+                let _ = std::fs::remove_file(&beside);
+            })
             .with_context(|| format!("cannot write the port to {}", path.display()))?;
-        Ok(Self(path.to_owned()))
+        Ok(Self {
+            path: path.to_owned(),
+            content,
+        })
     }
 
+    /// Removes it, unless another server has put its own in the place.
     fn remove(&self) {
-        let _ = std::fs::remove_file(&self.0);
+        if std::fs::read(&self.path).is_ok_and(|held| held == self.content.as_bytes()) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

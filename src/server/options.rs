@@ -31,7 +31,7 @@ pub struct Options {
     pub listen: String,
 
     /// Write the port to this file, whole or not at all, for scripts to wait for;
-    /// it is removed at the end
+    /// it is removed at the end, unless another server has replaced it
     #[arg(long, env = "CHAT_PORT_FILE", value_name = "PATH")]
     pub port_file: Option<PathBuf>,
 
