@@ -124,18 +124,24 @@ fn announce(address: SocketAddr) {
 }
 
 /// How to start the client: by its path where it lies beside this program, as
-/// after a build, so that the line can be pasted as it stands.
+/// after a build, so that the line can be pasted into a shell as it stands.
 fn client_command() -> String {
-    let beside = || -> Option<PathBuf> {
+    let beside = || -> Option<String> {
         let path = std::env::current_exe().ok()?.with_file_name("chat-client");
         let folder = std::env::current_dir().ok()?;
-        path.exists()
-            .then(|| path.strip_prefix(folder).unwrap_or(&path).to_owned())
+        if !path.exists() {
+            return None;
+        }
+        let command = match path.strip_prefix(folder) {
+            // A shell looks for a word without a slash elsewhere.
+            Ok(name) if name.components().count() == 1 => Path::new(".").join(name),
+            Ok(below) => below.to_owned(),
+            Err(_) => path,
+        };
+        let quoted = shlex::try_quote(command.to_str()?).ok()?;
+        Some(quoted.into_owned())
     };
-    beside().map_or_else(
-        || "chat-client".to_owned(),
-        |path| path.display().to_string(),
-    )
+    beside().unwrap_or_else(|| "chat-client".to_owned())
 }
 
 /// Logs to standard error, through a thread of its own: a terminal that is

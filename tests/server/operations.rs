@@ -1,7 +1,9 @@
 //! Options, the environment, and what the system may lack.
 
 use std::{
+    fs,
     net::{Ipv6Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -115,6 +117,58 @@ fn the_environment_configures_it_and_options_override_it() {
     command.env("CHAT_WRITE_DEADLINE_MS", "0");
     let output = output(command);
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// The line that says how to join is pasted into a shell where the server was
+/// started; the client beside it is a script that shows what it is given.
+#[test]
+fn the_line_that_says_how_to_join_can_be_pasted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let beside = folder.path().join("it's a folder");
+    fs::create_dir(&beside).expect("ours");
+    let server = beside.join("chat-server");
+    fs::copy(env!("CARGO_BIN_EXE_chat-server"), &server).expect("ours");
+    let client = beside.join("chat-client");
+    fs::write(&client, "#!/bin/sh\necho joined \"$@\"\n").expect("ours");
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).expect("ours");
+    for started_in in [beside.as_path(), folder.path(), "/".as_ref()] {
+        let terminal = nix::pty::openpty(None, None).expect("a pty");
+        let command = command(&[]);
+        let Killed(child) = &mut Killed(
+            Command::new(&server)
+                .env_clear()
+                .envs(
+                    command
+                        .get_envs()
+                        .filter_map(|(name, value)| Some((name, value?))),
+                )
+                .current_dir(started_in)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(terminal.slave)
+                .spawn()
+                .expect("it starts"),
+        );
+        let mut line = String::new();
+        let mut shown = std::io::BufReader::new(fs::File::from(terminal.master));
+        while !line.starts_with("join with: ") {
+            line.clear();
+            std::io::BufRead::read_line(&mut shown, &mut line).expect("text");
+        }
+        let pasted = line.trim_end().trim_start_matches("join with: ");
+        let output = Command::new("sh")
+            .args(["-c", pasted])
+            .current_dir(started_in)
+            .output()
+            .expect("there is a shell");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.starts_with("joined chat://127.0.0.1:"),
+            "{pasted}: {output:?}"
+        );
+        assert!(said.ends_with(" YOUR_NAME\n"), "{pasted}: {said}");
+        let _ = child.kill();
+    }
 }
 
 /// When the system has no file descriptor left, existing users notice nothing,
