@@ -119,6 +119,33 @@ fn the_environment_configures_it_and_options_override_it() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+#[test]
+fn a_switch_in_the_environment_takes_the_usual_words() {
+    let mut command = command(&[]);
+    command.env("CHAT_LIMIT_LOOPBACK", "maybe");
+    assert_eq!(output(command).status.code(), Some(2));
+    for (value, is_limited) in [
+        ("", false),
+        ("0", false),
+        ("no", false),
+        ("False", false),
+        ("1", true),
+        ("YES", true),
+        ("true", true),
+    ] {
+        let mut command = crate::support::command(&["--connections-per-address-max", "1"]);
+        command.env("CHAT_LIMIT_LOOPBACK", value);
+        let server = TestServer::run(command);
+        let _alice = Peer::join(&server, "Alice");
+        let mut bob = Peer::connect(&server);
+        if is_limited {
+            bob.is_ended(ErrorCode::TooManyConnections);
+        } else {
+            bob.register("Bob", NOTHING);
+        }
+    }
+}
+
 /// The line that says how to join is pasted into a shell where the server was
 /// started; the client beside it is a script that shows what it is given.
 #[test]
