@@ -14,6 +14,7 @@ use chat::{
     server::{Server, options::Options},
 };
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -71,6 +72,10 @@ async fn serve(options: &Options) -> Result<()> {
     // As many connections as the system allows; what is lacking shows when accepting.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
 
+    // Where files must be short (ulimit -f), the log's memory is no file, and the
+    // log on standard error ends; neither is a reason to die of a signal. Caught
+    // for good, whether or not anybody waits for it.
+    let _ = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::bind_admitting(&options.listen, limits, admission)

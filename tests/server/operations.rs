@@ -198,6 +198,28 @@ fn the_line_that_says_how_to_join_can_be_pasted() {
     }
 }
 
+/// What runs `chat-server` with `options` in a shell after `limit`.
+fn limited(limit: &str, options: &str) -> Command {
+    let mut shell = Command::new("sh");
+    let script = format!("{limit} && exec \"$0\" {options}");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_chat-server")]);
+    shell
+}
+
+/// The log is a file where it can be one; where files must be short it is not.
+#[test]
+fn it_serves_where_files_must_be_short() {
+    let mut server = TestServer::run(limited("ulimit -f 1", ""));
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    alice.say("all is well");
+    bob.hears("all is well");
+    server.signal("TERM");
+    bob.sees_closing();
+    drop((alice, bob));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 /// When the system has no file descriptor left, existing users notice nothing,
 /// and newcomers wait until there is one.
 #[test]
