@@ -11,11 +11,15 @@ use std::{
 use anyhow::{Context, Result};
 use chat::{
     password::source::PASSWORD_VARIABLE,
+    runtime,
     server::{Server, options::Options},
 };
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use nix::sys::signal::Signal;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 use tracing::{info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -38,7 +42,8 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chat-server: {error:#}");
+            // Whoever closed standard error still gets the exit code.
+            let _ = writeln!(std::io::stderr(), "chat-server: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -49,10 +54,14 @@ fn run(options: &Options) -> Result<()> {
     // thread allocates; where the system refuses, it only costs memory.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);
-    serve(options)
+    // As many connections as the system allows; what is lacking shows when accepting.
+    // Before the event loop, which needs some descriptors itself.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    runtime::build(&mut Builder::new_multi_thread())
+        .context("this system gives no event loop")?
+        .block_on(serve(options))
 }
 
-#[tokio::main]
 async fn serve(options: &Options) -> Result<()> {
     let limits = options.limits().unwrap_or_else(|it| refuse_to_start(it));
     let (admission, warning) = options
@@ -69,9 +78,6 @@ async fn serve(options: &Options) -> Result<()> {
             "not for everybody"
         );
     }
-    // As many connections as the system allows; what is lacking shows when accepting.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
-
     // Where files must be short (ulimit -f), the log's memory is no file, and the
     // log on standard error ends; neither is a reason to die of a signal. Caught
     // for good, whether or not anybody waits for it.
@@ -124,7 +130,11 @@ fn announce(address: SocketAddr) {
     // Whoever closed standard output does not want to know.
     let _ = writeln!(stdout, "listening on chat://{address}").and_then(|()| stdout.flush());
     if std::io::stderr().is_terminal() {
-        eprintln!("join with: {} chat://{address} YOUR_NAME", client_command());
+        let client = client_command();
+        let _ = writeln!(
+            std::io::stderr(),
+            "join with: {client} chat://{address} YOUR_NAME"
+        );
     }
 }
 

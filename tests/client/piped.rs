@@ -434,3 +434,27 @@ fn no_limit_that_is_announced_makes_a_line_too_long() {
     peer.leave();
     check(program, 0, "", "");
 }
+
+/// Whoever cannot be told why still gets the exit code, and a system that gives
+/// too little is told in a sentence.
+#[test]
+fn a_lack_of_descriptors_is_said_in_a_sentence() {
+    for descriptors in 4..10 {
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" chat://127.0.0.1:1 Alice");
+        let outcome = std::process::Command::new("sh")
+            .args(["-c", &script, crate::program::PROGRAM])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("a shell");
+        let errors = String::from_utf8_lossy(&outcome.stderr);
+        assert!(
+            matches!(outcome.status.code(), Some(1 | 3)),
+            "{descriptors}: {errors}"
+        );
+        assert!(
+            errors.starts_with("chat-client: "),
+            "{descriptors}: {errors}"
+        );
+        assert_eq!(errors.lines().count(), 1, "{descriptors}: {errors}");
+    }
+}

@@ -220,6 +220,34 @@ fn it_serves_where_files_must_be_short() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+#[test]
+fn it_starts_where_few_descriptors_are_asked_for_and_more_allowed() {
+    let server = TestServer::run(limited("ulimit -Sn 5", ""));
+    Peer::join(&server, "Alice");
+}
+
+#[test]
+fn too_few_descriptors_are_said_in_a_sentence() {
+    for descriptors in 4..12 {
+        let limit = format!("ulimit -n {descriptors}");
+        let output = output(limited(&limit, "--listen 192.0.2.1:1"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {stderr}");
+        assert!(stderr.starts_with("chat-server: "), "{limit}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{limit}: {stderr}");
+    }
+}
+
+/// Whoever cannot be told why still gets the exit code.
+#[test]
+fn an_error_that_cannot_be_written_keeps_its_exit_code() {
+    for to in ["/dev/full", "&-"] {
+        let options = format!("--port-file /nowhere/at/all/port 2>{to}");
+        let output = output(limited(":", &options));
+        assert_eq!(output.status.code(), Some(1), "{to}: {output:?}");
+    }
+}
+
 /// When the system has no file descriptor left, existing users notice nothing,
 /// and newcomers wait until there is one.
 #[test]
