@@ -391,6 +391,24 @@ fn an_output_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
+fn an_output_that_must_be_short_is_a_failure() {
+    let file = crate::support::file(b"", 0o600);
+    let path = file.to_str().expect("plain");
+    let script = format!("ulimit -f 1; exec \"$0\" --listen \"$1\" Alice >{path}");
+    let (code, errors) = in_shell(&script, |mut peer| {
+        for _ in 0..20 {
+            peer.say("Bob", &"x".repeat(100));
+        }
+        peer.leave();
+    });
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(
+        errors.starts_with("chat-client: cannot write the output: "),
+        "{errors}"
+    );
+}
+
+#[test]
 fn an_input_that_cannot_be_read_is_a_failure() {
     let (code, errors) = in_shell("exec \"$0\" \"$1\" Alice </", Peer::leave);
     assert_eq!(code, Some(1));
