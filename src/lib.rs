@@ -30,6 +30,7 @@
 //! | [`log`] | the room's log of ready frames, and readers of it | no |
 //! | [`server`] | sockets, tasks, deadlines around engine and log | yes |
 //! | [`client`] | a library for clients and bots, and the terminal on it | yes |
+//! | [`runtime`] | the event loop that the programs run on | yes |
 //!
 //! # What holds it together
 //!
@@ -67,5 +68,6 @@ pub mod frame;
 pub mod limits;
 pub mod log;
 pub mod password;
+pub mod runtime;
 pub mod server;
 pub mod wire;

@@ -1,18 +1,24 @@
 //! `chat-client`: joins a chat from a terminal or a script.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
-use chat::client::app::{self, Exit, Options};
+use chat::{
+    client::app::{self, Exit, Options},
+    runtime,
+};
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let options = Options::read();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    match runtime {
+    match runtime::build(&mut Builder::new_current_thread()) {
         Ok(runtime) => runtime.block_on(app::run(&options)).into(),
         Err(error) => {
-            eprintln!("chat-client: this system gives no event loop: {error}");
+            let sentence = format!("chat-client: this system gives no event loop: {error}");
+            // Whoever closed the error output still gets the exit code.
+            let _ = writeln!(io::stderr(), "{sentence}");
             Exit::Failed.into()
         }
     }

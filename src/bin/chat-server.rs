@@ -11,10 +11,15 @@ use std::{
 use anyhow::{Context, Result};
 use chat::{
     password::source::PASSWORD_VARIABLE,
+    runtime,
     server::{Server, options::Options},
 };
 use clap::{CommandFactory, Parser, error::ErrorKind};
-use tokio::signal::unix::{SignalKind, signal};
+use nix::sys::signal::Signal;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 use tracing::{info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -37,7 +42,8 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chat-server: {error:#}");
+            // Whoever closed standard error still gets the exit code.
+            let _ = writeln!(std::io::stderr(), "chat-server: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -48,10 +54,14 @@ fn run(options: &Options) -> Result<()> {
     // thread allocates; where the system refuses, it only costs memory.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);
-    serve(options)
+    // As many connections as the system allows; what is lacking shows when accepting.
+    // Before the event loop, which needs some descriptors itself.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    runtime::build(&mut Builder::new_multi_thread())
+        .context("this system gives no event loop")?
+        .block_on(serve(options))
 }
 
-#[tokio::main]
 async fn serve(options: &Options) -> Result<()> {
     let limits = options.limits().unwrap_or_else(|it| refuse_to_start(it));
     let (admission, warning) = options
@@ -68,9 +78,10 @@ async fn serve(options: &Options) -> Result<()> {
             "not for everybody"
         );
     }
-    // As many connections as the system allows; what is lacking shows when accepting.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
-
+    // Where files must be short (ulimit -f), the log's memory is no file, and the
+    // log on standard error ends; neither is a reason to die of a signal. Caught
+    // for good, whether or not anybody waits for it.
+    let _ = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::bind_admitting(&options.listen, limits, admission)
@@ -119,23 +130,33 @@ fn announce(address: SocketAddr) {
     // Whoever closed standard output does not want to know.
     let _ = writeln!(stdout, "listening on chat://{address}").and_then(|()| stdout.flush());
     if std::io::stderr().is_terminal() {
-        eprintln!("join with: {} chat://{address} YOUR_NAME", client_command());
+        let client = client_command();
+        let _ = writeln!(
+            std::io::stderr(),
+            "join with: {client} chat://{address} YOUR_NAME"
+        );
     }
 }
 
 /// How to start the client: by its path where it lies beside this program, as
-/// after a build, so that the line can be pasted as it stands.
+/// after a build, so that the line can be pasted into a shell as it stands.
 fn client_command() -> String {
-    let beside = || -> Option<PathBuf> {
+    let beside = || -> Option<String> {
         let path = std::env::current_exe().ok()?.with_file_name("chat-client");
         let folder = std::env::current_dir().ok()?;
-        path.exists()
-            .then(|| path.strip_prefix(folder).unwrap_or(&path).to_owned())
+        if !path.exists() {
+            return None;
+        }
+        let command = match path.strip_prefix(folder) {
+            // A shell looks for a word without a slash elsewhere.
+            Ok(name) if name.components().count() == 1 => Path::new(".").join(name),
+            Ok(below) => below.to_owned(),
+            Err(_) => path,
+        };
+        let quoted = shlex::try_quote(command.to_str()?).ok()?;
+        Some(quoted.into_owned())
     };
-    beside().map_or_else(
-        || "chat-client".to_owned(),
-        |path| path.display().to_string(),
-    )
+    beside().unwrap_or_else(|| "chat-client".to_owned())
 }
 
 /// Logs to standard error, through a thread of its own: a terminal that is
@@ -167,7 +188,10 @@ fn start_log(verbose: u8) -> WorkerGuard {
 }
 
 /// A file that holds the port for as long as the server listens.
-struct PortFile(PathBuf);
+struct PortFile {
+    path: PathBuf,
+    content: String,
+}
 
 impl PortFile {
     /// Writes beside `path` and renames, so that a script that waits for the file
@@ -176,14 +200,24 @@ impl PortFile {
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}", std::process::id()));
         let beside = PathBuf::from(beside);
-        std::fs::write(&beside, format!("{port}\n"))
+        let content = format!("{port}\n");
+        std::fs::write(&beside, &content)
             .and_then(|()| std::fs::rename(&beside, path))
+            .inspect_err(|_| {
+                let _ = std::fs::remove_file(&beside);
+            })
             .with_context(|| format!("cannot write the port to {}", path.display()))?;
-        Ok(Self(path.to_owned()))
+        Ok(Self {
+            path: path.to_owned(),
+            content,
+        })
     }
 
+    /// Removes it, unless another server has put its own in the place.
     fn remove(&self) {
-        let _ = std::fs::remove_file(&self.0);
+        if std::fs::read(&self.path).is_ok_and(|held| held == self.content.as_bytes()) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -16,6 +16,12 @@ pub const MARKS_MAX: usize = 8;
 /// How many characters of a name are shown. An allowed name is never longer.
 pub const NAME_CHARS_MAX: usize = 32;
 
+/// Asks for the look of an emoji.
+const EMOJI_LOOK: char = '\u{fe0f}';
+
+/// Draws a key around the character before it.
+const KEY_CAP: char = '\u{20e3}';
+
 /// One line that is safe to print: no control character, nothing that cannot be
 /// seen or that turns the direction, no line break.
 ///
@@ -55,24 +61,56 @@ impl Printable {
     /// visible, like `\u{1b}`.
     pub fn peer(mut self, text: &str) -> Self {
         let mut before = Before::Nothing;
-        for character in text.chars() {
+        let mut characters = text.chars().peekable();
+        while let Some(character) = characters.next() {
             before = match (judge(character), before) {
                 (Kind::Unsafe, _) => self.escape(character),
                 (Kind::Base, _) => self.keep(
                     character,
                     Before::Base {
                         is_ascii: character.is_ascii(),
+                        is_key: matches!(character, '0'..='9' | '#' | '*'),
                         marks: 0,
                     },
                 ),
                 // A mark needs something to stand on, and the stack has an end.
-                (Kind::Mark, Before::Base { is_ascii, marks }) if marks < MARKS_MAX => self.keep(
+                (
+                    Kind::Mark,
+                    Before::Base {
+                        is_ascii, marks, ..
+                    },
+                ) if marks < MARKS_MAX => self.keep(
                     character,
                     Before::Base {
                         is_ascii,
+                        is_key: false,
                         marks: marks + 1,
                     },
                 ),
+                // A selector behind a character that has one look only cannot be seen.
+                // Of ASCII, keys have two, with a cap on: 1, U+FE0F, U+20E3.
+                (
+                    Kind::Selector,
+                    Before::Base {
+                        is_ascii,
+                        is_key,
+                        marks,
+                    },
+                ) if marks < MARKS_MAX
+                    && (!is_ascii
+                        || is_key
+                            && character == EMOJI_LOOK
+                            && characters.peek() == Some(&KEY_CAP)) =>
+                {
+                    self.keep(
+                        character,
+                        Before::Base {
+                            is_ascii,
+                            is_key: false,
+                            marks: marks + 1,
+                        },
+                    )
+                }
                 // Emoji and some scripts join characters: never ASCII ones, and
                 // never two joiners in a row.
                 (
@@ -81,7 +119,7 @@ impl Printable {
                         is_ascii: false, ..
                     },
                 ) => self.keep(character, Before::Nothing),
-                (Kind::Mark | Kind::Joiner, _) => self.escape(character),
+                (Kind::Mark | Kind::Selector | Kind::Joiner, _) => self.escape(character),
             };
         }
         self
@@ -141,8 +179,12 @@ impl fmt::Display for Printable {
 enum Before {
     /// The start, an escape or a joiner.
     Nothing,
-    /// A visible character and the marks on it.
-    Base { is_ascii: bool, marks: usize },
+    /// A visible character and the marks on it; a key is one of a telephone, bare.
+    Base {
+        is_ascii: bool,
+        is_key: bool,
+        marks: usize,
+    },
 }
 
 /// What a character does to the line.
@@ -150,8 +192,10 @@ enum Before {
 enum Kind {
     /// It is seen, and takes room of its own.
     Base,
-    /// It changes the character before it: an accent, a variation selector.
+    /// It changes the character before it: an accent.
     Mark,
+    /// It chooses the look of the character before it: U+FE00 to U+FE0F.
+    Selector,
     /// It joins its neighbours: U+200C and U+200D.
     Joiner,
     /// It must not reach a terminal.
@@ -161,7 +205,7 @@ enum Kind {
 fn judge(character: char) -> Kind {
     match character {
         '\u{200c}' | '\u{200d}' => Kind::Joiner,
-        '\u{fe00}'..='\u{fe0f}' => Kind::Mark,
+        '\u{fe00}'..='\u{fe0f}' => Kind::Selector,
         _ if is_unsafe(character) => Kind::Unsafe,
         // A skin tone belongs to the emoji before it, but is seen in any case.
         _ => match character.width() {
@@ -174,7 +218,8 @@ fn judge(character: char) -> Kind {
 
 /// Characters that are no letters of anybody's: controls, what turns the
 /// direction, what cannot be seen (Unicode's Default_Ignorable_Code_Point, less
-/// what [`judge`] keeps), what breaks lines, what is no character.
+/// what [`judge`] keeps, and what looks like nothing though it is not ignorable),
+/// what breaks lines, what is no character.
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -189,10 +234,13 @@ fn is_unsafe(character: char) -> bool {
             | '\u{200e}'..='\u{200f}' // direction marks
             | '\u{2028}'..='\u{202e}' // separators, directions
             | '\u{2060}'..='\u{206f}' // invisible operators, isolates
+            | '\u{2800}' // braille without a dot
             | '\u{3164}' // Hangul filler
             | '\u{feff}' // byte order mark
             | '\u{ffa0}' // halfwidth Hangul filler
             | '\u{fff0}'..='\u{fffb}' // specials
+            | '\u{13430}'..='\u{1345f}' // Egyptian format controls and modifiers
+            | '\u{16fe4}' // Khitan filler
             | '\u{1bca0}'..='\u{1bca3}' // shorthand controls
             | '\u{1d173}'..='\u{1d17a}' // musical controls
             | '\u{e0000}'..='\u{e0fff}' // tags, more selectors
@@ -256,6 +304,29 @@ mod tests {
     }
 
     #[test]
+    fn a_selector_stands_on_what_has_another_look() {
+        check("Al\u{fe00}ice\u{fe0f}", r"Al\u{fe00}ice\u{fe0f}");
+        check("\u{fe0f}", r"\u{fe0f}");
+        check("❤\u{fe0f}e\u{fe0e}", "❤\u{fe0f}e\\u{fe0e}");
+        // The keys of a telephone are the only ASCII characters with another look.
+        check("#\u{fe0f}\u{20e3}", "#\u{fe0f}\u{20e3}");
+        check("#\u{fe0e}\u{20e3}", "#\\u{fe0e}\\u{20e3}");
+        check("a\u{fe0f}\u{20e3}", "a\\u{fe0f}\\u{20e3}");
+        check("1\u{301}\u{fe0f}\u{20e3}", "1\u{301}\\u{fe0f}\\u{20e3}");
+    }
+
+    #[test]
+    fn what_looks_like_a_space_or_like_nothing_becomes_visible() {
+        for character in "\u{2800}\u{13430}\u{1343f}\u{13440}\u{1345f}\u{16fe4}".chars() {
+            check(
+                &format!("日{character}b"),
+                &format!("日{}b", character.escape_unicode()),
+            );
+        }
+        check("\u{2801}\u{28ff}\u{1342f}", "\u{2801}\u{28ff}\u{1342f}");
+    }
+
+    #[test]
     fn a_tower_of_marks_ends() {
         let tower = format!("a{}", "\u{301}".repeat(20));
         let expected = format!(
@@ -264,6 +335,9 @@ mod tests {
             r"\u{301}".repeat(20 - MARKS_MAX)
         );
         check(&tower, &expected);
+        let tower = tower.replace('a', "é").replace('\u{301}', "\u{fe0f}");
+        let expected = expected.replace('a', "é").replace('\u{301}', "\u{fe0f}");
+        check(&tower, &expected.replace("301", "fe0f"));
     }
 
     #[test]
@@ -286,7 +360,7 @@ mod tests {
     fn is_dangerous(character: char) -> bool {
         matches!(u32::from(character),
             0..=0x1f | 0x7f..=0x9f | 0x61c | 0x200b | 0x200e | 0x200f
-            | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xe0000..=0xe0fff)
+            | 0x2028..=0x202e | 0x2060..=0x206f | 0x2800 | 0x13430..=0x1345f | 0x16fe4 | 0xfeff | 0xe0000..=0xe0fff)
     }
 
     fn any_text() -> impl Strategy<Value = String> {
@@ -296,6 +370,9 @@ mod tests {
             0x2000u32..0x2070,
             0x300u32..0x310,
             0xfe00u32..0xfe10,
+            0x20e0u32..0x20e5,
+            0x27feu32..0x2802,
+            0x13420u32..0x13460,
             0xe0000u32..0xe0080
         ]
         .prop_map(|number| char::from_u32(number).unwrap_or('x'));

@@ -32,6 +32,8 @@ pub enum PasswordError {
     TooLong,
     /// A line break or another control character.
     Control,
+    /// A file with a byte order mark before the password.
+    ByteOrderMark,
     /// Bytes that are no text.
     NotUtf8,
 }
@@ -96,6 +98,10 @@ impl fmt::Display for PasswordError {
             Self::Empty => write!(f, "is empty"),
             Self::TooLong => write!(f, "is longer than {PASSWORD_BYTES_MAX} bytes"),
             Self::Control => write!(f, "holds a line break or another control character"),
+            Self::ByteOrderMark => write!(
+                f,
+                "begins with a byte order mark (U+FEFF), which nobody types; save the file as UTF-8 without BOM"
+            ),
             Self::NotUtf8 => write!(f, "is not UTF-8"),
         }
     }

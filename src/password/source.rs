@@ -84,6 +84,10 @@ fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, bool)> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Password, PasswordError> {
+    // Some editors put it there, unseen; no prompt and no other client would.
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        return Err(PasswordError::ByteOrderMark);
+    }
     let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let line = match line.len() < bytes.len() {
         true => line.strip_suffix(b"\r").unwrap_or(line),
@@ -112,6 +116,8 @@ mod tests {
         assert_eq!(read(b"x\ny\n"), Err(PasswordError::Control));
         assert_eq!(read(b"\n"), Err(PasswordError::Empty));
         assert_eq!(read(b""), Err(PasswordError::Empty));
+        let marked = "\u{feff}open sesame\n".as_bytes();
+        assert_eq!(read(marked), Err(PasswordError::ByteOrderMark));
         assert_eq!(read(b"\xff"), Err(PasswordError::NotUtf8));
         let longest = [&[b'x'; 256][..], b"\r\n"].concat();
         assert!(read(&longest).is_ok());

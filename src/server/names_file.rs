@@ -47,6 +47,10 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 /// The names, or the first line that is none (from 1) and why.
 fn parse(text: &str) -> Result<BTreeSet<Name>, (usize, &'static str)> {
+    if text.starts_with('\u{feff}') {
+        let sentence = "the file begins with a byte order mark (U+FEFF), which belongs to no name; save it as UTF-8 without BOM";
+        return Err((1, sentence));
+    }
     let mut names = BTreeSet::new();
     for (index, line) in text.lines().enumerate() {
         let name = line.split('#').next().unwrap_or_default().trim();
@@ -91,5 +95,6 @@ mod tests {
         assert_eq!(names("Server"), Err(1));
         assert_eq!(names("é"), Err(1));
         assert_eq!(names("\u{feff}alice"), Err(1));
+        assert_eq!(names("\u{feff}# the class\nalice"), Err(1));
     }
 }

@@ -31,7 +31,7 @@ pub struct Options {
     pub listen: String,
 
     /// Write the port to this file, whole or not at all, for scripts to wait for;
-    /// it is removed at the end
+    /// it is removed at the end, unless another server has replaced it
     #[arg(long, env = "CHAT_PORT_FILE", value_name = "PATH")]
     pub port_file: Option<PathBuf>,
 
@@ -59,7 +59,7 @@ pub struct Options {
     pub connections_per_minute_max: AtMost,
 
     /// Count connections from this machine like those from any other address
-    #[arg(long, env = "CHAT_LIMIT_LOOPBACK")]
+    #[arg(long, env = "CHAT_LIMIT_LOOPBACK", value_parser = parse_switch)]
     pub limit_loopback: bool,
 
     /// The longest frame a member may send, in bytes
@@ -247,6 +247,16 @@ fn parse_listen(value: &str) -> Result<String, String> {
         _ => {
             Err("say HOST:PORT with a port from 0 to 65535, like 127.0.0.1:0 or [::1]:4000".into())
         }
+    }
+}
+
+/// What a variable says for an option without a value: the usual words, and off
+/// where it is empty.
+fn parse_switch(value: &str) -> Result<bool, &'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("say yes or no"),
     }
 }
 

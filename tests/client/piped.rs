@@ -391,6 +391,24 @@ fn an_output_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
+fn an_output_that_must_be_short_is_a_failure() {
+    let file = crate::support::file(b"", 0o600);
+    let path = file.to_str().expect("plain");
+    let script = format!("ulimit -f 1; exec \"$0\" --listen \"$1\" Alice >{path}");
+    let (code, errors) = in_shell(&script, |mut peer| {
+        for _ in 0..20 {
+            peer.say("Bob", &"x".repeat(100));
+        }
+        peer.leave();
+    });
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(
+        errors.starts_with("chat-client: cannot write the output: "),
+        "{errors}"
+    );
+}
+
+#[test]
 fn an_input_that_cannot_be_read_is_a_failure() {
     let (code, errors) = in_shell("exec \"$0\" \"$1\" Alice </", Peer::leave);
     assert_eq!(code, Some(1));
@@ -433,4 +451,28 @@ fn no_limit_that_is_announced_makes_a_line_too_long() {
     }
     peer.leave();
     check(program, 0, "", "");
+}
+
+/// Whoever cannot be told why still gets the exit code, and a system that gives
+/// too little is told in a sentence.
+#[test]
+fn a_lack_of_descriptors_is_said_in_a_sentence() {
+    for descriptors in 4..10 {
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" chat://127.0.0.1:1 Alice");
+        let outcome = std::process::Command::new("sh")
+            .args(["-c", &script, crate::program::PROGRAM])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("a shell");
+        let errors = String::from_utf8_lossy(&outcome.stderr);
+        assert!(
+            matches!(outcome.status.code(), Some(1 | 3)),
+            "{descriptors}: {errors}"
+        );
+        assert!(
+            errors.starts_with("chat-client: "),
+            "{descriptors}: {errors}"
+        );
+        assert_eq!(errors.lines().count(), 1, "{descriptors}: {errors}");
+    }
 }

@@ -99,7 +99,7 @@ fn commands() {
     screen.ends_with(
         "> /help\n* /who shows who is here\n* /quit leaves, and so do Ctrl-D and Ctrl-C\n\
          * //word sends a line that begins with /word\n\
-         * everything else is sent to all who are here\n>",
+         * everything else, and a paste of several lines, is sent to all who are here\n>",
     );
     screen.type_keys("/nick Bob\r");
     screen.ends_with(
@@ -125,6 +125,16 @@ fn refused_lines_are_told() {
     let chat = peer.chat();
     peer.refuse(chat.id, ErrorCode::Unspecified, 0);
     screen.ends_with("> later\n* not sent: later - as the server puts it\n>");
+    // Nothing that was said is refused here.
+    peer.refuse(0, ErrorCode::Unspecified, 0);
+    screen.ends_with("* refused: as the server puts it\n>");
+    screen.type_keys("/quit\r");
+    peer.leave();
+    check_end(
+        &screen,
+        "chat-client: lines that may not have arrived: 2 refused",
+        7,
+    );
 }
 
 /// What the screen shows after a proper end.
@@ -222,6 +232,28 @@ fn a_paste_loses_nothing() {
         peer.leave();
         check_end(&screen, "> /quit", 0);
     }
+}
+
+#[test]
+fn a_paste_of_several_lines_holds_no_commands() {
+    let (mut screen, mut peer) = joined();
+    let lines = ["// a comment", "/etc/passwd", "/quit", "after"];
+    // With and without a line break at its end, and with a command there.
+    for pasted in [&lines[..], &lines[..3]] {
+        for end in ["", "\r"] {
+            let pasted_text = pasted.join("\r");
+            screen.type_keys(&format!("\x1b[200~{pasted_text}{end}\x1b[201~\r"));
+            for line in pasted {
+                assert_eq!(&peer.accept_chat(), line);
+            }
+        }
+    }
+    // One line is one, pasted or not.
+    screen.type_keys("\x1b[200~//one\r\x1b[201~\r");
+    assert_eq!(peer.accept_chat(), "/one");
+    screen.type_keys("\x1b[200~/quit\r\x1b[201~\r");
+    peer.leave();
+    screen.ends_with("code 0, terminal as before");
 }
 
 /// The numbers in "… 3 not sent, 4 sent but not confirmed".

@@ -138,6 +138,10 @@ fn a_wrong_configuration_does_not_start_open() {
     with_file(&[b'x'; 257], "FILE is longer than 256 bytes");
     with_file(&[b'x'; 100_000], "FILE is longer than 256 bytes");
     with_file(b"sesame\xff", "FILE is not UTF-8");
+    with_file(
+        b"\xef\xbb\xbfopen sesame\n",
+        "FILE begins with a byte order mark",
+    );
     does_not_start(
         command(&["--password-file", "/nonexistent/secret"]),
         "cannot read the password file /nonexistent/secret: No such file",
@@ -184,6 +188,13 @@ fn a_wrong_list_of_names_does_not_start_open() {
     };
     with_list(b"Alice\n\nAlice and Bob\n", "FILE:3: this is no name");
     with_list(b"# nobody\nserver\n", "FILE:2: nobody may have this name");
+    for line in ["Alice\n", "# the class\nAlice\n"] {
+        let content = format!("\u{feff}{line}");
+        with_list(
+            content.as_bytes(),
+            "FILE:1: the file begins with a byte order mark",
+        );
+    }
     with_list(b"# nobody\n\n", "FILE has no name, so nobody could join");
     with_list(b"\xff\n", "cannot read the list of names FILE");
     with_list(&b"# long\n".repeat(700_000), "longer than 4194304 bytes");

@@ -1,7 +1,9 @@
 //! Options, the environment, and what the system may lack.
 
 use std::{
+    fs,
     net::{Ipv6Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -115,6 +117,135 @@ fn the_environment_configures_it_and_options_override_it() {
     command.env("CHAT_WRITE_DEADLINE_MS", "0");
     let output = output(command);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_switch_in_the_environment_takes_the_usual_words() {
+    let mut command = command(&[]);
+    command.env("CHAT_LIMIT_LOOPBACK", "maybe");
+    assert_eq!(output(command).status.code(), Some(2));
+    for (value, is_limited) in [
+        ("", false),
+        ("0", false),
+        ("no", false),
+        ("False", false),
+        ("1", true),
+        ("YES", true),
+        ("true", true),
+    ] {
+        let mut command = crate::support::command(&["--connections-per-address-max", "1"]);
+        command.env("CHAT_LIMIT_LOOPBACK", value);
+        let server = TestServer::run(command);
+        let _alice = Peer::join(&server, "Alice");
+        let mut bob = Peer::connect(&server);
+        if is_limited {
+            bob.is_ended(ErrorCode::TooManyConnections);
+        } else {
+            bob.register("Bob", NOTHING);
+        }
+    }
+}
+
+/// The line that says how to join is pasted into a shell where the server was
+/// started; the client beside it is a script that shows what it is given.
+#[test]
+fn the_line_that_says_how_to_join_can_be_pasted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let beside = folder.path().join("it's a folder");
+    fs::create_dir(&beside).expect("ours");
+    let server = beside.join("chat-server");
+    fs::copy(env!("CARGO_BIN_EXE_chat-server"), &server).expect("ours");
+    let client = beside.join("chat-client");
+    fs::write(&client, "#!/bin/sh\necho joined \"$@\"\n").expect("ours");
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).expect("ours");
+    for started_in in [beside.as_path(), folder.path(), "/".as_ref()] {
+        let terminal = nix::pty::openpty(None, None).expect("a pty");
+        let command = command(&[]);
+        let Killed(child) = &mut Killed(
+            Command::new(&server)
+                .env_clear()
+                .envs(
+                    command
+                        .get_envs()
+                        .filter_map(|(name, value)| Some((name, value?))),
+                )
+                .current_dir(started_in)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(terminal.slave)
+                .spawn()
+                .expect("it starts"),
+        );
+        let mut line = String::new();
+        let mut shown = std::io::BufReader::new(fs::File::from(terminal.master));
+        while !line.starts_with("join with: ") {
+            line.clear();
+            std::io::BufRead::read_line(&mut shown, &mut line).expect("text");
+        }
+        let pasted = line.trim_end().trim_start_matches("join with: ");
+        let output = Command::new("sh")
+            .args(["-c", pasted])
+            .current_dir(started_in)
+            .output()
+            .expect("there is a shell");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.starts_with("joined chat://127.0.0.1:"),
+            "{pasted}: {output:?}"
+        );
+        assert!(said.ends_with(" YOUR_NAME\n"), "{pasted}: {said}");
+        let _ = child.kill();
+    }
+}
+
+/// What runs `chat-server` with `options` in a shell after `limit`.
+fn limited(limit: &str, options: &str) -> Command {
+    let mut shell = Command::new("sh");
+    let script = format!("{limit} && exec \"$0\" {options}");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_chat-server")]);
+    shell
+}
+
+/// The log is a file where it can be one; where files must be short it is not.
+#[test]
+fn it_serves_where_files_must_be_short() {
+    let mut server = TestServer::run(limited("ulimit -f 1", ""));
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    alice.say("all is well");
+    bob.hears("all is well");
+    server.signal("TERM");
+    bob.sees_closing();
+    drop((alice, bob));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn it_starts_where_few_descriptors_are_asked_for_and_more_allowed() {
+    let server = TestServer::run(limited("ulimit -Sn 5", ""));
+    Peer::join(&server, "Alice");
+}
+
+#[test]
+fn too_few_descriptors_are_said_in_a_sentence() {
+    for descriptors in 4..12 {
+        let limit = format!("ulimit -n {descriptors}");
+        let output = output(limited(&limit, "--listen 192.0.2.1:1"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {stderr}");
+        assert!(stderr.starts_with("chat-server: "), "{limit}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{limit}: {stderr}");
+    }
+}
+
+/// Whoever cannot be told why still gets the exit code.
+#[test]
+fn an_error_that_cannot_be_written_keeps_its_exit_code() {
+    for to in ["/dev/full", "&-"] {
+        let options = format!("--port-file /nowhere/at/all/port 2>{to}");
+        let output = output(limited(":", &options));
+        assert_eq!(output.status.code(), Some(1), "{to}: {output:?}");
+    }
 }
 
 /// When the system has no file descriptor left, existing users notice nothing,

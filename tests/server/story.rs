@@ -70,6 +70,34 @@ fn a_port_file_that_cannot_be_written_keeps_the_server_from_starting() {
     assert!(stderr.contains("cannot write the port"), "{stderr}");
 }
 
+#[test]
+fn a_port_file_that_cannot_be_put_in_place_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let path = dir.path().join("port");
+    fs::create_dir(&path).expect("writable");
+    let path_text = path.to_str().expect("plain ASCII");
+    let output = output(command(&["--port-file", path_text]));
+    assert_eq!(output.status.code(), Some(1));
+    let left: Vec<_> = fs::read_dir(dir.path()).expect("it is there").collect();
+    assert_eq!(left.len(), 1, "only the folder: {left:?}");
+}
+
+#[test]
+fn a_port_file_that_another_server_has_taken_over_stays() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let path = dir.path().join("port");
+    let path_text = path.to_str().expect("plain ASCII");
+    let mut first = TestServer::start(&["--port-file", path_text]);
+    let mut second = TestServer::start(&["--port-file", path_text]);
+    first.signal("TERM");
+    assert_eq!(first.wait().code(), Some(0));
+    let port = fs::read_to_string(&path).expect("the second one listens");
+    assert_eq!(port, format!("{}\n", second.address.port()));
+    second.signal("TERM");
+    assert_eq!(second.wait().code(), Some(0));
+    assert!(!path.exists());
+}
+
 /// CHAT-CHAT-1, CHAT-CHAT-2, CHAT-CHAT-4, CHAT-CHAT-5, CHAT-ORD-1.
 #[test]
 fn a_chat_goes_to_the_others_and_never_back() {

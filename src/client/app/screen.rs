@@ -24,7 +24,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
-use super::{gate::Gate, mode::Mode};
+use super::{gate::Gate, mode::Mode, terminal};
 use crate::client::Line;
 
 /// What stands before the line that is being typed.
@@ -245,7 +245,7 @@ fn edit(
             Err(_) => Input::End,
         };
         let is_last = match &input {
-            Input::Lines(line) => line.trim_end() == super::terminal::QUIT,
+            Input::Lines(lines) => terminal::only_line(lines) == Some(terminal::QUIT),
             Input::Interrupt | Input::End => true,
         };
         if inputs.blocking_send(input).is_err() || is_last {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::sys::signal::Signal::SIGXFSZ;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGINT, SIGTERM and SIGHUP, caught from now on.
@@ -14,6 +15,9 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
+        // An output that must be short (ulimit -f) is an error to be told, no reason
+        // to die of a signal. Caught for good, though nobody waits for it.
+        let _ = signal(SignalKind::from_raw(SIGXFSZ as i32))?;
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

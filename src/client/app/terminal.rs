@@ -25,8 +25,15 @@ const HELP: [&str; 4] = [
     "/who shows who is here",
     "/quit leaves, and so do Ctrl-D and Ctrl-C",
     "//word sends a line that begins with /word",
-    "everything else is sent to all who are here",
+    "everything else, and a paste of several lines, is sent to all who are here",
 ];
+
+/// The line of an input that has only one, without spaces and line breaks at its
+/// end: what can be a command.
+pub(super) fn only_line(input: &str) -> Option<&str> {
+    let line = input.trim_end();
+    (!line.contains('\n')).then_some(line)
+}
 
 /// Runs the session until somebody leaves or the server ends it.
 pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Signals) -> Exit {
@@ -110,6 +117,8 @@ struct Room {
     is_over: bool,
     /// Lines that the session has not taken yet.
     waiting: VecDeque<String>,
+    /// Lines that the server did not take.
+    refused: usize,
     /// Lines that will not be sent any more.
     given_up: usize,
     /// Lines that the terminal has not taken yet. Input is never kept waiting for
@@ -129,6 +138,7 @@ impl Room {
             is_leaving: false,
             is_over: false,
             waiting: VecDeque::new(),
+            refused: 0,
             given_up: 0,
             to_print: VecDeque::new(),
         }
@@ -154,8 +164,13 @@ impl Room {
                 self.roster.remove(&name);
             }
             Event::Refused {
-                text, code, detail, ..
+                id,
+                text,
+                code,
+                detail,
+                ..
             } => {
+                self.refused += usize::from(id != 0);
                 self.notice(sentences::not_sent(text.as_deref(), code, &detail));
             }
             Event::Receipt { .. } | Event::Ended(_) => {}
@@ -178,13 +193,18 @@ impl Room {
 
     /// Takes what was typed or pasted.
     fn lines(&mut self, lines: &str) {
-        for line in lines.split('\n') {
-            // A second slash makes the first one part of the text.
-            match line.strip_prefix('/') {
-                Some(text) if text.starts_with('/') => self.queue(text),
-                Some(_) => self.command(line.trim_end()),
-                None => self.queue(line),
+        // Nobody types several lines: what looks like a command in a paste is text.
+        let Some(line) = only_line(lines) else {
+            for line in lines.split('\n') {
+                self.queue(line);
             }
+            return;
+        };
+        // A second slash makes the first one part of the text.
+        match lines.strip_prefix('/') {
+            Some(text) if text.starts_with('/') => self.queue(text),
+            Some(_) => self.command(line),
+            None => self.queue(lines),
         }
     }
 
@@ -269,7 +289,6 @@ impl Room {
     async fn close(mut self, ended: &Ended) -> Exit {
         self.give_up_waiting();
         self.running.stop(self.to_print).await;
-        // Refused lines were told one by one.
-        sum_up(ended, 0, self.given_up)
+        sum_up(ended, self.refused, self.given_up)
     }
 }
