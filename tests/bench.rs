@@ -20,6 +20,7 @@ use chat::{
     },
 };
 use prost::Message as _;
+use socket2::SockRef;
 use support::TestServer;
 
 /// Exit codes of chat-bench.
@@ -187,6 +188,15 @@ fn what_cannot_be_measured_is_said() {
     );
 }
 
+#[test]
+fn who_is_closed_is_not_counted() {
+    for workload in ["idle", "join"] {
+        let server = lying_server(Lie::ClosesAll);
+        let output = bench(server, &format!("{workload} --members 20"));
+        check_failure(&output, LOST, "the server closed the connection");
+    }
+}
+
 /// What a server does wrong, once, in the middle.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Lie {
@@ -200,6 +210,8 @@ enum Lie {
     AnotherNumber,
     AnotherSender,
     ToItsSender,
+    /// It closes everybody, and says so together with the Registered.
+    ClosesAll,
 }
 
 #[test]
@@ -227,6 +239,9 @@ fn who_lies_is_found_out() {
 
 /// The message about which it lies.
 const LIE_SEQ: u64 = 50;
+
+/// More comes, so the system keeps it back until the socket is closed. Of Linux.
+const MSG_MORE: i32 = 0x8000;
 
 /// A small server, as slow as it is simple.
 fn lying_server(lie: Lie) -> SocketAddr {
@@ -274,6 +289,11 @@ fn listen_to(mut stream: TcpStream, room: &Mutex<Room>) {
                         epoch: "1".to_owned(),
                         ..Default::default()
                     });
+                    if room.lie == Lie::ClosesAll {
+                        let socket = SockRef::from(&stream);
+                        let _ = socket.send_with_flags(&framed(registered), MSG_MORE);
+                        return;
+                    }
                     let _ = stream.write_all(&framed(registered));
                     let copy = stream.try_clone().expect("a copy");
                     room.members.push((name.clone(), copy));

@@ -47,6 +47,8 @@ pub struct Connection {
     pub held: Vec<u8>,
     pub out: Vec<u8>,
     pub out_sent: usize,
+    /// The server sends no more than what can be read now.
+    pub is_ended: bool,
 }
 
 impl Connection {
