@@ -6,7 +6,7 @@ mod support;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
@@ -29,11 +29,16 @@ const WRONG_USAGE: i32 = 2;
 const UNUSABLE: i32 = 3;
 
 fn bench(address: impl ToString, options: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_chat-bench"))
-        .args(options.split_whitespace())
+    command(options)
         .arg(address.to_string())
         .output()
         .expect("chat-bench starts")
+}
+
+fn command(options: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-bench"));
+    command.args(options.split_whitespace());
+    command
 }
 
 /// A figure of a run that went well.
@@ -108,6 +113,44 @@ fn a_table_for_people_and_a_plot() {
     }
     let plot = std::fs::read_to_string(path).expect("a plot");
     assert!(plot.starts_with("<svg") && plot.ends_with("</svg>\n"));
+}
+
+#[test]
+fn who_reads_the_figures_may_be_gone() {
+    let server = TestServer::start(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |file: &str, stdout: Stdio, is_read: bool| {
+        let path = folder.path().join(file);
+        let options = format!(
+            "paced --members 3 --rate 10 --messages 5 --svg {}",
+            path.display()
+        );
+        let mut child = command(&options)
+            .arg(server.address.to_string())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("chat-bench starts");
+        if !is_read {
+            drop(child.stdout.take());
+        }
+        let output = child.wait_with_output().expect("it ends");
+        let plot = std::fs::read_to_string(path).expect("a plot");
+        assert!(plot.ends_with("</svg>\n"));
+        output
+    };
+    let closed = run("closed.svg", Stdio::piped(), false);
+    check_failure(&closed, 0, "");
+    assert!(closed.stderr.is_empty());
+
+    let full = || std::fs::File::create("/dev/full").expect("every Linux has it");
+    let output = run("full.svg", full().into(), true);
+    check_failure(&output, UNUSABLE, "cannot print");
+    let bound = command("bound each")
+        .stdout(full())
+        .output()
+        .expect("chat-bench starts");
+    check_failure(&bound, UNUSABLE, "cannot print");
 }
 
 /// The server has its default limits but for a register deadline that a short run

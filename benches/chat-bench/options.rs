@@ -30,7 +30,8 @@ const SECONDS_MAX: i64 = 3_600;
 /// chat-server ...`, `taskset -c 1 chat-bench ...`.
 ///
 /// Exit codes: 0 measured, 1 something was lost or came wrong, 2 wrong usage,
-/// 3 nothing can be measured there (no server, another protocol, a limit).
+/// 3 nothing can be measured there (no server, another protocol, a limit), or the
+/// figures cannot be written.
 #[derive(Debug, Parser)]
 #[command(name = "chat-bench", version, max_term_width = 100)]
 pub struct Options {
