@@ -72,6 +72,21 @@ fn a_burst_counts_every_delivery() {
     }
 }
 
+/// What all senders receive is some 500 MB here, what is said 8 MB.
+#[test]
+fn what_is_said_is_not_kept_for_each_sender() {
+    const ADDRESS_SPACE_KIB: u32 = 256 * 1024;
+    let server = TestServer::start(&["--rate-limit", "off"]);
+    let options = "burst --members 65 --senders 64 --text-bytes 4096 --messages 2000 --seconds 60";
+    let script = format!("ulimit -v {ADDRESS_SPACE_KIB} && exec \"$0\" {options} --json \"$1\"");
+    let output = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_chat-bench")])
+        .arg(server.address.to_string())
+        .output()
+        .expect("a shell");
+    assert_eq!(figure(&output, "deliveries"), 2_000.0 * 64.0);
+}
+
 #[test]
 fn every_workload_works_with_the_real_server() {
     let server = TestServer::start(&["--rate-limit", "off"]);
@@ -249,6 +264,8 @@ enum Lie {
     OneHasTwo,
     AllHaveTwo,
     OneHasAnotherOrder,
+    /// Another text than the others: one of those who send.
+    SenderHasAnotherText,
     AnotherText,
     AnotherNumber,
     AnotherSender,
@@ -278,6 +295,9 @@ fn who_lies_is_found_out() {
         assert_eq!(output.status.code(), Some(LOST), "{lie:?}: {error}");
         assert!(error.contains(sentence), "{lie:?}: {error}");
     }
+    let server = lying_server(Lie::SenderHasAnotherText);
+    let output = bench(server, "burst --members 5 --senders 2 --messages 100");
+    check_failure(&output, LOST, "did not receive what the others received");
 }
 
 /// The message about which it lies.
@@ -376,6 +396,12 @@ impl Room {
                 Lie::OneHasTwo if is_last => 2,
                 _ => 1,
             };
+            let mut bytes = bytes.clone();
+            let is_sender = ["bench00000", "bench00001"].contains(&name.as_str());
+            if lie == Lie::SenderHasAnotherText && is_sender {
+                let end = bytes.iter().rposition(|&byte| byte == b'x');
+                bytes[end.expect("a text ends with it")] = b'y';
+            }
             // Whoever found out is gone.
             let _ = stream.write_all(&bytes.repeat(times));
             if is_last && lie == Lie::OneHasAnotherOrder {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    dialect::Protocol, failure::Failure, latency::Histogram, member::Part, order::Follower,
-    process::Process, progress::Progress, swarm::Swarm, text::Stamp,
+    dialect::Protocol, digest::Digest, failure::Failure, latency::Histogram, member::Part,
+    order::Follower, process::Process, progress::Progress, swarm::Swarm, text::Stamp,
 };
 
 /// How much a sender is given to send at once, in bytes.
@@ -83,7 +83,7 @@ pub fn run(
     let resident_before = resident(server);
     let sending = (0..load.senders).map(|number| Part::Sends {
         number,
-        received: Vec::new(),
+        received: Digest::new(),
     });
     let reading = (load.senders..load.members).map(|_| Part::Reads(Follower::from_start()));
     let stalling = (0..load.stalling).map(|_| Part::Stalls);
@@ -172,13 +172,12 @@ fn check_senders(swarm: &Swarm, protocol: Protocol) -> Result<(), Failure> {
             let due = if protocol.senders_are_members() {
                 swarm.tally.order.without(*number)
             } else {
-                Vec::new()
+                Digest::new()
             };
-            if *received != due {
+            if !received.is_same(&due) {
                 return Err(Failure::lost(format!(
                     "sender {number} did not receive what the others received: {} bytes, not {}",
-                    received.len(),
-                    due.len()
+                    received.bytes, due.bytes
                 )));
             }
         }

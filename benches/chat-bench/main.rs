@@ -15,6 +15,7 @@
 mod attack;
 mod bound;
 mod dialect;
+mod digest;
 mod failure;
 mod hostile;
 mod joining;

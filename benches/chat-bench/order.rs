@@ -10,6 +10,7 @@
 
 use crate::{
     dialect::{Dialect, Message, Role, Unit, shown},
+    digest::Digest,
     failure::Failure,
     text::Stamp,
 };
@@ -53,12 +54,12 @@ impl Order {
     }
 
     /// What a sender must have received: everything but its own.
-    pub fn without(&self, sender: usize) -> Vec<u8> {
+    pub fn without(&self, sender: usize) -> Digest {
         let mut start = 0;
-        let mut others = Vec::new();
+        let mut others = Digest::new();
         for frame in &self.frames {
             if frame.sender != sender {
-                others.extend_from_slice(&self.bytes[start..frame.end]);
+                others.add(&self.bytes[start..frame.end]);
             }
             start = frame.end;
         }

@@ -89,7 +89,7 @@ impl Tally {
                                     "{name} received its own message"
                                 )));
                             }
-                            received.extend_from_slice(&held[used..used + unit_bytes]);
+                            received.add(&held[used..used + unit_bytes]);
                             self.deliveries += 1;
                         }
                         other => on_other(other)?,
