@@ -245,6 +245,11 @@ fn what_cannot_be_measured_is_said() {
         WRONG_USAGE,
         "only read",
     );
+    check_failure(
+        &bench(address, "burst --members 3 --messages 0"),
+        WRONG_USAGE,
+        "--messages",
+    );
 }
 
 #[test]

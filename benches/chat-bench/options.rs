@@ -167,7 +167,7 @@ pub struct Talk {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
     pub seconds: u32,
     /// How many messages to send at the most, all senders together
-    #[arg(long, default_value_t = u32::MAX)]
+    #[arg(long, default_value_t = u32::MAX, value_parser = clap::value_parser!(u32).range(1..))]
     pub messages: u32,
 }
 
