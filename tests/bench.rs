@@ -250,6 +250,11 @@ fn what_cannot_be_measured_is_said() {
         WRONG_USAGE,
         "--messages",
     );
+    check_failure(
+        &bench(address, "slow --members 9"),
+        WRONG_USAGE,
+        "nobody who never reads",
+    );
 }
 
 #[test]

@@ -188,6 +188,9 @@ fn speak(
 fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), Failure> {
     let all = talk.members as usize;
     let stalling = all * percent as usize / 100;
+    if stalling == 0 {
+        usage("there is nobody who never reads: more --members or --stalled-percent");
+    }
     let mut without = Load {
         in_flight_max: flow.in_flight.into(),
         ..load(target, talk)
