@@ -169,6 +169,20 @@ fn who_reads_the_figures_may_be_gone() {
     check_failure(&bound, UNUSABLE, "cannot print");
 }
 
+#[test]
+fn an_address_is_written_as_for_the_client() {
+    let server = TestServer::start(&[]);
+    for address in ["CHAT://ADDRESS", "chat://ADDRESS/"] {
+        let address = address.replace("ADDRESS", &server.address.to_string());
+        let output = bench(address, "join --members 2 --json");
+        assert_eq!(figure(&output, "members"), 2.0);
+    }
+    let named = bench(format!("Alice@{}", server.address), "join");
+    check_failure(&named, WRONG_USAGE, "names of their own");
+    let other = bench(format!("http://{}", server.address), "join");
+    check_failure(&other, WRONG_USAGE, "begins with http://");
+}
+
 /// The server has its default limits but for a register deadline that a short run
 /// reaches.
 #[test]

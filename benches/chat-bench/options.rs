@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use chat::limits::Limits;
+use chat::{client::Address, limits::Limits};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{bound::Writes, dialect::Protocol, text::TEXT_BYTES_MIN};
@@ -198,10 +198,15 @@ pub struct Flow {
 }
 
 fn parse_address(value: &str) -> Result<SocketAddr, String> {
-    let address = value.strip_prefix("chat://").unwrap_or(value);
-    let mut addresses = address
-        .to_socket_addrs()
+    let address: Address = value
+        .parse()
         .map_err(|error| format!("say HOST:PORT ({error})"))?;
+    if address.name().is_some() {
+        return Err("members have names of their own: leave out what is before the @".to_owned());
+    }
+    let mut addresses = (address.host(), address.port())
+        .to_socket_addrs()
+        .map_err(|error| format!("the host is not known: {error}"))?;
     addresses
         .next()
         .ok_or_else(|| "it has no address".to_owned())
