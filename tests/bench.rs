@@ -217,6 +217,7 @@ fn a_pair_that_loses_a_message_is_noticed() {
     for (lie, sentence) in [
         (Lie::OneMissesOne, "one is missing"),
         (Lie::OneHasTwo, "came twice"),
+        (Lie::TextCut, "a text was changed"),
     ] {
         let options = format!("hostile --seconds 1 --rate 100 {nobody}");
         let output = bench(lying_server(lie), &options);
@@ -292,6 +293,8 @@ enum Lie {
     /// Another text than the others: one of those who send.
     SenderHasAnotherText,
     AnotherText,
+    TextCut,
+    AnotherEndOfText,
     AnotherNumber,
     AnotherSender,
     ToItsSender,
@@ -311,6 +314,8 @@ fn who_lies_is_found_out() {
         (Lie::AllHaveTwo, "came twice"),
         (Lie::OneHasAnotherOrder, "another order"),
         (Lie::AnotherText, "a text was changed"),
+        (Lie::TextCut, "a text was changed"),
+        (Lie::AnotherEndOfText, "a text was changed"),
         (Lie::AnotherNumber, "came number"),
         (Lie::AnotherSender, "under the name"),
         (Lie::ToItsSender, "its own message"),
@@ -408,6 +413,11 @@ impl Room {
         chat.sender = sender.to_owned();
         match lie {
             Lie::AnotherText => chat.text = "y".repeat(chat.text.len()),
+            Lie::TextCut => chat.text.truncate(40),
+            Lie::AnotherEndOfText => {
+                chat.text.pop();
+                chat.text.push('y');
+            }
             Lie::AnotherNumber => chat.seq += 1,
             Lie::AnotherSender => chat.sender = "bench00001".to_owned(),
             _ => {}

@@ -7,8 +7,16 @@ use std::{
 };
 
 use crate::{
-    dialect::Protocol, digest::Digest, failure::Failure, latency::Histogram, member::Part,
-    order::Follower, process::Process, progress::Progress, swarm::Swarm, text::Stamp,
+    dialect::Protocol,
+    digest::Digest,
+    failure::Failure,
+    latency::Histogram,
+    member::Part,
+    order::Follower,
+    process::Process,
+    progress::Progress,
+    swarm::Swarm,
+    text::{Stamp, blank},
 };
 
 /// How much a sender is given to send at once, in bytes.
@@ -77,7 +85,7 @@ pub fn run(
     server: Option<Process>,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
-    let mut swarm = Swarm::new(address, protocol.dialect(), load.senders)?;
+    let mut swarm = Swarm::new(address, protocol.dialect(), load.senders, load.text_bytes)?;
     swarm.tally.times_all = load.rate.is_some();
     let resident = |server: Option<Process>| server.and_then(Process::resident_bytes);
     let resident_before = resident(server);
@@ -202,7 +210,7 @@ impl<'a> Speaking<'a> {
     fn new(load: &'a Load, swarm: &Swarm, protocol: Protocol) -> Self {
         let (head, tail) = swarm.dialect.around_text(load.text_bytes);
         let text_at = head.len();
-        let frame = [head, vec![b'x'; load.text_bytes], tail].concat();
+        let frame = [head, blank(load.text_bytes), tail].concat();
         let reading = load.members - load.senders;
         let also_sending = if protocol.senders_are_members() {
             load.senders - 1

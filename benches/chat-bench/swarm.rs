@@ -55,6 +55,7 @@ impl Swarm {
         address: SocketAddr,
         dialect: Box<dyn Dialect>,
         senders: usize,
+        text_bytes: usize,
     ) -> Result<Self, Failure> {
         Ok(Self {
             address,
@@ -64,7 +65,7 @@ impl Swarm {
             buffer: vec![0; READ_BYTES],
             connections: Vec::new(),
             unfinished: Vec::new(),
-            tally: Tally::new(senders),
+            tally: Tally::new(senders, text_bytes),
             joined: 0,
             names: 0,
             interval_ms: 0,
