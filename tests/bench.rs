@@ -4,11 +4,14 @@
 mod support;
 
 use std::{
+    ffi::OsStr,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, Output},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use chat::{
@@ -20,6 +23,7 @@ use chat::{
     },
 };
 use prost::Message as _;
+use socket2::SockRef;
 use support::TestServer;
 
 /// Exit codes of chat-bench.
@@ -28,11 +32,16 @@ const WRONG_USAGE: i32 = 2;
 const UNUSABLE: i32 = 3;
 
 fn bench(address: impl ToString, options: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_chat-bench"))
-        .args(options.split_whitespace())
+    command(options)
         .arg(address.to_string())
         .output()
         .expect("chat-bench starts")
+}
+
+fn command(options: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-bench"));
+    command.args(options.split_whitespace());
+    command
 }
 
 /// A figure of a run that went well.
@@ -64,6 +73,21 @@ fn a_burst_counts_every_delivery() {
         assert_eq!(figure(&output, "deliveries"), 5_000.0 * 11.0);
         assert!(figure(&output, "p50_ms") <= figure(&output, "max_ms"));
     }
+}
+
+/// What all senders receive is some 250 MB here, what is said 4 MB.
+#[test]
+fn what_is_said_is_not_kept_for_each_sender() {
+    const ADDRESS_SPACE_KIB: u32 = 128 * 1024;
+    let server = TestServer::start(&["--rate-limit", "off"]);
+    let options = "burst --members 65 --senders 64 --text-bytes 4096 --messages 1000 --seconds 60";
+    let script = format!("ulimit -v {ADDRESS_SPACE_KIB} && exec \"$0\" {options} --json \"$1\"");
+    let output = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_chat-bench")])
+        .arg(server.address.to_string())
+        .output()
+        .expect("a shell");
+    assert_eq!(figure(&output, "deliveries"), 1_000.0 * 64.0);
 }
 
 #[test]
@@ -109,6 +133,58 @@ fn a_table_for_people_and_a_plot() {
     assert!(plot.starts_with("<svg") && plot.ends_with("</svg>\n"));
 }
 
+#[test]
+fn who_reads_the_figures_may_be_gone() {
+    let server = TestServer::start(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |file: &str, stdout: Stdio, is_read: bool| {
+        let path = folder.path().join(file);
+        let options = format!(
+            "paced --members 3 --rate 10 --messages 5 --svg {}",
+            path.display()
+        );
+        let mut child = command(&options)
+            .arg(server.address.to_string())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("chat-bench starts");
+        if !is_read {
+            drop(child.stdout.take());
+        }
+        let output = child.wait_with_output().expect("it ends");
+        let plot = std::fs::read_to_string(path).expect("a plot");
+        assert!(plot.ends_with("</svg>\n"));
+        output
+    };
+    let closed = run("closed.svg", Stdio::piped(), false);
+    check_failure(&closed, 0, "");
+    assert!(closed.stderr.is_empty());
+
+    let full = || std::fs::File::create("/dev/full").expect("every Linux has it");
+    let output = run("full.svg", full().into(), true);
+    check_failure(&output, UNUSABLE, "cannot print");
+    let bound = command("bound each")
+        .stdout(full())
+        .output()
+        .expect("chat-bench starts");
+    check_failure(&bound, UNUSABLE, "cannot print");
+}
+
+#[test]
+fn an_address_is_written_as_for_the_client() {
+    let server = TestServer::start(&[]);
+    for address in ["CHAT://ADDRESS", "chat://ADDRESS/"] {
+        let address = address.replace("ADDRESS", &server.address.to_string());
+        let output = bench(address, "join --members 2 --json");
+        assert_eq!(figure(&output, "members"), 2.0);
+    }
+    let named = bench(format!("Alice@{}", server.address), "join");
+    check_failure(&named, WRONG_USAGE, "names of their own");
+    let other = bench(format!("http://{}", server.address), "join");
+    check_failure(&other, WRONG_USAGE, "begins with http://");
+}
+
 /// The server has its default limits but for a register deadline that a short run
 /// reaches.
 #[test]
@@ -143,6 +219,7 @@ fn a_pair_that_loses_a_message_is_noticed() {
     for (lie, sentence) in [
         (Lie::OneMissesOne, "one is missing"),
         (Lie::OneHasTwo, "came twice"),
+        (Lie::TextCut, "a text was changed"),
     ] {
         let options = format!("hostile --seconds 1 --rate 100 {nobody}");
         let output = bench(lying_server(lie), &options);
@@ -185,6 +262,45 @@ fn what_cannot_be_measured_is_said() {
         WRONG_USAGE,
         "only read",
     );
+    check_failure(
+        &bench(address, "burst --members 3 --messages 0"),
+        WRONG_USAGE,
+        "--messages",
+    );
+    check_failure(
+        &bench(address, "slow --members 9"),
+        WRONG_USAGE,
+        "nobody who never reads",
+    );
+}
+
+/// `benches/peers/run`, which has an hour's results to lose.
+#[test]
+fn a_server_that_does_not_start_is_one_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = folder.path().join("chat-server");
+    std::fs::write(&server, "#!/bin/sh\nexit 1\n").expect("a file");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&server, mode).expect("its own file");
+    let output = Command::new("python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/run"))
+        .args("--runs 1 --contenders chat-server --only join".split_whitespace())
+        .args([OsStr::new("--bin"), folder.path().as_os_str()])
+        .args([OsStr::new("--out"), folder.path().as_os_str()])
+        .output()
+        .expect("python3 is there");
+    check_failure(&output, 0, "");
+    let table = std::fs::read_to_string(folder.path().join("peers.md")).expect("a table");
+    assert!(table.contains("chat-server: 1 of 1 failed"), "{table}");
+}
+
+#[test]
+fn who_is_closed_is_not_counted() {
+    for workload in ["idle", "join"] {
+        let server = lying_server(Lie::ClosesAll);
+        let output = bench(server, &format!("{workload} --members 20"));
+        check_failure(&output, LOST, "the server closed the connection");
+    }
 }
 
 /// What a server does wrong, once, in the middle.
@@ -196,10 +312,16 @@ enum Lie {
     OneHasTwo,
     AllHaveTwo,
     OneHasAnotherOrder,
+    /// Another text than the others: one of those who send.
+    SenderHasAnotherText,
     AnotherText,
+    TextCut,
+    AnotherEndOfText,
     AnotherNumber,
     AnotherSender,
     ToItsSender,
+    /// It closes everybody, and says so together with the Registered.
+    ClosesAll,
 }
 
 #[test]
@@ -214,6 +336,8 @@ fn who_lies_is_found_out() {
         (Lie::AllHaveTwo, "came twice"),
         (Lie::OneHasAnotherOrder, "another order"),
         (Lie::AnotherText, "a text was changed"),
+        (Lie::TextCut, "a text was changed"),
+        (Lie::AnotherEndOfText, "a text was changed"),
         (Lie::AnotherNumber, "came number"),
         (Lie::AnotherSender, "under the name"),
         (Lie::ToItsSender, "its own message"),
@@ -223,10 +347,19 @@ fn who_lies_is_found_out() {
         assert_eq!(output.status.code(), Some(LOST), "{lie:?}: {error}");
         assert!(error.contains(sentence), "{lie:?}: {error}");
     }
+    let server = lying_server(Lie::SenderHasAnotherText);
+    let output = bench(server, "burst --members 5 --senders 2 --messages 100");
+    check_failure(&output, LOST, "did not receive what the others received");
 }
 
 /// The message about which it lies.
 const LIE_SEQ: u64 = 50;
+
+/// How long the member that it lies to, if it is one, waits for it, in milliseconds.
+const LIE_PAUSE_MS: u64 = 100;
+
+/// More comes, so the system keeps it back until the socket is closed. Of Linux.
+const MSG_MORE: i32 = 0x8000;
 
 /// A small server, as slow as it is simple.
 fn lying_server(lie: Lie) -> SocketAddr {
@@ -274,6 +407,11 @@ fn listen_to(mut stream: TcpStream, room: &Mutex<Room>) {
                         epoch: "1".to_owned(),
                         ..Default::default()
                     });
+                    if room.lie == Lie::ClosesAll {
+                        let socket = SockRef::from(&stream);
+                        let _ = socket.send_with_flags(&framed(registered), MSG_MORE);
+                        return;
+                    }
                     let _ = stream.write_all(&framed(registered));
                     let copy = stream.try_clone().expect("a copy");
                     room.members.push((name.clone(), copy));
@@ -297,6 +435,11 @@ impl Room {
         chat.sender = sender.to_owned();
         match lie {
             Lie::AnotherText => chat.text = "y".repeat(chat.text.len()),
+            Lie::TextCut => chat.text.truncate(40),
+            Lie::AnotherEndOfText => {
+                chat.text.pop();
+                chat.text.push('y');
+            }
             Lie::AnotherNumber => chat.seq += 1,
             Lie::AnotherSender => chat.sender = "bench00001".to_owned(),
             _ => {}
@@ -305,6 +448,10 @@ impl Room {
         let last = self.members.iter().rposition(|(name, _)| name != sender);
         for (index, (name, stream)) in self.members.iter_mut().enumerate() {
             let is_last = Some(index) == last;
+            if is_last && lie != Lie::None {
+                // By then the others have it, and chat-bench knows what is due.
+                thread::sleep(Duration::from_millis(LIE_PAUSE_MS));
+            }
             let times = match lie {
                 _ if name == sender => usize::from(lie == Lie::ToItsSender),
                 Lie::AllMissOne => 0,
@@ -313,6 +460,12 @@ impl Room {
                 Lie::OneHasTwo if is_last => 2,
                 _ => 1,
             };
+            let mut bytes = bytes.clone();
+            let is_sender = ["bench00000", "bench00001"].contains(&name.as_str());
+            if lie == Lie::SenderHasAnotherText && is_sender {
+                let end = bytes.iter().rposition(|&byte| byte == b'x');
+                bytes[end.expect("a text ends with it")] = b'y';
+            }
             // Whoever found out is gone.
             let _ = stream.write_all(&bytes.repeat(times));
             if is_last && lie == Lie::OneHasAnotherOrder {

@@ -22,6 +22,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prost::Message as _;
 use slab::Slab;
 
+use crate::{failure::Failure, output};
+
 /// What is read at once, in bytes: so also how much is merged.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -48,9 +50,10 @@ struct Member {
 }
 
 /// Serves for ever.
-pub fn serve(listen: SocketAddr, writes: Writes) -> io::Result<()> {
+pub fn serve(listen: SocketAddr, writes: Writes) -> Result<(), Failure> {
     let mut listener = TcpListener::bind(listen)?;
-    println!("listening on chat://{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    output::print(&format!("listening on chat://{address}\n"))?;
     let mut poll = Poll::new()?;
     let registry = poll.registry().try_clone()?;
     registry.register(&mut listener, LISTENER, Interest::READABLE)?;

@@ -22,11 +22,11 @@ use crate::{
     dialect::{Protocol, Role, Unit},
     failure::Failure,
     latency::Histogram,
-    order::stamp,
+    order::{check_rest, stamp},
     process::Process,
     progress::Progress,
     swarm::PATIENCE_MS,
-    text::Stamp,
+    text::{Stamp, blank},
 };
 
 /// The length of the pair's texts, in bytes.
@@ -172,7 +172,7 @@ fn speak(
 ) -> Result<Histogram, Failure> {
     let (head, tail) = Protocol::Chat.dialect().around_text(TEXT_BYTES);
     let text_at = head.len();
-    let mut frame = [head, vec![b'x'; TEXT_BYTES], tail].concat();
+    let mut frame = [head, blank(TEXT_BYTES), tail].concat();
     let run_start = Instant::now();
     let time = Duration::from_secs(hostile.seconds.into());
     let turns = hostile.rate * hostile.seconds * 2;
@@ -247,6 +247,7 @@ impl User {
         let end = self.heard + count;
         let mut latency = Histogram::new();
         let mut waited = Duration::ZERO;
+        let blank = blank(TEXT_BYTES);
         while self.heard < end {
             let heard_before = self.heard;
             waited += self.read()?;
@@ -254,6 +255,7 @@ impl User {
             self.units(|heard, unit| match unit {
                 Unit::Message(message) if message.sender == Some(name(other).as_bytes()) => {
                     let stamp = stamp(&message)?;
+                    check_rest(&message, &blank)?;
                     if stamp.index != *heard {
                         return Err(Failure::lost(format!(
                             "after message {heard} of {} came its message {}: \

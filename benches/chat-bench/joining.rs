@@ -31,7 +31,7 @@ pub fn run(
     server: Option<Process>,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
-    let mut swarm = Swarm::new(address, protocol.dialect(), 0)?;
+    let mut swarm = Swarm::new(address, protocol.dialect(), 0, 0)?;
     let this = Process::this();
     let resident_before = server.and_then(Process::resident_bytes);
     let cpu_before = (server.and_then(Process::cpu_s), this.cpu_s());

@@ -7,8 +7,16 @@ use std::{
 };
 
 use crate::{
-    dialect::Protocol, failure::Failure, latency::Histogram, member::Part, order::Follower,
-    process::Process, progress::Progress, swarm::Swarm, text::Stamp,
+    dialect::Protocol,
+    digest::Digest,
+    failure::Failure,
+    latency::Histogram,
+    member::Part,
+    order::Follower,
+    process::Process,
+    progress::Progress,
+    swarm::Swarm,
+    text::{Stamp, blank},
 };
 
 /// How much a sender is given to send at once, in bytes.
@@ -77,13 +85,13 @@ pub fn run(
     server: Option<Process>,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
-    let mut swarm = Swarm::new(address, protocol.dialect(), load.senders)?;
+    let mut swarm = Swarm::new(address, protocol.dialect(), load.senders, load.text_bytes)?;
     swarm.tally.times_all = load.rate.is_some();
     let resident = |server: Option<Process>| server.and_then(Process::resident_bytes);
     let resident_before = resident(server);
     let sending = (0..load.senders).map(|number| Part::Sends {
         number,
-        received: Vec::new(),
+        received: Digest::new(),
     });
     let reading = (load.senders..load.members).map(|_| Part::Reads(Follower::from_start()));
     let stalling = (0..load.stalling).map(|_| Part::Stalls);
@@ -172,13 +180,12 @@ fn check_senders(swarm: &Swarm, protocol: Protocol) -> Result<(), Failure> {
             let due = if protocol.senders_are_members() {
                 swarm.tally.order.without(*number)
             } else {
-                Vec::new()
+                Digest::new()
             };
-            if *received != due {
+            if !received.is_same(&due) {
                 return Err(Failure::lost(format!(
                     "sender {number} did not receive what the others received: {} bytes, not {}",
-                    received.len(),
-                    due.len()
+                    received.bytes, due.bytes
                 )));
             }
         }
@@ -203,7 +210,7 @@ impl<'a> Speaking<'a> {
     fn new(load: &'a Load, swarm: &Swarm, protocol: Protocol) -> Self {
         let (head, tail) = swarm.dialect.around_text(load.text_bytes);
         let text_at = head.len();
-        let frame = [head, vec![b'x'; load.text_bytes], tail].concat();
+        let frame = [head, blank(load.text_bytes), tail].concat();
         let reading = load.members - load.senders;
         let also_sending = if protocol.senders_are_members() {
             load.senders - 1

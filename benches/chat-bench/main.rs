@@ -15,6 +15,7 @@
 mod attack;
 mod bound;
 mod dialect;
+mod digest;
 mod failure;
 mod hostile;
 mod joining;
@@ -23,6 +24,7 @@ mod load;
 mod member;
 mod options;
 mod order;
+mod output;
 mod plot;
 mod process;
 mod progress;
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
     match run(Options::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("chat-bench: {failure}");
+            output::complain(&format!("chat-bench: {failure}\n"));
             failure.exit_code()
         }
     }
@@ -130,7 +132,7 @@ fn run(command: Command) -> Result<(), Failure> {
             };
             hostile(&target, &load, memory_bytes_max)
         }
-        Command::Bound { writes, listen } => Ok(bound::serve(listen, writes)?),
+        Command::Bound { writes, listen } => bound::serve(listen, writes),
     }
 }
 
@@ -186,6 +188,9 @@ fn speak(
 fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), Failure> {
     let all = talk.members as usize;
     let stalling = all * percent as usize / 100;
+    if stalling == 0 {
+        usage("there is nobody who never reads: more --members or --stalled-percent");
+    }
     let mut without = Load {
         in_flight_max: flow.in_flight.into(),
         ..load(target, talk)
@@ -278,19 +283,18 @@ fn server(target: &Target) -> Option<Process> {
 }
 
 fn tell(target: &Target, report: &Report, what: &str, progress: &Progress) -> Result<(), Failure> {
-    let text = if target.json {
-        report.json()
-    } else {
-        report.table()
-    };
-    print!("{text}");
     if let Some(path) = &target.svg {
         let svg = plot::svg(report.title(), what, &progress.samples);
         fs::write(path, svg).map_err(|error| {
             Failure::unusable(format!("cannot write {}: {error}", path.display()))
         })?;
     }
-    Ok(())
+    let text = if target.json {
+        report.json()
+    } else {
+        report.table()
+    };
+    output::print(&text)
 }
 
 /// Ends the program as for any other wrong usage.

@@ -6,6 +6,7 @@ use mio::net::TcpStream;
 
 use crate::{
     dialect::{Dialect, Role, Unit},
+    digest::Digest,
     failure::Failure,
     order::Follower,
 };
@@ -21,8 +22,9 @@ pub enum Part {
     Reads(Follower),
     /// The same, but comes late and goes early.
     Visits(Follower),
-    /// Says things; what it receives is checked at the end.
-    Sends { number: usize, received: Vec<u8> },
+    /// Says things; what it receives is checked at the end. Not kept until then: that
+    /// would be all messages once for each sender.
+    Sends { number: usize, received: Digest },
     /// Is there and reads what comes, which is nothing.
     Idles,
     /// Never reads.
@@ -47,6 +49,8 @@ pub struct Connection {
     pub held: Vec<u8>,
     pub out: Vec<u8>,
     pub out_sent: usize,
+    /// The server sends no more than what can be read now.
+    pub is_ended: bool,
 }
 
 impl Connection {

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use chat::limits::Limits;
+use chat::{client::Address, limits::Limits};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{bound::Writes, dialect::Protocol, text::TEXT_BYTES_MIN};
@@ -30,7 +30,8 @@ const SECONDS_MAX: i64 = 3_600;
 /// chat-server ...`, `taskset -c 1 chat-bench ...`.
 ///
 /// Exit codes: 0 measured, 1 something was lost or came wrong, 2 wrong usage,
-/// 3 nothing can be measured there (no server, another protocol, a limit).
+/// 3 nothing can be measured there (no server, another protocol, a limit), or the
+/// figures cannot be written.
 #[derive(Debug, Parser)]
 #[command(name = "chat-bench", version, max_term_width = 100)]
 pub struct Options {
@@ -166,7 +167,7 @@ pub struct Talk {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
     pub seconds: u32,
     /// How many messages to send at the most, all senders together
-    #[arg(long, default_value_t = u32::MAX)]
+    #[arg(long, default_value_t = u32::MAX, value_parser = clap::value_parser!(u32).range(1..))]
     pub messages: u32,
 }
 
@@ -197,10 +198,15 @@ pub struct Flow {
 }
 
 fn parse_address(value: &str) -> Result<SocketAddr, String> {
-    let address = value.strip_prefix("chat://").unwrap_or(value);
-    let mut addresses = address
-        .to_socket_addrs()
+    let address: Address = value
+        .parse()
         .map_err(|error| format!("say HOST:PORT ({error})"))?;
+    if address.name().is_some() {
+        return Err("members have names of their own: leave out what is before the @".to_owned());
+    }
+    let mut addresses = (address.host(), address.port())
+        .to_socket_addrs()
+        .map_err(|error| format!("the host is not known: {error}"))?;
     addresses
         .next()
         .ok_or_else(|| "it has no address".to_owned())

@@ -10,8 +10,9 @@
 
 use crate::{
     dialect::{Dialect, Message, Role, Unit, shown},
+    digest::Digest,
     failure::Failure,
-    text::Stamp,
+    text::{Stamp, TEXT_BYTES_MIN, blank},
 };
 
 /// The messages of the run, in their order, as they go over the wire.
@@ -21,6 +22,8 @@ pub struct Order {
     /// For each sender, the number of its messages so far.
     counts: Vec<u32>,
     last_seq: Option<u64>,
+    /// What each text is but for its stamp.
+    blank: Vec<u8>,
 }
 
 struct Frame {
@@ -34,12 +37,13 @@ struct Frame {
 pub type OnOther<'a> = dyn FnMut(Unit<'_>) -> Result<(), Failure> + 'a;
 
 impl Order {
-    pub fn new(senders: usize) -> Self {
+    pub fn new(senders: usize, text_bytes: usize) -> Self {
         Self {
             bytes: Vec::new(),
             frames: Vec::new(),
             counts: vec![0; senders],
             last_seq: None,
+            blank: blank(text_bytes),
         }
     }
 
@@ -53,12 +57,12 @@ impl Order {
     }
 
     /// What a sender must have received: everything but its own.
-    pub fn without(&self, sender: usize) -> Vec<u8> {
+    pub fn without(&self, sender: usize) -> Digest {
         let mut start = 0;
-        let mut others = Vec::new();
+        let mut others = Digest::new();
         for frame in &self.frames {
             if frame.sender != sender {
-                others.extend_from_slice(&self.bytes[start..frame.end]);
+                others.add(&self.bytes[start..frame.end]);
             }
             start = frame.end;
         }
@@ -72,6 +76,7 @@ impl Order {
     /// Takes a message that nobody had before.
     fn append(&mut self, bytes: &[u8], message: &Message<'_>) -> Result<(), Failure> {
         let stamp = stamp(message)?;
+        check_rest(message, &self.blank)?;
         let count = self.counts.get_mut(stamp.sender).ok_or_else(|| {
             Failure::lost(format!(
                 "a message of sender {}, which is none of ours",
@@ -120,12 +125,23 @@ impl Order {
 
 /// What a text says about itself.
 pub fn stamp(message: &Message<'_>) -> Result<Stamp, Failure> {
-    Stamp::read(message.text).ok_or_else(|| {
-        Failure::lost(format!(
-            "somebody else speaks in the room, or a text was changed: {:?}",
-            shown(message.text)
-        ))
-    })
+    Stamp::read(message.text).ok_or_else(|| changed(message))
+}
+
+/// Whether the text is as long as it was, and the same behind its stamp.
+pub fn check_rest(message: &Message<'_>, blank: &[u8]) -> Result<(), Failure> {
+    if message.text.get(TEXT_BYTES_MIN..) == blank.get(TEXT_BYTES_MIN..) {
+        return Ok(());
+    }
+    Err(changed(message))
+}
+
+fn changed(message: &Message<'_>) -> Failure {
+    Failure::lost(format!(
+        "somebody else speaks in the room, or a text was changed: {} bytes, {:?}",
+        message.text.len(),
+        shown(message.text)
+    ))
 }
 
 /// How far one member has got.

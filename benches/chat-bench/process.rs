@@ -1,6 +1,9 @@
 //! What the system says about a process: its CPU time and its memory.
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 /// How often the system counts CPU time, in a second. The same on every Linux.
 const TICKS_PER_S: f64 = 100.0;
@@ -30,7 +33,7 @@ impl Process {
         let socket = ["/proc/net/tcp", "/proc/net/tcp6"]
             .iter()
             .filter_map(|path| fs::read_to_string(path).ok())
-            .find_map(|table| listening_inode(&table, address.port()))?;
+            .find_map(|table| listening_inode(&table, address))?;
         let link = format!("socket:[{socket}]");
         let processes = fs::read_dir("/proc").ok()?.flatten();
         processes
@@ -73,13 +76,94 @@ impl Process {
     }
 }
 
-fn listening_inode(table: &str, port: u16) -> Option<String> {
+/// The socket in this table that listens on `address`, or on all addresses with its
+/// port.
+fn listening_inode(table: &str, address: SocketAddr) -> Option<String> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let local = fields.nth(1)?;
         let state = fields.nth(1)?;
-        let (_, local_port) = local.rsplit_once(':')?;
-        let is_it = state == STATE_LISTEN && u16::from_str_radix(local_port, 16) == Ok(port);
+        let (ip, port) = local.rsplit_once(':')?;
+        let is_it = state == STATE_LISTEN
+            && u16::from_str_radix(port, 16) == Ok(address.port())
+            && serves(ip_address(ip)?, address.ip());
         is_it.then(|| fields.nth(5).map(str::to_owned))?
     })
+}
+
+/// Whether a socket that is bound to `bound` is there for `ip`. One that is bound to
+/// all of IPv6 may be there for all of IPv4.
+fn serves(bound: IpAddr, ip: IpAddr) -> bool {
+    match bound {
+        IpAddr::V4(bound) if bound.is_unspecified() => ip.is_ipv4(),
+        bound => bound.is_unspecified() || bound.to_canonical() == ip,
+    }
+}
+
+/// An address as these tables have it: words of 32 bits in hexadecimal digits, each
+/// as it lies in this machine's memory.
+fn ip_address(digits: &str) -> Option<IpAddr> {
+    let mut bytes = Vec::new();
+    for word in digits.as_bytes().chunks(8) {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    if let Ok(bytes) = <[u8; 4]>::try_from(&bytes[..]) {
+        return Some(bytes.into());
+    }
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only on machines whose words begin with their lowest byte.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn one_port_of_two_servers() {
+        const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+        let table = |local: &str, state: &str| {
+            format!("{HEAD}   0: {local} 0:0 {state} 0:0 00:0 0 0 0 77 1 0\n")
+        };
+        let listening = |local: &str| table(local, "0A");
+        for (table, address, is_there) in [
+            (listening("0100007F:1E8C"), "127.0.0.1:7820", true),
+            (listening("0100007F:1E8C"), "127.0.0.1:7821", false),
+            (listening("0100007F:1E8C"), "127.0.0.2:7820", false),
+            (listening("0100007F:1E8C"), "[::1]:7820", false),
+            (listening("00000000:1E8C"), "127.0.0.2:7820", true),
+            (listening("00000000:1E8C"), "[::1]:7820", false),
+            (table("0100007F:1E8C", "01"), "127.0.0.1:7820", false),
+            (
+                listening("00000000000000000000000001000000:1E8C"),
+                "[::1]:7820",
+                true,
+            ),
+            (
+                listening("00000000000000000000000001000000:1E8C"),
+                "127.0.0.1:7820",
+                false,
+            ),
+            (
+                listening("00000000000000000000000000000000:1E8C"),
+                "[::1]:7820",
+                true,
+            ),
+            (
+                listening("00000000000000000000000000000000:1E8C"),
+                "127.0.0.1:7820",
+                true,
+            ),
+            (
+                listening("0000000000000000FFFF00000100007F:1E8C"),
+                "127.0.0.1:7820",
+                true,
+            ),
+        ] {
+            let inode = listening_inode(&table, address.parse().expect("an address"));
+            assert_eq!(inode.is_some(), is_there, "{address} in {table}");
+            assert!(inode.is_none_or(|inode| inode == "77"));
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! How far the run is: a bar for those who watch, and samples for the plot.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     time::{Duration, Instant},
 };
+
+use crate::output::complain;
 
 /// How often the bar is drawn and a sample taken, in milliseconds.
 const INTERVAL_MS: u64 = 100;
@@ -67,7 +69,7 @@ impl Progress {
     /// Leaves the line as it was.
     pub fn end(&self) {
         if self.is_shown {
-            eprint!("\r\x1b[K");
+            complain("\r\x1b[K");
         }
     }
 
@@ -84,8 +86,7 @@ impl Progress {
         if self.is_shown {
             let full = (share.clamp(0.0, 1.0) * BAR_WIDTH as f64) as usize;
             let bar = "█".repeat(full) + &"░".repeat(BAR_WIDTH - full);
-            eprint!("\r{bar} {what}\x1b[K");
-            let _ = std::io::stderr().flush();
+            complain(&format!("\r{bar} {what}\x1b[K"));
         }
     }
 }

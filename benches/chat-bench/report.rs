@@ -50,7 +50,8 @@ impl Report {
         self.figures.push(Figure {
             key,
             label,
-            value: value.into(),
+            // What cannot be divided is not known, and JSON has no word for it.
+            value: value.into().filter(|value| value.is_finite()),
             unit,
         });
     }
@@ -282,11 +283,12 @@ mod tests {
         let mut report = Report::new("a \"title\"".to_owned());
         report.add("known_s", "known", 1.5, "s");
         report.add("unknown_s", "unknown", None, "s");
+        report.add("ratio", "nothing by nothing", f64::NAN, "");
         report.note("back\\slash".to_owned());
         assert_eq!(
             report.json(),
             "{\"title\":\"a \\\"title\\\"\",\"known_s\":1.5,\"unknown_s\":null,\
-             \"notes\":[\"back\\\\slash\"]}\n"
+             \"ratio\":null,\"notes\":[\"back\\\\slash\"]}\n"
         );
     }
 }

@@ -55,6 +55,7 @@ impl Swarm {
         address: SocketAddr,
         dialect: Box<dyn Dialect>,
         senders: usize,
+        text_bytes: usize,
     ) -> Result<Self, Failure> {
         Ok(Self {
             address,
@@ -64,7 +65,7 @@ impl Swarm {
             buffer: vec![0; READ_BYTES],
             connections: Vec::new(),
             unfinished: Vec::new(),
-            tally: Tally::new(senders),
+            tally: Tally::new(senders, text_bytes),
             joined: 0,
             names: 0,
             interval_ms: 0,
@@ -104,6 +105,7 @@ impl Swarm {
             part,
             name,
             held: Vec::new(),
+            is_ended: false,
         })
     }
 
@@ -164,6 +166,7 @@ impl Swarm {
                 self.write(index)?;
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.connections[index].is_ended |= event.is_read_closed();
                 self.read(index)?;
             }
         }
@@ -232,8 +235,10 @@ impl Swarm {
                 Ok(0) => result = self.closed(index),
                 Ok(bytes) => {
                     result = self.take(index, &buffer[..bytes]);
-                    // What fills the buffer may not be all there is.
-                    if bytes == buffer.len() && result.is_ok() && !self.is_gone(index) {
+                    // What fills the buffer may not be all there is. And of an end that
+                    // came with these bytes there is no other notice.
+                    let has_more = bytes == buffer.len() || self.connections[index].is_ended;
+                    if has_more && result.is_ok() && !self.is_gone(index) {
                         if turn < READS_PER_TURN_MAX {
                             continue;
                         }
@@ -266,13 +271,13 @@ impl Swarm {
                  is it a server of this protocol (see --dialect), and has it room for so many?",
                 self.address
             ))),
-            (Part::Stalls | Part::Idles, _) => {
+            (Part::Stalls, _) => {
                 connection.close();
                 Ok(())
             }
-            (Part::Reads(_) | Part::Visits(_) | Part::Sends { .. }, _) => Err(Failure::lost(
-                format!("the server closed the connection of {name}"),
-            )),
+            (Part::Reads(_) | Part::Visits(_) | Part::Sends { .. } | Part::Idles, _) => Err(
+                Failure::lost(format!("the server closed the connection of {name}")),
+            ),
         }
     }
 

@@ -25,9 +25,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn new(senders: usize) -> Self {
+    pub fn new(senders: usize, text_bytes: usize) -> Self {
         Self {
-            order: Order::new(senders),
+            order: Order::new(senders, text_bytes),
             deliveries: 0,
             visitors_deliveries: 0,
             latency: Histogram::new(),
@@ -89,7 +89,7 @@ impl Tally {
                                     "{name} received its own message"
                                 )));
                             }
-                            received.extend_from_slice(&held[used..used + unit_bytes]);
+                            received.add(&held[used..used + unit_bytes]);
                             self.deliveries += 1;
                         }
                         other => on_other(other)?,

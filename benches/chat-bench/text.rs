@@ -9,6 +9,11 @@ const STAMP_DIGITS: usize = 12;
 /// The shortest text that holds all parts, in bytes.
 pub const TEXT_BYTES_MIN: usize = SENDER_DIGITS + INDEX_DIGITS + STAMP_DIGITS;
 
+/// A text of this length that says nothing yet.
+pub fn blank(text_bytes: usize) -> Vec<u8> {
+    vec![b'x'; text_bytes]
+}
+
 /// What a text says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
