@@ -130,7 +130,7 @@ fn check_pattern(text: &str) -> Result<(), String> {
         .strip_prefix("</")
         .and_then(|text| text.strip_suffix("/>"))
     {
-        Some(pattern) => match regex::Regex::new(pattern) {
+        Some(pattern) => match crate::pattern::regex(pattern) {
             Ok(_) => Ok(()),
             Err(_) => Err(format!("expected a regular expression, found {pattern:?}")),
         },

@@ -4,13 +4,24 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use crate::transcript::expr::{Expr, Limits};
 
 static PLACEHOLDER: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"<(/[^>]*/|[A-Za-z][^<>]*)>").ok());
+
+/// How deep a regular expression may be nested. The library reads it by recursion,
+/// and `a*****` is as deep as it is long.
+const REGEX_NESTING_MAX: u32 = 32;
+
+/// Reads the regular expression of a transcript.
+pub fn regex(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern)
+        .nest_limit(REGEX_NESTING_MAX)
+        .build()
+}
 
 /// What the placeholders of one run of one case stand for.
 #[derive(Clone, Debug, Default)]
@@ -255,7 +266,7 @@ impl Bindings {
                 return Ok(!text_of(got).contains(&part));
             }
             if let Some(regex) = inner.strip_prefix('/').and_then(|r| r.strip_suffix('/')) {
-                let regex = Regex::new(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
+                let regex = self::regex(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
                 return Ok(regex.is_match(&scalar(got)));
             }
             if let (true, Some((_, _)), Some(least)) =
