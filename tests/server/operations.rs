@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::{Ipv6Addr, TcpListener},
-    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -154,10 +153,15 @@ fn the_line_that_says_how_to_join_can_be_pasted() {
     let beside = folder.path().join("it's a folder");
     fs::create_dir(&beside).expect("ours");
     let server = beside.join("chat-server");
-    fs::copy(env!("CARGO_BIN_EXE_chat-server"), &server).expect("ours");
     let client = beside.join("chat-client");
-    fs::write(&client, "#!/bin/sh\necho joined \"$@\"\n").expect("ours");
-    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).expect("ours");
+    let script = "cp \"$0\" \"$1\" && echo 'echo joined \"$@\"' >\"$2\" && chmod +x \"$2\"";
+    // By another process: a file that this one has open for writing cannot be run,
+    // and what other tests start at the same time has it open for a moment, too.
+    let made = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_chat-server")])
+        .args([&server, &client])
+        .status();
+    assert!(made.expect("there is a shell").success());
     for started_in in [beside.as_path(), folder.path(), "/".as_ref()] {
         let terminal = nix::pty::openpty(None, None).expect("a pty");
         let command = command(&[]);
