@@ -41,14 +41,22 @@ pub(super) struct Newcomer {
 /// A question to a holder, and who waits for the answer.
 #[derive(Debug)]
 pub(super) struct Check {
-    holder: usize,
     began_ms: u64,
-    /// When the Ping went out.
-    asked_ms: Option<u64>,
-    /// When a part of a frame came since. Whole frames are noted of every member.
-    heard_ms: Option<u64>,
+    stage: Stage,
     /// The indices of the newcomers, [`NEWCOMERS_MAX`] at the most.
     waiting: Vec<usize>,
+}
+
+/// How far a question is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    ToAsk,
+    /// The Ping went out then.
+    Asked {
+        since_ms: u64,
+    },
+    /// Something has come since.
+    Answered,
 }
 
 /// What a newcomer is to be told.
@@ -59,21 +67,20 @@ enum Answer {
 }
 
 impl Check {
-    fn begin(now_ms: u64, holder: usize) -> Self {
+    fn begin(now_ms: u64) -> Self {
         Self {
-            holder,
             began_ms: now_ms,
-            asked_ms: None,
-            heard_ms: None,
+            stage: Stage::ToAsk,
             waiting: Vec::new(),
         }
     }
 
-    fn is_answered(&self, holder: &Member) -> bool {
-        self.asked_ms.is_some_and(|asked_ms| {
-            holder.heard_ms >= asked_ms
-                || self.heard_ms.is_some_and(|heard_ms| heard_ms >= asked_ms)
-        })
+    /// Whether there was time for an answer, and none came.
+    fn is_in_vain(&self, now_ms: u64, deadline_ms: u32) -> bool {
+        match self.stage {
+            Stage::Asked { since_ms } => now_ms.saturating_sub(since_ms) >= u64::from(deadline_ms),
+            Stage::ToAsk | Stage::Answered => false,
+        }
     }
 }
 
@@ -91,9 +98,9 @@ impl Engine {
         if !member.granted.keepalive {
             return false;
         }
-        let begin = || Check::begin(now_ms, holder);
+        let begin = || Check::begin(now_ms);
         let check = self.checks.entry(name.clone()).or_insert_with(begin);
-        if check.is_answered(member) {
+        if check.stage == Stage::Answered {
             // It has just said that it is there.
             if now_ms.saturating_sub(check.began_ms) < deadline_ms {
                 return false;
@@ -148,67 +155,66 @@ impl Engine {
         let Some(check) = self.checks.get_mut(&member.name) else {
             return false;
         };
-        match check.asked_ms {
-            None => {
-                // CHAT-NAME-7
-                check.asked_ms = Some(now_ms);
-                member.pinged_ms = now_ms;
-                turn.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
-                false
-            }
-            Some(asked_ms) => {
-                // CHAT-NAME-8
-                let is_gone = !check.is_answered(member)
-                    && now_ms.saturating_sub(asked_ms) >= u64::from(deadline_ms);
-                if is_gone {
-                    self.end_with(turn, refusal::name_reclaimed(deadline_ms)); // CHAT-NAME-9
-                }
-                is_gone
-            }
+        if check.stage == Stage::ToAsk {
+            // CHAT-NAME-7. Whoever has said something at this moment has answered.
+            check.stage = match member.heard_ms == now_ms {
+                true => Stage::Answered,
+                false => Stage::Asked { since_ms: now_ms },
+            };
+            member.pinged_ms = now_ms;
+            turn.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
         }
+        let is_gone = check.is_in_vain(now_ms, deadline_ms); // CHAT-NAME-8
+        if is_gone {
+            self.end_with(turn, refusal::name_reclaimed(deadline_ms)); // CHAT-NAME-9
+        }
+        is_gone
     }
 
     /// Something came from a member, if only a part of a frame: if it is asked for its
     /// name, that is an answer (CHAT-NAME-8).
-    pub(super) fn hear(&mut self, now_ms: u64, index: usize) {
-        // Nearly always nobody is asked.
-        if !self.checks.is_empty()
-            && let Some(State::Member(member)) = self.sessions.get(index)
-            && let Some(check) = self.checks.get_mut(&member.name)
+    pub(super) fn hear(&mut self, index: usize) {
+        if let Some(check) = self.check_of(index)
+            && check.stage != Stage::ToAsk
         {
-            check.heard_ms = Some(now_ms);
+            check.stage = Stage::Answered;
         }
     }
 
     /// A holder cannot be heard for now: that is no silence of its own.
-    pub(super) fn excuse(&mut self, now_ms: u64, index: usize) {
-        if let Some(State::Member(member)) = self.sessions.get(index)
-            && let Some(check) = self.checks.get_mut(&member.name)
-        {
-            check.asked_ms.get_or_insert(now_ms);
+    pub(super) fn excuse(&mut self, index: usize) {
+        if let Some(check) = self.check_of(index) {
+            check.stage = Stage::Answered;
+        }
+    }
+
+    /// The question to a member.
+    fn check_of(&mut self, index: usize) -> Option<&mut Check> {
+        // Nearly always nobody is asked.
+        if self.checks.is_empty() {
+            return None;
+        }
+        match self.sessions.get(index) {
+            Some(State::Member(member)) => self.checks.get_mut(&member.name),
+            _ => None,
         }
     }
 
     /// Whether a holder is to be asked, or has let the deadline pass.
-    pub(super) fn is_check_due(&self, now_ms: u64, index: usize, member: &Member) -> bool {
+    pub(super) fn is_check_due(&self, now_ms: u64, member: &Member) -> bool {
         let check = self.checks.get(&member.name);
         check.is_some_and(|check| {
-            check.holder == index
-                && check.asked_ms.is_none_or(|asked_ms| {
-                    let deadline_ms = u64::from(self.limits.name_check_deadline_ms);
-                    !check.is_answered(member) && now_ms.saturating_sub(asked_ms) >= deadline_ms
-                })
+            let deadline_ms = self.limits.name_check_deadline_ms;
+            check.stage == Stage::ToAsk || check.is_in_vain(now_ms, deadline_ms)
         })
     }
 
     fn answer(&self, index: usize, name: &Name) -> Answer {
-        let Some(holder) = self.roster.holder(&self.sessions, name) else {
+        if self.roster.holder(&self.sessions, name).is_none() {
             return Answer::Free;
-        };
-        match (self.checks.get(name), self.sessions.get(holder)) {
-            (Some(check), Some(State::Member(member)))
-                if check.waiting.contains(&index) && !check.is_answered(member) =>
-            {
+        }
+        match self.checks.get(name) {
+            Some(check) if check.waiting.contains(&index) && check.stage != Stage::Answered => {
                 Answer::Wait
             }
             _ => Answer::Taken,

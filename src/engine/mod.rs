@@ -344,7 +344,7 @@ impl Engine {
     /// is nothing to count: the first frame registers it or ends it.
     pub fn charge(&mut self, now: Time, id: &SessionId, frames: usize, bytes: usize) -> bool {
         if bytes > 0 {
-            self.hear(now.elapsed_ms, id.0);
+            self.hear(id.0);
         }
         let Some(State::Member(member)) = self.sessions.get_mut(id.0) else {
             return self.is_held_up(id);
@@ -472,6 +472,7 @@ impl Engine {
     fn handle_member(&mut self, turn: &mut Turn<'_>, event: Event) {
         match event {
             Event::Message(envelope) => {
+                self.hear(turn.id.0);
                 self.member(turn.id).heard_ms = turn.now.elapsed_ms;
                 self.handle_message(turn, envelope);
             }
@@ -484,7 +485,7 @@ impl Engine {
                 if is_read_from {
                     self.handle_silence(turn);
                 } else {
-                    self.excuse(turn.now.elapsed_ms, turn.id.0);
+                    self.excuse(turn.id.0);
                     self.member(turn.id).heard_ms = turn.now.elapsed_ms;
                 }
             }
@@ -634,7 +635,7 @@ impl Engine {
                 silent_ms(member.heard_ms) >= u64::from(self.limits.idle_deadline_ms)
                     || silent_ms(member.heard_ms.max(member.pinged_ms))
                         >= u64::from(self.limits.keepalive_interval_ms)
-                    || self.is_check_due(now_ms, index, member)
+                    || self.is_check_due(now_ms, member)
             }
             State::Member(_) | State::Ended => false,
         }
