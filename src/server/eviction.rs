@@ -12,7 +12,7 @@ pub(super) struct Holder {
     pub(super) position: Option<u64>,
     /// Its replies that are not sent and its frames that are not whole.
     pub(super) held_bytes: u64,
-    /// It is being closed already: it counts, and cannot be chosen.
+    /// It was chosen before and has not had its turn yet, in which it lets go.
     pub(super) is_evicted: bool,
 }
 
@@ -38,14 +38,17 @@ pub(super) fn choose(
     if log_bytes + held_bytes <= bytes_max {
         return Vec::new();
     }
-    holders.retain(|holder| !holder.is_evicted && holder.cost_bytes(end) > 0);
-    // The largest last; of equals, the one who came to its seat last.
-    holders.sort_by_key(|holder| (holder.cost_bytes(end), holder.index));
+    holders.retain(|holder| holder.cost_bytes(end) > 0);
+    // Last those who are going anyway, before them the largest; of equals, the one who
+    // came to its seat last.
+    holders.sort_by_key(|holder| (holder.is_evicted, holder.cost_bytes(end), holder.index));
     let mut chosen = Vec::new();
     while log_bytes + held_bytes > bytes_max
         && let Some(holder) = holders.pop()
     {
-        chosen.push(holder.index);
+        if !holder.is_evicted {
+            chosen.push(holder.index);
+        }
         held_bytes -= holder.held_bytes;
         let oldest = holders.iter().filter_map(|holder| holder.position).min();
         log_bytes = log_bytes.min(end.saturating_sub(oldest.unwrap_or(end)));
@@ -95,10 +98,21 @@ mod tests {
     }
 
     #[test]
-    fn who_is_being_closed_counts_and_is_not_chosen_again() {
-        let mut holders = vec![holder(0, None, 900), holder(1, None, 200)];
-        holders[0].is_evicted = true;
-        assert_eq!(choose(holders, 0, 0, 1_000), [1]);
+    fn nobody_goes_in_place_of_who_goes_anyway() {
+        let mut holders = vec![
+            holder(0, None, 200),
+            holder(1, Some(100), 900),
+            holder(2, Some(900), 300),
+        ];
+        holders[1].is_evicted = true;
+        assert_eq!(choose(holders.clone(), 1_000, 900, 600), [0usize; 0]);
+        assert_eq!(choose(holders.clone(), 1_000, 900, 599), [2]);
+        // Small as it is, it goes.
+        holders[1] = Holder {
+            is_evicted: true,
+            ..holder(1, None, 100)
+        };
+        assert_eq!(choose(holders, 1_000, 100, 600), [0usize; 0]);
     }
 
     #[test]
