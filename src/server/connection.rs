@@ -383,6 +383,7 @@ impl<S: Socket> Connection<S> {
             self.turn(|turn| {
                 let mut rest = bytes;
                 let mut frames = 0;
+                let mut is_partial = false;
                 for _ in 0..FRAMES_PER_TURN_MAX {
                     if turn.line.is_ended {
                         // CHAT-LEAVE-4: the rest is of no interest.
@@ -404,14 +405,14 @@ impl<S: Socket> Connection<S> {
                             frames += 1;
                         }
                         Ok(Split::Partial) => {
-                            turn.charge(frames, read.len());
-                            return bytes.len() - rest.len();
+                            is_partial = true;
+                            break;
                         }
                         Err(error) => turn.handle(Event::Unframed(error)),
                     }
                 }
                 turn.charge(frames, read.len());
-                has_backlog = !rest.is_empty();
+                has_backlog = !is_partial && !rest.is_empty();
                 bytes.len() - rest.len()
             })
         });

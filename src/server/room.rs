@@ -351,13 +351,12 @@ impl Room {
         seat.trickled.store(ticks, Ordering::Relaxed);
     }
 
-    /// Lets the log grow by what may be read during a pause in a tick. What was not
-    /// used is not saved; what was too much is made up for.
-    fn extend_trickle(&self, end: u64) {
+    /// Lets the log grow, from `position` on, by what may be read during a pause in a
+    /// tick.
+    fn allow_trickle(&self, position: u64) {
         let more_bytes = pressure::trickle_bytes(self.limits.lag_bytes_max);
-        let trickle_end = self.trickle_end.load(Ordering::Relaxed).min(end);
         self.trickle_end
-            .store(trickle_end + more_bytes, Ordering::Relaxed);
+            .store(position + more_bytes, Ordering::Relaxed);
     }
 
     /// A reader got on: whoever waits for the room may go on if it has caught up.
@@ -386,7 +385,8 @@ impl Room {
         let was_paused = self.is_paused();
         self.ticks.fetch_add(1, Ordering::Relaxed);
         if was_paused {
-            self.extend_trickle(end);
+            // What was not used is not saved; what was too much is made up for.
+            self.allow_trickle(self.trickle_end.load(Ordering::Relaxed).min(end));
         }
         let is_waited_for = {
             let mut seats = write(&self.seats);
@@ -509,9 +509,7 @@ impl Room {
                 Some((position, &seating.patience))
             });
             if pressure::is_anybody_waited_for(followers, end, self.behind_bytes()) {
-                let trickle_bytes = pressure::trickle_bytes(self.limits.lag_bytes_max);
-                self.trickle_end
-                    .store(end + trickle_bytes, Ordering::Relaxed);
+                self.allow_trickle(end);
                 self.is_paused.store(true, Ordering::Release);
             }
         }
