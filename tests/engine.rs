@@ -740,8 +740,8 @@ fn who_provokes_error_after_error_is_ended() {
     insta::assert_snapshot!(script.transcript);
 }
 
-#[test]
-fn members_come_in_pages() {
+/// Twenty members, who take more than one page.
+fn members_for_pages() -> (Script, Vec<Client>) {
     let mut script = Script::new(Limits {
         text_bytes_max: 1,
         frame_bytes_max: 257,
@@ -753,6 +753,12 @@ fn members_come_in_pages() {
         script.register(&client, &format!("member-number-{index:02}"), &[]);
         clients.push(client);
     }
+    (script, clients)
+}
+
+#[test]
+fn members_come_in_pages() {
+    let (mut script, mut clients) = members_for_pages();
     script.transcript.clear();
     let watcher = script.member("Watcher", &[Capability::Presence]);
     // Somebody on a page to come goes, somebody on a page that went comes.
@@ -768,17 +774,7 @@ fn members_come_in_pages() {
 
 #[test]
 fn the_last_page_of_members_is_empty_when_all_on_it_have_left() {
-    let mut script = Script::new(Limits {
-        text_bytes_max: 1,
-        frame_bytes_max: 257,
-        ..Limits::default()
-    });
-    let mut clients = Vec::new();
-    for index in 0..20 {
-        let client = script.connect("member");
-        script.register(&client, &format!("member-number-{index:02}"), &[]);
-        clients.push(client);
-    }
+    let (mut script, clients) = members_for_pages();
     let watcher = script.member("first-of-all", &[Capability::Presence]);
     assert!(script.transcript.ends_with("more true\n"));
     clients

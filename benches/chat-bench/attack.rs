@@ -21,6 +21,7 @@ use prost::Message as _;
 use crate::{
     dialect::{Protocol, Role},
     failure::Failure,
+    options::Attackers,
     socket,
 };
 
@@ -50,19 +51,6 @@ const EVENTS_MAX: usize = 1_024;
 
 /// 2^63 as the length of a frame.
 const HUGE_LENGTH: [u8; 10] = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
-
-/// How many there are of each.
-#[derive(Debug, Clone, Copy)]
-pub struct Sizes {
-    /// How many times the rate of a member one of them sends; 0: nobody does.
-    pub flood_times: u32,
-    /// Connections that never register.
-    pub silent: u32,
-    /// Members that never read.
-    pub deaf: u32,
-    /// Connections that send a length of 2^63, spread over the run.
-    pub lengths: u32,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -100,7 +88,6 @@ struct Attacker {
 
 struct Attack<'a> {
     address: SocketAddr,
-    sizes: Sizes,
     poll: Poll,
     attackers: Vec<Attacker>,
     buffer: Vec<u8>,
@@ -112,6 +99,8 @@ struct Attack<'a> {
     flood_rate: f64,
     flooded: u64,
     flood_frame: Vec<u8>,
+    /// Lengths to be sent in all, and begun with.
+    lengths: u32,
     lengths_begun: u32,
     /// How many names were used.
     names: u32,
@@ -121,24 +110,23 @@ struct Attack<'a> {
 /// the server allows.
 pub fn run(
     address: SocketAddr,
-    sizes: Sizes,
+    wanted: Attackers,
     member_rate: f64,
     time: Duration,
     is_over: &AtomicBool,
 ) -> Result<Ends, Failure> {
     let (head, tail) = Protocol::Chat.dialect().around_text(FLOOD_TEXT_BYTES);
     let counts = [
-        (Kind::Flood, sizes.flood_times.min(1)),
-        (Kind::Silent, sizes.silent),
-        (Kind::Deaf, sizes.deaf),
-        (Kind::Length, sizes.lengths.min(LENGTHS_AT_A_TIME)),
+        (Kind::Flood, wanted.flood_times.min(1)),
+        (Kind::Silent, wanted.silent),
+        (Kind::Deaf, wanted.deaf),
+        (Kind::Length, wanted.lengths.min(LENGTHS_AT_A_TIME)),
     ];
     let attackers = counts
         .iter()
         .flat_map(|&(kind, count)| (0..count).map(move |_| Attacker::new(kind)));
     let mut attack = Attack {
         address,
-        sizes,
         poll: Poll::new()?,
         attackers: attackers.collect(),
         buffer: vec![0; READ_BYTES],
@@ -146,9 +134,10 @@ pub fn run(
         start: Instant::now(),
         time,
         is_over,
-        flood_rate: member_rate * f64::from(sizes.flood_times),
+        flood_rate: member_rate * f64::from(wanted.flood_times),
         flooded: 0,
         flood_frame: [head, vec![b'x'; FLOOD_TEXT_BYTES], tail].concat(),
+        lengths: wanted.lengths,
         lengths_begun: 0,
         names: 0,
     };
@@ -208,7 +197,7 @@ impl Attack<'_> {
     fn open(&mut self) -> Result<(), Failure> {
         let share = self.start.elapsed().as_secs_f64() / self.time.as_secs_f64();
         let lengths_share = (share / LENGTHS_SHARE).min(1.0);
-        let lengths_due = (f64::from(self.sizes.lengths) * lengths_share) as u32;
+        let lengths_due = (f64::from(self.lengths) * lengths_share) as u32;
         let mut opened = 0;
         for index in 0..self.attackers.len() {
             let attacker = &self.attackers[index];

@@ -18,10 +18,11 @@ use std::{
 };
 
 use crate::{
-    attack::{self, Ends, Sizes},
+    attack::{self, Ends},
     dialect::{Protocol, Role, Unit},
     failure::Failure,
     latency::Histogram,
+    options::Attackers,
     order::{check_rest, stamp},
     process::Process,
     progress::Progress,
@@ -44,7 +45,7 @@ pub struct Hostile {
     pub rate: u32,
     /// How long each of the two runs takes, in seconds.
     pub seconds: u32,
-    pub sizes: Sizes,
+    pub attackers: Attackers,
 }
 
 /// What came of it.
@@ -95,9 +96,9 @@ pub fn run(
     let is_over = Arc::new(AtomicBool::new(false));
     let attack = {
         let is_over = Arc::clone(&is_over);
-        let sizes = hostile.sizes;
+        let attackers = hostile.attackers;
         let time = Duration::from_secs(hostile.seconds.into());
-        thread::spawn(move || attack::run(address, sizes, member_rate, time, &is_over))
+        thread::spawn(move || attack::run(address, attackers, member_rate, time, &is_over))
     };
     let attacked = chat(&mut pair, hostile, start, server, progress);
     is_over.store(true, Ordering::Relaxed);

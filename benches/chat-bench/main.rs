@@ -38,12 +38,11 @@ use std::{fs, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use attack::Sizes;
 use dialect::Protocol;
 use failure::Failure;
 use hostile::Hostile;
 use load::Load;
-use options::{Command, Flow, Options, Talk, Target};
+use options::{Attackers, Command, Flow, Options, Talk, Target};
 use process::Process;
 use progress::Progress;
 use report::Report;
@@ -123,12 +122,7 @@ fn run(command: Command) -> Result<(), Failure> {
             let load = Hostile {
                 rate,
                 seconds,
-                sizes: Sizes {
-                    flood_times: attackers.flood_times,
-                    silent: attackers.silent,
-                    deaf: attackers.deaf,
-                    lengths: attackers.lengths,
-                },
+                attackers,
             };
             hostile(&target, &load, memory_bytes_max)
         }
@@ -260,12 +254,12 @@ fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(),
     let mut progress = Progress::new();
     let outcome = hostile::run(load, target.address, server(target), &mut progress);
     progress.end();
-    let Sizes {
+    let Attackers {
         flood_times,
         silent,
         deaf,
         lengths,
-    } = load.sizes;
+    } = load.attackers;
     let mut report = Report::new(format!(
         "hostile: 2 users, {} messages/s each; a flood of {flood_times} times the rate, \
          {silent} who never register, {deaf} who never read, {lengths} lengths of 2^63",

@@ -172,7 +172,7 @@ pub struct Talk {
 }
 
 /// Who attacks.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct Attackers {
     /// How many times the rate of a member one of them sends; 0: nobody does
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]

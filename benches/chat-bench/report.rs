@@ -76,12 +76,7 @@ impl Report {
             "s",
         );
         self.add_latency(&outcome.latency);
-        self.add(
-            "bytes_per_connection",
-            "server memory per connection",
-            outcome.bytes_per_connection,
-            "bytes",
-        );
+        self.add_memory(outcome.bytes_per_connection);
         self.add_shares(outcome.elapsed_s, outcome.server_cpu_s, outcome.own_cpu_s);
     }
 
@@ -98,12 +93,7 @@ impl Report {
             per_thousand,
             "s",
         );
-        self.add(
-            "bytes_per_connection",
-            "server memory per connection",
-            outcome.bytes_per_connection,
-            "bytes",
-        );
+        self.add_memory(outcome.bytes_per_connection);
         self.add_shares(outcome.elapsed_s, outcome.server_cpu_s, outcome.own_cpu_s);
     }
 
@@ -163,6 +153,15 @@ impl Report {
                 .collect();
             self.note(format!("{}: {}", kind.label(), ends.join(", ")));
         }
+    }
+
+    fn add_memory(&mut self, bytes_per_connection: Option<f64>) {
+        self.add(
+            "bytes_per_connection",
+            "server memory per connection",
+            bytes_per_connection,
+            "bytes",
+        );
     }
 
     fn add_latency(&mut self, latency: &Histogram) {

@@ -46,14 +46,8 @@ pub fn command(options: &[&str]) -> Command {
 
 /// Runs `command` to its end, which must come by itself.
 #[track_caller]
-pub fn output(mut command: Command) -> Output {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let log = Log::follow(child.stderr.take().expect("it is piped"));
+pub fn output(command: Command) -> Output {
+    let (mut child, log) = spawn(command);
     // Its standard error is closed when it ends, which can be waited for with a bound.
     let has_ended = log.wait_until(|log| log.is_closed);
     if !has_ended {
@@ -63,6 +57,18 @@ pub fn output(mut command: Command) -> Output {
     output.stderr = log.text().into_bytes();
     assert!(has_ended, "it should have ended: {output:?}");
     output
+}
+
+/// Starts `command` and follows what it says on its standard error.
+fn spawn(mut command: Command) -> (Child, Arc<Log>) {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let log = Log::follow(child.stderr.take().expect("it is piped"));
+    (child, log)
 }
 
 /// Sends a signal, by its name without SIG.
@@ -80,14 +86,8 @@ impl TestServer {
     }
 
     /// Starts `command` and waits until it listens.
-    pub fn run(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let log = Log::follow(child.stderr.take().expect("it is piped"));
+    pub fn run(command: Command) -> Self {
+        let (mut child, log) = spawn(command);
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("it is text");
