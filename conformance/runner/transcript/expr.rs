@@ -68,6 +68,11 @@ impl Expr {
         matches!(self.base, Base::Limit(_))
     }
 
+    /// Whether it depends on this limit.
+    pub fn is_of(&self, limit: &str) -> bool {
+        matches!(&self.base, Base::Limit(name) if name == limit)
+    }
+
     /// The number, given the limits in force.
     pub fn value(&self, limits: &Limits) -> u64 {
         let mut base = match &self.base {
