@@ -21,7 +21,7 @@ pub const FRAME_BYTES_CEILING: u32 = 65_536;
 
 /// The least value of [`Limits::lag_bytes_max`]: a few chunks of the log, the
 /// steps in which it is counted.
-pub const LAG_BYTES_FLOOR: u64 = 1 << 20;
+pub const LAG_BYTES_FLOOR: u64 = 2 << 20;
 
 /// The longest deadline that can be set, in milliseconds: a day.
 pub const DEADLINE_MS_CEILING: u32 = 86_400_000;
@@ -400,7 +400,7 @@ mod tests {
         the idle deadline must be between 1 and 86400000, not 86400001
         the keepalive interval must be at least 1 ms and less than the idle deadline of 90000 ms, not 90000 ms
         the write deadline must be between 1 and 86400000, not 0
-        the retained log must be at least 1048576 bytes, not 1000
+        the retained log must be at least 2097152 bytes, not 1000
         the memory of all queues must be at least that of the retained log, 67108864 bytes, not 67108863
         "
         );

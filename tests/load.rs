@@ -22,10 +22,10 @@ fn a_burst_loses_nothing() {
     const SENDERS: usize = 4;
     const CHATS_EACH: usize = 6_000;
     const READERS: usize = 8;
-    /// All stop reading for so long, once: a hiccup of a network. Less than the
-    /// half second for which the server waits for anybody.
+    /// All stop reading for so long, once: a hiccup of a network. The room is slow as
+    /// a whole then, and waited for.
     const HICCUP: Duration = Duration::from_millis(400);
-    let server = TestServer::start(&["--rate-limit", "off", "--lag-bytes-max", "1048576"]);
+    let server = TestServer::start(&["--rate-limit", "off", "--lag-bytes-max", "2097152"]);
     let senders: Vec<_> = (0..SENDERS)
         .map(|index| Peer::join(&server, &format!("sender{index}")))
         .collect();
@@ -39,7 +39,7 @@ fn a_burst_loses_nothing() {
             reader
         })
         .collect();
-    // About 1,500 bytes each: thirty times what the server keeps.
+    // About 1,500 bytes each: fifteen times what the server keeps.
     let text = |sender: usize, number: usize| format!("{sender} {number} {}", "x".repeat(1_480));
 
     let reading: Vec<_> = readers
@@ -114,7 +114,7 @@ fn a_burst_loses_nothing() {
 #[test]
 fn a_burst_that_is_cut_off_by_the_end_has_the_same_end_for_all() {
     for _ in 0..3 {
-        let mut server = TestServer::start(&["--rate-limit", "off", "--lag-bytes-max", "1048576"]);
+        let mut server = TestServer::start(&["--rate-limit", "off", "--lag-bytes-max", "2097152"]);
         let receipts = [Capability::Receipts];
         let senders: Vec<_> = (0..3)
             .map(|index| Peer::join_with(&server, &format!("sender{index}"), &receipts).0)

@@ -18,10 +18,10 @@ use std::{
 
 use super::memory::Memory;
 
-/// The size of a chunk, in bytes. Large enough that readers seldom change chunks
-/// and that a frame always fits; small enough that counting retained bytes in
-/// chunks is fine enough. Pages that are not filled are not resident.
-pub(super) const CHUNK_BYTES: usize = 256 * 1024;
+/// The size of a chunk, in bytes. Large enough that readers seldom change chunks,
+/// which ends a write early, and that a frame always fits; small enough that counting
+/// retained bytes in chunks is fine enough. Pages that are not filled are not resident.
+pub(super) const CHUNK_BYTES: usize = 512 * 1024;
 
 /// How many separate runs of notices a chunk can hold. Notices that follow one
 /// another are one run; a chunk whose runs are used up is closed early, so this

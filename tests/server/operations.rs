@@ -45,7 +45,7 @@ fn wrong_options_are_refused_with_what_is_allowed() {
         (&["--write-deadline-ms", "0"], "between 1 and 86400000"),
         (&["--frames-per-second-max", "19"], "at least 20"),
         (&["--bytes-per-second-max", "163839"], "at least 163840"),
-        (&["--lag-bytes-max", "1048575"], "at least 1048576"),
+        (&["--lag-bytes-max", "2097151"], "at least 2097152"),
         (&["--queue-bytes-max", "67108863"], "at least that of the"),
         (&["--write-deadline-ms", "-1"], "unexpected argument"),
         (&["--lag-bytes-max", "lots"], "invalid value"),
@@ -100,7 +100,7 @@ fn the_environment_configures_it_and_options_override_it() {
         .env("CHAT_RATE_LIMIT", "off")
         .env("CHAT_FRAMES_PER_SECOND_MAX", "9")
         .env("CHAT_NAME_CHECK_DEADLINE_MS", "77")
-        .env("CHAT_LAG_BYTES_MAX", "2000000");
+        .env("CHAT_LAG_BYTES_MAX", "3000000");
     let server = TestServer::run(command);
     assert!(server.address.is_ipv6());
     let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
@@ -110,7 +110,7 @@ fn the_environment_configures_it_and_options_override_it() {
     assert_eq!(limits.frames_per_second_max, 9);
     assert_eq!(limits.bytes_per_second_max, 0);
     assert_eq!(limits.name_check_deadline_ms, 77);
-    assert_eq!(limits.lag_bytes_max, 2_000_000);
+    assert_eq!(limits.lag_bytes_max, 3_000_000);
 
     let mut command = crate::support::command(&[]);
     command.env("CHAT_WRITE_DEADLINE_MS", "0");

@@ -169,7 +169,7 @@ fn the_limits_are_announced_as_they_were_set() {
         "--write-deadline-ms",
         "5000",
         "--lag-bytes-max",
-        "2000000",
+        "3000000",
     ]);
     let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
     assert_eq!(
@@ -184,7 +184,7 @@ fn the_limits_are_announced_as_they_were_set() {
             keepalive_interval_ms: 4_000,
             idle_deadline_ms: 9_000,
             write_deadline_ms: 5_000,
-            lag_bytes_max: 2_000_000,
+            lag_bytes_max: 3_000_000,
             // Twenty times the rate of one in 50 ms, and four of the longest frames.
             frames_per_second_max: 400,
             bytes_per_second_max: 160_000,

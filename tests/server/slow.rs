@@ -11,7 +11,7 @@ use chat::wire::{Capability, ErrorCode, LeftReason};
 use crate::support::{NOTHING, Peer, Received, TestServer, chat, frames, ping};
 
 /// What the server keeps for those behind, in these tests.
-const LAG_BYTES_MAX: &str = "1048576";
+const LAG_BYTES_MAX: &str = "2097152";
 
 fn long_chats(count: usize) -> Vec<u8> {
     let text = "x".repeat(4_000);
@@ -37,7 +37,7 @@ fn a_member_that_does_not_read_holds_nobody_and_is_told() {
     reader.sees_members();
 
     // Twenty times what the server keeps.
-    const CHATS: u64 = 5_000;
+    const CHATS: u64 = 10_000;
     let sending = thread::spawn(move || {
         sender.send_bytes(&long_chats(CHATS as usize));
         sender

@@ -45,7 +45,7 @@ use super::{
 const MOVES_UNTIL_REST_MAX: usize = 200_000;
 
 /// A piece of the log in memory, in bytes (src/log/chunk.rs).
-const CHUNK_BYTES: u64 = 256 * 1024;
+const CHUNK_BYTES: u64 = 512 * 1024;
 
 /// What one read takes in, in bytes (src/server/connection.rs).
 const READ_BYTES: usize = 64 * 1024;
