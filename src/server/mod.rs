@@ -22,6 +22,7 @@ mod listener;
 mod names_file;
 pub mod options;
 mod outbox;
+mod pause;
 mod pressure;
 mod room;
 #[cfg(test)]

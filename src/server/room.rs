@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::Waker,
     time::{SystemTime, UNIX_EPOCH},
@@ -26,6 +26,7 @@ use super::{
     eviction::{self, Holder},
     gate::Gate,
     outbox::Outbox,
+    pause::{Pause, Trickle},
     pressure::{self, Follower, Patience},
 };
 
@@ -40,13 +41,7 @@ pub(super) struct Room {
     retained: Retained,
     /// The end of the log, to be read without the lock.
     log_end: AtomicU64,
-    /// Members are not to be read from, so that the room can catch up; but for a
-    /// little of each.
-    is_paused: AtomicBool,
-    /// How far the log may grow from that little, as a position.
-    trickle_end: AtomicU64,
-    /// How many ticks there have been.
-    ticks: AtomicU8,
+    pause: Pause,
     /// Connections are to end at once.
     is_aborted: AtomicBool,
 }
@@ -72,9 +67,7 @@ pub(super) struct Seat {
     is_called: AtomicBool,
     /// Its reader is given notices.
     follows_notices: AtomicBool,
-    /// The tick in which it was last read from during a pause. It wraps: once in a
-    /// while somebody waits two ticks for nothing.
-    trickled: AtomicU8,
+    trickle: Trickle,
 }
 
 /// What a turn appended to the log.
@@ -115,7 +108,7 @@ impl Seat {
             is_evicted: AtomicBool::new(false),
             is_called: AtomicBool::new(false),
             follows_notices: AtomicBool::new(false),
-            trickled: AtomicU8::new(0),
+            trickle: Trickle::default(),
         }
     }
 
@@ -211,9 +204,7 @@ impl Room {
             seats: RwLock::default(),
             retained: log.retained().clone(),
             log_end: AtomicU64::new(log.end()),
-            is_paused: AtomicBool::new(false),
-            trickle_end: AtomicU64::new(0),
-            ticks: AtomicU8::new(0),
+            pause: Pause::new(limits.lag_bytes_max),
             is_aborted: AtomicBool::new(false),
             state: Mutex::new(State {
                 engine: Engine::new(limits.clone(), epoch).admitting(admission),
@@ -334,36 +325,23 @@ impl Room {
     /// Whether members are not to be read from for now (CHAT-LIM-6), but for what
     /// [`Room::may_trickle`] allows.
     pub(super) fn is_paused(&self) -> bool {
-        self.is_paused.load(Ordering::Acquire)
+        self.pause.is_on()
     }
 
-    /// Whether a little may be read from a member during a pause: so who says little
-    /// is not held up by those who say more than the room can take.
+    /// Whether a little may be read from a member during a pause.
     pub(super) fn may_trickle(&self, seat: &Seat) -> bool {
-        let ticks = self.ticks.load(Ordering::Relaxed);
-        ticks.wrapping_sub(seat.trickled.load(Ordering::Relaxed)) >= pressure::TRICKLE_TICKS
-            && self.log_end.load(Ordering::Relaxed) < self.trickle_end.load(Ordering::Relaxed)
+        let end = self.log_end.load(Ordering::Relaxed);
+        self.pause.may_trickle(&seat.trickle, end)
     }
 
     /// A little was read from a member during a pause.
     pub(super) fn trickled(&self, seat: &Seat) {
-        let ticks = self.ticks.load(Ordering::Relaxed);
-        seat.trickled.store(ticks, Ordering::Relaxed);
-    }
-
-    /// Lets the log grow, from `position` on, by what may be read during a pause in a
-    /// tick.
-    fn allow_trickle(&self, position: u64) {
-        let more_bytes = pressure::trickle_bytes(self.limits.lag_bytes_max);
-        self.trickle_end
-            .store(position + more_bytes, Ordering::Relaxed);
+        self.pause.trickled(&seat.trickle);
     }
 
     /// A reader got on: whoever waits for the room may go on if it has caught up.
     pub(super) fn reader_moved(&self) {
-        if self.is_paused()
-            && self.retained.bytes() < self.resume_below_bytes()
-            && self.is_paused.swap(false, Ordering::AcqRel)
+        if self.is_paused() && self.retained.bytes() < self.resume_below_bytes() && self.pause.end()
         {
             self.wake_followers(Growth::Messages);
         }
@@ -383,11 +361,7 @@ impl Room {
 
         let end = self.log_end.load(Ordering::Relaxed);
         let was_paused = self.is_paused();
-        self.ticks.fetch_add(1, Ordering::Relaxed);
-        if was_paused {
-            // What was not used is not saved; what was too much is made up for.
-            self.allow_trickle(self.trickle_end.load(Ordering::Relaxed).min(end));
-        }
+        self.pause.tick(end);
         let is_waited_for = {
             let mut seats = write(&self.seats);
             let mut followers: Vec<_> = seats
@@ -407,7 +381,7 @@ impl Room {
         };
         let is_paused = is_waited_for && self.retained.bytes() >= self.resume_below_bytes();
         if was_paused && !is_paused {
-            self.is_paused.store(false, Ordering::Release);
+            self.pause.end();
             // Also repairs a resumption that was missed.
             self.wake_followers(Growth::Messages);
         }
@@ -509,8 +483,7 @@ impl Room {
                 Some((position, &seating.patience))
             });
             if pressure::is_anybody_waited_for(followers, end, self.behind_bytes()) {
-                self.allow_trickle(end);
-                self.is_paused.store(true, Ordering::Release);
+                self.pause.begin(end);
             }
         }
     }

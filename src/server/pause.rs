@@ -1,0 +1,81 @@
+//! The wait of the senders for the room to catch up (CHAT-LIM-6): whether it is on,
+//! and the little that is read from each of them meanwhile. [`pressure`] says when.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use super::pressure;
+
+/// Shared by all connections, and read without a lock.
+#[derive(Debug)]
+pub(super) struct Pause {
+    lag_bytes_max: u64,
+    /// Members are not to be read from, but for a little of each.
+    is_on: AtomicBool,
+    /// How far the log may grow from that little, as a position.
+    trickle_end: AtomicU64,
+    /// How many ticks there have been. It wraps: once in a while somebody waits two
+    /// ticks for nothing.
+    ticks: AtomicU8,
+}
+
+/// When one member was last read from during a pause, in ticks.
+#[derive(Debug, Default)]
+pub(super) struct Trickle(AtomicU8);
+
+impl Pause {
+    pub(super) fn new(lag_bytes_max: u64) -> Self {
+        Self {
+            lag_bytes_max,
+            is_on: AtomicBool::new(false),
+            trickle_end: AtomicU64::new(0),
+            ticks: AtomicU8::new(0),
+        }
+    }
+
+    /// Whether members are not to be read from for now, but for what
+    /// [`Pause::may_trickle`] allows.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Acquire)
+    }
+
+    /// Begins, when the log ends at `end`.
+    pub(super) fn begin(&self, end: u64) {
+        self.allow_trickle(end);
+        self.is_on.store(true, Ordering::Release);
+    }
+
+    /// Ends. Returns whether it was on.
+    pub(super) fn end(&self) -> bool {
+        self.is_on.swap(false, Ordering::AcqRel)
+    }
+
+    /// A tick has passed, and the log ends at `end`.
+    pub(super) fn tick(&self, end: u64) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        if self.is_on() {
+            // What was not used is not saved; what was too much is made up for.
+            self.allow_trickle(self.trickle_end.load(Ordering::Relaxed).min(end));
+        }
+    }
+
+    /// Lets the log grow, from `position` on, by what may be read in a tick.
+    fn allow_trickle(&self, position: u64) {
+        let more_bytes = pressure::trickle_bytes(self.lag_bytes_max);
+        self.trickle_end
+            .store(position + more_bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a little may be read from a member while the log ends at `end`: so who
+    /// says little is not held up by those who say more than the room can take.
+    pub(super) fn may_trickle(&self, trickle: &Trickle, end: u64) -> bool {
+        let ticks = self.ticks.load(Ordering::Relaxed);
+        ticks.wrapping_sub(trickle.0.load(Ordering::Relaxed)) >= pressure::TRICKLE_TICKS
+            && end < self.trickle_end.load(Ordering::Relaxed)
+    }
+
+    /// A little was read from a member.
+    pub(super) fn trickled(&self, trickle: &Trickle) {
+        let ticks = self.ticks.load(Ordering::Relaxed);
+        trickle.0.store(ticks, Ordering::Relaxed);
+    }
+}
