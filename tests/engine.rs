@@ -45,6 +45,7 @@ impl Script {
         Time {
             elapsed_ms: self.elapsed_ms,
             unix_ms: START_UNIX_MS + self.elapsed_ms as i64,
+            waiting_since_ms: self.elapsed_ms,
         }
     }
 
@@ -897,6 +898,7 @@ fn every_error_fits_into_the_smallest_frame() {
     let now = Time {
         elapsed_ms: 0,
         unix_ms: i64::MAX,
+        waiting_since_ms: 0,
     };
     let mut effects = Vec::new();
     let long_name = "n".repeat(32);

@@ -131,6 +131,7 @@ impl Room {
         Time {
             elapsed_ms: self.now_ms,
             unix_ms: 1_700_000_000_000 + self.now_ms as i64,
+            waiting_since_ms: self.now_ms,
         }
     }
 

@@ -58,6 +58,9 @@ pub struct Time {
     pub elapsed_ms: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z, to show to people.
     pub unix_ms: i64,
+    /// When, on the first clock, what is handled now may have come already: it had to
+    /// wait to be read since then. [`Time::elapsed_ms`] if nothing waits.
+    pub waiting_since_ms: u64,
 }
 
 /// Stands for one connection from [`Engine::connect`] to [`Engine::disconnect`].
@@ -556,7 +559,10 @@ impl Engine {
         let next_seq = self.seq + 1;
         let member = self.member(turn.id);
         if let Some(rate) = rate
-            && let Err(retry_after_ms) = member.bucket.take(turn.now.elapsed_ms, rate)
+            && let Err(retry_after_ms) =
+                member
+                    .bucket
+                    .take_late(turn.now.elapsed_ms, turn.now.waiting_since_ms, rate)
         {
             // CHAT-LIM-3
             return self.refuse(turn, refusal::rate(retry_after_ms).of_chat(chat.id));

@@ -13,10 +13,22 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// Takes a token, or says after how many milliseconds there will be one.
     pub(crate) fn take(&mut self, now_ms: u64, rate: ChatRate) -> Result<(), u32> {
+        self.take_late(now_ms, now_ms, rate)
+    }
+
+    /// Takes a token for what may have come at `since_ms` or later, and had to wait:
+    /// the tokens of that time are there in any case, though the bucket had no room
+    /// for them.
+    pub(crate) fn take_late(
+        &mut self,
+        now_ms: u64,
+        since_ms: u64,
+        rate: ChatRate,
+    ) -> Result<(), u32> {
         let interval_ms = u64::from(rate.interval_ms);
         let capacity_ms = interval_ms * u64::from(rate.burst);
-        let full_at_ms = self.full_at_ms.max(now_ms) + interval_ms;
-        let over_ms = (full_at_ms - now_ms).saturating_sub(capacity_ms);
+        let full_at_ms = self.full_at_ms.max(since_ms.min(now_ms)) + interval_ms;
+        let over_ms = full_at_ms.saturating_sub(now_ms + capacity_ms);
         if over_ms > 0 {
             // Never more than one interval, which is a u32.
             return Err(u32::try_from(over_ms).unwrap_or(u32::MAX));
@@ -73,6 +85,25 @@ mod tests {
         assert!(!bucket.is_full(1_199));
         assert!(bucket.is_full(1_200));
         assert!(bucket.is_full(1_201));
+    }
+
+    #[test]
+    fn what_had_to_wait_has_the_tokens_of_that_time() {
+        let mut bucket = Bucket::default();
+        for _ in 0..3 {
+            assert_eq!(bucket.take(1_000, RATE), Ok(()));
+        }
+        // Empty at 1,000, and one more for each 100 ms until 2,000.
+        for _ in 0..10 {
+            assert_eq!(bucket.take_late(2_000, 1_000, RATE), Ok(()));
+        }
+        assert_eq!(bucket.take_late(2_000, 1_000, RATE), Err(100));
+        // Not those of the time before, and none of them twice.
+        for _ in 0..5 {
+            assert_eq!(bucket.take_late(9_000, 8_800, RATE), Ok(()));
+        }
+        assert_eq!(bucket.take_late(9_000, 8_800, RATE), Err(100));
+        assert_eq!(bucket.take(9_000, RATE), Err(100));
     }
 
     #[test]

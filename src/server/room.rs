@@ -274,7 +274,7 @@ impl Room {
         } = &mut *state;
         engine.disconnect(now, id, effects);
         let growth = apply(log, effects, &mut Line::default());
-        self.publish_end(log, growth);
+        self.publish_end(now, log, growth);
         drop(state);
         self.wake_followers(growth);
     }
@@ -310,7 +310,7 @@ impl Room {
             // Nobody waits for who is only being closed, nor wakes it for news.
             None => seat.left_log(),
         }
-        self.publish_end(&state.log, growth);
+        self.publish_end(now, &state.log, growth);
         drop(state);
         self.wake_followers(growth);
         result
@@ -341,7 +341,9 @@ impl Room {
 
     /// A reader got on: whoever waits for the room may go on if it has caught up.
     pub(super) fn reader_moved(&self) {
-        if self.is_paused() && self.retained.bytes() < self.resume_below_bytes() && self.pause.end()
+        if self.is_paused()
+            && self.retained.bytes() < self.resume_below_bytes()
+            && self.pause.end(self.now().elapsed_ms)
         {
             self.wake_followers(Growth::Messages);
         }
@@ -381,7 +383,7 @@ impl Room {
         };
         let is_paused = is_waited_for && self.retained.bytes() >= self.resume_below_bytes();
         if was_paused && !is_paused {
-            self.pause.end();
+            self.pause.end(now.elapsed_ms);
             // Also repairs a resumption that was missed.
             self.wake_followers(Growth::Messages);
         }
@@ -426,7 +428,7 @@ impl Room {
         } = &mut *state;
         engine.begin_closing(detail, effects);
         let growth = apply(log, effects, &mut Line::default());
-        self.publish_end(log, growth);
+        self.publish_end(self.now(), log, growth);
         info!(
             members = engine.members(),
             messages = engine.chats(),
@@ -470,7 +472,7 @@ impl Room {
 
     /// Lets the readers know how long the log is, if it has grown, and pauses the
     /// senders if it holds too much.
-    fn publish_end(&self, log: &Log, growth: Growth) {
+    fn publish_end(&self, now: Time, log: &Log, growth: Growth) {
         if growth == Growth::Nothing {
             return;
         }
@@ -483,7 +485,7 @@ impl Room {
                 Some((position, &seating.patience))
             });
             if pressure::is_anybody_waited_for(followers, end, self.behind_bytes()) {
-                self.pause.begin(end);
+                self.pause.begin(now.elapsed_ms, end);
             }
         }
     }
@@ -506,9 +508,11 @@ impl Room {
     }
 
     fn now(&self) -> Time {
+        let elapsed_ms = self.start.elapsed().as_millis() as u64;
         Time {
-            elapsed_ms: self.start.elapsed().as_millis() as u64,
+            elapsed_ms,
             unix_ms: (self.unix_ms)(),
+            waiting_since_ms: self.pause.waiting_since_ms(elapsed_ms),
         }
     }
 

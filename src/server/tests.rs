@@ -12,7 +12,7 @@ use super::{connection::Connection, room::Room, tick};
 use crate::{
     engine::Admission,
     frame::{self, Split},
-    limits::{LAG_BYTES_FLOOR, Limits},
+    limits::{ChatRate, LAG_BYTES_FLOOR, Limits},
     wire::{
         self, Capability, ClientEnvelope, ErrorCode, ServerEnvelope,
         client_envelope::Message as Sent, server_envelope::Message,
@@ -627,6 +627,51 @@ async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
     }
     assert!(paused > 90, "the room waited {paused} times of 100");
     drop(slow);
+}
+
+/// CHAT-LIM-2: what could not be read in time was said in time.
+#[tokio::test(start_paused = true)]
+async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() {
+    const INTERVAL_MS: u64 = 100;
+    const CHATS: u32 = 600;
+    let room = room(Limits {
+        lag_bytes_max: LAG_BYTES_FLOOR,
+        chat_rate: Some(ChatRate {
+            burst: 5,
+            interval_ms: INTERVAL_MS as u32,
+        }),
+        ..unlimited()
+    });
+    for mut reader in three_readers(&room).await {
+        tokio::spawn(async move {
+            while reader.next().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+    let mut senders = Vec::new();
+    for index in 0..2 {
+        // Holds all that it sends and is sent.
+        senders.push(Peer::member(&room, &format!("sender{index}"), &[], 1 << 25).await);
+    }
+    let mut paused = 0;
+    for _ in 0..CHATS {
+        for sender in &mut senders {
+            sender.send(chat(4_000)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(INTERVAL_MS)).await;
+        paused += u32::from(room.is_paused());
+    }
+    assert!(paused > CHATS / 4, "the room waited {paused} times");
+    for sender in &mut senders {
+        let mut heard = 0;
+        while heard < CHATS {
+            match timeout(LONG, sender.next()).await.expect("it comes") {
+                Some(Message::Chat(_)) => heard += 1,
+                message => panic!("after {heard}: {message:?}"),
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
