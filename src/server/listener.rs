@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, lookup_host},
-    task::coop::unconstrained,
+    task::{coop::unconstrained, yield_now},
     time,
 };
 use tokio_util::task::TaskTracker;
@@ -16,6 +16,10 @@ use super::{connection::Connection, room::Room};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1_024;
+
+/// How many connections are accepted before those who are there get their turn: a
+/// crowd that comes does not hold them up for long.
+const ACCEPTED_PER_TURN_MAX: u64 = 8;
 
 /// How many connections beyond a limit are seen off with patience at a time;
 /// more are told why (CHAT-REG-9, CHAT-REG-11) and closed in the same breath.
@@ -74,16 +78,19 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts connections for ever. When the system has no more to give (file
 /// descriptors, memory), waits and tries again: those who are connected notice
 /// nothing.
-pub(super) async fn accept(listener: &TcpListener, room: &Arc<Room>, connections: &TaskTracker) {
+pub(super) async fn accept(listener: Arc<TcpListener>, room: Arc<Room>, connections: TaskTracker) {
     let mut back_off_ms = 0;
-    loop {
+    for count in 1_u64.. {
+        if count % ACCEPTED_PER_TURN_MAX == 0 {
+            yield_now().await;
+        }
         match listener.accept().await {
             Ok((stream, peer)) => {
                 if back_off_ms > 0 {
                     info!("accepting again");
                     back_off_ms = 0;
                 }
-                serve(stream, peer, room, connections);
+                serve(stream, peer, &room, &connections);
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "not accepted"),
             Err(error) => {

@@ -34,7 +34,7 @@ mod tests;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, time};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
 use crate::{engine::Admission, limits::Limits};
@@ -97,12 +97,18 @@ impl Server {
     /// and ends within 5 seconds, whatever the clients do (CHAT-CLOSE-3).
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, room } = self;
+        let listener = Arc::new(listener);
         let connections = TaskTracker::new();
-        let ticking = tokio::spawn(tick(Arc::clone(&room)));
-        tokio::select! {
-            () = shutdown => {}
-            () = listener::accept(&listener, &room, &connections) => {}
-        }
+        let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&room))));
+        // A task as the connections are, so that it takes turns with them.
+        let accepting = AbortOnDropHandle::new(tokio::spawn(listener::accept(
+            Arc::clone(&listener),
+            Arc::clone(&room),
+            connections.clone(),
+        )));
+        shutdown.await;
+        accepting.abort();
+        let _ = accepting.await;
         room.begin_closing("the server is shutting down".to_owned());
         // CHAT-CLOSE-1: also those who are connected and wait to be accepted.
         listener::accept_waiting(&listener, &room, &connections);
@@ -117,7 +123,6 @@ impl Server {
             room.abort();
             let _ = time::timeout(Duration::from_millis(ABORT_MS), connections.wait()).await;
         }
-        ticking.abort();
     }
 }
 
