@@ -33,7 +33,7 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time};
+use tokio::{net::TcpListener, task::JoinError, time};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
@@ -101,14 +101,23 @@ impl Server {
         let connections = TaskTracker::new();
         let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&room))));
         // A task as the connections are, so that it takes turns with them.
-        let accepting = AbortOnDropHandle::new(tokio::spawn(listener::accept(
+        let mut accepting = AbortOnDropHandle::new(tokio::spawn(listener::accept(
             Arc::clone(&listener),
             Arc::clone(&room),
             connections.clone(),
         )));
-        shutdown.await;
-        accepting.abort();
-        let _ = accepting.await;
+        tokio::select! {
+            () = shutdown => {
+                accepting.abort();
+                let _ = accepting.await;
+            }
+            // It goes on for ever, or ends with a panic.
+            ended = &mut accepting => {
+                if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
         room.begin_closing("the server is shutting down".to_owned());
         // CHAT-CLOSE-1: also those who are connected and wait to be accepted.
         listener::accept_waiting(&listener, &room, &connections);
