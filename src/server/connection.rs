@@ -245,6 +245,9 @@ impl<S: Socket> Connection<S> {
             self.turn(|turn| turn.more_members());
             return Poll::Ready(Ok(()));
         }
+        if let (Some((_, seat)), true) = (&self.member, self.room.is_paused()) {
+            self.room.let_wait(seat);
+        }
         let read_bytes_max = self.read_bytes_max();
         if read_bytes_max > 0 {
             if self.has_backlog {
@@ -354,7 +357,12 @@ impl<S: Socket> Connection<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<()>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
-            let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
+            let read = self.stream.poll_read_all(cx, buffer)?;
+            let has_read_all = !matches!(read, Poll::Ready(bytes) if bytes == bytes_max);
+            let Poll::Ready(bytes) = read else {
+                self.note_read_all();
+                return Poll::Pending;
+            };
             if bytes_max == TRICKLE_READ_BYTES
                 && let Some((_, seat)) = &self.member
             {
@@ -368,8 +376,17 @@ impl<S: Socket> Connection<S> {
             } else {
                 self.consume(read);
             }
+            if has_read_all && !self.has_backlog {
+                self.note_read_all();
+            }
             Poll::Ready(Ok(()))
         })
+    }
+
+    fn note_read_all(&self) {
+        if let Some((_, seat)) = &self.member {
+            self.room.has_read_all(seat);
+        }
     }
 
     /// Has the frames in what was held and `read` judged, as many as have their

@@ -68,6 +68,9 @@ pub(super) struct Seat {
     /// Its reader is given notices.
     follows_notices: AtomicBool,
     trickle: Trickle,
+    /// Since when what it sends has waited for the room, in milliseconds of the room's
+    /// clock; [`Seat::NOWHERE`] while nothing waits.
+    unread_since_ms: AtomicU64,
 }
 
 /// What a turn appended to the log.
@@ -109,6 +112,7 @@ impl Seat {
             is_called: AtomicBool::new(false),
             follows_notices: AtomicBool::new(false),
             trickle: Trickle::default(),
+            unread_since_ms: AtomicU64::new(Self::NOWHERE),
         }
     }
 
@@ -274,7 +278,7 @@ impl Room {
         } = &mut *state;
         engine.disconnect(now, id, effects);
         let growth = apply(log, effects, &mut Line::default());
-        self.publish_end(now, log, growth);
+        self.publish_end(log, growth);
         drop(state);
         self.wake_followers(growth);
     }
@@ -287,7 +291,9 @@ impl Room {
         line: &mut Line,
         turn: impl FnOnce(&mut Turn<'_>) -> R,
     ) -> R {
-        let now = self.now();
+        let mut now = self.now();
+        let since_ms = seat.unread_since_ms.load(Ordering::Relaxed);
+        now.waiting_since_ms = since_ms.min(now.elapsed_ms); // CHAT-LIM-2
         let mut state = self.lock();
         let mut one = Turn {
             state: &mut state,
@@ -310,7 +316,7 @@ impl Room {
             // Nobody waits for who is only being closed, nor wakes it for news.
             None => seat.left_log(),
         }
-        self.publish_end(now, &state.log, growth);
+        self.publish_end(&state.log, growth);
         drop(state);
         self.wake_followers(growth);
         result
@@ -334,6 +340,23 @@ impl Room {
         self.pause.may_trickle(&seat.trickle, end)
     }
 
+    /// A member is not read from as it sends: from now on, unless it was before, what
+    /// it sends waits.
+    pub(super) fn let_wait(&self, seat: &Seat) {
+        if seat.unread_since_ms.load(Ordering::Relaxed) == Seat::NOWHERE {
+            let now_ms = self.now().elapsed_ms;
+            seat.unread_since_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// All is read that a member has sent until now.
+    pub(super) fn has_read_all(&self, seat: &Seat) {
+        // Nothing waits nearly always: look before writing.
+        if seat.unread_since_ms.load(Ordering::Relaxed) != Seat::NOWHERE {
+            seat.unread_since_ms.store(Seat::NOWHERE, Ordering::Relaxed);
+        }
+    }
+
     /// A little was read from a member during a pause.
     pub(super) fn trickled(&self, seat: &Seat) {
         self.pause.trickled(&seat.trickle);
@@ -341,9 +364,7 @@ impl Room {
 
     /// A reader got on: whoever waits for the room may go on if it has caught up.
     pub(super) fn reader_moved(&self) {
-        if self.is_paused()
-            && self.retained.bytes() < self.resume_below_bytes()
-            && self.pause.end(self.now().elapsed_ms)
+        if self.is_paused() && self.retained.bytes() < self.resume_below_bytes() && self.pause.end()
         {
             self.wake_followers(Growth::Messages);
         }
@@ -383,7 +404,7 @@ impl Room {
         };
         let is_paused = is_waited_for && self.retained.bytes() >= self.resume_below_bytes();
         if was_paused && !is_paused {
-            self.pause.end(now.elapsed_ms);
+            self.pause.end();
             // Also repairs a resumption that was missed.
             self.wake_followers(Growth::Messages);
         }
@@ -428,7 +449,7 @@ impl Room {
         } = &mut *state;
         engine.begin_closing(detail, effects);
         let growth = apply(log, effects, &mut Line::default());
-        self.publish_end(self.now(), log, growth);
+        self.publish_end(log, growth);
         info!(
             members = engine.members(),
             messages = engine.chats(),
@@ -472,7 +493,7 @@ impl Room {
 
     /// Lets the readers know how long the log is, if it has grown, and pauses the
     /// senders if it holds too much.
-    fn publish_end(&self, now: Time, log: &Log, growth: Growth) {
+    fn publish_end(&self, log: &Log, growth: Growth) {
         if growth == Growth::Nothing {
             return;
         }
@@ -485,7 +506,7 @@ impl Room {
                 Some((position, &seating.patience))
             });
             if pressure::is_anybody_waited_for(followers, end, self.behind_bytes()) {
-                self.pause.begin(now.elapsed_ms, end);
+                self.pause.begin(end);
             }
         }
     }
@@ -512,7 +533,7 @@ impl Room {
         Time {
             elapsed_ms,
             unix_ms: (self.unix_ms)(),
-            waiting_since_ms: self.pause.waiting_since_ms(elapsed_ms),
+            waiting_since_ms: elapsed_ms,
         }
     }
 

@@ -654,6 +654,7 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
         // Holds all that it sends and is sent.
         senders.push(Peer::member(&room, &format!("sender{index}"), &[], 1 << 25).await);
     }
+    let mut silent = Peer::member(&room, "silent", &[], 1 << 25).await;
     let mut paused = 0;
     for _ in 0..CHATS {
         for sender in &mut senders {
@@ -663,11 +664,23 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
         paused += u32::from(room.is_paused());
     }
     assert!(paused > CHATS / 4, "the room waited {paused} times");
+    // Who was silent has saved up nothing by that.
+    for _ in 0..60 {
+        silent.send(chat(10)).await;
+    }
+    let mut refused = 0;
+    while refused < 40 {
+        match silent.next().await {
+            Some(Message::Chat(_)) => {}
+            Some(Message::Error(error)) if error.code() == ErrorCode::RateLimited => refused += 1,
+            message => panic!("{refused} refused, then {message:?}"),
+        }
+    }
     for sender in &mut senders {
         let mut heard = 0;
         while heard < CHATS {
-            match timeout(LONG, sender.next()).await.expect("it comes") {
-                Some(Message::Chat(_)) => heard += 1,
+            match sender.next().await {
+                Some(Message::Chat(chat)) => heard += u32::from(chat.sender != "silent"),
                 message => panic!("after {heard}: {message:?}"),
             }
         }
