@@ -245,8 +245,8 @@ impl<S: Socket> Connection<S> {
             self.turn(|turn| turn.more_members());
             return Poll::Ready(Ok(()));
         }
-        if let (Some((_, seat)), true) = (&self.member, self.room.is_paused()) {
-            self.room.let_wait(seat);
+        if self.room.is_paused() {
+            self.room.let_wait(&mut self.line);
         }
         let read_bytes_max = self.read_bytes_max();
         if read_bytes_max > 0 {
@@ -360,7 +360,7 @@ impl<S: Socket> Connection<S> {
             let read = self.stream.poll_read_all(cx, buffer)?;
             let has_read_all = !matches!(read, Poll::Ready(bytes) if bytes == bytes_max);
             let Poll::Ready(bytes) = read else {
-                self.note_read_all();
+                self.line.unread_since = None;
                 return Poll::Pending;
             };
             if bytes_max == TRICKLE_READ_BYTES
@@ -377,16 +377,10 @@ impl<S: Socket> Connection<S> {
                 self.consume(read);
             }
             if has_read_all && !self.has_backlog {
-                self.note_read_all();
+                self.line.unread_since = None;
             }
             Poll::Ready(Ok(()))
         })
-    }
-
-    fn note_read_all(&self) {
-        if let Some((_, seat)) = &self.member {
-            self.room.has_read_all(seat);
-        }
     }
 
     /// Has the frames in what was held and `read` judged, as many as have their

@@ -4,6 +4,7 @@
 
 use std::{
     net::IpAddr,
+    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -29,6 +30,9 @@ use super::{
     pause::{Pause, Trickle},
     pressure::{self, Follower, Patience},
 };
+
+/// How exactly it is known since when something waits to be read, in milliseconds.
+const UNREAD_STEP_MS: u64 = 100;
 
 /// What every connection of a server shares.
 pub(super) struct Room {
@@ -68,9 +72,6 @@ pub(super) struct Seat {
     /// Its reader is given notices.
     follows_notices: AtomicBool,
     trickle: Trickle,
-    /// Since when what it sends has waited for the room, in milliseconds of the room's
-    /// clock; [`Seat::NOWHERE`] while nothing waits.
-    unread_since_ms: AtomicU64,
 }
 
 /// What a turn appended to the log.
@@ -98,6 +99,9 @@ pub(super) struct Line {
     pub(super) is_held_up: bool,
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
+    /// Since when what its peer sends has waited for the room, in steps of
+    /// [`UNREAD_STEP_MS`] from 1 on: four bytes that there is room for.
+    pub(super) unread_since: Option<NonZeroU32>,
 }
 
 impl Seat {
@@ -112,7 +116,6 @@ impl Seat {
             is_called: AtomicBool::new(false),
             follows_notices: AtomicBool::new(false),
             trickle: Trickle::default(),
-            unread_since_ms: AtomicU64::new(Self::NOWHERE),
         }
     }
 
@@ -292,8 +295,11 @@ impl Room {
         turn: impl FnOnce(&mut Turn<'_>) -> R,
     ) -> R {
         let mut now = self.now();
-        let since_ms = seat.unread_since_ms.load(Ordering::Relaxed);
-        now.waiting_since_ms = since_ms.min(now.elapsed_ms); // CHAT-LIM-2
+        if let Some(since) = line.unread_since {
+            // CHAT-LIM-2
+            let since_ms = u64::from(since.get() - 1) * UNREAD_STEP_MS;
+            now.waiting_since_ms = since_ms.min(now.elapsed_ms);
+        }
         let mut state = self.lock();
         let mut one = Turn {
             state: &mut state,
@@ -342,19 +348,11 @@ impl Room {
 
     /// A member is not read from as it sends: from now on, unless it was before, what
     /// it sends waits.
-    pub(super) fn let_wait(&self, seat: &Seat) {
-        if seat.unread_since_ms.load(Ordering::Relaxed) == Seat::NOWHERE {
-            let now_ms = self.now().elapsed_ms;
-            seat.unread_since_ms.store(now_ms, Ordering::Relaxed);
-        }
-    }
-
-    /// All is read that a member has sent until now.
-    pub(super) fn has_read_all(&self, seat: &Seat) {
-        // Nothing waits nearly always: look before writing.
-        if seat.unread_since_ms.load(Ordering::Relaxed) != Seat::NOWHERE {
-            seat.unread_since_ms.store(Seat::NOWHERE, Ordering::Relaxed);
-        }
+    pub(super) fn let_wait(&self, line: &mut Line) {
+        line.unread_since.get_or_insert_with(|| {
+            let steps = self.now().elapsed_ms / UNREAD_STEP_MS;
+            u32::try_from(steps).map_or(NonZeroU32::MAX, |it| NonZeroU32::MIN.saturating_add(it))
+        });
     }
 
     /// A little was read from a member during a pause.
