@@ -38,7 +38,7 @@ use crate::{
 
 use super::{
     inbox::Inbox,
-    pressure::TRICKLE_READ_BYTES,
+    pause::TRICKLE_READ_BYTES,
     room::{Line, Room, Seat, Turn},
     socket::Socket,
 };
@@ -357,10 +357,8 @@ impl<S: Socket> Connection<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<()>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
-            let read = self.stream.poll_read_all(cx, buffer)?;
-            let has_read_all = !matches!(read, Poll::Ready(bytes) if bytes == bytes_max);
-            let Poll::Ready(bytes) = read else {
-                self.line.unread_since = None;
+            let Poll::Ready(bytes) = self.stream.poll_read_all(cx, buffer)? else {
+                self.line.wait.end();
                 return Poll::Pending;
             };
             if bytes_max == TRICKLE_READ_BYTES
@@ -376,8 +374,9 @@ impl<S: Socket> Connection<S> {
             } else {
                 self.consume(read);
             }
-            if has_read_all && !self.has_backlog {
-                self.line.unread_since = None;
+            // After a full buffer there may be more.
+            if bytes < bytes_max && !self.has_backlog {
+                self.line.wait.end();
             }
             Poll::Ready(Ok(()))
         })

@@ -7,7 +7,7 @@
 //!                          ▼                 │                              │
 //!                        Room: lock { Engine ──effects──▶ Log } ── append ──┘
 //!                          ▲                 └──replies──▶ Outbox of the connection
-//!                        tick: deadlines, pressure
+//!                        tick: deadlines, pressure, the senders' pause
 //! ```
 //!
 //! A connection's task does all there is to do for it: it reads, has the engine

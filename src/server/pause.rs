@@ -1,9 +1,20 @@
 //! The wait of the senders for the room to catch up (CHAT-LIM-6): whether it is on,
 //! and the little that is read from each of them meanwhile. [`pressure`] says when.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+};
 
-use super::pressure;
+use super::pressure::SLOW_ROOM_TICKS;
+
+/// How many ticks apart a member is read from during a pause, and how much is read
+/// then, in bytes: more than a person types, less than a program that has much to say.
+const TRICKLE_TICKS: u8 = 2;
+pub(super) const TRICKLE_READ_BYTES: usize = 512;
+
+/// How exactly it is known since when something waits to be read, in milliseconds.
+const WAIT_STEP_MS: u64 = 100;
 
 /// Shared by all connections, and read without a lock.
 #[derive(Debug)]
@@ -21,6 +32,11 @@ pub(super) struct Pause {
 /// When one member was last read from during a pause, in ticks.
 #[derive(Debug, Default)]
 pub(super) struct Trickle(AtomicU8);
+
+/// Since when what one member sends has waited to be read, if it does: in steps of
+/// [`WAIT_STEP_MS`], from 1 on. These are four bytes that there is room for.
+#[derive(Debug, Default)]
+pub(super) struct Wait(Option<NonZeroU32>);
 
 impl Pause {
     pub(super) fn new(lag_bytes_max: u64) -> Self {
@@ -58,9 +74,11 @@ impl Pause {
         }
     }
 
-    /// Lets the log grow, from `position` on, by what may be read in a tick.
+    /// Lets the log grow, from `position` on, by what may be read in a tick: in the
+    /// longest pause, by a quarter of what it may hold. The pause begins at half, so
+    /// nobody who is waited for falls out of reach meanwhile.
     fn allow_trickle(&self, position: u64) {
-        let more_bytes = pressure::trickle_bytes(self.lag_bytes_max);
+        let more_bytes = (self.lag_bytes_max / 4 / u64::from(SLOW_ROOM_TICKS)).max(1);
         self.trickle_end
             .store(position + more_bytes, Ordering::Relaxed);
     }
@@ -69,7 +87,7 @@ impl Pause {
     /// says little is not held up by those who say more than the room can take.
     pub(super) fn may_trickle(&self, trickle: &Trickle, end: u64) -> bool {
         let ticks = self.ticks.load(Ordering::Relaxed);
-        ticks.wrapping_sub(trickle.0.load(Ordering::Relaxed)) >= pressure::TRICKLE_TICKS
+        ticks.wrapping_sub(trickle.0.load(Ordering::Relaxed)) >= TRICKLE_TICKS
             && end < self.trickle_end.load(Ordering::Relaxed)
     }
 
@@ -77,5 +95,28 @@ impl Pause {
     pub(super) fn trickled(&self, trickle: &Trickle) {
         let ticks = self.ticks.load(Ordering::Relaxed);
         trickle.0.store(ticks, Ordering::Relaxed);
+    }
+}
+
+impl Wait {
+    /// What is sent waits from now on, unless it did before.
+    pub(super) fn begin(&mut self, now_ms: impl FnOnce() -> u64) {
+        self.0.get_or_insert_with(|| {
+            let steps = u32::try_from(now_ms() / WAIT_STEP_MS).unwrap_or(u32::MAX);
+            NonZeroU32::MIN.saturating_add(steps)
+        });
+    }
+
+    /// All that was sent has been read.
+    pub(super) fn end(&mut self) {
+        self.0 = None;
+    }
+
+    /// Since when it has waited, in milliseconds; `now_ms` if it does not.
+    pub(super) fn since_ms(&self, now_ms: u64) -> u64 {
+        let Some(steps) = self.0 else {
+            return now_ms;
+        };
+        (u64::from(steps.get() - 1) * WAIT_STEP_MS).min(now_ms)
     }
 }

@@ -32,24 +32,11 @@ const STUCK_TICKS: u8 = 10;
 
 /// For how many ticks a member may hold up the others in a room that is slow as a
 /// whole: a minute.
-const SLOW_ROOM_TICKS: u16 = 600;
+pub(super) const SLOW_ROOM_TICKS: u16 = 600;
 
 /// How many of those ticks come back with each tick in which it is not behind: who
 /// is behind for less than four fifths of the time is waited for without end.
 const SLOW_ROOM_RETURN_TICKS: u16 = 4;
-
-/// How many ticks apart a member is read from while the senders wait, and how much
-/// is read then, in bytes: more than a person types, less than a program that has
-/// much to say.
-pub(super) const TRICKLE_TICKS: u8 = 2;
-pub(super) const TRICKLE_READ_BYTES: usize = 512;
-
-/// How much the log may grow in a tick while the senders wait, in bytes: in the
-/// longest wait, by a quarter of what it may hold. The wait begins at half, so nobody
-/// who is waited for falls out of reach meanwhile.
-pub(super) fn trickle_bytes(lag_bytes_max: u64) -> u64 {
-    (lag_bytes_max / 4 / u64::from(SLOW_ROOM_TICKS)).max(1)
-}
 
 /// What is remembered of one member between ticks.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,6 @@
 
 use std::{
     net::IpAddr,
-    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -27,12 +26,9 @@ use super::{
     eviction::{self, Holder},
     gate::Gate,
     outbox::Outbox,
-    pause::{Pause, Trickle},
+    pause::{Pause, Trickle, Wait},
     pressure::{self, Follower, Patience},
 };
-
-/// How exactly it is known since when something waits to be read, in milliseconds.
-const UNREAD_STEP_MS: u64 = 100;
 
 /// What every connection of a server shares.
 pub(super) struct Room {
@@ -99,9 +95,8 @@ pub(super) struct Line {
     pub(super) is_held_up: bool,
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
-    /// Since when what its peer sends has waited for the room, in steps of
-    /// [`UNREAD_STEP_MS`] from 1 on: four bytes that there is room for.
-    pub(super) unread_since: Option<NonZeroU32>,
+    /// The wait of what its peer sends for the room.
+    pub(super) wait: Wait,
 }
 
 impl Seat {
@@ -295,11 +290,7 @@ impl Room {
         turn: impl FnOnce(&mut Turn<'_>) -> R,
     ) -> R {
         let mut now = self.now();
-        if let Some(since) = line.unread_since {
-            // CHAT-LIM-2
-            let since_ms = u64::from(since.get() - 1) * UNREAD_STEP_MS;
-            now.waiting_since_ms = since_ms.min(now.elapsed_ms);
-        }
+        now.waiting_since_ms = line.wait.since_ms(now.elapsed_ms); // CHAT-LIM-2
         let mut state = self.lock();
         let mut one = Turn {
             state: &mut state,
@@ -349,10 +340,7 @@ impl Room {
     /// A member is not read from as it sends: from now on, unless it was before, what
     /// it sends waits.
     pub(super) fn let_wait(&self, line: &mut Line) {
-        line.unread_since.get_or_insert_with(|| {
-            let steps = self.now().elapsed_ms / UNREAD_STEP_MS;
-            u32::try_from(steps).map_or(NonZeroU32::MAX, |it| NonZeroU32::MIN.saturating_add(it))
-        });
+        line.wait.begin(|| self.now().elapsed_ms);
     }
 
     /// A little was read from a member during a pause.
