@@ -175,7 +175,7 @@ impl Script {
         self.engine.due(self.now(), &mut due);
         for client in clients {
             if due.contains(&client.id.index()) {
-                self.handle(client, "is due", Event::TimePassed { is_read_from: true });
+                self.handle(client, "is due", Event::TimePassed { is_read_out: true });
             }
         }
     }
@@ -523,9 +523,7 @@ fn who_is_not_read_from_is_not_silent() {
     let held_up = script.member("HeldUp", &[Capability::Keepalive]);
     for _ in 0..5 {
         script.elapsed_ms += 1_000;
-        let not_read = Event::TimePassed {
-            is_read_from: false,
-        };
+        let not_read = Event::TimePassed { is_read_out: false };
         script.handle(&held_up, "is due, not read from", not_read);
     }
     script.pass_ms(300, &[&held_up]);
@@ -678,9 +676,7 @@ fn a_holder_that_cannot_be_heard_is_not_taken_for_dead() {
     let holder = script.member("Alice", &[Capability::Keepalive]);
     let newcomer = script.connect("newcomer");
     script.register(&newcomer, "alice", &[]);
-    let not_read = Event::TimePassed {
-        is_read_from: false,
-    };
+    let not_read = Event::TimePassed { is_read_out: false };
     script.handle(&holder, "is due, not read from", not_read);
     script.pass_ms(6_000, &[&holder, &newcomer]);
     script.chat(&holder, "still here", 0);
@@ -873,7 +869,7 @@ fn who_floods_is_held_up_for_a_while() {
     assert!(script.engine.is_held_up(&alice.id));
     script.chat(&alice, "not lost", 0);
     // Whoever tells it so too early is not believed.
-    script.handle(&alice, "is told", Event::TimePassed { is_read_from: true });
+    script.handle(&alice, "is told", Event::TimePassed { is_read_out: true });
     assert!(script.engine.is_held_up(&alice.id));
     script.pass_ms(1, &[&newcomer, &alice, &bob]);
     assert!(!script.engine.is_held_up(&alice.id));
@@ -985,7 +981,7 @@ fn time_that_passes_too_early_changes_nothing() {
     let before = script.transcript.clone();
     for client in [&newcomer, &member] {
         let mut effects = Vec::new();
-        let event = Event::TimePassed { is_read_from: true };
+        let event = Event::TimePassed { is_read_out: true };
         let now = script.now();
         script.engine.handle(now, &client.id, event, &mut effects);
         assert_eq!(effects, []);

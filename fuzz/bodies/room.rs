@@ -310,8 +310,8 @@ impl Room {
         for at in 0..PLACES {
             let index = self.places[at].as_ref().map(|place| place.id.index());
             if index.is_some_and(|index| due.contains(&index)) {
-                let is_read_from = at != unread;
-                self.handle(at, Event::TimePassed { is_read_from });
+                let is_read_out = at != unread;
+                self.handle(at, Event::TimePassed { is_read_out });
             }
         }
     }
@@ -329,7 +329,7 @@ impl Room {
         }
         self.is_closing = true;
         for at in 0..PLACES {
-            self.handle(at, Event::TimePassed { is_read_from: true });
+            self.handle(at, Event::TimePassed { is_read_out: true });
             let ended = self.places[at].as_ref().is_none_or(|place| place.is_ended);
             assert!(ended, "closing ends every session");
         }

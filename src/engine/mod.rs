@@ -98,9 +98,9 @@ pub enum Event {
     Evicted,
     /// The time given may be past a deadline, or the server is closing.
     TimePassed {
-        /// Whether the connection is being read from; while it is not
+        /// Whether all that has come from the connection was read; while it is not
         /// (CHAT-LIM-6), it cannot be heard, and is not silent (CHAT-KEEP-4).
-        is_read_from: bool,
+        is_read_out: bool,
     },
 }
 
@@ -479,13 +479,13 @@ impl Engine {
                 self.member(turn.id).heard_ms = turn.now.elapsed_ms;
                 self.handle_message(turn, envelope);
             }
-            Event::TimePassed { is_read_from } => {
+            Event::TimePassed { is_read_out } => {
                 if let Some(State::Member(member)) = self.sessions.get_mut(turn.id.0)
                     && member.may_go_on(turn.now.elapsed_ms, &self.limits)
                 {
                     member.is_held_up = false;
                 }
-                if is_read_from {
+                if is_read_out {
                     self.handle_silence(turn);
                 } else {
                     self.excuse(turn.id.0);

@@ -195,20 +195,7 @@ impl<S: Socket> Connection<S> {
                 self.has_backlog = false;
             }
             match self.phase {
-                Phase::Open => {
-                    let is_called = self
-                        .member
-                        .as_ref()
-                        .is_some_and(|(_, seat)| seat.take_call());
-                    let turn = self.poll_open(cx)?;
-                    if is_called {
-                        // After reading: whose words have waited to be read is not
-                        // silent, however long this machine slept (CHAT-KEEP-4).
-                        self.answer_call();
-                    } else {
-                        ready!(turn);
-                    }
-                }
+                Phase::Open => ready!(self.poll_open(cx))?,
                 Phase::Draining => ready!(self.poll_draining(cx))?,
                 Phase::Lingering { .. } => return self.poll_lingering(cx),
             }
@@ -217,15 +204,12 @@ impl<S: Socket> Connection<S> {
         Poll::Pending
     }
 
-    /// Does what the room has called it for.
-    fn answer_call(&mut self) {
-        let Some((_, seat)) = &self.member else {
-            return;
-        };
-        let is_evicted = seat.take_eviction();
-        let is_read_from = self.may_read();
+    /// Does what the room has called it for. `is_read_out`: whether all that has come
+    /// was looked at before.
+    fn answer_call(&mut self, is_read_out: bool) {
+        let is_evicted = self.take_eviction();
         self.turn(|turn| {
-            turn.handle(Event::TimePassed { is_read_from });
+            turn.handle(Event::TimePassed { is_read_out });
             if is_evicted && !turn.line.is_ended {
                 // Telling it must not take what is to be saved.
                 turn.line.outbox.forget();
@@ -234,7 +218,8 @@ impl<S: Socket> Connection<S> {
         });
     }
 
-    /// Flushes, then reads once. `Ready` when there may be more to do.
+    /// Flushes, reads once, then does what the room has called it for. `Ready` when
+    /// there may be more to do.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush = self.flush(cx)?;
         if self.is_out_of_reach() || self.poll_stalled(cx, &flush).is_ready() {
@@ -248,18 +233,29 @@ impl<S: Socket> Connection<S> {
         if self.room.is_paused() {
             self.room.let_wait(&mut self.line);
         }
-        let read_bytes_max = self.read_bytes_max();
-        if read_bytes_max > 0 {
-            if self.has_backlog {
+        let is_called = self.take_call();
+        let (has_read, is_read_out) = match self.read_bytes_max() {
+            0 => (false, false),
+            _ if self.has_backlog => {
                 self.consume(&[]);
-                return Poll::Ready(Ok(()));
+                (true, false)
             }
-            if self.poll_read(cx, read_bytes_max)?.is_ready() {
-                return Poll::Ready(Ok(()));
-            }
+            bytes_max => match self.poll_read(cx, bytes_max)? {
+                Poll::Pending => (false, true),
+                // After a full buffer there may be more.
+                Poll::Ready(bytes) => (true, bytes < bytes_max && !self.has_backlog),
+            },
+        };
+        if is_read_out {
+            self.line.wait.end();
+        }
+        if is_called {
+            // After reading: whose words have waited to be read is not silent, however
+            // long this machine slept (CHAT-KEEP-4, CHAT-NAME-8).
+            self.answer_call(is_read_out);
         }
         // A flush that yields goes on at once; everything else has set a waker.
-        if flush == Flush::Yield {
+        if has_read || is_called || flush == Flush::Yield {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending
@@ -323,6 +319,12 @@ impl<S: Socket> Connection<S> {
         reader.is_some_and(|reader| self.room.is_out_of_reach(reader.position()))
     }
 
+    /// Whether the room has called it; once.
+    fn take_call(&self) -> bool {
+        let seat = self.member.as_ref().map(|(_, seat)| seat);
+        seat.is_some_and(|seat| seat.take_call())
+    }
+
     /// Whether it is to be closed for what waits for it (CHAT-LIM-10); once.
     fn take_eviction(&self) -> bool {
         let seat = self.member.as_ref().map(|(_, seat)| seat);
@@ -330,6 +332,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Whether it is read from.
+    #[cfg(test)]
     pub(super) fn may_read(&self) -> bool {
         self.read_bytes_max() > 0
     }
@@ -354,13 +357,12 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<()>> {
+    /// Reads what has come, `bytes_max` at the most, and has it judged. Returns how much
+    /// it was, in bytes.
+    fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<usize>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
-            let Poll::Ready(bytes) = self.stream.poll_read_all(cx, buffer)? else {
-                self.line.wait.end();
-                return Poll::Pending;
-            };
+            let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
             if bytes_max == TRICKLE_READ_BYTES
                 && let Some((_, seat)) = &self.member
             {
@@ -374,11 +376,7 @@ impl<S: Socket> Connection<S> {
             } else {
                 self.consume(read);
             }
-            // After a full buffer there may be more.
-            if bytes < bytes_max && !self.has_backlog {
-                self.line.wait.end();
-            }
-            Poll::Ready(Ok(()))
+            Poll::Ready(Ok(bytes))
         })
     }
 

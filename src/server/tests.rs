@@ -1,6 +1,11 @@
 //! Connections over in-memory streams, under time that passes only when all wait.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use prost::Message as _;
 use tokio::{
@@ -355,6 +360,54 @@ async fn a_holder_that_is_gone_loses_its_name_in_seconds() {
             message => panic!("{message:?}"),
         }
     }
+}
+
+/// CHAT-NAME-8: its answer is there, and was not read because more of the members was
+/// due to it.
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_being_told_who_is_there_is_read_before_it_is_judged() {
+    let limits = Limits {
+        frame_bytes_max: 1_024,
+        text_bytes_max: 256,
+        ..unlimited()
+    };
+    let deadline = Duration::from_millis(limits.name_check_deadline_ms.into());
+    // Nobody ticks but this test.
+    let room = Arc::new(Room::new(limits, Admission::default(), "test".to_owned()));
+    let mut members = Vec::new();
+    for index in 0..100 {
+        let name = format!("member-with-a-long-name-{index}");
+        members.push(Peer::member(&room, &name, &[], 1_024).await);
+    }
+    let (near, mut far) = tokio::io::duplex(1_024);
+    let mut connection = Connection::new(near, Arc::clone(&room), None);
+    let mut poll = || {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut connection).poll(&mut context).is_pending());
+    };
+    let capabilities = [Capability::Presence.into(), Capability::Keepalive.into()];
+    let held = encoded(Sent::Register(wire::Register {
+        name: "Alice".to_owned(),
+        capabilities: capabilities.to_vec(),
+        ..Default::default()
+    }));
+    far.write_all(&held).await.expect("it is open");
+    poll();
+    let mut newcomer = Peer::connect(&room, 1_024);
+    newcomer.send(register("Alice")).await;
+    // A moment later it is asked.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    room.tick();
+    poll();
+    tokio::time::advance(deadline).await;
+    room.tick();
+    let pong = Sent::Pong(wire::Pong { token: 0 });
+    far.write_all(&encoded(pong)).await.expect("it is open");
+    let mut taken = [0; 1_024];
+    far.read_exact(&mut taken).await.expect("more of a page");
+    poll();
+    room.tick();
+    newcomer.expect_error(ErrorCode::NameInUse).await;
 }
 
 #[tokio::test(start_paused = true)]
