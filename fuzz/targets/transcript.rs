@@ -10,6 +10,8 @@ mod body;
 mod framing;
 #[path = "../../conformance/runner/messages.rs"]
 mod messages;
+#[path = "../../conformance/runner/pattern.rs"]
+mod pattern;
 #[path = "../../conformance/runner/rules.rs"]
 mod rules;
 #[path = "../../conformance/runner/transcript/mod.rs"]
