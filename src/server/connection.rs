@@ -241,7 +241,7 @@ impl<S: Socket> Connection<S> {
                 (true, false)
             }
             bytes_max => match self.poll_read(cx, bytes_max)? {
-                Poll::Pending => (false, true),
+                Poll::Pending => (false, !(is_called && self.stream.has_unheard())),
                 // After a full buffer there may be more.
                 Poll::Ready(bytes) => (true, bytes < bytes_max && !self.has_backlog),
             },
@@ -496,7 +496,7 @@ impl<S: Socket> Connection<S> {
             ready!(timer.as_mut().poll(cx));
             if *flush != Flush::Blocked {
                 self.timer = None;
-            } else if !self.has_moved {
+            } else if !(self.has_moved || self.stream.has_room_unheard()) {
                 self.timer = None;
                 return Poll::Ready(());
             } else {

@@ -2,11 +2,12 @@
 
 use std::{
     io,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -37,16 +38,32 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
         let _ = (file, offset);
         Pin::new(self).poll_write(cx, bytes)
     }
+
+    /// Whether something has come of which the runtime has not heard yet. After this
+    /// machine has slept its timers come first.
+    fn has_unheard(&self) -> bool {
+        false
+    }
+
+    /// Whether it takes more, of which the runtime has not heard yet.
+    fn has_room_unheard(&self) -> bool {
+        false
+    }
 }
 
-#[cfg(not(target_os = "linux"))]
-impl Socket for TcpStream {}
-
-#[cfg(target_os = "linux")]
 impl Socket for TcpStream {
+    fn has_unheard(&self) -> bool {
+        is_ready(self, PollFlags::POLLIN)
+    }
+
+    fn has_room_unheard(&self) -> bool {
+        is_ready(self, PollFlags::POLLOUT)
+    }
+
     /// Until nothing is left: a first read acknowledges, whereupon the peer's
     /// system sends what it had held back. Who takes that in too has larger batches
     /// to deliver.
+    #[cfg(target_os = "linux")]
     fn poll_read_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -78,6 +95,7 @@ impl Socket for TcpStream {
     }
 
     /// From the file, which copies nothing.
+    #[cfg(target_os = "linux")]
     fn poll_write_shared(
         &mut self,
         cx: &mut Context<'_>,
@@ -99,6 +117,12 @@ impl Socket for TcpStream {
             }
         }
     }
+}
+
+/// What the system says at this moment.
+fn is_ready(stream: &TcpStream, flags: PollFlags) -> bool {
+    let mut polled = [PollFd::new(stream.as_fd(), flags)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]

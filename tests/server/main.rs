@@ -5,6 +5,7 @@
 mod support;
 
 mod admission;
+mod asleep;
 mod capabilities;
 mod chatting;
 mod frames;
