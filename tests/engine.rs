@@ -175,7 +175,7 @@ impl Script {
         self.engine.due(self.now(), &mut due);
         for client in clients {
             if due.contains(&client.id.index()) {
-                self.handle(client, "is due", Event::TimePassed { is_read_out: true });
+                self.handle(client, "is due", time_passed(true, true));
             }
         }
     }
@@ -193,6 +193,13 @@ impl Script {
         let mut effects = Vec::new();
         self.engine.disconnect(self.now(), client.id, &mut effects);
         self.effects(effects);
+    }
+}
+
+fn time_passed(is_read_out: bool, is_sent_out: bool) -> Event {
+    Event::TimePassed {
+        is_read_out,
+        is_sent_out,
     }
 }
 
@@ -523,7 +530,7 @@ fn who_is_not_read_from_is_not_silent() {
     let held_up = script.member("HeldUp", &[Capability::Keepalive]);
     for _ in 0..5 {
         script.elapsed_ms += 1_000;
-        let not_read = Event::TimePassed { is_read_out: false };
+        let not_read = time_passed(false, true);
         script.handle(&held_up, "is due, not read from", not_read);
     }
     script.pass_ms(300, &[&held_up]);
@@ -592,6 +599,7 @@ fn a_holder_that_is_in_the_midst_of_a_frame_keeps_its_name() {
     let newcomer = script.connect("newcomer");
     script.register(&newcomer, "alice", &[]);
     script.pass_ms(100, &[&alice, &newcomer]);
+    script.pass_ms(100, &[&alice, &newcomer]);
     script.elapsed_ms += 4_000;
     let now = script.now();
     script.engine.charge(now, &alice.id, 0, 1);
@@ -611,10 +619,27 @@ fn a_holder_that_is_gone_loses_its_name() {
     script.register(&second, "ALICE", &[]);
     let clients = [&gone, &witness, &first, &second];
     script.pass_ms(100, &clients);
+    script.note("it was sent the Ping".to_owned());
+    script.pass_ms(100, &clients);
     script.pass_ms(4_999, &clients);
     script.pass_ms(1, &clients);
     script.pass_ms(100, &clients);
     script.chat(&first, "mine now", 1);
+    insta::assert_snapshot!(script.transcript);
+}
+
+/// CHAT-NAME-8: the Ping has not gone out, however long it waits.
+#[test]
+fn a_holder_that_takes_nothing_cannot_be_asked() {
+    let mut script = Script::new(patient());
+    let holder = script.member("Alice", &[Capability::Keepalive]);
+    let newcomer = script.connect("newcomer");
+    script.register(&newcomer, "alice", &[]);
+    script.pass_ms(100, &[&holder, &newcomer]);
+    script.elapsed_ms += 100;
+    script.handle(&holder, "is due, not written to", time_passed(true, false));
+    script.pass_ms(6_000, &[&holder, &newcomer]);
+    script.chat(&holder, "still here", 0);
     insta::assert_snapshot!(script.transcript);
 }
 
@@ -676,7 +701,7 @@ fn a_holder_that_cannot_be_heard_is_not_taken_for_dead() {
     let holder = script.member("Alice", &[Capability::Keepalive]);
     let newcomer = script.connect("newcomer");
     script.register(&newcomer, "alice", &[]);
-    let not_read = Event::TimePassed { is_read_out: false };
+    let not_read = time_passed(false, true);
     script.handle(&holder, "is due, not read from", not_read);
     script.pass_ms(6_000, &[&holder, &newcomer]);
     script.chat(&holder, "still here", 0);
@@ -869,7 +894,7 @@ fn who_floods_is_held_up_for_a_while() {
     assert!(script.engine.is_held_up(&alice.id));
     script.chat(&alice, "not lost", 0);
     // Whoever tells it so too early is not believed.
-    script.handle(&alice, "is told", Event::TimePassed { is_read_out: true });
+    script.handle(&alice, "is told", time_passed(true, true));
     assert!(script.engine.is_held_up(&alice.id));
     script.pass_ms(1, &[&newcomer, &alice, &bob]);
     assert!(!script.engine.is_held_up(&alice.id));
@@ -981,7 +1006,7 @@ fn time_that_passes_too_early_changes_nothing() {
     let before = script.transcript.clone();
     for client in [&newcomer, &member] {
         let mut effects = Vec::new();
-        let event = Event::TimePassed { is_read_out: true };
+        let event = time_passed(true, true);
         let now = script.now();
         script.engine.handle(now, &client.id, event, &mut effects);
         assert_eq!(effects, []);

@@ -311,7 +311,14 @@ impl Room {
             let index = self.places[at].as_ref().map(|place| place.id.index());
             if index.is_some_and(|index| due.contains(&index)) {
                 let is_read_out = at != unread;
-                self.handle(at, Event::TimePassed { is_read_out });
+                let is_sent_out = at + 1 != unread;
+                self.handle(
+                    at,
+                    Event::TimePassed {
+                        is_read_out,
+                        is_sent_out,
+                    },
+                );
             }
         }
     }
@@ -329,7 +336,13 @@ impl Room {
         }
         self.is_closing = true;
         for at in 0..PLACES {
-            self.handle(at, Event::TimePassed { is_read_out: true });
+            self.handle(
+                at,
+                Event::TimePassed {
+                    is_read_out: true,
+                    is_sent_out: true,
+                },
+            );
             let ended = self.places[at].as_ref().is_none_or(|place| place.is_ended);
             assert!(ended, "closing ends every session");
         }

@@ -51,7 +51,9 @@ pub(super) struct Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     ToAsk,
-    /// The Ping went out then.
+    /// The Ping is on its way out.
+    Asking,
+    /// The Ping had gone out then.
     Asked {
         since_ms: u64,
     },
@@ -79,7 +81,7 @@ impl Check {
     fn is_in_vain(&self, now_ms: u64, deadline_ms: u32) -> bool {
         match self.stage {
             Stage::Asked { since_ms } => now_ms.saturating_sub(since_ms) >= u64::from(deadline_ms),
-            Stage::ToAsk | Stage::Answered => false,
+            Stage::ToAsk | Stage::Asking | Stage::Answered => false,
         }
     }
 }
@@ -145,8 +147,9 @@ impl Engine {
     }
 
     /// Asks a holder for a sign of life, or takes its name from it when there was
-    /// none. Returns whether its session has ended.
-    pub(super) fn handle_check(&mut self, turn: &mut Turn<'_>) -> bool {
+    /// none. `is_sent_out`: whether it has been sent all replies. Returns whether its
+    /// session has ended.
+    pub(super) fn handle_check(&mut self, turn: &mut Turn<'_>, is_sent_out: bool) -> bool {
         let now_ms = turn.now.elapsed_ms;
         let deadline_ms = self.limits.name_check_deadline_ms;
         let Some(State::Member(member)) = self.sessions.get_mut(turn.id.0) else {
@@ -155,14 +158,21 @@ impl Engine {
         let Some(check) = self.checks.get_mut(&member.name) else {
             return false;
         };
-        if check.stage == Stage::ToAsk {
-            // CHAT-NAME-7. Whoever has said something at this moment has answered.
-            check.stage = match member.heard_ms == now_ms {
-                true => Stage::Answered,
-                false => Stage::Asked { since_ms: now_ms },
-            };
-            member.pinged_ms = now_ms;
-            turn.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
+        match check.stage {
+            Stage::ToAsk => {
+                // CHAT-NAME-7. Whoever has said something at this moment has answered.
+                check.stage = match member.heard_ms == now_ms {
+                    true => Stage::Answered,
+                    false => Stage::Asking,
+                };
+                member.pinged_ms = now_ms;
+                turn.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
+            }
+            Stage::Asking if is_sent_out => check.stage = Stage::Asked { since_ms: now_ms },
+            // It takes nothing, so it cannot be asked. If that lasts it is closed for
+            // that (CHAT-LIM-5).
+            Stage::Asking => check.stage = Stage::Answered,
+            Stage::Asked { .. } | Stage::Answered => {}
         }
         let is_gone = check.is_in_vain(now_ms, deadline_ms); // CHAT-NAME-8
         if is_gone {
@@ -205,7 +215,8 @@ impl Engine {
         let check = self.checks.get(&member.name);
         check.is_some_and(|check| {
             let deadline_ms = self.limits.name_check_deadline_ms;
-            check.stage == Stage::ToAsk || check.is_in_vain(now_ms, deadline_ms)
+            matches!(check.stage, Stage::ToAsk | Stage::Asking)
+                || check.is_in_vain(now_ms, deadline_ms)
         })
     }
 

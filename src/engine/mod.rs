@@ -101,6 +101,8 @@ pub enum Event {
         /// Whether all that has come from the connection was read; while it is not
         /// (CHAT-LIM-6), it cannot be heard, and is not silent (CHAT-KEEP-4).
         is_read_out: bool,
+        /// Whether all replies to it were sent, a Ping among them (CHAT-NAME-8).
+        is_sent_out: bool,
     },
 }
 
@@ -479,14 +481,17 @@ impl Engine {
                 self.member(turn.id).heard_ms = turn.now.elapsed_ms;
                 self.handle_message(turn, envelope);
             }
-            Event::TimePassed { is_read_out } => {
+            Event::TimePassed {
+                is_read_out,
+                is_sent_out,
+            } => {
                 if let Some(State::Member(member)) = self.sessions.get_mut(turn.id.0)
                     && member.may_go_on(turn.now.elapsed_ms, &self.limits)
                 {
                     member.is_held_up = false;
                 }
                 if is_read_out {
-                    self.handle_silence(turn);
+                    self.handle_silence(turn, is_sent_out);
                 } else {
                     self.excuse(turn.id.0);
                     self.member(turn.id).heard_ms = turn.now.elapsed_ms;
@@ -606,13 +611,13 @@ impl Engine {
         }
     }
 
-    fn handle_silence(&mut self, turn: &mut Turn<'_>) {
+    fn handle_silence(&mut self, turn: &mut Turn<'_>, is_sent_out: bool) {
         let limits = &self.limits;
         let (interval_ms, deadline_ms) = (limits.keepalive_interval_ms, limits.idle_deadline_ms);
         let now_ms = turn.now.elapsed_ms;
         let member = self.member(turn.id);
         // CHAT-KEEP-6
-        if !member.granted.keepalive || self.handle_check(turn) {
+        if !member.granted.keepalive || self.handle_check(turn, is_sent_out) {
             return;
         }
         let member = self.member(turn.id);

@@ -208,8 +208,12 @@ impl<S: Socket> Connection<S> {
     /// was looked at before.
     fn answer_call(&mut self, is_read_out: bool) {
         let is_evicted = self.take_eviction();
+        let is_sent_out = self.line.outbox.ahead().is_empty();
         self.turn(|turn| {
-            turn.handle(Event::TimePassed { is_read_out });
+            turn.handle(Event::TimePassed {
+                is_read_out,
+                is_sent_out,
+            });
             if is_evicted && !turn.line.is_ended {
                 // Telling it must not take what is to be saved.
                 turn.line.outbox.forget();
