@@ -57,6 +57,8 @@ pub struct Conn {
     received: usize,
     /// What Registered said was granted; None until it came.
     pub granted: Option<Vec<String>>,
+    /// The name that it gave.
+    pub(super) name: String,
     /// The bound in force on what comes.
     pub(super) frame_bytes_max: usize,
     /// What ended the conversation: nothing may come after it.
@@ -120,6 +122,7 @@ impl Conn {
             closed: false,
             received: 0,
             granted: None,
+            name: String::new(),
             frame_bytes_max: EARLY_ENVELOPE_BYTES_MAX,
             ended_by: None,
             pending: Vec::new(),

@@ -44,6 +44,7 @@ impl Conn {
                         .map(|c| c.trim_start_matches("CAPABILITY_").to_ascii_lowercase())
                         .collect(),
                 );
+                self.name = message.body["name"].as_str().unwrap_or_default().to_owned();
                 let max = message.body["limits"]["frameBytesMax"].as_u64();
                 self.frame_bytes_max = max.unwrap_or(0) as usize;
             }
@@ -55,6 +56,10 @@ impl Conn {
                 {
                     let sentence = format!("a message of {capability} came, which was not granted");
                     return wrong("CHAT-GROW-7", sentence);
+                }
+                if kind == "chat" && message.body["sender"] == self.name {
+                    let sentence = "what it said itself came back".to_owned();
+                    return wrong("CHAT-CHAT-2", sentence);
                 }
             }
         }

@@ -47,6 +47,8 @@ pub struct Process {
     stderr: Arc<Mutex<Vec<u8>>>,
     /// Closed when stderr has ended.
     stderr_open: mpsc::Receiver<()>,
+    /// Its end is no surprise.
+    is_told_to_end: bool,
 }
 
 impl Process {
@@ -95,6 +97,7 @@ impl Process {
             waiting,
             stderr,
             stderr_open,
+            is_told_to_end: false,
         })
     }
 
@@ -121,8 +124,14 @@ impl Process {
     }
 
     /// Tells it to end.
-    pub fn terminate(&self) {
+    pub fn terminate(&mut self) {
+        self.is_told_to_end = true;
         self.signal(Signal::SIGTERM);
+    }
+
+    /// Whether it was told to end.
+    pub fn is_told_to_end(&self) -> bool {
+        self.is_told_to_end
     }
 
     fn signal(&self, signal: Signal) {

@@ -6,7 +6,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::support::{Admission, CONFORMS, Ended, VIOLATES, python, reference, run, runner};
+use crate::support::{
+    Admission, CONFORMS, Ended, VIOLATES, python, reference, report, run, runner,
+};
 
 /// The four reports of one run.
 struct Reports {
@@ -90,6 +92,33 @@ fn reports_of_a_run_that_violates() {
         // The rule and its sentence stand beside the verdict.
         assert!(report.contains("CHAT-CHAT-2"), "{report}");
         assert!(report.contains("to the session that sent it"), "{report}");
+    }
+}
+
+/// What is wrong in every case is the fault of its own rule in every case, and a server
+/// that ends when it is told to has not crashed.
+#[test]
+fn the_cause_is_blamed_and_not_what_the_case_is_about() {
+    for (mutant, case, kind, rules) in [
+        (
+            "echo-to-sender",
+            "framing/lengths-are-minimal",
+            "wrong-answer",
+            &["CHAT-CHAT-2"][..],
+        ),
+        (
+            "closing-unannounced",
+            "closing/clients-that-do-nothing",
+            "closed",
+            &["CHAT-CLOSE-1"],
+        ),
+    ] {
+        let target = format!("{} --mutant {mutant}", python("server.py"));
+        let (ran, report) = report(&["server", "--cmd", &target, "--case", case]);
+        assert_eq!(ran.code, VIOLATES, "{mutant}");
+        let failure = &report["cases"][0]["failure"];
+        assert_eq!(failure["kind"], kind, "{mutant}: {failure}");
+        assert_eq!(failure["rules"], serde_json::json!(rules), "{mutant}");
     }
 }
 

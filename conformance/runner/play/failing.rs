@@ -75,14 +75,17 @@ impl Play<'_> {
         }))
     }
 
-    /// A close or a silence is the least of it when the target has died.
+    /// A close or a silence is the least of it when the target has died, unless it was
+    /// told to end.
     fn death_of_target(&mut self, problem: Problem) -> Problem {
         /// A dying process closes its connections a little before it is gone.
         const DEATH_DEADLINE: Duration = Duration::from_millis(500);
         let Subject::Server(target) = &mut self.subject else {
             return problem;
         };
-        if !matches!(problem.kind, Kind::Closed | Kind::Hang) {
+        let process = target.process.as_ref();
+        let is_told_to_end = process.is_some_and(|process| process.is_told_to_end());
+        if is_told_to_end || !matches!(problem.kind, Kind::Closed | Kind::Hang) {
             return problem;
         }
         if let (Kind::Closed, Some(process)) = (problem.kind, &mut target.process) {
