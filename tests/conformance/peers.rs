@@ -109,7 +109,18 @@ fn the_python_peers_pass_their_own_tests() {
     );
 }
 
-/// The client of twenty lines, which asks for no capability, works against the
+/// As little as it is, it breaks no MUST.
+#[test]
+fn the_smallest_client_conforms() {
+    // It knows of no password.
+    let command = format!("{} {{address}} {{name}}", python("smallest_client.py"));
+    let more = ["--cuts", "whole", "--timeout-scale", TIMEOUT_SCALE];
+    let (ran, report) = report(&[&["client", "--cmd", &command], &more[..]].concat());
+    assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+    assert!(report["counts"]["passed"].as_u64() > Some(20), "{report}");
+}
+
+/// The client of thirty lines, which asks for no capability, works against the
 /// reference server.
 #[test]
 fn the_smallest_client_chats_with_the_reference_client() {

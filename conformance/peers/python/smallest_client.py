@@ -25,6 +25,8 @@ while received := parse_length_prefixed(pb.ServerEnvelope, stream):
             print(f"@{received.chat.sender}: {received.chat.text}", flush=True)
         case "error":
             print(received.error.detail, file=sys.stderr, flush=True)
+            if received.error.ends_session:
+                os._exit(1)
         case "server_closing":
             break
 os._exit(0)  # at once, although a thread may still wait for a line to be typed
