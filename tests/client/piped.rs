@@ -355,6 +355,18 @@ fn a_closed_output_ends_quietly() {
     assert_eq!(String::from_utf8_lossy(&outcome.stderr), "");
 }
 
+/// Also while nobody says anything.
+#[test]
+fn a_closed_output_ends_who_only_listens() {
+    let (_, errors) = in_shell("\"$0\" --listen \"$1\" Alice | head -1", |mut peer| {
+        peer.say("Bob", "one");
+        let left = peer.receive();
+        assert_eq!(left, Some(FromClient::Leave(Default::default())));
+        peer.close();
+    });
+    assert_eq!(errors, "");
+}
+
 /// How the client ends in a shell that runs `script` with it as `$0` and the
 /// address as `$1`, and what it says; `serve` plays the server.
 fn in_shell(script: &str, serve: impl FnOnce(Peer)) -> (Option<i32>, String) {

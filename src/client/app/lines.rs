@@ -2,10 +2,13 @@
 //! `@name: text` lines and nothing else.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot::{self, error::RecvError};
@@ -28,9 +31,10 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
     let sender = session.sender();
     let held = Arc::new(AtomicUsize::new(0));
     let text_bytes_max = session.limits().text_bytes_max as usize;
-    let (Ok(mut input_over), Ok((output, mut output_over))) = (
+    let (Ok(mut input_over), Ok((output, mut output_over)), Ok(mut hung_up)) = (
         feed(sender.clone(), text_bytes_max, Arc::clone(&held)),
         write_lines(),
+        watch_output(),
     ) else {
         say(&Printable::new().own("this system gives no more threads, end something else first"));
         session.leave().await;
@@ -39,6 +43,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
     let mut output = Some(output);
     let mut is_input_over = false;
     let mut is_output_over = false;
+    let mut is_hung_up = false;
     let mut has_failed = false;
     let mut refused = 0;
     let ended = loop {
@@ -78,6 +83,13 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
                 output = None;
                 has_failed |= is_output_lost(written);
                 sender.leave_now();
+            }
+            // Who has nothing to say stays to be read, and nobody reads.
+            told = &mut hung_up, if is_input_over && !is_hung_up => {
+                is_hung_up = true;
+                if told.is_ok() {
+                    sender.leave();
+                }
             }
             () = signals.next() => sender.leave_now(),
         }
@@ -185,4 +197,25 @@ fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::R
             let _ = over.send(written);
         })?;
     Ok((lines, is_over))
+}
+
+/// Waits in a thread of its own until nobody can read the output any more: a reader
+/// that is gone (`| head -1`) shows when a line is written, which may not be soon.
+fn watch_output() -> io::Result<oneshot::Receiver<()>> {
+    let (gone, is_gone) = oneshot::channel();
+    thread::Builder::new()
+        .name("hang-up".to_owned())
+        .spawn(move || {
+            let output = io::stdout();
+            // Nothing is asked for, so that only an end is told. A file has none.
+            let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
+            let mut told = Err(Errno::EINTR);
+            while told == Err(Errno::EINTR) {
+                told = poll(&mut polled, PollTimeout::NONE);
+            }
+            if told.is_ok() {
+                let _ = gone.send(());
+            }
+        })?;
+    Ok(is_gone)
 }
