@@ -60,7 +60,7 @@ pub enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         rate: u32,
     },
-    /// Members that do nothing: what each costs in memory
+    /// Members that do nothing: what each costs in memory of a server just started
     Idle {
         #[command(flatten)]
         target: Target,

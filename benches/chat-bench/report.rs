@@ -156,6 +156,14 @@ impl Report {
     }
 
     fn add_memory(&mut self, bytes_per_connection: Option<f64>) {
+        if bytes_per_connection.is_some_and(|bytes| bytes <= 0.0) {
+            self.note(
+                "the server has not grown, since it had memory to spare from before: \
+                 start it anew to see what a connection takes"
+                    .to_owned(),
+            );
+        }
+        let bytes_per_connection = bytes_per_connection.filter(|&bytes| bytes > 0.0);
         self.add(
             "bytes_per_connection",
             "server memory per connection",
@@ -283,11 +291,14 @@ mod tests {
         report.add("known_s", "known", 1.5, "s");
         report.add("unknown_s", "unknown", None, "s");
         report.add("ratio", "nothing by nothing", f64::NAN, "");
+        report.add_memory(Some(-262.0));
         report.note("back\\slash".to_owned());
         assert_eq!(
             report.json(),
             "{\"title\":\"a \\\"title\\\"\",\"known_s\":1.5,\"unknown_s\":null,\
-             \"ratio\":null,\"notes\":[\"back\\\\slash\"]}\n"
+             \"ratio\":null,\"bytes_per_connection\":null,\
+             \"notes\":[\"the server has not grown, since it had memory to spare from before: \
+             start it anew to see what a connection takes\",\"back\\\\slash\"]}\n"
         );
     }
 }
