@@ -225,7 +225,13 @@ impl<S: Socket> Connection<S> {
     /// Flushes, reads once, then does what the room has called it for. `Ready` when
     /// there may be more to do.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flush = self.flush(cx)?;
+        let flush = match self.flush(cx) {
+            Ok(flush) => flush,
+            Err(error) => {
+                self.take_last_words(cx);
+                return Poll::Ready(Err(error));
+            }
+        };
         if self.is_out_of_reach() || self.poll_stalled(cx, &flush).is_ready() {
             self.turn(|turn| turn.handle(Event::Stalled));
             return Poll::Ready(Ok(()));
@@ -382,6 +388,18 @@ impl<S: Socket> Connection<S> {
             }
             Poll::Ready(Ok(bytes))
         })
+    }
+
+    /// Nothing can be sent any more. What has come before counts all the same
+    /// (CHAT-LEAVE-3), as far as one turn takes it, since nobody waits for the rest.
+    fn take_last_words(&mut self, cx: &mut Context<'_>) {
+        if self.has_backlog {
+            self.consume(&[]);
+        }
+        if !(self.has_backlog || self.line.is_held_up || self.line.is_ended) {
+            // That it is broken is known.
+            let _ = self.poll_read(cx, READ_BYTES);
+        }
     }
 
     /// Has the frames in what was held and `read` judged, as many as have their

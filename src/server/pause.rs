@@ -1,5 +1,6 @@
 //! The wait of the senders for the room to catch up (CHAT-LIM-6): whether it is on,
-//! and the little that is read from each of them meanwhile. [`pressure`](super::pressure) says when.
+//! and the little that is read from each of them meanwhile.
+//! [`pressure`](super::pressure) says when.
 
 use std::{
     num::NonZeroU32,

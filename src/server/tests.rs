@@ -19,7 +19,7 @@ use crate::{
     frame::{self, Split},
     limits::{ChatRate, LAG_BYTES_FLOOR, Limits},
     wire::{
-        self, Capability, ClientEnvelope, ErrorCode, ServerEnvelope,
+        self, Capability, ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope,
         client_envelope::Message as Sent, server_envelope::Message,
     },
 };
@@ -359,6 +359,37 @@ async fn a_holder_that_is_gone_loses_its_name_in_seconds() {
             Some(Message::Receipt(receipt)) => assert_eq!(receipt.seq, seq),
             message => panic!("{message:?}"),
         }
+    }
+}
+
+/// CHAT-LEAVE-3: what has come counts, though it is a write that tells first that the
+/// peer is gone.
+#[tokio::test(start_paused = true)]
+async fn last_words_are_heard_though_nothing_can_be_sent_any_more() {
+    let room = room(unlimited());
+    let mut witness = Peer::member(&room, "Witness", &[Capability::Presence], 1_024).await;
+    let (near, mut far) = tokio::io::duplex(1_024);
+    let mut connection = Connection::new(near, Arc::clone(&room), None);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut poll = || Pin::new(&mut connection).poll(&mut context).is_ready();
+    far.write_all(&encoded(register("Vic")))
+        .await
+        .expect("it is open");
+    assert!(!poll());
+    witness.send(chat(1)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let last_words = [encoded(chat(10)), encoded(Sent::Leave(wire::Leave {}))];
+    far.write_all(&last_words.concat())
+        .await
+        .expect("it is open");
+    drop(far);
+    assert!(poll(), "a chat is due to it, and cannot be sent");
+    drop(connection);
+    assert!(matches!(witness.next().await, Some(Message::Joined(_))));
+    assert!(matches!(witness.next().await, Some(Message::Chat(_))));
+    match witness.next().await {
+        Some(Message::Left(left)) => assert_eq!(left.reason(), LeftReason::Leave),
+        message => panic!("{message:?}"),
     }
 }
 
