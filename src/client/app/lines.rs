@@ -87,7 +87,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
             // Who has nothing to say stays to be read, and nobody reads.
             told = &mut hung_up, if is_input_over && !is_hung_up => {
                 is_hung_up = true;
-                if told.is_ok() {
+                if let Ok(Ok(())) = told {
                     sender.leave();
                 }
             }
@@ -133,25 +133,21 @@ fn feed(
     text_bytes_max: usize,
     held: Arc<AtomicUsize>,
 ) -> io::Result<oneshot::Receiver<io::Result<()>>> {
-    let (over, is_over) = oneshot::channel();
     let runtime = Handle::current();
-    thread::Builder::new()
-        .name("input".to_owned())
-        .spawn(move || {
-            let send = |texts: Vec<String>| {
-                held.fetch_add(texts.len(), Ordering::AcqRel);
-                for text in texts {
-                    // The session is over: what is held stays counted.
-                    if runtime.block_on(sender.send(text)).is_err() {
-                        return false;
-                    }
-                    held.fetch_sub(1, Ordering::AcqRel);
+    in_thread("input", move || {
+        let send = |texts: Vec<String>| {
+            held.fetch_add(texts.len(), Ordering::AcqRel);
+            for text in texts {
+                // The session is over: what is held stays counted.
+                if runtime.block_on(sender.send(text)).is_err() {
+                    return false;
                 }
-                true
-            };
-            let _ = over.send(read_lines(io::stdin().lock(), text_bytes_max, send));
-        })?;
-    Ok(is_over)
+                held.fetch_sub(1, Ordering::AcqRel);
+            }
+            true
+        };
+        read_lines(io::stdin().lock(), text_bytes_max, send)
+    })
 }
 
 /// Reads to the end, or until `send` takes no more.
@@ -183,39 +179,46 @@ fn read_lines(
 /// as the reader likes.
 fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::Result<()>>)> {
     let (lines, mut queued) = mpsc::channel::<Printable>(OUTPUT_LINES_MAX);
-    let (over, is_over) = oneshot::channel();
-    thread::Builder::new()
-        .name("output".to_owned())
-        .spawn(move || {
-            let mut output = io::stdout().lock();
-            let mut written = Ok(());
-            while written.is_ok()
-                && let Some(line) = queued.blocking_recv()
-            {
-                written = writeln!(output, "{line}").and_then(|()| output.flush());
-            }
-            let _ = over.send(written);
-        })?;
+    let is_over = in_thread("output", move || {
+        let mut output = io::stdout().lock();
+        let mut written = Ok(());
+        while written.is_ok()
+            && let Some(line) = queued.blocking_recv()
+        {
+            written = writeln!(output, "{line}").and_then(|()| output.flush());
+        }
+        written
+    })?;
     Ok((lines, is_over))
 }
 
 /// Waits in a thread of its own until nobody can read the output any more: a reader
 /// that is gone (`| head -1`) shows when a line is written, which may not be soon.
-fn watch_output() -> io::Result<oneshot::Receiver<()>> {
-    let (gone, is_gone) = oneshot::channel();
+fn watch_output() -> io::Result<oneshot::Receiver<nix::Result<()>>> {
+    in_thread("hang-up", || {
+        let output = io::stdout();
+        // Nothing is asked for, so that only an end is told. A file has none.
+        let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
+        loop {
+            match poll(&mut polled, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                told => return told.map(|_| ()),
+            }
+        }
+    })
+}
+
+/// Does `work` in a thread of its own, which the program does not wait for, and tells
+/// what came of it.
+fn in_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<oneshot::Receiver<T>> {
+    let (over, is_over) = oneshot::channel();
     thread::Builder::new()
-        .name("hang-up".to_owned())
+        .name(name.to_owned())
         .spawn(move || {
-            let output = io::stdout();
-            // Nothing is asked for, so that only an end is told. A file has none.
-            let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
-            let mut told = Err(Errno::EINTR);
-            while told == Err(Errno::EINTR) {
-                told = poll(&mut polled, PollTimeout::NONE);
-            }
-            if told.is_ok() {
-                let _ = gone.send(());
-            }
+            let _ = over.send(work());
         })?;
-    Ok(is_gone)
+    Ok(is_over)
 }
