@@ -181,7 +181,7 @@ impl<S: Socket> Connection<S> {
     /// Does what can be done now. `Ready` when the connection is gone; an error
     /// when it broke.
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some((_, seat)) = &self.member {
+        if let Some(seat) = self.seat() {
             seat.occupy(cx.waker());
         }
         for _ in 0..TURNS_PER_POLL_MAX {
@@ -289,7 +289,7 @@ impl<S: Socket> Connection<S> {
         }
         // Nothing of the log is needed any more, however long this takes.
         self.line.reader = None;
-        if let Some((_, seat)) = &self.member {
+        if let Some(seat) = self.seat() {
             seat.left_log();
         }
         self.timer = None;
@@ -331,14 +331,17 @@ impl<S: Socket> Connection<S> {
 
     /// Whether the room has called it; once.
     fn take_call(&self) -> bool {
-        let seat = self.member.as_ref().map(|(_, seat)| seat);
-        seat.is_some_and(|seat| seat.take_call())
+        self.seat().is_some_and(Seat::take_call)
     }
 
     /// Whether it is to be closed for what waits for it (CHAT-LIM-10); once.
     fn take_eviction(&self) -> bool {
-        let seat = self.member.as_ref().map(|(_, seat)| seat);
-        seat.is_some_and(|seat| seat.take_eviction())
+        self.seat().is_some_and(Seat::take_eviction)
+    }
+
+    /// `None` for a connection that was turned away.
+    fn seat(&self) -> Option<&Seat> {
+        self.member.as_ref().map(|(_, seat)| seat.as_ref())
     }
 
     /// Whether it is read from.
@@ -352,9 +355,9 @@ impl<S: Socket> Connection<S> {
         if self.line.is_held_up || self.line.outbox.is_full() {
             return 0;
         }
-        match (&self.line.reader, &self.member) {
+        match (&self.line.reader, self.seat()) {
             (Some(reader), _) if reader.left_out_runs() >= OWN_RUNS_MAX => 0,
-            (Some(_), Some((_, seat))) if self.room.is_paused() => {
+            (Some(_), Some(seat)) if self.room.is_paused() => {
                 // Who has more in hand than was judged says much.
                 if !self.has_backlog && self.room.may_trickle(seat) {
                     TRICKLE_READ_BYTES
@@ -374,7 +377,7 @@ impl<S: Socket> Connection<S> {
             let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
             let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
             if bytes_max == TRICKLE_READ_BYTES
-                && let Some((_, seat)) = &self.member
+                && let Some(seat) = self.seat()
             {
                 self.room.trickled(seat);
             }
@@ -498,7 +501,7 @@ impl<S: Socket> Connection<S> {
 
     /// Tells the room how far the reader is.
     fn note_position(&self) {
-        if let (Some((_, seat)), Some(reader)) = (&self.member, &self.line.reader) {
+        if let (Some(seat), Some(reader)) = (self.seat(), &self.line.reader) {
             seat.moved_to(reader.position());
             self.room.reader_moved();
         }
@@ -560,7 +563,7 @@ impl<S: Socket> Future for Connection<S> {
         let connection = self.get_mut();
         // An error of the transport is a lost connection: dropping it says so.
         let turns = connection.poll_turns(cx).map(|_| ());
-        if let Some((_, seat)) = &connection.member {
+        if let Some(seat) = connection.seat() {
             seat.holds(connection.line.outbox.held_bytes() + connection.inbox.held_bytes());
         }
         turns
