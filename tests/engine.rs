@@ -196,6 +196,15 @@ impl Script {
     }
 }
 
+/// A member called Alice, and a newcomer who has asked for the same name.
+fn contested(limits: Limits) -> (Script, Client, Client) {
+    let mut script = Script::new(limits);
+    let holder = script.member("Alice", &[Capability::Keepalive]);
+    let newcomer = script.connect("newcomer");
+    script.register(&newcomer, "alice", &[]);
+    (script, holder, newcomer)
+}
+
 fn time_passed(is_read_out: bool, is_sent_out: bool) -> Event {
     Event::TimePassed {
         is_read_out,
@@ -594,10 +603,7 @@ fn a_holder_that_answers_keeps_its_name() {
 /// CHAT-NAME-8: also a part of a frame is a sign of life, for the name alone.
 #[test]
 fn a_holder_that_is_in_the_midst_of_a_frame_keeps_its_name() {
-    let mut script = Script::new(patient());
-    let alice = script.member("Alice", &[Capability::Keepalive]);
-    let newcomer = script.connect("newcomer");
-    script.register(&newcomer, "alice", &[]);
+    let (mut script, alice, newcomer) = contested(patient());
     script.pass_ms(100, &[&alice, &newcomer]);
     script.pass_ms(100, &[&alice, &newcomer]);
     script.elapsed_ms += 4_000;
@@ -631,10 +637,7 @@ fn a_holder_that_is_gone_loses_its_name() {
 /// CHAT-NAME-8: the Ping has not gone out, however long it waits.
 #[test]
 fn a_holder_that_takes_nothing_cannot_be_asked() {
-    let mut script = Script::new(patient());
-    let holder = script.member("Alice", &[Capability::Keepalive]);
-    let newcomer = script.connect("newcomer");
-    script.register(&newcomer, "alice", &[]);
+    let (mut script, holder, newcomer) = contested(patient());
     script.pass_ms(100, &[&holder, &newcomer]);
     script.elapsed_ms += 100;
     script.handle(&holder, "is due, not written to", time_passed(true, false));
@@ -645,13 +648,10 @@ fn a_holder_that_takes_nothing_cannot_be_asked() {
 
 #[test]
 fn a_holder_that_is_asked_is_pinged_for_its_silence_as_ever() {
-    let mut script = Script::new(Limits {
+    let (mut script, holder, newcomer) = contested(Limits {
         keepalive_interval_ms: 1_000,
         ..patient()
     });
-    let holder = script.member("Alice", &[Capability::Keepalive]);
-    let newcomer = script.connect("newcomer");
-    script.register(&newcomer, "alice", &[]);
     script.pass_ms(100, &[&holder, &newcomer]);
     script.note("the question is open".to_owned());
     script.pass_ms(1_000, &[&holder, &newcomer]);
@@ -697,10 +697,7 @@ fn whoever_waits_for_a_name() {
 
 #[test]
 fn a_holder_that_cannot_be_heard_is_not_taken_for_dead() {
-    let mut script = Script::new(patient());
-    let holder = script.member("Alice", &[Capability::Keepalive]);
-    let newcomer = script.connect("newcomer");
-    script.register(&newcomer, "alice", &[]);
+    let (mut script, holder, newcomer) = contested(patient());
     let not_read = time_passed(false, true);
     script.handle(&holder, "is due, not read from", not_read);
     script.pass_ms(6_000, &[&holder, &newcomer]);

@@ -66,12 +66,7 @@ impl Peer {
         buffer_bytes: usize,
     ) -> Self {
         let mut peer = Self::connect(room, buffer_bytes);
-        let register = wire::Register {
-            name: name.to_owned(),
-            capabilities: capabilities.iter().map(|&c| c.into()).collect(),
-            ..Default::default()
-        };
-        peer.send(Sent::Register(register)).await;
+        peer.send(register_with(name, capabilities)).await;
         assert!(matches!(peer.next().await, Some(Message::Registered(_))));
         if capabilities.contains(&Capability::Presence) {
             assert!(matches!(peer.next().await, Some(Message::Members(_))));
@@ -331,11 +326,21 @@ async fn who_does_not_read_replies_is_not_read_from() {
 }
 
 fn register(name: &str) -> Sent {
+    register_with(name, &[Capability::Receipts, Capability::Keepalive])
+}
+
+fn register_with(name: &str, capabilities: &[Capability]) -> Sent {
     Sent::Register(wire::Register {
         name: name.to_owned(),
-        capabilities: vec![Capability::Receipts.into(), Capability::Keepalive.into()],
+        capabilities: capabilities.iter().map(|&c| c.into()).collect(),
         ..Default::default()
     })
+}
+
+/// Gives a connection that nobody else runs a turn. Returns whether it is gone.
+fn take_turn(connection: &mut Connection<DuplexStream>) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    Pin::new(connection).poll(&mut context).is_ready()
 }
 
 #[tokio::test(start_paused = true)]
@@ -370,12 +375,10 @@ async fn last_words_are_heard_though_nothing_can_be_sent_any_more() {
     let mut witness = Peer::member(&room, "Witness", &[Capability::Presence], 1_024).await;
     let (near, mut far) = tokio::io::duplex(1_024);
     let mut connection = Connection::new(near, Arc::clone(&room), None);
-    let mut context = Context::from_waker(Waker::noop());
-    let mut poll = || Pin::new(&mut connection).poll(&mut context).is_ready();
     far.write_all(&encoded(register("Vic")))
         .await
         .expect("it is open");
-    assert!(!poll());
+    assert!(!take_turn(&mut connection));
     witness.send(chat(1)).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     let last_words = [encoded(chat(10)), encoded(Sent::Leave(wire::Leave {}))];
@@ -383,7 +386,8 @@ async fn last_words_are_heard_though_nothing_can_be_sent_any_more() {
         .await
         .expect("it is open");
     drop(far);
-    assert!(poll(), "a chat is due to it, and cannot be sent");
+    let is_gone = take_turn(&mut connection);
+    assert!(is_gone, "a chat is due to it, and cannot be sent");
     drop(connection);
     assert!(matches!(witness.next().await, Some(Message::Joined(_))));
     assert!(matches!(witness.next().await, Some(Message::Chat(_))));
@@ -412,31 +416,25 @@ async fn a_holder_that_is_being_told_who_is_there_is_read_before_it_is_judged() 
     }
     let (near, mut far) = tokio::io::duplex(1_024);
     let mut connection = Connection::new(near, Arc::clone(&room), None);
-    let mut poll = || {
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(Pin::new(&mut connection).poll(&mut context).is_pending());
-    };
-    let capabilities = [Capability::Presence.into(), Capability::Keepalive.into()];
-    let held = encoded(Sent::Register(wire::Register {
-        name: "Alice".to_owned(),
-        capabilities: capabilities.to_vec(),
-        ..Default::default()
-    }));
+    let held = encoded(register_with(
+        "Alice",
+        &[Capability::Presence, Capability::Keepalive],
+    ));
     far.write_all(&held).await.expect("it is open");
-    poll();
+    assert!(!take_turn(&mut connection));
     let mut newcomer = Peer::connect(&room, 1_024);
     newcomer.send(register("Alice")).await;
     // A moment later it is asked.
     tokio::time::sleep(Duration::from_millis(1)).await;
     room.tick();
-    poll();
+    assert!(!take_turn(&mut connection));
     tokio::time::advance(deadline).await;
     room.tick();
     let pong = Sent::Pong(wire::Pong { token: 0 });
     far.write_all(&encoded(pong)).await.expect("it is open");
     let mut taken = [0; 1_024];
     far.read_exact(&mut taken).await.expect("more of a page");
-    poll();
+    assert!(!take_turn(&mut connection));
     room.tick();
     newcomer.expect_error(ErrorCode::NameInUse).await;
 }
