@@ -156,18 +156,18 @@ impl Report {
     }
 
     fn add_memory(&mut self, bytes_per_connection: Option<f64>) {
-        if bytes_per_connection.is_some_and(|bytes| bytes <= 0.0) {
+        let grown_bytes = bytes_per_connection.filter(|&bytes| bytes > 0.0);
+        if grown_bytes != bytes_per_connection {
             self.note(
                 "the server has not grown, since it had memory to spare from before: \
                  start it anew to see what a connection takes"
                     .to_owned(),
             );
         }
-        let bytes_per_connection = bytes_per_connection.filter(|&bytes| bytes > 0.0);
         self.add(
             "bytes_per_connection",
             "server memory per connection",
-            bytes_per_connection,
+            grown_bytes,
             "bytes",
         );
     }

@@ -6,6 +6,7 @@ use super::{Play, Stop, Subject, Trouble};
 use crate::{
     framing,
     problem::Problem,
+    process::Process,
     transcript::{Step, print},
     verdict::{Failure, Kind, millis},
 };
@@ -84,7 +85,7 @@ impl Play<'_> {
             return problem;
         };
         let process = target.process.as_ref();
-        let is_told_to_end = process.is_some_and(|process| process.is_told_to_end());
+        let is_told_to_end = process.is_some_and(Process::is_told_to_end);
         if is_told_to_end || !matches!(problem.kind, Kind::Closed | Kind::Hang) {
             return problem;
         }
