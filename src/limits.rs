@@ -65,7 +65,7 @@ const ERRORS_PER_CHAT: u32 = 30;
 
 /// How fast a member may chat: `burst` at once, then one every `interval_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChatRate {
+pub struct Rate {
     /// Chats at once, from 1.
     pub burst: u32,
     /// Milliseconds for one more, from 1.
@@ -92,7 +92,7 @@ pub struct Limits {
     pub text_bytes_max: u32,
     /// How fast a member may chat, or `None` for as fast as it likes
     /// (CHAT-LIM-2).
-    pub chat_rate: Option<ChatRate>,
+    pub chat_rate: Option<Rate>,
     /// Frames a second that are taken from a member, whatever they hold, or `None`
     /// for all that come (CHAT-LIM-9). [`Limits::flood_for`] suits a rate.
     pub frames_per_second_max: Option<u32>,
@@ -128,7 +128,7 @@ impl Default for Limits {
     fn default() -> Self {
         // A person who pastes a hundred lines is not refused, and ten lines
         // a second is more than people read.
-        let chat_rate = Some(ChatRate {
+        let chat_rate = Some(Rate {
             burst: 100,
             interval_ms: 100,
         });
@@ -169,7 +169,7 @@ impl Default for Limits {
 impl Limits {
     /// The frames and bytes a second that suit a rate of chats: none without one,
     /// and otherwise far more than a client needs that keeps to it.
-    pub fn flood_for(rate: Option<ChatRate>, frame_bytes_max: u32) -> (Option<u32>, Option<u32>) {
+    pub fn flood_for(rate: Option<Rate>, frame_bytes_max: u32) -> (Option<u32>, Option<u32>) {
         let per_second = |count: u32| {
             rate.map(|rate| {
                 let per_second = u64::from(count) * 1_000 / u64::from(rate.interval_ms.max(1));
@@ -183,7 +183,7 @@ impl Limits {
     }
 
     /// The number of errors that suits a rate of chats.
-    pub fn errors_for(rate: Option<ChatRate>) -> u32 {
+    pub fn errors_for(rate: Option<Rate>) -> u32 {
         let burst = rate.map_or(0, |rate| rate.burst);
         burst.saturating_mul(ERRORS_PER_CHAT).max(ERRORS_MAX_MIN)
     }
@@ -368,8 +368,8 @@ mod tests {
                 refused(|l| l.frame_bytes_max = 65_537),
                 refused(|l| l.text_bytes_max = 0),
                 refused(|l| l.text_bytes_max = 7_937),
-                refused(|l| l.chat_rate = Some(ChatRate { burst: 0, interval_ms: 1 })),
-                refused(|l| l.chat_rate = Some(ChatRate { burst: 1, interval_ms: 0 })),
+                refused(|l| l.chat_rate = Some(Rate { burst: 0, interval_ms: 1 })),
+                refused(|l| l.chat_rate = Some(Rate { burst: 1, interval_ms: 0 })),
                 refused(|l| l.frames_per_second_max = Some(19)),
                 refused(|l| l.bytes_per_second_max = Some(163_839)),
                 refused(|l| l.errors_max = Some(0)),

@@ -4,7 +4,7 @@
 use chat::{
     engine::{Admission, Audience, Effect, Engine, Event, Name, SessionId, Time, TooMany},
     frame::FrameError,
-    limits::{ChatRate, Limits},
+    limits::{Limits, Rate},
     password::Password,
     wire::{
         self, Capability, ClientEnvelope, LeftReason, ServerEnvelope,
@@ -708,7 +708,7 @@ fn a_holder_that_cannot_be_heard_is_not_taken_for_dead() {
 #[test]
 fn rate() {
     let mut script = Script::new(Limits {
-        chat_rate: Some(ChatRate {
+        chat_rate: Some(Rate {
             burst: 2,
             interval_ms: 100,
         }),
@@ -732,7 +732,7 @@ fn rate() {
 fn who_provokes_error_after_error_is_ended() {
     let mut script = Script::new(Limits {
         errors_max: Some(5),
-        chat_rate: Some(ChatRate {
+        chat_rate: Some(Rate {
             burst: 1,
             interval_ms: 1_000,
         }),
@@ -906,7 +906,7 @@ fn every_error_fits_into_the_smallest_frame() {
     let limits = Limits {
         text_bytes_max: 1,
         frame_bytes_max: 257,
-        chat_rate: Some(ChatRate {
+        chat_rate: Some(Rate {
             burst: 1,
             interval_ms: 86_400_000,
         }),

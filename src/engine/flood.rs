@@ -3,7 +3,7 @@
 //! system at its end makes it wait: an honest client that has much to say loses
 //! nothing, and one that floods costs no more than the limit allows.
 
-use crate::limits::{ChatRate, FLOOD_WINDOW_MS, Limits};
+use crate::limits::{FLOOD_WINDOW_MS, Limits, Rate};
 
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -44,7 +44,7 @@ impl Flood {
 /// How much may come at once: as much as in this time, in milliseconds. The limits
 /// are at least twice the rate of chats, so a burst of chats fits in twice
 /// (CHAT-LIM-2).
-fn window_ms(rate: Option<ChatRate>) -> u64 {
+fn window_ms(rate: Option<Rate>) -> u64 {
     let burst_ms = rate.map_or(0, |rate| {
         u64::from(rate.burst) * u64::from(rate.interval_ms)
     });
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_burst_that_is_worth_more_fits_in_twice() {
-        let chat_rate = Some(ChatRate {
+        let chat_rate = Some(Rate {
             burst: 30,
             interval_ms: 1_000,
         });

@@ -1,7 +1,7 @@
 //! How fast a member may chat: a token bucket (CHAT-LIM-2, CHAT-LIM-3). It serves
 //! other rates as well.
 
-use crate::limits::ChatRate;
+use crate::limits::Rate;
 
 /// A token bucket kept as one number: the time at which it would be full again.
 /// A token is an interval's worth of time.
@@ -12,19 +12,14 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// Takes a token, or says after how many milliseconds there will be one.
-    pub(crate) fn take(&mut self, now_ms: u64, rate: ChatRate) -> Result<(), u32> {
+    pub(crate) fn take(&mut self, now_ms: u64, rate: Rate) -> Result<(), u32> {
         self.take_late(now_ms, now_ms, rate)
     }
 
     /// Takes a token for what may have come at `since_ms` or later, and had to wait:
     /// the tokens of that time are there in any case, though the bucket had no room
     /// for them.
-    pub(crate) fn take_late(
-        &mut self,
-        now_ms: u64,
-        since_ms: u64,
-        rate: ChatRate,
-    ) -> Result<(), u32> {
+    pub(crate) fn take_late(&mut self, now_ms: u64, since_ms: u64, rate: Rate) -> Result<(), u32> {
         let interval_ms = u64::from(rate.interval_ms);
         let capacity_ms = interval_ms * u64::from(rate.burst);
         let full_at_ms = self.full_at_ms.max(since_ms.min(now_ms)) + interval_ms;
@@ -47,7 +42,7 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    const RATE: ChatRate = ChatRate {
+    const RATE: Rate = Rate {
         burst: 3,
         interval_ms: 100,
     };

@@ -13,7 +13,7 @@ use core::net::IpAddr;
 
 use crate::{
     engine::{Bucket, TooMany},
-    limits::{ChatRate, Limits},
+    limits::{Limits, Rate},
 };
 
 /// How many addresses without a connection are remembered for how fast they came.
@@ -42,7 +42,7 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Gate {
     connections_max: Option<u32>,
-    arrivals: Option<ChatRate>,
+    arrivals: Option<Rate>,
     is_loopback_limited: bool,
     known: BTreeMap<Source, Known>,
     /// How many of the known have no connection.
@@ -65,7 +65,7 @@ impl Gate {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             connections_max: limits.connections_per_address_max,
-            arrivals: limits.connections_per_minute_max.map(|count| ChatRate {
+            arrivals: limits.connections_per_minute_max.map(|count| Rate {
                 burst: count,
                 interval_ms: MINUTE_MS.div_ceil(count),
             }),

@@ -7,7 +7,7 @@ use clap::Parser;
 use super::names_file;
 use crate::{
     engine::Admission,
-    limits::{ChatRate, Limits},
+    limits::{Limits, Rate},
     password::source,
 };
 
@@ -179,7 +179,7 @@ impl Options {
     ///
     /// A sentence that says which option is wrong and what is allowed.
     pub fn limits(&self) -> Result<Limits, String> {
-        let chat_rate = self.rate_limit.0.map(|interval_ms| ChatRate {
+        let chat_rate = self.rate_limit.0.map(|interval_ms| Rate {
             burst: self.rate_burst,
             interval_ms,
         });

@@ -17,7 +17,7 @@ use super::{connection::Connection, room::Room, tick};
 use crate::{
     engine::Admission,
     frame::{self, Split},
-    limits::{ChatRate, LAG_BYTES_FLOOR, Limits},
+    limits::{LAG_BYTES_FLOOR, Limits, Rate},
     wire::{
         self, Capability, ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope,
         client_envelope::Message as Sent, server_envelope::Message,
@@ -718,7 +718,7 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
     const CHATS: u32 = 600;
     let room = room(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
-        chat_rate: Some(ChatRate {
+        chat_rate: Some(Rate {
             burst: 5,
             interval_ms: INTERVAL_MS as u32,
         }),

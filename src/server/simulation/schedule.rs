@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use crate::{
     engine::{Admission, Name},
-    limits::{ChatRate, LAG_BYTES_FLOOR, Limits},
+    limits::{LAG_BYTES_FLOOR, Limits, Rate},
     password::Password,
     server::{CLOSING_GRACE_MS, pressure::TICK_MS},
     wire::ErrorCode,
@@ -103,7 +103,7 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         Theme::Crowd => rng.u32(300..400),
         _ => rng.u32(300..2_000),
     };
-    let chat_rate = (!is_bulk && rng.u8(0..4) > 0).then(|| ChatRate {
+    let chat_rate = (!is_bulk && rng.u8(0..4) > 0).then(|| Rate {
         burst: rng.u32(1..8),
         interval_ms: rng.u32(1..800),
     });
