@@ -1,12 +1,13 @@
 //! The conformance suite judged in its turn: against the reference server and
-//! client, against independent peers in Python, against peers broken on purpose,
-//! against targets that are no peers at all, and against its own bad input.
+//! client, against independent implementations in Python, against implementations
+//! broken on purpose, against targets that speak no chat at all, and against its own
+//! bad input.
 
 mod bad_input;
 mod files;
 mod hopeless;
+mod implementations;
 mod mutants;
-mod peers;
 mod reference;
 mod reports;
 mod support;

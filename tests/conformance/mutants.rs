@@ -1,4 +1,4 @@
-//! Proof that the suite bites: peers broken on purpose, each in one rule, and the
+//! Proof that the suite bites: implementations broken on purpose, each in one rule, and the
 //! case of that rule that says so. A MUST that no mutant breaks proves nothing.
 
 use std::{

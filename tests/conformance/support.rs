@@ -1,4 +1,4 @@
-//! Runs the runner, and installs what the Python peers need.
+//! Runs the runner, and installs what the Python implementations need.
 
 use std::{
     env,
@@ -116,26 +116,29 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The command line of one of the Python peers, its interpreter installed.
+/// The command line of one of the Python implementations, its interpreter installed.
 pub fn python(script: &str) -> String {
     let python = virtual_environment().join("bin/python");
-    let script = root().join("conformance/peers/python").join(script);
+    let script = root()
+        .join("conformance/implementations/python")
+        .join(script);
     format!("{} {}", python.display(), script.display())
 }
 
-/// The interpreter of the Python peers, in their folder.
+/// The interpreter of the Python implementations, in their folder.
 pub fn python_command() -> Command {
     let mut command = Command::new(virtual_environment().join("bin/python"));
-    command.current_dir(root().join("conformance/peers/python"));
+    command.current_dir(root().join("conformance/implementations/python"));
     command
 }
 
-/// An environment with what the peers require, made once and used again for as
+/// An environment with what the implementations require, made once and used again for as
 /// long as the requirements are the same.
 fn virtual_environment() -> PathBuf {
-    let requirements = root().join("conformance/peers/python/requirements.txt");
-    let wanted = fs::read_to_string(&requirements).expect("the peers' requirements");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-peers");
+    let requirements = root().join("conformance/implementations/python/requirements.txt");
+    let wanted =
+        fs::read_to_string(&requirements).expect("the requirements of the implementations");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-implementations");
     let done = folder.join("installed-requirements.txt");
     fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).expect("cargo's folder for tests");
     let lock = File::create(folder.with_extension("lock")).expect("a lock file");

@@ -2,7 +2,7 @@
 
     python generate.py DIRECTORY
 
-This is all that generating takes. The peers here do it by themselves on their
+This is all that generating takes. The programs here do it by themselves on their
 first run (schema.py); a program of your own calls it once and then says
 `import chat_pb2`.
 """

@@ -1,4 +1,4 @@
-"""Tests of the Python peers: python -m unittest (in this directory).
+"""Tests of the Python implementations: python -m unittest (in this directory).
 
 The server and the clients run as processes of their own, against one another and
 against bytes written here by hand. Ports are the system's choice, and no wait is
@@ -684,7 +684,7 @@ class Generating(unittest.TestCase):
     def test_first_runs_race(self):
         """Several first runs at once, in a copy that nothing was generated in."""
         with tempfile.TemporaryDirectory() as directory:
-            copy = Path(directory) / "conformance" / "peers" / "python"
+            copy = Path(directory) / "conformance" / "implementations" / "python"
             copy.mkdir(parents=True)
             (Path(directory) / "proto").mkdir()
             (Path(directory) / "proto" / "chat.proto").write_bytes(PROTO.read_bytes())

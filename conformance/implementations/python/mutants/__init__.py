@@ -1,4 +1,4 @@
-"""A register of mutants: peers that break one rule each, on purpose.
+"""A registry of mutants: implementations that break one rule each, on purpose.
 
 They prove that the conformance suite bites: run against a mutant, the case of
 the rule must fail. A mutant is a class of the straight code with a method or two

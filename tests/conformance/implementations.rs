@@ -1,4 +1,4 @@
-//! The independent peers in Python, which share nothing with ours but the schema.
+//! Independent implementations in Python, which share nothing with ours but the schema.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -97,7 +97,7 @@ fn the_python_client_conforms() {
 
 /// They have tests of their own.
 #[test]
-fn the_python_peers_pass_their_own_tests() {
+fn the_python_implementations_pass_their_own_tests() {
     let unittest = python_command()
         .args(["-m", "unittest", "--quiet"])
         .output()
