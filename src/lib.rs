@@ -31,6 +31,7 @@
 //! | [`server`] | sockets, tasks, deadlines around engine and log | yes |
 //! | [`client`] | a library for clients and bots, and the terminal on it | yes |
 //! | [`runtime`] | the event loop that the programs run on | yes |
+//! | [`files`] | writes the files that options name | yes |
 //!
 //! # What holds it together
 //!
@@ -64,6 +65,7 @@
 
 pub mod client;
 pub mod engine;
+pub mod files;
 pub mod frame;
 pub mod limits;
 pub mod log;

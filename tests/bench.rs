@@ -483,3 +483,16 @@ fn framed(message: Message) -> Vec<u8> {
     }
     .encode_length_delimited_to_vec()
 }
+
+#[test]
+fn a_plot_goes_into_a_regular_file_or_to_the_standard_output() {
+    let output = bench("127.0.0.1:1", "idle --members 1 --svg /dev/fd/1");
+    check_failure(&output, WRONG_USAGE, "it is a symbolic link");
+    let server = TestServer::start(&[]);
+    let output = bench(
+        server.address,
+        "paced --members 5 --rate 10 --messages 5 --svg -",
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.starts_with("<svg"), "{text}");
+}

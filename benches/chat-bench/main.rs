@@ -34,8 +34,9 @@ mod swarm;
 mod tally;
 mod text;
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
+use chat::files;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use dialect::Protocol;
@@ -279,9 +280,7 @@ fn server(target: &Target) -> Option<Process> {
 fn tell(target: &Target, report: &Report, what: &str, progress: &Progress) -> Result<(), Failure> {
     if let Some(path) = &target.svg {
         let svg = plot::svg(report.title(), what, &progress.samples);
-        fs::write(path, svg).map_err(|error| {
-            Failure::unusable(format!("cannot write {}: {error}", path.display()))
-        })?;
+        files::write_or_print(path, &svg).map_err(Failure::unusable)?;
     }
     let text = if target.json {
         report.json()

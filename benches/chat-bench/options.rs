@@ -5,8 +5,11 @@ use std::{
     path::PathBuf,
 };
 
-use chat::{client::Address, limits::Limits};
-use clap::{Args, Parser, Subcommand};
+use chat::{client::Address, files, limits::Limits};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PathBufValueParser, TypedValueParser},
+};
 
 use crate::{bound::Writes, dialect::Protocol, text::TEXT_BYTES_MIN};
 
@@ -146,8 +149,8 @@ pub struct Target {
     /// Print one line of JSON rather than a table
     #[arg(long)]
     pub json: bool,
-    /// Write a plot to this file
-    #[arg(long, value_name = "FILE")]
+    /// Write a plot to this file, `-` for the standard output
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(files::writable))]
     pub svg: Option<PathBuf>,
 }
 

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PathBufValueParser, TypedValueParser},
+};
 
 use crate::suite::Selection;
 
@@ -79,17 +82,17 @@ pub struct RunArgs {
     /// A file of failures that are known, each line `case  # reason`.
     #[arg(long, value_name = "FILE")]
     pub known_failures: Option<PathBuf>,
-    /// Write a report for CI systems.
-    #[arg(long, value_name = "FILE")]
+    /// Write a report for CI systems; `-` is the standard output, here and below.
+    #[arg(long, value_name = "FILE", value_parser = output_file())]
     pub junit: Option<PathBuf>,
     /// Write a report for programs (conformance/schema/report.schema.json).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_file())]
     pub json: Option<PathBuf>,
     /// Write a report in Markdown.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_file())]
     pub markdown: Option<PathBuf>,
     /// Write a report as one page that needs nothing else.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_file())]
     pub html: Option<PathBuf>,
     /// Say only what is not as it should be.
     #[arg(long, short)]
@@ -150,7 +153,7 @@ pub struct RecordArgs {
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub listen: SocketAddr,
     /// Write the draft here rather than to standard output.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = output_file())]
     pub out: Option<PathBuf>,
 }
 
@@ -165,6 +168,11 @@ pub struct ListArgs {
     /// As JSON lines.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A file that is going to be written.
+fn output_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(chat::files::writable)
 }
 
 fn scale(text: &str) -> Result<f64, String> {

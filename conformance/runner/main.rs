@@ -112,9 +112,9 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             let server = target::resolve(&args.address).map_err(exit::usage)?;
             let draft = record::record(args.listen, &server).map_err(exit::incomplete)?;
             match args.out {
-                Some(path) => fs::write(&path, draft).map_err(|e| {
-                    exit::usage(format!("{} cannot be written: {e}", path.display()))
-                })?,
+                Some(path) => {
+                    chat::files::write_or_print(&path, &draft).map_err(exit::usage)?;
+                }
                 None => print(&draft)?,
             }
             Ok(Exit::Conforms)

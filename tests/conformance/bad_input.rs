@@ -247,3 +247,23 @@ fn a_known_failure_is_no_violation() {
     assert_eq!(report["cases"][0]["verdict"], "known-failure");
     assert_eq!(report["cases"][0]["reason"], "allowed here for a while");
 }
+
+/// Before anything else is done: a report that cannot be written is no use after it.
+#[test]
+fn a_report_goes_into_a_regular_file_or_to_the_standard_output() {
+    let refused = |arguments: &[&str]| {
+        let ran = run(arguments);
+        assert_eq!(ran.code, USAGE, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("it is a symbolic link"),
+            "{}",
+            ran.stderr
+        );
+    };
+    for option in ["--json", "--junit", "--markdown", "--html"] {
+        refused(&["server", "127.0.0.1:1", option, "/dev/fd/1"]);
+    }
+    refused(&["record", "127.0.0.1:1", "--out", "/dev/fd/1"]);
+    let ran = run(&["server", "127.0.0.1:1", "--quiet", "--json", "-"]);
+    assert!(ran.stdout.starts_with('{'), "{}", ran.stdout);
+}

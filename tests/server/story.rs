@@ -70,6 +70,25 @@ fn a_port_file_that_cannot_be_written_keeps_the_server_from_starting() {
     assert!(stderr.contains("cannot write the port"), "{stderr}");
 }
 
+/// Here as in `chat::files`, which has the other kinds: a name that leads elsewhere is
+/// told, and what it leads to is as it was.
+#[test]
+fn a_port_file_that_is_no_regular_file_keeps_the_server_from_starting() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let [target, link] = ["target", "link"].map(|name| dir.path().join(name));
+    fs::write(&target, "untouched").expect("writable");
+    std::os::unix::fs::symlink(&target, &link).expect("writable");
+    let output = output(command(&[
+        "--port-file",
+        link.to_str().expect("plain ASCII"),
+    ]));
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("it is a symbolic link"), "{stderr}");
+    assert!(link.is_symlink());
+    assert_eq!(fs::read_to_string(&target).expect("text"), "untouched");
+}
+
 #[test]
 fn a_port_file_that_cannot_be_put_in_place_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a place for files");

@@ -169,8 +169,7 @@ impl Report {
 
     /// Writes one of the forms to a file.
     pub fn write(&self, path: &Path, form: impl Fn(&Self) -> String) -> Result<(), String> {
-        std::fs::write(path, form(self))
-            .map_err(|e| format!("the report {} cannot be written: {e}", path.display()))
+        chat::files::write_or_print(path, &form(self))
     }
 
     /// The form for programs.

@@ -3,13 +3,14 @@
 use std::{
     io::{IsTerminal, Write},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use chat::{
+    files::{self, WrittenFile},
     password::source::PASSWORD_VARIABLE,
     runtime,
     server::{Server, options::Options},
@@ -107,7 +108,7 @@ async fn serve(options: &Options) -> Result<()> {
                     _ = terminate.recv() => {}
                 }
                 if let Some(port_file) = port_file_at_exit {
-                    port_file.remove();
+                    port_file.0.remove();
                 }
                 std::process::exit(EXIT_CODE_INTERRUPTED);
             });
@@ -188,41 +189,18 @@ fn start_log(verbose: u8) -> WorkerGuard {
 }
 
 /// A file that holds the port for as long as the server listens.
-struct PortFile {
-    path: PathBuf,
-    content: String,
-}
+struct PortFile(WrittenFile);
 
 impl PortFile {
-    /// Writes beside `path` and renames, so that a script that waits for the file
-    /// never reads half of it.
     fn write(path: &Path, port: u16) -> Result<Self> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}", std::process::id()));
-        let beside = PathBuf::from(beside);
-        let content = format!("{port}\n");
-        std::fs::write(&beside, &content)
-            .and_then(|()| std::fs::rename(&beside, path))
-            .inspect_err(|_| {
-                let _ = std::fs::remove_file(&beside);
-            })
-            .with_context(|| format!("cannot write the port to {}", path.display()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            content,
-        })
-    }
-
-    /// Removes it, unless another server has put its own in the place.
-    fn remove(&self) {
-        if std::fs::read(&self.path).is_ok_and(|held| held == self.content.as_bytes()) {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        files::write(path, format!("{port}\n").as_bytes())
+            .map(Self)
+            .with_context(|| format!("cannot write the port to {}", path.display()))
     }
 }
 
 impl Drop for PortFile {
     fn drop(&mut self) {
-        self.remove();
+        self.0.remove();
     }
 }
