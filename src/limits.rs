@@ -1,5 +1,13 @@
-//! The bounds that a server works within, with their reasons. Most of them are
-//! announced to clients in `Registered.limits` (CHAT-LIM-1).
+//! Limits: the bounds that a server works within. Each is declared once, below; its
+//! option, variable, check, help text, announcement to clients (CHAT-LIM-1) and row
+//! of `docs/limits.md` are derived from that.
+
+mod declare;
+mod unit;
+
+use declare::{BYTES, COUNT, Default::Derived, Default::Fixed, Field, TIME, limits};
+pub use declare::{Default as DefaultValue, Limit};
+pub use unit::Unit;
 
 use crate::wire;
 
@@ -23,23 +31,46 @@ pub const FRAME_BYTES_CEILING: u32 = 65_536;
 /// steps in which it is counted.
 pub const LAG_BYTES_FLOOR: u64 = 2 << 20;
 
-/// The longest deadline that can be set, in milliseconds: a day.
-pub const DEADLINE_MS_CEILING: u32 = 86_400_000;
-
-/// The most connections that can be asked for: what file descriptors allow on
-/// large machines.
-pub const CONNECTIONS_CEILING: u32 = 1_000_000;
-
-/// The most new connections a minute from one address that can be asked for: one a
-/// millisecond.
-pub const CONNECTIONS_PER_MINUTE_CEILING: u32 = 60_000;
-
-/// The most chats a member may send at once that can be asked for.
-pub const CHAT_BURST_CEILING: u32 = 1_000_000;
-
 /// How much of a flood of frames or bytes is taken at once: as much as in this time,
 /// in milliseconds. The default burst of chats takes as long.
 pub const FLOOD_WINDOW_MS: u64 = 10_000;
+
+/// The longest time that can be set, in milliseconds: a day.
+const DEADLINE_MS_CEILING: u64 = 86_400_000;
+
+/// The longest time from one chat to the next that can be set, in milliseconds: an
+/// hour. A burst of chats at that pace can still be told in nanoseconds.
+const CHAT_INTERVAL_MS_CEILING: u64 = 3_600_000;
+
+/// The most connections that can be asked for: what file descriptors allow on
+/// large machines.
+const CONNECTIONS_CEILING: u64 = 1_000_000;
+
+/// The most new connections a minute from one address that can be asked for: one a
+/// millisecond.
+const CONNECTIONS_PER_MINUTE_CEILING: u64 = 60_000;
+
+/// The most chats a member may send at once that can be asked for.
+const CHAT_BURST_CEILING: u64 = 1_000_000;
+
+/// The most frames a second, and the most errors, that can be asked for: more than a
+/// machine takes.
+const COUNT_CEILING: u64 = 1_000_000_000;
+
+/// The most bytes a second that can be asked for: more than a network brings.
+const BYTES_PER_SECOND_CEILING: u64 = 1 << 30;
+
+/// The most memory that can be asked for: more than a machine has.
+const MEMORY_BYTES_CEILING: u64 = 1 << 40;
+
+/// The longest that a name's holder is waited for, in milliseconds, where nothing else
+/// is asked for: longer than a phone takes to wake up its network; the newcomer and
+/// its register deadline have to bear it.
+const NAME_CHECK_DEADLINE_MS: u64 = 5_000;
+
+/// The memory of all queues, in bytes, where nothing else is asked for: the log, and
+/// three thousand others who hold all that they can.
+const QUEUE_BYTES: u64 = 256 << 20;
 
 /// What a connection takes beside what waits for it, in bytes: its task, its seat, its
 /// place in the tables, with room to spare.
@@ -47,145 +78,308 @@ const CONNECTION_BYTES: u64 = 2_048;
 
 /// How many frames a member may send for each chat that it may, where nothing else
 /// is asked for: pings and pongs, and what is refused for its rate and sent again.
-const FRAMES_PER_CHAT: u32 = 20;
+const FRAMES_PER_CHAT: u64 = 20;
 
 /// How many times the longest frame a member may send for each chat that it may.
-const LONGEST_FRAMES_PER_CHAT: u32 = 4;
+const LONGEST_FRAMES_PER_CHAT: u64 = 4;
 
 /// How many times its rate of chats a member can send in any case (CHAT-LIM-2).
 const FLOOD_FACTOR_MIN: u64 = 2;
 
 /// The least number of errors after which a session is ended, where nothing else is
 /// asked for: minutes of mistakes by hand, a second of a client that went mad.
-const ERRORS_MAX_MIN: u32 = 3_000;
+const ERRORS_MAX_MIN: u64 = 3_000;
 
 /// How many refusals for the rate a member may provoke for each chat of its burst:
-/// whoever tries the limits tries them a few times.
-const ERRORS_PER_CHAT: u32 = 30;
+/// somebody who tries the limits tries them a few times.
+const ERRORS_PER_CHAT: u64 = 30;
 
-/// How fast a member may chat: `burst` at once, then one every `interval_ms`.
+/// How fast something may come: `burst` at once, then one every `interval_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Chats at once, from 1.
+    /// At once, from 1.
     pub burst: u32,
     /// Milliseconds for one more, from 1.
     pub interval_ms: u32,
 }
 
-/// The bounds of one server. [`Limits::default`] suits a room of people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time, registered or not (CHAT-REG-9).
-    pub connections_max: u32,
-    /// Connections at a time from one network address, or `None` for as many as it
-    /// likes (CHAT-REG-11).
-    pub connections_per_address_max: Option<u32>,
-    /// New connections a minute from one network address, and so many at once; or
-    /// `None` for as many as it likes (CHAT-REG-12).
-    pub connections_per_minute_max: Option<u32>,
-    /// Whether connections from the machine itself count as those of any other
-    /// address.
-    pub is_loopback_limited: bool,
-    /// The longest envelope of a member, in bytes (CHAT-FRAME-6).
-    pub frame_bytes_max: u32,
-    /// The longest text, in bytes of UTF-8 (CHAT-CHAT-7).
-    pub text_bytes_max: u32,
-    /// How fast a member may chat, or `None` for as fast as it likes
-    /// (CHAT-LIM-2).
-    pub chat_rate: Option<Rate>,
-    /// Frames a second that are taken from a member, whatever they hold, or `None`
-    /// for all that come (CHAT-LIM-9). [`Limits::flood_for`] suits a rate.
-    pub frames_per_second_max: Option<u32>,
-    /// Bytes a second that are taken from a member, or `None` for all that come
-    /// (CHAT-LIM-9).
-    pub bytes_per_second_max: Option<u32>,
-    /// Errors that a session survives, at once, before one ends it; ten a second are
-    /// forgotten. Or `None` for any number (CHAT-ERR-8). [`Limits::errors_for`] suits
-    /// a rate.
-    pub errors_max: Option<u32>,
-    /// Time to register, in milliseconds (CHAT-REG-5).
-    pub register_deadline_ms: u32,
-    /// Time in which the holder of a name must give a sign of life when somebody else
-    /// asks for the name, in milliseconds (CHAT-NAME-7).
-    pub name_check_deadline_ms: u32,
-    /// Silence before a ping, in milliseconds (CHAT-KEEP-3).
-    pub keepalive_interval_ms: u32,
-    /// Silence that ends a session with keepalive, in milliseconds (CHAT-KEEP-4).
-    pub idle_deadline_ms: u32,
-    /// Time in which a client must take something of what is due to it, in
-    /// milliseconds (CHAT-LIM-5).
-    pub write_deadline_ms: u32,
-    /// How far a member may fall behind the log, in bytes; so also what the log
-    /// retains (CHAT-LIM-5).
-    pub lag_bytes_max: u64,
-    /// What waits in all queues together may take, in bytes: the log that is retained,
-    /// replies that are not sent and frames that are not whole (CHAT-LIM-10). At least
-    /// `lag_bytes_max`.
-    pub queue_bytes_max: u64,
+limits! {
+    /// Connections at a time, registered or not
+    connections_max: u32 = Limit {
+        default: Fixed(Some(10_000)),
+        range: |_| 1..=CONNECTIONS_CEILING,
+        rule: Some("CHAT-REG-9"),
+        beyond: "SERVER_FULL for new connections",
+        ..COUNT
+    };
+
+    /// Connections at a time from one network address (IPv6: its first 64 bits)
+    connections_per_address_max: Option<u32> = Limit {
+        // A class or an office behind one address, twice over; and not enough
+        // of one address to fill the server.
+        default: Fixed(Some(64)),
+        range: |_| 1..=CONNECTIONS_CEILING,
+        rule: Some("CHAT-REG-11"),
+        beyond: "TOO_MANY_CONNECTIONS",
+        ..COUNT
+    };
+
+    /// New connections a minute from one network address, and so many at once
+    connections_per_minute_max: Option<u32> = Limit {
+        // All of them again at once when their network comes back, with one
+        // failure each; after that two a second.
+        default: Fixed(Some(120)),
+        range: |_| 1..=CONNECTIONS_PER_MINUTE_CEILING,
+        rule: Some("CHAT-REG-12"),
+        beyond: "CONNECTING_TOO_FAST, with the time to wait",
+        ..COUNT
+    };
+
+    /// Count connections from this machine like those from any other address
+    is_loopback_limited: bool = Limit {
+        option: Some("limit-loopback"),
+        unit: Unit::Switch,
+        default: Fixed(Some(0)),
+        range: |_| 0..=1,
+        beyond: "the two limits above hold for this machine too",
+        ..COUNT
+    };
+
+    /// The longest frame a member may send
+    frame_bytes_max: u32 = Limit {
+        default: Fixed(Some(8_192)),
+        range: |_| u64::from(1 + FRAME_OVERHEAD_BYTES_MAX)..=FRAME_BYTES_CEILING.into(),
+        announce: Some(|limits, wire| wire.frame_bytes_max = limits.frame_bytes_max),
+        rule: Some("CHAT-FRAME-6"),
+        beyond: "FRAME_TOO_LONG ends the session (beyond 1KiB before registering)",
+        ..BYTES
+    };
+
+    /// The longest text of a message, in UTF-8
+    text_bytes_max: u32 = Limit {
+        default: Fixed(Some(4_096)),
+        // CHAT-LIM-7
+        range: |limits| 1..=limits.frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES_MAX).into(),
+        because: Some("a frame is at least 256B longer than its text"),
+        announce: Some(|limits, wire| wire.text_bytes_max = limits.text_bytes_max),
+        rule: Some("CHAT-CHAT-7"),
+        beyond: "TEXT_TOO_LONG refuses the message",
+        ..BYTES
+    };
+
+    /// Messages that a member may send in a second, or with a unit in another time
+    /// (`20/min`)
+    chat_interval_ms: Option<u32> = Limit {
+        option: Some("rate-limit"),
+        unit: Unit::Rate,
+        // More than people read.
+        default: Fixed(Some(100)),
+        range: |_| 1..=CHAT_INTERVAL_MS_CEILING,
+        announce: Some(|limits, wire| wire.chat_interval_ms = limits.chat_interval_ms.unwrap_or(0)),
+        rule: Some("CHAT-LIM-2"),
+        beyond: "RATE_LIMITED refuses the message, with the time to wait",
+        ..COUNT
+    };
+
+    /// Messages that a member may send at once before the rate limit counts
+    chat_burst: u32 = Limit {
+        option: Some("rate-burst"),
+        // A person who pastes a hundred lines is not refused.
+        default: Fixed(Some(100)),
+        range: |_| 1..=CHAT_BURST_CEILING,
+        announce: Some(|limits, wire| {
+            wire.chat_burst = limits.chat_rate().map_or(0, |rate| rate.burst);
+        }),
+        rule: Some("CHAT-LIM-2"),
+        beyond: "the rate limit counts",
+        ..COUNT
+    };
+
+    /// Frames a second that the server takes from a member, empty and refused ones
+    /// included
+    frames_per_second_max: Option<u32> = Limit {
+        default: Derived("20 times --rate-limit, off without one", |limits| {
+            limits.per_second(FRAMES_PER_CHAT)
+        }),
+        range: |limits| limits.per_second(FLOOD_FACTOR_MIN).unwrap_or(1)..=COUNT_CEILING,
+        because: Some("at least twice what --rate-limit allows"),
+        announce: Some(|limits, wire| {
+            wire.frames_per_second_max = limits.frames_per_second_max.unwrap_or(0);
+        }),
+        rule: Some("CHAT-LIM-9"),
+        beyond: "more than ten seconds' worth waits",
+        ..COUNT
+    };
+
+    /// Bytes a second that the server takes from a member
+    bytes_per_second_max: Option<u32> = Limit {
+        default: Derived("4 times --rate-limit of the longest frames, off without one", |limits| {
+            limits.per_second(LONGEST_FRAMES_PER_CHAT * u64::from(limits.frame_bytes_max))
+        }),
+        range: |limits| {
+            let least = limits.per_second(FLOOD_FACTOR_MIN * u64::from(limits.frame_bytes_max));
+            least.unwrap_or(1)..=BYTES_PER_SECOND_CEILING
+        },
+        because: Some("at least twice what --rate-limit allows of the longest frames"),
+        announce: Some(|limits, wire| {
+            wire.bytes_per_second_max = limits.bytes_per_second_max.unwrap_or(0);
+        }),
+        rule: Some("CHAT-LIM-9"),
+        beyond: "more than ten seconds' worth waits",
+        ..BYTES
+    };
+
+    /// Errors that a session survives; ten a second are forgotten
+    errors_max: Option<u32> = Limit {
+        default: Derived("3000, or 30 times --rate-burst if that is more", |limits| {
+            let burst = limits.chat_rate().map_or(0, |rate| u64::from(rate.burst));
+            Some(ERRORS_MAX_MIN.max(ERRORS_PER_CHAT * burst))
+        }),
+        range: |_| 1..=COUNT_CEILING,
+        announce: Some(|limits, wire| wire.errors_max = limits.errors_max.unwrap_or(0)),
+        rule: Some("CHAT-ERR-8"),
+        beyond: "TOO_MANY_ERRORS ends the session",
+        ..COUNT
+    };
+
+    /// Time to register after connecting
+    register_deadline_ms: u32 = Limit {
+        default: Fixed(Some(10_000)),
+        announce: Some(|limits, wire| wire.register_deadline_ms = limits.register_deadline_ms),
+        rule: Some("CHAT-REG-5"),
+        beyond: "REGISTER_TIMEOUT",
+        ..TIME
+    };
+
+    /// Time in which a member with keepalive must give a sign of life when somebody
+    /// else asks for its name
+    name_check_deadline_ms: u32 = Limit {
+        default: Derived("half of --register-deadline-ms, 5s at the most", |limits| {
+            Some((u64::from(limits.register_deadline_ms) / 2).clamp(1, NAME_CHECK_DEADLINE_MS))
+        }),
+        announce: Some(|limits, wire| wire.name_check_deadline_ms = limits.name_check_deadline_ms),
+        rule: Some("CHAT-NAME-7"),
+        beyond: "NAME_RECLAIMED ends the holder's session",
+        ..TIME
+    };
+
+    /// Silence after which a member with keepalive counts as dead
+    idle_deadline_ms: u32 = Limit {
+        // Less than the minute or two after which routers forget a silent
+        // connection; three pings before a session is given up.
+        default: Fixed(Some(90_000)),
+        // A ping comes before it.
+        range: |_| 2..=DEADLINE_MS_CEILING,
+        announce: Some(|limits, wire| wire.idle_deadline_ms = limits.idle_deadline_ms),
+        rule: Some("CHAT-KEEP-4"),
+        beyond: "IDLE_TIMEOUT ends the session",
+        ..TIME
+    };
+
+    /// Silence after which the server pings a member with keepalive
+    keepalive_interval_ms: u32 = Limit {
+        default: Derived("a third of --idle-deadline-ms", |limits| {
+            Some((u64::from(limits.idle_deadline_ms) / 3).max(1))
+        }),
+        range: |limits| 1..=u64::from(limits.idle_deadline_ms).saturating_sub(1),
+        because: Some("less than --idle-deadline-ms"),
+        announce: Some(|limits, wire| wire.keepalive_interval_ms = limits.keepalive_interval_ms),
+        rule: Some("CHAT-KEEP-3"),
+        beyond: "a ping",
+        ..TIME
+    };
+
+    /// Time in which a client must take something of what the server has for it
+    write_deadline_ms: u32 = Limit {
+        default: Fixed(Some(10_000)),
+        announce: Some(|limits, wire| wire.write_deadline_ms = limits.write_deadline_ms),
+        rule: Some("CHAT-LIM-5"),
+        beyond: "SLOW_CONSUMER ends the session",
+        ..TIME
+    };
+
+    /// How far a member may fall behind the log; so also what the log retains in
+    /// memory
+    lag_bytes_max: u64 = Limit {
+        default: Fixed(Some(64 << 20)),
+        range: |_| LAG_BYTES_FLOOR..=MEMORY_BYTES_CEILING,
+        announce: Some(|limits, wire| wire.lag_bytes_max = limits.lag_bytes_max),
+        rule: Some("CHAT-LIM-5"),
+        beyond: "SLOW_CONSUMER ends the session",
+        ..BYTES
+    };
+
+    /// Memory of all queues together: the retained log, replies that are not sent,
+    /// frames that are not whole
+    queue_bytes_max: u64 = Limit {
+        default: Derived("256MiB, or twice --lag-bytes-max if that is more", |limits| {
+            Some(QUEUE_BYTES.max(2 * limits.lag_bytes_max).min(MEMORY_BYTES_CEILING))
+        }),
+        range: |limits| limits.lag_bytes_max..=MEMORY_BYTES_CEILING,
+        because: Some("at least --lag-bytes-max"),
+        rule: Some("CHAT-LIM-10"),
+        beyond: "OVERLOADED ends the sessions that hold most",
+        ..BYTES
+    };
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        // A person who pastes a hundred lines is not refused, and ten lines
-        // a second is more than people read.
-        let chat_rate = Some(Rate {
-            burst: 100,
-            interval_ms: 100,
-        });
-        let frame_bytes_max = 8_192;
-        let (frames_per_second_max, bytes_per_second_max) =
-            Self::flood_for(chat_rate, frame_bytes_max);
-        Self {
-            connections_max: 10_000,
-            // A class or an office behind one address, twice over; and not enough
-            // of one address to fill the server.
-            connections_per_address_max: Some(64),
-            // All of them again at once when their network comes back, with one
-            // failure each; after that two a second.
-            connections_per_minute_max: Some(120),
-            is_loopback_limited: false,
-            frame_bytes_max,
-            text_bytes_max: 4_096,
-            chat_rate,
-            frames_per_second_max,
-            bytes_per_second_max,
-            errors_max: Some(Self::errors_for(chat_rate)),
-            register_deadline_ms: 10_000,
-            // Longer than a phone takes to wake up its network; the newcomer and
-            // its register deadline have to bear it.
-            name_check_deadline_ms: 5_000,
-            // Less than the minute or two after which routers forget a silent
-            // connection; three pings before a session is given up.
-            keepalive_interval_ms: 30_000,
-            idle_deadline_ms: 90_000,
-            write_deadline_ms: 10_000,
-            lag_bytes_max: 64 << 20,
-            // The log, and three thousand others who hold all that they can.
-            queue_bytes_max: 256 << 20,
+        let mut limits = Self::UNSET;
+        for limit in LIMITS {
+            let value = limit.default(&limits);
+            (limit.set)(&mut limits, value);
         }
+        limits
     }
 }
 
 impl Limits {
-    /// The frames and bytes a second that suit a rate of chats: none without one,
-    /// and otherwise far more than a client needs that keeps to it.
-    pub fn flood_for(rate: Option<Rate>, frame_bytes_max: u32) -> (Option<u32>, Option<u32>) {
-        let per_second = |count: u32| {
-            rate.map(|rate| {
-                let per_second = u64::from(count) * 1_000 / u64::from(rate.interval_ms.max(1));
-                u32::try_from(per_second).unwrap_or(u32::MAX).max(1)
-            })
-        };
-        (
-            per_second(FRAMES_PER_CHAT),
-            per_second(LONGEST_FRAMES_PER_CHAT.saturating_mul(frame_bytes_max)),
-        )
+    /// The limits with the values that are given, and for the others the defaults that
+    /// go with those.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which value is wrong and what is allowed.
+    pub fn resolve(given: impl Fn(&Limit) -> Option<Option<u64>>) -> Result<Self, String> {
+        let mut limits = Self::UNSET;
+        for limit in LIMITS {
+            let value = given(limit).unwrap_or_else(|| limit.default(&limits));
+            limit.check(&limits, value)?;
+            (limit.set)(&mut limits, value);
+        }
+        Ok(limits)
     }
 
-    /// The number of errors that suits a rate of chats.
-    pub fn errors_for(rate: Option<Rate>) -> u32 {
-        let burst = rate.map_or(0, |rate| rate.burst);
-        burst.saturating_mul(ERRORS_PER_CHAT).max(ERRORS_MAX_MIN)
+    /// Checks that the bounds fit together.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which bound is wrong and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        LIMITS
+            .iter()
+            .try_for_each(|limit| limit.check(self, limit.value(self)))
+    }
+
+    /// The bounds as they are announced (CHAT-LIM-1).
+    pub fn announced(&self) -> wire::Limits {
+        let mut announced = wire::Limits {
+            name_bytes_max: NAME_BYTES_MAX as u32,
+            ..wire::Limits::default()
+        };
+        for announce in LIMITS.iter().filter_map(|limit| limit.announce) {
+            announce(self, &mut announced);
+        }
+        announced
+    }
+
+    /// How fast a member may chat, or `None` for as fast as it likes.
+    pub fn chat_rate(&self) -> Option<Rate> {
+        self.chat_interval_ms.map(|interval_ms| Rate {
+            burst: self.chat_burst,
+            interval_ms,
+        })
     }
 
     /// What a server holds for its clients at the most, in bytes: all queues and all
@@ -197,143 +391,10 @@ impl Limits {
         self.queue_bytes_max.saturating_add(connections_bytes)
     }
 
-    /// Checks that the bounds fit together.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that says which bound is wrong and what is allowed.
-    pub fn check(&self) -> Result<(), String> {
-        in_range(
-            "the number of connections",
-            self.connections_max,
-            1,
-            CONNECTIONS_CEILING,
-        )?;
-        if let Some(connections_max) = self.connections_per_address_max {
-            in_range(
-                "the number of connections from one address",
-                connections_max,
-                1,
-                CONNECTIONS_CEILING,
-            )?;
-        }
-        if let Some(connections_max) = self.connections_per_minute_max {
-            in_range(
-                "the number of new connections a minute from one address",
-                connections_max,
-                1,
-                CONNECTIONS_PER_MINUTE_CEILING,
-            )?;
-        }
-        in_range(
-            "the longest frame",
-            self.frame_bytes_max,
-            1 + FRAME_OVERHEAD_BYTES_MAX,
-            FRAME_BYTES_CEILING,
-        )?;
-        in_range(
-            "the longest text",
-            self.text_bytes_max,
-            1,
-            // CHAT-LIM-7
-            self.frame_bytes_max - FRAME_OVERHEAD_BYTES_MAX,
-        )
-        .map_err(|sentence| {
-            format!(
-                "{sentence}: a frame is at least {FRAME_OVERHEAD_BYTES_MAX} longer than its text"
-            )
-        })?;
-        if let Some(rate) = self.chat_rate {
-            in_range("the burst of chats", rate.burst, 1, CHAT_BURST_CEILING)?;
-            in_range(
-                "the interval of chats",
-                rate.interval_ms,
-                1,
-                DEADLINE_MS_CEILING,
-            )?;
-        }
-        self.check_flood()?;
-        if self.errors_max == Some(0) {
-            return Err("the number of errors must be at least 1, not 0".to_owned());
-        }
-        for (what, deadline_ms) in [
-            ("the register deadline", self.register_deadline_ms),
-            ("the name check deadline", self.name_check_deadline_ms),
-            ("the idle deadline", self.idle_deadline_ms),
-            ("the write deadline", self.write_deadline_ms),
-        ] {
-            in_range(what, deadline_ms, 1, DEADLINE_MS_CEILING)?;
-        }
-        if !(1..self.idle_deadline_ms).contains(&self.keepalive_interval_ms) {
-            return Err(format!(
-                "the keepalive interval must be at least 1 ms and less than the idle deadline of {} ms, not {} ms",
-                self.idle_deadline_ms, self.keepalive_interval_ms
-            ));
-        }
-        if self.lag_bytes_max < LAG_BYTES_FLOOR {
-            return Err(format!(
-                "the retained log must be at least {LAG_BYTES_FLOOR} bytes, not {}",
-                self.lag_bytes_max
-            ));
-        }
-        if self.queue_bytes_max < self.lag_bytes_max {
-            return Err(format!(
-                "the memory of all queues must be at least that of the retained log, {} bytes, not {}",
-                self.lag_bytes_max, self.queue_bytes_max
-            ));
-        }
-        Ok(())
-    }
-
-    /// Whoever keeps to the rate of chats must not be held up.
-    fn check_flood(&self) -> Result<(), String> {
-        let interval_ms = self.chat_rate.map(|rate| u64::from(rate.interval_ms));
-        for (what, per_second, per_chat) in [
-            ("frames", self.frames_per_second_max, 1),
-            ("bytes", self.bytes_per_second_max, self.frame_bytes_max),
-        ] {
-            let least = interval_ms.map_or(1, |interval_ms| {
-                (FLOOD_FACTOR_MIN * u64::from(per_chat) * 1_000).div_ceil(interval_ms)
-            });
-            if let Some(per_second) = per_second
-                && u64::from(per_second) < least
-            {
-                return Err(format!(
-                    "the {what} a second must be at least {least}, twice what the rate of messages allows, not {per_second}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The bounds as they are announced (CHAT-LIM-1).
-    pub fn announced(&self) -> wire::Limits {
-        wire::Limits {
-            frame_bytes_max: self.frame_bytes_max,
-            text_bytes_max: self.text_bytes_max,
-            name_bytes_max: NAME_BYTES_MAX as u32,
-            chat_burst: self.chat_rate.map_or(0, |rate| rate.burst),
-            chat_interval_ms: self.chat_rate.map_or(0, |rate| rate.interval_ms),
-            register_deadline_ms: self.register_deadline_ms,
-            keepalive_interval_ms: self.keepalive_interval_ms,
-            idle_deadline_ms: self.idle_deadline_ms,
-            write_deadline_ms: self.write_deadline_ms,
-            lag_bytes_max: self.lag_bytes_max,
-            frames_per_second_max: self.frames_per_second_max.unwrap_or(0),
-            bytes_per_second_max: self.bytes_per_second_max.unwrap_or(0),
-            name_check_deadline_ms: self.name_check_deadline_ms,
-            errors_max: self.errors_max.unwrap_or(0),
-        }
-    }
-}
-
-fn in_range(what: &str, value: u32, least: u32, most: u32) -> Result<(), String> {
-    if (least..=most).contains(&value) {
-        Ok(())
-    } else {
-        Err(format!(
-            "{what} must be between {least} and {most}, not {value}"
-        ))
+    /// How many a second, rounded up, where a member may have `each` for each chat.
+    fn per_second(&self, each: u64) -> Option<u64> {
+        let interval_ms = u64::from(self.chat_interval_ms?.max(1));
+        Some((each * 1_000).div_ceil(interval_ms))
     }
 }
 
@@ -344,12 +405,39 @@ mod tests {
     #[test]
     fn defaults_fit_together() {
         assert_eq!(Limits::default().check(), Ok(()));
+        assert_eq!(Limits::resolve(|_| None), Ok(Limits::default()));
     }
 
     #[test]
     fn the_sum_of_the_bounds() {
         let limits = Limits::default();
         assert_eq!(limits.memory_bytes_max(), (256 << 20) + 10_000 * 2_048);
+    }
+
+    /// Each limit at the ends of its range and just beyond, in a server that has the
+    /// defaults otherwise.
+    #[test]
+    fn values_beyond_the_range_are_refused_and_those_within_are_kept() {
+        let resolve =
+            |field, value| Limits::resolve(|limit| (limit.field == field).then_some(Some(value)));
+        for limit in LIMITS {
+            let range = (limit.range)(&Limits::default());
+            let (least, most) = (*range.start(), *range.end());
+            let is_kept = |value| {
+                let mut limits = Limits::default();
+                (limit.set)(&mut limits, Some(value));
+                limit.value(&limits) == Some(value)
+            };
+            assert!(is_kept(least) && is_kept(most), "{}", limit.field);
+            for value in [least.checked_sub(1), most.checked_add(1)]
+                .into_iter()
+                .flatten()
+            {
+                let sentence = resolve(limit.field, value).expect_err(limit.field);
+                assert!(sentence.contains(&limit.option()), "{sentence}");
+                assert!(sentence.contains(&limit.unit.show(value)), "{sentence}");
+            }
+        }
     }
 
     #[test]
@@ -368,8 +456,8 @@ mod tests {
                 refused(|l| l.frame_bytes_max = 65_537),
                 refused(|l| l.text_bytes_max = 0),
                 refused(|l| l.text_bytes_max = 7_937),
-                refused(|l| l.chat_rate = Some(Rate { burst: 0, interval_ms: 1 })),
-                refused(|l| l.chat_rate = Some(Rate { burst: 1, interval_ms: 0 })),
+                refused(|l| l.chat_interval_ms = Some(0)),
+                refused(|l| l.chat_burst = 0),
                 refused(|l| l.frames_per_second_max = Some(19)),
                 refused(|l| l.bytes_per_second_max = Some(163_839)),
                 refused(|l| l.errors_max = Some(0)),
@@ -383,26 +471,92 @@ mod tests {
             ]
             .join("\n"),
             @r"
-        the number of connections must be between 1 and 1000000, not 0
-        the number of connections from one address must be between 1 and 1000000, not 0
-        the number of new connections a minute from one address must be between 1 and 60000, not 60001
-        the longest frame must be between 257 and 65536, not 256
-        the longest frame must be between 257 and 65536, not 65537
-        the longest text must be between 1 and 7936, not 0: a frame is at least 256 longer than its text
-        the longest text must be between 1 and 7936, not 7937: a frame is at least 256 longer than its text
-        the burst of chats must be between 1 and 1000000, not 0
-        the interval of chats must be between 1 and 86400000, not 0
-        the frames a second must be at least 20, twice what the rate of messages allows, not 19
-        the bytes a second must be at least 163840, twice what the rate of messages allows, not 163839
-        the number of errors must be at least 1, not 0
-        the register deadline must be between 1 and 86400000, not 0
-        the name check deadline must be between 1 and 86400000, not 0
-        the idle deadline must be between 1 and 86400000, not 86400001
-        the keepalive interval must be at least 1 ms and less than the idle deadline of 90000 ms, not 90000 ms
-        the write deadline must be between 1 and 86400000, not 0
-        the retained log must be at least 2097152 bytes, not 1000
-        the memory of all queues must be at least that of the retained log, 67108864 bytes, not 67108863
+        --connections-max must be from 1 to 1000000, not 0
+        --connections-per-address-max must be from 1 to 1000000, not 0
+        --connections-per-minute-max must be from 1 to 60000, not 60001
+        --frame-bytes-max must be from 257B to 64KiB, not 256B
+        --frame-bytes-max must be from 257B to 64KiB, not 65537B
+        --text-bytes-max must be from 1B to 7936B, not 0: a frame is at least 256B longer than its text
+        --text-bytes-max must be from 1B to 7936B, not 7937B: a frame is at least 256B longer than its text
+        --rate-limit must be from 1/h to 1000/s, not 1 in 0ms
+        --rate-burst must be from 1 to 1000000, not 0
+        --frames-per-second-max must be from 20 to 1000000000, not 19: at least twice what --rate-limit allows
+        --bytes-per-second-max must be from 160KiB to 1GiB, not 163839B: at least twice what --rate-limit allows of the longest frames
+        --errors-max must be from 1 to 1000000000, not 0
+        --register-deadline-ms must be from 1ms to 1d, not 0
+        --name-check-deadline-ms must be from 1ms to 1d, not 0
+        --idle-deadline-ms must be from 2ms to 1d, not 86400001ms
+        --keepalive-interval-ms must be from 1ms to 89999ms, not 90s: less than --idle-deadline-ms
+        --write-deadline-ms must be from 1ms to 1d, not 0
+        --lag-bytes-max must be from 2MiB to 1TiB, not 1000B
+        --queue-bytes-max must be from 64MiB to 1TiB, not 67108863B: at least --lag-bytes-max
         "
         );
+    }
+
+    #[test]
+    fn defaults_follow_the_limits_that_are_given() {
+        let resolve = |given: &[(&str, Option<u64>)]| {
+            let value = |limit: &Limit| given.iter().find(|(field, _)| *field == limit.field);
+            Limits::resolve(|limit| value(limit).map(|&(_, value)| value)).unwrap()
+        };
+        let flood = |given| {
+            let limits = resolve(given);
+            (limits.frames_per_second_max, limits.bytes_per_second_max)
+        };
+        assert_eq!(flood(&[]), (Some(200), Some(327_680)));
+        let fast = flood(&[("chat_interval_ms", Some(1))]);
+        assert_eq!(fast, (Some(20_000), Some(32_768_000)));
+        assert_eq!(flood(&[("chat_interval_ms", None)]), (None, None));
+        let asked = [
+            ("chat_interval_ms", None),
+            ("frames_per_second_max", Some(7)),
+        ];
+        assert_eq!(flood(&asked), (Some(7), None));
+        assert_eq!(flood(&[("bytes_per_second_max", None)]), (Some(200), None));
+        assert_eq!(
+            resolve(&[("chat_burst", Some(1_000))]).errors_max,
+            Some(30_000)
+        );
+        assert_eq!(
+            resolve(&[("idle_deadline_ms", Some(900))]).keepalive_interval_ms,
+            300
+        );
+        assert_eq!(
+            resolve(&[("register_deadline_ms", Some(8_000))]).name_check_deadline_ms,
+            4_000
+        );
+        assert_eq!(
+            resolve(&[("lag_bytes_max", Some(1 << 30))]).queue_bytes_max,
+            2 << 30
+        );
+    }
+
+    /// A limit that is declared and not announced, or announced in the wrong field,
+    /// shows here: the schema's fields have the names of ours.
+    #[test]
+    fn every_field_of_the_schema_is_announced_by_the_limit_of_its_name() {
+        let message = wire::SCHEMA
+            .split("message Limits {")
+            .nth(1)
+            .and_then(|it| it.split('}').next());
+        let fields: Vec<_> = message
+            .expect("the schema has a message Limits")
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("uint")?.split(' ').nth(1))
+            .filter(|&field| field != "name_bytes_max")
+            .collect();
+        let announced = LIMITS.iter().filter(|limit| limit.announce.is_some());
+        let mut declared: Vec<_> = announced.clone().map(|limit| limit.field).collect();
+        let mut known = fields.clone();
+        declared.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(declared, known);
+        for limit in announced {
+            let mut limits = Limits::default();
+            (limit.set)(&mut limits, Some(4_711));
+            let shown = format!("{:?}", limits.announced());
+            assert!(shown.contains(&format!("{}: 4711", limit.field)), "{shown}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 use chat::{
     engine::{Admission, Audience, Effect, Engine, Event, Name, SessionId, Time, TooMany},
     frame::FrameError,
-    limits::{Limits, Rate},
+    limits::Limits,
     password::Password,
     wire::{
         self, Capability, ClientEnvelope, LeftReason, ServerEnvelope,
@@ -487,7 +487,7 @@ fn capabilities_are_granted_as_asked_and_known() {
 #[test]
 fn limits_are_announced() {
     let limits = Limits {
-        chat_rate: None,
+        chat_interval_ms: None,
         ..Limits::default()
     };
     insta::assert_debug_snapshot!([Limits::default().announced(), limits.announced()]);
@@ -708,10 +708,8 @@ fn a_holder_that_cannot_be_heard_is_not_taken_for_dead() {
 #[test]
 fn rate() {
     let mut script = Script::new(Limits {
-        chat_rate: Some(Rate {
-            burst: 2,
-            interval_ms: 100,
-        }),
+        chat_burst: 2,
+        chat_interval_ms: Some(100),
         ..Limits::default()
     });
     let alice = script.member("Alice", &[Capability::Receipts]);
@@ -732,10 +730,8 @@ fn rate() {
 fn who_provokes_error_after_error_is_ended() {
     let mut script = Script::new(Limits {
         errors_max: Some(5),
-        chat_rate: Some(Rate {
-            burst: 1,
-            interval_ms: 1_000,
-        }),
+        chat_burst: 1,
+        chat_interval_ms: Some(1_000),
         ..Limits::default()
     });
     let alice = script.member("Alice", &[Capability::Receipts]);
@@ -906,10 +902,8 @@ fn every_error_fits_into_the_smallest_frame() {
     let limits = Limits {
         text_bytes_max: 1,
         frame_bytes_max: 257,
-        chat_rate: Some(Rate {
-            burst: 1,
-            interval_ms: 86_400_000,
-        }),
+        chat_burst: 1,
+        chat_interval_ms: Some(3_600_000),
         ..Limits::default()
     };
     let mut engine = Engine::new(limits, "e".repeat(64));

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use chat::{
     engine::{Audience, Effect, Engine, Event, SessionId, Time},
     frame::{self, Split},
-    limits::{Limits, Rate, UNREGISTERED_FRAME_BYTES_MAX},
+    limits::{Limits, UNREGISTERED_FRAME_BYTES_MAX},
     log::{Kind, Log, Reader},
     wire::{
         self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
@@ -30,10 +30,8 @@ fn limits() -> Limits {
         connections_max: 3,
         frame_bytes_max: 600,
         text_bytes_max: 300,
-        chat_rate: Some(Rate {
-            burst: 20,
-            interval_ms: 100,
-        }),
+        chat_burst: 20,
+        chat_interval_ms: Some(100),
         register_deadline_ms: 1_000,
         keepalive_interval_ms: 300,
         idle_deadline_ms: 1_000,

@@ -37,7 +37,7 @@ impl Flood {
     /// Whether it is still too much. What was taken at once is never more than one
     /// read, so this comes to an end.
     pub(super) fn is_too_much(&self, now_ms: u64, limits: &Limits) -> bool {
-        self.forgotten_at_ns > (now_ms + window_ms(limits.chat_rate)) * NS_PER_MS
+        self.forgotten_at_ns > (now_ms + window_ms(limits.chat_rate())) * NS_PER_MS
     }
 }
 
@@ -80,12 +80,9 @@ mod tests {
 
     #[test]
     fn a_burst_that_is_worth_more_fits_in_twice() {
-        let chat_rate = Some(Rate {
-            burst: 30,
-            interval_ms: 1_000,
-        });
         let limits = Limits {
-            chat_rate,
+            chat_burst: 30,
+            chat_interval_ms: Some(1_000),
             ..limits(Some(2), None)
         };
         let mut flood = Flood::default();
@@ -111,7 +108,7 @@ mod tests {
     #[test]
     fn who_keeps_to_the_rate_of_chats_is_never_held_up() {
         let limits = Limits::default();
-        let rate = limits.chat_rate.expect("the default has one");
+        let rate = limits.chat_rate().expect("the default has one");
         let frame_bytes = u64::from(limits.frame_bytes_max);
         let mut flood = Flood::default();
         let mut now_ms = 0;

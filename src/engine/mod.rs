@@ -560,7 +560,7 @@ impl Engine {
                 return self.refuse(turn, answer);
             }
         };
-        let rate = self.limits.chat_rate;
+        let rate = self.limits.chat_rate();
         let next_seq = self.seq + 1;
         let member = self.member(turn.id);
         if let Some(rate) = rate

@@ -17,7 +17,7 @@ use super::{connection::Connection, room::Room, tick};
 use crate::{
     engine::Admission,
     frame::{self, Split},
-    limits::{LAG_BYTES_FLOOR, Limits, Rate},
+    limits::{LAG_BYTES_FLOOR, Limits},
     wire::{
         self, Capability, ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope,
         client_envelope::Message as Sent, server_envelope::Message,
@@ -35,7 +35,7 @@ fn room(limits: Limits) -> Arc<Room> {
 
 fn unlimited() -> Limits {
     Limits {
-        chat_rate: None,
+        chat_interval_ms: None,
         frames_per_second_max: None,
         bytes_per_second_max: None,
         errors_max: None,
@@ -718,10 +718,8 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
     const CHATS: u32 = 600;
     let room = room(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
-        chat_rate: Some(Rate {
-            burst: 5,
-            interval_ms: INTERVAL_MS as u32,
-        }),
+        chat_burst: 5,
+        chat_interval_ms: Some(INTERVAL_MS as u32),
         ..unlimited()
     });
     for mut reader in three_readers(&room).await {

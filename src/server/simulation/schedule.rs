@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use crate::{
     engine::{Admission, Name},
-    limits::{LAG_BYTES_FLOOR, Limits, Rate},
+    limits::{LAG_BYTES_FLOOR, Limits},
     password::Password,
     server::{CLOSING_GRACE_MS, pressure::TICK_MS},
     wire::ErrorCode,
@@ -103,14 +103,14 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         Theme::Crowd => rng.u32(300..400),
         _ => rng.u32(300..2_000),
     };
-    let chat_rate = (!is_bulk && rng.u8(0..4) > 0).then(|| Rate {
-        burst: rng.u32(1..8),
-        interval_ms: rng.u32(1..800),
-    });
+    let (chat_burst, chat_interval_ms) = if !is_bulk && rng.u8(0..4) > 0 {
+        (rng.u32(1..8), Some(rng.u32(1..800)))
+    } else {
+        (1, None)
+    };
     // The least that the rate allows, or somewhat more.
     let flood = |rng: &mut Rng, per_chat: u32, more: u32| {
-        let interval_ms = chat_rate.map_or(2_000, |rate| rate.interval_ms);
-        let least = (2_000 * per_chat).div_ceil(interval_ms);
+        let least = (2_000 * per_chat).div_ceil(chat_interval_ms.unwrap_or(2_000));
         (!is_bulk && rng.u8(0..3) == 0).then(|| least + rng.u32(0..more))
     };
     Limits {
@@ -122,7 +122,8 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         frame_bytes_max,
         text_bytes_max: (frame_bytes_max - 256)
             .min(rng.u32(30..120) + if is_bulk { 65_000 } else { 0 }),
-        chat_rate,
+        chat_burst,
+        chat_interval_ms,
         register_deadline_ms: rng.u32(100..3_000),
         keepalive_interval_ms: rng.u32(1..idle_deadline_ms),
         idle_deadline_ms,

@@ -99,7 +99,7 @@ impl View {
     /// Whether the rate left no room for frame `index` when it was read: its
     /// tokens, reckoned from the chats that were accepted before.
     fn is_too_fast(&self, index: usize, limits: &Limits) -> bool {
-        let (Some(rate), Some(read)) = (limits.chat_rate, self.frames[index].read) else {
+        let (Some(rate), Some(read)) = (limits.chat_rate(), self.frames[index].read) else {
             return false;
         };
         let interval = Duration::from_millis(rate.interval_ms.into());

@@ -748,7 +748,7 @@ impl Oracle {
 
 /// How much may come at once, as the time in which it is forgotten.
 fn flood_window(limits: &Limits) -> Duration {
-    let burst_ms = limits.chat_rate.map_or(0, |rate| {
+    let burst_ms = limits.chat_rate().map_or(0, |rate| {
         u64::from(rate.burst) * u64::from(rate.interval_ms)
     });
     Duration::from_millis(burst_ms.max(FLOOD_WINDOW_MS))
