@@ -1,5 +1,5 @@
 //! One connection: a small task that reads, has the room judge, and writes what
-//! is due. It waits for nobody but its own socket and the room's bell.
+//! is due. It waits for nobody but its own socket and its waker.
 //!
 //! ```text
 //!             the session ends           all that is due is sent
@@ -39,7 +39,7 @@ use crate::{
 use super::{
     inbox::Inbox,
     pause::TRICKLE_READ_BYTES,
-    room::{Line, Room, Seat, Turn},
+    room::{ConnectionHandle, Line, Room, Turn},
     socket::Socket,
 };
 
@@ -87,7 +87,7 @@ pub(super) struct Connection<S> {
     stream: S,
     room: Arc<Room>,
     /// `None` for a connection that was turned away.
-    member: Option<(SessionId, Arc<Seat>)>,
+    member: Option<(SessionId, Arc<ConnectionHandle>)>,
     line: Line,
     inbox: Inbox,
     /// The inbox may hold whole frames: they come before anything is read.
@@ -168,7 +168,10 @@ impl<S: Socket> Connection<S> {
     /// What its inbox and its outbox take, in bytes.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> (usize, usize) {
-        (self.inbox.held_bytes(), self.line.outbox.held_bytes())
+        (
+            self.inbox.buffered_bytes(),
+            self.line.outbox.buffered_bytes(),
+        )
     }
 
     /// Whether it is not read from until the engine calls, and whether its session
@@ -181,8 +184,8 @@ impl<S: Socket> Connection<S> {
     /// Does what can be done now. `Ready` when the connection is gone; an error
     /// when it broke.
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(seat) = self.seat() {
-            seat.occupy(cx.waker());
+        if let Some(handle) = self.handle() {
+            handle.set_waker(cx.waker());
         }
         for _ in 0..TURNS_PER_POLL_MAX {
             if self.room.is_aborted() {
@@ -206,7 +209,7 @@ impl<S: Socket> Connection<S> {
 
     /// Does what the room has called it for. `is_read_out`: whether all that has come
     /// was looked at before.
-    fn answer_call(&mut self, is_read_out: bool) {
+    fn answer_notification(&mut self, is_read_out: bool) {
         let is_evicted = self.take_eviction();
         let is_sent_out = self.line.outbox.ahead().is_empty();
         self.turn(|turn| {
@@ -243,7 +246,7 @@ impl<S: Socket> Connection<S> {
         if self.room.is_paused() {
             self.room.let_wait(&mut self.line);
         }
-        let is_called = self.take_call();
+        let is_notified = self.take_notification();
         let (has_read, is_read_out) = match self.read_bytes_max() {
             0 => (false, false),
             _ if self.has_backlog => {
@@ -251,7 +254,7 @@ impl<S: Socket> Connection<S> {
                 (true, false)
             }
             bytes_max => match self.poll_read(cx, bytes_max)? {
-                Poll::Pending => (false, !(is_called && self.stream.has_unheard())),
+                Poll::Pending => (false, !(is_notified && self.stream.has_unheard())),
                 // After a full buffer there may be more.
                 Poll::Ready(bytes) => (true, bytes < bytes_max && !self.has_backlog),
             },
@@ -259,13 +262,13 @@ impl<S: Socket> Connection<S> {
         if is_read_out {
             self.line.wait.end();
         }
-        if is_called {
+        if is_notified {
             // After reading: whose words have waited to be read is not silent, however
             // long this machine slept (CHAT-KEEP-4, CHAT-NAME-8).
-            self.answer_call(is_read_out);
+            self.answer_notification(is_read_out);
         }
         // A flush that yields goes on at once; everything else has set a waker.
-        if has_read || is_called || flush == Flush::Yield {
+        if has_read || is_notified || flush == Flush::Yield {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending
@@ -289,8 +292,8 @@ impl<S: Socket> Connection<S> {
         }
         // Nothing of the log is needed any more, however long this takes.
         self.line.reader = None;
-        if let Some(seat) = self.seat() {
-            seat.left_log();
+        if let Some(handle) = self.handle() {
+            handle.unsubscribe();
         }
         self.timer = None;
         self.phase = Phase::Lingering { dropped_bytes: 0 };
@@ -330,18 +333,19 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Whether the room has called it; once.
-    fn take_call(&self) -> bool {
-        self.seat().is_some_and(Seat::take_call)
+    fn take_notification(&self) -> bool {
+        self.handle()
+            .is_some_and(ConnectionHandle::take_notification)
     }
 
     /// Whether it is to be closed for what waits for it (CHAT-LIM-10); once.
     fn take_eviction(&self) -> bool {
-        self.seat().is_some_and(Seat::take_eviction)
+        self.handle().is_some_and(ConnectionHandle::take_eviction)
     }
 
     /// `None` for a connection that was turned away.
-    fn seat(&self) -> Option<&Seat> {
-        self.member.as_ref().map(|(_, seat)| seat.as_ref())
+    fn handle(&self) -> Option<&ConnectionHandle> {
+        self.member.as_ref().map(|(_, handle)| handle.as_ref())
     }
 
     /// Whether it is read from.
@@ -355,11 +359,11 @@ impl<S: Socket> Connection<S> {
         if self.line.is_held_up || self.line.outbox.is_full() {
             return 0;
         }
-        match (&self.line.reader, self.seat()) {
+        match (&self.line.reader, self.handle()) {
             (Some(reader), _) if reader.left_out_runs() >= OWN_RUNS_MAX => 0,
-            (Some(_), Some(seat)) if self.room.is_paused() => {
+            (Some(_), Some(handle)) if self.room.is_paused() => {
                 // Who has more in hand than was judged says much.
-                if !self.has_backlog && self.room.may_trickle(seat) {
+                if !self.has_backlog && self.room.may_trickle(handle) {
                     TRICKLE_READ_BYTES
                 } else {
                     0
@@ -377,9 +381,9 @@ impl<S: Socket> Connection<S> {
             let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
             let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
             if bytes_max == TRICKLE_READ_BYTES
-                && let Some(seat) = self.seat()
+                && let Some(handle) = self.handle()
             {
-                self.room.trickled(seat);
+                self.room.trickled(handle);
             }
             let read = buffer.get(..bytes).unwrap_or_default();
             if read.is_empty() {
@@ -501,8 +505,8 @@ impl<S: Socket> Connection<S> {
 
     /// Tells the room how far the reader is.
     fn note_position(&self) {
-        if let (Some(seat), Some(reader)) = (self.seat(), &self.line.reader) {
-            seat.moved_to(reader.position());
+        if let (Some(handle), Some(reader)) = (self.handle(), &self.line.reader) {
+            handle.set_position(reader.position());
             self.room.reader_moved();
         }
     }
@@ -534,10 +538,10 @@ impl<S: Socket> Connection<S> {
 
     /// A turn with the room; nothing for a connection that was turned away.
     fn turn<R: Default>(&mut self, turn: impl FnOnce(&mut Turn<'_>) -> R) -> R {
-        let Some((id, seat)) = &self.member else {
+        let Some((id, handle)) = &self.member else {
             return R::default();
         };
-        self.room.turn(id, seat, &mut self.line, turn)
+        self.room.turn(id, handle, &mut self.line, turn)
     }
 }
 
@@ -563,8 +567,10 @@ impl<S: Socket> Future for Connection<S> {
         let connection = self.get_mut();
         // An error of the transport is a lost connection: dropping it says so.
         let turns = connection.poll_turns(cx).map(|_| ());
-        if let Some(seat) = connection.seat() {
-            seat.holds(connection.line.outbox.held_bytes() + connection.inbox.held_bytes());
+        if let Some(handle) = connection.handle() {
+            handle.set_buffered_bytes(
+                connection.line.outbox.buffered_bytes() + connection.inbox.buffered_bytes(),
+            );
         }
         turns
     }

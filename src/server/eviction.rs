@@ -11,7 +11,7 @@ pub(super) struct Holder {
     /// from there on.
     pub(super) position: Option<u64>,
     /// Its replies that are not sent and its frames that are not whole.
-    pub(super) held_bytes: u64,
+    pub(super) buffered_bytes: u64,
     /// It was chosen before and has not had its turn yet, in which it lets go.
     pub(super) is_evicted: bool,
 }
@@ -21,7 +21,7 @@ impl Holder {
         let behind = self
             .position
             .map_or(0, |position| end.saturating_sub(position));
-        behind + self.held_bytes
+        behind + self.buffered_bytes
     }
 }
 
@@ -33,9 +33,9 @@ pub(super) fn choose(
     retained_bytes: u64,
     bytes_max: u64,
 ) -> Vec<usize> {
-    let mut held_bytes: u64 = holders.iter().map(|holder| holder.held_bytes).sum();
+    let mut buffered_bytes: u64 = holders.iter().map(|holder| holder.buffered_bytes).sum();
     let mut log_bytes = retained_bytes;
-    if log_bytes + held_bytes <= bytes_max {
+    if log_bytes + buffered_bytes <= bytes_max {
         return Vec::new();
     }
     holders.retain(|holder| holder.cost_bytes(end) > 0);
@@ -43,13 +43,13 @@ pub(super) fn choose(
     // came to its seat last.
     holders.sort_by_key(|holder| (holder.is_evicted, holder.cost_bytes(end), holder.index));
     let mut chosen = Vec::new();
-    while log_bytes + held_bytes > bytes_max
+    while log_bytes + buffered_bytes > bytes_max
         && let Some(holder) = holders.pop()
     {
         if !holder.is_evicted {
             chosen.push(holder.index);
         }
-        held_bytes -= holder.held_bytes;
+        buffered_bytes -= holder.buffered_bytes;
         let oldest = holders.iter().filter_map(|holder| holder.position).min();
         log_bytes = log_bytes.min(end.saturating_sub(oldest.unwrap_or(end)));
     }
@@ -60,11 +60,11 @@ pub(super) fn choose(
 mod tests {
     use super::*;
 
-    fn holder(index: usize, position: Option<u64>, held_bytes: u64) -> Holder {
+    fn holder(index: usize, position: Option<u64>, buffered_bytes: u64) -> Holder {
         Holder {
             index,
             position,
-            held_bytes,
+            buffered_bytes,
             is_evicted: false,
         }
     }

@@ -25,7 +25,7 @@ impl Inbox {
     }
 
     /// How much memory it takes, in bytes.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(super) fn buffered_bytes(&self) -> usize {
         self.held.len()
     }
 

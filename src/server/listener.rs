@@ -119,7 +119,8 @@ fn serve(stream: TcpStream, peer: SocketAddr, room: &Arc<Room>, connections: &Ta
     debug!(%peer, "connected");
     set_options(&stream, room.limits().write_deadline_ms);
     let connection = Connection::new(stream, Arc::clone(room), Some(peer.ip()));
-    if connection.is_turned_away() && connections.len() >= room.connections() + TURNED_AWAY_MAX {
+    if connection.is_turned_away() && connections.len() >= room.connection_count() + TURNED_AWAY_MAX
+    {
         connection.close_at_once();
     } else {
         connections.spawn(connection);

@@ -2,7 +2,7 @@
 //! share.
 //!
 //! ```text
-//!  Listener ──accepts──▶ Connection (one task each) ◀──────── bell ─────────┐
+//!  Listener ──accepts──▶ Connection (one task each) ◀──────── waker ────────┐
 //!                          │ frames in       ▲ bytes out                    │
 //!                          ▼                 │                              │
 //!                        Room: lock { Engine ──effects──▶ Log } ── append ──┘

@@ -26,7 +26,7 @@ const EVENT_BYTES_MAX: usize = 2 * (FRAME_OVERHEAD_BYTES_MAX as usize + 4);
 /// before the others, and what one event adds; and all that twice, since a `Vec`
 /// that is full doubles.
 #[cfg(test)]
-pub(super) fn held_bytes_max(frame_bytes_max: u32) -> usize {
+pub(super) fn buffered_bytes_max(frame_bytes_max: u32) -> usize {
     let frame_bytes_max = frame_bytes_max.max(UNREGISTERED_FRAME_BYTES_MAX) as usize;
     2 * (REPLIES_PAUSE_BYTES + frame_bytes_max + EVENT_BYTES_MAX)
 }
@@ -34,7 +34,7 @@ pub(super) fn held_bytes_max(frame_bytes_max: u32) -> usize {
 /// Replies, encoded, in order (CHAT-ORD-8). Takes a pointer's memory while empty,
 /// as nearly all of them are nearly always.
 ///
-/// Takes at most `held_bytes_max` of memory, which is derived above.
+/// Takes at most `buffered_bytes_max` of memory, which is derived above.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     waiting: Option<Box<Waiting>>,
@@ -120,7 +120,7 @@ impl Outbox {
     }
 
     /// How much memory it takes, in bytes.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(super) fn buffered_bytes(&self) -> usize {
         let waiting = self.waiting.as_ref();
         waiting.map_or(0, |waiting| waiting.bytes.capacity())
     }
@@ -172,7 +172,7 @@ mod tests {
             outbox.push(&reply);
             outbox.advance(frame.len());
         }
-        assert!(outbox.held_bytes() < 10 * frame.len());
+        assert!(outbox.buffered_bytes() < 10 * frame.len());
         assert_eq!(outbox.ahead(), frame);
     }
 
@@ -184,7 +184,7 @@ mod tests {
             while !outbox.is_full() {
                 outbox.push(&reply);
             }
-            assert!(outbox.held_bytes() <= held_bytes_max(frame.len() as u32));
+            assert!(outbox.buffered_bytes() <= buffered_bytes_max(frame.len() as u32));
             outbox.advance(sent * 37);
         }
     }

@@ -1,5 +1,5 @@
 //! The room: the engine and its log behind one short lock, the only reader of
-//! the clock, and the bell that tells connections that there is something to do.
+//! the clock, and the wakers that tell connections that there is something to do.
 //! Nothing is awaited under the lock.
 
 use std::{
@@ -37,7 +37,7 @@ pub(super) struct Room {
     /// The clock on the wall, in milliseconds since 1970.
     unix_ms: fn() -> i64,
     state: Mutex<State>,
-    seats: RwLock<Vec<Option<Seating>>>,
+    connections: RwLock<Vec<Option<ConnectionEntry>>>,
     retained: Retained,
     /// The end of the log, to be read without the lock.
     log_end: AtomicU64,
@@ -55,16 +55,16 @@ struct State {
 }
 
 /// A connection as the room sees it. Shared by the two.
-pub(super) struct Seat {
+pub(super) struct ConnectionHandle {
     waker: OnceLock<Waker>,
-    /// Where its reader is in the log, [`Seat::NOWHERE`] before it has one.
+    /// Where its reader is in the log, [`ConnectionHandle::NOT_SUBSCRIBED`] before it has one.
     position: AtomicU64,
     /// What its replies and unfinished frames take, in bytes.
-    held_bytes: AtomicU32,
+    buffered_bytes: AtomicU32,
     /// The queues of all take too much, and its own the most.
     is_evicted: AtomicBool,
     /// The engine wants to say something to it.
-    is_called: AtomicBool,
+    is_notified: AtomicBool,
     /// Its reader is given notices.
     follows_notices: AtomicBool,
     trickle: Trickle,
@@ -78,8 +78,8 @@ enum Growth {
     Messages,
 }
 
-struct Seating {
-    seat: Arc<Seat>,
+struct ConnectionEntry {
+    handle: Arc<ConnectionHandle>,
     patience: Patience,
 }
 
@@ -99,42 +99,42 @@ pub(super) struct Line {
     pub(super) wait: Wait,
 }
 
-impl Seat {
-    const NOWHERE: u64 = u64::MAX;
+impl ConnectionHandle {
+    const NOT_SUBSCRIBED: u64 = u64::MAX;
 
     fn new() -> Self {
         Self {
             waker: OnceLock::new(),
-            position: AtomicU64::new(Self::NOWHERE),
-            held_bytes: AtomicU32::new(0),
+            position: AtomicU64::new(Self::NOT_SUBSCRIBED),
+            buffered_bytes: AtomicU32::new(0),
             is_evicted: AtomicBool::new(false),
-            is_called: AtomicBool::new(false),
+            is_notified: AtomicBool::new(false),
             follows_notices: AtomicBool::new(false),
             trickle: Trickle::default(),
         }
     }
 
     /// Says whom to wake. The task of a connection has one waker for its life.
-    pub(super) fn occupy(&self, waker: &Waker) {
+    pub(super) fn set_waker(&self, waker: &Waker) {
         self.waker.get_or_init(|| waker.clone());
     }
 
     /// Says how far its reader is.
-    pub(super) fn moved_to(&self, position: u64) {
+    pub(super) fn set_position(&self, position: u64) {
         self.position.store(position, Ordering::Relaxed);
     }
 
     /// Says what its replies and unfinished frames take.
-    pub(super) fn holds(&self, bytes: usize) {
+    pub(super) fn set_buffered_bytes(&self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         // It is the same nearly always: look before writing.
-        if self.held_bytes.load(Ordering::Relaxed) != bytes {
-            self.held_bytes.store(bytes, Ordering::Relaxed);
+        if self.buffered_bytes.load(Ordering::Relaxed) != bytes {
+            self.buffered_bytes.store(bytes, Ordering::Relaxed);
         }
     }
 
-    fn held_bytes(&self) -> u64 {
-        self.held_bytes.load(Ordering::Relaxed).into()
+    fn buffered_bytes(&self) -> u64 {
+        self.buffered_bytes.load(Ordering::Relaxed).into()
     }
 
     /// Whether it is to be closed for the sake of the others.
@@ -148,23 +148,23 @@ impl Seat {
     }
 
     /// Says that it follows the log no longer.
-    pub(super) fn left_log(&self) {
-        self.position.store(Self::NOWHERE, Ordering::Relaxed);
+    pub(super) fn unsubscribe(&self) {
+        self.position.store(Self::NOT_SUBSCRIBED, Ordering::Relaxed);
     }
 
     /// Whether the engine has called it since the last time this was asked.
-    pub(super) fn take_call(&self) -> bool {
+    pub(super) fn take_notification(&self) -> bool {
         // Most turns have none: look before writing.
-        self.is_called.load(Ordering::Relaxed) && self.is_called.swap(false, Ordering::Acquire)
+        self.is_notified.load(Ordering::Relaxed) && self.is_notified.swap(false, Ordering::Acquire)
     }
 
-    fn call(&self) {
-        self.is_called.store(true, Ordering::Release);
+    fn notify(&self) {
+        self.is_notified.store(true, Ordering::Release);
         self.wake();
     }
 
     fn wake(&self) {
-        // A seat without a waker has not had its first turn, which is under way.
+        // A handle without a waker has not had its first turn, which is under way.
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
@@ -174,13 +174,13 @@ impl Seat {
     /// passes them at the next message or tick: a newcomer wakes nobody who does
     /// not want to know.
     fn is_interested(&self, growth: Growth) -> bool {
-        self.followed_position().is_some()
+        self.position().is_some()
             && (growth == Growth::Messages || self.follows_notices.load(Ordering::Relaxed))
     }
 
-    fn followed_position(&self) -> Option<u64> {
+    fn position(&self) -> Option<u64> {
         let position = self.position.load(Ordering::Relaxed);
-        (position != Self::NOWHERE).then_some(position)
+        (position != Self::NOT_SUBSCRIBED).then_some(position)
     }
 }
 
@@ -203,7 +203,7 @@ impl Room {
         Self {
             start: Instant::now(),
             unix_ms,
-            seats: RwLock::default(),
+            connections: RwLock::default(),
             retained: log.retained().clone(),
             log_end: AtomicU64::new(log.end()),
             pause: Pause::new(limits.lag_bytes_max),
@@ -223,7 +223,7 @@ impl Room {
     }
 
     /// How many connections it has, those that were turned away left out.
-    pub(super) fn connections(&self) -> usize {
+    pub(super) fn connection_count(&self) -> usize {
         self.lock().engine.connections()
     }
 
@@ -235,7 +235,7 @@ impl Room {
     pub(super) fn connect(
         &self,
         address: Option<IpAddr>,
-    ) -> Result<(SessionId, Arc<Seat>), Box<ServerEnvelope>> {
+    ) -> Result<(SessionId, Arc<ConnectionHandle>), Box<ServerEnvelope>> {
         let now = self.now();
         let mut state = self.lock();
         let id = state.engine.connect(now)?;
@@ -244,19 +244,19 @@ impl Room {
         {
             return Err(state.engine.turn_away(id, cause));
         }
-        let seat = Arc::new(Seat::new());
+        let handle = Arc::new(ConnectionHandle::new());
         // Still under the lock: the index is this connection's from here on.
-        let mut seats = write(&self.seats);
-        if seats.len() <= id.index() {
-            seats.resize_with(id.index() + 1, || None);
+        let mut connections = write(&self.connections);
+        if connections.len() <= id.index() {
+            connections.resize_with(id.index() + 1, || None);
         }
-        if let Some(free) = seats.get_mut(id.index()) {
-            *free = Some(Seating {
-                seat: Arc::clone(&seat),
+        if let Some(free) = connections.get_mut(id.index()) {
+            *free = Some(ConnectionEntry {
+                handle: Arc::clone(&handle),
                 patience: Patience::default(),
             });
         }
-        Ok((id, seat))
+        Ok((id, handle))
     }
 
     /// A connection is gone.
@@ -264,8 +264,8 @@ impl Room {
         let now = self.now();
         let mut state = self.lock();
         // Before the engine gives the index to another connection.
-        if let Some(seat) = write(&self.seats).get_mut(id.index()) {
-            *seat = None;
+        if let Some(handle) = write(&self.connections).get_mut(id.index()) {
+            *handle = None;
         }
         state.gate.leave(now.elapsed_ms, id.index());
         let State {
@@ -285,7 +285,7 @@ impl Room {
     pub(super) fn turn<R>(
         &self,
         id: &SessionId,
-        seat: &Seat,
+        handle: &ConnectionHandle,
         line: &mut Line,
         turn: impl FnOnce(&mut Turn<'_>) -> R,
     ) -> R {
@@ -305,13 +305,14 @@ impl Room {
         // turn opened, and wakes it.
         match &line.reader {
             Some(reader) => {
-                seat.moved_to(reader.position());
+                handle.set_position(reader.position());
                 let follows_notices = reader.follows_notices();
-                seat.follows_notices
+                handle
+                    .follows_notices
                     .store(follows_notices, Ordering::Relaxed);
             }
             // Nobody waits for who is only being closed, nor wakes it for news.
-            None => seat.left_log(),
+            None => handle.unsubscribe(),
         }
         self.publish_end(&state.log, growth);
         drop(state);
@@ -332,9 +333,9 @@ impl Room {
     }
 
     /// Whether a little may be read from a member during a pause.
-    pub(super) fn may_trickle(&self, seat: &Seat) -> bool {
+    pub(super) fn may_trickle(&self, handle: &ConnectionHandle) -> bool {
         let end = self.log_end.load(Ordering::Relaxed);
-        self.pause.may_trickle(&seat.trickle, end)
+        self.pause.may_trickle(&handle.trickle, end)
     }
 
     /// A member is not read from as it sends: from now on, unless it was before, what
@@ -344,8 +345,8 @@ impl Room {
     }
 
     /// A little was read from a member during a pause.
-    pub(super) fn trickled(&self, seat: &Seat) {
-        self.pause.trickled(&seat.trickle);
+    pub(super) fn trickled(&self, handle: &ConnectionHandle) {
+        self.pause.trickled(&handle.trickle);
     }
 
     /// A reader got on: whoever waits for the room may go on if it has caught up.
@@ -366,22 +367,22 @@ impl Room {
         let now = self.now();
         let mut due = Vec::new();
         self.lock().engine.due(now, &mut due);
-        self.call(&due);
+        self.notify_all(&due);
 
         let end = self.log_end.load(Ordering::Relaxed);
         let was_paused = self.is_paused();
         self.pause.tick(end);
         let is_waited_for = {
-            let mut seats = write(&self.seats);
-            let mut followers: Vec<_> = seats
+            let mut connections = write(&self.connections);
+            let mut followers: Vec<_> = connections
                 .iter_mut()
                 .flatten()
-                .filter_map(|Seating { seat, patience }| {
-                    let position = seat.followed_position()?;
+                .filter_map(|ConnectionEntry { handle, patience }| {
+                    let position = handle.position()?;
                     if position < end || was_paused {
                         // Also for those whom notices did not wake, or who may say a
                         // little again.
-                        seat.wake();
+                        handle.wake();
                     }
                     Some(Follower { position, patience })
                 })
@@ -400,25 +401,25 @@ impl Room {
     /// Closes those who make the queues of all take more than they may
     /// (CHAT-LIM-10).
     fn evict(&self, end: u64) {
-        let seats = read(&self.seats);
+        let connections = read(&self.connections);
         let retained_bytes = self.retained.bytes();
         let bytes_max = self.limits.queue_bytes_max;
-        if held_bytes(&seats) + retained_bytes <= bytes_max {
+        if buffered_bytes(&connections) + retained_bytes <= bytes_max {
             return;
         }
-        let holders = seats.iter().enumerate().filter_map(|(index, seating)| {
-            let seat = &seating.as_ref()?.seat;
+        let holders = connections.iter().enumerate().filter_map(|(index, entry)| {
+            let handle = &entry.as_ref()?.handle;
             Some(Holder {
                 index,
-                position: seat.followed_position(),
-                held_bytes: seat.held_bytes(),
-                is_evicted: seat.is_evicted(),
+                position: handle.position(),
+                buffered_bytes: handle.buffered_bytes(),
+                is_evicted: handle.is_evicted(),
             })
         });
         for index in eviction::choose(holders.collect(), end, retained_bytes, bytes_max) {
-            if let Some(Some(Seating { seat, .. })) = seats.get(index) {
-                seat.is_evicted.store(true, Ordering::Relaxed);
-                seat.call();
+            if let Some(Some(ConnectionEntry { handle, .. })) = connections.get(index) {
+                handle.is_evicted.store(true, Ordering::Relaxed);
+                handle.notify();
             }
         }
     }
@@ -442,26 +443,26 @@ impl Room {
             "closing"
         );
         drop(state);
-        let seats = read(&self.seats);
-        for Seating { seat, .. } in seats.iter().flatten() {
-            seat.call();
+        let connections = read(&self.connections);
+        for ConnectionEntry { handle, .. } in connections.iter().flatten() {
+            handle.notify();
         }
     }
 
     /// Ends all connections at once, whatever they still have to send.
     pub(super) fn abort(&self) {
         self.is_aborted.store(true, Ordering::Release);
-        for Seating { seat, .. } in read(&self.seats).iter().flatten() {
-            seat.wake();
+        for ConnectionEntry { handle, .. } in read(&self.connections).iter().flatten() {
+            handle.wake();
         }
     }
 
-    fn call(&self, indices: &[usize]) {
-        let seats = read(&self.seats);
+    fn notify_all(&self, indices: &[usize]) {
+        let connections = read(&self.connections);
         for &index in indices {
             // It may have gone since.
-            if let Some(Some(Seating { seat, .. })) = seats.get(index) {
-                seat.call();
+            if let Some(Some(ConnectionEntry { handle, .. })) = connections.get(index) {
+                handle.notify();
             }
         }
     }
@@ -470,9 +471,9 @@ impl Room {
         if growth == Growth::Nothing {
             return;
         }
-        for Seating { seat, .. } in read(&self.seats).iter().flatten() {
-            if seat.is_interested(growth) {
-                seat.wake();
+        for ConnectionEntry { handle, .. } in read(&self.connections).iter().flatten() {
+            if handle.is_interested(growth) {
+                handle.wake();
             }
         }
     }
@@ -486,10 +487,10 @@ impl Room {
         let end = log.end();
         self.log_end.store(end, Ordering::Relaxed);
         if !self.is_paused() && self.retained.bytes() >= self.pause_above_bytes() {
-            let seats = read(&self.seats);
-            let followers = seats.iter().flatten().filter_map(|seating| {
-                let position = seating.seat.followed_position()?;
-                Some((position, &seating.patience))
+            let connections = read(&self.connections);
+            let followers = connections.iter().flatten().filter_map(|entry| {
+                let position = entry.handle.position()?;
+                Some((position, &entry.patience))
             });
             if pressure::is_anybody_waited_for(followers, end, self.behind_bytes()) {
                 self.pause.begin(end);
@@ -553,8 +554,8 @@ impl Room {
     }
 
     /// What the replies and unfinished frames of all take, in bytes.
-    pub(super) fn held_bytes(&self) -> u64 {
-        held_bytes(&read(&self.seats))
+    pub(super) fn buffered_bytes(&self) -> u64 {
+        buffered_bytes(&read(&self.connections))
     }
 
     /// How much of the log is in memory, in bytes.
@@ -686,9 +687,9 @@ fn unix_ms() -> i64 {
 }
 
 /// What the replies and unfinished frames of all take, in bytes.
-fn held_bytes(seats: &[Option<Seating>]) -> u64 {
-    let seated = seats.iter().flatten();
-    seated.map(|seating| seating.seat.held_bytes()).sum()
+fn buffered_bytes(connections: &[Option<ConnectionEntry>]) -> u64 {
+    let entries = connections.iter().flatten();
+    entries.map(|entry| entry.handle.buffered_bytes()).sum()
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {

@@ -197,7 +197,7 @@ async fn one_byte_a_second_for_an_hour_is_no_danger() {
     assert_eq!(frame.len(), 3_600);
     for (second, byte) in frame.into_iter().enumerate() {
         tokio::time::sleep(SECOND).await;
-        assert_eq!(room.held_bytes(), second as u64);
+        assert_eq!(room.buffered_bytes(), second as u64);
         slow.stream.write_all(&[byte]).await.expect("it is open");
         if second % 60 == 0 {
             let start = Instant::now();
@@ -211,7 +211,7 @@ async fn one_byte_a_second_for_an_hour_is_no_danger() {
         Some(Message::Chat(chat)) => assert_eq!(chat.text.len(), 3_592),
         message => panic!("{message:?}"),
     }
-    assert_eq!(room.held_bytes(), 0);
+    assert_eq!(room.buffered_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,7 +236,7 @@ async fn ten_thousand_huge_lengths_are_told_so_and_cost_nothing() {
             assert_eq!(bob.next_seq().await, number / 100 + 1);
             // Alice may send one in a tenth of a second.
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert_eq!(room.held_bytes(), 0);
+            assert_eq!(room.buffered_bytes(), 0);
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     server::{
         CLOSING_GRACE_MS,
         connection::Connection,
-        outbox::{REPLIES_PAUSE_BYTES, held_bytes_max},
+        outbox::{REPLIES_PAUSE_BYTES, buffered_bytes_max},
         pressure::TICK_MS,
         room::Room,
     },
@@ -107,7 +107,7 @@ pub(super) struct Manner {
     pub(super) closes: bool,
 }
 
-/// A bell that is looked at rather than heard.
+/// A waker that sets a flag, for the schedule to look at.
 struct Alarm(AtomicBool);
 
 impl Wake for Alarm {
@@ -165,7 +165,7 @@ impl World {
     }
 
     /// Those that were turned away take no place, and end with the process at last.
-    fn seated(&self) -> usize {
+    fn admitted(&self) -> usize {
         let alive = self.links.iter().filter(|link| link.is_alive());
         alive.filter(|link| !link.is_turned_away).count()
     }
@@ -180,7 +180,7 @@ impl World {
         let index = self.links.len();
         let wire = Wire::new(capacity_bytes, is_choppy, self.rng.fork());
         let wire = Rc::new(RefCell::new(wire));
-        let seated = self.seated();
+        let admitted = self.admitted();
         let from_there = self
             .links
             .iter()
@@ -193,7 +193,7 @@ impl World {
             "{index} connects from {address}, {manner:?}, takes {capacity_bytes} bytes, turned away: {is_turned_away}"
         ));
         self.oracle
-            .connected(seated, source, neighbours, is_turned_away);
+            .connected(admitted, source, neighbours, is_turned_away);
         let alarm = Arc::new(Alarm(AtomicBool::new(true)));
         self.links.push(Link {
             connection: Some(connection),
@@ -355,7 +355,7 @@ impl World {
             "{inbox_bytes} bytes that nobody will judge"
         );
         assert!(
-            outbox_bytes <= held_bytes_max(self.limits.frame_bytes_max),
+            outbox_bytes <= buffered_bytes_max(self.limits.frame_bytes_max),
             "an outbox of {outbox_bytes} bytes"
         );
         let retained = self.room.retained_bytes();
@@ -451,7 +451,7 @@ impl World {
         }
         self.grown_bytes = 0;
         self.check_memory();
-        assert!(!self.is_aborted || self.seated() == 0, "CHAT-CLOSE-3");
+        assert!(!self.is_aborted || self.admitted() == 0, "CHAT-CLOSE-3");
         let is_paused = self.room.is_paused();
         let rest = Rest {
             is_paused,
@@ -493,13 +493,17 @@ impl World {
             retained <= chunks_max * CHUNK_BYTES,
             "a log of {retained} bytes for {due_bytes}"
         );
-        let seated = self.links.iter().filter(|link| !link.is_turned_away);
-        let held_bytes: usize = seated
+        let admitted = self.links.iter().filter(|link| !link.is_turned_away);
+        let buffered_bytes: usize = admitted
             .filter_map(|link| link.connection.as_ref())
             .map(|connection| connection.memory_bytes())
             .map(|(inbox_bytes, outbox_bytes)| inbox_bytes + outbox_bytes)
             .sum();
-        assert_eq!(self.room.held_bytes(), held_bytes as u64, "what is counted");
+        assert_eq!(
+            self.room.buffered_bytes(),
+            buffered_bytes as u64,
+            "what is counted"
+        );
     }
 
     /// Nothing more can come to its peer.
@@ -566,11 +570,11 @@ impl World {
             .filter_map(|index| {
                 let connection = self.links[index].connection.as_ref()?;
                 let (inbox_bytes, outbox_bytes) = connection.memory_bytes();
-                let held_bytes = (inbox_bytes + outbox_bytes) as u64;
+                let buffered_bytes = (inbox_bytes + outbox_bytes) as u64;
                 let position = connection.position();
                 let behind = position.map_or(0, |position| end - position);
                 let is_counted = !self.links[index].is_turned_away;
-                is_counted.then_some((index, position, held_bytes, behind + held_bytes))
+                is_counted.then_some((index, position, buffered_bytes, behind + buffered_bytes))
             })
             .collect();
         let all_bytes = holders.iter().map(|holder| holder.2).sum::<u64>() + retained_bytes;
@@ -581,14 +585,14 @@ impl World {
         self.note(format_args!("{all_bytes} bytes wait, {retained_bytes} of log to {end}, (who, where, holds, costs): {holders:?}"));
         let is_too_much_without = |gone: &dyn Fn(u64, usize) -> bool| {
             let left = || holders.iter().filter(|holder| !gone(holder.3, holder.0));
-            let held_bytes: u64 = left().map(|holder| holder.2).sum();
+            let buffered_bytes: u64 = left().map(|holder| holder.2).sum();
             let is_anybody_gone = left().count() < holders.len();
             let oldest = left().filter_map(|holder| holder.1).min();
             let log_bytes = match is_anybody_gone {
                 true => retained_bytes.min(end - oldest.unwrap_or(end)),
                 false => retained_bytes,
             };
-            held_bytes + log_bytes > bytes_max
+            buffered_bytes + log_bytes > bytes_max
         };
         for &(index, _, _, cost) in holders.iter().filter(|holder| holder.3 > 0) {
             let may = is_too_much_without(&|other, _| other > cost);
@@ -624,7 +628,7 @@ impl World {
 
     /// When all is over, nothing is left.
     pub(super) fn check_end(mut self) -> Coverage {
-        assert_eq!(self.seated(), 0, "CHAT-CLOSE-3");
+        assert_eq!(self.admitted(), 0, "CHAT-CLOSE-3");
         self.links.clear();
         assert_eq!(self.room.names(), Vec::<String>::new(), "CHAT-NAME-5");
         assert!(self.published().is_empty(), "CHAT-CLOSE-2");
