@@ -17,7 +17,7 @@
 //! out. It is asked once for all who wait, and once in a deadline at the most.
 
 use super::{
-    Engine, Turn, envelope, refusal,
+    Context, Engine, envelope, refusal,
     session::{Granted, Member, State},
 };
 use crate::{
@@ -117,19 +117,19 @@ impl Engine {
     }
 
     /// Tells a newcomer what has become of the name it waits for.
-    pub(super) fn handle_wait(&mut self, turn: &mut Turn<'_>) {
-        let Some(State::Waiting(newcomer)) = self.sessions.get(turn.id.0) else {
+    pub(super) fn handle_wait(&mut self, context: &mut Context<'_>) {
+        let Some(State::Waiting(newcomer)) = self.sessions.get(context.id.0) else {
             return;
         };
         let (name, granted) = (newcomer.name.clone(), newcomer.granted);
-        if self.register_is_late(turn.now.elapsed_ms, newcomer.since_ms) {
+        if self.register_is_late(context.now.elapsed_ms, newcomer.since_ms) {
             let deadline_ms = self.limits.register_deadline_ms;
-            return self.end_with(turn, refusal::register_timeout(deadline_ms));
+            return self.end_with(context, refusal::register_timeout(deadline_ms));
         }
-        match self.answer(turn.id.0, &name) {
+        match self.answer(context.id.0, &name) {
             Answer::Wait => {}
-            Answer::Free => self.admit(turn, name, granted),
-            Answer::Taken => self.end_with(turn, refusal::name_in_use(&name)), // CHAT-NAME-3
+            Answer::Free => self.admit(context, name, granted),
+            Answer::Taken => self.end_with(context, refusal::name_in_use(&name)), // CHAT-NAME-3
         }
     }
 
@@ -149,10 +149,10 @@ impl Engine {
     /// Asks a holder for a sign of life, or takes its name from it when there was
     /// none. `is_sent_out`: whether it has been sent all replies. Returns whether its
     /// session has ended.
-    pub(super) fn handle_check(&mut self, turn: &mut Turn<'_>, is_sent_out: bool) -> bool {
-        let now_ms = turn.now.elapsed_ms;
+    pub(super) fn handle_check(&mut self, context: &mut Context<'_>, is_sent_out: bool) -> bool {
+        let now_ms = context.now.elapsed_ms;
         let deadline_ms = self.limits.name_check_deadline_ms;
-        let Some(State::Member(member)) = self.sessions.get_mut(turn.id.0) else {
+        let Some(State::Member(member)) = self.sessions.get_mut(context.id.0) else {
             return false;
         };
         let Some(check) = self.checks.get_mut(&member.name) else {
@@ -166,7 +166,7 @@ impl Engine {
                     false => Stage::Asking,
                 };
                 member.pinged_ms = now_ms;
-                turn.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
+                context.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
             }
             Stage::Asking if is_sent_out => check.stage = Stage::Asked { since_ms: now_ms },
             // It takes nothing, so it cannot be asked. If that lasts it is closed for
@@ -176,7 +176,7 @@ impl Engine {
         }
         let is_gone = check.is_in_vain(now_ms, deadline_ms); // CHAT-NAME-8
         if is_gone {
-            self.end_with(turn, refusal::name_reclaimed(deadline_ms)); // CHAT-NAME-9
+            self.end_with(context, refusal::name_reclaimed(deadline_ms)); // CHAT-NAME-9
         }
         is_gone
     }

@@ -290,16 +290,16 @@ impl Engine {
     /// Something happened to a connection. Appends what follows from it to
     /// `effects`; nothing follows once its session has ended.
     pub fn handle(&mut self, now: Time, id: &SessionId, event: Event, effects: &mut Vec<Effect>) {
-        let mut turn = Turn { now, id, effects };
+        let mut context = Context { now, id, effects };
         match self.sessions.get(id.0) {
             None | Some(State::Ended) => {}
-            _ if self.closing.is_some() => self.end_for_closing(&mut turn),
+            _ if self.closing.is_some() => self.end_for_closing(&mut context),
             Some(State::Connected { since_ms }) => {
                 let since_ms = *since_ms;
-                self.handle_connected(&mut turn, since_ms, event);
+                self.handle_connected(&mut context, since_ms, event);
             }
-            Some(State::Waiting(_)) => self.handle_waiting(&mut turn, event),
-            Some(State::Member(_)) => self.handle_member(&mut turn, event),
+            Some(State::Waiting(_)) => self.handle_waiting(&mut context, event),
+            Some(State::Member(_)) => self.handle_member(&mut context, event),
         }
     }
 
@@ -371,43 +371,43 @@ impl Engine {
         }
     }
 
-    fn handle_connected(&mut self, turn: &mut Turn<'_>, since_ms: u64, event: Event) {
+    fn handle_connected(&mut self, context: &mut Context<'_>, since_ms: u64, event: Event) {
         use client_envelope::Message as Sent;
         match event {
             Event::Message(ClientEnvelope {
                 message: Some(Sent::Register(register)),
-            }) => self.register(turn, since_ms, &register),
+            }) => self.register(context, since_ms, &register),
             // CHAT-REG-2: whatever else comes first, known or not.
-            Event::Message(_) => self.end_with(turn, refusal::not_registered()),
+            Event::Message(_) => self.end_with(context, refusal::not_registered()),
             // CHAT-REG-5
-            Event::TimePassed { .. } if self.register_is_late(turn.now.elapsed_ms, since_ms) => {
+            Event::TimePassed { .. } if self.register_is_late(context.now.elapsed_ms, since_ms) => {
                 let deadline_ms = self.limits.register_deadline_ms;
-                self.end_with(turn, refusal::register_timeout(deadline_ms));
+                self.end_with(context, refusal::register_timeout(deadline_ms));
             }
             Event::TimePassed { .. } => {}
-            event => self.handle_stream(turn, event),
+            event => self.handle_stream(context, event),
         }
     }
 
-    fn register(&mut self, turn: &mut Turn<'_>, since_ms: u64, register: &wire::Register) {
+    fn register(&mut self, context: &mut Context<'_>, since_ms: u64, register: &wire::Register) {
         // CHAT-ADM-2: before anything is said about names.
         if let Err(refusal) = self.admission.judge_password(&register.password) {
-            return self.end_with(turn, refusal);
+            return self.end_with(context, refusal);
         }
         let name = match Name::parse(&register.name) {
             Ok(name) => name,
-            Err(error) => return self.end_with(turn, refusal::name(error)),
+            Err(error) => return self.end_with(context, refusal::name(error)),
         };
         // CHAT-ADM-4
         if let Err(refusal) = self.admission.judge_name(&name) {
-            return self.end_with(turn, refusal);
+            return self.end_with(context, refusal);
         }
         let granted = Granted::from_asked(&register.capabilities);
         if self.roster.holder(&self.sessions, &name).is_none() {
-            self.admit(turn, name, granted);
-        } else if self.waits_for(turn.now.elapsed_ms, &name, turn.id.0) {
+            self.admit(context, name, granted);
+        } else if self.waits_for(context.now.elapsed_ms, &name, context.id.0) {
             // CHAT-NAME-7: the answer comes when time has passed.
-            if let Some(state) = self.sessions.get_mut(turn.id.0) {
+            if let Some(state) = self.sessions.get_mut(context.id.0) {
                 *state = State::Waiting(Box::new(Newcomer {
                     since_ms,
                     name,
@@ -416,12 +416,12 @@ impl Engine {
             }
         } else {
             // CHAT-NAME-3, CHAT-NAME-4
-            self.end_with(turn, refusal::name_in_use(&name));
+            self.end_with(context, refusal::name_in_use(&name));
         }
     }
 
     /// Opens a session under a name that nobody has.
-    fn admit(&mut self, turn: &mut Turn<'_>, name: Name, granted: Granted) {
+    fn admit(&mut self, context: &mut Context<'_>, name: Name, granted: Granted) {
         let member = State::Member(Member {
             name: name.clone(),
             granted,
@@ -429,30 +429,30 @@ impl Engine {
             flood: Default::default(),
             strikes: Default::default(),
             is_held_up: false,
-            heard_ms: turn.now.elapsed_ms,
-            pinged_ms: turn.now.elapsed_ms,
+            heard_ms: context.now.elapsed_ms,
+            pinged_ms: context.now.elapsed_ms,
             chats: 0,
             members_after: None,
         });
-        if let Some(state) = self.sessions.get_mut(turn.id.0) {
+        if let Some(state) = self.sessions.get_mut(context.id.0) {
             *state = member;
         }
-        self.roster.add(&self.sessions, turn.id.0);
+        self.roster.add(&self.sessions, context.id.0);
         // CHAT-PRES-2. Published before Open, so that the newcomer's own place in
         // the log is behind it (CHAT-PRES-6).
-        turn.publish(
+        context.publish(
             Audience::Presence,
             Message::Joined(wire::Joined {
                 name: name.as_str().to_owned(),
             }),
         );
         // CHAT-ORD-4, CHAT-ORD-5: the log from here on, nothing from before.
-        turn.effects.push(Effect::Open {
+        context.effects.push(Effect::Open {
             name: name.clone(),
             presence: granted.presence,
         });
         // CHAT-REG-3: replies go out before the log, and this is the first.
-        turn.reply(envelope(Message::Registered(wire::Registered {
+        context.reply(envelope(Message::Registered(wire::Registered {
             name: name.as_str().to_owned(), // CHAT-REG-4
             epoch: self.epoch.clone(),
             seq: self.seq, // CHAT-ORD-6
@@ -460,124 +460,124 @@ impl Engine {
             limits: Some(self.limits.announced()),
         })));
         if granted.presence {
-            let page = self.members_page(turn.id, None);
-            turn.reply(page);
+            let page = self.members_page(context.id, None);
+            context.reply(page);
         }
     }
 
-    fn handle_waiting(&mut self, turn: &mut Turn<'_>, event: Event) {
+    fn handle_waiting(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
-            Event::TimePassed { .. } => self.handle_wait(turn),
+            Event::TimePassed { .. } => self.handle_wait(context),
             // It is not to be read from; and it was not to send (CHAT-REG-10).
-            Event::Message(_) => self.end_with(turn, refusal::not_registered()),
-            event => self.handle_stream(turn, event),
+            Event::Message(_) => self.end_with(context, refusal::not_registered()),
+            event => self.handle_stream(context, event),
         }
     }
 
-    fn handle_member(&mut self, turn: &mut Turn<'_>, event: Event) {
+    fn handle_member(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
             Event::Message(envelope) => {
-                self.hear(turn.id.0);
-                self.member(turn.id).heard_ms = turn.now.elapsed_ms;
-                self.handle_message(turn, envelope);
+                self.hear(context.id.0);
+                self.member(context.id).heard_ms = context.now.elapsed_ms;
+                self.handle_message(context, envelope);
             }
             Event::TimePassed {
                 is_read_out,
                 is_sent_out,
             } => {
-                if let Some(State::Member(member)) = self.sessions.get_mut(turn.id.0)
-                    && member.may_go_on(turn.now.elapsed_ms, &self.limits)
+                if let Some(State::Member(member)) = self.sessions.get_mut(context.id.0)
+                    && member.may_go_on(context.now.elapsed_ms, &self.limits)
                 {
                     member.is_held_up = false;
                 }
                 if is_read_out {
-                    self.handle_silence(turn, is_sent_out);
+                    self.handle_silence(context, is_sent_out);
                 } else {
-                    self.excuse(turn.id.0);
-                    self.member(turn.id).heard_ms = turn.now.elapsed_ms;
+                    self.excuse(context.id.0);
+                    self.member(context.id).heard_ms = context.now.elapsed_ms;
                 }
             }
-            event => self.handle_stream(turn, event),
+            event => self.handle_stream(context, event),
         }
     }
 
     /// What happens to the stream itself means the same before and after Register.
-    fn handle_stream(&mut self, turn: &mut Turn<'_>, event: Event) {
+    fn handle_stream(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
-            Event::Unframed(error) => self.end_with(turn, refusal::frame(error)),
-            Event::Unparsable => self.end_with(turn, refusal::unparsable()),
+            Event::Unframed(error) => self.end_with(context, refusal::frame(error)),
+            Event::Unparsable => self.end_with(context, refusal::unparsable()),
             // CHAT-LIM-5
-            Event::Stalled => self.end_with(turn, refusal::slow_consumer()),
-            Event::Evicted => self.end_with(turn, refusal::overloaded()), // CHAT-LIM-10
+            Event::Stalled => self.end_with(context, refusal::slow_consumer()),
+            Event::Evicted => self.end_with(context, refusal::overloaded()), // CHAT-LIM-10
             // CHAT-LEAVE-5. A stream cut inside a frame is most likely a client
             // that was killed, so the others are told of a lost connection.
             Event::EndOfStream { inside_frame: true } => {
                 // CHAT-FRAME-10; the frame itself was never handed on (CHAT-FRAME-9).
-                turn.reply(refusal::cut_short().ending());
-                self.end(turn, Cause::CutShort);
+                context.reply(refusal::cut_short().ending());
+                self.end(context, Cause::CutShort);
             }
             Event::EndOfStream {
                 inside_frame: false,
             }
-            | Event::Lost => self.end(turn, Cause::ConnectionLost),
+            | Event::Lost => self.end(context, Cause::ConnectionLost),
             // Each state handles messages and time itself.
             Event::Message(_) | Event::TimePassed { .. } => {}
         }
     }
 
-    fn handle_message(&mut self, turn: &mut Turn<'_>, envelope: ClientEnvelope) {
+    fn handle_message(&mut self, context: &mut Context<'_>, envelope: ClientEnvelope) {
         use client_envelope::Message as Sent;
-        let granted = self.member(turn.id).granted;
+        let granted = self.member(context.id).granted;
         match envelope.message {
-            Some(Sent::Chat(chat)) => self.handle_chat(turn, chat),
-            Some(Sent::Leave(_)) => self.end(turn, Cause::Leave), // CHAT-LEAVE-2
+            Some(Sent::Chat(chat)) => self.handle_chat(context, chat),
+            Some(Sent::Leave(_)) => self.end(context, Cause::Leave), // CHAT-LEAVE-2
             // CHAT-REG-6
             Some(Sent::Register(_)) => {
-                self.refuse(turn, refusal::already_registered().passing());
+                self.refuse(context, refusal::already_registered().passing());
             }
             // CHAT-GROW-6
             Some(Sent::Ping(_) | Sent::Pong(_)) if !granted.keepalive => {
-                self.refuse(turn, refusal::not_granted().passing());
+                self.refuse(context, refusal::not_granted().passing());
             }
             // CHAT-KEEP-1
-            Some(Sent::Ping(ping)) => turn.reply(self::envelope(Message::Pong(wire::Pong {
+            Some(Sent::Ping(ping)) => context.reply(self::envelope(Message::Pong(wire::Pong {
                 token: ping.token,
             }))),
             // CHAT-KEEP-5: that it came is noted already.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
-            None => self.refuse(turn, refusal::unknown_message().passing()),
+            None => self.refuse(context, refusal::unknown_message().passing()),
         }
     }
 
-    fn handle_chat(&mut self, turn: &mut Turn<'_>, chat: wire::Chat) {
+    fn handle_chat(&mut self, context: &mut Context<'_>, chat: wire::Chat) {
         let text_bytes_max = self.limits.text_bytes_max;
         let text = match Text::parse(chat.text, text_bytes_max) {
             Ok(text) => text,
             // CHAT-CHAT-8
             Err(error) => {
                 let answer = refusal::text(error, text_bytes_max).of_chat(chat.id);
-                return self.refuse(turn, answer);
+                return self.refuse(context, answer);
             }
         };
         let rate = self.limits.chat_rate();
         let next_seq = self.seq + 1;
-        let member = self.member(turn.id);
+        let member = self.member(context.id);
         if let Some(rate) = rate
             && let Err(retry_after_ms) =
                 member
                     .bucket
-                    .take_late(turn.now.elapsed_ms, turn.now.waiting_since_ms, rate)
+                    .take_late(context.now.elapsed_ms, context.now.waiting_since_ms, rate)
         {
             // CHAT-LIM-3
-            return self.refuse(turn, refusal::rate(retry_after_ms).of_chat(chat.id));
+            return self.refuse(context, refusal::rate(retry_after_ms).of_chat(chat.id));
         }
 
         member.chats += 1;
-        let time_unix_ms = turn.now.unix_ms;
+        let time_unix_ms = context.now.unix_ms;
         // To every other member (CHAT-CHAT-1); all but the text is the server's
         // (CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9).
-        turn.publish(
+        context.publish(
             Audience::Everyone,
             Message::Chat(wire::Chat {
                 text: text.into_string(),
@@ -590,7 +590,7 @@ impl Engine {
         if member.granted.receipts {
             // CHAT-RCPT-1, CHAT-RCPT-3; a refusal took its place in the same queue of
             // replies, so the answers keep the order of the chats (CHAT-RCPT-2).
-            turn.reply(envelope(Message::Receipt(wire::Receipt {
+            context.reply(envelope(Message::Receipt(wire::Receipt {
                 id: chat.id,
                 seq: next_seq,
                 time_unix_ms,
@@ -601,33 +601,33 @@ impl Engine {
 
     /// Refuses something that a member sent, and ends its session when that happens
     /// too often (CHAT-ERR-8, CHAT-ERR-9).
-    fn refuse(&mut self, turn: &mut Turn<'_>, answer: ServerEnvelope) {
-        turn.reply(answer);
-        let now_ms = turn.now.elapsed_ms;
+    fn refuse(&mut self, context: &mut Context<'_>, answer: ServerEnvelope) {
+        context.reply(answer);
+        let now_ms = context.now.elapsed_ms;
         if let Some(errors_max) = self.limits.errors_max
-            && self.member(turn.id).strikes.add(now_ms, errors_max)
+            && self.member(context.id).strikes.add(now_ms, errors_max)
         {
-            self.end_with(turn, refusal::too_many_errors());
+            self.end_with(context, refusal::too_many_errors());
         }
     }
 
-    fn handle_silence(&mut self, turn: &mut Turn<'_>, is_sent_out: bool) {
+    fn handle_silence(&mut self, context: &mut Context<'_>, is_sent_out: bool) {
         let limits = &self.limits;
         let (interval_ms, deadline_ms) = (limits.keepalive_interval_ms, limits.idle_deadline_ms);
-        let now_ms = turn.now.elapsed_ms;
-        let member = self.member(turn.id);
+        let now_ms = context.now.elapsed_ms;
+        let member = self.member(context.id);
         // CHAT-KEEP-6
-        if !member.granted.keepalive || self.handle_check(turn, is_sent_out) {
+        if !member.granted.keepalive || self.handle_check(context, is_sent_out) {
             return;
         }
-        let member = self.member(turn.id);
+        let member = self.member(context.id);
         if now_ms - member.heard_ms >= u64::from(deadline_ms) {
             // CHAT-KEEP-4
-            self.end_with(turn, refusal::idle_timeout(deadline_ms));
+            self.end_with(context, refusal::idle_timeout(deadline_ms));
         } else if now_ms - member.heard_ms.max(member.pinged_ms) >= u64::from(interval_ms) {
             // CHAT-KEEP-3. The token only has to differ from ping to ping.
             member.pinged_ms = now_ms;
-            turn.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
+            context.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
         }
     }
 
@@ -678,29 +678,29 @@ impl Engine {
     }
 
     /// Ends a connection with an error (CHAT-ERR-1, CHAT-ERR-2).
-    fn end_with(&mut self, turn: &mut Turn<'_>, refusal: Refusal) {
+    fn end_with(&mut self, context: &mut Context<'_>, refusal: Refusal) {
         let code = refusal.code;
-        turn.reply(refusal.ending());
-        self.end(turn, Cause::Error(code));
+        context.reply(refusal.ending());
+        self.end(context, Cause::Error(code));
     }
 
     /// CHAT-CLOSE-1: members find ServerClosing in the log, the others are told.
-    fn end_for_closing(&mut self, turn: &mut Turn<'_>) {
-        let state = self.sessions.get(turn.id.0);
+    fn end_for_closing(&mut self, context: &mut Context<'_>) {
+        let state = self.sessions.get(context.id.0);
         if let (Some(State::Connected { .. } | State::Waiting(_)), Some(detail)) =
             (state, &self.closing)
         {
-            turn.reply(server_closing(detail.clone()));
+            context.reply(server_closing(detail.clone()));
         }
-        self.end(turn, Cause::ServerClosing);
+        self.end(context, Cause::ServerClosing);
     }
 
     /// Ends a session: frees its name (CHAT-NAME-5), tells who asked to know
     /// (CHAT-PRES-3).
-    fn end(&mut self, turn: &mut Turn<'_>, cause: Cause) {
+    fn end(&mut self, context: &mut Context<'_>, cause: Cause) {
         // While its name can still be looked up.
-        self.roster.remove(&self.sessions, turn.id.0);
-        let Some(state) = self.sessions.get_mut(turn.id.0) else {
+        self.roster.remove(&self.sessions, context.id.0);
+        let Some(state) = self.sessions.get_mut(context.id.0) else {
             return;
         };
         let state = std::mem::replace(state, State::Ended);
@@ -710,12 +710,12 @@ impl Engine {
             chats: 0,
         };
         if let State::Waiting(newcomer) = &state {
-            self.stop_waiting(turn.id.0, newcomer);
+            self.stop_waiting(context.id.0, newcomer);
         }
         if let State::Member(member) = state {
             self.checks.remove(&member.name);
             if self.closing.is_none() {
-                turn.publish(
+                context.publish(
                     Audience::Presence,
                     Message::Left(wire::Left {
                         name: member.name.as_str().to_owned(),
@@ -726,7 +726,7 @@ impl Engine {
             end.name = Some(member.name);
             end.chats = member.chats;
         }
-        turn.effects.push(Effect::End(end));
+        context.effects.push(Effect::End(end));
     }
 
     /// The member that a turn in state `Member` is about.
@@ -744,13 +744,13 @@ impl Engine {
 }
 
 /// One call of [`Engine::handle`]: what it is about and what follows from it.
-struct Turn<'a> {
+struct Context<'a> {
     now: Time,
     id: &'a SessionId,
     effects: &'a mut Vec<Effect>,
 }
 
-impl Turn<'_> {
+impl Context<'_> {
     fn reply(&mut self, envelope: ServerEnvelope) {
         self.effects.push(Effect::Reply(envelope));
     }

@@ -37,9 +37,9 @@ use crate::{
 };
 
 use super::{
+    hub::{ConnectionHandle, Hub, HubGuard, Outbound},
     inbox::Inbox,
     pause::TRICKLE_READ_BYTES,
-    room::{ConnectionHandle, Line, Room, Turn},
     socket::Socket,
 };
 
@@ -48,14 +48,14 @@ use super::{
 const READ_BYTES: usize = 64 * 1024;
 
 /// How many frames are judged under one lock.
-const FRAMES_PER_TURN_MAX: usize = 1_024;
+const FRAMES_PER_PASS_MAX: usize = 1_024;
 
 /// How many writes of log a connection makes before it reads: enough to send
 /// what gathers during a burst, few enough to stay fair.
-const WRITES_PER_TURN_MAX: usize = 4;
+const WRITES_PER_PASS_MAX: usize = 4;
 
 /// How many turns a connection takes before the others get theirs.
-const TURNS_PER_POLL_MAX: usize = 8;
+const PASSES_PER_POLL_MAX: usize = 8;
 
 /// From how many bytes of log on it pays to have the system send them without
 /// copying them, which costs something for each page instead.
@@ -85,10 +85,10 @@ const _: () = assert!(size_of::<Connection<TcpStream>>() <= 144 + 8);
 /// A connection, as a future that ends when it is gone.
 pub(super) struct Connection<S> {
     stream: S,
-    room: Arc<Room>,
+    hub: Arc<Hub>,
     /// `None` for a connection that was turned away.
     member: Option<(SessionId, Arc<ConnectionHandle>)>,
-    line: Line,
+    outbound: Outbound,
     inbox: Inbox,
     /// The inbox may hold whole frames: they come before anything is read.
     has_backlog: bool,
@@ -123,28 +123,28 @@ impl Connection<TcpStream> {
     /// Sends what the system takes at once, and closes.
     pub(super) fn close_at_once(self) {
         // A new socket takes a few bytes; the runtime has not looked at it yet.
-        let _ = SockRef::from(&self.stream).send(self.line.outbox.ahead());
+        let _ = SockRef::from(&self.stream).send(self.outbound.outbox.ahead());
     }
 }
 
 impl<S: Socket> Connection<S> {
     /// Takes a new connection into the room, or turns it away. `address`: where it
     /// comes from, if it comes over a network.
-    pub(super) fn new(stream: S, room: Arc<Room>, address: Option<IpAddr>) -> Self {
-        let mut line = Line::default();
-        let member = match room.connect(address) {
+    pub(super) fn new(stream: S, hub: Arc<Hub>, address: Option<IpAddr>) -> Self {
+        let mut outbound = Outbound::default();
+        let member = match hub.connect(address) {
             Ok(member) => Some(member),
             Err(envelope) => {
-                line.reply(&envelope);
-                line.is_ended = true;
+                outbound.reply(&envelope);
+                outbound.is_ended = true;
                 None
             }
         };
         Self {
             stream,
-            room,
+            hub,
             member,
-            line,
+            outbound,
             inbox: Inbox::default(),
             has_backlog: false,
             is_at_end: false,
@@ -162,7 +162,10 @@ impl<S: Socket> Connection<S> {
     /// Where it is in the log, while it follows it.
     #[cfg(test)]
     pub(super) fn position(&self) -> Option<u64> {
-        self.line.reader.as_ref().map(|reader| reader.position())
+        self.outbound
+            .reader
+            .as_ref()
+            .map(|reader| reader.position())
     }
 
     /// What its inbox and its outbox take, in bytes.
@@ -170,7 +173,7 @@ impl<S: Socket> Connection<S> {
     pub(super) fn memory_bytes(&self) -> (usize, usize) {
         (
             self.inbox.buffered_bytes(),
-            self.line.outbox.buffered_bytes(),
+            self.outbound.outbox.buffered_bytes(),
         )
     }
 
@@ -178,20 +181,20 @@ impl<S: Socket> Connection<S> {
     /// is over.
     #[cfg(test)]
     pub(super) fn is_held_up_or_ended(&self) -> (bool, bool) {
-        (self.line.is_held_up, self.line.is_ended)
+        (self.outbound.is_held_up, self.outbound.is_ended)
     }
 
     /// Does what can be done now. `Ready` when the connection is gone; an error
     /// when it broke.
-    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_passes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(handle) = self.handle() {
             handle.set_waker(cx.waker());
         }
-        for _ in 0..TURNS_PER_POLL_MAX {
-            if self.room.is_aborted() {
+        for _ in 0..PASSES_PER_POLL_MAX {
+            if self.hub.is_aborted() {
                 return Poll::Ready(Ok(()));
             }
-            if matches!(self.phase, Phase::Open) && self.line.is_ended {
+            if matches!(self.phase, Phase::Open) && self.outbound.is_ended {
                 self.phase = Phase::Draining;
                 // Nothing of it is looked at any more.
                 self.inbox = Inbox::default();
@@ -211,16 +214,16 @@ impl<S: Socket> Connection<S> {
     /// was looked at before.
     fn answer_notification(&mut self, is_read_out: bool) {
         let is_evicted = self.take_eviction();
-        let is_sent_out = self.line.outbox.ahead().is_empty();
-        self.turn(|turn| {
-            turn.handle(Event::TimePassed {
+        let is_sent_out = self.outbound.outbox.ahead().is_empty();
+        self.with(|guard| {
+            guard.handle(Event::TimePassed {
                 is_read_out,
                 is_sent_out,
             });
-            if is_evicted && !turn.line.is_ended {
+            if is_evicted && !guard.outbound.is_ended {
                 // Telling it must not take what is to be saved.
-                turn.line.outbox.forget();
-                turn.handle(Event::Evicted);
+                guard.outbound.outbox.forget();
+                guard.handle(Event::Evicted);
             }
         });
     }
@@ -236,15 +239,15 @@ impl<S: Socket> Connection<S> {
             }
         };
         if self.is_out_of_reach() || self.poll_stalled(cx, &flush).is_ready() {
-            self.turn(|turn| turn.handle(Event::Stalled));
+            self.with(|guard| guard.handle(Event::Stalled));
             return Poll::Ready(Ok(()));
         }
-        if flush == Flush::Done && self.line.has_more_members {
-            self.turn(|turn| turn.more_members());
+        if flush == Flush::Done && self.outbound.has_more_members {
+            self.with(|guard| guard.more_members());
             return Poll::Ready(Ok(()));
         }
-        if self.room.is_paused() {
-            self.room.let_wait(&mut self.line);
+        if self.hub.is_paused() {
+            self.hub.let_wait(&mut self.outbound);
         }
         let is_notified = self.take_notification();
         let (has_read, is_read_out) = match self.read_bytes_max() {
@@ -260,7 +263,7 @@ impl<S: Socket> Connection<S> {
             },
         };
         if is_read_out {
-            self.line.wait.end();
+            self.outbound.wait.end();
         }
         if is_notified {
             // After reading: whose words have waited to be read is not silent, however
@@ -291,7 +294,7 @@ impl<S: Socket> Connection<S> {
             Flush::Done => ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?,
         }
         // Nothing of the log is needed any more, however long this takes.
-        self.line.reader = None;
+        self.outbound.reader = None;
         if let Some(handle) = self.handle() {
             handle.unsubscribe();
         }
@@ -328,8 +331,8 @@ impl<S: Socket> Connection<S> {
 
     /// Whether it has fallen too far behind the log.
     fn is_out_of_reach(&self) -> bool {
-        let reader = self.line.reader.as_ref();
-        reader.is_some_and(|reader| self.room.is_out_of_reach(reader.position()))
+        let reader = self.outbound.reader.as_ref();
+        reader.is_some_and(|reader| self.hub.is_out_of_reach(reader.position()))
     }
 
     /// Whether the room has called it; once.
@@ -356,14 +359,14 @@ impl<S: Socket> Connection<S> {
 
     /// How much may be read from it at once, in bytes; 0: nothing for now (CHAT-LIM-6).
     fn read_bytes_max(&self) -> usize {
-        if self.line.is_held_up || self.line.outbox.is_full() {
+        if self.outbound.is_held_up || self.outbound.outbox.is_full() {
             return 0;
         }
-        match (&self.line.reader, self.handle()) {
+        match (&self.outbound.reader, self.handle()) {
             (Some(reader), _) if reader.left_out_runs() >= OWN_RUNS_MAX => 0,
-            (Some(_), Some(handle)) if self.room.is_paused() => {
+            (Some(_), Some(handle)) if self.hub.is_paused() => {
                 // Who has more in hand than was judged says much.
-                if !self.has_backlog && self.room.may_trickle(handle) {
+                if !self.has_backlog && self.hub.may_trickle(handle) {
                     TRICKLE_READ_BYTES
                 } else {
                     0
@@ -383,13 +386,13 @@ impl<S: Socket> Connection<S> {
             if bytes_max == TRICKLE_READ_BYTES
                 && let Some(handle) = self.handle()
             {
-                self.room.trickled(handle);
+                self.hub.trickled(handle);
             }
             let read = buffer.get(..bytes).unwrap_or_default();
             if read.is_empty() {
                 self.is_at_end = true;
                 let inside_frame = !self.inbox.is_empty();
-                self.turn(|turn| turn.handle(Event::EndOfStream { inside_frame }));
+                self.with(|guard| guard.handle(Event::EndOfStream { inside_frame }));
             } else {
                 self.consume(read);
             }
@@ -403,7 +406,7 @@ impl<S: Socket> Connection<S> {
         if self.has_backlog {
             self.consume(&[]);
         }
-        if !(self.has_backlog || self.line.is_held_up || self.line.is_ended) {
+        if !(self.has_backlog || self.outbound.is_held_up || self.outbound.is_ended) {
             // That it is broken is known.
             let _ = self.poll_read(cx, READ_BYTES);
         }
@@ -413,31 +416,31 @@ impl<S: Socket> Connection<S> {
     /// turn, under one lock: in the order in which they came (CHAT-ORD-3), each
     /// before the next is looked at (CHAT-LEAVE-3).
     fn consume(&mut self, read: &[u8]) {
-        let frame_bytes_max = self.room.limits().frame_bytes_max;
+        let frame_bytes_max = self.hub.limits().frame_bytes_max;
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut has_backlog = false;
         inbox.feed(read, |bytes| {
-            self.turn(|turn| {
+            self.with(|guard| {
                 let mut rest = bytes;
                 let mut frames = 0;
                 let mut is_partial = false;
-                for _ in 0..FRAMES_PER_TURN_MAX {
-                    if turn.line.is_ended {
+                for _ in 0..FRAMES_PER_PASS_MAX {
+                    if guard.outbound.is_ended {
                         // CHAT-LEAVE-4: the rest is of no interest.
                         return bytes.len();
                     }
                     // A Register that waits holds up what is behind it, too.
-                    if turn.line.outbox.is_full() || turn.line.is_held_up {
+                    if guard.outbound.outbox.is_full() || guard.outbound.is_held_up {
                         break;
                     }
                     // CHAT-FRAME-6
-                    let body_bytes_max = match turn.line.reader {
+                    let body_bytes_max = match guard.outbound.reader {
                         Some(_) => frame_bytes_max,
                         None => UNREGISTERED_FRAME_BYTES_MAX,
                     };
                     match frame::split(rest, body_bytes_max) {
                         Ok(Split::Frame { body, rest: after }) => {
-                            handle_body(turn, body);
+                            handle_body(guard, body);
                             rest = after;
                             frames += 1;
                         }
@@ -445,10 +448,10 @@ impl<S: Socket> Connection<S> {
                             is_partial = true;
                             break;
                         }
-                        Err(error) => turn.handle(Event::Unframed(error)),
+                        Err(error) => guard.handle(Event::Unframed(error)),
                     }
                 }
-                turn.charge(frames, read.len());
+                guard.charge(frames, read.len());
                 has_backlog = !is_partial && !rest.is_empty();
                 bytes.len() - rest.len()
             })
@@ -459,18 +462,18 @@ impl<S: Socket> Connection<S> {
 
     /// Writes replies, then log, until nothing is due or the socket is full.
     fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<Flush> {
-        for _ in 0..WRITES_PER_TURN_MAX {
-            let line = &mut self.line;
+        for _ in 0..WRITES_PER_PASS_MAX {
+            let outbound = &mut self.outbound;
             // Replies come before log, but not inside a frame of the log.
-            let rest_of_frame = match &line.reader {
-                Some(reader) if !line.outbox.ahead().is_empty() => reader.rest_of_frame(),
+            let rest_of_frame = match &outbound.reader {
+                Some(reader) if !outbound.outbox.ahead().is_empty() => reader.rest_of_frame(),
                 _ => &[],
             };
             let (bytes, file, source) = if !rest_of_frame.is_empty() {
                 (rest_of_frame, None, Source::RestOfFrame)
-            } else if !line.outbox.ahead().is_empty() {
-                (line.outbox.ahead(), None, Source::Outbox)
-            } else if let Some(reader) = &mut line.reader {
+            } else if !outbound.outbox.ahead().is_empty() {
+                (outbound.outbox.ahead(), None, Source::Outbox)
+            } else if let Some(reader) = &mut outbound.reader {
                 let Ahead { bytes, file } = reader.ahead();
                 (bytes, file, Source::Log)
             } else {
@@ -493,8 +496,8 @@ impl<S: Socket> Connection<S> {
                 Poll::Ready(Ok(sent)) => sent,
             };
             self.has_moved = true;
-            match (source, &mut self.line.reader) {
-                (Source::Outbox, _) | (_, None) => self.line.outbox.advance(sent),
+            match (source, &mut self.outbound.reader) {
+                (Source::Outbox, _) | (_, None) => self.outbound.outbox.advance(sent),
                 (Source::RestOfFrame, Some(reader)) => reader.advance_in_frame(sent),
                 (Source::Log, Some(reader)) => reader.advance(sent),
             }
@@ -505,16 +508,16 @@ impl<S: Socket> Connection<S> {
 
     /// Tells the room how far the reader is.
     fn note_position(&self) {
-        if let (Some(handle), Some(reader)) = (self.handle(), &self.line.reader) {
+        if let (Some(handle), Some(reader)) = (self.handle(), &self.outbound.reader) {
             handle.set_position(reader.position());
-            self.room.reader_moved();
+            self.hub.reader_moved();
         }
     }
 
     /// `Ready` when something has been due for the write deadline and the socket
     /// has taken nothing of it (CHAT-LIM-5).
     fn poll_stalled(&mut self, cx: &mut Context<'_>, flush: &Flush) -> Poll<()> {
-        let deadline = Duration::from_millis(self.room.limits().write_deadline_ms.into());
+        let deadline = Duration::from_millis(self.hub.limits().write_deadline_ms.into());
         if *flush == Flush::Blocked && self.timer.is_none() {
             self.has_moved = false;
             self.timer = Some(Box::pin(tokio::time::sleep(deadline)));
@@ -537,11 +540,11 @@ impl<S: Socket> Connection<S> {
     }
 
     /// A turn with the room; nothing for a connection that was turned away.
-    fn turn<R: Default>(&mut self, turn: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+    fn with<R: Default>(&mut self, pass: impl FnOnce(&mut HubGuard<'_>) -> R) -> R {
         let Some((id, handle)) = &self.member else {
             return R::default();
         };
-        self.room.turn(id, handle, &mut self.line, turn)
+        self.hub.with(id, handle, &mut self.outbound, pass)
     }
 }
 
@@ -553,8 +556,8 @@ enum Source {
 }
 
 /// Has one frame judged. Fields that nobody knows are dropped here (CHAT-GROW-3).
-fn handle_body(turn: &mut Turn<'_>, body: &[u8]) {
-    turn.handle(match ClientEnvelope::decode(body) {
+fn handle_body(guard: &mut HubGuard<'_>, body: &[u8]) {
+    guard.handle(match ClientEnvelope::decode(body) {
         Ok(envelope) => Event::Message(envelope),
         Err(_) => Event::Unparsable, // CHAT-FRAME-8
     });
@@ -566,10 +569,10 @@ impl<S: Socket> Future for Connection<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let connection = self.get_mut();
         // An error of the transport is a lost connection: dropping it says so.
-        let turns = connection.poll_turns(cx).map(|_| ());
+        let turns = connection.poll_passes(cx).map(|_| ());
         if let Some(handle) = connection.handle() {
             handle.set_buffered_bytes(
-                connection.line.outbox.buffered_bytes() + connection.inbox.buffered_bytes(),
+                connection.outbound.outbox.buffered_bytes() + connection.inbox.buffered_bytes(),
             );
         }
         turns
@@ -579,7 +582,7 @@ impl<S: Socket> Future for Connection<S> {
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         if let Some((id, _)) = self.member.take() {
-            self.room.disconnect(id); // CHAT-LEAVE-5
+            self.hub.disconnect(id); // CHAT-LEAVE-5
         }
     }
 }

@@ -12,14 +12,14 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::{connection::Connection, room::Room};
+use super::{connection::Connection, hub::Hub};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1_024;
 
 /// How many connections are accepted before those who are there get their turn: a
 /// crowd that comes does not hold them up for long.
-const ACCEPTED_PER_TURN_MAX: u64 = 8;
+const ACCEPTED_PER_PASS_MAX: u64 = 8;
 
 /// How many connections beyond a limit are seen off with patience at a time;
 /// more are told why (CHAT-REG-9, CHAT-REG-11) and closed in the same breath.
@@ -78,10 +78,10 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts connections for ever. When the system has no more to give (file
 /// descriptors, memory), waits and tries again: those who are connected notice
 /// nothing.
-pub(super) async fn accept(listener: Arc<TcpListener>, room: Arc<Room>, connections: TaskTracker) {
+pub(super) async fn accept(listener: Arc<TcpListener>, hub: Arc<Hub>, connections: TaskTracker) {
     let mut back_off_ms = 0;
     for count in 1_u64.. {
-        if count % ACCEPTED_PER_TURN_MAX == 0 {
+        if count % ACCEPTED_PER_PASS_MAX == 0 {
             yield_now().await;
         }
         match listener.accept().await {
@@ -90,7 +90,7 @@ pub(super) async fn accept(listener: Arc<TcpListener>, room: Arc<Room>, connecti
                     info!("accepting again");
                     back_off_ms = 0;
                 }
-                serve(stream, peer, &room, &connections);
+                serve(stream, peer, &hub, &connections);
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "not accepted"),
             Err(error) => {
@@ -105,21 +105,21 @@ pub(super) async fn accept(listener: Arc<TcpListener>, room: Arc<Room>, connecti
 }
 
 /// Accepts those who wait already, without waiting for others.
-pub(super) fn accept_waiting(listener: &TcpListener, room: &Arc<Room>, connections: &TaskTracker) {
+pub(super) fn accept_waiting(listener: &TcpListener, hub: &Arc<Hub>, connections: &TaskTracker) {
     for _ in 0..BACKLOG {
         match unconstrained(listener.accept()).now_or_never() {
-            Some(Ok((stream, peer))) => serve(stream, peer, room, connections),
+            Some(Ok((stream, peer))) => serve(stream, peer, hub, connections),
             Some(Err(error)) if is_about_one_connection(&error) => {}
             Some(Err(_)) | None => return,
         }
     }
 }
 
-fn serve(stream: TcpStream, peer: SocketAddr, room: &Arc<Room>, connections: &TaskTracker) {
+fn serve(stream: TcpStream, peer: SocketAddr, hub: &Arc<Hub>, connections: &TaskTracker) {
     debug!(%peer, "connected");
-    set_options(&stream, room.limits().write_deadline_ms);
-    let connection = Connection::new(stream, Arc::clone(room), Some(peer.ip()));
-    if connection.is_turned_away() && connections.len() >= room.connection_count() + TURNED_AWAY_MAX
+    set_options(&stream, hub.limits().write_deadline_ms);
+    let connection = Connection::new(stream, Arc::clone(hub), Some(peer.ip()));
+    if connection.is_turned_away() && connections.len() >= hub.connection_count() + TURNED_AWAY_MAX
     {
         connection.close_at_once();
     } else {

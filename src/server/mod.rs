@@ -5,7 +5,7 @@
 //!  Listener ──accepts──▶ Connection (one task each) ◀──────── waker ────────┐
 //!                          │ frames in       ▲ bytes out                    │
 //!                          ▼                 │                              │
-//!                        Room: lock { Engine ──effects──▶ Log } ── append ──┘
+//!                        Hub: lock { Engine ──effects──▶ Log } ── append ──┘
 //!                          ▲                 └──replies──▶ Outbox of the connection
 //!                        tick: deadlines, pressure, the senders' pause
 //! ```
@@ -17,6 +17,7 @@
 mod connection;
 mod eviction;
 mod gate;
+mod hub;
 mod inbox;
 mod listener;
 mod names_file;
@@ -24,7 +25,6 @@ pub mod options;
 mod outbox;
 mod pause;
 mod pressure;
-mod room;
 #[cfg(test)]
 mod simulation;
 mod socket;
@@ -38,7 +38,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
 use crate::{engine::Admission, limits::Limits};
-use room::Room;
+use hub::Hub;
 
 /// How long connections have to take their last messages when the server closes,
 /// in milliseconds. With [`ABORT_MS`], less than the 5 seconds of CHAT-CLOSE-3.
@@ -50,7 +50,7 @@ const ABORT_MS: u64 = 500;
 /// A server that listens. [`Server::run`] makes it serve.
 pub struct Server {
     listener: TcpListener,
-    room: Arc<Room>,
+    hub: Arc<Hub>,
 }
 
 impl Server {
@@ -80,7 +80,7 @@ impl Server {
         let epoch = getrandom::u64().map_err(io::Error::other)?;
         Ok(Self {
             listener: listener::bind(listen).await?,
-            room: Arc::new(Room::new(limits, admission, format!("{epoch:016x}"))),
+            hub: Arc::new(Hub::new(limits, admission, format!("{epoch:016x}"))),
         })
     }
 
@@ -96,14 +96,14 @@ impl Server {
     /// Serves until `shutdown` is done; then tells everybody with ServerClosing
     /// and ends within 5 seconds, whatever the clients do (CHAT-CLOSE-3).
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, room } = self;
+        let Self { listener, hub } = self;
         let listener = Arc::new(listener);
         let connections = TaskTracker::new();
-        let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&room))));
+        let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&hub))));
         // A task as the connections are, so that it takes turns with them.
         let mut accepting = AbortOnDropHandle::new(tokio::spawn(listener::accept(
             Arc::clone(&listener),
-            Arc::clone(&room),
+            Arc::clone(&hub),
             connections.clone(),
         )));
         tokio::select! {
@@ -118,9 +118,9 @@ impl Server {
                 }
             }
         }
-        room.begin_closing("the server is shutting down".to_owned());
+        hub.begin_closing("the server is shutting down".to_owned());
         // CHAT-CLOSE-1: also those who are connected and wait to be accepted.
-        listener::accept_waiting(&listener, &room, &connections);
+        listener::accept_waiting(&listener, &hub, &connections);
         drop(listener);
         connections.close();
         let grace = Duration::from_millis(CLOSING_GRACE_MS);
@@ -129,17 +129,17 @@ impl Server {
                 connections = connections.len(),
                 "closed without waiting for the clients that do not read or close"
             );
-            room.abort();
+            hub.abort();
             let _ = time::timeout(Duration::from_millis(ABORT_MS), connections.wait()).await;
         }
     }
 }
 
-async fn tick(room: Arc<Room>) {
+async fn tick(hub: Arc<Hub>) {
     let mut interval = time::interval(Duration::from_millis(pressure::TICK_MS));
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        room.tick();
+        hub.tick();
     }
 }

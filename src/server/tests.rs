@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{connection::Connection, room::Room, tick};
+use super::{connection::Connection, hub::Hub, tick};
 use crate::{
     engine::Admission,
     frame::{self, Split},
@@ -27,10 +27,10 @@ use crate::{
 /// Longer than any deadline of these tests; passes at once when all wait.
 const LONG: Duration = Duration::from_secs(3_600);
 
-fn room(limits: Limits) -> Arc<Room> {
-    let room = Arc::new(Room::new(limits, Admission::default(), "test".to_owned()));
-    tokio::spawn(tick(Arc::clone(&room)));
-    room
+fn hub(limits: Limits) -> Arc<Hub> {
+    let hub = Arc::new(Hub::new(limits, Admission::default(), "test".to_owned()));
+    tokio::spawn(tick(Arc::clone(&hub)));
+    hub
 }
 
 fn unlimited() -> Limits {
@@ -50,9 +50,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn connect(room: &Arc<Room>, buffer_bytes: usize) -> Self {
+    fn connect(hub: &Arc<Hub>, buffer_bytes: usize) -> Self {
         let (near, far) = tokio::io::duplex(buffer_bytes);
-        tokio::spawn(Connection::new(near, Arc::clone(room), None));
+        tokio::spawn(Connection::new(near, Arc::clone(hub), None));
         Self {
             stream: far,
             held: Vec::new(),
@@ -60,12 +60,12 @@ impl Peer {
     }
 
     async fn member(
-        room: &Arc<Room>,
+        hub: &Arc<Hub>,
         name: &str,
         capabilities: &[Capability],
         buffer_bytes: usize,
     ) -> Self {
-        let mut peer = Self::connect(room, buffer_bytes);
+        let mut peer = Self::connect(hub, buffer_bytes);
         peer.send(register_with(name, capabilities)).await;
         assert!(matches!(peer.next().await, Some(Message::Registered(_))));
         if capabilities.contains(&Capability::Presence) {
@@ -117,10 +117,10 @@ impl Peer {
     }
 }
 
-async fn three_readers(room: &Arc<Room>) -> Vec<Peer> {
+async fn three_readers(hub: &Arc<Hub>) -> Vec<Peer> {
     let mut readers = Vec::new();
     for index in 0..3 {
-        readers.push(Peer::member(room, &format!("reader{index}"), &[], 8_192).await);
+        readers.push(Peer::member(hub, &format!("reader{index}"), &[], 8_192).await);
     }
     readers
 }
@@ -141,9 +141,9 @@ fn chat(text_bytes: usize) -> Sent {
 
 #[tokio::test(start_paused = true)]
 async fn who_never_registers_is_told_so_at_the_deadline() {
-    let room = room(Limits::default());
+    let hub = hub(Limits::default());
     let start = Instant::now();
-    let mut peer = Peer::connect(&room, 1_024);
+    let mut peer = Peer::connect(&hub, 1_024);
     peer.expect_error(ErrorCode::RegisterTimeout).await;
     let after_ms = start.elapsed().as_millis();
     assert!((10_000..10_200).contains(&after_ms), "{after_ms}");
@@ -152,8 +152,8 @@ async fn who_never_registers_is_told_so_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_trickle_does_not_extend_the_deadline() {
-    let room = room(Limits::default());
-    let mut peer = Peer::connect(&room, 1_024);
+    let hub = hub(Limits::default());
+    let mut peer = Peer::connect(&hub, 1_024);
     let register = encoded(Sent::Register(wire::Register {
         name: "x".repeat(30),
         ..Default::default()
@@ -169,9 +169,9 @@ async fn a_trickle_does_not_extend_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn one_byte_a_second_for_an_hour_is_no_danger() {
     const SECOND: Duration = Duration::from_secs(1);
-    let room = room(Limits::default());
+    let hub = hub(Limits::default());
     // Who has not registered has ten seconds, and one to hear so.
-    let mut stranger = Peer::connect(&room, 1_024);
+    let mut stranger = Peer::connect(&hub, 1_024);
     let register = encoded(Sent::Register(wire::Register {
         password: "x".repeat(900),
         ..Default::default()
@@ -190,14 +190,14 @@ async fn one_byte_a_second_for_an_hour_is_no_danger() {
 
     // A member may take an hour for a message. It costs what it has sent of it, and
     // nobody notices.
-    let mut slow = Peer::member(&room, "slow", &[], 1_024).await;
-    let mut alice = Peer::member(&room, "alice", &[], 8_192).await;
-    let mut bob = Peer::member(&room, "bob", &[], 8_192).await;
+    let mut slow = Peer::member(&hub, "slow", &[], 1_024).await;
+    let mut alice = Peer::member(&hub, "alice", &[], 8_192).await;
+    let mut bob = Peer::member(&hub, "bob", &[], 8_192).await;
     let frame = encoded(chat(3_592));
     assert_eq!(frame.len(), 3_600);
     for (second, byte) in frame.into_iter().enumerate() {
         tokio::time::sleep(SECOND).await;
-        assert_eq!(room.buffered_bytes(), second as u64);
+        assert_eq!(hub.buffered_bytes(), second as u64);
         slow.stream.write_all(&[byte]).await.expect("it is open");
         if second % 60 == 0 {
             let start = Instant::now();
@@ -211,21 +211,21 @@ async fn one_byte_a_second_for_an_hour_is_no_danger() {
         Some(Message::Chat(chat)) => assert_eq!(chat.text.len(), 3_592),
         message => panic!("{message:?}"),
     }
-    assert_eq!(room.buffered_bytes(), 0);
+    assert_eq!(hub.buffered_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_huge_lengths_are_told_so_and_cost_nothing() {
     // 2^63: its last byte is the 64th bit.
     let huge = [[0x80; 9].as_slice(), &[0x01]].concat();
-    let room = room(Limits::default());
-    let mut alice = Peer::member(&room, "alice", &[], 1_024).await;
-    let mut bob = Peer::member(&room, "bob", &[], 1_024).await;
+    let hub = hub(Limits::default());
+    let mut alice = Peer::member(&hub, "alice", &[], 1_024).await;
+    let mut bob = Peer::member(&hub, "bob", &[], 1_024).await;
     for number in 0..10_000 {
         let start = Instant::now();
         let mut peer = match number % 2 {
-            0 => Peer::connect(&room, 1_024),
-            _ => Peer::member(&room, &format!("peer{number}"), &[], 1_024).await,
+            0 => Peer::connect(&hub, 1_024),
+            _ => Peer::member(&hub, &format!("peer{number}"), &[], 1_024).await,
         };
         peer.stream.write_all(&huge).await.expect("it is open");
         peer.expect_error(ErrorCode::FrameTooLong).await;
@@ -236,17 +236,17 @@ async fn ten_thousand_huge_lengths_are_told_so_and_cost_nothing() {
             assert_eq!(bob.next_seq().await, number / 100 + 1);
             // Alice may send one in a tenth of a second.
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert_eq!(room.buffered_bytes(), 0);
+            assert_eq!(hub.buffered_bytes(), 0);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
-    let room = room(unlimited());
-    let mut watcher = Peer::member(&room, "watcher", &[Capability::Presence], 1 << 20).await;
-    let mut stuck = Peer::member(&room, "stuck", &[], 100).await;
-    let mut sender = Peer::member(&room, "sender", &[], 1 << 20).await;
+    let hub = hub(unlimited());
+    let mut watcher = Peer::member(&hub, "watcher", &[Capability::Presence], 1 << 20).await;
+    let mut stuck = Peer::member(&hub, "stuck", &[], 100).await;
+    let mut sender = Peer::member(&hub, "sender", &[], 1 << 20).await;
     let start = Instant::now();
     for _ in 0..100 {
         sender.send(chat(50)).await;
@@ -291,8 +291,8 @@ async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_replies_is_not_read_from() {
-    let room = room(unlimited());
-    let mut peer = Peer::member(&room, "peer", &[], 4_096).await;
+    let hub = hub(unlimited());
+    let mut peer = Peer::member(&hub, "peer", &[], 4_096).await;
     // Each empty frame makes a reply many times its size.
     let empty_frames = [0u8; 4_096];
     let mut taken_bytes = 0;
@@ -345,11 +345,11 @@ fn take_turn(connection: &mut Connection<DuplexStream>) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_is_gone_loses_its_name_in_seconds() {
-    let room = room(Limits::default());
+    let hub = hub(Limits::default());
     // It never reads nor sends again, as behind a cut cable.
-    let _gone = Peer::member(&room, "Alice", &[Capability::Keepalive], 1_024).await;
+    let _gone = Peer::member(&hub, "Alice", &[Capability::Keepalive], 1_024).await;
     let start = Instant::now();
-    let mut back = Peer::connect(&room, 1_024);
+    let mut back = Peer::connect(&hub, 1_024);
     // What comes with the Register waits behind it.
     let mut bytes = encoded(register("alice"));
     for _ in 0..3 {
@@ -371,10 +371,10 @@ async fn a_holder_that_is_gone_loses_its_name_in_seconds() {
 /// peer is gone.
 #[tokio::test(start_paused = true)]
 async fn last_words_are_heard_though_nothing_can_be_sent_any_more() {
-    let room = room(unlimited());
-    let mut witness = Peer::member(&room, "Witness", &[Capability::Presence], 1_024).await;
+    let hub = hub(unlimited());
+    let mut witness = Peer::member(&hub, "Witness", &[Capability::Presence], 1_024).await;
     let (near, mut far) = tokio::io::duplex(1_024);
-    let mut connection = Connection::new(near, Arc::clone(&room), None);
+    let mut connection = Connection::new(near, Arc::clone(&hub), None);
     far.write_all(&encoded(register("Vic")))
         .await
         .expect("it is open");
@@ -408,41 +408,41 @@ async fn a_holder_that_is_being_told_who_is_there_is_read_before_it_is_judged() 
     };
     let deadline = Duration::from_millis(limits.name_check_deadline_ms.into());
     // Nobody ticks but this test.
-    let room = Arc::new(Room::new(limits, Admission::default(), "test".to_owned()));
+    let hub = Arc::new(Hub::new(limits, Admission::default(), "test".to_owned()));
     let mut members = Vec::new();
     for index in 0..100 {
         let name = format!("member-with-a-long-name-{index}");
-        members.push(Peer::member(&room, &name, &[], 1_024).await);
+        members.push(Peer::member(&hub, &name, &[], 1_024).await);
     }
     let (near, mut far) = tokio::io::duplex(1_024);
-    let mut connection = Connection::new(near, Arc::clone(&room), None);
+    let mut connection = Connection::new(near, Arc::clone(&hub), None);
     let held = encoded(register_with(
         "Alice",
         &[Capability::Presence, Capability::Keepalive],
     ));
     far.write_all(&held).await.expect("it is open");
     assert!(!take_turn(&mut connection));
-    let mut newcomer = Peer::connect(&room, 1_024);
+    let mut newcomer = Peer::connect(&hub, 1_024);
     newcomer.send(register("Alice")).await;
     // A moment later it is asked.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    room.tick();
+    hub.tick();
     assert!(!take_turn(&mut connection));
     tokio::time::advance(deadline).await;
-    room.tick();
+    hub.tick();
     let pong = Sent::Pong(wire::Pong { token: 0 });
     far.write_all(&encoded(pong)).await.expect("it is open");
     let mut taken = [0; 1_024];
     far.read_exact(&mut taken).await.expect("more of a page");
     assert!(!take_turn(&mut connection));
-    room.tick();
+    hub.tick();
     newcomer.expect_error(ErrorCode::NameInUse).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn clients_that_connect_again_by_themselves_do_not_throw_each_other_out() {
-    let room = room(Limits::default());
-    let mut holder = Peer::connect(&room, 1_024);
+    let hub = hub(Limits::default());
+    let mut holder = Peer::connect(&hub, 1_024);
     holder.send(register("Alice")).await;
     let holding = tokio::spawn(async move {
         let mut pings = 0;
@@ -461,14 +461,14 @@ async fn clients_that_connect_again_by_themselves_do_not_throw_each_other_out() 
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(100) {
         let asked = Instant::now();
-        let mut other = Peer::connect(&room, 1_024);
+        let mut other = Peer::connect(&hub, 1_024);
         other.send(register("Alice")).await;
         other.expect_error(ErrorCode::NameInUse).await;
         let after_ms = asked.elapsed().as_millis();
         assert!(after_ms <= 300, "{after_ms}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    room.begin_closing("test".to_owned());
+    hub.begin_closing("test".to_owned());
     // Once in five seconds and for its silence, however many ask.
     let pings = holding.await.expect("it kept its name");
     assert!((15..=25).contains(&pings), "{pings}");
@@ -501,19 +501,19 @@ async fn answered_after_ms(mut peer: Peer, message: Sent, count: usize) -> u128 
 #[tokio::test(start_paused = true)]
 async fn who_floods_is_made_to_wait_and_loses_nothing() {
     // CHAT-LIM-9
-    let room = room(Limits {
+    let hub = hub(Limits {
         frames_per_second_max: Some(100),
         ..unlimited()
     });
     let keepalive = [Capability::Keepalive];
-    let flooder = Peer::member(&room, "flooder", &keepalive, 1_024).await;
+    let flooder = Peer::member(&hub, "flooder", &keepalive, 1_024).await;
     let flood = tokio::spawn(answered_after_ms(
         flooder,
         Sent::Ping(wire::Ping { token: 1 }),
         100_000,
     ));
-    let mut alice = Peer::member(&room, "alice", &[], 1_024).await;
-    let mut bob = Peer::member(&room, "bob", &[], 1_024).await;
+    let mut alice = Peer::member(&hub, "alice", &[], 1_024).await;
+    let mut bob = Peer::member(&hub, "bob", &[], 1_024).await;
     for seq in 1..=100 {
         let start = Instant::now();
         alice.send(chat(10)).await;
@@ -528,11 +528,11 @@ async fn who_floods_is_made_to_wait_and_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn long_frames_count_by_their_bytes() {
-    let room = room(Limits {
+    let hub = hub(Limits {
         bytes_per_second_max: Some(10_000),
         ..unlimited()
     });
-    let peer = Peer::member(&room, "peer", &[Capability::Receipts], 65_536).await;
+    let peer = Peer::member(&hub, "peer", &[Capability::Receipts], 65_536).await;
     // A megabyte, of which a tenth comes at once.
     let after_ms = answered_after_ms(peer, chat(997), 1_000).await;
     assert!((85_000..95_000).contains(&after_ms), "{after_ms}");
@@ -540,8 +540,8 @@ async fn long_frames_count_by_their_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn who_keeps_to_the_rate_of_chats_is_not_made_to_wait() {
-    let room = room(Limits::default());
-    let mut peer = Peer::member(&room, "peer", &[Capability::Receipts], 1_024).await;
+    let hub = hub(Limits::default());
+    let mut peer = Peer::member(&hub, "peer", &[Capability::Receipts], 1_024).await;
     for count in 0..1_000 {
         if count >= 100 {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -556,22 +556,22 @@ async fn who_keeps_to_the_rate_of_chats_is_not_made_to_wait() {
 #[tokio::test(start_paused = true)]
 async fn queues_that_take_too_much_are_emptied_the_largest_first() {
     const HOGS: usize = 80;
-    let room = room(Limits {
+    let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
         queue_bytes_max: LAG_BYTES_FLOOR,
         ..unlimited()
     });
     let mut hogs = Vec::new();
     for index in 0..HOGS {
-        let mut hog = Peer::member(&room, &format!("hog{index}"), &[], 1_024).await;
+        let mut hog = Peer::member(&hub, &format!("hog{index}"), &[], 1_024).await;
         // Answers to empty frames, which it does not read: 32 KiB at least.
         let frames = [0; 3_000];
         let _ = timeout(Duration::from_millis(1), hog.stream.write_all(&frames)).await;
         hogs.push(hog);
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let mut alice = Peer::member(&room, "alice", &[], 1_024).await;
-    let mut bob = Peer::member(&room, "bob", &[], 1_024).await;
+    let mut alice = Peer::member(&hub, "alice", &[], 1_024).await;
+    let mut bob = Peer::member(&hub, "bob", &[], 1_024).await;
     alice.send(chat(10)).await;
     assert_eq!(bob.next_seq().await, 1);
     let mut evicted = 0;
@@ -599,8 +599,8 @@ async fn queues_that_take_too_much_are_emptied_the_largest_first() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_reaches_a_peer_that_is_still_sending() {
-    let room = room(Limits::default());
-    let mut peer = Peer::connect(&room, 1_024);
+    let hub = hub(Limits::default());
+    let mut peer = Peer::connect(&hub, 1_024);
     peer.send(chat(10)).await;
     peer.expect_error(ErrorCode::NotRegistered).await;
     // It goes on sending, and finds the end when the server has had enough.
@@ -616,29 +616,29 @@ async fn an_error_reaches_a_peer_that_is_still_sending() {
 
 #[tokio::test(start_paused = true)]
 async fn a_closed_connection_that_is_held_open_is_let_go() {
-    let room = room(Limits {
+    let hub = hub(Limits {
         connections_max: 1,
         ..Limits::default()
     });
-    let mut held = Peer::member(&room, "held", &[], 1_024).await;
+    let mut held = Peer::member(&hub, "held", &[], 1_024).await;
     held.send(Sent::Leave(wire::Leave {})).await;
     assert_eq!(held.next().await, None);
     // Its peer does not close. The place is free again after the linger time.
-    let mut early = Peer::connect(&room, 1_024);
+    let mut early = Peer::connect(&hub, 1_024);
     early.expect_error(ErrorCode::ServerFull).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    Peer::member(&room, "next", &[], 1_024).await;
+    Peer::member(&hub, "next", &[], 1_024).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_beyond_what_is_retained_loses_nothing_when_all_are_slow() {
     const CHATS: u64 = 20_000;
-    let room = room(Limits {
+    let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
         ..unlimited()
     });
-    let readers = three_readers(&room).await;
-    let sender = Peer::member(&room, "sender", &[], 8_192).await;
+    let readers = three_readers(&hub).await;
+    let sender = Peer::member(&hub, "sender", &[], 8_192).await;
     let sending = tokio::spawn(async move {
         let mut sender = sender;
         for _ in 0..CHATS {
@@ -667,11 +667,11 @@ async fn a_burst_beyond_what_is_retained_loses_nothing_when_all_are_slow() {
 /// who say little do not notice.
 #[tokio::test(start_paused = true)]
 async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
-    let room = room(Limits {
+    let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
         ..unlimited()
     });
-    let slow = three_readers(&room).await.into_iter().map(|mut reader| {
+    let slow = three_readers(&hub).await.into_iter().map(|mut reader| {
         tokio::spawn(async move {
             while reader.next().await.is_some() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -679,19 +679,19 @@ async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
         })
     });
     let slow: Vec<_> = slow.collect();
-    let mut loud = Peer::member(&room, "loud", &[], 8_192).await;
+    let mut loud = Peer::member(&hub, "loud", &[], 8_192).await;
     tokio::spawn(async move {
         loop {
             loud.send(chat(400)).await;
         }
     });
     // Holds all that it is sent here.
-    let mut first = Peer::member(&room, "first", &[], 1 << 25).await;
-    let mut second = Peer::member(&room, "second", &[], 8_192).await;
+    let mut first = Peer::member(&hub, "first", &[], 1 << 25).await;
+    let mut second = Peer::member(&hub, "second", &[], 8_192).await;
     let mut paused = 0;
     for said in 0..100 {
         tokio::time::sleep(Duration::from_millis(250)).await;
-        paused += u32::from(room.is_paused());
+        paused += u32::from(hub.is_paused());
         let before = Instant::now();
         first.send(chat(20 + said)).await;
         let heard = timeout(Duration::from_secs(10), async {
@@ -716,13 +716,13 @@ async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
 async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() {
     const INTERVAL_MS: u64 = 100;
     const CHATS: u32 = 600;
-    let room = room(Limits {
+    let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
         chat_burst: 5,
         chat_interval_ms: Some(INTERVAL_MS as u32),
         ..unlimited()
     });
-    for mut reader in three_readers(&room).await {
+    for mut reader in three_readers(&hub).await {
         tokio::spawn(async move {
             while reader.next().await.is_some() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -732,16 +732,16 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
     let mut senders = Vec::new();
     for index in 0..2 {
         // Holds all that it sends and is sent.
-        senders.push(Peer::member(&room, &format!("sender{index}"), &[], 1 << 25).await);
+        senders.push(Peer::member(&hub, &format!("sender{index}"), &[], 1 << 25).await);
     }
-    let mut silent = Peer::member(&room, "silent", &[], 1 << 25).await;
+    let mut silent = Peer::member(&hub, "silent", &[], 1 << 25).await;
     let mut paused = 0;
     for _ in 0..CHATS {
         for sender in &mut senders {
             sender.send(chat(4_000)).await;
         }
         tokio::time::sleep(Duration::from_millis(INTERVAL_MS)).await;
-        paused += u32::from(room.is_paused());
+        paused += u32::from(hub.is_paused());
     }
     assert!(paused > CHATS / 4, "the room waited {paused} times");
     // Who was silent has saved up nothing by that.
@@ -770,13 +770,13 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
 #[tokio::test(start_paused = true)]
 async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
     const CHATS: u64 = 20_000;
-    let room = room(Limits {
+    let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
         ..unlimited()
     });
-    let mut stuck = Peer::member(&room, "stuck", &[], 8_192).await;
-    let readers = three_readers(&room).await;
-    let mut sender = Peer::member(&room, "sender", &[], 8_192).await;
+    let mut stuck = Peer::member(&hub, "stuck", &[], 8_192).await;
+    let readers = three_readers(&hub).await;
+    let mut sender = Peer::member(&hub, "sender", &[], 8_192).await;
     let start = Instant::now();
     let sending = tokio::spawn(async move {
         for _ in 0..CHATS {
@@ -810,17 +810,17 @@ async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_said_before_the_close_is_delivered_before_it() {
-    let room = room(unlimited());
-    let mut reader = Peer::member(&room, "reader", &[], 256).await;
-    let mut newcomer = Peer::connect(&room, 256);
-    let mut sender = Peer::member(&room, "sender", &[Capability::Receipts], 1 << 20).await;
+    let hub = hub(unlimited());
+    let mut reader = Peer::member(&hub, "reader", &[], 256).await;
+    let mut newcomer = Peer::connect(&hub, 256);
+    let mut sender = Peer::member(&hub, "sender", &[Capability::Receipts], 1 << 20).await;
     for _ in 0..50 {
         sender.send(chat(100)).await;
     }
     for _ in 0..50 {
         assert!(matches!(sender.next().await, Some(Message::Receipt(_))));
     }
-    room.begin_closing("test".to_owned());
+    hub.begin_closing("test".to_owned());
     let closing = Some(Message::ServerClosing(wire::ServerClosing {
         detail: "test".to_owned(),
     }));
@@ -832,15 +832,15 @@ async fn what_was_said_before_the_close_is_delivered_before_it() {
     }
     assert_eq!(reader.next().await, closing);
     assert_eq!(reader.next().await, None); // CHAT-CLOSE-2
-    let mut late = Peer::connect(&room, 256);
+    let mut late = Peer::connect(&hub, 256);
     assert_eq!(late.next().await, closing);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_said_before_a_leave_is_delivered_before_the_end() {
-    let room = room(unlimited());
-    let mut leaver = Peer::member(&room, "leaver", &[Capability::Receipts], 256).await;
-    let mut sender = Peer::member(&room, "sender", &[Capability::Receipts], 1 << 20).await;
+    let hub = hub(unlimited());
+    let mut leaver = Peer::member(&hub, "leaver", &[Capability::Receipts], 256).await;
+    let mut sender = Peer::member(&hub, "sender", &[Capability::Receipts], 1 << 20).await;
     for _ in 0..50 {
         sender.send(chat(100)).await;
         assert!(matches!(sender.next().await, Some(Message::Receipt(_))));

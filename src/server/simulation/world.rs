@@ -25,9 +25,9 @@ use crate::{
     server::{
         CLOSING_GRACE_MS,
         connection::Connection,
+        hub::Hub,
         outbox::{REPLIES_PAUSE_BYTES, buffered_bytes_max},
         pressure::TICK_MS,
-        room::Room,
     },
     wire::{ServerEnvelope, server_envelope::Message},
 };
@@ -64,7 +64,7 @@ pub(super) struct World {
     pub(super) trace: Trace,
     pub(super) links: Vec<Link>,
     pub(super) oracle: Oracle,
-    room: Arc<Room>,
+    hub: Arc<Hub>,
     limits: Limits,
     /// Reads all that is published.
     tap: Reader,
@@ -135,15 +135,15 @@ impl Link {
 impl World {
     pub(super) fn new(limits: Limits, admission: Admission, rng: Rng, trace: Trace) -> Self {
         WALL_MS.set(1_700_000_000_000);
-        let room = Room::with_wall_clock(limits.clone(), admission, "epoch".to_owned(), wall_ms);
+        let hub = Hub::with_wall_clock(limits.clone(), admission, "epoch".to_owned(), wall_ms);
         let now = Instant::now();
         Self {
             rng,
             trace,
             links: Vec::new(),
             oracle: Oracle::new(limits.clone(), now, Coverage::default()),
-            tap: room.follow(),
-            room: Arc::new(room),
+            tap: hub.follow(),
+            hub: Arc::new(hub),
             limits,
             start: now,
             ticked: now,
@@ -186,8 +186,8 @@ impl World {
             .iter()
             .filter(|link| link.is_alive() && !link.is_turned_away && link.source == source);
         let neighbours = source.map_or(0, |_| from_there.count());
-        let room = Arc::clone(&self.room);
-        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), room, Some(address));
+        let hub = Arc::clone(&self.hub);
+        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), hub, Some(address));
         let is_turned_away = connection.is_turned_away();
         self.note(format_args!(
             "{index} connects from {address}, {manner:?}, takes {capacity_bytes} bytes, turned away: {is_turned_away}"
@@ -305,10 +305,10 @@ impl World {
             return;
         };
         link.alarm.0.store(false, Ordering::Relaxed);
-        let log_end_before = self.room.log_end();
+        let log_end_before = self.hub.log_end();
         let position = connection.position();
         let was_read_from = connection.may_read();
-        let was_paused = self.room.is_paused();
+        let was_paused = self.hub.is_paused();
         let cx = &mut Context::from_waker(&link.waker);
         let is_over = Pin::new(&mut *connection).poll(cx) == Poll::Ready(());
         let (inbox_bytes, outbox_bytes) = connection.memory_bytes();
@@ -329,7 +329,7 @@ impl World {
             if is_over { ", is gone" } else { "" }
         ));
         let published = self.published();
-        let end = self.room.log_end();
+        let end = self.hub.log_end();
         let look = Look {
             is_alive: !is_over,
             is_read_from,
@@ -341,7 +341,7 @@ impl World {
             grown_bytes: end - log_end_before,
         };
         self.oracle.moved(index, &wire, &look, published, wall_ms());
-        self.oracle.names(&self.room.names());
+        self.oracle.names(&self.hub.names());
 
         // Memory stays within what the limits add up to.
         self.grown_bytes += end - log_end_before;
@@ -358,10 +358,10 @@ impl World {
             outbox_bytes <= buffered_bytes_max(self.limits.frame_bytes_max),
             "an outbox of {outbox_bytes} bytes"
         );
-        let retained = self.room.retained_bytes();
+        let retained = self.hub.retained_bytes();
         let retained_max = self.limits.lag_bytes_max + self.grown_bytes + 3 * CHUNK_BYTES;
         assert!(retained <= retained_max, "a log of {retained} bytes");
-        if self.room.is_paused() && !was_paused {
+        if self.hub.is_paused() && !was_paused {
             // As far behind as the room waits for, and no less (CHAT-LIM-6). Whoever
             // just moved may have been it, and gone since.
             let positions = self.positions().chain(position);
@@ -376,7 +376,7 @@ impl World {
             end / CHUNK_BYTES > log_end_before / CHUNK_BYTES,
             "chunk boundary",
         );
-        if self.room.is_paused() {
+        if self.hub.is_paused() {
             self.paused = Some(Instant::now());
             coverage.mark("room paused");
         }
@@ -452,7 +452,7 @@ impl World {
         self.grown_bytes = 0;
         self.check_memory();
         assert!(!self.is_aborted || self.admitted() == 0, "CHAT-CLOSE-3");
-        let is_paused = self.room.is_paused();
+        let is_paused = self.hub.is_paused();
         let rest = Rest {
             is_paused,
             paused: self.paused,
@@ -482,9 +482,9 @@ impl World {
 
     /// Memory is kept for those alone to whom something is due.
     fn check_memory(&self) {
-        let end = self.room.log_end();
+        let end = self.hub.log_end();
         let due_bytes = end - self.positions().min().unwrap_or(end);
-        let retained = self.room.retained_bytes();
+        let retained = self.hub.retained_bytes();
         // In whole chunks, each filled until a frame did not fit, and those at both ends
         // of what is due only in part.
         let filled_bytes_min = CHUNK_BYTES - u64::from(self.limits.frame_bytes_max) - 10;
@@ -500,7 +500,7 @@ impl World {
             .map(|(inbox_bytes, outbox_bytes)| inbox_bytes + outbox_bytes)
             .sum();
         assert_eq!(
-            self.room.buffered_bytes(),
+            self.hub.buffered_bytes(),
             buffered_bytes as u64,
             "what is counted"
         );
@@ -536,13 +536,13 @@ impl World {
         }
         if self.ticked.elapsed() >= Duration::from_millis(TICK_MS) {
             self.judge_memory();
-            self.room.tick();
+            self.hub.tick();
             self.ticked = Instant::now();
             let resume_below_bytes = self.limits.lag_bytes_max / 2 / 4 * 3;
-            let is_long = self.room.retained_bytes() >= resume_below_bytes;
-            assert!(is_long || !self.room.is_paused(), "paused for nothing");
+            let is_long = self.hub.retained_bytes() >= resume_below_bytes;
+            assert!(is_long || !self.hub.is_paused(), "paused for nothing");
             assert!(self.published().is_empty(), "time alone publishes nothing");
-            self.oracle.names(&self.room.names());
+            self.oracle.names(&self.hub.names());
         }
         // As the server does.
         let grace = Duration::from_millis(CLOSING_GRACE_MS);
@@ -553,7 +553,7 @@ impl World {
             self.note(format_args!("{} are ended at once", self.alive()));
             let is_waited_for = self.alive() > 0;
             self.oracle.coverage.mark_if(is_waited_for, "ended at once");
-            self.room.abort();
+            self.hub.abort();
             self.oracle.ends_at_once();
             self.is_aborted = true;
         }
@@ -563,8 +563,8 @@ impl World {
     /// (CHAT-LIM-10), and whom it must: by trying who is left when all are gone that
     /// take more.
     fn judge_memory(&mut self) {
-        let end = self.room.log_end();
-        let retained_bytes = self.room.retained_bytes();
+        let end = self.hub.log_end();
+        let retained_bytes = self.hub.retained_bytes();
         let bytes_max = self.limits.queue_bytes_max;
         let holders: Vec<(usize, Option<u64>, u64, u64)> = (0..self.links.len())
             .filter_map(|index| {
@@ -614,7 +614,7 @@ impl World {
             return;
         }
         self.note(format_args!("the server closes"));
-        self.room.begin_closing("the end".to_owned());
+        self.hub.begin_closing("the end".to_owned());
         let mut published = self.published();
         assert_eq!(published.len(), 1, "CHAT-CLOSE-2");
         self.oracle.closes(published.remove(0));
@@ -630,14 +630,14 @@ impl World {
     pub(super) fn check_end(mut self) -> Coverage {
         assert_eq!(self.admitted(), 0, "CHAT-CLOSE-3");
         self.links.clear();
-        assert_eq!(self.room.names(), Vec::<String>::new(), "CHAT-NAME-5");
+        assert_eq!(self.hub.names(), Vec::<String>::new(), "CHAT-NAME-5");
         assert!(self.published().is_empty(), "CHAT-CLOSE-2");
         assert_eq!(
-            self.room.retained_bytes(),
+            self.hub.retained_bytes(),
             CHUNK_BYTES,
             "all that was read is freed"
         );
-        assert_eq!(Arc::strong_count(&self.room), 1, "nobody holds the room");
+        assert_eq!(Arc::strong_count(&self.hub), 1, "nobody holds the room");
         self.oracle.coverage
     }
 }

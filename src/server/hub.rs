@@ -31,7 +31,7 @@ use super::{
 };
 
 /// What every connection of a server shares.
-pub(super) struct Room {
+pub(super) struct Hub {
     limits: Limits,
     start: Instant,
     /// The clock on the wall, in milliseconds since 1970.
@@ -85,7 +85,7 @@ struct ConnectionEntry {
 
 /// The sending side of a connection, as far as the room fills it.
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct Outbound {
     pub(super) outbox: Outbox,
     /// Where it is in the log, once registered.
     pub(super) reader: Option<Reader>,
@@ -184,7 +184,7 @@ impl ConnectionHandle {
     }
 }
 
-impl Room {
+impl Hub {
     /// An empty room for those whom `admission` lets in. `epoch`: see
     /// [`Engine::new`].
     pub(super) fn new(limits: Limits, admission: Admission, epoch: String) -> Self {
@@ -275,35 +275,35 @@ impl Room {
             ..
         } = &mut *state;
         engine.disconnect(now, id, effects);
-        let growth = apply(log, effects, &mut Line::default());
+        let growth = apply(log, effects, &mut Outbound::default());
         self.publish_end(log, growth);
         drop(state);
         self.wake_followers(growth);
     }
 
     /// Carries out what `turn` does for one connection, under one lock.
-    pub(super) fn turn<R>(
+    pub(super) fn with<R>(
         &self,
         id: &SessionId,
         handle: &ConnectionHandle,
-        line: &mut Line,
-        turn: impl FnOnce(&mut Turn<'_>) -> R,
+        outbound: &mut Outbound,
+        pass: impl FnOnce(&mut HubGuard<'_>) -> R,
     ) -> R {
         let mut now = self.now();
-        now.waiting_since_ms = line.wait.since_ms(now.elapsed_ms); // CHAT-LIM-2
+        now.waiting_since_ms = outbound.wait.since_ms(now.elapsed_ms); // CHAT-LIM-2
         let mut state = self.lock();
-        let mut one = Turn {
+        let mut one = HubGuard {
             state: &mut state,
             id,
             now,
-            line: &mut *line,
+            outbound: &mut *outbound,
             growth: Growth::Nothing,
         };
-        let result = turn(&mut one);
+        let result = pass(&mut one);
         let growth = one.growth;
         // Under the lock: whoever appends after this turn finds a reader that this
         // turn opened, and wakes it.
-        match &line.reader {
+        match &outbound.reader {
             Some(reader) => {
                 handle.set_position(reader.position());
                 let follows_notices = reader.follows_notices();
@@ -327,7 +327,7 @@ impl Room {
     }
 
     /// Whether members are not to be read from for now (CHAT-LIM-6), but for what
-    /// [`Room::may_trickle`] allows.
+    /// [`Hub::may_trickle`] allows.
     pub(super) fn is_paused(&self) -> bool {
         self.pause.is_on()
     }
@@ -340,8 +340,8 @@ impl Room {
 
     /// A member is not read from as it sends: from now on, unless it was before, what
     /// it sends waits.
-    pub(super) fn let_wait(&self, line: &mut Line) {
-        line.wait.begin(|| self.now().elapsed_ms);
+    pub(super) fn let_wait(&self, outbound: &mut Outbound) {
+        outbound.wait.begin(|| self.now().elapsed_ms);
     }
 
     /// A little was read from a member during a pause.
@@ -435,7 +435,7 @@ impl Room {
             ..
         } = &mut *state;
         engine.begin_closing(detail, effects);
-        let growth = apply(log, effects, &mut Line::default());
+        let growth = apply(log, effects, &mut Outbound::default());
         self.publish_end(log, growth);
         info!(
             members = engine.members(),
@@ -535,7 +535,7 @@ impl Room {
 
 /// What the simulation and the tests look at.
 #[cfg(test)]
-impl Room {
+impl Hub {
     /// A reader of all that is published from now on.
     pub(super) fn follow(&self) -> Reader {
         self.lock().log.reader(true)
@@ -565,16 +565,16 @@ impl Room {
 }
 
 /// One connection's turn with the room: the lock is held.
-pub(super) struct Turn<'a> {
+pub(super) struct HubGuard<'a> {
     state: &'a mut State,
     id: &'a SessionId,
     now: Time,
     growth: Growth,
     /// The connection's sending side.
-    pub(super) line: &'a mut Line,
+    pub(super) outbound: &'a mut Outbound,
 }
 
-impl Turn<'_> {
+impl HubGuard<'_> {
     /// Something happened to the connection.
     pub(super) fn handle(&mut self, event: Event) {
         let State {
@@ -584,27 +584,27 @@ impl Turn<'_> {
             ..
         } = &mut *self.state;
         engine.handle(self.now, self.id, event, effects);
-        let growth = apply(log, effects, self.line);
+        let growth = apply(log, effects, self.outbound);
         self.growth = self.growth.max(growth);
-        self.line.is_held_up = engine.is_held_up(self.id);
+        self.outbound.is_held_up = engine.is_held_up(self.id);
     }
 
     /// So many frames and bytes came, whatever they held.
     pub(super) fn charge(&mut self, frames: usize, bytes: usize) {
-        self.line.is_held_up = self.state.engine.charge(self.now, self.id, frames, bytes);
+        self.outbound.is_held_up = self.state.engine.charge(self.now, self.id, frames, bytes);
     }
 
     /// It has sent all it had: the next of the members that are due to it.
     pub(super) fn more_members(&mut self) {
         let envelope = self.state.engine.more_members(self.id);
-        self.line.has_more_members = false;
+        self.outbound.has_more_members = false;
         if let Some(envelope) = envelope {
-            self.line.reply(&envelope);
+            self.outbound.reply(&envelope);
         }
     }
 }
 
-impl Line {
+impl Outbound {
     /// Adds a reply.
     pub(super) fn reply(&mut self, envelope: &ServerEnvelope) {
         self.outbox.push(envelope);
@@ -629,11 +629,11 @@ impl Line {
 }
 
 /// Carries out effects, in order; returns how the log has grown.
-fn apply(log: &mut Log, effects: &mut Vec<Effect>, line: &mut Line) -> Growth {
+fn apply(log: &mut Log, effects: &mut Vec<Effect>, outbound: &mut Outbound) -> Growth {
     let mut growth = Growth::Nothing;
     for effect in effects.drain(..) {
         match effect {
-            Effect::Reply(envelope) => line.reply(&envelope),
+            Effect::Reply(envelope) => outbound.reply(&envelope),
             Effect::Publish { audience, envelope } => {
                 let (kind, grown) = match audience {
                     Audience::Everyone => (Kind::Message, Growth::Messages),
@@ -641,23 +641,23 @@ fn apply(log: &mut Log, effects: &mut Vec<Effect>, line: &mut Line) -> Growth {
                 };
                 growth = growth.max(grown);
                 let range = log.append(kind, &envelope);
-                if let Some(reader) = &mut line.reader {
+                if let Some(reader) = &mut outbound.reader {
                     reader.leave_out(range); // CHAT-CHAT-2, CHAT-PRES-6
                 }
             }
             Effect::Open { name, presence } => {
                 info!(%name, "registered");
-                line.reader = Some(log.reader(presence));
+                outbound.reader = Some(log.reader(presence));
             }
             Effect::End(end) => {
                 report(&end);
-                if let Some(reader) = &mut line.reader {
+                if let Some(reader) = &mut outbound.reader {
                     // What came before its end is due to it (CHAT-LEAVE-2,
                     // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
                     reader.stop_at(log.end());
                 }
-                line.has_more_members = false;
-                line.is_ended = true;
+                outbound.has_more_members = false;
+                outbound.is_ended = true;
             }
         }
     }
