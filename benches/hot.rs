@@ -2,7 +2,7 @@
 
 use chat::{
     frame::{self, Split},
-    log::{Kind, Log, Reader},
+    log::{Audience, Log, Reader},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 use divan::{Bencher, black_box, counter::ItemsCount};
@@ -75,7 +75,7 @@ fn append_to_log(bencher: Bencher) {
     let mut log = Log::new();
     bencher.counter(ItemsCount::new(FRAMES)).bench_local(|| {
         for _ in 0..FRAMES {
-            log.append(Kind::Message, black_box(&envelope));
+            log.append(Audience::Everyone, black_box(&envelope));
         }
     });
 }
@@ -90,9 +90,9 @@ fn follow_log(bencher: Bencher, notices: usize) {
             let mut log = Log::new();
             let reader = log.reader(false);
             for seq in 0..FRAMES {
-                log.append(Kind::Message, &chat(seq as u64));
+                log.append(Audience::Everyone, &chat(seq as u64));
                 if seq * notices % FRAMES < notices {
-                    log.append(Kind::Notice, &joined());
+                    log.append(Audience::Presence, &joined());
                 }
             }
             (log, reader)
@@ -109,7 +109,7 @@ fn follow_log_without_own(bencher: Bencher) {
             let mut log = Log::new();
             let mut reader = log.reader(false);
             for seq in 0..FRAMES {
-                let range = log.append(Kind::Message, &chat(seq as u64));
+                let range = log.append(Audience::Everyone, &chat(seq as u64));
                 if seq % 10 == 0 {
                     reader.leave_out(range);
                 }

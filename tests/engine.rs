@@ -2,9 +2,10 @@
 //! snapshots that were read against the schema.
 
 use chat::{
-    engine::{Admission, Audience, Effect, Engine, Event, Name, SessionId, Time, TooMany},
+    engine::{Admission, Effect, Engine, Event, Name, SessionId, Time, TooMany},
     frame::FrameError,
-    limits::Limits,
+    limits::{Rate, Limits},
+    log::Audience,
     password::Password,
     wire::{
         self, Capability, ClientEnvelope, LeftReason, ServerEnvelope,

@@ -5,10 +5,10 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use chat::{
-    engine::{Audience, Effect, Engine, Event, SessionId, Time},
+    engine::{Effect, Engine, Event, SessionId, Time},
     frame::{self, Split},
-    limits::{Limits, UNREGISTERED_FRAME_BYTES_MAX},
-    log::{Kind, Log, Reader},
+    limits::{Rate, Limits, UNREGISTERED_FRAME_BYTES_MAX},
+    log::{Audience, Log, Reader},
     wire::{
         self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
         server_envelope::Message as Told,
@@ -330,7 +330,7 @@ impl Room {
                 panic!("closing is published: {effect:?}");
             };
             assert_eq!(audience, Audience::Everyone);
-            self.publish(None, Kind::Message, envelope);
+            self.publish(None, Audience::Everyone, envelope);
         }
         self.is_closing = true;
         for at in 0..PLACES {
@@ -395,12 +395,8 @@ impl Room {
                 }
                 Effect::Publish { audience, envelope } => {
                     assert!(!self.is_closing, "nothing after closing: {envelope:?}");
-                    let kind = match audience {
-                        Audience::Everyone => Kind::Message,
-                        Audience::Presence => Kind::Notice,
-                    };
                     self.judge_published(at, &envelope);
-                    self.publish(Some(at), kind, envelope);
+                    self.publish(Some(at), audience, envelope);
                 }
                 Effect::Open { name, presence } => {
                     assert!(!place.was_member, "one session a connection");
@@ -467,15 +463,15 @@ impl Room {
     }
 
     /// Appends it to the log, and to what each is to receive.
-    fn publish(&mut self, by: Option<usize>, kind: Kind, envelope: ServerEnvelope) {
+    fn publish(&mut self, by: Option<usize>, audience: Audience, envelope: ServerEnvelope) {
         assert!(envelope.encoded_len() <= 600); // CHAT-FRAME-12
-        let range = self.log.append(kind, &envelope);
+        let range = self.log.append(audience, &envelope);
         for (at, place) in self.places.iter_mut().enumerate() {
             let Some(place) = place else { continue };
             let Some(reader) = &mut place.reader else {
                 continue;
             };
-            let asked = kind == Kind::Message || reader.follows_notices();
+            let asked = audience == Audience::Everyone || reader.wants_presence();
             if by == Some(at) {
                 reader.leave_out(range.clone());
             } else if asked && !place.is_ended {

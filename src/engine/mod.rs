@@ -32,6 +32,7 @@ use slab::Slab;
 use crate::{
     frame::FrameError,
     limits::Limits,
+    log::Audience,
     wire::{
         self, ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope, client_envelope,
         server_envelope::Message,
@@ -128,15 +129,6 @@ pub enum Effect {
     },
     /// The session is over, or there will be none. Send what is due, close.
     End(End),
-}
-
-/// Whom a published message is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
-    /// Every member.
-    Everyone,
-    /// The members with presence.
-    Presence,
 }
 
 /// The end of a session, for the log that people read.

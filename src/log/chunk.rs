@@ -23,10 +23,10 @@ use super::memory::Memory;
 /// retained bytes in chunks is fine enough. Pages that are not filled are not resident.
 pub(super) const CHUNK_BYTES: usize = 512 * 1024;
 
-/// How many separate runs of notices a chunk can hold. Notices that follow one
+/// How many separate runs of presence a chunk can hold. Notices that follow one
 /// another are one run; a chunk whose runs are used up is closed early, so this
 /// bounds what a reader who skips them has to look through.
-pub(super) const NOTICE_RUNS_MAX: usize = 128;
+pub(super) const PRESENCE_RUNS_MAX: usize = 128;
 
 // The largest frame, with its length, fits into an empty chunk; and offsets fit
 // into the halves of a packed run.
@@ -40,9 +40,9 @@ pub(super) struct Chunk {
     memory: Memory,
     /// How many bytes are filled. They do not change any more.
     filled: AtomicUsize,
-    /// Where the notices are: `start << 32 | end`, in rising order.
-    notice_runs: [AtomicU64; NOTICE_RUNS_MAX],
-    notice_runs_used: AtomicUsize,
+    /// Where the presence are: `start << 32 | end`, in rising order.
+    presence_runs: [AtomicU64; PRESENCE_RUNS_MAX],
+    presence_runs_used: AtomicUsize,
     /// Set once, when this chunk gets no more bytes.
     next: OnceLock<Arc<Chunk>>,
     /// How many chunks of the log are alive, this one included.
@@ -85,11 +85,11 @@ impl Chunk {
         self.next.get()
     }
 
-    /// The runs of notices, as offsets, in rising order. Those below a length that
+    /// The runs of presence, as offsets, in rising order. Those below a length that
     /// was loaded with [`Chunk::filled`] before this call are all here.
-    pub(super) fn notice_runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let used = self.notice_runs_used.load(Ordering::Acquire);
-        self.notice_runs.iter().take(used).map(|run| {
+    pub(super) fn presence_runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let used = self.presence_runs_used.load(Ordering::Acquire);
+        self.presence_runs.iter().take(used).map(|run| {
             let run = run.load(Ordering::Relaxed);
             ((run >> 32) as usize, run as u32 as usize)
         })
@@ -104,8 +104,8 @@ impl ChunkWriter {
             base,
             memory: Memory::new(CHUNK_BYTES),
             filled: AtomicUsize::new(0),
-            notice_runs: [const { AtomicU64::new(0) }; NOTICE_RUNS_MAX],
-            notice_runs_used: AtomicUsize::new(0),
+            presence_runs: [const { AtomicU64::new(0) }; PRESENCE_RUNS_MAX],
+            presence_runs_used: AtomicUsize::new(0),
             next: OnceLock::new(),
             live: Arc::clone(live),
         }))
@@ -121,13 +121,13 @@ impl ChunkWriter {
         self.0.filled.load(Ordering::Relaxed)
     }
 
-    /// Whether a frame of `length_bytes` fits, with its run if it is a notice.
-    pub(super) fn has_room(&self, length_bytes: usize, is_notice: bool) -> bool {
+    /// Whether a frame of `length_bytes` fits, with its run if it is presence.
+    pub(super) fn has_room(&self, length_bytes: usize, is_presence: bool) -> bool {
         let filled = self.filled_bytes();
         length_bytes <= CHUNK_BYTES - filled
-            && (!is_notice
+            && (!is_presence
                 || self.last_run_ends_at(filled)
-                || self.0.notice_runs_used.load(Ordering::Relaxed) < NOTICE_RUNS_MAX)
+                || self.0.presence_runs_used.load(Ordering::Relaxed) < PRESENCE_RUNS_MAX)
     }
 
     /// Fills the next `length_bytes` bytes with `fill`, which gets them zeroed,
@@ -139,11 +139,11 @@ impl ChunkWriter {
     pub(super) fn fill(
         &mut self,
         length_bytes: usize,
-        is_notice: bool,
+        is_presence: bool,
         fill: impl FnOnce(&mut [u8]),
     ) {
         assert!(
-            self.has_room(length_bytes, is_notice),
+            self.has_room(length_bytes, is_presence),
             "a frame is appended only where it fits"
         );
         let start = self.filled_bytes();
@@ -155,7 +155,7 @@ impl ChunkWriter {
             std::slice::from_raw_parts_mut(self.0.memory.as_mut_ptr().add(start), length_bytes)
         };
         fill(bytes);
-        if is_notice {
+        if is_presence {
             self.note_run(start, end);
         }
         self.0.filled.store(end, Ordering::Release);
@@ -168,23 +168,23 @@ impl ChunkWriter {
     }
 
     fn note_run(&mut self, start: usize, end: usize) {
-        let used = self.0.notice_runs_used.load(Ordering::Relaxed);
+        let used = self.0.presence_runs_used.load(Ordering::Relaxed);
         let pack = |start: usize, end: usize| (start as u64) << 32 | end as u64;
         if self.last_run_ends_at(start) {
             // A reader may see the run grow beyond the bytes that it knows of,
             // which changes nothing about those.
-            let last = &self.0.notice_runs[used - 1];
+            let last = &self.0.presence_runs[used - 1];
             let run_start = (last.load(Ordering::Relaxed) >> 32) as usize;
             last.store(pack(run_start, end), Ordering::Relaxed);
         } else {
-            self.0.notice_runs[used].store(pack(start, end), Ordering::Relaxed);
-            self.0.notice_runs_used.store(used + 1, Ordering::Release);
+            self.0.presence_runs[used].store(pack(start, end), Ordering::Relaxed);
+            self.0.presence_runs_used.store(used + 1, Ordering::Release);
         }
     }
 
     fn last_run_ends_at(&self, offset: usize) -> bool {
-        let used = self.0.notice_runs_used.load(Ordering::Relaxed);
-        let last = used.checked_sub(1).map(|last| &self.0.notice_runs[last]);
+        let used = self.0.presence_runs_used.load(Ordering::Relaxed);
+        let last = used.checked_sub(1).map(|last| &self.0.presence_runs[last]);
         last.is_some_and(|run| run.load(Ordering::Relaxed) as u32 as usize == offset)
     }
 }

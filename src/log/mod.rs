@@ -42,13 +42,14 @@ use crate::{frame, wire::ServerEnvelope};
 use chunk::{CHUNK_BYTES, ChunkWriter};
 pub use reader::{Ahead, Reader};
 
-/// Who leaves a frame out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Nobody but its own sender.
-    Message,
-    /// Also readers that do not follow notices (CHAT-GROW-7).
-    Notice,
+/// Which members receive a frame, its own author apart. The order is from few to
+/// many: the largest of several audiences has all that any of them has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// The members with presence (CHAT-GROW-7).
+    Presence,
+    /// Every member.
+    Everyone,
 }
 
 /// The writing end of a log. Positions in it are counted in bytes from its start.
@@ -96,16 +97,16 @@ impl Log {
     ///
     /// If the frame is longer than a chunk: the limits see to it that none is.
     #[expect(clippy::expect_used, reason = "the room was made for this envelope")]
-    pub fn append(&mut self, kind: Kind, envelope: &ServerEnvelope) -> Range<u64> {
+    pub fn append(&mut self, audience: Audience, envelope: &ServerEnvelope) -> Range<u64> {
         let length_bytes = frame::encoded_len(envelope);
-        let is_notice = kind == Kind::Notice;
-        if !self.tail.has_room(length_bytes, is_notice) {
+        let is_presence = audience == Audience::Presence;
+        if !self.tail.has_room(length_bytes, is_presence) {
             let next = ChunkWriter::new(self.end(), &self.retained.chunks);
             self.tail.link(&next);
             self.tail = next;
         }
         let start = self.end();
-        self.tail.fill(length_bytes, is_notice, |mut bytes| {
+        self.tail.fill(length_bytes, is_presence, |mut bytes| {
             envelope
                 .encode_length_delimited(&mut bytes)
                 .expect("the length was computed from this envelope");
@@ -113,13 +114,13 @@ impl Log {
         start..self.end()
     }
 
-    /// A reader that begins at the present end. `follows_notices`: whether it is
-    /// given [`Kind::Notice`].
-    pub fn reader(&self, follows_notices: bool) -> Reader {
+    /// A reader that begins at the present end. `wants_presence`: whether its
+    /// member belongs to [`Audience::Presence`].
+    pub fn reader(&self, wants_presence: bool) -> Reader {
         Reader::new(
             Arc::clone(self.tail.chunk()),
             self.tail.filled_bytes(),
-            follows_notices,
+            wants_presence,
         )
     }
 }

@@ -27,7 +27,7 @@ pub struct Reader {
     ahead_end: u32,
     /// The last place at which a frame is known to begin, at most `offset`.
     frame_start: u32,
-    follows_notices: bool,
+    wants_presence: bool,
     /// What it must not send, where there is anything.
     cuts: Option<Box<Cuts>>,
 }
@@ -60,14 +60,14 @@ impl Default for Cuts {
 }
 
 impl Reader {
-    pub(super) fn new(chunk: Arc<Chunk>, offset: usize, follows_notices: bool) -> Self {
+    pub(super) fn new(chunk: Arc<Chunk>, offset: usize, wants_presence: bool) -> Self {
         let offset = in_32_bits(offset);
         Self {
             chunk,
             offset,
             ahead_end: offset,
             frame_start: offset,
-            follows_notices,
+            wants_presence,
             cuts: None,
         }
     }
@@ -77,9 +77,9 @@ impl Reader {
         self.chunk.base() + u64::from(self.offset)
     }
 
-    /// Whether it is given notices.
-    pub fn follows_notices(&self) -> bool {
-        self.follows_notices
+    /// Whether it is given presence.
+    pub fn wants_presence(&self) -> bool {
+        self.wants_presence
     }
 
     /// Leaves out `range`, which this connection published itself (CHAT-CHAT-2,
@@ -195,7 +195,7 @@ impl Reader {
                     end = end.min(own_start);
                 }
             }
-            if let Some((run_start, run_end)) = self.notices_ahead() {
+            if let Some((run_start, run_end)) = self.presence_ahead() {
                 if run_start <= offset {
                     self.skip_to(run_end.min(end));
                     continue;
@@ -206,12 +206,12 @@ impl Reader {
         }
     }
 
-    /// The next run of notices to leave out that ends beyond here.
-    fn notices_ahead(&self) -> Option<(usize, usize)> {
-        if self.follows_notices {
+    /// The next run of presence to leave out that ends beyond here.
+    fn presence_ahead(&self) -> Option<(usize, usize)> {
+        if self.wants_presence {
             return None;
         }
-        let mut runs = self.chunk.notice_runs();
+        let mut runs = self.chunk.presence_runs();
         runs.find(|&(_, end)| end > self.offset as usize)
     }
 

@@ -44,7 +44,7 @@ enum Step {
     Append {
         by: Option<usize>,
         text_bytes: usize,
-        is_notice: bool,
+        is_presence: bool,
     },
     Send {
         reader: usize,
@@ -68,7 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
             // Mostly small; some that fill a chunk in a few steps.
             prop_oneof![0..100usize, 30_000..60_000usize],
             any::<bool>(),
-        ).prop_map(|(by, text_bytes, is_notice)| Step::Append { by, text_bytes, is_notice }),
+        ).prop_map(|(by, text_bytes, is_presence)| Step::Append { by, text_bytes, is_presence }),
         5 => (0..READERS, prop_oneof![0..200usize, 0..300_000usize])
             .prop_map(|(reader, bytes_max)| Step::Send { reader, bytes_max }),
         2 => (0..READERS, 0..200usize)
@@ -100,16 +100,16 @@ proptest! {
 
         for step in steps {
             match step {
-                Step::Append { by, text_bytes, is_notice } => {
+                Step::Append { by, text_bytes, is_presence } => {
                     let envelope = envelope(text_bytes);
-                    let kind = if is_notice { Kind::Notice } else { Kind::Message };
-                    let range = log.append(kind, &envelope);
+                    let audience = if is_presence { Audience::Presence } else { Audience::Everyone };
+                    let range = log.append(audience, &envelope);
                     prop_assert_eq!(range.end, log.end());
                     if let Some(by) = by {
                         readers[by].leave_out(range);
                     }
                     for (i, model) in models.iter_mut().enumerate() {
-                        let is_unasked = is_notice && i % 2 != 0;
+                        let is_unasked = is_presence && i % 2 != 0;
                         if by != Some(i) && !is_unasked && !model.is_stopped {
                             frame_bytes(&envelope, &mut model.expected);
                             model.frame_ends.push(model.expected.len());
@@ -163,7 +163,7 @@ fn frame_bytes(envelope: &ServerEnvelope, out: &mut Vec<u8>) {
 fn what_is_left_out_in_a_row_is_one_run() {
     let mut log = Log::new();
     let mut reader = log.reader(true);
-    let mut append = || log.append(Kind::Message, &envelope(1));
+    let mut append = || log.append(Audience::Everyone, &envelope(1));
     assert_eq!(reader.left_out_runs(), 0);
     reader.leave_out(append());
     reader.leave_out(append());
@@ -180,11 +180,11 @@ fn notices_use_up_a_chunk_before_its_bytes_do() {
     let mut log = Log::new();
     let mut reader = log.reader(false);
     let mut expected = Vec::new();
-    for _ in 0..chunk::NOTICE_RUNS_MAX * 3 {
-        log.append(Kind::Notice, &envelope(1));
-        // Messages need no run: they fit behind the last notice that has one.
+    for _ in 0..chunk::PRESENCE_RUNS_MAX * 3 {
+        log.append(Audience::Presence, &envelope(1));
+        // Messages need no run: they fit behind the last presence frame that has one.
         for _ in 0..2 {
-            log.append(Kind::Message, &envelope(2));
+            log.append(Audience::Everyone, &envelope(2));
             frame_bytes(&envelope(2), &mut expected);
         }
     }
@@ -198,10 +198,10 @@ fn notices_use_up_a_chunk_before_its_bytes_do() {
 fn notices_in_a_row_use_up_one_run() {
     let mut log = Log::new();
     let mut reader = log.reader(false);
-    assert!(!reader.follows_notices());
-    assert!(log.reader(true).follows_notices());
-    for _ in 0..chunk::NOTICE_RUNS_MAX * 3 {
-        log.append(Kind::Notice, &envelope(1));
+    assert!(!reader.wants_presence());
+    assert!(log.reader(true).wants_presence());
+    for _ in 0..chunk::PRESENCE_RUNS_MAX * 3 {
+        log.append(Audience::Presence, &envelope(1));
     }
     assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
     assert_eq!(send(&mut reader, usize::MAX, &mut Vec::new()), 0);
@@ -215,10 +215,10 @@ fn a_long_chain_is_freed_without_recursion() {
 
     let mut log = Log::new();
     let reader = log.reader(true);
-    // Separate notices close a chunk early, so that this touches little memory.
-    for _ in 0..CHUNKS * chunk::NOTICE_RUNS_MAX {
-        log.append(Kind::Notice, &envelope(1));
-        log.append(Kind::Message, &envelope(1));
+    // Separate presence close a chunk early, so that this touches little memory.
+    for _ in 0..CHUNKS * chunk::PRESENCE_RUNS_MAX {
+        log.append(Audience::Presence, &envelope(1));
+        log.append(Audience::Everyone, &envelope(1));
     }
     assert_eq!(log.retained().bytes(), (CHUNKS * CHUNK_BYTES) as u64);
     let dropping = std::thread::Builder::new()
@@ -252,7 +252,7 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
                         rest = after;
                         let envelope = ServerEnvelope::decode(body).expect("whole frames");
                         let Some(Message::Chat(chat)) = envelope.message else {
-                            panic!("a notice came to a reader that skips them");
+                            panic!("presence came to a reader that skips them");
                         };
                         assert_eq!(chat.seq, next);
                         next += 1;
@@ -268,14 +268,14 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
         .collect();
     for seq in 1..=FRAMES {
         if seq % 3 == 0 {
-            log.append(Kind::Notice, &envelope(1));
+            log.append(Audience::Presence, &envelope(1));
         }
         let chat = wire::Chat {
             seq,
             ..Default::default()
         };
         log.append(
-            Kind::Message,
+            Audience::Everyone,
             &ServerEnvelope {
                 message: Some(Message::Chat(chat)),
             },

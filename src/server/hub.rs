@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::{
-    engine::{Admission, Audience, Cause, Effect, End, Engine, Event, SessionId, Time},
+    engine::{Admission, Cause, Effect, End, Engine, Event, SessionId, Time},
     limits::Limits,
-    log::{Kind, Log, Reader, Retained},
+    log::{Audience, Log, Reader, Retained},
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
@@ -66,16 +66,8 @@ pub(super) struct ConnectionHandle {
     /// The engine wants to say something to it.
     is_notified: AtomicBool,
     /// Its reader is given notices.
-    follows_notices: AtomicBool,
+    wants_presence: AtomicBool,
     trickle: Trickle,
-}
-
-/// What a turn appended to the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Growth {
-    Nothing,
-    Notices,
-    Messages,
 }
 
 struct ConnectionEntry {
@@ -109,7 +101,7 @@ impl ConnectionHandle {
             buffered_bytes: AtomicU32::new(0),
             is_evicted: AtomicBool::new(false),
             is_notified: AtomicBool::new(false),
-            follows_notices: AtomicBool::new(false),
+            wants_presence: AtomicBool::new(false),
             trickle: Trickle::default(),
         }
     }
@@ -170,12 +162,12 @@ impl ConnectionHandle {
         }
     }
 
-    /// Whether this growth of the log is news to it now. Who is not given notices
+    /// Whether this reached of the log is news to it now. Who is not given notices
     /// passes them at the next message or tick: a newcomer wakes nobody who does
     /// not want to know.
-    fn is_interested(&self, growth: Growth) -> bool {
+    fn is_interested(&self, reached: Option<Audience>) -> bool {
         self.position().is_some()
-            && (growth == Growth::Messages || self.follows_notices.load(Ordering::Relaxed))
+            && (reached == Some(Audience::Everyone) || self.wants_presence.load(Ordering::Relaxed))
     }
 
     fn position(&self) -> Option<u64> {
@@ -275,10 +267,10 @@ impl Hub {
             ..
         } = &mut *state;
         engine.disconnect(now, id, effects);
-        let growth = apply(log, effects, &mut Outbound::default());
-        self.publish_end(log, growth);
+        let reached = apply(log, effects, &mut Outbound::default());
+        self.publish_end(log, reached);
         drop(state);
-        self.wake_followers(growth);
+        self.wake_followers(reached);
     }
 
     /// Carries out what `turn` does for one connection, under one lock.
@@ -297,26 +289,26 @@ impl Hub {
             id,
             now,
             outbound: &mut *outbound,
-            growth: Growth::Nothing,
+            reached: None,
         };
         let result = pass(&mut one);
-        let growth = one.growth;
+        let reached = one.reached;
         // Under the lock: whoever appends after this turn finds a reader that this
         // turn opened, and wakes it.
         match &outbound.reader {
             Some(reader) => {
                 handle.set_position(reader.position());
-                let follows_notices = reader.follows_notices();
+                let wants_presence = reader.wants_presence();
                 handle
-                    .follows_notices
-                    .store(follows_notices, Ordering::Relaxed);
+                    .wants_presence
+                    .store(wants_presence, Ordering::Relaxed);
             }
             // Nobody waits for who is only being closed, nor wakes it for news.
             None => handle.unsubscribe(),
         }
-        self.publish_end(&state.log, growth);
+        self.publish_end(&state.log, reached);
         drop(state);
-        self.wake_followers(growth);
+        self.wake_followers(reached);
         result
     }
 
@@ -353,7 +345,7 @@ impl Hub {
     pub(super) fn reader_moved(&self) {
         if self.is_paused() && self.retained.bytes() < self.resume_below_bytes() && self.pause.end()
         {
-            self.wake_followers(Growth::Messages);
+            self.wake_followers(Some(Audience::Everyone));
         }
     }
 
@@ -393,7 +385,7 @@ impl Hub {
         if was_paused && !is_paused {
             self.pause.end();
             // Also repairs a resumption that was missed.
-            self.wake_followers(Growth::Messages);
+            self.wake_followers(Some(Audience::Everyone));
         }
         self.evict(end);
     }
@@ -435,8 +427,8 @@ impl Hub {
             ..
         } = &mut *state;
         engine.begin_closing(detail, effects);
-        let growth = apply(log, effects, &mut Outbound::default());
-        self.publish_end(log, growth);
+        let reached = apply(log, effects, &mut Outbound::default());
+        self.publish_end(log, reached);
         info!(
             members = engine.members(),
             messages = engine.chats(),
@@ -467,12 +459,12 @@ impl Hub {
         }
     }
 
-    fn wake_followers(&self, growth: Growth) {
-        if growth == Growth::Nothing {
+    fn wake_followers(&self, reached: Option<Audience>) {
+        if reached == None {
             return;
         }
         for ConnectionEntry { handle, .. } in read(&self.connections).iter().flatten() {
-            if handle.is_interested(growth) {
+            if handle.is_interested(reached) {
                 handle.wake();
             }
         }
@@ -480,8 +472,8 @@ impl Hub {
 
     /// Lets the readers know how long the log is, if it has grown, and pauses the
     /// senders if it holds too much.
-    fn publish_end(&self, log: &Log, growth: Growth) {
-        if growth == Growth::Nothing {
+    fn publish_end(&self, log: &Log, reached: Option<Audience>) {
+        if reached == None {
             return;
         }
         let end = log.end();
@@ -569,7 +561,7 @@ pub(super) struct HubGuard<'a> {
     state: &'a mut State,
     id: &'a SessionId,
     now: Time,
-    growth: Growth,
+    reached: Option<Audience>,
     /// The connection's sending side.
     pub(super) outbound: &'a mut Outbound,
 }
@@ -584,8 +576,8 @@ impl HubGuard<'_> {
             ..
         } = &mut *self.state;
         engine.handle(self.now, self.id, event, effects);
-        let growth = apply(log, effects, self.outbound);
-        self.growth = self.growth.max(growth);
+        let reached = apply(log, effects, self.outbound);
+        self.reached = self.reached.max(reached);
         self.outbound.is_held_up = engine.is_held_up(self.id);
     }
 
@@ -629,18 +621,14 @@ impl Outbound {
 }
 
 /// Carries out effects, in order; returns how the log has grown.
-fn apply(log: &mut Log, effects: &mut Vec<Effect>, outbound: &mut Outbound) -> Growth {
-    let mut growth = Growth::Nothing;
+fn apply(log: &mut Log, effects: &mut Vec<Effect>, outbound: &mut Outbound) -> Option<Audience> {
+    let mut reached = None;
     for effect in effects.drain(..) {
         match effect {
             Effect::Reply(envelope) => outbound.reply(&envelope),
             Effect::Publish { audience, envelope } => {
-                let (kind, grown) = match audience {
-                    Audience::Everyone => (Kind::Message, Growth::Messages),
-                    Audience::Presence => (Kind::Notice, Growth::Notices),
-                };
-                growth = growth.max(grown);
-                let range = log.append(kind, &envelope);
+                reached = reached.max(Some(audience));
+                let range = log.append(audience, &envelope);
                 if let Some(reader) = &mut outbound.reader {
                     reader.leave_out(range); // CHAT-CHAT-2, CHAT-PRES-6
                 }
@@ -661,7 +649,7 @@ fn apply(log: &mut Log, effects: &mut Vec<Effect>, outbound: &mut Outbound) -> G
             }
         }
     }
-    growth
+    reached
 }
 
 /// Tells the people who run the server that a session ended.

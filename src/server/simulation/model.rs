@@ -21,7 +21,7 @@ pub(super) struct Model {
 #[derive(Default)]
 struct Part {
     name: String,
-    hears_notices: bool,
+    wants_presence: bool,
     came: Option<usize>,
     went: Option<usize>,
     seq_at_coming: u64,
@@ -36,10 +36,10 @@ impl Model {
     }
 
     /// What a connection asks for in its first message, before anything comes of it.
-    pub(super) fn registers(&mut self, by: usize, name: &str, hears_notices: bool) {
+    pub(super) fn registers(&mut self, by: usize, name: &str, wants_presence: bool) {
         let part = &mut self.parts[by];
         part.name = name.to_owned();
-        part.hears_notices = hears_notices;
+        part.wants_presence = wants_presence;
     }
 
     /// Something was published because of a connection.
@@ -101,8 +101,8 @@ impl Model {
         };
         (part.heard_until..end).find(|&place| {
             let (by, message) = &self.said[place];
-            let is_notice = matches!(message, Message::Joined(_) | Message::Left(_));
-            *by != to && (!is_notice || part.hears_notices)
+            let is_presence = matches!(message, Message::Joined(_) | Message::Left(_));
+            *by != to && (!is_presence || part.wants_presence)
         })
     }
 

@@ -333,8 +333,8 @@ impl Oracle {
                 .copied()
                 .filter(|c| known.contains(c))
                 .collect();
-            let hears_notices = view.grants(Capability::Presence);
-            self.model.registers(by, name, hears_notices);
+            let wants_presence = view.grants(Capability::Presence);
+            self.model.registers(by, name, wants_presence);
         }
         view.sent_bytes += bytes as u64;
         view.frames.push(Frame {
