@@ -2,7 +2,7 @@
 //! snapshots that were read against the schema.
 
 use chat::{
-    engine::{Admission, Effect, Engine, Event, Name, SessionId, Time, TooMany},
+    engine::{Admission, ConnectionId, Effect, Engine, Event, Name, Time, TooMany},
     frame::FrameError,
     limits::{Rate, Limits},
     log::Audience,
@@ -25,7 +25,7 @@ struct Script {
 /// A connection with the name it goes by in the script.
 struct Client {
     label: &'static str,
-    id: SessionId,
+    id: ConnectionId,
 }
 
 impl Script {
@@ -934,7 +934,7 @@ fn every_error_fits_into_the_smallest_frame() {
         })
     };
     let member = engine.connect(now).expect("there is room");
-    let mut handle = |id: &SessionId, event| engine.handle(now, id, event, &mut effects);
+    let mut handle = |id: &ConnectionId, event| engine.handle(now, id, event, &mut effects);
     handle(&member, register(&long_name));
     for event in [
         register("again"),

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use chat::{
-    engine::{Effect, Engine, Event, SessionId, Time},
+    engine::{ConnectionId, Effect, Engine, Event, Time},
     frame::{self, Split},
     limits::{Rate, Limits, UNREGISTERED_FRAME_BYTES_MAX},
     log::{Audience, Log, Reader},
@@ -84,7 +84,7 @@ struct Room {
 }
 
 struct Place {
-    id: SessionId,
+    id: ConnectionId,
     inbox: Vec<u8>,
     /// Replies that have not been sent, and how much of them has.
     replies: Vec<u8>,

@@ -4,7 +4,7 @@
 //! # How to call it
 //!
 //! 1. [`Engine::connect`] for each connection; it gives the connection's
-//!    [`SessionId`], or the answer with which to turn it away.
+//!    [`ConnectionId`], or the answer with which to turn it away.
 //! 2. [`Engine::handle`] for each thing that happens to it, in order. The caller
 //!    carries out the effects in the order in which they stand, before the next
 //!    call: [`Effect::Open`] and [`Effect::Publish`] are positions in one order.
@@ -67,9 +67,9 @@ pub struct Time {
 /// Stands for one connection from [`Engine::connect`] to [`Engine::disconnect`].
 /// Not to be copied, so that nobody speaks for a connection that is gone.
 #[derive(Debug, PartialEq, Eq)]
-pub struct SessionId(usize);
+pub struct ConnectionId(usize);
 
-impl SessionId {
+impl ConnectionId {
     /// A small number that no other connection has at the same time.
     pub fn index(&self) -> usize {
         self.0
@@ -253,7 +253,7 @@ impl Engine {
     ///
     /// What to tell it before closing it, where there is no room for it
     /// (CHAT-REG-9) or the server is closing (CHAT-CLOSE-1).
-    pub fn connect(&mut self, now: Time) -> Result<SessionId, Box<ServerEnvelope>> {
+    pub fn connect(&mut self, now: Time) -> Result<ConnectionId, Box<ServerEnvelope>> {
         if let Some(detail) = &self.closing {
             return Err(Box::new(server_closing(detail.clone())));
         }
@@ -261,27 +261,33 @@ impl Engine {
             return Err(Box::new(refusal::server_full().ending()));
         }
         let since_ms = now.elapsed_ms;
-        Ok(SessionId(
+        Ok(ConnectionId(
             self.sessions.insert(State::Connected { since_ms }),
         ))
     }
 
     /// A connection is gone. Ends its session, where it still has one.
-    pub fn disconnect(&mut self, now: Time, id: SessionId, effects: &mut Vec<Effect>) {
+    pub fn disconnect(&mut self, now: Time, id: ConnectionId, effects: &mut Vec<Effect>) {
         self.handle(now, &id, Event::Lost, effects);
         self.sessions.remove(id.0);
     }
 
     /// A connection is not wanted after all, because of where it comes from. Takes its
     /// id back, before anything was said about it; returns what to tell it.
-    pub fn turn_away(&mut self, id: SessionId, cause: TooMany) -> Box<ServerEnvelope> {
+    pub fn turn_away(&mut self, id: ConnectionId, cause: TooMany) -> Box<ServerEnvelope> {
         self.sessions.remove(id.0);
         Box::new(refusal::too_many(cause).ending())
     }
 
     /// Something happened to a connection. Appends what follows from it to
     /// `effects`; nothing follows once its session has ended.
-    pub fn handle(&mut self, now: Time, id: &SessionId, event: Event, effects: &mut Vec<Effect>) {
+    pub fn handle(
+        &mut self,
+        now: Time,
+        id: &ConnectionId,
+        event: Event,
+        effects: &mut Vec<Effect>,
+    ) {
         let mut context = Context { now, id, effects };
         match self.sessions.get(id.0) {
             None | Some(State::Ended) => {}
@@ -300,7 +306,7 @@ impl Engine {
     /// send, so that a large room is told in steps that fit into memory. What it
     /// names are members at this moment, so nobody whose Left was sent before
     /// (CHAT-PRES-4).
-    pub fn more_members(&mut self, id: &SessionId) -> Option<ServerEnvelope> {
+    pub fn more_members(&mut self, id: &ConnectionId) -> Option<ServerEnvelope> {
         if self.closing.is_some() {
             return None; // CHAT-CLOSE-2: ServerClosing may have been sent.
         }
@@ -311,7 +317,7 @@ impl Engine {
         Some(self.members_page(id, Some(after)))
     }
 
-    /// Appends the index ([`SessionId::index`]) of each connection that
+    /// Appends the index ([`ConnectionId::index`]) of each connection that
     /// [`Event::TimePassed`] is due to.
     pub fn due(&self, now: Time, indices: &mut Vec<usize>) {
         let due = self
@@ -339,7 +345,7 @@ impl Engine {
     /// nothing more is to be read from it for now (CHAT-LIM-6, CHAT-LIM-9); once that
     /// has changed, [`Event::TimePassed`] is due to it. Before it has registered there
     /// is nothing to count: the first frame registers it or ends it.
-    pub fn charge(&mut self, now: Time, id: &SessionId, frames: usize, bytes: usize) -> bool {
+    pub fn charge(&mut self, now: Time, id: &ConnectionId, frames: usize, bytes: usize) -> bool {
         if bytes > 0 {
             self.hear(id.0);
         }
@@ -355,7 +361,7 @@ impl Engine {
 
     /// Whether nothing is to be read from a connection for now, nor handed on what
     /// came: it floods, or its Register waits (CHAT-NAME-7).
-    pub fn is_held_up(&self, id: &SessionId) -> bool {
+    pub fn is_held_up(&self, id: &ConnectionId) -> bool {
         match self.sessions.get(id.0) {
             Some(State::Member(member)) => member.is_held_up,
             Some(State::Waiting(_)) => true,
@@ -649,7 +655,7 @@ impl Engine {
     }
 
     /// The members after `after`, as many as fit into a frame.
-    fn members_page(&mut self, id: &SessionId, after: Option<Name>) -> ServerEnvelope {
+    fn members_page(&mut self, id: &ConnectionId, after: Option<Name>) -> ServerEnvelope {
         let bytes_max = self.limits.frame_bytes_max as usize - MEMBERS_OVERHEAD_BYTES_MAX;
         let mut page = wire::Members::default();
         let mut last = None;
@@ -727,7 +733,7 @@ impl Engine {
         clippy::unreachable,
         reason = "`handle` looked at the state; what the peer sent has no say in it"
     )]
-    fn member(&mut self, id: &SessionId) -> &mut Member {
+    fn member(&mut self, id: &ConnectionId) -> &mut Member {
         match &mut self.sessions[id.0] {
             State::Member(member) => member,
             state => unreachable!("only a member's events come here, not {state:?}"),
@@ -738,7 +744,7 @@ impl Engine {
 /// One call of [`Engine::handle`]: what it is about and what follows from it.
 struct Context<'a> {
     now: Time,
-    id: &'a SessionId,
+    id: &'a ConnectionId,
     effects: &'a mut Vec<Effect>,
 }
 

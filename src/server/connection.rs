@@ -29,7 +29,7 @@ use socket2::SockRef;
 use tokio::{io::ReadBuf, net::TcpStream, time::Sleep};
 
 use crate::{
-    engine::{Event, SessionId},
+    engine::{ConnectionId, Event},
     frame::{self, Split},
     limits::UNREGISTERED_FRAME_BYTES_MAX,
     log::Ahead,
@@ -87,7 +87,7 @@ pub(super) struct Connection<S> {
     stream: S,
     hub: Arc<Hub>,
     /// `None` for a connection that was turned away.
-    member: Option<(SessionId, Arc<ConnectionHandle>)>,
+    member: Option<(ConnectionId, Arc<ConnectionHandle>)>,
     outbound: Outbound,
     inbox: Inbox,
     /// The inbox may hold whole frames: they come before anything is read.

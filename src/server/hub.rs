@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::{
-    engine::{Admission, Cause, Effect, End, Engine, Event, SessionId, Time},
+    engine::{Admission, Cause, ConnectionId, Effect, End, Engine, Event, Time},
     limits::Limits,
     log::{Audience, Log, Reader, Retained},
     wire::{ServerEnvelope, server_envelope::Message},
@@ -227,7 +227,7 @@ impl Hub {
     pub(super) fn connect(
         &self,
         address: Option<IpAddr>,
-    ) -> Result<(SessionId, Arc<ConnectionHandle>), Box<ServerEnvelope>> {
+    ) -> Result<(ConnectionId, Arc<ConnectionHandle>), Box<ServerEnvelope>> {
         let now = self.now();
         let mut state = self.lock();
         let id = state.engine.connect(now)?;
@@ -252,7 +252,7 @@ impl Hub {
     }
 
     /// A connection is gone.
-    pub(super) fn disconnect(&self, id: SessionId) {
+    pub(super) fn disconnect(&self, id: ConnectionId) {
         let now = self.now();
         let mut state = self.lock();
         // Before the engine gives the index to another connection.
@@ -276,7 +276,7 @@ impl Hub {
     /// Carries out what `turn` does for one connection, under one lock.
     pub(super) fn with<R>(
         &self,
-        id: &SessionId,
+        id: &ConnectionId,
         handle: &ConnectionHandle,
         outbound: &mut Outbound,
         pass: impl FnOnce(&mut HubGuard<'_>) -> R,
@@ -559,7 +559,7 @@ impl Hub {
 /// One connection's turn with the room: the lock is held.
 pub(super) struct HubGuard<'a> {
     state: &'a mut State,
-    id: &'a SessionId,
+    id: &'a ConnectionId,
     now: Time,
     reached: Option<Audience>,
     /// The connection's sending side.
