@@ -25,7 +25,7 @@ const PURE: [&str; 13] = [
     "src/server/gate.rs",
     "src/server/inbox.rs",
     "src/server/outbox.rs",
-    "src/server/pressure.rs",
+    "src/server/slow_consumer.rs",
     "src/client/line.rs",
     "src/client/render.rs",
 ];

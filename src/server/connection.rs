@@ -37,9 +37,9 @@ use crate::{
 };
 
 use super::{
+    backpressure::PAUSED_READ_BYTES,
     hub::{ConnectionHandle, Hub, HubGuard, Outbound},
     inbox::Inbox,
-    pause::TRICKLE_READ_BYTES,
     socket::Socket,
 };
 
@@ -247,7 +247,7 @@ impl<S: Socket> Connection<S> {
             return Poll::Ready(Ok(()));
         }
         if self.hub.is_paused() {
-            self.hub.let_wait(&mut self.outbound);
+            self.hub.mark_read_blocked(&mut self.outbound);
         }
         let is_notified = self.take_notification();
         let (has_read, is_read_out) = match self.read_bytes_max() {
@@ -263,7 +263,7 @@ impl<S: Socket> Connection<S> {
             },
         };
         if is_read_out {
-            self.outbound.wait.end();
+            self.outbound.read_blocked_since.end();
         }
         if is_notified {
             // After reading: whose words have waited to be read is not silent, however
@@ -366,8 +366,8 @@ impl<S: Socket> Connection<S> {
             (Some(reader), _) if reader.left_out_runs() >= OWN_RUNS_MAX => 0,
             (Some(_), Some(handle)) if self.hub.is_paused() => {
                 // Who has more in hand than was judged says much.
-                if !self.has_backlog && self.hub.may_trickle(handle) {
-                    TRICKLE_READ_BYTES
+                if !self.has_backlog && self.hub.has_paused_quota(handle) {
+                    PAUSED_READ_BYTES
                 } else {
                     0
                 }
@@ -383,10 +383,10 @@ impl<S: Socket> Connection<S> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
             let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
-            if bytes_max == TRICKLE_READ_BYTES
+            if bytes_max == PAUSED_READ_BYTES
                 && let Some(handle) = self.handle()
             {
-                self.hub.trickled(handle);
+                self.hub.use_paused_quota(handle);
             }
             let read = buffer.get(..bytes).unwrap_or_default();
             if read.is_empty() {

@@ -23,11 +23,11 @@ use crate::{
 };
 
 use super::{
+    backpressure::{PausedReadQuota, ReadBlockedSince, ReadPause},
     eviction::{self, Holder},
     gate::Gate,
     outbox::Outbox,
-    pause::{Pause, Trickle, Wait},
-    pressure::{self, Follower, Patience},
+    slow_consumer::{self, Consumer, StallBudget},
 };
 
 /// What every connection of a server shares.
@@ -41,7 +41,7 @@ pub(super) struct Hub {
     retained: Retained,
     /// The end of the log, to be read without the lock.
     log_end: AtomicU64,
-    pause: Pause,
+    read_pause: ReadPause,
     /// Connections are to end at once.
     is_aborted: AtomicBool,
 }
@@ -67,12 +67,12 @@ pub(super) struct ConnectionHandle {
     is_notified: AtomicBool,
     /// Its reader is given notices.
     wants_presence: AtomicBool,
-    trickle: Trickle,
+    paused_quota: PausedReadQuota,
 }
 
 struct ConnectionEntry {
     handle: Arc<ConnectionHandle>,
-    patience: Patience,
+    stall_budget: StallBudget,
 }
 
 /// The sending side of a connection, as far as the room fills it.
@@ -88,7 +88,7 @@ pub(super) struct Outbound {
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
     /// The wait of what its peer sends for the room.
-    pub(super) wait: Wait,
+    pub(super) read_blocked_since: ReadBlockedSince,
 }
 
 impl ConnectionHandle {
@@ -102,7 +102,7 @@ impl ConnectionHandle {
             is_evicted: AtomicBool::new(false),
             is_notified: AtomicBool::new(false),
             wants_presence: AtomicBool::new(false),
-            trickle: Trickle::default(),
+            paused_quota: PausedReadQuota::default(),
         }
     }
 
@@ -198,7 +198,7 @@ impl Hub {
             connections: RwLock::default(),
             retained: log.retained().clone(),
             log_end: AtomicU64::new(log.end()),
-            pause: Pause::new(limits.lag_bytes_max),
+            read_pause: ReadPause::new(limits.lag_bytes_max),
             is_aborted: AtomicBool::new(false),
             state: Mutex::new(State {
                 engine: Engine::new(limits.clone(), epoch).admitting(admission),
@@ -245,7 +245,7 @@ impl Hub {
         if let Some(free) = connections.get_mut(id.index()) {
             *free = Some(ConnectionEntry {
                 handle: Arc::clone(&handle),
-                patience: Patience::default(),
+                stall_budget: StallBudget::default(),
             });
         }
         Ok((id, handle))
@@ -270,7 +270,7 @@ impl Hub {
         let reached = apply(log, effects, &mut Outbound::default());
         self.publish_end(log, reached);
         drop(state);
-        self.wake_followers(reached);
+        self.wake_subscribers(reached);
     }
 
     /// Carries out what `turn` does for one connection, under one lock.
@@ -282,7 +282,7 @@ impl Hub {
         pass: impl FnOnce(&mut HubGuard<'_>) -> R,
     ) -> R {
         let mut now = self.now();
-        now.waiting_since_ms = outbound.wait.since_ms(now.elapsed_ms); // CHAT-LIM-2
+        now.waiting_since_ms = outbound.read_blocked_since.since_ms(now.elapsed_ms); // CHAT-LIM-2
         let mut state = self.lock();
         let mut one = HubGuard {
             state: &mut state,
@@ -308,7 +308,7 @@ impl Hub {
         }
         self.publish_end(&state.log, reached);
         drop(state);
-        self.wake_followers(reached);
+        self.wake_subscribers(reached);
         result
     }
 
@@ -319,33 +319,35 @@ impl Hub {
     }
 
     /// Whether members are not to be read from for now (CHAT-LIM-6), but for what
-    /// [`Hub::may_trickle`] allows.
+    /// [`Hub::has_paused_quota`] allows.
     pub(super) fn is_paused(&self) -> bool {
-        self.pause.is_on()
+        self.read_pause.is_on()
     }
 
     /// Whether a little may be read from a member during a pause.
-    pub(super) fn may_trickle(&self, handle: &ConnectionHandle) -> bool {
+    pub(super) fn has_paused_quota(&self, handle: &ConnectionHandle) -> bool {
         let end = self.log_end.load(Ordering::Relaxed);
-        self.pause.may_trickle(&handle.trickle, end)
+        self.read_pause.has_paused_quota(&handle.paused_quota, end)
     }
 
     /// A member is not read from as it sends: from now on, unless it was before, what
     /// it sends waits.
-    pub(super) fn let_wait(&self, outbound: &mut Outbound) {
-        outbound.wait.begin(|| self.now().elapsed_ms);
+    pub(super) fn mark_read_blocked(&self, outbound: &mut Outbound) {
+        outbound.read_blocked_since.begin(|| self.now().elapsed_ms);
     }
 
     /// A little was read from a member during a pause.
-    pub(super) fn trickled(&self, handle: &ConnectionHandle) {
-        self.pause.trickled(&handle.trickle);
+    pub(super) fn use_paused_quota(&self, handle: &ConnectionHandle) {
+        self.read_pause.use_paused_quota(&handle.paused_quota);
     }
 
     /// A reader got on: whoever waits for the room may go on if it has caught up.
     pub(super) fn reader_moved(&self) {
-        if self.is_paused() && self.retained.bytes() < self.resume_below_bytes() && self.pause.end()
+        if self.is_paused()
+            && self.retained.bytes() < self.resume_below_bytes()
+            && self.read_pause.end()
         {
-            self.wake_followers(Some(Audience::Everyone));
+            self.wake_subscribers(Some(Audience::Everyone));
         }
     }
 
@@ -354,7 +356,7 @@ impl Hub {
         self.is_aborted.load(Ordering::Acquire)
     }
 
-    /// Does what is due: to be called every [`pressure::TICK_MS`].
+    /// Does what is due: to be called every [`slow_consumer::TICK_MS`].
     pub(super) fn tick(&self) {
         let now = self.now();
         let mut due = Vec::new();
@@ -363,29 +365,37 @@ impl Hub {
 
         let end = self.log_end.load(Ordering::Relaxed);
         let was_paused = self.is_paused();
-        self.pause.tick(end);
+        self.read_pause.tick(end);
         let is_waited_for = {
             let mut connections = write(&self.connections);
-            let mut followers: Vec<_> = connections
+            let mut consumers: Vec<_> = connections
                 .iter_mut()
                 .flatten()
-                .filter_map(|ConnectionEntry { handle, patience }| {
-                    let position = handle.position()?;
-                    if position < end || was_paused {
-                        // Also for those whom notices did not wake, or who may say a
-                        // little again.
-                        handle.wake();
-                    }
-                    Some(Follower { position, patience })
-                })
+                .filter_map(
+                    |ConnectionEntry {
+                         handle,
+                         stall_budget,
+                     }| {
+                        let position = handle.position()?;
+                        if position < end || was_paused {
+                            // Also for those whom notices did not wake, or who may say a
+                            // little again.
+                            handle.wake();
+                        }
+                        Some(Consumer {
+                            position,
+                            stall_budget,
+                        })
+                    },
+                )
                 .collect();
-            pressure::tick(&mut followers, end, self.behind_bytes(), was_paused)
+            slow_consumer::tick(&mut consumers, end, self.behind_bytes(), was_paused)
         };
         let is_paused = is_waited_for && self.retained.bytes() >= self.resume_below_bytes();
         if was_paused && !is_paused {
-            self.pause.end();
+            self.read_pause.end();
             // Also repairs a resumption that was missed.
-            self.wake_followers(Some(Audience::Everyone));
+            self.wake_subscribers(Some(Audience::Everyone));
         }
         self.evict(end);
     }
@@ -459,7 +469,7 @@ impl Hub {
         }
     }
 
-    fn wake_followers(&self, reached: Option<Audience>) {
+    fn wake_subscribers(&self, reached: Option<Audience>) {
         if reached == None {
             return;
         }
@@ -480,12 +490,12 @@ impl Hub {
         self.log_end.store(end, Ordering::Relaxed);
         if !self.is_paused() && self.retained.bytes() >= self.pause_above_bytes() {
             let connections = read(&self.connections);
-            let followers = connections.iter().flatten().filter_map(|entry| {
+            let consumers = connections.iter().flatten().filter_map(|entry| {
                 let position = entry.handle.position()?;
-                Some((position, &entry.patience))
+                Some((position, &entry.stall_budget))
             });
-            if pressure::is_anybody_waited_for(followers, end, self.behind_bytes()) {
-                self.pause.begin(end);
+            if slow_consumer::should_pause_reads(consumers, end, self.behind_bytes()) {
+                self.read_pause.begin(end);
             }
         }
     }

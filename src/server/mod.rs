@@ -14,6 +14,7 @@
 //! judge what came, and writes its replies and what is ahead of it in the log.
 //! It never waits for another connection, and nobody waits for it.
 
+mod backpressure;
 mod connection;
 mod eviction;
 mod gate;
@@ -23,10 +24,9 @@ mod listener;
 mod names_file;
 pub mod options;
 mod outbox;
-mod pause;
-mod pressure;
 #[cfg(test)]
 mod simulation;
+mod slow_consumer;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -136,7 +136,7 @@ impl Server {
 }
 
 async fn tick(hub: Arc<Hub>) {
-    let mut interval = time::interval(Duration::from_millis(pressure::TICK_MS));
+    let mut interval = time::interval(Duration::from_millis(slow_consumer::TICK_MS));
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;

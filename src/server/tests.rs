@@ -796,7 +796,7 @@ async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
     }
     sending.await.expect("all of it was taken");
     // Far less than the write deadline, and less than two members that stop by
-    // turns could make of it (src/server/pressure.rs).
+    // turns could make of it (src/server/slow_consumer.rs).
     let after_ms = start.elapsed().as_millis();
     assert!(after_ms < 3_000, "{after_ms}");
     let mut seq = 0;

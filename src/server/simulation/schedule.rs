@@ -6,7 +6,7 @@ use crate::{
     engine::{Admission, Name},
     limits::{LAG_BYTES_FLOOR, Limits},
     password::Password,
-    server::{CLOSING_GRACE_MS, pressure::TICK_MS},
+    server::{CLOSING_GRACE_MS, slow_consumer::TICK_MS},
     wire::ErrorCode,
 };
 

@@ -27,7 +27,7 @@ use crate::{
         connection::Connection,
         hub::Hub,
         outbox::{REPLIES_PAUSE_BYTES, buffered_bytes_max},
-        pressure::TICK_MS,
+        slow_consumer::TICK_MS,
     },
     wire::{ServerEnvelope, server_envelope::Message},
 };

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     limits::{FLOOD_WINDOW_MS, Limits},
-    server::pressure::TICK_MS,
+    server::slow_consumer::TICK_MS,
     wire::{Capability, ErrorCode, LeftReason, server_envelope::Message},
 };
 

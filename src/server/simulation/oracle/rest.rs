@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    server::pressure::TICK_MS,
+    server::slow_consumer::TICK_MS,
     wire::{Capability, LeftReason},
 };
 

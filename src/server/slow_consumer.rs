@@ -21,10 +21,10 @@ pub(super) const TICK_MS: u64 = 100;
 
 /// For how many ticks a member may hold up the others: three tenths of a second.
 /// Enough for a hiccup of a machine or a network; few people notice it.
-const ALLOWANCE_TICKS: u8 = 3;
+const STALL_BUDGET_TICKS: u8 = 3;
 
 /// How many ticks it takes to get back one tick of the allowance.
-const ALLOWANCE_RETURN_TICKS: u8 = 16;
+const STALL_BUDGET_RETURN_TICKS: u8 = 16;
 
 /// After how many ticks without getting on a member counts as stuck: a second,
 /// in which a crowded machine serves ten thousand readers once.
@@ -40,7 +40,7 @@ const SLOW_ROOM_RETURN_TICKS: u16 = 4;
 
 /// What is remembered of one member between ticks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Patience {
+pub(super) struct StallBudget {
     position: u64,
     still_ticks: u8,
     used_ticks: u8,
@@ -48,64 +48,71 @@ pub(super) struct Patience {
     slow_room_ticks: u16,
 }
 
-impl Patience {
+impl StallBudget {
     fn is_left(&self) -> bool {
-        self.used_ticks < ALLOWANCE_TICKS && self.slow_room_ticks < SLOW_ROOM_TICKS
+        self.used_ticks < STALL_BUDGET_TICKS && self.slow_room_ticks < SLOW_ROOM_TICKS
     }
 }
 
 /// A member as the judgement sees it.
-pub(super) struct Follower<'a> {
+pub(super) struct Consumer<'a> {
     /// The position in the log of what is sent to it next.
     pub(super) position: u64,
-    pub(super) patience: &'a mut Patience,
+    pub(super) stall_budget: &'a mut StallBudget,
 }
 
 /// Judges all members once a tick: whether anybody is behind who is still waited
 /// for. A member is behind when `behind_bytes` or more of the log before `end`
 /// are ahead of it. `is_paused`: whether the senders have been waiting.
 pub(super) fn tick(
-    followers: &mut [Follower<'_>],
+    consumers: &mut [Consumer<'_>],
     end: u64,
     behind_bytes: u64,
     is_paused: bool,
 ) -> bool {
-    let is_behind = |follower: &Follower<'_>| end.saturating_sub(follower.position) >= behind_bytes;
-    let behind = followers
+    let is_behind = |consumer: &Consumer<'_>| end.saturating_sub(consumer.position) >= behind_bytes;
+    let behind = consumers
         .iter()
-        .filter(|follower| is_behind(follower))
+        .filter(|consumer| is_behind(consumer))
         .count();
-    let is_room_behind = behind * 2 >= followers.len();
+    let is_room_behind = behind * 2 >= consumers.len();
 
     let mut is_waited_for = false;
-    for follower in followers {
-        let behind = is_behind(follower);
-        let Follower { position, patience } = follower;
-        let is_still = patience.position == *position;
-        patience.position = *position;
-        patience.still_ticks = if is_still {
-            patience.still_ticks.saturating_add(1)
+    for consumer in consumers {
+        let behind = is_behind(consumer);
+        let Consumer {
+            position,
+            stall_budget,
+        } = consumer;
+        let is_still = stall_budget.position == *position;
+        stall_budget.position = *position;
+        stall_budget.still_ticks = if is_still {
+            stall_budget.still_ticks.saturating_add(1)
         } else {
             0
         };
         if behind {
-            let is_stuck = patience.still_ticks >= STUCK_TICKS;
+            let is_stuck = stall_budget.still_ticks >= STUCK_TICKS;
             if is_paused && (is_stuck || !is_room_behind) {
-                patience.used_ticks = patience.used_ticks.saturating_add(1).min(ALLOWANCE_TICKS);
+                stall_budget.used_ticks = stall_budget
+                    .used_ticks
+                    .saturating_add(1)
+                    .min(STALL_BUDGET_TICKS);
             }
             if is_paused {
-                patience.slow_room_ticks = (patience.slow_room_ticks + 1).min(SLOW_ROOM_TICKS);
+                stall_budget.slow_room_ticks =
+                    (stall_budget.slow_room_ticks + 1).min(SLOW_ROOM_TICKS);
             }
-            is_waited_for |= patience.is_left();
+            is_waited_for |= stall_budget.is_left();
             continue;
         }
-        let slow_room_ticks = patience.slow_room_ticks;
-        patience.slow_room_ticks = slow_room_ticks.saturating_sub(SLOW_ROOM_RETURN_TICKS);
-        if patience.used_ticks > 0 {
-            patience.return_ticks += 1;
-            if patience.return_ticks == ALLOWANCE_RETURN_TICKS {
-                patience.return_ticks = 0;
-                patience.used_ticks -= 1;
+        let slow_room_ticks = stall_budget.slow_room_ticks;
+        stall_budget.slow_room_ticks = slow_room_ticks.saturating_sub(SLOW_ROOM_RETURN_TICKS);
+        if stall_budget.used_ticks > 0 {
+            stall_budget.return_ticks += 1;
+            if stall_budget.return_ticks == STALL_BUDGET_RETURN_TICKS {
+                stall_budget.return_ticks = 0;
+                stall_budget.used_ticks -= 1;
             }
         }
     }
@@ -113,14 +120,14 @@ pub(super) fn tick(
 }
 
 /// Judges between ticks whether anybody is behind who is still waited for.
-/// `followers`: position and patience of each.
-pub(super) fn is_anybody_waited_for<'a>(
-    mut followers: impl Iterator<Item = (u64, &'a Patience)>,
+/// `consumers`: position and stall_budget of each.
+pub(super) fn should_pause_reads<'a>(
+    mut consumers: impl Iterator<Item = (u64, &'a StallBudget)>,
     end: u64,
     behind_bytes: u64,
 ) -> bool {
-    followers.any(|(position, patience)| {
-        end.saturating_sub(position) >= behind_bytes && patience.is_left()
+    consumers.any(|(position, stall_budget)| {
+        end.saturating_sub(position) >= behind_bytes && stall_budget.is_left()
     })
 }
 
@@ -134,7 +141,7 @@ mod tests {
     /// `BEHIND_BYTES` ahead of the fastest of those who start at 0. Returns for
     /// each tick whether the senders wait.
     fn ticks(starts: &[u64], speeds: &[u64], count: usize) -> Vec<bool> {
-        let mut patience = vec![Patience::default(); starts.len()];
+        let mut stall_budget = vec![StallBudget::default(); starts.len()];
         let mut positions = starts.to_vec();
         let mut is_paused = false;
         (0..count)
@@ -143,12 +150,15 @@ mod tests {
                     *position += speed;
                 }
                 let end = positions.iter().max().unwrap() + 10;
-                let mut followers: Vec<_> = positions
+                let mut consumers: Vec<_> = positions
                     .iter()
-                    .zip(&mut patience)
-                    .map(|(&position, patience)| Follower { position, patience })
+                    .zip(&mut stall_budget)
+                    .map(|(&position, stall_budget)| Consumer {
+                        position,
+                        stall_budget,
+                    })
                     .collect();
-                is_paused = tick(&mut followers, end, BEHIND_BYTES, is_paused);
+                is_paused = tick(&mut consumers, end, BEHIND_BYTES, is_paused);
                 is_paused
             })
             .collect()
@@ -163,7 +173,7 @@ mod tests {
     fn one_of_three_is_waited_for_within_the_allowance() {
         let waits = ticks(&[2_000, 2_000, 0], &[100, 100, 50], 50);
         let count = waits.iter().filter(|&&waits| waits).count();
-        assert_eq!(count, usize::from(ALLOWANCE_TICKS));
+        assert_eq!(count, usize::from(STALL_BUDGET_TICKS));
         assert!(waits[..count].iter().all(|&waits| waits));
     }
 
@@ -182,16 +192,16 @@ mod tests {
 
     #[test]
     fn who_catches_up_now_and_then_is_waited_for_without_end() {
-        let mut patience = Patience::default();
+        let mut stall_budget = StallBudget::default();
         let mut is_paused = false;
         for count in 0..10_000 {
             let position = if count % 5 == 0 { 1_000 } else { 0 };
-            let mut followers = [Follower {
+            let mut consumers = [Consumer {
                 // It moves, so that it is not stuck.
                 position: position + count % 2,
-                patience: &mut patience,
+                stall_budget: &mut stall_budget,
             }];
-            is_paused = tick(&mut followers, 1_010, BEHIND_BYTES, is_paused);
+            is_paused = tick(&mut consumers, 1_010, BEHIND_BYTES, is_paused);
             assert_eq!(is_paused, position == 0, "tick {count}");
         }
     }
@@ -202,26 +212,26 @@ mod tests {
         let count = waits.iter().filter(|&&waits| waits).count();
         // The tick that makes it stuck is the first of the allowance, and the one
         // that uses it up does not wait.
-        assert_eq!(count, usize::from(STUCK_TICKS + ALLOWANCE_TICKS) - 2);
+        assert_eq!(count, usize::from(STUCK_TICKS + STALL_BUDGET_TICKS) - 2);
     }
 
     #[test]
     fn the_allowance_comes_back_slowly() {
-        let mut patience = Patience {
-            used_ticks: ALLOWANCE_TICKS,
+        let mut stall_budget = StallBudget {
+            used_ticks: STALL_BUDGET_TICKS,
             ..Default::default()
         };
-        for tick_count in 0..ALLOWANCE_RETURN_TICKS {
-            assert!(!patience.is_left(), "after {tick_count} ticks");
-            let mut followers = [Follower {
+        for tick_count in 0..STALL_BUDGET_RETURN_TICKS {
+            assert!(!stall_budget.is_left(), "after {tick_count} ticks");
+            let mut consumers = [Consumer {
                 position: 0,
-                patience: &mut patience,
+                stall_budget: &mut stall_budget,
             }];
-            tick(&mut followers, 0, BEHIND_BYTES, false);
+            tick(&mut consumers, 0, BEHIND_BYTES, false);
         }
-        assert!(patience.is_left());
+        assert!(stall_budget.is_left());
         let is_waited_for = |position| {
-            is_anybody_waited_for([(position, &patience)].into_iter(), 1_500, BEHIND_BYTES)
+            should_pause_reads([(position, &stall_budget)].into_iter(), 1_500, BEHIND_BYTES)
         };
         assert!(is_waited_for(500));
         assert!(!is_waited_for(501));

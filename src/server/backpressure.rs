@@ -7,24 +7,24 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
-use super::pressure::SLOW_ROOM_TICKS;
+use super::slow_consumer::SLOW_ROOM_TICKS;
 
 /// How many ticks apart a member is read from during a pause, and how much is read
 /// then, in bytes: more than a person types, less than a program that has much to say.
-const TRICKLE_TICKS: u8 = 2;
-pub(super) const TRICKLE_READ_BYTES: usize = 512;
+const PAUSED_QUOTA_TICKS: u8 = 2;
+pub(super) const PAUSED_READ_BYTES: usize = 512;
 
 /// How exactly it is known since when something waits to be read, in milliseconds.
-const WAIT_STEP_MS: u64 = 100;
+const BLOCKED_STEP_MS: u64 = 100;
 
 /// Shared by all connections, and read without a lock.
 #[derive(Debug)]
-pub(super) struct Pause {
+pub(super) struct ReadPause {
     lag_bytes_max: u64,
     /// Members are not to be read from, but for a little of each.
     is_on: AtomicBool,
     /// How far the log may grow from that little, as a position.
-    trickle_end: AtomicU64,
+    quota_end: AtomicU64,
     /// How many ticks there have been. It wraps: once in a while somebody waits two
     /// ticks for nothing.
     ticks: AtomicU8,
@@ -32,32 +32,32 @@ pub(super) struct Pause {
 
 /// When one member was last read from during a pause, in ticks.
 #[derive(Debug, Default)]
-pub(super) struct Trickle(AtomicU8);
+pub(super) struct PausedReadQuota(AtomicU8);
 
 /// Since when what one member sends has waited to be read, if it does: in steps of
-/// [`WAIT_STEP_MS`], from 1 on. These are four bytes that there is room for.
+/// [`BLOCKED_STEP_MS`], from 1 on. These are four bytes that there is room for.
 #[derive(Debug, Default)]
-pub(super) struct Wait(Option<NonZeroU32>);
+pub(super) struct ReadBlockedSince(Option<NonZeroU32>);
 
-impl Pause {
+impl ReadPause {
     pub(super) fn new(lag_bytes_max: u64) -> Self {
         Self {
             lag_bytes_max,
             is_on: AtomicBool::new(false),
-            trickle_end: AtomicU64::new(0),
+            quota_end: AtomicU64::new(0),
             ticks: AtomicU8::new(0),
         }
     }
 
     /// Whether members are not to be read from for now, but for what
-    /// [`Pause::may_trickle`] allows.
+    /// [`ReadPause::has_paused_quota`] allows.
     pub(super) fn is_on(&self) -> bool {
         self.is_on.load(Ordering::Acquire)
     }
 
     /// Begins, when the log ends at `end`.
     pub(super) fn begin(&self, end: u64) {
-        self.allow_trickle(end);
+        self.grant_paused_quota(end);
         self.is_on.store(true, Ordering::Release);
     }
 
@@ -71,39 +71,39 @@ impl Pause {
         self.ticks.fetch_add(1, Ordering::Relaxed);
         if self.is_on() {
             // What was not used is not saved; what was too much is made up for.
-            self.allow_trickle(self.trickle_end.load(Ordering::Relaxed).min(end));
+            self.grant_paused_quota(self.quota_end.load(Ordering::Relaxed).min(end));
         }
     }
 
     /// Lets the log grow, from `position` on, by what may be read in a tick: in the
     /// longest pause, by a quarter of what it may hold. The pause begins at half, so
     /// nobody who is waited for falls out of reach meanwhile.
-    fn allow_trickle(&self, position: u64) {
+    fn grant_paused_quota(&self, position: u64) {
         let more_bytes = (self.lag_bytes_max / 4 / u64::from(SLOW_ROOM_TICKS)).max(1);
-        self.trickle_end
+        self.quota_end
             .store(position + more_bytes, Ordering::Relaxed);
     }
 
     /// Whether a little may be read from a member while the log ends at `end`: so who
     /// says little is not held up by those who say more than the room can take.
-    pub(super) fn may_trickle(&self, trickle: &Trickle, end: u64) -> bool {
+    pub(super) fn has_paused_quota(&self, paused_quota: &PausedReadQuota, end: u64) -> bool {
         let ticks = self.ticks.load(Ordering::Relaxed);
-        ticks.wrapping_sub(trickle.0.load(Ordering::Relaxed)) >= TRICKLE_TICKS
-            && end < self.trickle_end.load(Ordering::Relaxed)
+        ticks.wrapping_sub(paused_quota.0.load(Ordering::Relaxed)) >= PAUSED_QUOTA_TICKS
+            && end < self.quota_end.load(Ordering::Relaxed)
     }
 
     /// A little was read from a member.
-    pub(super) fn trickled(&self, trickle: &Trickle) {
+    pub(super) fn use_paused_quota(&self, paused_quota: &PausedReadQuota) {
         let ticks = self.ticks.load(Ordering::Relaxed);
-        trickle.0.store(ticks, Ordering::Relaxed);
+        paused_quota.0.store(ticks, Ordering::Relaxed);
     }
 }
 
-impl Wait {
+impl ReadBlockedSince {
     /// What is sent waits from now on, unless it did before.
     pub(super) fn begin(&mut self, now_ms: impl FnOnce() -> u64) {
         self.0.get_or_insert_with(|| {
-            let steps = u32::try_from(now_ms() / WAIT_STEP_MS).unwrap_or(u32::MAX);
+            let steps = u32::try_from(now_ms() / BLOCKED_STEP_MS).unwrap_or(u32::MAX);
             NonZeroU32::MIN.saturating_add(steps)
         });
     }
@@ -118,6 +118,6 @@ impl Wait {
         let Some(steps) = self.0 else {
             return now_ms;
         };
-        (u64::from(steps.get() - 1) * WAIT_STEP_MS).min(now_ms)
+        (u64::from(steps.get() - 1) * BLOCKED_STEP_MS).min(now_ms)
     }
 }
