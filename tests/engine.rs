@@ -2,7 +2,7 @@
 //! snapshots that were read against the schema.
 
 use chat::{
-    engine::{Admission, ConnectionId, Effect, Engine, Event, Name, Time, TooMany},
+    engine::{AddressLimit, Admission, ConnectionId, Effect, Engine, Event, Name, Time},
     frame::FrameError,
     limits::{Rate, Limits},
     log::Audience,
@@ -63,7 +63,7 @@ impl Script {
         ));
     }
 
-    fn turn_away(&mut self, client: Client, cause: TooMany) {
+    fn turn_away(&mut self, client: Client, cause: AddressLimit) {
         let answer = self.engine.turn_away(client.id, cause);
         self.note(format!(
             "{}: is turned away\n    <- {}",
@@ -838,8 +838,8 @@ fn an_address_with_too_many_is_turned_away() {
         ..Limits::default()
     });
     for cause in [
-        TooMany::AtATime,
-        TooMany::AMinute {
+        AddressLimit::Concurrent,
+        AddressLimit::Rate {
             retry_after_ms: 500,
         },
     ] {

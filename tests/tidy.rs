@@ -22,7 +22,7 @@ const PURE: [&str; 13] = [
     "src/limits",
     "src/limits.rs",
     "src/server/eviction.rs",
-    "src/server/gate.rs",
+    "src/server/address_limiter.rs",
     "src/server/inbox.rs",
     "src/server/outbox.rs",
     "src/server/slow_consumer.rs",

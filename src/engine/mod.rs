@@ -159,11 +159,11 @@ pub enum Cause {
 
 /// Of what there is too much from one network address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TooMany {
+pub enum AddressLimit {
     /// Connections at a time (CHAT-REG-11).
-    AtATime,
+    Concurrent,
     /// New connections in a short while (CHAT-REG-12).
-    AMinute {
+    Rate {
         /// How long to wait with the next, in milliseconds, from 1.
         retry_after_ms: u32,
     },
@@ -274,7 +274,7 @@ impl Engine {
 
     /// A connection is not wanted after all, because of where it comes from. Takes its
     /// id back, before anything was said about it; returns what to tell it.
-    pub fn turn_away(&mut self, id: ConnectionId, cause: TooMany) -> Box<ServerEnvelope> {
+    pub fn turn_away(&mut self, id: ConnectionId, cause: AddressLimit) -> Box<ServerEnvelope> {
         self.sessions.remove(id.0);
         Box::new(refusal::too_many(cause).ending())
     }

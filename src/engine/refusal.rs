@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    TooMany,
+    AddressLimit,
     name::{Name, NameError},
     text::TextError,
 };
@@ -110,15 +110,15 @@ pub(super) fn server_full() -> Refusal {
     )
 }
 
-pub(super) fn too_many(cause: TooMany) -> Refusal {
+pub(super) fn too_many(cause: AddressLimit) -> Refusal {
     match cause {
         // CHAT-REG-11
-        TooMany::AtATime => refusal(
+        AddressLimit::Concurrent => refusal(
             ErrorCode::TooManyConnections,
             "too many connections are open from your network address, close one or try again later",
         ),
         // CHAT-REG-12
-        TooMany::AMinute { retry_after_ms } => Refusal {
+        AddressLimit::Rate { retry_after_ms } => Refusal {
             retry_after_ms,
             ..refusal(
                 ErrorCode::ConnectingTooFast,

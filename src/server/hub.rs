@@ -23,9 +23,9 @@ use crate::{
 };
 
 use super::{
+    address_limiter::AddressLimiter,
     backpressure::{PausedReadQuota, ReadBlockedSince, ReadPause},
     eviction::{self, Holder},
-    gate::Gate,
     outbox::Outbox,
     slow_consumer::{self, Consumer, StallBudget},
 };
@@ -49,7 +49,7 @@ pub(super) struct Hub {
 struct State {
     engine: Engine,
     log: Log,
-    gate: Gate,
+    limiter: AddressLimiter,
     /// Empty between calls; kept for its memory.
     effects: Vec<Effect>,
 }
@@ -203,7 +203,7 @@ impl Hub {
             state: Mutex::new(State {
                 engine: Engine::new(limits.clone(), epoch).admitting(admission),
                 log,
-                gate: Gate::new(&limits),
+                limiter: AddressLimiter::new(&limits),
                 effects: Vec::new(),
             }),
             limits,
@@ -232,7 +232,7 @@ impl Hub {
         let mut state = self.lock();
         let id = state.engine.connect(now)?;
         if let Some(address) = address
-            && let Err(cause) = state.gate.enter(now.elapsed_ms, id.index(), address)
+            && let Err(cause) = state.limiter.acquire(now.elapsed_ms, id.index(), address)
         {
             return Err(state.engine.turn_away(id, cause));
         }
@@ -259,7 +259,7 @@ impl Hub {
         if let Some(handle) = write(&self.connections).get_mut(id.index()) {
             *handle = None;
         }
-        state.gate.leave(now.elapsed_ms, id.index());
+        state.limiter.release(now.elapsed_ms, id.index());
         let State {
             engine,
             log,

@@ -14,10 +14,10 @@
 //! judge what came, and writes its replies and what is ahead of it in the log.
 //! It never waits for another connection, and nobody waits for it.
 
+mod address_limiter;
 mod backpressure;
 mod connection;
 mod eviction;
-mod gate;
 mod hub;
 mod inbox;
 mod listener;

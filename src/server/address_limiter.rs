@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use core::net::IpAddr;
 
 use crate::{
-    engine::{Bucket, TooMany},
-    limits::{Limits, Rate},
+    engine::{AddressLimit, Bucket},
+    limits::{Rate, Limits},
 };
 
 /// How many addresses without a connection are remembered for how fast they came.
@@ -25,14 +25,14 @@ const MINUTE_MS: u32 = 60_000;
 
 /// An address, as far as it is told from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+enum AddressKey {
     V4(u32),
     V6Prefix(u64),
 }
 
 /// What is known of one address.
 #[derive(Debug, Default)]
-struct Known {
+struct AddressState {
     connections: u32,
     arrivals: Bucket,
 }
@@ -40,19 +40,19 @@ struct Known {
 /// Counts connections by address. Bounded by the connections that there are and
 /// [`IDLE_ADDRESSES_MAX`].
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct AddressLimiter {
     connections_max: Option<u32>,
     arrivals: Option<Rate>,
     is_loopback_limited: bool,
-    known: BTreeMap<Source, Known>,
+    known: BTreeMap<AddressKey, AddressState>,
     /// How many of the known have no connection.
     idle: usize,
     /// Where the connections come from, by their index; as long as the highest
     /// index that is counted.
-    seated: Vec<Option<Source>>,
+    seated: Vec<Option<AddressKey>>,
 }
 
-impl Source {
+impl AddressKey {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -61,7 +61,7 @@ impl Source {
     }
 }
 
-impl Gate {
+impl AddressLimiter {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             connections_max: limits.connections_per_address_max,
@@ -78,31 +78,31 @@ impl Gate {
 
     /// Lets the connection `index` in, which comes from `address`, or says why not.
     /// Who is not let in for coming too fast does not make its wait longer.
-    pub(super) fn enter(
+    pub(super) fn acquire(
         &mut self,
         now_ms: u64,
         index: usize,
         address: IpAddr,
-    ) -> Result<(), TooMany> {
+    ) -> Result<(), AddressLimit> {
         let is_exempt = address.to_canonical().is_loopback() && !self.is_loopback_limited;
         if is_exempt || (self.connections_max.is_none() && self.arrivals.is_none()) {
             return Ok(());
         }
-        let source = Source::of(address);
+        let source = AddressKey::of(address);
         let known = self.known.entry(source).or_insert_with(|| {
             self.idle += 1;
-            Known::default()
+            AddressState::default()
         });
         if self
             .connections_max
             .is_some_and(|most| known.connections >= most)
         {
-            return Err(TooMany::AtATime);
+            return Err(AddressLimit::Concurrent);
         }
         if let Some(rate) = self.arrivals
             && let Err(retry_after_ms) = known.arrivals.take(now_ms, rate)
         {
-            return Err(TooMany::AMinute { retry_after_ms });
+            return Err(AddressLimit::Rate { retry_after_ms });
         }
         if known.connections == 0 {
             self.idle -= 1;
@@ -118,7 +118,7 @@ impl Gate {
     }
 
     /// The connection `index` is gone.
-    pub(super) fn leave(&mut self, now_ms: u64, index: usize) {
+    pub(super) fn release(&mut self, now_ms: u64, index: usize) {
         let Some(source) = self.seated.get_mut(index).and_then(Option::take) else {
             return;
         };
@@ -139,7 +139,7 @@ impl Gate {
         }
         self.known
             .retain(|_, known| known.connections > 0 || !known.arrivals.is_full(now_ms));
-        let idle = |known: &&Known| known.connections == 0;
+        let idle = |known: &&AddressState| known.connections == 0;
         self.idle = self.known.values().filter(idle).count();
         if self.idle > IDLE_ADDRESSES_MAX / 2 {
             self.known.retain(|_, known| known.connections > 0);
@@ -152,8 +152,8 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn gate(at_a_time: Option<u32>, a_minute: Option<u32>) -> Gate {
-        Gate::new(&Limits {
+    fn limiter(at_a_time: Option<u32>, a_minute: Option<u32>) -> AddressLimiter {
+        AddressLimiter::new(&Limits {
             connections_per_address_max: at_a_time,
             connections_per_minute_max: a_minute,
             ..Limits::default()
@@ -166,82 +166,97 @@ mod tests {
 
     #[test]
     fn so_many_at_a_time() {
-        let mut gate = gate(Some(2), None);
-        assert_eq!(gate.enter(0, 0, ip("192.0.2.1")), Ok(()));
-        assert_eq!(gate.enter(0, 1, ip("192.0.2.1")), Ok(()));
-        assert_eq!(gate.enter(0, 2, ip("192.0.2.1")), Err(TooMany::AtATime));
+        let mut limiter = limiter(Some(2), None);
+        assert_eq!(limiter.acquire(0, 0, ip("192.0.2.1")), Ok(()));
+        assert_eq!(limiter.acquire(0, 1, ip("192.0.2.1")), Ok(()));
+        assert_eq!(
+            limiter.acquire(0, 2, ip("192.0.2.1")),
+            Err(AddressLimit::Concurrent)
+        );
         // The same address, in the clothes of IPv6; and another one.
         let mapped = ip("::ffff:192.0.2.1");
-        assert_eq!(gate.enter(0, 2, mapped), Err(TooMany::AtATime));
-        assert_eq!(gate.enter(0, 2, ip("192.0.2.2")), Ok(()));
-        gate.leave(0, 0);
+        assert_eq!(limiter.acquire(0, 2, mapped), Err(AddressLimit::Concurrent));
+        assert_eq!(limiter.acquire(0, 2, ip("192.0.2.2")), Ok(()));
+        limiter.release(0, 0);
         // Whoever was not let in is not counted, and leaves nothing behind.
-        gate.leave(0, 7);
-        assert_eq!(gate.enter(0, 0, ip("192.0.2.1")), Ok(()));
-        assert_eq!(gate.enter(0, 3, ip("192.0.2.1")), Err(TooMany::AtATime));
+        limiter.release(0, 7);
+        assert_eq!(limiter.acquire(0, 0, ip("192.0.2.1")), Ok(()));
+        assert_eq!(
+            limiter.acquire(0, 3, ip("192.0.2.1")),
+            Err(AddressLimit::Concurrent)
+        );
     }
 
     #[test]
     fn an_ipv6_address_is_its_first_64_bits() {
-        let mut gate = gate(Some(1), None);
-        assert_eq!(gate.enter(0, 0, ip("2001:db8:0:1::1")), Ok(()));
+        let mut limiter = limiter(Some(1), None);
+        assert_eq!(limiter.acquire(0, 0, ip("2001:db8:0:1::1")), Ok(()));
         let neighbour = ip("2001:db8:0:1:ffff::2");
-        assert_eq!(gate.enter(0, 1, neighbour), Err(TooMany::AtATime));
-        assert_eq!(gate.enter(0, 1, ip("2001:db8:0:2::1")), Ok(()));
+        assert_eq!(
+            limiter.acquire(0, 1, neighbour),
+            Err(AddressLimit::Concurrent)
+        );
+        assert_eq!(limiter.acquire(0, 1, ip("2001:db8:0:2::1")), Ok(()));
     }
 
     #[test]
     fn so_many_a_minute() {
-        let mut gate = gate(None, Some(6));
+        let mut limiter = limiter(None, Some(6));
         for index in 0..6 {
-            assert_eq!(gate.enter(0, index, ip("192.0.2.1")), Ok(()));
-            gate.leave(0, index);
+            assert_eq!(limiter.acquire(0, index, ip("192.0.2.1")), Ok(()));
+            limiter.release(0, index);
         }
         let refused = |wait_ms| {
-            Err(TooMany::AMinute {
+            Err(AddressLimit::Rate {
                 retry_after_ms: wait_ms,
             })
         };
-        assert_eq!(gate.enter(0, 0, ip("192.0.2.1")), refused(10_000));
-        assert_eq!(gate.enter(4_000, 0, ip("192.0.2.1")), refused(6_000));
-        assert_eq!(gate.enter(4_000, 0, ip("192.0.2.2")), Ok(()));
-        assert_eq!(gate.enter(10_000, 1, ip("192.0.2.1")), Ok(()));
-        assert_eq!(gate.enter(10_000, 2, ip("192.0.2.1")), refused(10_000));
+        assert_eq!(limiter.acquire(0, 0, ip("192.0.2.1")), refused(10_000));
+        assert_eq!(limiter.acquire(4_000, 0, ip("192.0.2.1")), refused(6_000));
+        assert_eq!(limiter.acquire(4_000, 0, ip("192.0.2.2")), Ok(()));
+        assert_eq!(limiter.acquire(10_000, 1, ip("192.0.2.1")), Ok(()));
+        assert_eq!(limiter.acquire(10_000, 2, ip("192.0.2.1")), refused(10_000));
     }
 
     #[test]
     fn the_machine_itself_is_not_counted_unless_asked_for() {
-        let mut gate = gate(Some(1), Some(1));
+        let mut limiter = limiter(Some(1), Some(1));
         for index in 0..10 {
-            assert_eq!(gate.enter(0, index, ip("127.0.0.1")), Ok(()));
-            assert_eq!(gate.enter(0, index, ip("::1")), Ok(()));
-            assert_eq!(gate.enter(0, index, ip("::ffff:127.0.0.1")), Ok(()));
+            assert_eq!(limiter.acquire(0, index, ip("127.0.0.1")), Ok(()));
+            assert_eq!(limiter.acquire(0, index, ip("::1")), Ok(()));
+            assert_eq!(limiter.acquire(0, index, ip("::ffff:127.0.0.1")), Ok(()));
         }
-        assert_eq!(gate.known.len(), 0);
-        gate.is_loopback_limited = true;
-        assert_eq!(gate.enter(0, 0, ip("127.0.0.1")), Ok(()));
-        assert_eq!(gate.enter(0, 1, ip("127.0.0.1")), Err(TooMany::AtATime));
+        assert_eq!(limiter.known.len(), 0);
+        limiter.is_loopback_limited = true;
+        assert_eq!(limiter.acquire(0, 0, ip("127.0.0.1")), Ok(()));
+        assert_eq!(
+            limiter.acquire(0, 1, ip("127.0.0.1")),
+            Err(AddressLimit::Concurrent)
+        );
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut gate = gate(Some(1), Some(1));
+        let mut limiter = limiter(Some(1), Some(1));
         let held = ip("198.51.100.1");
-        assert_eq!(gate.enter(0, 0, held), Ok(()));
+        assert_eq!(limiter.acquire(0, 0, held), Ok(()));
         let mut most = 0;
         for number in 0..100_000 {
             let address = IpAddr::V4((0x0a00_0000 + number).into());
             // A tenth of them come while others may be forgotten already.
             let now_ms = u64::from(number / 10);
-            assert_eq!(gate.enter(now_ms, 1, address), Ok(()));
-            gate.leave(now_ms, 1);
-            most = most.max(gate.known.len());
+            assert_eq!(limiter.acquire(now_ms, 1, address), Ok(()));
+            limiter.release(now_ms, 1);
+            most = most.max(limiter.known.len());
         }
-        let idle = gate.known.values().filter(|known| known.connections == 0);
-        assert_eq!(gate.idle, idle.count());
+        let idle = limiter
+            .known
+            .values()
+            .filter(|known| known.connections == 0);
+        assert_eq!(limiter.idle, idle.count());
         assert!(most <= IDLE_ADDRESSES_MAX + 2, "{most}");
         assert!(most > IDLE_ADDRESSES_MAX, "{most}");
         // Who is connected is not forgotten.
-        assert_eq!(gate.enter(0, 1, held), Err(TooMany::AtATime));
+        assert_eq!(limiter.acquire(0, 1, held), Err(AddressLimit::Concurrent));
     }
 }
