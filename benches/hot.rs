@@ -111,7 +111,7 @@ fn follow_log_without_own(bencher: Bencher) {
             for seq in 0..FRAMES {
                 let range = log.append(Audience::Everyone, &chat(seq as u64));
                 if seq % 10 == 0 {
-                    reader.leave_out(range);
+                    reader.skip(range);
                 }
             }
             (log, reader)
@@ -122,7 +122,7 @@ fn follow_log_without_own(bencher: Bencher) {
 /// Takes the log as a socket would.
 fn follow(log: Log, mut reader: Reader) -> (Log, Reader) {
     while reader.position() < log.end() {
-        let bytes = reader.ahead().bytes.len().min(WRITE_BYTES);
+        let bytes = reader.unsent().bytes.len().min(WRITE_BYTES);
         reader.advance(black_box(bytes));
     }
     (log, reader)

@@ -10,7 +10,7 @@ use chat::{
 const NOW: Time = Time {
     elapsed_ms: 0,
     unix_ms: 0,
-    waiting_since_ms: 0,
+    earliest_arrival_ms: 0,
 };
 
 /// CHAT-CLOSE-2: a member that has been told may still be owed names.

@@ -2,9 +2,9 @@
 //! snapshots that were read against the schema.
 
 use chat::{
-    engine::{AddressLimit, Admission, ConnectionId, Effect, Engine, Event, Name, Time},
+    engine::{AccessPolicy, AddressLimit, ConnectionId, Effect, Engine, Event, Name, Time},
     frame::FrameError,
-    limits::{Rate, Limits},
+    limits::{Limits, Rate},
     log::Audience,
     password::Password,
     wire::{
@@ -46,7 +46,7 @@ impl Script {
         Time {
             elapsed_ms: self.elapsed_ms,
             unix_ms: START_UNIX_MS + self.elapsed_ms as i64,
-            waiting_since_ms: self.elapsed_ms,
+            earliest_arrival_ms: self.elapsed_ms,
         }
     }
 
@@ -63,8 +63,8 @@ impl Script {
         ));
     }
 
-    fn turn_away(&mut self, client: Client, cause: AddressLimit) {
-        let answer = self.engine.turn_away(client.id, cause);
+    fn reject(&mut self, client: Client, cause: AddressLimit) {
+        let answer = self.engine.reject(client.id, cause);
         self.note(format!(
             "{}: is turned away\n    <- {}",
             client.label,
@@ -91,10 +91,10 @@ impl Script {
                     };
                     format!("=> {whom}: {}", show(&envelope))
                 }
-                Effect::Open { name, presence } => {
+                Effect::Subscribe { name, presence } => {
                     format!("follows as {name}, presence {presence}")
                 }
-                Effect::End(end) => format!("ends: {end:?}"),
+                Effect::Closed(end) => format!("ends: {end:?}"),
             };
             self.note(format!("    {line}"));
         }
@@ -206,10 +206,10 @@ fn contested(limits: Limits) -> (Script, Client, Client) {
     (script, holder, newcomer)
 }
 
-fn time_passed(is_read_out: bool, is_sent_out: bool) -> Event {
-    Event::TimePassed {
-        is_read_out,
-        is_sent_out,
+fn time_passed(reads_drained: bool, replies_flushed: bool) -> Event {
+    Event::Tick {
+        reads_drained,
+        replies_flushed,
     }
 }
 
@@ -338,7 +338,7 @@ fn who_may_come_in() {
     let password = Password::parse(SECRET).expect("it is one");
     let name = |name| Name::parse(name).expect("the rules allow it");
     let mut script = Script::new(Limits::default());
-    script.engine = script.engine.admitting(Admission {
+    script.engine = script.engine.with_access(AccessPolicy {
         password: Some(password),
         names: Some([name("Alice"), name("bob")].into()),
     });
@@ -436,9 +436,9 @@ fn what_ends_a_session() {
     let mut script = Script::new(Limits::default());
     let watcher = script.member("Watcher", &[Capability::Presence]);
     for (what, event) in [
-        ("length malformed", Event::Unframed(FrameError::Length)),
-        ("length too long", Event::Unframed(too_long)),
-        ("body malformed", Event::Unparsable),
+        ("length malformed", Event::BadFrame(FrameError::Length)),
+        ("length too long", Event::BadFrame(too_long)),
+        ("body malformed", Event::BadEnvelope),
         (
             "cut inside a frame",
             Event::EndOfStream { inside_frame: true },
@@ -449,23 +449,23 @@ fn what_ends_a_session() {
                 inside_frame: false,
             },
         ),
-        ("lost", Event::Lost),
-        ("stalled", Event::Stalled),
+        ("lost", Event::ConnectionLost),
+        ("stalled", Event::WriteTimedOut),
         ("evicted", Event::Evicted),
     ] {
         let client = script.member("Member", &[]);
         script.handle(&client, what, event);
-        script.handle(&client, "once more", Event::Lost);
+        script.handle(&client, "once more", Event::ConnectionLost);
         script.disconnect(client);
     }
     for (what, event) in [
-        ("length malformed", Event::Unframed(FrameError::Length)),
+        ("length malformed", Event::BadFrame(FrameError::Length)),
         (
             "cut inside a frame",
             Event::EndOfStream { inside_frame: true },
         ),
-        ("lost", Event::Lost),
-        ("stalled", Event::Stalled),
+        ("lost", Event::ConnectionLost),
+        ("stalled", Event::WriteTimedOut),
         ("evicted", Event::Evicted),
     ] {
         let client = script.connect("newcomer");
@@ -577,7 +577,7 @@ fn a_holder_that_answers_keeps_its_name() {
     script.pass_ms(100, &clients);
     script.pass_ms(900, &clients);
     script.note("one that goes waits no longer, and leaves its place".to_owned());
-    script.handle(w2, "is lost", Event::Lost);
+    script.handle(w2, "is lost", Event::ConnectionLost);
     let late = script.connect("late");
     script.register(&late, "alice", &[]);
     script.note("while the others wait on".to_owned());
@@ -609,7 +609,7 @@ fn a_holder_that_is_in_the_midst_of_a_frame_keeps_its_name() {
     script.pass_ms(100, &[&alice, &newcomer]);
     script.elapsed_ms += 4_000;
     let now = script.now();
-    script.engine.charge(now, &alice.id, 0, 1);
+    script.engine.charge_inbound(now, &alice.id, 0, 1);
     script.pass_ms(1_000, &[&alice, &newcomer]);
     script.chat(&alice, "still here", 0);
     insta::assert_snapshot!(script.transcript);
@@ -686,7 +686,7 @@ fn whoever_waits_for_a_name() {
     script.note("is not to be read from, and to send nothing".to_owned());
     let hasty = script.connect("hasty");
     script.register(&hasty, "alice", &[]);
-    assert!(script.engine.is_held_up(&hasty.id));
+    assert!(script.engine.is_throttled(&hasty.id));
     script.chat(&hasty, "hello?", 0);
     script.note("is told when the server closes".to_owned());
     let last = script.connect("last");
@@ -844,7 +844,7 @@ fn an_address_with_too_many_is_turned_away() {
         },
     ] {
         let client = script.connect("newcomer");
-        script.turn_away(client, cause);
+        script.reject(client, cause);
     }
     // It took no place.
     script.connect("next");
@@ -864,34 +864,34 @@ fn who_floods_is_held_up_for_a_while() {
     let bob = script.member("Bob", &[]);
     let ended = script.member("Ended", &[]);
     script.send(&ended, Sent::Leave(wire::Leave {}));
-    let mut charge = |client: &Client, elapsed_ms: u64, frames: usize, bytes: usize| {
+    let mut charge_inbound = |client: &Client, elapsed_ms: u64, frames: usize, bytes: usize| {
         script.elapsed_ms = elapsed_ms;
-        let is_held_up = script
+        let is_throttled = script
             .engine
-            .charge(script.now(), &client.id, frames, bytes);
-        assert_eq!(is_held_up, script.engine.is_held_up(&client.id));
-        is_held_up
+            .charge_inbound(script.now(), &client.id, frames, bytes);
+        assert_eq!(is_throttled, script.engine.is_throttled(&client.id));
+        is_throttled
     };
     // Who is no member has nothing to be counted.
-    assert!(!charge(&newcomer, 0, 1_000, 10_000_000));
-    assert!(!charge(&ended, 0, 1_000, 10_000_000));
-    assert!(!charge(&alice, 0, 200, 1));
-    assert!(charge(&alice, 0, 1, 1));
-    assert!(!charge(&bob, 0, 1, 2_000_000));
-    assert!(charge(&bob, 0, 0, 1_000));
+    assert!(!charge_inbound(&newcomer, 0, 1_000, 10_000_000));
+    assert!(!charge_inbound(&ended, 0, 1_000, 10_000_000));
+    assert!(!charge_inbound(&alice, 0, 200, 1));
+    assert!(charge_inbound(&alice, 0, 1, 1));
+    assert!(!charge_inbound(&bob, 0, 1, 2_000_000));
+    assert!(charge_inbound(&bob, 0, 0, 1_000));
     // The one's flood is not the other's; and it is over when it is told so.
     script.pass_ms(4, &[&newcomer, &alice, &bob]);
-    assert!(script.engine.is_held_up(&bob.id));
+    assert!(script.engine.is_throttled(&bob.id));
     script.pass_ms(1, &[&newcomer, &alice, &bob]);
-    assert!(!script.engine.is_held_up(&bob.id));
+    assert!(!script.engine.is_throttled(&bob.id));
     script.pass_ms(44, &[&newcomer, &alice, &bob]);
-    assert!(script.engine.is_held_up(&alice.id));
+    assert!(script.engine.is_throttled(&alice.id));
     script.chat(&alice, "not lost", 0);
     // Whoever tells it so too early is not believed.
     script.handle(&alice, "is told", time_passed(true, true));
-    assert!(script.engine.is_held_up(&alice.id));
+    assert!(script.engine.is_throttled(&alice.id));
     script.pass_ms(1, &[&newcomer, &alice, &bob]);
-    assert!(!script.engine.is_held_up(&alice.id));
+    assert!(!script.engine.is_throttled(&alice.id));
     script.pass_ms(1, &[&newcomer, &alice, &bob]);
     insta::assert_snapshot!(script.transcript);
 }
@@ -911,7 +911,7 @@ fn every_error_fits_into_the_smallest_frame() {
     let now = Time {
         elapsed_ms: 0,
         unix_ms: i64::MAX,
-        waiting_since_ms: 0,
+        earliest_arrival_ms: 0,
     };
     let mut effects = Vec::new();
     let long_name = "n".repeat(32);
@@ -944,7 +944,7 @@ fn every_error_fits_into_the_smallest_frame() {
         chat("x"),
         chat("x"),
         Event::Message(ClientEnvelope { message: None }),
-        Event::Unframed(FrameError::TooLong {
+        Event::BadFrame(FrameError::TooLong {
             length_bytes: u64::MAX,
             length_bytes_max: u32::MAX,
         }),
@@ -979,7 +979,7 @@ fn every_cause_has_its_reason() {
     // CHAT-PRES-5, as far as the snapshots above show it; none is unspecified.
     let mut script = Script::new(Limits::default());
     let client = script.member("Member", &[]);
-    script.handle(&client, "stalled", Event::Stalled);
+    script.handle(&client, "stalled", Event::WriteTimedOut);
     assert!(
         script
             .transcript

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use chat::{
     engine::{ConnectionId, Effect, Engine, Event, Time},
     frame::{self, Split},
-    limits::{Rate, Limits, UNREGISTERED_FRAME_BYTES_MAX},
+    limits::{Limits, Rate, UNREGISTERED_FRAME_BYTES_MAX},
     log::{Audience, Log, Reader},
     wire::{
         self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
@@ -129,7 +129,7 @@ impl Room {
         Time {
             elapsed_ms: self.now_ms,
             unix_ms: 1_700_000_000_000 + self.now_ms as i64,
-            waiting_since_ms: self.now_ms,
+            earliest_arrival_ms: self.now_ms,
         }
     }
 
@@ -184,7 +184,7 @@ impl Room {
             }
             9 => self.end_of_stream(at),
             10 => self.disconnect(at),
-            11 => self.handle(at, Event::Stalled),
+            11 => self.handle(at, Event::WriteTimedOut),
             12 => self.tick(at),
             // Rare, or there would be nothing else.
             13 if script.number() == 0xff => self.close(),
@@ -281,11 +281,11 @@ impl Room {
             };
             let (event, rest) = match frame::split(&place.inbox, bound) {
                 Ok(Split::Partial) => return,
-                Err(error) => (Event::Unframed(error), Vec::new()),
+                Err(error) => (Event::BadFrame(error), Vec::new()),
                 Ok(Split::Frame { body, rest }) => {
                     let event = match ClientEnvelope::decode(body) {
                         Ok(envelope) => Event::Message(envelope),
-                        Err(_) => Event::Unparsable,
+                        Err(_) => Event::BadEnvelope,
                     };
                     (event, rest.to_vec())
                 }
@@ -308,13 +308,13 @@ impl Room {
         for at in 0..PLACES {
             let index = self.places[at].as_ref().map(|place| place.id.index());
             if index.is_some_and(|index| due.contains(&index)) {
-                let is_read_out = at != unread;
-                let is_sent_out = at + 1 != unread;
+                let reads_drained = at != unread;
+                let replies_flushed = at + 1 != unread;
                 self.handle(
                     at,
-                    Event::TimePassed {
-                        is_read_out,
-                        is_sent_out,
+                    Event::Tick {
+                        reads_drained,
+                        replies_flushed,
                     },
                 );
             }
@@ -336,9 +336,9 @@ impl Room {
         for at in 0..PLACES {
             self.handle(
                 at,
-                Event::TimePassed {
-                    is_read_out: true,
-                    is_sent_out: true,
+                Event::Tick {
+                    reads_drained: true,
+                    replies_flushed: true,
                 },
             );
             let ended = self.places[at].as_ref().is_none_or(|place| place.is_ended);
@@ -361,7 +361,8 @@ impl Room {
             // The id can be spoken for only once, so it is put back under the same
             // index: the effects are about the place.
             let mut effects = Vec::new();
-            self.engine.handle(now, id, Event::Lost, &mut effects);
+            self.engine
+                .handle(now, id, Event::ConnectionLost, &mut effects);
             self.apply(at, effects);
         }
         if let Some(place) = self.places[at].take() {
@@ -398,7 +399,7 @@ impl Room {
                     self.judge_published(at, &envelope);
                     self.publish(Some(at), audience, envelope);
                 }
-                Effect::Open { name, presence } => {
+                Effect::Subscribe { name, presence } => {
                     assert!(!place.was_member, "one session a connection");
                     place.was_member = true;
                     place.reader = Some(self.log.reader(presence));
@@ -410,7 +411,7 @@ impl Room {
                         keepalive: false,
                     });
                 }
-                Effect::End(end) => {
+                Effect::Closed(end) => {
                     assert_eq!(index, count - 1, "the end is the last effect");
                     if let Some(reader) = &mut place.reader {
                         reader.stop_at(self.log.end());
@@ -473,7 +474,7 @@ impl Room {
             };
             let asked = audience == Audience::Everyone || reader.wants_presence();
             if by == Some(at) {
-                reader.leave_out(range.clone());
+                reader.skip(range.clone());
             } else if asked && !place.is_ended {
                 place.room_due.push_back(envelope.clone());
             }
@@ -590,7 +591,7 @@ impl Place {
             let rest = reader.rest_of_frame();
             if replies.is_empty() || !rest.is_empty() {
                 let is_rest = !replies.is_empty();
-                let bytes = if is_rest { rest } else { reader.ahead().bytes };
+                let bytes = if is_rest { rest } else { reader.unsent().bytes };
                 let sent = bytes.len().min(bytes_max);
                 self.received.extend_from_slice(&bytes[..sent]);
                 if is_rest {

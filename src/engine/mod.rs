@@ -7,20 +7,20 @@
 //!    [`ConnectionId`], or the answer with which to turn it away.
 //! 2. [`Engine::handle`] for each thing that happens to it, in order. The caller
 //!    carries out the effects in the order in which they stand, before the next
-//!    call: [`Effect::Open`] and [`Effect::Publish`] are positions in one order.
+//!    call: [`Effect::Subscribe`] and [`Effect::Publish`] are positions in one order.
 //! 3. [`Engine::disconnect`] once, when the connection is gone. It takes the id
 //!    back, so nothing can be said about that connection afterwards.
 //!
 //! Time passes only in arguments: [`Engine::due`] says who has a deadline behind
-//! them, and each of those is to be handed [`Event::TimePassed`].
+//! them, and each of those is to be handed [`Event::Tick`].
 
-mod admission;
+mod access;
 mod flood;
-mod liveness;
 mod name;
+mod name_index;
+mod name_reclaim;
 mod rate;
-mod refusal;
-mod roster;
+mod rejection;
 mod session;
 mod strikes;
 mod text;
@@ -39,12 +39,12 @@ use crate::{
     },
 };
 
-pub use admission::Admission;
-use liveness::{Check, Newcomer};
+pub use access::AccessPolicy;
 pub use name::{Name, NameError};
+use name_index::NameIndex;
+use name_reclaim::{HolderProbe, PendingRegister};
 pub(crate) use rate::Bucket;
-use refusal::Refusal;
-use roster::Roster;
+use rejection::Rejection;
 use session::{Granted, Member, State};
 pub use text::{Text, TextError};
 
@@ -61,7 +61,7 @@ pub struct Time {
     pub unix_ms: i64,
     /// When, on the first clock, what is handled now may have come already: it had to
     /// wait to be read since then. [`Time::elapsed_ms`] if nothing waits.
-    pub waiting_since_ms: u64,
+    pub earliest_arrival_ms: u64,
 }
 
 /// Stands for one connection from [`Engine::connect`] to [`Engine::disconnect`].
@@ -82,28 +82,28 @@ pub enum Event {
     /// A frame came and parsed.
     Message(ClientEnvelope),
     /// What came is no frame (CHAT-FRAME-4, CHAT-FRAME-5).
-    Unframed(FrameError),
+    BadFrame(FrameError),
     /// A frame came whose body does not parse (CHAT-FRAME-8).
-    Unparsable,
+    BadEnvelope,
     /// The client will send nothing more.
     EndOfStream {
         /// Whether it stopped inside a frame (CHAT-FRAME-10).
         inside_frame: bool,
     },
     /// The connection broke.
-    Lost,
+    ConnectionLost,
     /// The client does not read what is due to it (CHAT-LIM-5).
-    Stalled,
+    WriteTimedOut,
     /// The queues of all clients take too much memory, and its own the most
     /// (CHAT-LIM-10).
     Evicted,
     /// The time given may be past a deadline, or the server is closing.
-    TimePassed {
+    Tick {
         /// Whether all that has come from the connection was read; while it is not
         /// (CHAT-LIM-6), it cannot be heard, and is not silent (CHAT-KEEP-4).
-        is_read_out: bool,
+        reads_drained: bool,
         /// Whether all replies to it were sent, a Ping among them (CHAT-NAME-8).
-        is_sent_out: bool,
+        replies_flushed: bool,
     },
 }
 
@@ -121,21 +121,21 @@ pub enum Effect {
         envelope: ServerEnvelope,
     },
     /// The session is open: this connection follows the log from its present end.
-    Open {
+    Subscribe {
         /// The name it registered.
         name: Name,
         /// Whether it receives what is published for [`Audience::Presence`].
         presence: bool,
     },
     /// The session is over, or there will be none. Send what is due, close.
-    End(End),
+    Closed(Closed),
 }
 
 /// The end of a session, for the log that people read.
 #[derive(Debug, PartialEq, Eq)]
-pub struct End {
+pub struct Closed {
     /// Why.
-    pub cause: Cause,
+    pub reason: CloseReason,
     /// Who, where a name was registered.
     pub name: Option<Name>,
     /// How many chats of its were accepted.
@@ -144,7 +144,7 @@ pub struct End {
 
 /// Why a session ended, or never began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum CloseReason {
     /// The client sent Leave.
     Leave,
     /// The connection ended without a Leave.
@@ -173,16 +173,16 @@ pub enum AddressLimit {
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
-    admission: Admission,
+    access: AccessPolicy,
     epoch: String,
     /// The number of the last accepted chat (CHAT-ORD-1).
     seq: u64,
     sessions: Slab<State>,
     /// The members, in the order of their names, which leaks no chance.
-    roster: Roster,
+    name_index: NameIndex,
     /// The questions to holders of names that somebody else asked for; an answered
     /// one stays until the holder goes, or is asked again.
-    checks: BTreeMap<Name, Check>,
+    probes: BTreeMap<Name, HolderProbe>,
     /// What ServerClosing says, once the server closes.
     closing: Option<String>,
 }
@@ -204,20 +204,20 @@ impl Engine {
         }
         Self {
             limits,
-            admission: Admission::default(),
+            access: AccessPolicy::default(),
             epoch,
             seq: 0,
             sessions: Slab::new(),
-            roster: Roster::default(),
-            checks: BTreeMap::new(),
+            name_index: NameIndex::default(),
+            probes: BTreeMap::new(),
             closing: None,
         }
     }
 
-    /// The same room, for those alone whom `admission` lets in.
+    /// The same room, for those alone whom `access` lets in.
     #[must_use]
-    pub fn admitting(mut self, admission: Admission) -> Self {
-        self.admission = admission;
+    pub fn with_access(mut self, access: AccessPolicy) -> Self {
+        self.access = access;
         self
     }
 
@@ -228,13 +228,13 @@ impl Engine {
 
     /// How many are registered.
     pub fn members(&self) -> usize {
-        self.roster.len()
+        self.name_index.len()
     }
 
     /// The names of the members, in order.
     #[cfg(test)]
     pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
-        self.roster.names_after(&self.sessions, None)
+        self.name_index.names_after(&self.sessions, None)
     }
 
     /// How many chats were accepted.
@@ -258,25 +258,25 @@ impl Engine {
             return Err(Box::new(server_closing(detail.clone())));
         }
         if self.sessions.len() >= self.limits.connections_max as usize {
-            return Err(Box::new(refusal::server_full().ending()));
+            return Err(Box::new(rejection::server_full().fatal()));
         }
         let since_ms = now.elapsed_ms;
         Ok(ConnectionId(
-            self.sessions.insert(State::Connected { since_ms }),
+            self.sessions.insert(State::Unregistered { since_ms }),
         ))
     }
 
     /// A connection is gone. Ends its session, where it still has one.
     pub fn disconnect(&mut self, now: Time, id: ConnectionId, effects: &mut Vec<Effect>) {
-        self.handle(now, &id, Event::Lost, effects);
+        self.handle(now, &id, Event::ConnectionLost, effects);
         self.sessions.remove(id.0);
     }
 
     /// A connection is not wanted after all, because of where it comes from. Takes its
     /// id back, before anything was said about it; returns what to tell it.
-    pub fn turn_away(&mut self, id: ConnectionId, cause: AddressLimit) -> Box<ServerEnvelope> {
+    pub fn reject(&mut self, id: ConnectionId, cause: AddressLimit) -> Box<ServerEnvelope> {
         self.sessions.remove(id.0);
-        Box::new(refusal::too_many(cause).ending())
+        Box::new(rejection::too_many(cause).fatal())
     }
 
     /// Something happened to a connection. Appends what follows from it to
@@ -292,12 +292,12 @@ impl Engine {
         match self.sessions.get(id.0) {
             None | Some(State::Ended) => {}
             _ if self.closing.is_some() => self.end_for_closing(&mut context),
-            Some(State::Connected { since_ms }) => {
+            Some(State::Unregistered { since_ms }) => {
                 let since_ms = *since_ms;
-                self.handle_connected(&mut context, since_ms, event);
+                self.handle_unregistered(&mut context, since_ms, event);
             }
-            Some(State::Waiting(_)) => self.handle_waiting(&mut context, event),
-            Some(State::Member(_)) => self.handle_member(&mut context, event),
+            Some(State::AwaitingName(_)) => self.handle_awaiting_name(&mut context, event),
+            Some(State::Registered(_)) => self.handle_registered(&mut context, event),
         }
     }
 
@@ -310,7 +310,7 @@ impl Engine {
         if self.closing.is_some() {
             return None; // CHAT-CLOSE-2: ServerClosing may have been sent.
         }
-        let Some(State::Member(member)) = self.sessions.get(id.0) else {
+        let Some(State::Registered(member)) = self.sessions.get(id.0) else {
             return None;
         };
         let after = member.members_after.clone()?;
@@ -318,7 +318,7 @@ impl Engine {
     }
 
     /// Appends the index ([`ConnectionId::index`]) of each connection that
-    /// [`Event::TimePassed`] is due to.
+    /// [`Event::Tick`] is due to.
     pub fn due(&self, now: Time, indices: &mut Vec<usize>) {
         let due = self
             .sessions
@@ -329,7 +329,7 @@ impl Engine {
 
     /// The server closes: publishes ServerClosing, after which nothing is
     /// accepted (CHAT-CLOSE-5). Every connection is to be handed
-    /// [`Event::TimePassed`] afterwards.
+    /// [`Event::Tick`] afterwards.
     pub fn begin_closing(&mut self, detail: String, effects: &mut Vec<Effect>) {
         if self.closing.is_some() {
             return;
@@ -343,70 +343,76 @@ impl Engine {
 
     /// Frames and bytes came from a connection, whatever they hold. Returns whether
     /// nothing more is to be read from it for now (CHAT-LIM-6, CHAT-LIM-9); once that
-    /// has changed, [`Event::TimePassed`] is due to it. Before it has registered there
+    /// has changed, [`Event::Tick`] is due to it. Before it has registered there
     /// is nothing to count: the first frame registers it or ends it.
-    pub fn charge(&mut self, now: Time, id: &ConnectionId, frames: usize, bytes: usize) -> bool {
+    pub fn charge_inbound(
+        &mut self,
+        now: Time,
+        id: &ConnectionId,
+        frames: usize,
+        bytes: usize,
+    ) -> bool {
         if bytes > 0 {
-            self.hear(id.0);
+            self.note_activity(id.0);
         }
-        let Some(State::Member(member)) = self.sessions.get_mut(id.0) else {
-            return self.is_held_up(id);
+        let Some(State::Registered(member)) = self.sessions.get_mut(id.0) else {
+            return self.is_throttled(id);
         };
         let (frames, bytes) = (frames as u64, bytes as u64);
-        member.is_held_up = member
+        member.is_throttled = member
             .flood
             .take(now.elapsed_ms, frames, bytes, &self.limits);
-        member.is_held_up
+        member.is_throttled
     }
 
     /// Whether nothing is to be read from a connection for now, nor handed on what
     /// came: it floods, or its Register waits (CHAT-NAME-7).
-    pub fn is_held_up(&self, id: &ConnectionId) -> bool {
+    pub fn is_throttled(&self, id: &ConnectionId) -> bool {
         match self.sessions.get(id.0) {
-            Some(State::Member(member)) => member.is_held_up,
-            Some(State::Waiting(_)) => true,
-            Some(State::Connected { .. } | State::Ended) | None => false,
+            Some(State::Registered(member)) => member.is_throttled,
+            Some(State::AwaitingName(_)) => true,
+            Some(State::Unregistered { .. } | State::Ended) | None => false,
         }
     }
 
-    fn handle_connected(&mut self, context: &mut Context<'_>, since_ms: u64, event: Event) {
+    fn handle_unregistered(&mut self, context: &mut Context<'_>, since_ms: u64, event: Event) {
         use client_envelope::Message as Sent;
         match event {
             Event::Message(ClientEnvelope {
                 message: Some(Sent::Register(register)),
             }) => self.register(context, since_ms, &register),
             // CHAT-REG-2: whatever else comes first, known or not.
-            Event::Message(_) => self.end_with(context, refusal::not_registered()),
+            Event::Message(_) => self.end_with(context, rejection::not_registered()),
             // CHAT-REG-5
-            Event::TimePassed { .. } if self.register_is_late(context.now.elapsed_ms, since_ms) => {
+            Event::Tick { .. } if self.register_is_late(context.now.elapsed_ms, since_ms) => {
                 let deadline_ms = self.limits.register_deadline_ms;
-                self.end_with(context, refusal::register_timeout(deadline_ms));
+                self.end_with(context, rejection::register_timeout(deadline_ms));
             }
-            Event::TimePassed { .. } => {}
+            Event::Tick { .. } => {}
             event => self.handle_stream(context, event),
         }
     }
 
     fn register(&mut self, context: &mut Context<'_>, since_ms: u64, register: &wire::Register) {
         // CHAT-ADM-2: before anything is said about names.
-        if let Err(refusal) = self.admission.judge_password(&register.password) {
-            return self.end_with(context, refusal);
+        if let Err(rejection) = self.access.check_password(&register.password) {
+            return self.end_with(context, rejection);
         }
         let name = match Name::parse(&register.name) {
             Ok(name) => name,
-            Err(error) => return self.end_with(context, refusal::name(error)),
+            Err(error) => return self.end_with(context, rejection::name(error)),
         };
         // CHAT-ADM-4
-        if let Err(refusal) = self.admission.judge_name(&name) {
-            return self.end_with(context, refusal);
+        if let Err(rejection) = self.access.check_name(&name) {
+            return self.end_with(context, rejection);
         }
         let granted = Granted::from_asked(&register.capabilities);
-        if self.roster.holder(&self.sessions, &name).is_none() {
+        if self.name_index.holder(&self.sessions, &name).is_none() {
             self.admit(context, name, granted);
-        } else if self.waits_for(context.now.elapsed_ms, &name, context.id.0) {
+        } else if self.wait_for_name(context.now.elapsed_ms, &name, context.id.0) {
             // CHAT-NAME-7: the answer comes when time has passed.
             if let Some(state) = self.sessions.get_mut(context.id.0) {
-                *state = State::Waiting(Box::new(Newcomer {
+                *state = State::AwaitingName(Box::new(PendingRegister {
                     since_ms,
                     name,
                     granted,
@@ -414,19 +420,19 @@ impl Engine {
             }
         } else {
             // CHAT-NAME-3, CHAT-NAME-4
-            self.end_with(context, refusal::name_in_use(&name));
+            self.end_with(context, rejection::name_in_use(&name));
         }
     }
 
     /// Opens a session under a name that nobody has.
     fn admit(&mut self, context: &mut Context<'_>, name: Name, granted: Granted) {
-        let member = State::Member(Member {
+        let member = State::Registered(Member {
             name: name.clone(),
             granted,
             bucket: Default::default(),
             flood: Default::default(),
             strikes: Default::default(),
-            is_held_up: false,
+            is_throttled: false,
             heard_ms: context.now.elapsed_ms,
             pinged_ms: context.now.elapsed_ms,
             chats: 0,
@@ -435,8 +441,8 @@ impl Engine {
         if let Some(state) = self.sessions.get_mut(context.id.0) {
             *state = member;
         }
-        self.roster.add(&self.sessions, context.id.0);
-        // CHAT-PRES-2. Published before Open, so that the newcomer's own place in
+        self.name_index.add(&self.sessions, context.id.0);
+        // CHAT-PRES-2. Published before Open, so that the pending's own place in
         // the log is behind it (CHAT-PRES-6).
         context.publish(
             Audience::Presence,
@@ -445,7 +451,7 @@ impl Engine {
             }),
         );
         // CHAT-ORD-4, CHAT-ORD-5: the log from here on, nothing from before.
-        context.effects.push(Effect::Open {
+        context.effects.push(Effect::Subscribe {
             name: name.clone(),
             presence: granted.presence,
         });
@@ -463,35 +469,35 @@ impl Engine {
         }
     }
 
-    fn handle_waiting(&mut self, context: &mut Context<'_>, event: Event) {
+    fn handle_awaiting_name(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
-            Event::TimePassed { .. } => self.handle_wait(context),
+            Event::Tick { .. } => self.handle_name_wait(context),
             // It is not to be read from; and it was not to send (CHAT-REG-10).
-            Event::Message(_) => self.end_with(context, refusal::not_registered()),
+            Event::Message(_) => self.end_with(context, rejection::not_registered()),
             event => self.handle_stream(context, event),
         }
     }
 
-    fn handle_member(&mut self, context: &mut Context<'_>, event: Event) {
+    fn handle_registered(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
             Event::Message(envelope) => {
-                self.hear(context.id.0);
+                self.note_activity(context.id.0);
                 self.member(context.id).heard_ms = context.now.elapsed_ms;
                 self.handle_message(context, envelope);
             }
-            Event::TimePassed {
-                is_read_out,
-                is_sent_out,
+            Event::Tick {
+                reads_drained,
+                replies_flushed,
             } => {
-                if let Some(State::Member(member)) = self.sessions.get_mut(context.id.0)
-                    && member.may_go_on(context.now.elapsed_ms, &self.limits)
+                if let Some(State::Registered(member)) = self.sessions.get_mut(context.id.0)
+                    && member.may_resume(context.now.elapsed_ms, &self.limits)
                 {
-                    member.is_held_up = false;
+                    member.is_throttled = false;
                 }
-                if is_read_out {
-                    self.handle_silence(context, is_sent_out);
+                if reads_drained {
+                    self.handle_silence(context, replies_flushed);
                 } else {
-                    self.excuse(context.id.0);
+                    self.suspend_probe(context.id.0);
                     self.member(context.id).heard_ms = context.now.elapsed_ms;
                 }
             }
@@ -502,24 +508,24 @@ impl Engine {
     /// What happens to the stream itself means the same before and after Register.
     fn handle_stream(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
-            Event::Unframed(error) => self.end_with(context, refusal::frame(error)),
-            Event::Unparsable => self.end_with(context, refusal::unparsable()),
+            Event::BadFrame(error) => self.end_with(context, rejection::frame(error)),
+            Event::BadEnvelope => self.end_with(context, rejection::unparsable()),
             // CHAT-LIM-5
-            Event::Stalled => self.end_with(context, refusal::slow_consumer()),
-            Event::Evicted => self.end_with(context, refusal::overloaded()), // CHAT-LIM-10
+            Event::WriteTimedOut => self.end_with(context, rejection::slow_consumer()),
+            Event::Evicted => self.end_with(context, rejection::overloaded()), // CHAT-LIM-10
             // CHAT-LEAVE-5. A stream cut inside a frame is most likely a client
             // that was killed, so the others are told of a lost connection.
             Event::EndOfStream { inside_frame: true } => {
                 // CHAT-FRAME-10; the frame itself was never handed on (CHAT-FRAME-9).
-                context.reply(refusal::cut_short().ending());
-                self.end(context, Cause::CutShort);
+                context.reply(rejection::cut_short().fatal());
+                self.end(context, CloseReason::CutShort);
             }
             Event::EndOfStream {
                 inside_frame: false,
             }
-            | Event::Lost => self.end(context, Cause::ConnectionLost),
+            | Event::ConnectionLost => self.end(context, CloseReason::ConnectionLost),
             // Each state handles messages and time itself.
-            Event::Message(_) | Event::TimePassed { .. } => {}
+            Event::Message(_) | Event::Tick { .. } => {}
         }
     }
 
@@ -528,14 +534,14 @@ impl Engine {
         let granted = self.member(context.id).granted;
         match envelope.message {
             Some(Sent::Chat(chat)) => self.handle_chat(context, chat),
-            Some(Sent::Leave(_)) => self.end(context, Cause::Leave), // CHAT-LEAVE-2
+            Some(Sent::Leave(_)) => self.end(context, CloseReason::Leave), // CHAT-LEAVE-2
             // CHAT-REG-6
             Some(Sent::Register(_)) => {
-                self.refuse(context, refusal::already_registered().passing());
+                self.refuse(context, rejection::already_registered().non_fatal());
             }
             // CHAT-GROW-6
             Some(Sent::Ping(_) | Sent::Pong(_)) if !granted.keepalive => {
-                self.refuse(context, refusal::not_granted().passing());
+                self.refuse(context, rejection::not_granted().non_fatal());
             }
             // CHAT-KEEP-1
             Some(Sent::Ping(ping)) => context.reply(self::envelope(Message::Pong(wire::Pong {
@@ -544,7 +550,7 @@ impl Engine {
             // CHAT-KEEP-5: that it came is noted already.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
-            None => self.refuse(context, refusal::unknown_message().passing()),
+            None => self.refuse(context, rejection::unknown_message().non_fatal()),
         }
     }
 
@@ -554,7 +560,7 @@ impl Engine {
             Ok(text) => text,
             // CHAT-CHAT-8
             Err(error) => {
-                let answer = refusal::text(error, text_bytes_max).of_chat(chat.id);
+                let answer = rejection::text(error, text_bytes_max).for_chat(chat.id);
                 return self.refuse(context, answer);
             }
         };
@@ -562,13 +568,14 @@ impl Engine {
         let next_seq = self.seq + 1;
         let member = self.member(context.id);
         if let Some(rate) = rate
-            && let Err(retry_after_ms) =
-                member
-                    .bucket
-                    .take_late(context.now.elapsed_ms, context.now.waiting_since_ms, rate)
+            && let Err(retry_after_ms) = member.bucket.take_late(
+                context.now.elapsed_ms,
+                context.now.earliest_arrival_ms,
+                rate,
+            )
         {
             // CHAT-LIM-3
-            return self.refuse(context, refusal::rate(retry_after_ms).of_chat(chat.id));
+            return self.refuse(context, rejection::rate(retry_after_ms).for_chat(chat.id));
         }
 
         member.chats += 1;
@@ -586,7 +593,7 @@ impl Engine {
             }),
         );
         if member.granted.receipts {
-            // CHAT-RCPT-1, CHAT-RCPT-3; a refusal took its place in the same queue of
+            // CHAT-RCPT-1, CHAT-RCPT-3; a rejection took its place in the same queue of
             // replies, so the answers keep the order of the chats (CHAT-RCPT-2).
             context.reply(envelope(Message::Receipt(wire::Receipt {
                 id: chat.id,
@@ -605,23 +612,23 @@ impl Engine {
         if let Some(errors_max) = self.limits.errors_max
             && self.member(context.id).strikes.add(now_ms, errors_max)
         {
-            self.end_with(context, refusal::too_many_errors());
+            self.end_with(context, rejection::too_many_errors());
         }
     }
 
-    fn handle_silence(&mut self, context: &mut Context<'_>, is_sent_out: bool) {
+    fn handle_silence(&mut self, context: &mut Context<'_>, replies_flushed: bool) {
         let limits = &self.limits;
         let (interval_ms, deadline_ms) = (limits.keepalive_interval_ms, limits.idle_deadline_ms);
         let now_ms = context.now.elapsed_ms;
         let member = self.member(context.id);
         // CHAT-KEEP-6
-        if !member.granted.keepalive || self.handle_check(context, is_sent_out) {
+        if !member.granted.keepalive || self.handle_probe(context, replies_flushed) {
             return;
         }
         let member = self.member(context.id);
         if now_ms - member.heard_ms >= u64::from(deadline_ms) {
             // CHAT-KEEP-4
-            self.end_with(context, refusal::idle_timeout(deadline_ms));
+            self.end_with(context, rejection::idle_timeout(deadline_ms));
         } else if now_ms - member.heard_ms.max(member.pinged_ms) >= u64::from(interval_ms) {
             // CHAT-KEEP-3. The token only has to differ from ping to ping.
             member.pinged_ms = now_ms;
@@ -631,22 +638,22 @@ impl Engine {
 
     fn is_due(&self, now_ms: u64, index: usize, state: &State) -> bool {
         match state {
-            State::Connected { .. } | State::Waiting(_) | State::Member(_)
+            State::Unregistered { .. } | State::AwaitingName(_) | State::Registered(_)
                 if self.closing.is_some() =>
             {
                 true
             }
-            State::Connected { since_ms } => self.register_is_late(now_ms, *since_ms),
-            State::Waiting(newcomer) => self.is_wait_over(now_ms, index, newcomer),
-            State::Member(member) if member.may_go_on(now_ms, &self.limits) => true,
-            State::Member(member) if member.granted.keepalive => {
+            State::Unregistered { since_ms } => self.register_is_late(now_ms, *since_ms),
+            State::AwaitingName(pending) => self.is_wait_over(now_ms, index, pending),
+            State::Registered(member) if member.may_resume(now_ms, &self.limits) => true,
+            State::Registered(member) if member.granted.keepalive => {
                 let silent_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
                 silent_ms(member.heard_ms) >= u64::from(self.limits.idle_deadline_ms)
                     || silent_ms(member.heard_ms.max(member.pinged_ms))
                         >= u64::from(self.limits.keepalive_interval_ms)
-                    || self.is_check_due(now_ms, member)
+                    || self.is_probe_due(now_ms, member)
             }
-            State::Member(_) | State::Ended => false,
+            State::Registered(_) | State::Ended => false,
         }
     }
 
@@ -660,7 +667,7 @@ impl Engine {
         let mut page = wire::Members::default();
         let mut last = None;
         let mut page_bytes = 0;
-        for name in self.roster.names_after(&self.sessions, after.as_ref()) {
+        for name in self.name_index.names_after(&self.sessions, after.as_ref()) {
             // A tag, a length of one byte, the name.
             page_bytes += 2 + name.as_str().len();
             if page_bytes > bytes_max {
@@ -676,55 +683,55 @@ impl Engine {
     }
 
     /// Ends a connection with an error (CHAT-ERR-1, CHAT-ERR-2).
-    fn end_with(&mut self, context: &mut Context<'_>, refusal: Refusal) {
-        let code = refusal.code;
-        context.reply(refusal.ending());
-        self.end(context, Cause::Error(code));
+    fn end_with(&mut self, context: &mut Context<'_>, rejection: Rejection) {
+        let code = rejection.code;
+        context.reply(rejection.fatal());
+        self.end(context, CloseReason::Error(code));
     }
 
     /// CHAT-CLOSE-1: members find ServerClosing in the log, the others are told.
     fn end_for_closing(&mut self, context: &mut Context<'_>) {
         let state = self.sessions.get(context.id.0);
-        if let (Some(State::Connected { .. } | State::Waiting(_)), Some(detail)) =
+        if let (Some(State::Unregistered { .. } | State::AwaitingName(_)), Some(detail)) =
             (state, &self.closing)
         {
             context.reply(server_closing(detail.clone()));
         }
-        self.end(context, Cause::ServerClosing);
+        self.end(context, CloseReason::ServerClosing);
     }
 
     /// Ends a session: frees its name (CHAT-NAME-5), tells who asked to know
     /// (CHAT-PRES-3).
-    fn end(&mut self, context: &mut Context<'_>, cause: Cause) {
+    fn end(&mut self, context: &mut Context<'_>, reason: CloseReason) {
         // While its name can still be looked up.
-        self.roster.remove(&self.sessions, context.id.0);
+        self.name_index.remove(&self.sessions, context.id.0);
         let Some(state) = self.sessions.get_mut(context.id.0) else {
             return;
         };
         let state = std::mem::replace(state, State::Ended);
-        let mut end = End {
-            cause,
+        let mut end = Closed {
+            reason,
             name: None,
             chats: 0,
         };
-        if let State::Waiting(newcomer) = &state {
-            self.stop_waiting(context.id.0, newcomer);
+        if let State::AwaitingName(pending) = &state {
+            self.stop_waiting(context.id.0, pending);
         }
-        if let State::Member(member) = state {
-            self.checks.remove(&member.name);
+        if let State::Registered(member) = state {
+            self.probes.remove(&member.name);
             if self.closing.is_none() {
                 context.publish(
                     Audience::Presence,
                     Message::Left(wire::Left {
                         name: member.name.as_str().to_owned(),
-                        reason: left_reason(cause).into(),
+                        reason: left_reason(reason).into(),
                     }),
                 );
             }
             end.name = Some(member.name);
             end.chats = member.chats;
         }
-        context.effects.push(Effect::End(end));
+        context.effects.push(Effect::Closed(end));
     }
 
     /// The member that a turn in state `Member` is about.
@@ -735,7 +742,7 @@ impl Engine {
     )]
     fn member(&mut self, id: &ConnectionId) -> &mut Member {
         match &mut self.sessions[id.0] {
-            State::Member(member) => member,
+            State::Registered(member) => member,
             state => unreachable!("only a member's events come here, not {state:?}"),
         }
     }
@@ -760,13 +767,17 @@ impl Context<'_> {
 }
 
 /// CHAT-PRES-5
-fn left_reason(cause: Cause) -> LeftReason {
-    match cause {
-        Cause::Leave => LeftReason::Leave,
-        Cause::Error(ErrorCode::IdleTimeout | ErrorCode::NameReclaimed) => LeftReason::IdleTimeout,
-        Cause::Error(ErrorCode::SlowConsumer | ErrorCode::Overloaded) => LeftReason::SlowConsumer,
-        Cause::Error(_) => LeftReason::ProtocolError,
-        Cause::ConnectionLost | Cause::CutShort | Cause::ServerClosing => {
+fn left_reason(reason: CloseReason) -> LeftReason {
+    match reason {
+        CloseReason::Leave => LeftReason::Leave,
+        CloseReason::Error(ErrorCode::IdleTimeout | ErrorCode::NameReclaimed) => {
+            LeftReason::IdleTimeout
+        }
+        CloseReason::Error(ErrorCode::SlowConsumer | ErrorCode::Overloaded) => {
+            LeftReason::SlowConsumer
+        }
+        CloseReason::Error(_) => LeftReason::ProtocolError,
+        CloseReason::ConnectionLost | CloseReason::CutShort | CloseReason::ServerClosing => {
             LeftReason::ConnectionLost
         }
     }

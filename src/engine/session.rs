@@ -2,7 +2,9 @@
 
 use crate::{limits::Limits, wire::Capability};
 
-use super::{flood::Flood, liveness::Newcomer, name::Name, rate::Bucket, strikes::Strikes};
+use super::{
+    flood::Flood, name::Name, name_reclaim::PendingRegister, rate::Bucket, strikes::Strikes,
+};
 
 /// Where a connection stands.
 ///
@@ -22,14 +24,14 @@ use super::{flood::Flood, liveness::Newcomer, name::Name, rate::Bucket, strikes:
 #[derive(Debug)]
 pub(super) enum State {
     /// Not registered yet.
-    Connected {
+    Unregistered {
         /// When it was accepted: the register deadline counts from here.
         since_ms: u64,
     },
     /// Its Register waits for a sign of life from the holder of the name.
-    Waiting(Box<Newcomer>),
+    AwaitingName(Box<PendingRegister>),
     /// Registered: it owns its name.
-    Member(Member),
+    Registered(Member),
     /// Over; its name is free. The connection may still be flushing.
     Ended,
 }
@@ -43,7 +45,7 @@ pub(super) struct Member {
     pub(super) flood: Flood,
     pub(super) strikes: Strikes,
     /// It has sent more than is taken from it for now (CHAT-LIM-9).
-    pub(super) is_held_up: bool,
+    pub(super) is_throttled: bool,
     /// When something last came from it.
     pub(super) heard_ms: u64,
     /// When it was last pinged.
@@ -57,8 +59,8 @@ pub(super) struct Member {
 
 impl Member {
     /// Whether it is held up and need not be any more.
-    pub(super) fn may_go_on(&self, now_ms: u64, limits: &Limits) -> bool {
-        self.is_held_up && !self.flood.is_too_much(now_ms, limits)
+    pub(super) fn may_resume(&self, now_ms: u64, limits: &Limits) -> bool {
+        self.is_throttled && !self.flood.is_too_much(now_ms, limits)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The memory of a chunk: zeroed, and resident only where it was touched. Where
+//! The memory of a segment: zeroed, and resident only where it was touched. Where
 //! the system offers it, it is a file as well, which lives in memory and has no
 //! name: what stands in a file, the system can send without copying it.
 

@@ -6,11 +6,11 @@
 //! possible, which leaves out what its connection must not see. So delivering to
 //! N connections copies nothing and makes nothing for each of them, and a reader
 //! that is behind sends many frames at once.
-//! Long stretches are not even copied by the system, since a chunk is a file in
+//! Long stretches are not even copied by the system, since a segment is a file in
 //! memory as well, which it can send from.
 //!
 //! ```text
-//!            chunk            chunk            chunk (being filled)
+//!            segment            segment            segment (being filled)
 //!       ┌──────────────┐ ┌──────────────┐ ┌──────────────┐
 //!  ···─▶│ffffffffffffff│─▶ffffffffffffff│─▶ffffff        │◀── Log::append
 //!       └──────────────┘ └──────────────┘ └──────────────┘
@@ -23,9 +23,9 @@
 //! passed is freed by itself. Readers take no lock. A reader only moves forward,
 //! so each frame goes out once, in the log's order (CHAT-ORD-2).
 
-mod chunk;
 mod memory;
 mod reader;
+mod segment;
 
 use std::{
     ops::Range,
@@ -39,8 +39,8 @@ use prost::Message as _;
 
 use crate::{frame, wire::ServerEnvelope};
 
-use chunk::{CHUNK_BYTES, ChunkWriter};
-pub use reader::{Ahead, Reader};
+pub use reader::{Reader, Unsent};
+use segment::{SEGMENT_BYTES, SegmentWriter};
 
 /// Which members receive a frame, its own author apart. The order is from few to
 /// many: the largest of several audiences has all that any of them has.
@@ -54,36 +54,36 @@ pub enum Audience {
 
 /// The writing end of a log. Positions in it are counted in bytes from its start.
 pub struct Log {
-    tail: ChunkWriter,
+    tail: SegmentWriter,
     retained: Retained,
 }
 
 /// How much of a log is in memory. Can be asked without the log at hand.
 #[derive(Debug, Clone)]
 pub struct Retained {
-    chunks: Arc<AtomicUsize>,
+    segments: Arc<AtomicUsize>,
 }
 
 impl Retained {
-    /// Bytes in memory, in whole chunks.
+    /// Bytes in memory, in whole segments.
     pub fn bytes(&self) -> u64 {
-        (self.chunks.load(Ordering::Relaxed) * CHUNK_BYTES) as u64
+        (self.segments.load(Ordering::Relaxed) * SEGMENT_BYTES) as u64
     }
 }
 
 impl Log {
     /// An empty log.
     pub fn new() -> Self {
-        let chunks = Arc::new(AtomicUsize::new(0));
+        let segments = Arc::new(AtomicUsize::new(0));
         Self {
-            tail: ChunkWriter::new(0, &chunks),
-            retained: Retained { chunks },
+            tail: SegmentWriter::new(0, &segments),
+            retained: Retained { segments },
         }
     }
 
     /// The position behind the last frame.
     pub fn end(&self) -> u64 {
-        self.tail.chunk().base() + self.tail.filled_bytes() as u64
+        self.tail.segment().base() + self.tail.filled_bytes() as u64
     }
 
     /// How much of it is in memory.
@@ -95,13 +95,13 @@ impl Log {
     ///
     /// # Panics
     ///
-    /// If the frame is longer than a chunk: the limits see to it that none is.
+    /// If the frame is longer than a segment: the limits see to it that none is.
     #[expect(clippy::expect_used, reason = "the room was made for this envelope")]
     pub fn append(&mut self, audience: Audience, envelope: &ServerEnvelope) -> Range<u64> {
         let length_bytes = frame::encoded_len(envelope);
         let is_presence = audience == Audience::Presence;
         if !self.tail.has_room(length_bytes, is_presence) {
-            let next = ChunkWriter::new(self.end(), &self.retained.chunks);
+            let next = SegmentWriter::new(self.end(), &self.retained.segments);
             self.tail.link(&next);
             self.tail = next;
         }
@@ -118,7 +118,7 @@ impl Log {
     /// member belongs to [`Audience::Presence`].
     pub fn reader(&self, wants_presence: bool) -> Reader {
         Reader::new(
-            Arc::clone(self.tail.chunk()),
+            Arc::clone(self.tail.segment()),
             self.tail.filled_bytes(),
             wants_presence,
         )

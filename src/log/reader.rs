@@ -10,31 +10,31 @@ use std::{collections::VecDeque, ops::Range, os::fd::BorrowedFd, sync::Arc};
 
 use crate::frame::{self, Split};
 
-use super::chunk::Chunk;
+use super::segment::Segment;
 
 /// Follows a log on behalf of one connection.
 ///
-/// [`Reader::ahead`] gives the bytes to send next; [`Reader::advance`] says how
+/// [`Reader::unsent`] gives the bytes to send next; [`Reader::advance`] says how
 /// many of them were sent. Both cost nothing but arithmetic, whatever the number
 /// of frames.
 ///
-/// Small, since there is one for each member: offsets in the chunk take 32 bits, and
+/// Small, since there is one for each member: offsets in the segment take 32 bits, and
 /// what few have at a time is kept apart.
 pub struct Reader {
-    chunk: Arc<Chunk>,
+    segment: Arc<Segment>,
     offset: u32,
-    /// Where what [`Reader::ahead`] gave last ends.
-    ahead_end: u32,
+    /// Where what [`Reader::unsent`] gave last ends.
+    unsent_end: u32,
     /// The last place at which a frame is known to begin, at most `offset`.
     frame_start: u32,
     wants_presence: bool,
     /// What it must not send, where there is anything.
-    cuts: Option<Box<Cuts>>,
+    skips: Option<Box<Skips>>,
 }
 
 /// What a reader has to send next.
 #[derive(Debug, Clone, Copy)]
-pub struct Ahead<'a> {
+pub struct Unsent<'a> {
     /// The bytes. They do not change any more.
     pub bytes: &'a [u8],
     /// The file in which they stand too, and where in it, where there is one.
@@ -42,7 +42,7 @@ pub struct Ahead<'a> {
 }
 
 /// What lies ahead of a reader that it must not send.
-struct Cuts {
+struct Skips {
     /// Where the frames stand that this connection published itself and that are
     /// still ahead, in rising order.
     own: VecDeque<Range<u64>>,
@@ -50,7 +50,7 @@ struct Cuts {
     until: u64,
 }
 
-impl Default for Cuts {
+impl Default for Skips {
     fn default() -> Self {
         Self {
             own: VecDeque::new(),
@@ -60,21 +60,21 @@ impl Default for Cuts {
 }
 
 impl Reader {
-    pub(super) fn new(chunk: Arc<Chunk>, offset: usize, wants_presence: bool) -> Self {
+    pub(super) fn new(segment: Arc<Segment>, offset: usize, wants_presence: bool) -> Self {
         let offset = in_32_bits(offset);
         Self {
-            chunk,
+            segment,
             offset,
-            ahead_end: offset,
+            unsent_end: offset,
             frame_start: offset,
             wants_presence,
-            cuts: None,
+            skips: None,
         }
     }
 
     /// The position in the log of what is sent next.
     pub fn position(&self) -> u64 {
-        self.chunk.base() + u64::from(self.offset)
+        self.segment.base() + u64::from(self.offset)
     }
 
     /// Whether it is given presence.
@@ -84,8 +84,8 @@ impl Reader {
 
     /// Leaves out `range`, which this connection published itself (CHAT-CHAT-2,
     /// CHAT-PRES-6). Ranges come in rising order and none is passed yet.
-    pub fn leave_out(&mut self, range: Range<u64>) {
-        let own = &mut self.cuts.get_or_insert_default().own;
+    pub fn skip(&mut self, range: Range<u64>) {
+        let own = &mut self.skips.get_or_insert_default().own;
         match own.back_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => own.push_back(range),
@@ -93,34 +93,34 @@ impl Reader {
     }
 
     /// How many separate ranges to leave out are still ahead.
-    pub fn left_out_runs(&self) -> usize {
-        self.cuts.as_ref().map_or(0, |cuts| cuts.own.len())
+    pub fn skip_count(&self) -> usize {
+        self.skips.as_ref().map_or(0, |skips| skips.own.len())
     }
 
     /// Goes no further than `position`, the end of a frame.
     pub fn stop_at(&mut self, position: u64) {
-        let cuts = self.cuts.get_or_insert_default();
-        cuts.until = cuts.until.min(position);
+        let skips = self.skips.get_or_insert_default();
+        skips.until = skips.until.min(position);
     }
 
     /// The bytes to send next: from here to the next thing to leave out, the end
-    /// of a chunk or the end of the log. Empty when there is nothing.
-    pub fn ahead(&mut self) -> Ahead<'_> {
-        self.ahead_end = in_32_bits(self.locate());
-        Ahead {
-            bytes: &self.chunk.filled()[self.offset as usize..self.ahead_end as usize],
-            file: self.chunk.file().map(|file| (file, self.offset)),
+    /// of a segment or the end of the log. Empty when there is nothing.
+    pub fn unsent(&mut self) -> Unsent<'_> {
+        self.unsent_end = in_32_bits(self.locate());
+        Unsent {
+            bytes: &self.segment.filled()[self.offset as usize..self.unsent_end as usize],
+            file: self.segment.file().map(|file| (file, self.offset)),
         }
     }
 
-    /// The first `bytes` of what [`Reader::ahead`] gave were sent.
+    /// The first `bytes` of what [`Reader::unsent`] gave were sent.
     pub fn advance(&mut self, bytes: usize) {
         assert!(
-            bytes <= (self.ahead_end - self.offset) as usize,
+            bytes <= (self.unsent_end - self.offset) as usize,
             "no more is sent than was ahead"
         );
         self.offset += in_32_bits(bytes);
-        if self.offset == self.ahead_end {
+        if self.offset == self.unsent_end {
             // What is ahead always ends with a frame.
             self.frame_start = self.offset;
         }
@@ -128,7 +128,7 @@ impl Reader {
 
     /// The rest of a frame that was sent in part, empty if none was.
     pub fn rest_of_frame(&self) -> &[u8] {
-        let filled = self.chunk.filled();
+        let filled = self.segment.filled();
         let offset = self.offset as usize;
         let mut start = self.frame_start as usize;
         while start < offset {
@@ -150,44 +150,44 @@ impl Reader {
         }
     }
 
-    /// Moves over what is to be left out, and returns the offset in the chunk up
+    /// Moves over what is to be left out, and returns the offset in the segment up
     /// to which bytes are to be sent.
     fn locate(&mut self) -> usize {
-        // Ends: each turn moves to a later chunk or past something left out.
+        // Ends: each turn moves to a later segment or past something left out.
         loop {
-            let filled = self.chunk.filled().len();
+            let filled = self.segment.filled().len();
             let offset = self.offset as usize;
             if offset == filled {
-                let Some(next) = self.chunk.next() else {
+                let Some(next) = self.segment.next() else {
                     return filled;
                 };
                 // Filled a last time between the two looks?
-                if self.chunk.filled().len() == filled {
-                    self.chunk = Arc::clone(next);
+                if self.segment.filled().len() == filled {
+                    self.segment = Arc::clone(next);
                     self.offset = 0;
                     self.frame_start = 0;
                 }
                 continue;
             }
             let mut end = filled;
-            if let Some(cuts) = &mut self.cuts {
-                let base = self.chunk.base();
-                let in_chunk = |position: u64| {
+            if let Some(skips) = &mut self.skips {
+                let base = self.segment.base();
+                let in_segment = |position: u64| {
                     let offset = position.saturating_sub(base);
                     filled.min(usize::try_from(offset).unwrap_or(usize::MAX))
                 };
-                end = in_chunk(cuts.until);
+                end = in_segment(skips.until);
                 if end <= offset {
                     return offset;
                 }
-                if let Some(own) = cuts.own.front() {
-                    let (own_start, own_end) = (in_chunk(own.start), in_chunk(own.end));
+                if let Some(own) = skips.own.front() {
+                    let (own_start, own_end) = (in_segment(own.start), in_segment(own.end));
                     if own_start <= offset {
                         if own.end <= base + own_end as u64 {
-                            cuts.own.pop_front();
+                            skips.own.pop_front();
                         }
-                        if cuts.own.is_empty() && cuts.until == u64::MAX {
-                            self.cuts = None;
+                        if skips.own.is_empty() && skips.until == u64::MAX {
+                            self.skips = None;
                         }
                         self.skip_to(own_end);
                         continue;
@@ -211,7 +211,7 @@ impl Reader {
         if self.wants_presence {
             return None;
         }
-        let mut runs = self.chunk.presence_runs();
+        let mut runs = self.segment.presence_runs();
         runs.find(|&(_, end)| end > self.offset as usize)
     }
 
@@ -224,7 +224,7 @@ impl Reader {
     }
 }
 
-/// An offset in a chunk, or a length of a part of it.
+/// An offset in a segment, or a length of a part of it.
 fn in_32_bits(offset: usize) -> u32 {
-    u32::try_from(offset).expect("a chunk is smaller than 4 GiB")
+    u32::try_from(offset).expect("a segment is smaller than 4 GiB")
 }

@@ -18,7 +18,7 @@ fn envelope(text_bytes: usize) -> ServerEnvelope {
 
 /// Sends up to `bytes_max` bytes of what is ahead of `reader`.
 fn send(reader: &mut Reader, bytes_max: usize, received: &mut Vec<u8>) -> usize {
-    let ahead = reader.ahead();
+    let ahead = reader.unsent();
     check_file(ahead);
     let sent = ahead.bytes.len().min(bytes_max);
     received.extend_from_slice(&ahead.bytes[..sent]);
@@ -27,13 +27,13 @@ fn send(reader: &mut Reader, bytes_max: usize, received: &mut Vec<u8>) -> usize 
 }
 
 /// The same bytes stand in a file, where the system has files without a name.
-fn check_file(ahead: Ahead<'_>) {
+fn check_file(ahead: Unsent<'_>) {
     assert_eq!(ahead.file.is_some(), cfg!(target_os = "linux"));
     if let Some((file, offset)) = ahead.file {
         let file = File::from(file.try_clone_to_owned().expect("a descriptor is left"));
         let mut bytes = vec![0; ahead.bytes.len()];
         file.read_exact_at(&mut bytes, u64::from(offset))
-            .expect("the file is as long as the chunk");
+            .expect("the file is as long as the segment");
         assert!(bytes == ahead.bytes);
     }
 }
@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (
             prop::option::of(0..READERS),
-            // Mostly small; some that fill a chunk in a few steps.
+            // Mostly small; some that fill a segment in a few steps.
             prop_oneof![0..100usize, 30_000..60_000usize],
             any::<bool>(),
         ).prop_map(|(by, text_bytes, is_presence)| Step::Append { by, text_bytes, is_presence }),
@@ -106,7 +106,7 @@ proptest! {
                     let range = log.append(audience, &envelope);
                     prop_assert_eq!(range.end, log.end());
                     if let Some(by) = by {
-                        readers[by].leave_out(range);
+                        readers[by].skip(range);
                     }
                     for (i, model) in models.iter_mut().enumerate() {
                         let is_unasked = is_presence && i % 2 != 0;
@@ -145,13 +145,13 @@ proptest! {
             }
         }
 
-        // What everybody has passed is freed, all but the chunk in use; a reader
+        // What everybody has passed is freed, all but the segment in use; a reader
         // that stopped holds what came after.
         if models.iter().all(|model| !model.is_stopped) {
-            prop_assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+            prop_assert_eq!(log.retained().bytes(), SEGMENT_BYTES as u64);
         }
         drop(readers);
-        prop_assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+        prop_assert_eq!(log.retained().bytes(), SEGMENT_BYTES as u64);
     }
 }
 
@@ -164,15 +164,15 @@ fn what_is_left_out_in_a_row_is_one_run() {
     let mut log = Log::new();
     let mut reader = log.reader(true);
     let mut append = || log.append(Audience::Everyone, &envelope(1));
-    assert_eq!(reader.left_out_runs(), 0);
-    reader.leave_out(append());
-    reader.leave_out(append());
-    assert_eq!(reader.left_out_runs(), 1);
+    assert_eq!(reader.skip_count(), 0);
+    reader.skip(append());
+    reader.skip(append());
+    assert_eq!(reader.skip_count(), 1);
     append();
-    reader.leave_out(append());
-    assert_eq!(reader.left_out_runs(), 2);
+    reader.skip(append());
+    assert_eq!(reader.skip_count(), 2);
     while send(&mut reader, usize::MAX, &mut Vec::new()) > 0 {}
-    assert_eq!(reader.left_out_runs(), 0);
+    assert_eq!(reader.skip_count(), 0);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn notices_use_up_a_chunk_before_its_bytes_do() {
     let mut log = Log::new();
     let mut reader = log.reader(false);
     let mut expected = Vec::new();
-    for _ in 0..chunk::PRESENCE_RUNS_MAX * 3 {
+    for _ in 0..segment::PRESENCE_RUNS_MAX * 3 {
         log.append(Audience::Presence, &envelope(1));
         // Messages need no run: they fit behind the last presence frame that has one.
         for _ in 0..2 {
@@ -188,7 +188,7 @@ fn notices_use_up_a_chunk_before_its_bytes_do() {
             frame_bytes(&envelope(2), &mut expected);
         }
     }
-    assert_eq!(log.retained().bytes(), 3 * CHUNK_BYTES as u64);
+    assert_eq!(log.retained().bytes(), 3 * SEGMENT_BYTES as u64);
     let mut received = Vec::new();
     while send(&mut reader, usize::MAX, &mut received) > 0 {}
     assert_eq!(received, expected);
@@ -200,27 +200,27 @@ fn notices_in_a_row_use_up_one_run() {
     let mut reader = log.reader(false);
     assert!(!reader.wants_presence());
     assert!(log.reader(true).wants_presence());
-    for _ in 0..chunk::PRESENCE_RUNS_MAX * 3 {
+    for _ in 0..segment::PRESENCE_RUNS_MAX * 3 {
         log.append(Audience::Presence, &envelope(1));
     }
-    assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+    assert_eq!(log.retained().bytes(), SEGMENT_BYTES as u64);
     assert_eq!(send(&mut reader, usize::MAX, &mut Vec::new()), 0);
 }
 
 #[test]
 fn a_long_chain_is_freed_without_recursion() {
     const CHUNKS: usize = 300;
-    // Far too little for a call inside a call for each chunk.
+    // Far too little for a call inside a call for each segment.
     const STACK_BYTES: usize = 64 * 1024;
 
     let mut log = Log::new();
     let reader = log.reader(true);
-    // Separate presence close a chunk early, so that this touches little memory.
-    for _ in 0..CHUNKS * chunk::PRESENCE_RUNS_MAX {
+    // Separate presence close a segment early, so that this touches little memory.
+    for _ in 0..CHUNKS * segment::PRESENCE_RUNS_MAX {
         log.append(Audience::Presence, &envelope(1));
         log.append(Audience::Everyone, &envelope(1));
     }
-    assert_eq!(log.retained().bytes(), (CHUNKS * CHUNK_BYTES) as u64);
+    assert_eq!(log.retained().bytes(), (CHUNKS * SEGMENT_BYTES) as u64);
     let dropping = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
         .spawn(|| drop(reader))
@@ -228,7 +228,7 @@ fn a_long_chain_is_freed_without_recursion() {
     dropping
         .join()
         .expect("dropping does not overflow the stack");
-    assert_eq!(log.retained().bytes(), CHUNK_BYTES as u64);
+    assert_eq!(log.retained().bytes(), SEGMENT_BYTES as u64);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
             std::thread::spawn(move || {
                 let mut next = 1;
                 while next <= FRAMES {
-                    let ahead = reader.ahead().bytes;
+                    let ahead = reader.unsent().bytes;
                     let bytes = ahead.len();
                     let mut rest = ahead;
                     while let Ok(Split::Frame { body, rest: after }) = split(rest, u32::MAX) {

@@ -13,7 +13,7 @@ use core::net::IpAddr;
 
 use crate::{
     engine::{AddressLimit, Bucket},
-    limits::{Rate, Limits},
+    limits::{Limits, Rate},
 };
 
 /// How many addresses without a connection are remembered for how fast they came.

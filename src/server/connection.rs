@@ -32,15 +32,15 @@ use crate::{
     engine::{ConnectionId, Event},
     frame::{self, Split},
     limits::UNREGISTERED_FRAME_BYTES_MAX,
-    log::Ahead,
+    log::Unsent,
     wire::ClientEnvelope,
 };
 
 use super::{
     backpressure::PAUSED_READ_BYTES,
     hub::{ConnectionHandle, Hub, HubGuard, Outbound},
-    inbox::Inbox,
-    socket::Socket,
+    read_buffer::ReadBuffer,
+    transport::Transport,
 };
 
 /// What is read at once, in bytes. Large enough that a sender in full flow costs
@@ -59,7 +59,7 @@ const PASSES_PER_POLL_MAX: usize = 8;
 
 /// From how many bytes of log on it pays to have the system send them without
 /// copying them, which costs something for each page instead.
-const SHARED_BYTES_MIN: usize = 16 * 1024;
+const SEND_FILE_BYTES_MIN: usize = 16 * 1024;
 
 /// How many stretches of its own chats may lie ahead of a connection in the log
 /// before it is not read from: it sends without reading.
@@ -89,8 +89,8 @@ pub(super) struct Connection<S> {
     /// `None` for a connection that was turned away.
     member: Option<(ConnectionId, Arc<ConnectionHandle>)>,
     outbound: Outbound,
-    inbox: Inbox,
-    /// The inbox may hold whole frames: they come before anything is read.
+    read_buffer: ReadBuffer,
+    /// The read_buffer may hold whole frames: they come before anything is read.
     has_backlog: bool,
     /// The peer has closed its sending side.
     is_at_end: bool,
@@ -123,11 +123,11 @@ impl Connection<TcpStream> {
     /// Sends what the system takes at once, and closes.
     pub(super) fn close_at_once(self) {
         // A new socket takes a few bytes; the runtime has not looked at it yet.
-        let _ = SockRef::from(&self.stream).send(self.outbound.outbox.ahead());
+        let _ = SockRef::from(&self.stream).send(self.outbound.replies.unsent());
     }
 }
 
-impl<S: Socket> Connection<S> {
+impl<S: Transport> Connection<S> {
     /// Takes a new connection into the room, or turns it away. `address`: where it
     /// comes from, if it comes over a network.
     pub(super) fn new(stream: S, hub: Arc<Hub>, address: Option<IpAddr>) -> Self {
@@ -145,7 +145,7 @@ impl<S: Socket> Connection<S> {
             hub,
             member,
             outbound,
-            inbox: Inbox::default(),
+            read_buffer: ReadBuffer::default(),
             has_backlog: false,
             is_at_end: false,
             phase: Phase::Open,
@@ -168,20 +168,20 @@ impl<S: Socket> Connection<S> {
             .map(|reader| reader.position())
     }
 
-    /// What its inbox and its outbox take, in bytes.
+    /// What its read_buffer and its replies take, in bytes.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> (usize, usize) {
         (
-            self.inbox.buffered_bytes(),
-            self.outbound.outbox.buffered_bytes(),
+            self.read_buffer.buffered_bytes(),
+            self.outbound.replies.buffered_bytes(),
         )
     }
 
     /// Whether it is not read from until the engine calls, and whether its session
     /// is over.
     #[cfg(test)]
-    pub(super) fn is_held_up_or_ended(&self) -> (bool, bool) {
-        (self.outbound.is_held_up, self.outbound.is_ended)
+    pub(super) fn is_throttled_or_ended(&self) -> (bool, bool) {
+        (self.outbound.is_throttled, self.outbound.is_ended)
     }
 
     /// Does what can be done now. `Ready` when the connection is gone; an error
@@ -197,7 +197,7 @@ impl<S: Socket> Connection<S> {
             if matches!(self.phase, Phase::Open) && self.outbound.is_ended {
                 self.phase = Phase::Draining;
                 // Nothing of it is looked at any more.
-                self.inbox = Inbox::default();
+                self.read_buffer = ReadBuffer::default();
                 self.has_backlog = false;
             }
             match self.phase {
@@ -210,19 +210,19 @@ impl<S: Socket> Connection<S> {
         Poll::Pending
     }
 
-    /// Does what the room has called it for. `is_read_out`: whether all that has come
+    /// Does what the room has called it for. `reads_drained`: whether all that has come
     /// was looked at before.
-    fn answer_notification(&mut self, is_read_out: bool) {
+    fn answer_notification(&mut self, reads_drained: bool) {
         let is_evicted = self.take_eviction();
-        let is_sent_out = self.outbound.outbox.ahead().is_empty();
+        let replies_flushed = self.outbound.replies.unsent().is_empty();
         self.with(|guard| {
-            guard.handle(Event::TimePassed {
-                is_read_out,
-                is_sent_out,
+            guard.handle(Event::Tick {
+                reads_drained,
+                replies_flushed,
             });
             if is_evicted && !guard.outbound.is_ended {
                 // Telling it must not take what is to be saved.
-                guard.outbound.outbox.forget();
+                guard.outbound.replies.forget();
                 guard.handle(Event::Evicted);
             }
         });
@@ -239,7 +239,7 @@ impl<S: Socket> Connection<S> {
             }
         };
         if self.is_out_of_reach() || self.poll_stalled(cx, &flush).is_ready() {
-            self.with(|guard| guard.handle(Event::Stalled));
+            self.with(|guard| guard.handle(Event::WriteTimedOut));
             return Poll::Ready(Ok(()));
         }
         if flush == Flush::Done && self.outbound.has_more_members {
@@ -250,25 +250,25 @@ impl<S: Socket> Connection<S> {
             self.hub.mark_read_blocked(&mut self.outbound);
         }
         let is_notified = self.take_notification();
-        let (has_read, is_read_out) = match self.read_bytes_max() {
+        let (has_read, reads_drained) = match self.read_bytes_max() {
             0 => (false, false),
             _ if self.has_backlog => {
                 self.consume(&[]);
                 (true, false)
             }
             bytes_max => match self.poll_read(cx, bytes_max)? {
-                Poll::Pending => (false, !(is_notified && self.stream.has_unheard())),
+                Poll::Pending => (false, !(is_notified && self.stream.is_readable_now())),
                 // After a full buffer there may be more.
                 Poll::Ready(bytes) => (true, bytes < bytes_max && !self.has_backlog),
             },
         };
-        if is_read_out {
+        if reads_drained {
             self.outbound.read_blocked_since.end();
         }
         if is_notified {
             // After reading: whose words have waited to be read is not silent, however
             // long this machine slept (CHAT-KEEP-4, CHAT-NAME-8).
-            self.answer_notification(is_read_out);
+            self.answer_notification(reads_drained);
         }
         // A flush that yields goes on at once; everything else has set a waker.
         if has_read || is_notified || flush == Flush::Yield {
@@ -359,11 +359,11 @@ impl<S: Socket> Connection<S> {
 
     /// How much may be read from it at once, in bytes; 0: nothing for now (CHAT-LIM-6).
     fn read_bytes_max(&self) -> usize {
-        if self.outbound.is_held_up || self.outbound.outbox.is_full() {
+        if self.outbound.is_throttled || self.outbound.replies.is_full() {
             return 0;
         }
         match (&self.outbound.reader, self.handle()) {
-            (Some(reader), _) if reader.left_out_runs() >= OWN_RUNS_MAX => 0,
+            (Some(reader), _) if reader.skip_count() >= OWN_RUNS_MAX => 0,
             (Some(_), Some(handle)) if self.hub.is_paused() => {
                 // Who has more in hand than was judged says much.
                 if !self.has_backlog && self.hub.has_paused_quota(handle) {
@@ -382,7 +382,7 @@ impl<S: Socket> Connection<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<usize>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
-            let bytes = ready!(self.stream.poll_read_all(cx, buffer))?;
+            let bytes = ready!(self.stream.poll_read_available(cx, buffer))?;
             if bytes_max == PAUSED_READ_BYTES
                 && let Some(handle) = self.handle()
             {
@@ -391,7 +391,7 @@ impl<S: Socket> Connection<S> {
             let read = buffer.get(..bytes).unwrap_or_default();
             if read.is_empty() {
                 self.is_at_end = true;
-                let inside_frame = !self.inbox.is_empty();
+                let inside_frame = !self.read_buffer.is_empty();
                 self.with(|guard| guard.handle(Event::EndOfStream { inside_frame }));
             } else {
                 self.consume(read);
@@ -406,7 +406,7 @@ impl<S: Socket> Connection<S> {
         if self.has_backlog {
             self.consume(&[]);
         }
-        if !(self.has_backlog || self.outbound.is_held_up || self.outbound.is_ended) {
+        if !(self.has_backlog || self.outbound.is_throttled || self.outbound.is_ended) {
             // That it is broken is known.
             let _ = self.poll_read(cx, READ_BYTES);
         }
@@ -417,9 +417,9 @@ impl<S: Socket> Connection<S> {
     /// before the next is looked at (CHAT-LEAVE-3).
     fn consume(&mut self, read: &[u8]) {
         let frame_bytes_max = self.hub.limits().frame_bytes_max;
-        let mut inbox = std::mem::take(&mut self.inbox);
+        let mut read_buffer = std::mem::take(&mut self.read_buffer);
         let mut has_backlog = false;
-        inbox.feed(read, |bytes| {
+        read_buffer.feed(read, |bytes| {
             self.with(|guard| {
                 let mut rest = bytes;
                 let mut frames = 0;
@@ -430,7 +430,7 @@ impl<S: Socket> Connection<S> {
                         return bytes.len();
                     }
                     // A Register that waits holds up what is behind it, too.
-                    if guard.outbound.outbox.is_full() || guard.outbound.is_held_up {
+                    if guard.outbound.replies.is_full() || guard.outbound.is_throttled {
                         break;
                     }
                     // CHAT-FRAME-6
@@ -448,15 +448,15 @@ impl<S: Socket> Connection<S> {
                             is_partial = true;
                             break;
                         }
-                        Err(error) => guard.handle(Event::Unframed(error)),
+                        Err(error) => guard.handle(Event::BadFrame(error)),
                     }
                 }
-                guard.charge(frames, read.len());
+                guard.charge_inbound(frames, read.len());
                 has_backlog = !is_partial && !rest.is_empty();
                 bytes.len() - rest.len()
             })
         });
-        self.inbox = inbox;
+        self.read_buffer = read_buffer;
         self.has_backlog = has_backlog;
     }
 
@@ -466,15 +466,15 @@ impl<S: Socket> Connection<S> {
             let outbound = &mut self.outbound;
             // Replies come before log, but not inside a frame of the log.
             let rest_of_frame = match &outbound.reader {
-                Some(reader) if !outbound.outbox.ahead().is_empty() => reader.rest_of_frame(),
+                Some(reader) if !outbound.replies.unsent().is_empty() => reader.rest_of_frame(),
                 _ => &[],
             };
             let (bytes, file, source) = if !rest_of_frame.is_empty() {
                 (rest_of_frame, None, Source::RestOfFrame)
-            } else if !outbound.outbox.ahead().is_empty() {
-                (outbound.outbox.ahead(), None, Source::Outbox)
+            } else if !outbound.replies.unsent().is_empty() {
+                (outbound.replies.unsent(), None, Source::ReplyBuffer)
             } else if let Some(reader) = &mut outbound.reader {
-                let Ahead { bytes, file } = reader.ahead();
+                let Unsent { bytes, file } = reader.unsent();
                 (bytes, file, Source::Log)
             } else {
                 return Ok(Flush::Done);
@@ -484,8 +484,8 @@ impl<S: Socket> Connection<S> {
                 return Ok(Flush::Done);
             }
             let written = match file {
-                Some((file, offset)) if bytes.len() >= SHARED_BYTES_MIN => {
-                    self.stream.poll_write_shared(cx, bytes, file, offset)
+                Some((file, offset)) if bytes.len() >= SEND_FILE_BYTES_MIN => {
+                    self.stream.poll_send_file(cx, bytes, file, offset)
                 }
                 _ => Pin::new(&mut self.stream).poll_write(cx, bytes),
             };
@@ -497,7 +497,7 @@ impl<S: Socket> Connection<S> {
             };
             self.has_moved = true;
             match (source, &mut self.outbound.reader) {
-                (Source::Outbox, _) | (_, None) => self.outbound.outbox.advance(sent),
+                (Source::ReplyBuffer, _) | (_, None) => self.outbound.replies.advance(sent),
                 (Source::RestOfFrame, Some(reader)) => reader.advance_in_frame(sent),
                 (Source::Log, Some(reader)) => reader.advance(sent),
             }
@@ -528,7 +528,7 @@ impl<S: Socket> Connection<S> {
             ready!(timer.as_mut().poll(cx));
             if *flush != Flush::Blocked {
                 self.timer = None;
-            } else if !(self.has_moved || self.stream.has_room_unheard()) {
+            } else if !(self.has_moved || self.stream.is_writable_now()) {
                 self.timer = None;
                 return Poll::Ready(());
             } else {
@@ -551,7 +551,7 @@ impl<S: Socket> Connection<S> {
 /// Where the bytes of a write come from.
 enum Source {
     RestOfFrame,
-    Outbox,
+    ReplyBuffer,
     Log,
 }
 
@@ -559,11 +559,11 @@ enum Source {
 fn handle_body(guard: &mut HubGuard<'_>, body: &[u8]) {
     guard.handle(match ClientEnvelope::decode(body) {
         Ok(envelope) => Event::Message(envelope),
-        Err(_) => Event::Unparsable, // CHAT-FRAME-8
+        Err(_) => Event::BadEnvelope, // CHAT-FRAME-8
     });
 }
 
-impl<S: Socket> Future for Connection<S> {
+impl<S: Transport> Future for Connection<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -572,7 +572,8 @@ impl<S: Socket> Future for Connection<S> {
         let turns = connection.poll_passes(cx).map(|_| ());
         if let Some(handle) = connection.handle() {
             handle.set_buffered_bytes(
-                connection.outbound.outbox.buffered_bytes() + connection.inbox.buffered_bytes(),
+                connection.outbound.replies.buffered_bytes()
+                    + connection.read_buffer.buffered_bytes(),
             );
         }
         turns

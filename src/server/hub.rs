@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::{
-    engine::{Admission, Cause, ConnectionId, Effect, End, Engine, Event, Time},
+    engine::{AccessPolicy, CloseReason, Closed, ConnectionId, Effect, Engine, Event, Time},
     limits::Limits,
     log::{Audience, Log, Reader, Retained},
     wire::{ServerEnvelope, server_envelope::Message},
@@ -25,8 +25,8 @@ use crate::{
 use super::{
     address_limiter::AddressLimiter,
     backpressure::{PausedReadQuota, ReadBlockedSince, ReadPause},
-    eviction::{self, Holder},
-    outbox::Outbox,
+    eviction::{self, Usage},
+    reply_buffer::ReplyBuffer,
     slow_consumer::{self, Consumer, StallBudget},
 };
 
@@ -78,13 +78,13 @@ struct ConnectionEntry {
 /// The sending side of a connection, as far as the room fills it.
 #[derive(Default)]
 pub(super) struct Outbound {
-    pub(super) outbox: Outbox,
+    pub(super) replies: ReplyBuffer,
     /// Where it is in the log, once registered.
     pub(super) reader: Option<Reader>,
     /// More of the members are due to it once it has nothing else to send.
     pub(super) has_more_members: bool,
     /// It is not to be read from until the engine calls (CHAT-LIM-6).
-    pub(super) is_held_up: bool,
+    pub(super) is_throttled: bool,
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
     /// The wait of what its peer sends for the room.
@@ -177,17 +177,17 @@ impl ConnectionHandle {
 }
 
 impl Hub {
-    /// An empty room for those whom `admission` lets in. `epoch`: see
+    /// An empty room for those whom `access` lets in. `epoch`: see
     /// [`Engine::new`].
-    pub(super) fn new(limits: Limits, admission: Admission, epoch: String) -> Self {
-        Self::with_wall_clock(limits, admission, epoch, unix_ms)
+    pub(super) fn new(limits: Limits, access: AccessPolicy, epoch: String) -> Self {
+        Self::with_wall_clock(limits, access, epoch, unix_ms)
     }
 
     /// The same, with another clock on the wall: it may jump as it likes, since
     /// nothing is reckoned from it.
     pub(super) fn with_wall_clock(
         limits: Limits,
-        admission: Admission,
+        access: AccessPolicy,
         epoch: String,
         unix_ms: fn() -> i64,
     ) -> Self {
@@ -201,7 +201,7 @@ impl Hub {
             read_pause: ReadPause::new(limits.lag_bytes_max),
             is_aborted: AtomicBool::new(false),
             state: Mutex::new(State {
-                engine: Engine::new(limits.clone(), epoch).admitting(admission),
+                engine: Engine::new(limits.clone(), epoch).with_access(access),
                 log,
                 limiter: AddressLimiter::new(&limits),
                 effects: Vec::new(),
@@ -234,7 +234,7 @@ impl Hub {
         if let Some(address) = address
             && let Err(cause) = state.limiter.acquire(now.elapsed_ms, id.index(), address)
         {
-            return Err(state.engine.turn_away(id, cause));
+            return Err(state.engine.reject(id, cause));
         }
         let handle = Arc::new(ConnectionHandle::new());
         // Still under the lock: the index is this connection's from here on.
@@ -282,7 +282,7 @@ impl Hub {
         pass: impl FnOnce(&mut HubGuard<'_>) -> R,
     ) -> R {
         let mut now = self.now();
-        now.waiting_since_ms = outbound.read_blocked_since.since_ms(now.elapsed_ms); // CHAT-LIM-2
+        now.earliest_arrival_ms = outbound.read_blocked_since.since_ms(now.elapsed_ms); // CHAT-LIM-2
         let mut state = self.lock();
         let mut one = HubGuard {
             state: &mut state,
@@ -409,16 +409,16 @@ impl Hub {
         if buffered_bytes(&connections) + retained_bytes <= bytes_max {
             return;
         }
-        let holders = connections.iter().enumerate().filter_map(|(index, entry)| {
+        let usages = connections.iter().enumerate().filter_map(|(index, entry)| {
             let handle = &entry.as_ref()?.handle;
-            Some(Holder {
+            Some(Usage {
                 index,
                 position: handle.position(),
                 buffered_bytes: handle.buffered_bytes(),
                 is_evicted: handle.is_evicted(),
             })
         });
-        for index in eviction::choose(holders.collect(), end, retained_bytes, bytes_max) {
+        for index in eviction::select_victims(usages.collect(), end, retained_bytes, bytes_max) {
             if let Some(Some(ConnectionEntry { handle, .. })) = connections.get(index) {
                 handle.is_evicted.store(true, Ordering::Relaxed);
                 handle.notify();
@@ -522,7 +522,7 @@ impl Hub {
         Time {
             elapsed_ms,
             unix_ms: (self.unix_ms)(),
-            waiting_since_ms: elapsed_ms,
+            earliest_arrival_ms: elapsed_ms,
         }
     }
 
@@ -588,12 +588,15 @@ impl HubGuard<'_> {
         engine.handle(self.now, self.id, event, effects);
         let reached = apply(log, effects, self.outbound);
         self.reached = self.reached.max(reached);
-        self.outbound.is_held_up = engine.is_held_up(self.id);
+        self.outbound.is_throttled = engine.is_throttled(self.id);
     }
 
     /// So many frames and bytes came, whatever they held.
-    pub(super) fn charge(&mut self, frames: usize, bytes: usize) {
-        self.outbound.is_held_up = self.state.engine.charge(self.now, self.id, frames, bytes);
+    pub(super) fn charge_inbound(&mut self, frames: usize, bytes: usize) {
+        self.outbound.is_throttled = self
+            .state
+            .engine
+            .charge_inbound(self.now, self.id, frames, bytes);
     }
 
     /// It has sent all it had: the next of the members that are due to it.
@@ -609,7 +612,7 @@ impl HubGuard<'_> {
 impl Outbound {
     /// Adds a reply.
     pub(super) fn reply(&mut self, envelope: &ServerEnvelope) {
-        self.outbox.push(envelope);
+        self.replies.push(envelope);
         match &envelope.message {
             Some(Message::Members(members)) => self.has_more_members = members.more,
             // CHAT-ERR-1: nothing goes out behind it.
@@ -624,7 +627,7 @@ impl Outbound {
         if let Some(reader) = self.reader.take() {
             let rest = reader.rest_of_frame();
             if !rest.is_empty() {
-                self.outbox.push_front(rest);
+                self.replies.push_front(rest);
             }
         }
     }
@@ -640,14 +643,14 @@ fn apply(log: &mut Log, effects: &mut Vec<Effect>, outbound: &mut Outbound) -> O
                 reached = reached.max(Some(audience));
                 let range = log.append(audience, &envelope);
                 if let Some(reader) = &mut outbound.reader {
-                    reader.leave_out(range); // CHAT-CHAT-2, CHAT-PRES-6
+                    reader.skip(range); // CHAT-CHAT-2, CHAT-PRES-6
                 }
             }
-            Effect::Open { name, presence } => {
+            Effect::Subscribe { name, presence } => {
                 info!(%name, "registered");
                 outbound.reader = Some(log.reader(presence));
             }
-            Effect::End(end) => {
+            Effect::Closed(end) => {
                 report(&end);
                 if let Some(reader) = &mut outbound.reader {
                     // What came before its end is due to it (CHAT-LEAVE-2,
@@ -663,13 +666,13 @@ fn apply(log: &mut Log, effects: &mut Vec<Effect>, outbound: &mut Outbound) -> O
 }
 
 /// Tells the people who run the server that a session ended.
-fn report(end: &End) {
-    let why = match end.cause {
-        Cause::Leave => "left",
-        Cause::ConnectionLost => "connection lost",
-        Cause::CutShort => "connection lost inside a frame",
-        Cause::ServerClosing => "server closing",
-        Cause::Error(code) => code.as_str_name().trim_start_matches("ERROR_CODE_"),
+fn report(end: &Closed) {
+    let why = match end.reason {
+        CloseReason::Leave => "left",
+        CloseReason::ConnectionLost => "connection lost",
+        CloseReason::CutShort => "connection lost inside a frame",
+        CloseReason::ServerClosing => "server closing",
+        CloseReason::Error(code) => code.as_str_name().trim_start_matches("ERROR_CODE_"),
     };
     match &end.name {
         Some(name) => info!(%name, why, messages = end.chats, "left"),

@@ -6,7 +6,7 @@
 //!                          │ frames in       ▲ bytes out                    │
 //!                          ▼                 │                              │
 //!                        Hub: lock { Engine ──effects──▶ Log } ── append ──┘
-//!                          ▲                 └──replies──▶ Outbox of the connection
+//!                          ▲                 └──replies──▶ ReplyBuffer of the connection
 //!                        tick: deadlines, pressure, the senders' pause
 //! ```
 //!
@@ -19,17 +19,17 @@ mod backpressure;
 mod connection;
 mod eviction;
 mod hub;
-mod inbox;
 mod listener;
 mod names_file;
 pub mod options;
-mod outbox;
+mod read_buffer;
+mod reply_buffer;
 #[cfg(test)]
 mod simulation;
 mod slow_consumer;
-mod socket;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ use tokio::{net::TcpListener, task::JoinError, time};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
-use crate::{engine::Admission, limits::Limits};
+use crate::{engine::AccessPolicy, limits::Limits};
 use hub::Hub;
 
 /// How long connections have to take their last messages when the server closes,
@@ -61,18 +61,18 @@ impl Server {
     ///
     /// When `limits` do not fit together, or no address can be had.
     pub async fn bind(listen: &str, limits: Limits) -> io::Result<Self> {
-        Self::bind_admitting(listen, limits, Admission::default()).await
+        Self::bind_with_access(listen, limits, AccessPolicy::default()).await
     }
 
-    /// As [`Server::bind`], for those alone whom `admission` lets in (CHAT-ADM).
+    /// As [`Server::bind`], for those alone whom `access` lets in (CHAT-ADM).
     ///
     /// # Errors
     ///
     /// As [`Server::bind`].
-    pub async fn bind_admitting(
+    pub async fn bind_with_access(
         listen: &str,
         limits: Limits,
-        admission: Admission,
+        access: AccessPolicy,
     ) -> io::Result<Self> {
         limits
             .check()
@@ -80,7 +80,7 @@ impl Server {
         let epoch = getrandom::u64().map_err(io::Error::other)?;
         Ok(Self {
             listener: listener::bind(listen).await?,
-            hub: Arc::new(Hub::new(limits, admission, format!("{epoch:016x}"))),
+            hub: Arc::new(Hub::new(limits, access, format!("{epoch:016x}"))),
         })
     }
 

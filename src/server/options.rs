@@ -8,7 +8,7 @@ use clap::{
 
 use super::names_file;
 use crate::{
-    engine::Admission,
+    engine::AccessPolicy,
     limits::{DefaultValue, LIMITS, Limit, Limits, Unit},
     password::source,
 };
@@ -78,17 +78,17 @@ impl Options {
     ///
     /// A sentence that says what is wrong: a server that was meant to be closed
     /// does not start open.
-    pub fn admission(
+    pub fn access(
         &self,
         password: Option<OsString>,
-    ) -> Result<(Admission, Option<String>), String> {
+    ) -> Result<(AccessPolicy, Option<String>), String> {
         let found = source::find(self.password_file.as_deref(), password)?;
         let (password, warning) = match found {
             Some(found) => (Some(found.password), found.warning),
             None => (None, None),
         };
         let names = self.allow.as_deref().map(names_file::read).transpose()?;
-        Ok((Admission { password, names }, warning))
+        Ok((AccessPolicy { password, names }, warning))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{connection::Connection, hub::Hub, tick};
 use crate::{
-    engine::Admission,
+    engine::AccessPolicy,
     frame::{self, Split},
     limits::{LAG_BYTES_FLOOR, Limits},
     wire::{
@@ -28,7 +28,7 @@ use crate::{
 const LONG: Duration = Duration::from_secs(3_600);
 
 fn hub(limits: Limits) -> Arc<Hub> {
-    let hub = Arc::new(Hub::new(limits, Admission::default(), "test".to_owned()));
+    let hub = Arc::new(Hub::new(limits, AccessPolicy::default(), "test".to_owned()));
     tokio::spawn(tick(Arc::clone(&hub)));
     hub
 }
@@ -408,7 +408,7 @@ async fn a_holder_that_is_being_told_who_is_there_is_read_before_it_is_judged() 
     };
     let deadline = Duration::from_millis(limits.name_check_deadline_ms.into());
     // Nobody ticks but this test.
-    let hub = Arc::new(Hub::new(limits, Admission::default(), "test".to_owned()));
+    let hub = Arc::new(Hub::new(limits, AccessPolicy::default(), "test".to_owned()));
     let mut members = Vec::new();
     for index in 0..100 {
         let name = format!("member-with-a-long-name-{index}");
@@ -442,16 +442,16 @@ async fn a_holder_that_is_being_told_who_is_there_is_read_before_it_is_judged() 
 #[tokio::test(start_paused = true)]
 async fn clients_that_connect_again_by_themselves_do_not_throw_each_other_out() {
     let hub = hub(Limits::default());
-    let mut holder = Peer::connect(&hub, 1_024);
-    holder.send(register("Alice")).await;
+    let mut usage = Peer::connect(&hub, 1_024);
+    usage.send(register("Alice")).await;
     let holding = tokio::spawn(async move {
         let mut pings = 0;
         loop {
-            match holder.next().await {
+            match usage.next().await {
                 Some(Message::Registered(_)) => {}
                 Some(Message::Ping(wire::Ping { token })) => {
                     pings += 1;
-                    holder.send(Sent::Pong(wire::Pong { token })).await;
+                    usage.send(Sent::Pong(wire::Pong { token })).await;
                 }
                 Some(Message::ServerClosing(_)) => return pings,
                 message => panic!("{message:?}"),
@@ -592,7 +592,7 @@ async fn queues_that_take_too_much_are_emptied_the_largest_first() {
             evicted += 1;
         }
     }
-    // As many as it takes: the others have what they are allowed beside a chunk of
+    // As many as it takes: the others have what they are allowed beside a segment of
     // log, at most 48 of them with 32 KiB each.
     assert!((32..60).contains(&evicted), "{evicted}");
 }

@@ -65,17 +65,17 @@ fn run(options: &Options) -> Result<()> {
 
 async fn serve(options: &Options) -> Result<()> {
     let limits = options.limits().unwrap_or_else(|it| refuse_to_start(it));
-    let (admission, warning) = options
-        .admission(std::env::var_os(PASSWORD_VARIABLE))
+    let (access, warning) = options
+        .access(std::env::var_os(PASSWORD_VARIABLE))
         .unwrap_or_else(|it| refuse_to_start(it));
     let _log = start_log(options.verbose);
     if let Some(warning) = warning {
         warn!("{warning}");
     }
-    if admission.password.is_some() || admission.names.is_some() {
+    if access.password.is_some() || access.names.is_some() {
         info!(
-            password = admission.password.is_some(),
-            names = admission.names.as_ref().map(|names| names.len()),
+            password = access.password.is_some(),
+            names = access.names.as_ref().map(|names| names.len()),
             "not for everybody"
         );
     }
@@ -85,7 +85,7 @@ async fn serve(options: &Options) -> Result<()> {
     let _ = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let server = Server::bind_admitting(&options.listen, limits, admission)
+    let server = Server::bind_with_access(&options.listen, limits, access)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     let address = server.local_addr()?;

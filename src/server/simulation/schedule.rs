@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use crate::{
-    engine::{Admission, Name},
+    engine::{AccessPolicy, Name},
     limits::{LAG_BYTES_FLOOR, Limits},
     password::Password,
     server::{CLOSING_GRACE_MS, slow_consumer::TICK_MS},
@@ -146,9 +146,9 @@ fn limits(theme: Theme, rng: &mut Rng) -> Limits {
 }
 
 /// Who may come in: whoever has the password, whoever is wanted.
-fn admission(is_closed: bool, is_listed: bool) -> Admission {
+fn admission(is_closed: bool, is_listed: bool) -> AccessPolicy {
     let names = || WANTED.iter().filter_map(|name| Name::parse(name).ok());
-    Admission {
+    AccessPolicy {
         password: Password::parse(PASSWORD).ok().filter(|_| is_closed),
         names: is_listed.then(|| names().collect()),
     }

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::server::socket::Socket;
+use crate::server::transport::Transport;
 
 /// What lies between a peer and the server's end.
 pub(super) struct Wire {
@@ -277,11 +277,11 @@ pub(super) const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
 /// FNV-1a over words: the same on every machine, and quick enough without
 /// optimization.
 pub(super) fn hash(start: u64, bytes: &[u8]) -> u64 {
-    bytes.chunks(8).fold(start, |hash, chunk| {
+    bytes.chunks(8).fold(start, |hash, segment| {
         let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        (hash ^ u64::from_le_bytes(word) ^ chunk.len() as u64).wrapping_mul(0x0000_0100_0000_01b3)
+        word[..segment.len()].copy_from_slice(segment);
+        (hash ^ u64::from_le_bytes(word) ^ segment.len() as u64).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-impl Socket for ServerEnd {}
+impl Transport for ServerEnd {}

@@ -19,14 +19,14 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::{
-    engine::Admission,
+    engine::AccessPolicy,
     limits::Limits,
     log::Reader,
     server::{
         CLOSING_GRACE_MS,
         connection::Connection,
         hub::Hub,
-        outbox::{REPLIES_PAUSE_BYTES, buffered_bytes_max},
+        reply_buffer::{REPLIES_PAUSE_BYTES, buffered_bytes_max},
         slow_consumer::TICK_MS,
     },
     wire::{ServerEnvelope, server_envelope::Message},
@@ -44,8 +44,8 @@ use super::{
 /// longest of the schedules needs.
 const MOVES_UNTIL_REST_MAX: usize = 200_000;
 
-/// A piece of the log in memory, in bytes (src/log/chunk.rs).
-const CHUNK_BYTES: u64 = 512 * 1024;
+/// A piece of the log in memory, in bytes (src/log/segment.rs).
+const SEGMENT_BYTES: u64 = 512 * 1024;
 
 /// What one read takes in, in bytes (src/server/connection.rs).
 const READ_BYTES: usize = 64 * 1024;
@@ -133,9 +133,9 @@ impl Link {
 }
 
 impl World {
-    pub(super) fn new(limits: Limits, admission: Admission, rng: Rng, trace: Trace) -> Self {
+    pub(super) fn new(limits: Limits, access: AccessPolicy, rng: Rng, trace: Trace) -> Self {
         WALL_MS.set(1_700_000_000_000);
-        let hub = Hub::with_wall_clock(limits.clone(), admission, "epoch".to_owned(), wall_ms);
+        let hub = Hub::with_wall_clock(limits.clone(), access, "epoch".to_owned(), wall_ms);
         let now = Instant::now();
         Self {
             rng,
@@ -311,10 +311,10 @@ impl World {
         let was_paused = self.hub.is_paused();
         let cx = &mut Context::from_waker(&link.waker);
         let is_over = Pin::new(&mut *connection).poll(cx) == Poll::Ready(());
-        let (inbox_bytes, outbox_bytes) = connection.memory_bytes();
+        let (read_buffer_bytes, reply_bytes) = connection.memory_bytes();
         let position_after = connection.position();
         let is_read_from = was_read_from && connection.may_read();
-        let (is_held_up, is_ended) = connection.is_held_up_or_ended();
+        let (is_throttled, is_ended) = connection.is_throttled_or_ended();
         let is_woken = link.is_woken();
         if is_over {
             link.connection = None;
@@ -322,7 +322,7 @@ impl World {
         let wire = Rc::clone(&link.wire);
         let wire = wire.borrow();
         self.trace.line(format_args!(
-            "        {index} moves: has read {}, written {} ({:016x}), holds {inbox_bytes} and {outbox_bytes}{}",
+            "        {index} moves: has read {}, written {} ({:016x}), holds {read_buffer_bytes} and {reply_bytes}{}",
             wire.read_bytes,
             wire.written_bytes,
             wire.written_hash,
@@ -333,8 +333,8 @@ impl World {
         let look = Look {
             is_alive: !is_over,
             is_read_from,
-            is_held_up,
-            inbox_bytes,
+            is_throttled,
+            read_buffer_bytes,
             is_ended,
             behind_bytes: position.map_or(0, |position| end.saturating_sub(position)),
             behind_bytes_after: position_after.map_or(0, |position| end.saturating_sub(position)),
@@ -347,19 +347,19 @@ impl World {
         self.grown_bytes += end - log_end_before;
         let frame_bytes_max = self.limits.frame_bytes_max as usize;
         assert!(
-            inbox_bytes <= READ_BYTES + frame_bytes_max.max(1_024) + 10,
-            "an inbox of {inbox_bytes} bytes"
+            read_buffer_bytes <= READ_BYTES + frame_bytes_max.max(1_024) + 10,
+            "a read buffer of {read_buffer_bytes} bytes"
         );
         assert!(
-            !is_ended || inbox_bytes == 0 || is_woken,
-            "{inbox_bytes} bytes that nobody will judge"
+            !is_ended || read_buffer_bytes == 0 || is_woken,
+            "{read_buffer_bytes} bytes that nobody will judge"
         );
         assert!(
-            outbox_bytes <= buffered_bytes_max(self.limits.frame_bytes_max),
-            "an outbox of {outbox_bytes} bytes"
+            reply_bytes <= buffered_bytes_max(self.limits.frame_bytes_max),
+            "replies of {reply_bytes} bytes"
         );
         let retained = self.hub.retained_bytes();
-        let retained_max = self.limits.lag_bytes_max + self.grown_bytes + 3 * CHUNK_BYTES;
+        let retained_max = self.limits.lag_bytes_max + self.grown_bytes + 3 * SEGMENT_BYTES;
         assert!(retained <= retained_max, "a log of {retained} bytes");
         if self.hub.is_paused() && !was_paused {
             // As far behind as the room waits for, and no less (CHAT-LIM-6). Whoever
@@ -370,11 +370,11 @@ impl World {
             assert!(is_behind, "the room waits for nobody");
         }
         let coverage = &mut self.oracle.coverage;
-        coverage.mark_if(outbox_bytes >= REPLIES_PAUSE_BYTES, "outbox full");
-        coverage.mark_if(inbox_bytes > 2 * frame_bytes_max, "backlog");
+        coverage.mark_if(reply_bytes >= REPLIES_PAUSE_BYTES, "replies full");
+        coverage.mark_if(read_buffer_bytes > 2 * frame_bytes_max, "backlog");
         coverage.mark_if(
-            end / CHUNK_BYTES > log_end_before / CHUNK_BYTES,
-            "chunk boundary",
+            end / SEGMENT_BYTES > log_end_before / SEGMENT_BYTES,
+            "segment boundary",
         );
         if self.hub.is_paused() {
             self.paused = Some(Instant::now());
@@ -386,7 +386,7 @@ impl World {
     fn published(&mut self) -> Vec<Message> {
         let mut published = Vec::new();
         loop {
-            let mut ahead = self.tap.ahead().bytes;
+            let mut ahead = self.tap.unsent().bytes;
             let bytes = ahead.len();
             if bytes == 0 {
                 return published;
@@ -485,19 +485,19 @@ impl World {
         let end = self.hub.log_end();
         let due_bytes = end - self.positions().min().unwrap_or(end);
         let retained = self.hub.retained_bytes();
-        // In whole chunks, each filled until a frame did not fit, and those at both ends
+        // In whole segments, each filled until a frame did not fit, and those at both ends
         // of what is due only in part.
-        let filled_bytes_min = CHUNK_BYTES - u64::from(self.limits.frame_bytes_max) - 10;
+        let filled_bytes_min = SEGMENT_BYTES - u64::from(self.limits.frame_bytes_max) - 10;
         let chunks_max = due_bytes / filled_bytes_min + 2;
         assert!(
-            retained <= chunks_max * CHUNK_BYTES,
+            retained <= chunks_max * SEGMENT_BYTES,
             "a log of {retained} bytes for {due_bytes}"
         );
         let admitted = self.links.iter().filter(|link| !link.is_turned_away);
         let buffered_bytes: usize = admitted
             .filter_map(|link| link.connection.as_ref())
             .map(|connection| connection.memory_bytes())
-            .map(|(inbox_bytes, outbox_bytes)| inbox_bytes + outbox_bytes)
+            .map(|(read_buffer_bytes, reply_bytes)| read_buffer_bytes + reply_bytes)
             .sum();
         assert_eq!(
             self.hub.buffered_bytes(),
@@ -566,35 +566,35 @@ impl World {
         let end = self.hub.log_end();
         let retained_bytes = self.hub.retained_bytes();
         let bytes_max = self.limits.queue_bytes_max;
-        let holders: Vec<(usize, Option<u64>, u64, u64)> = (0..self.links.len())
+        let usages: Vec<(usize, Option<u64>, u64, u64)> = (0..self.links.len())
             .filter_map(|index| {
                 let connection = self.links[index].connection.as_ref()?;
-                let (inbox_bytes, outbox_bytes) = connection.memory_bytes();
-                let buffered_bytes = (inbox_bytes + outbox_bytes) as u64;
+                let (read_buffer_bytes, reply_bytes) = connection.memory_bytes();
+                let buffered_bytes = (read_buffer_bytes + reply_bytes) as u64;
                 let position = connection.position();
                 let behind = position.map_or(0, |position| end - position);
                 let is_counted = !self.links[index].is_turned_away;
                 is_counted.then_some((index, position, buffered_bytes, behind + buffered_bytes))
             })
             .collect();
-        let all_bytes = holders.iter().map(|holder| holder.2).sum::<u64>() + retained_bytes;
+        let all_bytes = usages.iter().map(|usage| usage.2).sum::<u64>() + retained_bytes;
         if all_bytes <= bytes_max {
             return;
         }
         self.oracle.coverage.mark("memory full");
-        self.note(format_args!("{all_bytes} bytes wait, {retained_bytes} of log to {end}, (who, where, holds, costs): {holders:?}"));
+        self.note(format_args!("{all_bytes} bytes wait, {retained_bytes} of log to {end}, (who, where, holds, costs): {usages:?}"));
         let is_too_much_without = |gone: &dyn Fn(u64, usize) -> bool| {
-            let left = || holders.iter().filter(|holder| !gone(holder.3, holder.0));
-            let buffered_bytes: u64 = left().map(|holder| holder.2).sum();
-            let is_anybody_gone = left().count() < holders.len();
-            let oldest = left().filter_map(|holder| holder.1).min();
+            let left = || usages.iter().filter(|usage| !gone(usage.3, usage.0));
+            let buffered_bytes: u64 = left().map(|usage| usage.2).sum();
+            let is_anybody_gone = left().count() < usages.len();
+            let oldest = left().filter_map(|usage| usage.1).min();
             let log_bytes = match is_anybody_gone {
                 true => retained_bytes.min(end - oldest.unwrap_or(end)),
                 false => retained_bytes,
             };
             buffered_bytes + log_bytes > bytes_max
         };
-        for &(index, _, _, cost) in holders.iter().filter(|holder| holder.3 > 0) {
+        for &(index, _, _, cost) in usages.iter().filter(|usage| usage.3 > 0) {
             let may = is_too_much_without(&|other, _| other > cost);
             let must =
                 is_too_much_without(&|other, other_index| other >= cost && other_index != index);
@@ -634,7 +634,7 @@ impl World {
         assert!(self.published().is_empty(), "CHAT-CLOSE-2");
         assert_eq!(
             self.hub.retained_bytes(),
-            CHUNK_BYTES,
+            SEGMENT_BYTES,
             "all that was read is freed"
         );
         assert_eq!(Arc::strong_count(&self.hub), 1, "nobody holds the room");

@@ -34,7 +34,7 @@ const MINUTE: Duration = Duration::from_millis(60_000);
 /// In how much time an error is forgotten, in milliseconds.
 const ERROR_FORGOTTEN_MS: u64 = 100;
 
-/// How long it takes until a holder is asked for a sign of life: until time is looked
+/// How long it takes until a usage is asked for a sign of life: until time is looked
 /// at again, in steps that may fall between two ticks.
 const ASKED_WITHIN: Duration = Duration::from_millis(2 * TICK_MS);
 
@@ -64,7 +64,7 @@ struct View {
     held_up: Option<Instant>,
     /// How much of what it sent was judged then, in bytes.
     taken_bytes: u64,
-    /// Since when its Register has waited for what a holder says.
+    /// Since when its Register has waited for what a usage says.
     waits: Option<Instant>,
     /// When others asked for its name.
     claims: Vec<Instant>,
@@ -128,9 +128,9 @@ pub(super) struct Look {
     /// It was read from all the time.
     pub(super) is_read_from: bool,
     /// It is not read from, for what it sent itself.
-    pub(super) is_held_up: bool,
+    pub(super) is_throttled: bool,
     /// What came and has not been judged, in bytes.
-    pub(super) inbox_bytes: usize,
+    pub(super) read_buffer_bytes: usize,
     /// What is due is sent, then it is closed.
     pub(super) is_ended: bool,
     /// How far behind the log, as it is now, it was before it moved, in bytes.
@@ -358,8 +358,8 @@ impl Oracle {
         published: Vec<Message>,
         unix_ms: i64,
     ) {
-        let holder = self.model.owner(&self.views[by].name);
-        let holder = holder.filter(|&holder| holder != by);
+        let usage = self.model.owner(&self.views[by].name);
+        let usage = usage.filter(|&usage| usage != by);
         let was_unread = self.views[by].frames_read == 0;
         let view = &mut self.views[by];
         let now = Instant::now();
@@ -376,13 +376,13 @@ impl Oracle {
         }
         if !view.is_ended && !self.model.has_come(by) && view.frames_read > 0 {
             // Of a Register that waits, what holds when it is answered.
-            view.is_name_taken = holder.is_some();
+            view.is_name_taken = usage.is_some();
         }
         let asks_for_name =
             was_unread && view.asks_to_join() && !(view.is_turned_away || self.model.is_closing());
-        if let Some(holder) = holder.filter(|_| asks_for_name) {
+        if let Some(usage) = usage.filter(|_| asks_for_name) {
             self.views[by].waits = Some(now);
-            self.views[holder].claims.push(now);
+            self.views[usage].claims.push(now);
         }
         for message in published {
             self.published(by, wire, look, message, unix_ms);
@@ -390,7 +390,7 @@ impl Oracle {
         let view = &self.views[by];
         let register_ms = self.limits.register_deadline_ms.into();
         let may_register = asks_for_name
-            && holder.is_none()
+            && usage.is_none()
             && view.connected.elapsed() < Duration::from_millis(register_ms);
         assert!(
             !may_register || self.model.has_come(by),
@@ -424,12 +424,12 @@ impl Oracle {
     /// Judges whether a connection may be held up, and notes since when (CHAT-LIM-6).
     fn judge_holding_up(&mut self, by: usize, wire: &Wire, look: &Look) {
         let view = &mut self.views[by];
-        if !look.is_held_up || look.is_ended {
+        if !look.is_throttled || look.is_ended {
             view.held_up = None;
             return;
         }
         // What was taken meanwhile means that it went on in between.
-        let taken_bytes = wire.read_bytes - look.inbox_bytes as u64;
+        let taken_bytes = wire.read_bytes - look.read_buffer_bytes as u64;
         let since = view.held_up.filter(|_| taken_bytes == view.taken_bytes);
         view.held_up = Some(since.unwrap_or_else(Instant::now));
         view.taken_bytes = taken_bytes;

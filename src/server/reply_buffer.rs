@@ -20,7 +20,7 @@ pub(super) const REPLIES_PAUSE_BYTES: usize = 32 * 1024;
 #[cfg(test)]
 const EVENT_BYTES_MAX: usize = 2 * (FRAME_OVERHEAD_BYTES_MAX as usize + 4);
 
-/// How much memory an outbox takes at the most, in bytes, when the longest envelope
+/// How much memory an replies takes at the most, in bytes, when the longest envelope
 /// takes `frame_bytes_max`: less than [`REPLIES_PAUSE_BYTES`] that are not sent, one
 /// frame of which a part was sent (its whole is kept until it is sent) or which goes
 /// before the others, and what one event adds; and all that twice, since a `Vec`
@@ -36,7 +36,7 @@ pub(super) fn buffered_bytes_max(frame_bytes_max: u32) -> usize {
 ///
 /// Takes at most `buffered_bytes_max` of memory, which is derived above.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct ReplyBuffer {
     waiting: Option<Box<Waiting>>,
 }
 
@@ -65,7 +65,7 @@ impl Waiting {
     }
 }
 
-impl Outbox {
+impl ReplyBuffer {
     /// Adds a reply behind the others.
     pub(super) fn push(&mut self, envelope: &ServerEnvelope) {
         let waiting = self.waiting.get_or_insert_default();
@@ -89,14 +89,14 @@ impl Outbox {
     }
 
     /// What is to be sent next.
-    pub(super) fn ahead(&self) -> &[u8] {
+    pub(super) fn unsent(&self) -> &[u8] {
         match &self.waiting {
             Some(waiting) => waiting.bytes.get(waiting.sent..).unwrap_or_default(),
             None => &[],
         }
     }
 
-    /// The first `bytes` of [`Outbox::ahead`] were sent.
+    /// The first `bytes` of [`ReplyBuffer::unsent`] were sent.
     pub(super) fn advance(&mut self, bytes: usize) {
         if let Some(waiting) = &mut self.waiting {
             waiting.sent += bytes;
@@ -127,7 +127,7 @@ impl Outbox {
 
     /// Whether so much waits that no more may be added by reading.
     pub(super) fn is_full(&self) -> bool {
-        self.ahead().len() >= REPLIES_PAUSE_BYTES
+        self.unsent().len() >= REPLIES_PAUSE_BYTES
     }
 }
 
@@ -151,41 +151,41 @@ mod tests {
         let (replies, frames): (Vec<_>, Vec<_>) = (1_000..1_003).map(reply).unzip();
         let all = frames.concat();
         for sent in 0..all.len() {
-            let mut outbox = Outbox::default();
-            replies.iter().for_each(|reply| outbox.push(reply));
-            outbox.advance(sent);
+            let mut buffer = ReplyBuffer::default();
+            replies.iter().for_each(|reply| buffer.push(reply));
+            buffer.advance(sent);
             // Makes room first where much was sent.
-            outbox.push(&replies[0]);
-            outbox.forget();
+            buffer.push(&replies[0]);
+            buffer.forget();
             let ends = [0, 1, 2, 3].map(|count| frames[..count].concat().len());
             let end = ends.into_iter().find(|&end| end >= sent);
-            assert_eq!(outbox.ahead(), &all[sent..end.unwrap()], "after {sent}");
+            assert_eq!(buffer.unsent(), &all[sent..end.unwrap()], "after {sent}");
         }
     }
 
     #[test]
     fn what_was_sent_takes_no_memory_for_ever() {
         let (reply, frame) = reply(7);
-        let mut outbox = Outbox::default();
-        outbox.push(&reply);
+        let mut replies = ReplyBuffer::default();
+        replies.push(&reply);
         for _ in 0..1_000 {
-            outbox.push(&reply);
-            outbox.advance(frame.len());
+            replies.push(&reply);
+            replies.advance(frame.len());
         }
-        assert!(outbox.buffered_bytes() < 10 * frame.len());
-        assert_eq!(outbox.ahead(), frame);
+        assert!(replies.buffered_bytes() < 10 * frame.len());
+        assert_eq!(replies.unsent(), frame);
     }
 
     #[test]
     fn who_reads_but_never_all_makes_it_take_no_more_than_its_bound() {
         let (reply, frame) = reply(u64::MAX);
-        let mut outbox = Outbox::default();
+        let mut replies = ReplyBuffer::default();
         for sent in (1..40).cycle().take(20_000) {
-            while !outbox.is_full() {
-                outbox.push(&reply);
+            while !replies.is_full() {
+                replies.push(&reply);
             }
-            assert!(outbox.buffered_bytes() <= buffered_bytes_max(frame.len() as u32));
-            outbox.advance(sent * 37);
+            assert!(replies.buffered_bytes() <= buffered_bytes_max(frame.len() as u32));
+            replies.advance(sent * 37);
         }
     }
 }

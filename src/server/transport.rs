@@ -14,9 +14,9 @@ use tokio::{
 };
 
 /// A stream. What it can do in one step is its own matter.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Reads what has come, as far as `buffer` takes it; 0 bytes are the end.
-    fn poll_read_all(
+    fn poll_read_available(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
@@ -28,7 +28,7 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
 
     /// Sends some of `bytes`, which also stand in `file` from `offset` on and do
     /// not change any more.
-    fn poll_write_shared(
+    fn poll_send_file(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -41,22 +41,22 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
 
     /// Whether something has come of which the runtime has not heard yet. After this
     /// machine has slept its timers come first.
-    fn has_unheard(&self) -> bool {
+    fn is_readable_now(&self) -> bool {
         false
     }
 
     /// Whether it takes more, of which the runtime has not heard yet.
-    fn has_room_unheard(&self) -> bool {
+    fn is_writable_now(&self) -> bool {
         false
     }
 }
 
-impl Socket for TcpStream {
-    fn has_unheard(&self) -> bool {
+impl Transport for TcpStream {
+    fn is_readable_now(&self) -> bool {
         is_ready(self, PollFlags::POLLIN)
     }
 
-    fn has_room_unheard(&self) -> bool {
+    fn is_writable_now(&self) -> bool {
         is_ready(self, PollFlags::POLLOUT)
     }
 
@@ -64,7 +64,7 @@ impl Socket for TcpStream {
     /// system sends what it had held back. Who takes that in too has larger batches
     /// to deliver.
     #[cfg(target_os = "linux")]
-    fn poll_read_all(
+    fn poll_read_available(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
@@ -96,7 +96,7 @@ impl Socket for TcpStream {
 
     /// From the file, which copies nothing.
     #[cfg(target_os = "linux")]
-    fn poll_write_shared(
+    fn poll_send_file(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -126,4 +126,4 @@ fn is_ready(stream: &TcpStream, flags: PollFlags) -> bool {
 }
 
 #[cfg(test)]
-impl Socket for tokio::io::DuplexStream {}
+impl Transport for tokio::io::DuplexStream {}

@@ -8,11 +8,11 @@ use super::{name::Name, session::State};
 /// sessions alone, so this takes 4 bytes for a member where a map of names takes some
 /// 40; to come and to go costs moving what lies behind, microseconds among 100,000.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct NameIndex {
     indices: Vec<u32>,
 }
 
-impl Roster {
+impl NameIndex {
     /// How many are here.
     pub(super) fn len(&self) -> usize {
         self.indices.len()
@@ -68,7 +68,7 @@ impl Roster {
 
 fn name_of(sessions: &Slab<State>, index: usize) -> Option<&Name> {
     match sessions.get(index)? {
-        State::Member(member) => Some(&member.name),
+        State::Registered(member) => Some(&member.name),
         _ => None,
     }
 }

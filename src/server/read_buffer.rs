@@ -4,11 +4,11 @@
 /// memory while empty, and otherwise as much as what came: there is one for each
 /// connection, and few hold anything for long.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(super) struct ReadBuffer {
     held: Box<[u8]>,
 }
 
-impl Inbox {
+impl ReadBuffer {
     /// Hands what is held, followed by `read`, to `consume`, which returns how
     /// many bytes of it it has used; holds the others.
     pub(super) fn feed(&mut self, read: &[u8], consume: impl FnOnce(&[u8]) -> usize) {
@@ -41,21 +41,21 @@ mod tests {
 
     #[test]
     fn holds_what_is_not_used() {
-        let mut inbox = Inbox::default();
+        let mut read_buffer = ReadBuffer::default();
         let mut seen = Vec::new();
-        let mut feed = |inbox: &mut Inbox, read: &str, used: usize| {
-            inbox.feed(read.as_bytes(), |bytes| {
+        let mut feed = |read_buffer: &mut ReadBuffer, read: &str, used: usize| {
+            read_buffer.feed(read.as_bytes(), |bytes| {
                 seen.push(String::from_utf8_lossy(bytes).into_owned());
                 used
             });
-            inbox.held.len()
+            read_buffer.held.len()
         };
-        assert_eq!(feed(&mut inbox, "abc", 3), 0);
-        assert_eq!(feed(&mut inbox, "defg", 1), 3);
-        assert_eq!(feed(&mut inbox, "h", 0), 4);
-        assert_eq!(feed(&mut inbox, "", 2), 2);
-        assert_eq!(feed(&mut inbox, "i", 3), 0);
+        assert_eq!(feed(&mut read_buffer, "abc", 3), 0);
+        assert_eq!(feed(&mut read_buffer, "defg", 1), 3);
+        assert_eq!(feed(&mut read_buffer, "h", 0), 4);
+        assert_eq!(feed(&mut read_buffer, "", 2), 2);
+        assert_eq!(feed(&mut read_buffer, "i", 3), 0);
         assert_eq!(seen, ["abc", "defg", "efgh", "efgh", "ghi"]);
-        assert_eq!(inbox.held.len(), 0);
+        assert_eq!(read_buffer.held.len(), 0);
     }
 }

@@ -18,23 +18,23 @@ use std::{
 
 use super::memory::Memory;
 
-/// The size of a chunk, in bytes. Large enough that readers seldom change chunks,
+/// The size of a segment, in bytes. Large enough that readers seldom change segments,
 /// which ends a write early, and that a frame always fits; small enough that counting
-/// retained bytes in chunks is fine enough. Pages that are not filled are not resident.
-pub(super) const CHUNK_BYTES: usize = 512 * 1024;
+/// retained bytes in segments is fine enough. Pages that are not filled are not resident.
+pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
 
-/// How many separate runs of presence a chunk can hold. Notices that follow one
-/// another are one run; a chunk whose runs are used up is closed early, so this
+/// How many separate runs of presence a segment can hold. Notices that follow one
+/// another are one run; a segment whose runs are used up is closed early, so this
 /// bounds what a reader who skips them has to look through.
 pub(super) const PRESENCE_RUNS_MAX: usize = 128;
 
-// The largest frame, with its length, fits into an empty chunk; and offsets fit
+// The largest frame, with its length, fits into an empty segment; and offsets fit
 // into the halves of a packed run.
-const _: () = assert!(CHUNK_BYTES >= 2 * crate::limits::FRAME_BYTES_CEILING as usize);
-const _: () = assert!(CHUNK_BYTES <= u32::MAX as usize);
+const _: () = assert!(SEGMENT_BYTES >= 2 * crate::limits::FRAME_BYTES_CEILING as usize);
+const _: () = assert!(SEGMENT_BYTES <= u32::MAX as usize);
 
-/// The readers' side of a chunk.
-pub(super) struct Chunk {
+/// The readers' side of a segment.
+pub(super) struct Segment {
     /// The position in the log of the first byte.
     base: u64,
     memory: Memory,
@@ -43,25 +43,25 @@ pub(super) struct Chunk {
     /// Where the presence are: `start << 32 | end`, in rising order.
     presence_runs: [AtomicU64; PRESENCE_RUNS_MAX],
     presence_runs_used: AtomicUsize,
-    /// Set once, when this chunk gets no more bytes.
-    next: OnceLock<Arc<Chunk>>,
-    /// How many chunks of the log are alive, this one included.
+    /// Set once, when this segment gets no more bytes.
+    next: OnceLock<Arc<Segment>>,
+    /// How many segments of the log are alive, this one included.
     live: Arc<AtomicUsize>,
 }
 
 // SAFETY: all fields but `memory` are Sync. It is written only through
-// `ChunkWriter`, of which there is one a chunk and whose `fill` takes `&mut self`,
-// at offsets at or above `filled`; it is read only in `Chunk::filled`, below
+// `SegmentWriter`, of which there is one a segment and whose `fill` takes `&mut self`,
+// at offsets at or above `filled`; it is read only in `Segment::filled`, below
 // `filled`. The writer's Release store of `filled` comes after its writes, and a
 // reader's Acquire load before its reads, so no byte is read while it is written.
-unsafe impl Sync for Chunk {}
-// SAFETY: a chunk owns its bytes and has no ties to a thread.
-unsafe impl Send for Chunk {}
+unsafe impl Sync for Segment {}
+// SAFETY: a segment owns its bytes and has no ties to a thread.
+unsafe impl Send for Segment {}
 
-/// The one writer of a chunk.
-pub(super) struct ChunkWriter(Arc<Chunk>);
+/// The one writer of a segment.
+pub(super) struct SegmentWriter(Arc<Segment>);
 
-impl Chunk {
+impl Segment {
     pub(super) fn base(&self) -> u64 {
         self.base
     }
@@ -80,13 +80,13 @@ impl Chunk {
         self.memory.file()
     }
 
-    /// The next chunk, once this one is full.
-    pub(super) fn next(&self) -> Option<&Arc<Chunk>> {
+    /// The next segment, once this one is full.
+    pub(super) fn next(&self) -> Option<&Arc<Segment>> {
         self.next.get()
     }
 
     /// The runs of presence, as offsets, in rising order. Those below a length that
-    /// was loaded with [`Chunk::filled`] before this call are all here.
+    /// was loaded with [`Segment::filled`] before this call are all here.
     pub(super) fn presence_runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let used = self.presence_runs_used.load(Ordering::Acquire);
         self.presence_runs.iter().take(used).map(|run| {
@@ -96,13 +96,13 @@ impl Chunk {
     }
 }
 
-impl ChunkWriter {
-    /// An empty chunk whose first byte will be at `base` in the log.
+impl SegmentWriter {
+    /// An empty segment whose first byte will be at `base` in the log.
     pub(super) fn new(base: u64, live: &Arc<AtomicUsize>) -> Self {
         live.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Chunk {
+        Self(Arc::new(Segment {
             base,
-            memory: Memory::new(CHUNK_BYTES),
+            memory: Memory::new(SEGMENT_BYTES),
             filled: AtomicUsize::new(0),
             presence_runs: [const { AtomicU64::new(0) }; PRESENCE_RUNS_MAX],
             presence_runs_used: AtomicUsize::new(0),
@@ -112,7 +112,7 @@ impl ChunkWriter {
     }
 
     /// The readers' side.
-    pub(super) fn chunk(&self) -> &Arc<Chunk> {
+    pub(super) fn segment(&self) -> &Arc<Segment> {
         &self.0
     }
 
@@ -124,7 +124,7 @@ impl ChunkWriter {
     /// Whether a frame of `length_bytes` fits, with its run if it is presence.
     pub(super) fn has_room(&self, length_bytes: usize, is_presence: bool) -> bool {
         let filled = self.filled_bytes();
-        length_bytes <= CHUNK_BYTES - filled
+        length_bytes <= SEGMENT_BYTES - filled
             && (!is_presence
                 || self.last_run_ends_at(filled)
                 || self.0.presence_runs_used.load(Ordering::Relaxed) < PRESENCE_RUNS_MAX)
@@ -135,7 +135,7 @@ impl ChunkWriter {
     ///
     /// # Panics
     ///
-    /// If they do not fit: [`ChunkWriter::has_room`] is to be asked first.
+    /// If they do not fit: [`SegmentWriter::has_room`] is to be asked first.
     pub(super) fn fill(
         &mut self,
         length_bytes: usize,
@@ -148,7 +148,10 @@ impl ChunkWriter {
         );
         let start = self.filled_bytes();
         let end = start + length_bytes;
-        assert!(end <= self.0.memory.len(), "a chunk has CHUNK_BYTES bytes");
+        assert!(
+            end <= self.0.memory.len(),
+            "a segment has SEGMENT_BYTES bytes"
+        );
         // SAFETY: these bytes are within the memory, and at or above `filled`, so no
         // reader looks at them; `&mut self` makes this the only writer (see `Sync`).
         let bytes = unsafe {
@@ -161,10 +164,10 @@ impl ChunkWriter {
         self.0.filled.store(end, Ordering::Release);
     }
 
-    /// Closes this chunk: its readers go on in `next`.
-    pub(super) fn link(&self, next: &ChunkWriter) {
+    /// Closes this segment: its readers go on in `next`.
+    pub(super) fn link(&self, next: &SegmentWriter) {
         let linked = self.0.next.set(Arc::clone(&next.0));
-        assert!(linked.is_ok(), "a chunk is closed once");
+        assert!(linked.is_ok(), "a segment is closed once");
     }
 
     fn note_run(&mut self, start: usize, end: usize) {
@@ -189,14 +192,14 @@ impl ChunkWriter {
     }
 }
 
-impl Drop for Chunk {
+impl Drop for Segment {
     fn drop(&mut self) {
         self.live.fetch_sub(1, Ordering::Relaxed);
         // A reader far behind may hold a long chain alone: take it apart link by
         // link, since dropping it from inside itself would use stack for each.
         let mut next = self.next.take();
-        while let Some(mut chunk) = next.and_then(Arc::into_inner) {
-            next = chunk.next.take();
+        while let Some(mut segment) = next.and_then(Arc::into_inner) {
+            next = segment.next.take();
         }
     }
 }

@@ -6,12 +6,12 @@ use crate::password::Password;
 
 use super::{
     name::Name,
-    refusal::{self, Refusal},
+    rejection::{self, Rejection},
 };
 
-/// What a newcomer needs. By default nothing: the server is for everybody.
+/// What a pending needs. By default nothing: the server is for everybody.
 #[derive(Debug, Clone, Default)]
-pub struct Admission {
+pub struct AccessPolicy {
     /// The password, if there is one (CHAT-ADM-1).
     pub password: Option<Password>,
     /// The only names that may register, if not all may (CHAT-ADM-4). Equal
@@ -19,21 +19,21 @@ pub struct Admission {
     pub names: Option<BTreeSet<Name>>,
 }
 
-impl Admission {
+impl AccessPolicy {
     /// Judges the password of a Register. Who has none sends an empty one, which
     /// no password is.
-    pub(super) fn judge_password(&self, offered: &str) -> Result<(), Refusal> {
+    pub(super) fn check_password(&self, offered: &str) -> Result<(), Rejection> {
         match &self.password {
             None => Ok(()), // CHAT-ADM-3
             Some(password) if password.matches(offered) => Ok(()),
-            Some(_) => Err(refusal::password_wrong(offered.is_empty())),
+            Some(_) => Err(rejection::password_wrong(offered.is_empty())),
         }
     }
 
     /// Judges a name that the rules for names allow.
-    pub(super) fn judge_name(&self, name: &Name) -> Result<(), Refusal> {
+    pub(super) fn check_name(&self, name: &Name) -> Result<(), Rejection> {
         match &self.names {
-            Some(names) if !names.contains(name) => Err(refusal::name_not_allowed(name)),
+            Some(names) if !names.contains(name) => Err(rejection::name_not_allowed(name)),
             _ => Ok(()),
         }
     }
