@@ -63,13 +63,20 @@
     )
 )]
 
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
 pub mod engine;
+#[cfg(any(feature = "cli", feature = "suite", feature = "bench"))]
 pub mod files;
 pub mod frame;
 pub mod limits;
+#[cfg(feature = "server")]
 pub mod log;
+#[cfg(any(feature = "client", feature = "server"))]
 pub mod password;
+#[cfg(feature = "cli")]
 pub mod runtime;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod wire;

@@ -1,12 +1,16 @@
-//! The types that `proto/chat.proto` defines, generated at build time. What the
-//! messages mean, and every rule about them, stands in the schema. Written by hand
-//! is one thing alone: how a Register shows itself, which is without its password.
+//! The types that `proto/chat.proto` defines, generated. What the messages mean, and
+//! every rule about them, stands in the schema. Written by hand is one thing alone:
+//! how a Register shows itself, which is without its password.
 
 #![allow(missing_docs)] // Oneof arms and generated accessors carry none.
 
 use std::fmt;
 
+// Generated while building, or as they are kept: build.rs.
+#[cfg(feature = "suite")]
 include!(concat!(env!("OUT_DIR"), "/chat.v1.rs"));
+#[cfg(not(feature = "suite"))]
+include!("../proto/gen/chat.v1.rs");
 
 /// So that no log, no panic and no failed test shows a password (CHAT-ADM-5,
 /// CHAT-ADM-8).
@@ -28,5 +32,6 @@ pub const SCHEMA: &str = include_str!("../proto/chat.proto");
 
 /// The schema as a `FileDescriptorSet` in protobuf's binary encoding, comments
 /// included, for programs that look messages up at run time.
+#[cfg(feature = "suite")]
 pub const DESCRIPTOR_SET: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/chat.v1.descriptors.bin"));

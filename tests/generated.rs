@@ -21,6 +21,14 @@ fn check(path: &str, expected: &[u8]) {
     );
 }
 
+/// The types that are built without the conformance suite, and those that its build
+/// generates from the schema.
+#[test]
+fn the_types_that_are_kept_are_those_of_the_schema() {
+    let generated = include_bytes!(concat!(env!("OUT_DIR"), "/chat.v1.rs"));
+    check("proto/gen/chat.v1.rs", generated);
+}
+
 #[test]
 fn the_documented_limits_are_those_that_are_declared() {
     let limits = Limits::default();

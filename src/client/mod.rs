@@ -48,6 +48,7 @@
 //!   the left edge of a row except through [`Line`].
 
 mod address;
+#[cfg(feature = "cli")]
 pub mod app;
 mod codec;
 mod connect;

@@ -20,7 +20,9 @@ mod connection;
 mod eviction;
 mod hub;
 mod listener;
+#[cfg(feature = "cli")]
 mod names_file;
+#[cfg(feature = "cli")]
 pub mod options;
 mod read_buffer;
 mod reply_buffer;
