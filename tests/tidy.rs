@@ -124,7 +124,7 @@ fn cited(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_rule_has_its_own_id_and_one_word_of_weight() {
+fn every_rule_has_its_own_id_a_subject_and_one_word_of_weight() {
     let rules = rules();
     assert!(rules.len() > 80, "the schema's rules were not found");
     let mut seen = BTreeSet::new();
@@ -138,6 +138,11 @@ fn every_rule_has_its_own_id_and_one_word_of_weight() {
         assert_eq!(
             weights, 1,
             "{id} has {weights} words of weight: {}",
+            rule.text
+        );
+        assert!(
+            rule.text.starts_with("A server ") || rule.text.starts_with("A client "),
+            "{id} begins with neither end: {}",
             rule.text
         );
         assert!(

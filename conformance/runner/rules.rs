@@ -9,11 +9,11 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
-    /// Both are right.
+    /// Both ways are right.
     May,
-    /// It has a reason to do otherwise, and knows it.
+    /// An implementation may have a good reason to do otherwise.
     Should,
-    /// A peer that breaks it is wrong.
+    /// An implementation that breaks it is wrong.
     Must,
 }
 
@@ -35,7 +35,7 @@ pub enum Subject {
     Server,
     /// "A client ..."
     Client,
-    /// "A sender ..." or "A receiver ...".
+    /// "A server or a client ...".
     Both,
 }
 
@@ -109,10 +109,12 @@ fn level_of(sentence: &str) -> Level {
 }
 
 fn subject_of(sentence: &str) -> Subject {
-    match sentence.split_whitespace().nth(1) {
-        Some("client") => Subject::Client,
-        Some("server") => Subject::Server,
-        _ => Subject::Both,
+    if sentence.starts_with("A server or a client ") {
+        Subject::Both
+    } else if sentence.starts_with("A client ") {
+        Subject::Client
+    } else {
+        Subject::Server
     }
 }
 
@@ -131,10 +133,11 @@ mod tests {
         let rule = rules.iter().find(|r| r.id == "CHAT-FRAME-2").unwrap();
         assert_eq!(
             rule.sentence,
-            "A sender MUST write a length in the fewest bytes that hold it."
+            "A server or a client MUST write a length in the fewest bytes that can hold it."
         );
         assert_eq!((rule.level, rule.subject), (Level::Must, Subject::Both));
         let close = rules.iter().find(|r| r.id == "CHAT-CLOSE-2").unwrap();
-        assert!(close.sentence.ends_with("and closes the connection."));
+        assert!(close.sentence.ends_with("and close the connection."));
+        assert_eq!(close.subject, Subject::Server);
     }
 }
