@@ -1,4 +1,4 @@
-"""What is asked of whoever wants to come in, as files say it (CHAT-ADM)."""
+"""Admission: the password and the list of names, read from files (CHAT-ADM)."""
 
 import os
 import re
@@ -11,7 +11,7 @@ CONTROL = re.compile("[\u0000-\u001f\u007f-\u009f]")
 def read_password(path):
     """The password in a file; one line break at its end is not part of it. The
     environment may hold it instead. Without either: no password, which is empty.
-    Never an option, which everybody on the machine could read."""
+    Never an option, because every user of the machine can read those."""
     if path is None:
         password = os.environ.get("CHAT_PASSWORD", "")
     else:
@@ -27,12 +27,12 @@ def read_password(path):
 
 
 def read_names(path):
-    """The only names that are let in: one a line, # begins a comment. Without a
-    file: None, all names."""
+    """The list of allowed names: one per line, # begins a comment. Without a file:
+    None, all names."""
     if path is None:
         return None
     lines = Path(path).read_text().splitlines()
     names = [name for line in lines if (name := line.partition("#")[0].strip())]
     if not names:
-        raise ValueError("it holds no name, so nobody could come in")
+        raise ValueError("it holds no name, so no client could enter")
     return names

@@ -2,9 +2,9 @@
 
     python client.py chat://127.0.0.1:7000 Alice
 
-What others say goes to stdout as `@name: text`, everything else to stderr. Each
-line of stdin is said. It ends with 0 after the end of stdin or when the server
-shuts down, with 1 when the server refuses it or is lost.
+Chats go to stdout as `@name: text`, everything else to stderr. Each line of stdin
+is sent as a chat. The exit code is 0 after the end of stdin or a shutdown of the
+server, 1 after a fatal error or a lost connection.
 
 One loop waits for the socket and stdin together, so nothing here needs a lock.
 """
@@ -22,22 +22,22 @@ from framing import FrameReader, Refused, encode, parse
 from schema import chat_pb2 as pb
 
 READ_BYTES_MAX = 64 * 1024
-# More is not taken from stdin while this much waits to be sent.
+# The client stops reading stdin while this many bytes wait to be sent.
 UNSENT_BYTES_MAX = 64 * 1024
-# This many chats may be without an answer, where the server gives answers.
+# How many chats may be without an answer, if the server sends receipts.
 UNANSWERED_MAX = 64
 # How long the server may take to answer Register, to answer the last chats, and
 # to close after Leave.
 REGISTER_SECONDS_MAX = 30.0
 ANSWER_SECONDS_MAX = 10.0
 LEAVE_SECONDS_MAX = 5.0
-# The server is not read from while this much waits to be sent to it.
+# The client stops reading from the server while this many bytes wait to be sent.
 UNSENT_BYTES_STOP = 1024 * 1024
-# Whatever the server announces: a frame above this is no chat.
+# The client treats a longer frame as malformed, whatever the server announces.
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 
-# A server lets no such characters pass (CHAT-CHAT-6). Should one do so, they are
-# made visible here rather than let loose on a terminal.
+# A server refuses texts with these characters (CHAT-CHAT-6). If one arrives anyway,
+# the client makes it visible instead of sending it to the terminal.
 CONTROLS = {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)]}
 
 
@@ -55,21 +55,21 @@ class Client:
         self.left = False
         # Set to end the loop.
         self.exit_code = None
-        # What was typed and not said yet: the start of a line, and whole lines.
+        # Input that is not sent yet: the start of a line, and whole lines.
         self.line_begun = b""
         self.lines = deque()
-        # Chats that the server refused for their rate, to be said again.
+        # Chats that the server refused with RATE_LIMITED, to be sent again.
         self.lines_again = deque()
         self.stdin_ended = False
         # Chats without an answer yet, by their id.
         self.unanswered = {}
         self.last_id = 0
-        # Not before this time may a chat be sent (Error.retry_after_ms).
+        # No chat may be sent before this time (Error.retry_after_ms).
         self.wait_until = 0.0
-        # Between chats, once one was refused for its rate: to send all of them at
-        # once again would have most of them refused again (CHAT-ERR-8).
+        # The pause between chats after a RATE_LIMITED: sending all refused chats at
+        # once would have most of them refused again (CHAT-ERR-8).
         self.pace_seconds = 0.0
-        # Not after this time may the current wait go on.
+        # When the current wait ends at the latest.
         self.give_up_at = time.monotonic() + REGISTER_SECONDS_MAX
 
     # The loop.
@@ -101,8 +101,8 @@ class Client:
         return readable, writable
 
     def wants_lines(self):
-        """Nothing is taken from stdin that could not be sent soon. Before
-        Registered nothing else may be sent (CHAT-REG-10)."""
+        """Whether to read stdin: only if its lines can be sent soon, and not before
+        Registered (CHAT-REG-10)."""
         return self.registered and not self.stdin_ended and not self.lines
 
     def end(self, exit_code, sentence=None):
@@ -118,7 +118,7 @@ class Client:
         elif self.left:
             self.end(0)
         else:
-            # Some chats were never answered.
+            # The server did not answer some chats.
             self.leave()
 
     # To the server.
@@ -132,17 +132,15 @@ class Client:
         except BlockingIOError:
             pass
         except OSError:
-            # The server is gone, but its last words may still be there to read;
-            # reading will tell when there are no more.
+            # The connection is lost for writing, but frames may still be readable; the
+            # read side reports the end.
             self.unsent.clear()
             self.left = self.stdin_ended = True
 
     def register(self):
         """CHAT-REG-1, CHAT-ADM-6"""
         asked = [pb.CAPABILITY_PRESENCE, pb.CAPABILITY_RECEIPTS, pb.CAPABILITY_KEEPALIVE]
-        self.send(
-            register=pb.Register(name=self.name, capabilities=asked, password=self.password)
-        )
+        self.send(register=pb.Register(name=self.name, capabilities=asked, password=self.password))
 
     def leave(self):
         """CHAT-LEAVE-1"""
@@ -151,8 +149,8 @@ class Client:
         self.give_up_at = time.monotonic() + LEAVE_SECONDS_MAX
 
     def say_lines(self):
-        """Say what was typed, as far as the server can take it now; leave when
-        all is said."""
+        """Send typed lines as far as the server can take them now; leave when all
+        are sent."""
         if not self.registered or self.left:
             return
         for lines in (self.lines_again, self.lines):
@@ -166,7 +164,7 @@ class Client:
             self.give_up_at = time.monotonic() + ANSWER_SECONDS_MAX
 
     def answered(self, chat_id):
-        """The server has answered a chat, so it may have more time for the rest."""
+        """The server answered a chat, so it gets more time for the rest."""
         if not self.left:
             self.give_up_at = None
         return self.unanswered.pop(chat_id, None)
@@ -188,8 +186,8 @@ class Client:
         self.last_id += 1
         self.unanswered[self.last_id] = text
         if not self.gets_receipts() and len(self.unanswered) > UNANSWERED_MAX:
-            # Without receipts nothing tells that a chat was accepted; keep only
-            # the last ones, in case the server refuses one for its rate.
+            # Without receipts the client never learns that a chat was accepted; it
+            # keeps the last ones, in case the server refuses one with RATE_LIMITED.
             del self.unanswered[min(self.unanswered)]
         self.send(chat=pb.Chat(text=text, id=self.last_id))
         if self.pace_seconds:
@@ -206,9 +204,9 @@ class Client:
 
     def take_line(self, line):
         if len(line.encode()) > self.limits.text_bytes_max > 0:
-            # The server would refuse it, or even the whole session if the frame
-            # were too long.
-            self.note("That line is too long; say it in parts.")
+            # The server would refuse the text, or end the session if the frame were
+            # too long.
+            self.note("That line is too long; send it in parts.")
         elif line:
             self.lines.append(line)
 
@@ -223,7 +221,7 @@ class Client:
             self.end(1, f"The connection is lost: {problem}.")
             return
         if not data:
-            # A frame that is cut short here is forgotten (CHAT-FRAME-9).
+            # A frame that the end cut short is dropped (CHAT-FRAME-9).
             self.end_of_stream()
             return
         self.frames.feed(data)
@@ -234,7 +232,7 @@ class Client:
                     return
                 self.receive(parse(pb.ServerEnvelope, body))
         except Refused:
-            self.end(1, "What the server sends cannot be read.")  # CHAT-FRAME-11
+            self.end(1, "The bytes from the server do not parse.")  # CHAT-FRAME-11
 
     def end_of_stream(self):
         if self.left:
@@ -243,8 +241,8 @@ class Client:
             self.end(1, "The server closed the connection.")
 
     def receive(self, envelope):
-        """Act on one message. One that is unknown, and one that was not asked
-        for, is ignored (CHAT-GROW-2)."""
+        """Act on one message. Unknown messages are ignored (CHAT-GROW-2), and so are
+        messages that were not asked for."""
         message = envelope.WhichOneof("message")
         if message == "registered":
             self.receive_registered(envelope.registered)
@@ -264,7 +262,7 @@ class Client:
         elif message == "joined":
             self.note(f"{envelope.joined.name} is here.")
         elif message == "left":
-            # Whatever the reason, also one that is unknown (CHAT-GROW-8).
+            # Whatever the reason, even an unknown one (CHAT-GROW-8).
             self.note(f"{envelope.left.name} is gone.")
 
     def receive_registered(self, registered):
@@ -275,15 +273,15 @@ class Client:
         self.note(f"You are here as {registered.name}.")
 
     def receive_error(self, error):
-        """Whether it is over is for ends_session alone to say; the code may be
-        one that this client does not know (CHAT-ERR-7, CHAT-GROW-5)."""
+        """Only ends_session tells whether the error is fatal; the code may be unknown
+        to this client (CHAT-ERR-7, CHAT-GROW-5)."""
         detail = error.detail or f"error {error.code}"
         refused_text = self.answered(error.id)
         if error.ends_session:
-            # A password that was refused, too, is not tried again (CHAT-ADM-7).
+            # This includes PASSWORD_WRONG: the client does not try again (CHAT-ADM-7).
             self.end(1, detail)
         elif error.code == pb.ERROR_CODE_RATE_LIMITED and refused_text and not self.left:
-            # Say it again when the server says so, before what was typed later.
+            # Send it again after retry_after_ms, before lines that were typed later.
             self.wait_until = time.monotonic() + error.retry_after_ms / 1000
             self.pace_seconds = self.limits.chat_interval_ms / 1000
             self.lines_again.append(refused_text)
@@ -291,7 +289,7 @@ class Client:
             self.note(detail)
 
     def note(self, sentence):
-        """Everything that is not a chat."""
+        """Print a sentence that is not a chat."""
         print(visible(sentence), file=sys.stderr, flush=True)
 
     def show(self, chat):
@@ -328,7 +326,9 @@ def main():
     parser.add_argument("name", metavar="NAME", nargs="?", help="the name to be known by")
     parser.add_argument("--password-file", metavar="FILE", help="holds the server's password")
     parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
-    parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
+    parser.add_argument(
+        "--list-mutants", action="store_true", help="list the rules that can be broken"
+    )
     options = parser.parse_args()
     client_class = Client
     if options.list_mutants or options.mutant:
@@ -352,7 +352,7 @@ def main():
     try:
         sys.exit(run(client_class(sock, options.name, sys.stdin, password)))
     except BrokenPipeError:
-        # Whoever read our stdout has gone, so there is nobody to chat for.
+        # The reader of our stdout is gone, so the client has no use any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 

@@ -1,8 +1,8 @@
 """Frames: a length, then that many bytes of one envelope (CHAT-FRAME-1).
 
-Shared by the server and the client. Python's own parse_length_prefixed would do
-for friendly peers (see smallest_client.py); a server must also judge a length
-before its body arrives, which takes the few lines below.
+Used by the server and the client. Python's own parse_length_prefixed is enough for
+a client of a server that you trust (see smallest_client.py). A server must also
+check a length before its body arrives, which takes the few lines below.
 """
 
 from schema import chat_pb2 as pb
@@ -12,15 +12,15 @@ LENGTH_BYTES_MAX = 10
 
 
 class Refused(Exception):
-    """Something that the other end sent is refused: for which cause, and how to
-    say so to a person. The server answers it with an Error."""
+    """The other end sent something that must be refused: the error code for a
+    program and a sentence for a person. The server answers with an Error."""
 
     def __init__(self, code, detail, retry_after_ms=0):
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.retry_after_ms = retry_after_ms
-        # The id of the Chat that is refused, if it is one (CHAT-ERR-4).
+        # The id of the refused Chat, if it is a Chat (CHAT-ERR-4).
         self.chat_id = 0
 
 
@@ -35,7 +35,7 @@ def encode_length(length):
 
 
 def encode(envelope):
-    """One frame, ready to be sent (CHAT-FRAME-1)."""
+    """One frame, ready to send (CHAT-FRAME-1)."""
     body = envelope.SerializeToString()
     return encode_length(len(body)) + body
 
@@ -43,12 +43,12 @@ def encode(envelope):
 def parse(envelope_class, body):
     """The envelope in a body (CHAT-FRAME-8, CHAT-FRAME-11)."""
     try:
-        # Unknown fields are kept aside by protobuf and do no harm
-        # (CHAT-GROW-3); a string that is not valid UTF-8 does not parse.
+        # protobuf keeps unknown fields aside (CHAT-GROW-3); a string that is not
+        # valid UTF-8 does not parse.
         return envelope_class.FromString(body)
     except Exception as problem:
-        # Which exception it is depends on how protobuf was built: DecodeError
-        # from its C code, UnicodeDecodeError and others from its Python code.
+        # The kind of exception depends on how protobuf was built: DecodeError from
+        # its C code, UnicodeDecodeError and others from its Python code.
         raise Refused(
             pb.ERROR_CODE_MALFORMED_FRAME,
             f"The body of a frame is not a {envelope_class.DESCRIPTOR.name}; "
@@ -57,11 +57,11 @@ def parse(envelope_class, body):
 
 
 class FrameReader:
-    """Bytes in, bodies of frames out.
+    """Turns bytes into the bodies of frames.
 
-    It looks only at the bytes that it was fed so far, never at how they were cut
-    (CHAT-FRAME-7). A frame that the end of the stream cuts short never comes out
-    (CHAT-FRAME-9).
+    It looks only at the bytes that it received so far, never at how the transport
+    split them (CHAT-FRAME-7). It never returns a frame that the end of the stream
+    cut short (CHAT-FRAME-9).
     """
 
     def __init__(self):
@@ -71,13 +71,13 @@ class FrameReader:
         self._bytes += data
 
     def inside_frame(self):
-        """Whether a frame has begun and not ended (CHAT-FRAME-10). To be asked
-        when next_body has returned None."""
+        """Whether a frame has begun and not ended (CHAT-FRAME-10). Call it after
+        next_body returned None."""
         return len(self._bytes) > 0
 
     def next_body(self, bytes_max):
-        """The body of the next frame, or None until more bytes have come. The
-        bound may change from frame to frame (CHAT-FRAME-6)."""
+        """The body of the next frame, or None until more bytes arrive. The bound may
+        change from frame to frame (CHAT-FRAME-6)."""
         length, prefix_bytes = self._decode_length()
         if length is None:
             return None
@@ -90,8 +90,8 @@ class FrameReader:
         return body
 
     def check_length(self, length, bytes_max):
-        """Judge a length as soon as it is there, so that nobody can make us wait
-        for, or keep, a body that is too long (CHAT-FRAME-5)."""
+        """Check a length as soon as it is complete, so that no client can make the
+        server wait for, or store, a body that is too long (CHAT-FRAME-5)."""
         if length > bytes_max:
             raise Refused(
                 pb.ERROR_CODE_FRAME_TOO_LONG,
@@ -100,7 +100,7 @@ class FrameReader:
             )
 
     def _decode_length(self):
-        """The length that the bytes begin with and how many bytes it takes, or
+        """The length at the start of the bytes and how many bytes it takes, or
         (None, 0) while its last byte is missing (CHAT-FRAME-4)."""
         length = 0
         for position, byte in enumerate(self._bytes[:LENGTH_BYTES_MAX]):

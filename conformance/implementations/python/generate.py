@@ -3,7 +3,7 @@
     python generate.py DIRECTORY
 
 This is all that generating takes. The programs here do it by themselves on their
-first run (schema.py); a program of your own calls it once and then says
+first run (schema.py). Your own program runs this once and then has
 `import chat_pb2`.
 """
 
@@ -15,7 +15,7 @@ PROTO = Path(__file__).resolve().parents[3] / "proto" / "chat.proto"
 
 def generate(directory):
     """Write chat_pb2.py into a directory that exists."""
-    # Here and not above, so that only who generates needs the compiler.
+    # Imported here, so that only generating needs the compiler.
     from grpc_tools import protoc
 
     arguments = ["protoc", f"--proto_path={PROTO.parent}", f"--python_out={directory}", PROTO.name]

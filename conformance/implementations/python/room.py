@@ -1,8 +1,8 @@
-"""The rules of the chat, without a socket, a task or a thread.
+"""Room: the rules of the chat, without a socket, a task or a thread.
 
-The room is told what came from whom and puts what is due to whom into the queues
-of the sessions. It decides everything at once and in the order it is called, so
-there is one order for all (CHAT-ORD-1 to CHAT-ORD-5).
+The room receives the messages of the clients and puts frames into the queues of the
+sessions. It handles each call completely and in the order of the calls, so all
+members see one order (CHAT-ORD-1 to CHAT-ORD-5).
 """
 
 import hmac
@@ -19,10 +19,10 @@ from schema import chat_pb2 as pb
 UNREGISTERED_FRAME_BYTES_MAX = 1024
 NAME_BYTES_MAX = 32
 
-# An error counts no more after so long (CHAT-ERR-8).
+# One error is forgotten after so long (CHAT-ERR-8).
 ERROR_FORGOTTEN_EVERY_MS = 100
-# How many may wait for the answer of one holder of a name (CHAT-NAME-7).
-NEWCOMERS_MAX = 4
+# How many clients may wait for the check of one holder (CHAT-NAME-7).
+WAITING_REGISTERS_MAX = 4
 # CHAT-NAME-1 and CHAT-NAME-2.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 NAMES_RESERVED = ("all", "server")
@@ -35,9 +35,8 @@ CAPABILITIES = (
     pb.CAPABILITY_KEEPALIVE,
 )
 
-# The codes after which the connection closes (CHAT-ERR-2), and what the others
-# are told of a member that it happens to (CHAT-PRES-5). Some can only happen to
-# whoever is not a member yet.
+# The fatal codes (CHAT-ERR-2), and the reason that the other members receive
+# (CHAT-PRES-5). Some codes only end connections that have not registered.
 NOT_A_MEMBER = None
 ENDS_SESSION = {
     pb.ERROR_CODE_MALFORMED_FRAME: pb.LEFT_REASON_PROTOCOL_ERROR,
@@ -61,8 +60,8 @@ ENDS_SESSION = {
 
 class Room:
     def __init__(self, limits, log=lambda line: None, password="", names=None):
-        """`password`: empty for none. `names`: the only ones that are let in, or
-        None for all."""
+        """`password`: empty for none. `names`: the list of allowed names, or None for
+        all."""
         self.limits = limits
         self.log = log
         self.password = password
@@ -74,7 +73,7 @@ class Room:
         # By name in lower case, which is how names are compared (CHAT-NAME-3).
         self.members = {}
 
-    # What the clocks say, apart so that tests can say something else.
+    # The clocks, in methods of their own, so that mutants can replace them.
 
     def now_ms(self):
         """For measuring: never jumps."""
@@ -84,7 +83,7 @@ class Room:
         """For people to read (Chat.time_unix_ms)."""
         return time.time_ns() // 1_000_000
 
-    # What happens to a connection.
+    # Events of a connection.
 
     def frame_bytes_max(self, session):
         if session.is_member():
@@ -109,8 +108,8 @@ class Room:
         return parse(pb.ClientEnvelope, body)
 
     def refuse(self, session, refused, reason=None):
-        """Something that the client did, or failed to do, is refused. The others
-        are told `reason`, where it is not the one that goes with the code."""
+        """Send an error and end the session if the error is fatal. The other members
+        receive `reason`, if it is not the one that belongs to the code."""
         if session.over:
             return
         ends_session = refused.code in ENDS_SESSION
@@ -122,8 +121,8 @@ class Room:
             self.end(session, reason or ENDS_SESSION[refused.code])
 
     def count_error(self, session):
-        """End the session of who provokes error after error (CHAT-ERR-8). They are
-        forgotten as time passes."""
+        """Error budget: end the session of a member that causes too many errors
+        (CHAT-ERR-8). Errors are forgotten as time passes."""
         now_ms = self.now_ms()
         forgotten = (now_ms - session.errors_at_ms) / ERROR_FORGOTTEN_EVERY_MS
         session.errors = max(0, session.errors - forgotten) + 1
@@ -133,7 +132,7 @@ class Room:
                 session,
                 Refused(
                     pb.ERROR_CODE_TOO_MANY_ERRORS,
-                    "Too much of what this client sent was refused; see the errors before this.",
+                    "Too many messages of this client were refused; see the errors before this.",
                 ),
             )
 
@@ -147,8 +146,8 @@ class Room:
         )
 
     def end_of_stream(self, session, inside_frame):
-        """The client sends nothing more. That is an end like Leave
-        (CHAT-LEAVE-5): what is due is still sent, as the client may read on."""
+        """The client closed its sending side. That ends the session as Leave would
+        (CHAT-LEAVE-5): its queue is still sent, because the client may read on."""
         if session.over:
             return
         if inside_frame:
@@ -166,34 +165,34 @@ class Room:
     def lost(self, session):
         """The connection is gone; nothing more can be sent."""
         self.end(session, pb.LEFT_REASON_CONNECTION_LOST)
-        session.drop_due()
+        session.drop_queue()
 
-    def lost_hearing(self, session):
-        """Nothing can be sent any more, but what the client sent before may still
-        be on its way here (CHAT-LEAVE-3)."""
-        session.deaf = True
-        session.drop_due()
+    def write_failed(self, session):
+        """Nothing can be sent any more, but messages that the client sent before may
+        still arrive (CHAT-LEAVE-3)."""
+        session.cannot_write = True
+        session.drop_queue()
 
-    def taken_nothing(self, session):
-        """The client has taken nothing for Limits.write_deadline_ms
-        (CHAT-LIM-5). It may be told if it wakes up now."""
-        session.drop_due()
+    def write_timed_out(self, session):
+        """The client has taken no bytes for Limits.write_deadline_ms (CHAT-LIM-5). If
+        it reads again now, it still receives the error."""
+        session.drop_queue()
         self.refuse(
             session,
             Refused(
                 pb.ERROR_CODE_SLOW_CONSUMER,
-                "Nothing of what is due to this client was read for too long; read faster.",
+                "This client has not read for too long; read faster.",
             ),
         )
 
     def end_laggards(self):
-        """End the sessions of members who are too far behind (CHAT-LIM-5). It is
-        a loop because the notice of an end may be what puts another too far
+        """Slow-consumer policy: end the sessions of members that are too far behind
+        (CHAT-LIM-5). It loops because a Left may put another member too far
         behind."""
         bytes_max = self.limits.lag_bytes_max
         while laggards := [m for m in self.members.values() if m.lag_bytes > bytes_max]:
             for member in laggards:
-                member.drop_due()
+                member.drop_queue()
                 self.refuse(
                     member,
                     Refused(
@@ -203,14 +202,14 @@ class Room:
                 )
 
     def is_crowded(self):
-        """Whether somebody is so far behind that a short wait may spare it its
-        end (CHAT-LIM-6)."""
+        """Whether a member is so far behind that a short pause of the senders may save
+        its session (CHAT-LIM-6)."""
         return any(2 * m.lag_bytes > self.limits.lag_bytes_max for m in self.members.values())
 
     def close(self, sessions):
-        """The server shuts down: tell everyone, behind all that is due to them
-        (CHAT-CLOSE-1, CHAT-CLOSE-6). As each session is then over, nothing
-        follows it and no chat is accepted (CHAT-CLOSE-2, CHAT-CLOSE-5)."""
+        """The server shuts down: queue ServerClosing for all clients, behind the frames
+        that wait already (CHAT-CLOSE-1, CHAT-CLOSE-6). Then each session is over,
+        so nothing follows and no chat is accepted (CHAT-CLOSE-2, CHAT-CLOSE-5)."""
         for session in sessions:
             session.reply(server_closing=pb.ServerClosing(detail="The server shuts down."))
         for session in sessions:
@@ -226,52 +225,52 @@ class Room:
             )  # CHAT-REG-2
         register = envelope.register
         self.check_password(register.password)
-        # Before the holder is asked: no member is disturbed for a name that is
+        # Before the holder is checked: no member is disturbed for a name that is
         # refused anyway (CHAT-ADM-4).
         self.check_name(register.name)
-        if not self.waits_for_name(session, register):
+        if not self.check_holder(session, register):
             self.check_free(register.name)
             self.admit(session, register)
 
-    def waits_for_name(self, session, register):
-        """Ask the holder of the name for a sign of life, if it can be asked, and let
-        the Register wait for it (CHAT-NAME-7). A holder is asked once for all who
-        wait, and once in a deadline at the most."""
+    def check_holder(self, session, register):
+        """Check the holder of the name with a Ping, if it has keepalive, and let the
+        Register wait for the result (CHAT-NAME-7). One check serves all waiting
+        clients, and a holder is checked at most once per deadline."""
         holder = self.members.get(self.fold(register.name))
         deadline_ms = self.limits.name_check_deadline_ms
         if not holder or not holder.has(pb.CAPABILITY_KEEPALIVE) or not deadline_ms:
             return False
         now_ms = self.now_ms()
-        if now_ms - holder.asked_at_ms >= deadline_ms and holder.newcomers == 0:
-            holder.asked_at_ms = now_ms
+        if now_ms - holder.checked_at_ms >= deadline_ms and holder.waiting_registers == 0:
+            holder.checked_at_ms = now_ms
             self.ping(holder, int(now_ms))
-        elif self.is_there(holder) or holder.newcomers >= NEWCOMERS_MAX:
+        elif self.has_answered(holder) or holder.waiting_registers >= WAITING_REGISTERS_MAX:
             return False
-        holder.newcomers += 1
+        holder.waiting_registers += 1
         session.waiting = (register, holder)
         return True
 
-    def is_there(self, holder):
-        return holder.heard_at_ms > holder.asked_at_ms
+    def has_answered(self, holder):
+        return holder.last_frame_at_ms > holder.checked_at_ms
 
-    def decide_name(self, session):
-        """Tell a newcomer that waits what has become of the name. To be called
-        every now and then while session.waiting."""
+    def decide_waiting_register(self, session):
+        """Answer a waiting Register once the check of the holder has a result. Called
+        regularly while session.waiting."""
         register, holder = session.waiting
         is_held = not holder.over
-        is_late = self.now_ms() - holder.asked_at_ms >= self.limits.name_check_deadline_ms
-        if is_held and not self.is_there(holder) and not is_late and not session.over:
+        is_late = self.now_ms() - holder.checked_at_ms >= self.limits.name_check_deadline_ms
+        if is_held and not self.has_answered(holder) and not is_late and not session.over:
             return
         session.waiting = None
-        holder.newcomers -= 1
+        holder.waiting_registers -= 1
         if session.over:
             return
-        if is_held and not self.is_there(holder):
+        if is_held and not self.has_answered(holder):
             self.refuse(
                 holder,
                 Refused(
                     pb.ERROR_CODE_NAME_RECLAIMED,
-                    "Somebody else asked for your name, and you did not answer a Ping in time.",
+                    "Another client asked for your name, and you did not answer a Ping in time.",
                 ),
             )  # CHAT-NAME-9
         try:
@@ -282,20 +281,20 @@ class Room:
             self.admit(session, register)
 
     def check_password(self, password):
-        """Before anything is said about names (CHAT-ADM-2). The answer holds
-        neither password (CHAT-ADM-5)."""
-        if self.password and not self.is_right(password):
+        """Runs before any check of names (CHAT-ADM-2). The error contains neither
+        password (CHAT-ADM-5)."""
+        if self.password and not self.is_password_right(password):
             raise Refused(
                 pb.ERROR_CODE_PASSWORD_WRONG,
-                "This server asks for a password, and this was not it; connect again with it.",
+                "This server has a password, and this was not it; connect again with it.",
             )  # CHAT-ADM-1
 
-    def is_right(self, password):
-        # In constant time, so that nobody learns how much of a guess was right.
+    def is_password_right(self, password):
+        # In constant time, so that a client cannot learn how much of a guess was right.
         return hmac.compare_digest(password.encode(), self.password.encode())
 
     def check_name(self, name):
-        """Whether anybody may have this name here."""
+        """Whether this name is allowed here, used or not."""
         if not NAME.fullmatch(name):
             raise Refused(
                 pb.ERROR_CODE_NAME_INVALID,
@@ -304,7 +303,7 @@ class Room:
             )
         if self.is_reserved(name):
             raise Refused(
-                pb.ERROR_CODE_NAME_RESERVED, f"Nobody may be called {name}; choose another name."
+                pb.ERROR_CODE_NAME_RESERVED, f"{name} is a reserved name; choose another name."
             )
         if not self.is_allowed(name):
             raise Refused(
@@ -315,7 +314,7 @@ class Room:
     def check_free(self, name):
         if self.is_taken(name):
             raise Refused(
-                pb.ERROR_CODE_NAME_IN_USE, f"{name} is here already; choose another name."
+                pb.ERROR_CODE_NAME_IN_USE, f"Another member is called {name}; choose another name."
             )
 
     def is_reserved(self, name):
@@ -344,7 +343,8 @@ class Room:
         self.announce(session, joined=pb.Joined(name=session.name))
 
     def grant(self, asked):
-        """What was asked for and is known, each once (CHAT-REG-7, CHAT-GROW-4)."""
+        """The known ones of the requested capabilities, each once (CHAT-REG-7,
+        CHAT-GROW-4)."""
         return [capability for capability in CAPABILITIES if capability in asked]
 
     def make_registered(self, session):
@@ -376,10 +376,10 @@ class Room:
                 f"This session is open as {session.name}; to change the name, connect again.",
             )  # CHAT-REG-6
         else:
-            # Nothing set, or an arm that the schema has gained since.
+            # An empty envelope, or an arm of a newer schema.
             raise Refused(
                 pb.ERROR_CODE_UNKNOWN_MESSAGE,
-                "This server does not know such a message; leave it out.",
+                "This server does not know this message; do not send it.",
             )  # CHAT-GROW-1
 
     def need(self, session, capability):
@@ -412,8 +412,7 @@ class Room:
             )
 
     def charge(self, session):
-        """Take one chat from the credit, which grows with time (CHAT-LIM-2). Only
-        what is accepted costs."""
+        """Token bucket: charge one chat (CHAT-LIM-2). Only accepted chats cost."""
         cost_ms = self.limits.chat_interval_ms
         if cost_ms == 0:
             return
@@ -433,15 +432,15 @@ class Room:
         session.chat_credit_ms -= cost_ms
 
     def accept(self, session, chat):
-        """Number the chat and send it to everybody else."""
+        """Number the chat and send it to the other members."""
         self.seq += 1
         numbered = self.make_chat(session, chat)
-        self.say(self.hearers(session), chat=numbered)
+        self.broadcast(self.recipients(session), chat=numbered)
         self.send_receipt(session, chat, numbered)
 
     def make_chat(self, session, chat):
-        """The text as it came, all else by the server; the id is not relayed
-        (CHAT-CHAT-3, CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9)."""
+        """The text is unchanged, the server sets all other fields, and the id is not
+        relayed (CHAT-CHAT-3, CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9)."""
         return pb.Chat(
             text=chat.text,
             sender=session.name,
@@ -449,8 +448,8 @@ class Room:
             time_unix_ms=self.now_unix_ms(),
         )
 
-    def hearers(self, speaker):
-        """Everybody else (CHAT-CHAT-1, CHAT-CHAT-2)."""
+    def recipients(self, speaker):
+        """All other members (CHAT-CHAT-1, CHAT-CHAT-2)."""
         return self.others(speaker)
 
     def others(self, session):
@@ -462,35 +461,35 @@ class Room:
                 receipt=pb.Receipt(id=chat.id, seq=numbered.seq, time_unix_ms=numbered.time_unix_ms)
             )  # CHAT-RCPT-1, CHAT-RCPT-3
 
-    def say(self, members, **message):
-        """Put a message, encoded once, into the queue of each. Nobody waits."""
+    def broadcast(self, members, **message):
+        """Encode a message once and queue it for each member. Nothing here waits."""
         frame = encode(pb.ServerEnvelope(**message))
         for member in members:
-            member.hear(frame)
+            member.send_event(frame)
 
     # Presence.
 
     def send_members(self, session):
-        """Name all who are here, in as many messages as it takes to keep each
-        within the bound (CHAT-PRES-1, CHAT-FRAME-12). They are queued at once,
-        so nobody can leave in between (CHAT-PRES-4)."""
+        """List all members, in as many messages as the bound on frames requires
+        (CHAT-PRES-1, CHAT-FRAME-12). They are queued at once, so no member can
+        leave in between (CHAT-PRES-4)."""
         names = [session.name, *(member.name for member in self.others(session))]
-        # A name costs two bytes beyond itself; the envelope costs a few more.
+        # Each name costs two more bytes, and the envelope a few.
         names_a_message = (self.limits.frame_bytes_max - 16) // (NAME_BYTES_MAX + 2)
         for start in range(0, len(names), names_a_message):
             end = start + names_a_message
             session.reply(members=pb.Members(names=names[start:end], more=end < len(names)))
 
-    def announce(self, whom, **notice):
-        """Tell those who asked for presence, but not whom it is about
-        (CHAT-PRES-2, CHAT-PRES-3, CHAT-PRES-6, CHAT-GROW-7)."""
-        watchers = [m for m in self.others(whom) if m.has(pb.CAPABILITY_PRESENCE)]
-        self.say(watchers, **notice)
+    def announce(self, member, **event):
+        """Send a Joined or Left to members with presence, except to the member that it
+        is about (CHAT-PRES-2, CHAT-PRES-3, CHAT-PRES-6, CHAT-GROW-7)."""
+        watchers = [m for m in self.others(member) if m.has(pb.CAPABILITY_PRESENCE)]
+        self.broadcast(watchers, **event)
 
     # Leaving.
 
     def end(self, session, reason):
-        """The session is over; the name is free from here on (CHAT-NAME-5)."""
+        """End the session. From now on its name is free (CHAT-NAME-5)."""
         if session.over:
             return
         if session.is_member():
@@ -504,12 +503,12 @@ class Room:
     def ping(self, session, token):
         session.reply(ping=pb.Ping(token=token))  # CHAT-KEEP-3
 
-    def silent_too_long(self, session):
+    def idle_deadline_passed(self, session):
         self.refuse(
             session,
             Refused(
                 pb.ERROR_CODE_IDLE_TIMEOUT,
-                "Nothing came from this client for too long; answer each Ping with a Pong.",
+                "This client was silent for too long; answer each Ping with a Pong.",
             ),
         )  # CHAT-KEEP-4
 
@@ -519,6 +518,6 @@ class Room:
                 session,
                 Refused(
                     pb.ERROR_CODE_REGISTER_TIMEOUT,
-                    "No Register came in time; connect again and send it at once.",
+                    "No Register arrived in time; connect again and send it at once.",
                 ),
             )  # CHAT-REG-5

@@ -1,9 +1,9 @@
 """The generated messages: `from schema import chat_pb2`.
 
-They are generated on the first run and kept in .generated/ next to this file,
-one directory for each content of the schema and version of protobuf, so that
-what is kept can never be stale. Where nothing can be written there, they are
-generated anew in a temporary directory on every run.
+They are generated on the first run and kept in .generated/ next to this file, in
+one directory per content of the schema and version of protobuf, so that they are
+never stale. If that directory is not writable, every run generates them in a
+temporary directory.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ def _import_from(directory):
 
 
 def _generate_into_cache(directory):
-    """Fill the directory at one stroke: whoever finds it finds it complete, also
-    when several first runs race. The loser of the race throws its work away."""
+    """Create the directory atomically, so that it is always complete, even if
+    several first runs race. The loser of the race discards its work."""
     CACHE.mkdir(exist_ok=True)
     unfinished = tempfile.mkdtemp(dir=CACHE)
     try:

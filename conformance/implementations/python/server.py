@@ -2,9 +2,9 @@
 
     python server.py --listen 127.0.0.1:7000
 
-The rules are in room.py, what is due to each client in session.py, sockets and
-time in connection.py, frames in framing.py. Here: options, the listener and the
-shutdown.
+The rules are in room.py, the queue of each client in session.py, sockets and time
+in connection.py, frames in framing.py. This file has the options, the listener and
+the shutdown.
 """
 
 import argparse
@@ -15,31 +15,29 @@ import sys
 import traceback
 
 from admission import read_names, read_password
-from arrivals import Arrivals
+from address_limiter import AddressLimiter
 from connection import Connection
 from framing import Refused
 from room import NAME_BYTES_MAX, Room
 from schema import chat_pb2 as pb
 
-# The room that a text's frame needs beyond the text (CHAT-LIM-7).
+# How many bytes a frame needs beyond its text (CHAT-LIM-7).
 FRAME_OVERHEAD_BYTES = 256
 # CHAT-CLOSE-3 allows 5 seconds in all.
 SHUTDOWN_SECONDS_MAX = 4.0
 
 
 class Server:
-    def __init__(
-        self, room, listener, connections_max, connection_class=Connection, arrivals=None
-    ):
+    def __init__(self, room, listener, connections_max, connection_class=Connection, limiter=None):
         self.room = room
         self.listener = listener
         self.connections_max = connections_max
         self.connection_class = connection_class
-        # What one network address may have.
-        self.arrivals = arrivals or Arrivals(0, 0)
-        # The clients that are served: those whose end is not sent yet.
+        # The limits per network address.
+        self.limiter = limiter or AddressLimiter(0, 0)
+        # The clients whose close is not sent yet.
         self.served = set()
-        # All tasks, those that only wait for their client to close included.
+        # All tasks, including those that only wait for their client to close.
         self.tasks = set()
 
     async def run(self, stop):
@@ -48,7 +46,7 @@ class Server:
         await stop.wait()
         accepting.cancel()
         await asyncio.gather(accepting, return_exceptions=True)
-        self.accept_those_waiting()
+        self.accept_pending()
         self.listener.close()
         await self.shut_down()
 
@@ -58,26 +56,26 @@ class Server:
             try:
                 sock, address = await loop.sock_accept(self.listener)
             except OSError as problem:
-                # Out of descriptors, or a client that was gone at once: go on,
-                # but do not spin.
+                # Out of descriptors, or the client is gone already: continue, but do
+                # not spin.
                 print(f"cannot accept: {problem}", file=sys.stderr)
                 await asyncio.sleep(0.1)
             else:
-                self.welcome(sock, address[0])
+                self.accept_connection(sock, address[0])
 
-    def accept_those_waiting(self):
-        """Who has connected but was not accepted yet is a client that is
-        connected, too, and is told of the shutdown (CHAT-CLOSE-1)."""
+    def accept_pending(self):
+        """A client in the backlog of the listener is connected, too, and is told of
+        the shutdown (CHAT-CLOSE-1)."""
         while True:
             try:
                 sock, address = self.listener.accept()
             except OSError:
                 return
             sock.setblocking(False)
-            self.welcome(sock, address[0])
+            self.accept_connection(sock, address[0])
 
-    def welcome(self, sock, host):
-        """Begin to serve a client, or tell it that there is no room."""
+    def accept_connection(self, sock, host):
+        """Start to serve a client, or reject it."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = self.connection_class(self.room, sock)
         try:
@@ -86,25 +84,25 @@ class Server:
                     pb.ERROR_CODE_SERVER_FULL,
                     "The server takes no further connection; try again later.",
                 )  # CHAT-REG-9
-            connection.source = self.arrivals.source(host)
-            self.arrivals.come(connection.source, self.room.now_ms())
+            connection.address_key = self.limiter.key(host)
+            self.limiter.acquire(connection.address_key, self.room.now_ms())
         except Refused as refused:
             if len(self.tasks) >= 2 * self.connections_max:
-                # So many wait to be told already that this one cannot be.
+                # Too many rejected connections wait for their error already.
                 sock.close()
                 return
-            self.turn_away(connection, refused)
+            self.reject(connection, refused)
         else:
             self.served.add(connection)
         task = asyncio.create_task(self.serve(connection))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def turn_away(self, connection, refused):
+    def reject(self, connection, refused):
         self.room.refuse(connection.session, refused)
 
     async def serve(self, connection):
-        """One client's fault, or one of ours, must not end the server."""
+        """A fault of one client, or a bug of ours, must not end the server."""
         try:
             await connection.run(before_end=lambda: self.gone(connection))
         except Exception:
@@ -115,10 +113,10 @@ class Server:
     def gone(self, connection):
         if connection in self.served:
             self.served.discard(connection)
-            self.arrivals.gone(connection.source)
+            self.limiter.release(connection.address_key)
 
     async def shut_down(self):
-        """Tell everyone and wait until they have read it, for a while
+        """Tell all clients and wait for a while until they have read it
         (CHAT-CLOSE-1, CHAT-CLOSE-3)."""
         self.room.close([connection.session for connection in self.served])
         if self.tasks:
@@ -141,12 +139,14 @@ def parse_options(arguments):
     parser = argparse.ArgumentParser(description="A chat server for proto/chat.proto.")
     parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:0")
     parser.add_argument("--connections-max", type=uint32, default=500)
-    parser.add_argument("--password-file", metavar="FILE", help="ask for the password in it")
-    parser.add_argument("--allow", metavar="FILE", help="let in only the names in it")
+    parser.add_argument("--password-file", metavar="FILE", help="require the password in it")
+    parser.add_argument("--allow", metavar="FILE", help="allow only the names in it")
     parser.add_argument("--connections-per-address-max", type=uint32, default=0)
     parser.add_argument("--connections-per-minute-max", type=uint32, default=0)
     parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
-    parser.add_argument("--list-mutants", action="store_true", help="what can be broken")
+    parser.add_argument(
+        "--list-mutants", action="store_true", help="list the rules that can be broken"
+    )
     for name, default in (
         ("register-deadline-ms", 10_000),
         ("keepalive-interval-ms", 30_000),
@@ -160,7 +160,7 @@ def parse_options(arguments):
         ("errors-max", 3_000),
     ):
         parser.add_argument(f"--{name}", type=uint32, default=default, help=f"default {default}")
-    # These follow the others where nobody sets them.
+    # The defaults of these depend on other options.
     for name, default in (
         ("name-check-deadline-ms", "half the register deadline, 2500 at the most"),
         ("frames-per-second-max", "20 for each chat that the rate allows"),
@@ -186,7 +186,7 @@ def parse_options(arguments):
     )
     for name in ("register_deadline_ms", "write_deadline_ms", "lag_bytes_max"):
         demand(getattr(options, name) >= 1, f"--{name.replace('_', '-')} is at least 1")
-    # What is wrong with these must not leave open what was to be closed.
+    # A mistake in these must not leave the server open to everybody.
     try:
         options.password = read_password(options.password_file)
         options.names = read_names(options.allow)
@@ -200,7 +200,7 @@ def parse_options(arguments):
 
 
 def follow(options):
-    """Set what follows from the other options."""
+    """Set the options whose defaults depend on others."""
     chats_a_second = 1000 / options.chat_interval_ms if options.chat_interval_ms else 0
     for name, value in (
         ("name_check_deadline_ms", min(2_500, options.register_deadline_ms // 2)),
@@ -245,7 +245,7 @@ def address_of(listener):
 
 
 def log(line):
-    """Who came and who went. Never what they said."""
+    """Who joined and who left. Never the texts of chats."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -256,8 +256,10 @@ async def serve(options, room_class, connection_class, server_class):
     listener = listen(options.listen)
     print(f"listening on {address_of(listener)}", flush=True)
     room = room_class(limits_of(options), log, options.password, options.names)
-    arrivals = Arrivals(options.connections_per_address_max, options.connections_per_minute_max)
-    server = server_class(room, listener, options.connections_max, connection_class, arrivals)
+    limiter = AddressLimiter(
+        options.connections_per_address_max, options.connections_per_minute_max
+    )
+    server = server_class(room, listener, options.connections_max, connection_class, limiter)
     await server.run(stop)
 
 
@@ -270,8 +272,8 @@ def main():
         return
     classes = Room, Connection, Server
     if options.mutant:
-        # Servers that break a rule on purpose. They are kept apart from here and
-        # are of no concern to anybody who reads this as an example.
+        # Servers that break a rule on purpose. They live in a package of their own,
+        # because they are no example of how to write a server.
         from mutants.server import classes_of
 
         classes = classes_of(options.mutant)

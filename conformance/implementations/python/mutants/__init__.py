@@ -1,8 +1,8 @@
 """A registry of mutants: implementations that break one rule each, on purpose.
 
 They prove that the conformance suite bites: run against a mutant, the case of
-the rule must fail. A mutant is a class of the straight code with a method or two
-overridden, so that the straight code knows nothing of them.
+the rule must fail. A mutant is a subclass of the correct code that overrides
+a method or two, so the correct code knows nothing of mutants.
 
 `server.py --list-mutants` and `client.py --list-mutants` print them, one a line:
 name, rule, description, with tabs between.
@@ -29,7 +29,7 @@ class Mutants:
 
     def find(self, name):
         if name not in self._mutants:
-            sys.exit(f"there is no mutant {name}; --list-mutants lists them")
+            sys.exit(f"there is no mutant {name}; --list-mutants lists all")
         return self._mutants[name][2]
 
     def rule_by_name(self):
@@ -43,6 +43,6 @@ class Mutants:
         return "".join(lines)
 
 
-# Rules with the weight MUST that have no mutant, each with the reason. None at
-# present: every one of them can be broken where the wire shows it.
+# MUST rules without a mutant, each with the reason. At present there are none: the
+# wire can show a violation of each of them.
 NO_MUTANT = {}

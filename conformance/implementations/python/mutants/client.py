@@ -14,7 +14,7 @@ mutant = CLIENT_MUTANTS.mutant
 
 
 class OtherFrames(Client):
-    """Writes frames in another way."""
+    """Writes wrong frames."""
 
     def send(self, **message):
         body = pb.ClientEnvelope(**message).SerializeToString()
@@ -54,10 +54,10 @@ class CutFrameShown(Client):
         super().end_of_stream()
 
 
-@mutant("unparsable-ignored", "CHAT-FRAME-11", "goes on after bytes that it cannot read")
+@mutant("unparsable-ignored", "CHAT-FRAME-11", "continues after bytes that do not parse")
 class UnparsableIgnored(Client):
     def end(self, exit_code, sentence=None):
-        if sentence is not None and sentence.startswith("What the server sends"):
+        if sentence is not None and sentence.startswith("The bytes from the server"):
             self.frames._bytes.clear()
         else:
             super().end(exit_code, sentence)
@@ -70,7 +70,7 @@ class ChatFirst(Client):
         super().register()
 
 
-@mutant("speaks-unregistered", "CHAT-REG-10", "sends what is typed without waiting for Registered")
+@mutant("speaks-unregistered", "CHAT-REG-10", "sends typed lines without waiting for Registered")
 class SpeaksUnregistered(Client):
     def register(self):
         super().register()
@@ -110,24 +110,24 @@ class RegistersAgain(Client):
             super().receive_error(error)
 
 
-@mutant("password-tried-again", "CHAT-ADM-7", "tries a password that was refused for ever")
+@mutant("password-tried-again", "CHAT-ADM-7", "tries a refused password again and again")
 class PasswordTriedAgain(RegistersAgain):
     code = pb.ERROR_CODE_PASSWORD_WRONG
 
 
-@mutant("name-taken-back", "CHAT-NAME-10", "registers the name again that somebody else has now")
+@mutant("name-taken-back", "CHAT-NAME-10", "registers a reclaimed name again")
 class NameTakenBack(RegistersAgain):
     code = pb.ERROR_CODE_NAME_RECLAIMED
 
 
-@mutant("password-shown", "CHAT-ADM-8", "says with which password it registers")
+@mutant("password-shown", "CHAT-ADM-8", "prints the password that it registers with")
 class PasswordShown(Client):
     def register(self):
         self.note(f"Registering as {self.name} with {self.password!r}.")
         super().register()
 
 
-@mutant("refusal-unsaid", "CHAT-ADM-9", "ends without a word when it is not let in")
+@mutant("refusal-unsaid", "CHAT-ADM-9", "exits without a message when it is refused")
 class RefusalUnsaid(Client):
     def receive_error(self, error):
         if error.code in (pb.ERROR_CODE_PASSWORD_WRONG, pb.ERROR_CODE_NAME_NOT_ALLOWED):
@@ -136,7 +136,7 @@ class RefusalUnsaid(Client):
             super().receive_error(error)
 
 
-@mutant("refusal-is-success", "CHAT-ADM-9", "ends as if all were well when it is not let in")
+@mutant("refusal-is-success", "CHAT-ADM-9", "exits with status 0 when it is refused")
 class RefusalIsSuccess(Client):
     def receive_error(self, error):
         if error.code in (pb.ERROR_CODE_PASSWORD_WRONG, pb.ERROR_CODE_NAME_NOT_ALLOWED):
@@ -145,23 +145,21 @@ class RefusalIsSuccess(Client):
             super().receive_error(error)
 
 
-@mutant("closing-ignored", "CHAT-CLOSE-4", "stays when the server says that it closes")
+@mutant("closing-ignored", "CHAT-CLOSE-4", "stays connected after ServerClosing")
 class ClosingIgnored(Client):
     def receive(self, envelope):
         if envelope.WhichOneof("message") != "server_closing":
             super().receive(envelope)
 
 
-@mutant("ends-session-ignored", "CHAT-ERR-7", "goes on after an error that ends the session")
+@mutant("ends-session-ignored", "CHAT-ERR-7", "continues after a fatal error")
 class EndsSessionIgnored(Client):
     def receive_error(self, error):
         error.ends_session = False
         super().receive_error(error)
 
 
-@mutant(
-    "unknown-message-ends", "CHAT-GROW-2", "ends when it receives a message that it does not know"
-)
+@mutant("unknown-message-ends", "CHAT-GROW-2", "ends when it receives an unknown message")
 class UnknownMessageEnds(Client):
     def receive(self, envelope):
         if envelope.WhichOneof("message") is None:
@@ -170,7 +168,7 @@ class UnknownMessageEnds(Client):
             super().receive(envelope)
 
 
-@mutant("unknown-field-ends", "CHAT-GROW-3", "ends when it receives a field that it does not know")
+@mutant("unknown-field-ends", "CHAT-GROW-3", "ends when it receives an unknown field")
 class UnknownFieldEnds(Client):
     def receive(self, envelope):
         message = envelope.WhichOneof("message")
@@ -188,7 +186,7 @@ class UnknownCodeEnds(Client):
         super().receive_error(error)
 
 
-@mutant("unknown-code-ignored", "CHAT-GROW-5", "goes on after a last error with an unknown code")
+@mutant("unknown-code-ignored", "CHAT-GROW-5", "continues after a fatal error with an unknown code")
 class UnknownCodeIgnored(Client):
     def receive_error(self, error):
         if error.code not in pb.ErrorCode.values():
@@ -201,7 +199,7 @@ class UnknownReasonEnds(Client):
     def receive(self, envelope):
         if envelope.WhichOneof("message") == "left":
             if envelope.left.reason not in pb.LeftReason.values():
-                self.end(1, "The server says a reason that is unknown here.")
+                self.end(1, "The server sends a reason that is unknown here.")
         super().receive(envelope)
 
 

@@ -1,5 +1,4 @@
-"""Servers that break one rule each, every time, and as little else as the rule
-allows."""
+"""Servers that break one rule each, reliably, and as little else as possible."""
 
 from connection import Connection
 from mutants import (  # noqa: F401 (each registers its mutants)
@@ -18,9 +17,9 @@ from session import Session
 
 
 def classes_of(name):
-    """The classes of room, connection and server that make up a mutant. What a
-    mutant is made from says which one it replaces; session_class, frame_reader_class
-    and connection_class name further parts that it replaces."""
+    """The classes of room, connection and server that make up a mutant. Its base class
+    tells which of them it replaces; session_class, frame_reader_class and
+    connection_class name further parts that it replaces."""
     mutant_class = SERVER_MUTANTS.find(name)
     connection_class = getattr(mutant_class, "connection_class", Connection)
     if issubclass(mutant_class, Connection):

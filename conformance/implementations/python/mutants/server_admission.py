@@ -1,5 +1,5 @@
-"""Servers that break a rule of CHAT-ADM. They break it where they have a password or
-a list of names, as the rule asks."""
+"""Servers that break a rule of CHAT-ADM, when they run with a password or a list of
+names."""
 
 from framing import Refused
 from mutants.server_parts import mutant
@@ -9,34 +9,34 @@ from schema import chat_pb2 as pb
 # The password.
 
 
-@mutant("password-missing-accepted", "CHAT-ADM-1", "lets in whoever sends no password")
+@mutant("password-missing-accepted", "CHAT-ADM-1", "accepts a Register without a password")
 class PasswordMissingAccepted(Room):
-    def is_right(self, password):
-        return password == "" or super().is_right(password)
+    def is_password_right(self, password):
+        return password == "" or super().is_password_right(password)
 
 
-@mutant("password-wrong-accepted", "CHAT-ADM-1", "lets in whoever sends any password")
+@mutant("password-wrong-accepted", "CHAT-ADM-1", "accepts every password")
 class PasswordWrongAccepted(Room):
-    def is_right(self, password):
+    def is_password_right(self, password):
         return password != ""
 
 
-@mutant("password-start-accepted", "CHAT-ADM-1", "lets in with the start of the password")
+@mutant("password-start-accepted", "CHAT-ADM-1", "accepts the start of the password")
 class PasswordStartAccepted(Room):
-    def is_right(self, password):
+    def is_password_right(self, password):
         return password != "" and self.password.startswith(password)
 
 
-@mutant("password-longer-accepted", "CHAT-ADM-1", "lets in with more behind the password")
+@mutant("password-longer-accepted", "CHAT-ADM-1", "accepts the password with more behind it")
 class PasswordLongerAccepted(Room):
-    def is_right(self, password):
+    def is_password_right(self, password):
         return password.startswith(self.password)
 
 
-@mutant("password-trimmed", "CHAT-ADM-1", "lets in with spaces around the password")
+@mutant("password-trimmed", "CHAT-ADM-1", "accepts spaces around the password")
 class PasswordTrimmed(Room):
-    def is_right(self, password):
-        return super().is_right(password.strip())
+    def is_password_right(self, password):
+        return super().is_password_right(password.strip())
 
 
 @mutant("password-other-code", "CHAT-ADM-1", "refuses a wrong password with another code")
@@ -49,7 +49,7 @@ class PasswordOtherCode(Room):
             raise
 
 
-@mutant("password-after-names", "CHAT-ADM-2", "judges the name before the password")
+@mutant("password-after-names", "CHAT-ADM-2", "checks the name before the password")
 class PasswordAfterNames(Room):
     def receive_first(self, session, envelope):
         if envelope.WhichOneof("message") == "register":
@@ -57,7 +57,7 @@ class PasswordAfterNames(Room):
         super().receive_first(session, envelope)
 
 
-@mutant("password-after-in-use", "CHAT-ADM-2", "says NAME_IN_USE before the password is judged")
+@mutant("password-after-in-use", "CHAT-ADM-2", "sends NAME_IN_USE before it checks the password")
 class PasswordAfterInUse(Room):
     def receive_first(self, session, envelope):
         if envelope.WhichOneof("message") == "register":
@@ -65,7 +65,7 @@ class PasswordAfterInUse(Room):
         super().receive_first(session, envelope)
 
 
-@mutant("password-after-list", "CHAT-ADM-2", "says NAME_NOT_ALLOWED before it judges the password")
+@mutant("password-after-list", "CHAT-ADM-2", "sends NAME_NOT_ALLOWED before it checks the password")
 class PasswordAfterList(Room):
     def receive_first(self, session, envelope):
         if not self.is_allowed(envelope.register.name):
@@ -73,16 +73,16 @@ class PasswordAfterList(Room):
         super().receive_first(session, envelope)
 
 
-@mutant("password-unasked-refused", "CHAT-ADM-3", "has no password and refuses whoever sends one")
+@mutant("password-unasked-refused", "CHAT-ADM-3", "has no password and refuses a Register with one")
 class PasswordUnaskedRefused(Room):
     def check_password(self, password):
         super().check_password(password)
         if password and not self.password:
-            raise Refused(pb.ERROR_CODE_PASSWORD_WRONG, "This server asks for no password.")
+            raise Refused(pb.ERROR_CODE_PASSWORD_WRONG, "This server has no password.")
 
 
 class TellingRoom(Room):
-    """Says more than it should of a password that it refuses."""
+    """Reveals a password in the error."""
 
     def tell(self, password):
         raise NotImplementedError
@@ -95,13 +95,13 @@ class TellingRoom(Room):
             raise
 
 
-@mutant("password-sent-back", "CHAT-ADM-5", "says which password was wrong")
+@mutant("password-sent-back", "CHAT-ADM-5", "sends the wrong password back")
 class PasswordSentBack(TellingRoom):
     def tell(self, password):
         return f"The password {password!r} is wrong; connect again with the right one."
 
 
-@mutant("password-told", "CHAT-ADM-5", "says which password would be right")
+@mutant("password-told", "CHAT-ADM-5", "sends its own password")
 class PasswordTold(TellingRoom):
     def tell(self, password):
         return f"The password is {self.password!r}; connect again with it."
@@ -110,13 +110,13 @@ class PasswordTold(TellingRoom):
 # The list of names.
 
 
-@mutant("list-ignored", "CHAT-ADM-4", "lets in names that are not on its list")
+@mutant("list-ignored", "CHAT-ADM-4", "accepts names that are not on its list")
 class ListIgnored(Room):
     def is_allowed(self, name):
         return True
 
 
-@mutant("list-case-sensitive", "CHAT-ADM-4", "lets in names only as its list writes them")
+@mutant("list-case-sensitive", "CHAT-ADM-4", "compares names with its list case-sensitively")
 class ListCaseSensitive(Room):
     def __init__(self, limits, log, password, names):
         super().__init__(limits, log, password, names)

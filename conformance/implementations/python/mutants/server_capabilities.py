@@ -24,20 +24,20 @@ class MembersAfterChat(Room):
         later(MOMENT_SECONDS, super().send_members, session)
 
 
-@mutant("members-without-self", "CHAT-PRES-1", "does not name the new member in Members")
+@mutant("members-without-self", "CHAT-PRES-1", "leaves the new member out of Members")
 class MembersWithoutSelf(Room):
     def send_members(self, session):
         names = [member.name for member in self.others(session)]
         session.reply(members=pb.Members(names=names))
 
 
-@mutant("members-without-others", "CHAT-PRES-1", "names only the new member in Members")
+@mutant("members-without-others", "CHAT-PRES-1", "lists only the new member in Members")
 class MembersWithoutOthers(Room):
     def send_members(self, session):
         session.reply(members=pb.Members(names=[session.name]))
 
 
-@mutant("members-never-last", "CHAT-PRES-1", "says in the last Members that there is more")
+@mutant("members-never-last", "CHAT-PRES-1", "sets Members.more in the last Members")
 class MembersNeverLast(Room):
     def send_members(self, session):
         names = [member.name for member in self.members.values()]
@@ -46,9 +46,9 @@ class MembersNeverLast(Room):
 
 @mutant("joined-missing", "CHAT-PRES-2", "sends no Joined")
 class JoinedMissing(Room):
-    def announce(self, whom, **notice):
-        if "joined" not in notice:
-            super().announce(whom, **notice)
+    def announce(self, member, **event):
+        if "joined" not in event:
+            super().announce(member, **event)
 
 
 @mutant("joined-after-chat", "CHAT-PRES-2", "sends a Joined after the first Chat of that client")
@@ -57,16 +57,16 @@ class JoinedAfterChat(Room):
         super().__init__(*arguments)
         self.unannounced = {}
 
-    def announce(self, whom, **notice):
-        if "joined" in notice:
-            self.unannounced[whom] = notice
+    def announce(self, member, **event):
+        if "joined" in event:
+            self.unannounced[member] = event
         else:
-            self.announce_late(whom)
-            super().announce(whom, **notice)
+            self.announce_late(member)
+            super().announce(member, **event)
 
-    def announce_late(self, whom):
-        if whom in self.unannounced:
-            super().announce(whom, **self.unannounced.pop(whom))
+    def announce_late(self, member):
+        if member in self.unannounced:
+            super().announce(member, **self.unannounced.pop(member))
 
     def accept(self, session, chat):
         super().accept(session, chat)
@@ -75,37 +75,37 @@ class JoinedAfterChat(Room):
 
 @mutant("left-missing", "CHAT-PRES-3", "sends no Left")
 class LeftMissing(Room):
-    def announce(self, whom, **notice):
-        if "left" not in notice:
-            super().announce(whom, **notice)
+    def announce(self, member, **event):
+        if "left" not in event:
+            super().announce(member, **event)
 
 
-@mutant("left-late", "CHAT-PRES-3", "sends a Left after the Joined that takes the name again")
+@mutant("left-late", "CHAT-PRES-3", "sends a Left after the next Joined of the same name")
 class LeftLate(Room):
-    def announce(self, whom, **notice):
-        if "left" in notice:
-            later(2 * MOMENT_SECONDS, lambda: super(LeftLate, self).announce(whom, **notice))
+    def announce(self, member, **event):
+        if "left" in event:
+            later(2 * MOMENT_SECONDS, lambda: super(LeftLate, self).announce(member, **event))
         else:
-            super().announce(whom, **notice)
+            super().announce(member, **event)
 
 
 @mutant("left-before-last-chat", "CHAT-PRES-3", "sends a Left before the last Chat of that member")
 class LeftBeforeLastChat(HoldingSession):
-    def hear(self, frame):
+    def send_event(self, frame):
         message = message_in(frame)
         if message == "left":
-            super().hear(frame)
+            super().send_event(frame)
             self.release()
         elif message == "chat":
             self.release()
             self.hold(frame)
         else:
             self.release()
-            super().hear(frame)
+            super().send_event(frame)
 
 
 @mutant(
-    "members-name-the-gone", "CHAT-PRES-4", "names in a later Members who has left since the first"
+    "members-name-the-gone", "CHAT-PRES-4", "lists a member in a later Members that has left since"
 )
 class MembersNameTheGone(Room):
     def send_members(self, session):
@@ -119,20 +119,22 @@ class MembersNameTheGone(Room):
 
 
 class WrongReasons(Room):
-    """Says another reason than the true one."""
+    """Sends a wrong reason."""
 
-    def announce(self, whom, **notice):
-        if "left" in notice:
-            notice["left"].reason = self.instead.get(notice["left"].reason, notice["left"].reason)
-        super().announce(whom, **notice)
+    def announce(self, member, **event):
+        if "left" in event:
+            event["left"].reason = self.instead.get(event["left"].reason, event["left"].reason)
+        super().announce(member, **event)
 
 
-@mutant("left-reason-always-leave", "CHAT-PRES-5", "says LEAVE whatever ended the session")
+@mutant("left-reason-always-leave", "CHAT-PRES-5", "sends LEAVE whatever ended the session")
 class LeftReasonAlwaysLeave(WrongReasons):
     instead = dict.fromkeys(pb.LeftReason.values(), pb.LEFT_REASON_LEAVE)
 
 
-@mutant("left-reason-always-lost", "CHAT-PRES-5", "says CONNECTION_LOST whatever ended the session")
+@mutant(
+    "left-reason-always-lost", "CHAT-PRES-5", "sends CONNECTION_LOST whatever ended the session"
+)
 class LeftReasonAlwaysLost(WrongReasons):
     instead = dict.fromkeys(pb.LeftReason.values(), pb.LEFT_REASON_CONNECTION_LOST)
 
@@ -144,19 +146,19 @@ class LeftReasonMissing(WrongReasons):
 
 @mutant("joined-to-self", "CHAT-PRES-6", "sends a member the Joined about itself")
 class JoinedToSelf(Room):
-    def announce(self, whom, **notice):
-        super().announce(whom, **notice)
-        if "joined" in notice and whom.has(pb.CAPABILITY_PRESENCE):
-            self.say([whom], **notice)
+    def announce(self, member, **event):
+        super().announce(member, **event)
+        if "joined" in event and member.has(pb.CAPABILITY_PRESENCE):
+            self.broadcast([member], **event)
 
 
 @mutant("left-to-self", "CHAT-PRES-6", "sends a member the Left about itself")
 class LeftToSelf(Room):
-    def announce(self, whom, **notice):
-        super().announce(whom, **notice)
-        if "left" in notice and whom.has(pb.CAPABILITY_PRESENCE):
-            if notice["left"].reason == pb.LEFT_REASON_LEAVE:
-                self.say([whom], **notice)
+    def announce(self, member, **event):
+        super().announce(member, **event)
+        if "left" in event and member.has(pb.CAPABILITY_PRESENCE):
+            if event["left"].reason == pb.LEFT_REASON_LEAVE:
+                self.broadcast([member], **event)
 
 
 # Receipts.
@@ -201,7 +203,7 @@ class ReceiptTwice(Room):
         super().send_receipt(session, chat, numbered)
 
 
-@mutant("receipt-time-differs", "CHAT-RCPT-3", "the time of a Receipt is not that of the Chat")
+@mutant("receipt-time-differs", "CHAT-RCPT-3", "Receipt.time_unix_ms differs from that of the Chat")
 class ReceiptTimeDiffers(WrongReceipts):
     def spoil(self, receipt):
         receipt.time_unix_ms += 1
@@ -231,13 +233,13 @@ class PingMissing(Room):
 
 @mutant("idle-deadline-missing", "CHAT-KEEP-4", "never ends a silent session")
 class IdleDeadlineMissing(Room):
-    def silent_too_long(self, session):
+    def idle_deadline_passed(self, session):
         pass
 
 
 @mutant("idle-end-silent", "CHAT-KEEP-4", "ends a silent session without an error")
 class IdleEndSilent(Room):
-    def silent_too_long(self, session):
+    def idle_deadline_passed(self, session):
         self.end(session, pb.LEFT_REASON_IDLE_TIMEOUT)
 
 
@@ -249,17 +251,15 @@ class StrayPongRefused(Room):
             raise Refused(pb.ERROR_CODE_UNKNOWN_MESSAGE, "There was no Ping.")
 
 
-@mutant(
-    "pong-no-sign-of-life", "CHAT-KEEP-5", "a Pong does not put off the end of a silent session"
-)
+@mutant("pong-no-sign-of-life", "CHAT-KEEP-5", "does not count a Pong as a sign of life")
 class PongNoSignOfLife(Connection):
-    def heard(self, body):
+    def note_activity(self, body):
         try:
             if self.room.parse(body).WhichOneof("message") == "pong":
                 return
         except Refused:
             pass
-        super().heard(body)
+        super().note_activity(body)
 
 
 @mutant("idle-for-all", "CHAT-KEEP-6", "ends silent sessions without keepalive, too")
@@ -274,5 +274,5 @@ class IdleForAll(Connection):
         while not self.session.over:
             silence = self.now() - self.last_frame_at
             if silence >= deadline:
-                self.room.silent_too_long(self.session)
+                self.room.idle_deadline_passed(self.session)
             await asyncio.sleep(max(0.001, deadline - silence))

@@ -12,26 +12,26 @@ from session import Session
 # Chatting.
 
 
-@mutant("chat-to-one-only", "CHAT-CHAT-1", "sends a chat to the longest member only")
+@mutant("chat-to-one-only", "CHAT-CHAT-1", "sends a chat to the oldest member only")
 class ChatToOneOnly(Room):
-    def hearers(self, speaker):
-        return super().hearers(speaker)[:1]
+    def recipients(self, speaker):
+        return super().recipients(speaker)[:1]
 
 
-@mutant("chat-not-to-plain", "CHAT-CHAT-1", "sends no chat to whoever asked for no capability")
+@mutant("chat-not-to-plain", "CHAT-CHAT-1", "sends no chat to members without capabilities")
 class ChatNotToPlain(Room):
-    def hearers(self, speaker):
-        return [member for member in super().hearers(speaker) if member.granted]
+    def recipients(self, speaker):
+        return [member for member in super().recipients(speaker) if member.granted]
 
 
 @mutant("echo-to-sender", "CHAT-CHAT-2", "sends a chat back to its sender, too")
 class EchoToSender(Room):
-    def hearers(self, speaker):
+    def recipients(self, speaker):
         return list(self.members.values())
 
 
 class ChangedChats(Room):
-    """Changes what is relayed."""
+    """Changes the relayed chat."""
 
     def make_chat(self, session, chat):
         numbered = super().make_chat(session, chat)
@@ -42,7 +42,7 @@ class ChangedChats(Room):
         raise NotImplementedError
 
 
-@mutant("text-trimmed", "CHAT-CHAT-3", "takes spaces away from both ends of a text")
+@mutant("text-trimmed", "CHAT-CHAT-3", "removes spaces from both ends of a text")
 class TextTrimmed(ChangedChats):
     def change(self, numbered, chat):
         numbered.text = chat.text.strip() or chat.text
@@ -54,14 +54,14 @@ class TextNormalized(ChangedChats):
         numbered.text = unicodedata.normalize("NFC", chat.text)
 
 
-@mutant("text-bidi-removed", "CHAT-CHAT-3", "takes bidirectional overrides out of texts")
+@mutant("text-bidi-removed", "CHAT-CHAT-3", "removes bidirectional overrides from texts")
 class TextBidiRemoved(ChangedChats):
     def change(self, numbered, chat):
         controls = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
         numbered.text = chat.text.translate(controls) or chat.text
 
 
-@mutant("sender-from-client", "CHAT-CHAT-4", "believes what the client put into sender")
+@mutant("sender-from-client", "CHAT-CHAT-4", "relays the sender that the client set")
 class SenderFromClient(ChangedChats):
     def change(self, numbered, chat):
         numbered.sender = chat.sender or numbered.sender
@@ -73,20 +73,20 @@ class SenderLowercased(ChangedChats):
         numbered.sender = numbered.sender.lower()
 
 
-@mutant("seq-from-client", "CHAT-CHAT-5", "believes what the client put into seq")
+@mutant("seq-from-client", "CHAT-CHAT-5", "relays the seq that the client set")
 class SeqFromClient(ChangedChats):
     def change(self, numbered, chat):
         numbered.seq = chat.seq or numbered.seq
 
 
-@mutant("time-from-client", "CHAT-CHAT-5", "believes what the client put into time_unix_ms")
+@mutant("time-from-client", "CHAT-CHAT-5", "relays the time_unix_ms that the client set")
 class TimeFromClient(ChangedChats):
     def change(self, numbered, chat):
         numbered.time_unix_ms = chat.time_unix_ms or numbered.time_unix_ms
 
 
 class LaxTexts(Room):
-    """Allows some texts that the straight room refuses."""
+    """Allows some texts that the rules forbid."""
 
     code = pb.ERROR_CODE_TEXT_INVALID
 
@@ -145,7 +145,7 @@ class TextBoundInCharacters(TextBoundMissing):
         return len(text) <= self.limits.text_bytes_max
 
 
-@mutant("refused-text-delivered", "CHAT-CHAT-8", "delivers a text, too, that it refuses")
+@mutant("refused-text-delivered", "CHAT-CHAT-8", "refuses a text and delivers it all the same")
 class RefusedTextDelivered(Room):
     def receive_chat(self, session, chat):
         try:
@@ -153,11 +153,11 @@ class RefusedTextDelivered(Room):
         except Refused:
             refused = pb.Chat(text=chat.text, sender=session.name, seq=self.seq + 1)
             refused.time_unix_ms = self.now_unix_ms()
-            self.say(self.hearers(session), chat=refused)
+            self.broadcast(self.recipients(session), chat=refused)
             raise
 
 
-@mutant("refused-text-numbered", "CHAT-CHAT-8", "uses up a number for a text that it refuses")
+@mutant("refused-text-numbered", "CHAT-CHAT-8", "gives a number to a text that it refuses")
 class RefusedTextNumbered(Room):
     def receive_chat(self, session, chat):
         try:
@@ -174,14 +174,14 @@ class IdRelayed(ChangedChats):
 
 
 class StrictTexts(Room):
-    """Refuses some texts that the straight room allows."""
+    """Refuses some texts that the rules allow."""
 
     code = pb.ERROR_CODE_TEXT_INVALID
 
     def check_text(self, text):
         super().check_text(text)
         if self.forbids(text):
-            raise Refused(self.code, "This text is refused for no reason.")
+            raise Refused(self.code, "This text is refused without a reason.")
 
 
 @mutant("longest-text-refused", "CHAT-CHAT-10", "refuses a text of exactly text_bytes_max bytes")
@@ -220,7 +220,7 @@ class SeqGap(Room):
         super().accept(session, chat)
 
 
-@mutant("seq-counts-joins", "CHAT-ORD-1", "uses up a number for each Register")
+@mutant("seq-counts-joins", "CHAT-ORD-1", "gives a number to each Register")
 class SeqCountsJoins(Room):
     def admit(self, session, register):
         super().admit(session, register)
@@ -229,26 +229,26 @@ class SeqCountsJoins(Room):
 
 @mutant("chats-swapped", "CHAT-ORD-2", "sends the second of two chats first")
 class ChatsSwapped(HoldingSession):
-    def hear(self, frame):
+    def send_event(self, frame):
         if message_in(frame) != "chat":
             self.release()
-            super().hear(frame)
+            super().send_event(frame)
         elif self.held is None:
             self.hold(frame)
         else:
-            super().hear(frame)
+            super().send_event(frame)
             self.release()
 
 
 @mutant("chat-twice", "CHAT-ORD-2", "sends each chat twice")
 class ChatTwice(Session):
-    def hear(self, frame):
-        super().hear(frame)
+    def send_event(self, frame):
+        super().send_event(frame)
         if message_in(frame) == "chat":
-            super().hear(frame)
+            super().send_event(frame)
 
 
-@mutant("pongs-come-late", "CHAT-ORD-8", "answers a Ping after what came behind it")
+@mutant("pongs-come-late", "CHAT-ORD-8", "answers a Ping after later messages")
 class PongsComeLate(Room):
     def receive_from_member(self, session, envelope):
         receive = super().receive_from_member
@@ -288,13 +288,13 @@ class NewestFirst(Room):
         super().end(session, reason)
 
 
-@mutant("every-third-chat-lost", "CHAT-ORD-4", "sends every third chat to nobody")
+@mutant("every-third-chat-lost", "CHAT-ORD-4", "delivers every third chat to no member")
 class EveryThirdChatLost(Room):
-    def hearers(self, speaker):
-        return [] if self.seq % 3 == 0 else super().hearers(speaker)
+    def recipients(self, speaker):
+        return [] if self.seq % 3 == 0 else super().recipients(speaker)
 
 
-@mutant("first-chat-missed", "CHAT-ORD-4", "keeps from a member the first chat after its Register")
+@mutant("first-chat-missed", "CHAT-ORD-4", "leaves out the first chat after a Register")
 class FirstChatMissed(Room):
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -304,11 +304,11 @@ class FirstChatMissed(Room):
         super().admit(session, register)
         self.fresh.add(session)
 
-    def hearers(self, speaker):
-        hearers = super().hearers(speaker)
-        fresh = [member for member in hearers if member in self.fresh]
+    def recipients(self, speaker):
+        recipients = super().recipients(speaker)
+        fresh = [member for member in recipients if member in self.fresh]
         self.fresh.difference_update(fresh)
-        return [member for member in hearers if member not in fresh]
+        return [member for member in recipients if member not in fresh]
 
 
 @mutant("last-chat-replayed", "CHAT-ORD-5", "sends a new member the chat before its Register")
@@ -322,7 +322,7 @@ class LastChatReplayed(Room):
     def admit(self, session, register):
         super().admit(session, register)
         if self.last is not None:
-            self.say([session], chat=self.last)
+            self.broadcast([session], chat=self.last)
 
 
 @mutant("registered-seq-missing", "CHAT-ORD-6", "Registered.seq is always 0")
@@ -341,7 +341,7 @@ class RegisteredSeqOfNext(Room):
         return registered
 
 
-@mutant("epoch-per-member", "CHAT-ORD-7", "gives each member another epoch")
+@mutant("epoch-per-member", "CHAT-ORD-7", "gives each member its own epoch")
 class EpochPerMember(Room):
     def make_registered(self, session):
         registered = super().make_registered(session)

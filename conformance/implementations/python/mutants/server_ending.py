@@ -25,8 +25,8 @@ from session import Session
 class LeaveNotClosed(Connection):
     left = False
 
-    def heard(self, body):
-        super().heard(body)
+    def note_activity(self, body):
+        super().note_activity(body)
         try:
             self.left = self.room.parse(body).WhichOneof("message") == "leave"
         except Refused:
@@ -38,8 +38,8 @@ class LeaveNotClosed(Connection):
             await asyncio.sleep(LONG_SECONDS)
 
 
-@mutant("leave-drops-due", "CHAT-LEAVE-2", "drops what is due when Leave comes")
-class LeaveDropsDue(Room):
+@mutant("leave-drops-queue", "CHAT-LEAVE-2", "drops the queue when Leave arrives")
+class LeaveDropsQueue(Room):
     connection_class = DelayingConnection
 
     def end(self, session, reason):
@@ -48,7 +48,7 @@ class LeaveDropsDue(Room):
         super().end(session, reason)
 
 
-@mutant("leave-overtakes", "CHAT-LEAVE-3", "forgets a chat when Leave follows it at once")
+@mutant("leave-overtakes", "CHAT-LEAVE-3", "drops a chat when Leave directly follows it")
 class LeaveOvertakes(Room):
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -77,7 +77,7 @@ class LeaveOvertakes(Room):
         super().end(session, reason)
 
 
-@mutant("acts-after-leave", "CHAT-LEAVE-4", "acts for a moment on what comes after Leave")
+@mutant("acts-after-leave", "CHAT-LEAVE-4", "acts on messages for a moment after Leave")
 class ActsAfterLeave(Room):
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -100,13 +100,13 @@ class ActsAfterLeave(Room):
 class LostMemberKept(Room):
     def end_of_stream(self, session, inside_frame):
         if session.is_member() and not inside_frame:
-            session.deaf = True
+            session.cannot_write = True
         else:
             super().end_of_stream(session, inside_frame)
 
     def lost(self, session):
         if session.is_member():
-            session.deaf = True
+            session.cannot_write = True
         else:
             super().lost(session)
 
@@ -114,14 +114,16 @@ class LostMemberKept(Room):
 # Closing.
 
 
-@mutant("closing-unannounced", "CHAT-CLOSE-1", "closes all connections in silence")
+@mutant("closing-unannounced", "CHAT-CLOSE-1", "closes all connections without a message")
 class ClosingUnannounced(Room):
     def close(self, sessions):
         for session in sessions:
             session.finish()
 
 
-@mutant("closing-told-to-members-only", "CHAT-CLOSE-1", "does not tell who has not registered")
+@mutant(
+    "closing-told-to-members-only", "CHAT-CLOSE-1", "does not tell clients that have not registered"
+)
 class ClosingToldToMembersOnly(Room):
     def close(self, sessions):
         for session in sessions:
@@ -154,14 +156,14 @@ class ShutdownWaitsForClients(Server):
             await asyncio.wait(self.tasks)
 
 
-@mutant("accepts-while-closing", "CHAT-CLOSE-5", "accepts chats of those who know of the shutdown")
+@mutant("accepts-while-closing", "CHAT-CLOSE-5", "accepts chats after ServerClosing")
 class AcceptsWhileClosing(Server):
     async def shut_down(self):
         told = []
         for connection in list(self.served):
             self.tell(connection.session)
             told.append(connection.session)
-            # Time for this one to chat, and for the next to hear it.
+            # Time for this one to send a chat, and for the next to receive it.
             await asyncio.sleep(min(MOMENT_SECONDS, 2.0 / (1 + len(self.served))))
         for session in told:
             session.finish()
@@ -169,11 +171,11 @@ class AcceptsWhileClosing(Server):
 
     def tell(self, session):
         session.reply(server_closing=pb.ServerClosing(detail="The server shuts down."))
-        session.deaf = True
+        session.cannot_write = True
 
 
-@mutant("closing-drops-due", "CHAT-CLOSE-6", "drops the chats that are due when it closes")
-class ClosingDropsDue(Room):
+@mutant("closing-drops-queue", "CHAT-CLOSE-6", "drops the queued chats when it shuts down")
+class ClosingDropsQueue(Room):
     connection_class = DelayingConnection
 
     def close(self, sessions):
@@ -195,7 +197,7 @@ class NotingSession(Session):
             self.ended_by_error = True
 
 
-@mutant("open-after-error", "CHAT-ERR-1", "leaves the connection open after the last error")
+@mutant("open-after-error", "CHAT-ERR-1", "leaves the connection open after a fatal error")
 class OpenAfterError(Connection):
     session_class = NotingSession
 
@@ -205,7 +207,7 @@ class OpenAfterError(Connection):
             await asyncio.sleep(LONG_SECONDS)
 
 
-@mutant("speaks-after-error", "CHAT-ERR-1", "sends a second Error after the one that ends it")
+@mutant("speaks-after-error", "CHAT-ERR-1", "sends a second Error after a fatal one")
 class SpeaksAfterError(Session):
     def reply(self, **message):
         super().reply(**message)
@@ -213,7 +215,7 @@ class SpeaksAfterError(Session):
             super().reply(error=pb.Error(code=pb.ERROR_CODE_UNKNOWN_MESSAGE, detail="One more."))
 
 
-@mutant("ends-session-missing", "CHAT-ERR-2", "does not set ends_session before it closes")
+@mutant("ends-session-missing", "CHAT-ERR-2", "does not set ends_session on fatal errors")
 class EndsSessionMissing(Room):
     def make_error(self, refused, ends_session):
         return super().make_error(refused, False)
@@ -225,14 +227,14 @@ class EndsSessionAlways(Room):
         return super().make_error(refused, True)
 
 
-@mutant("error-closes", "CHAT-ERR-3", "closes after an error that does not end the session")
+@mutant("error-closes", "CHAT-ERR-3", "closes after a non-fatal error")
 class ErrorCloses(Room):
     def refuse(self, session, refused, reason=None):
         super().refuse(session, refused, reason)
         self.end(session, pb.LEFT_REASON_PROTOCOL_ERROR)
 
 
-@mutant("error-takes-capabilities", "CHAT-ERR-3", "takes the capabilities away after an error")
+@mutant("error-takes-capabilities", "CHAT-ERR-3", "revokes the capabilities after an error")
 class ErrorTakesCapabilities(Room):
     def refuse(self, session, refused, reason=None):
         super().refuse(session, refused, reason)
@@ -246,14 +248,14 @@ class ErrorsTooFew(Room):
         super().count_error(session)
 
 
-@mutant("error-id-missing", "CHAT-ERR-4", "does not say which chat is refused")
+@mutant("error-id-missing", "CHAT-ERR-4", "does not set Error.id")
 class ErrorIdMissing(Room):
     def make_error(self, refused, ends_session):
         refused.chat_id = 0
         return super().make_error(refused, ends_session)
 
 
-@mutant("error-id-sticks", "CHAT-ERR-4", "puts the id of the last chat on every error")
+@mutant("error-id-sticks", "CHAT-ERR-4", "sets the id of the last chat in every error")
 class ErrorIdSticks(Room):
     last_id = 0
 
@@ -268,7 +270,7 @@ class ErrorIdSticks(Room):
 
 
 class WrongCodes(Room):
-    """Sends one code in place of another."""
+    """Sends wrong codes."""
 
     def make_error(self, refused, ends_session):
         error = super().make_error(refused, ends_session)
@@ -276,7 +278,7 @@ class WrongCodes(Room):
         return error
 
 
-@mutant("wrong-code-for-names", "CHAT-ERR-5", "says NAME_INVALID for every name that it refuses")
+@mutant("wrong-code-for-names", "CHAT-ERR-5", "sends NAME_INVALID for every name that it refuses")
 class WrongCodeForNames(WrongCodes):
     instead = {
         pb.ERROR_CODE_NAME_RESERVED: pb.ERROR_CODE_NAME_INVALID,
@@ -284,18 +286,20 @@ class WrongCodeForNames(WrongCodes):
     }
 
 
-@mutant("long-name-refused", "CHAT-NAME-6", "says NAME_INVALID for a name of 32 characters")
+@mutant("long-name-refused", "CHAT-NAME-6", "sends NAME_INVALID for a name of 32 characters")
 class LongNameRefused(Room):
     def check_name(self, name):
         super().check_name(name if len(name) < 32 else "")
 
 
-@mutant("wrong-code-for-long-frame", "CHAT-ERR-5", "says MALFORMED_FRAME for a frame too long")
+@mutant(
+    "wrong-code-for-long-frame", "CHAT-ERR-5", "sends MALFORMED_FRAME for a frame that is too long"
+)
 class WrongCodeForLongFrame(WrongCodes):
     instead = {pb.ERROR_CODE_FRAME_TOO_LONG: pb.ERROR_CODE_MALFORMED_FRAME}
 
 
-@mutant("wrong-code-for-long-text", "CHAT-ERR-5", "says TEXT_INVALID for a text too long")
+@mutant("wrong-code-for-long-text", "CHAT-ERR-5", "sends TEXT_INVALID for a text that is too long")
 class WrongCodeForLongText(WrongCodes):
     instead = {pb.ERROR_CODE_TEXT_TOO_LONG: pb.ERROR_CODE_TEXT_INVALID}
 

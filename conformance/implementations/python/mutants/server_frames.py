@@ -39,7 +39,7 @@ class EndlessLengthAwaited(FrameReader):
         return super()._decode_length()
 
 
-@mutant("length-wraps", "CHAT-FRAME-4", "takes a length modulo 2 to the power of 64")
+@mutant("length-wraps", "CHAT-FRAME-4", "takes a length modulo 2^64")
 class LengthWraps(FrameReader):
     def _decode_length(self):
         if len(self._bytes) >= 10 and min(self._bytes[:9]) > 127 and 1 < self._bytes[9] < 128:
@@ -47,7 +47,9 @@ class LengthWraps(FrameReader):
         return super()._decode_length()
 
 
-@mutant("length-checked-after-body", "CHAT-FRAME-5", "judges a length when the body is there")
+@mutant(
+    "length-checked-after-body", "CHAT-FRAME-5", "checks a length only when the body is complete"
+)
 class LengthCheckedAfterBody(FrameReader):
     def next_body(self, bytes_max):
         length, prefix_bytes = self._decode_length()
@@ -56,33 +58,33 @@ class LengthCheckedAfterBody(FrameReader):
         return super().next_body(bytes_max)
 
 
-@mutant("reg-bound-missing", "CHAT-FRAME-6", "takes frames above 1,024 bytes before Register")
+@mutant("reg-bound-missing", "CHAT-FRAME-6", "accepts frames above 1,024 bytes before Register")
 class RegBoundMissing(Room):
     def frame_bytes_max(self, session):
         return self.limits.frame_bytes_max
 
 
-@mutant("reg-bound-stays", "CHAT-FRAME-6", "the bound of 1,024 bytes holds after Register, too")
+@mutant("reg-bound-stays", "CHAT-FRAME-6", "applies the bound of 1,024 bytes after Register, too")
 class RegBoundStays(Room):
     def frame_bytes_max(self, session):
         return room_module.UNREGISTERED_FRAME_BYTES_MAX
 
 
-@mutant("one-frame-a-read", "CHAT-FRAME-7", "drops what comes in one piece with a frame, after it")
+@mutant("one-frame-a-read", "CHAT-FRAME-7", "drops the bytes behind a frame in the same read")
 class OneFrameARead(Connection):
-    def heard(self, body):
-        super().heard(body)
+    def note_activity(self, body):
+        super().note_activity(body)
         self.frames._bytes.clear()
 
 
-@mutant("cut-frame-dropped", "CHAT-FRAME-7", "drops a frame that does not come in one piece")
+@mutant("cut-frame-dropped", "CHAT-FRAME-7", "drops a frame that arrives in several reads")
 class CutFrameDropped(Connection):
     async def take(self, data):
         await super().take(data)
         self.frames._bytes.clear()
 
 
-@mutant("cut-length-refused", "CHAT-FRAME-7", "refuses a length that does not come in one piece")
+@mutant("cut-length-refused", "CHAT-FRAME-7", "refuses a length that arrives in several reads")
 class CutLengthRefused(FrameReader):
     def next_body(self, bytes_max):
         if self._bytes and self._decode_length() == (None, 0):
@@ -90,7 +92,7 @@ class CutLengthRefused(FrameReader):
         return super().next_body(bytes_max)
 
 
-@mutant("unparsable-ignored", "CHAT-FRAME-8", "goes on after a body that does not parse")
+@mutant("unparsable-ignored", "CHAT-FRAME-8", "continues after a body that does not parse")
 class UnparsableIgnored(Room):
     def receive(self, session, body):
         try:
@@ -109,7 +111,9 @@ class InvalidUtf8Replaced(Room):
             return super().parse(bytes(byte if byte < 128 else ord("?") for byte in body))
 
 
-@mutant("cut-frame-acted-on", "CHAT-FRAME-9", "acts on a frame that the end cut short")
+@mutant(
+    "cut-frame-acted-on", "CHAT-FRAME-9", "acts on a frame that the end of the stream cut short"
+)
 class CutFrameActedOn(Connection):
     def end_of_stream(self):
         if self.session.is_member() and self.frames.inside_frame():
@@ -124,7 +128,9 @@ class CutFrameActedOn(Connection):
         super().end_of_stream()
 
 
-@mutant("cut-stream-unanswered", "CHAT-FRAME-10", "closes in silence when a frame is cut short")
+@mutant(
+    "cut-stream-unanswered", "CHAT-FRAME-10", "closes without an error when a frame is cut short"
+)
 class CutStreamUnanswered(Room):
     def end_of_stream(self, session, inside_frame):
         super().end_of_stream(session, False)

@@ -48,23 +48,25 @@ class CreditNeverGrows(Room):
         super().charge(session)
 
 
-@mutant("rate-refusal-silent", "CHAT-LIM-3", "drops a chat above the rate in silence")
+@mutant("rate-refusal-silent", "CHAT-LIM-3", "drops a chat above the rate without an answer")
 class RateRefusalSilent(Room):
     def refuse(self, session, refused, reason=None):
         if refused.code != pb.ERROR_CODE_RATE_LIMITED:
             super().refuse(session, refused, reason)
 
 
-@mutant("retry-after-missing", "CHAT-LIM-3", "does not say when to send a refused chat again")
+@mutant("retry-after-missing", "CHAT-LIM-3", "does not set retry_after_ms")
 class RetryAfterMissing(Room):
     def make_error(self, refused, ends_session):
         refused.retry_after_ms = 0
         return super().make_error(refused, ends_session)
 
 
-@mutant("slow-reader-holds-all", "CHAT-LIM-4", "reads from nobody while somebody does not read")
+@mutant(
+    "slow-reader-holds-all", "CHAT-LIM-4", "stops reading from all clients while one does not read"
+)
 class SlowReaderHoldsAll(Connection):
-    async def let_others_catch_up(self):
+    async def wait_for_slow_readers(self):
         while any(member.lag_bytes > 0 for member in self.room.members.values()):
             await asyncio.sleep(0.005)
 
@@ -77,7 +79,7 @@ class FloodDropped(Room):
             super().receive(session, body)
 
 
-@mutant("frame-bound-too-small", "CHAT-LIM-7", "announces frames hardly longer than texts")
+@mutant("frame-bound-too-small", "CHAT-LIM-7", "announces frames of text_bytes_max + 255 bytes")
 class FrameBoundTooSmall(Room):
     def make_registered(self, session):
         registered = super().make_registered(session)
@@ -112,9 +114,7 @@ class EmptyIgnored(Room):
             super().receive_from_member(session, envelope)
 
 
-@mutant(
-    "unknown-fields-refused", "CHAT-GROW-3", "refuses a message with a field that it does not know"
-)
+@mutant("unknown-fields-refused", "CHAT-GROW-3", "refuses a message with an unknown field")
 class UnknownFieldsRefused(Room):
     def parse(self, body):
         envelope = super().parse(body)
@@ -138,7 +138,7 @@ class UnknownCapabilityRefused(Room):
         super().admit(session, register)
 
 
-@mutant("unknown-capability-granted", "CHAT-GROW-4", "grants capabilities that it does not know")
+@mutant("unknown-capability-granted", "CHAT-GROW-4", "grants unknown capabilities")
 class UnknownCapabilityGranted(Room):
     def grant(self, asked):
         return set(asked)
@@ -178,13 +178,13 @@ class UngrantedEndsSession(Room):
             raise Refused(pb.ERROR_CODE_MALFORMED_FRAME, "This was not granted.")
 
 
-@mutant("presence-to-all", "CHAT-GROW-7", "sends Joined and Left to those who did not ask")
+@mutant("presence-to-all", "CHAT-GROW-7", "sends Joined and Left to members without presence")
 class PresenceToAll(Room):
-    def announce(self, whom, **notice):
-        self.say(self.others(whom), **notice)
+    def announce(self, member, **event):
+        self.broadcast(self.others(member), **event)
 
 
-@mutant("members-to-all", "CHAT-GROW-7", "sends Members to those who did not ask")
+@mutant("members-to-all", "CHAT-GROW-7", "sends Members to members without presence")
 class MembersToAll(Room):
     def admit(self, session, register):
         super().admit(session, register)
@@ -192,7 +192,7 @@ class MembersToAll(Room):
             self.send_members(session)
 
 
-@mutant("receipts-to-all", "CHAT-GROW-7", "sends a Receipt to those who did not ask")
+@mutant("receipts-to-all", "CHAT-GROW-7", "sends Receipts to members without receipts")
 class ReceiptsToAll(Room):
     def send_receipt(self, session, chat, numbered):
         receipt = pb.Receipt(id=chat.id, seq=numbered.seq, time_unix_ms=numbered.time_unix_ms)

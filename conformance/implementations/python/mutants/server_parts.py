@@ -1,4 +1,4 @@
-"""What the mutants of the server are made with."""
+"""Shared parts of the mutants of the server."""
 
 import asyncio
 from collections import deque
@@ -11,9 +11,9 @@ from session import Session
 SERVER_MUTANTS = Mutants()
 mutant = SERVER_MUTANTS.mutant
 
-# How long a mutant waits for what it puts out of order.
+# How long a mutant holds back a message that it reorders.
 MOMENT_SECONDS = 0.2
-# How long a mutant does not do what it should do at once.
+# How long a mutant delays an action that should happen at once.
 LONG_SECONDS = 60.0
 
 
@@ -22,7 +22,7 @@ def later(seconds, call, *arguments):
 
 
 def body_of(frame):
-    """What a frame that encode made holds."""
+    """The body of a frame."""
     prefix_bytes = 1
     while frame[prefix_bytes - 1] > 127:
         prefix_bytes += 1
@@ -35,7 +35,7 @@ def message_in(frame):
 
 
 class HoldingSession(Session):
-    """Can hold back a frame of the room for a moment."""
+    """Can hold back an event of the room for a moment."""
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
@@ -48,7 +48,7 @@ class HoldingSession(Session):
     def release(self, frame=None):
         if self.held is not None and frame in (None, self.held):
             held, self.held = self.held, None
-            super().hear(held)
+            super().send_event(held)
 
     def finish(self):
         self.release()
@@ -56,7 +56,7 @@ class HoldingSession(Session):
 
 
 class DelayingSession(Session):
-    """Holds all that is due back for a moment, in order."""
+    """Holds back all frames for a moment, in order."""
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)

@@ -12,7 +12,7 @@ from session import Session
 
 
 @mutant(
-    "unregistered-unknown-goes-on", "CHAT-REG-2", "answers an unknown first message and goes on"
+    "unregistered-unknown-goes-on", "CHAT-REG-2", "answers an unknown first message and continues"
 )
 class UnregisteredUnknownGoesOn(Room):
     def receive_first(self, session, envelope):
@@ -21,14 +21,14 @@ class UnregisteredUnknownGoesOn(Room):
         super().receive_first(session, envelope)
 
 
-@mutant("unregistered-ignored", "CHAT-REG-2", "ignores all that comes before Register")
+@mutant("unregistered-ignored", "CHAT-REG-2", "ignores all messages before Register")
 class UnregisteredIgnored(Room):
     def receive_first(self, session, envelope):
         if envelope.WhichOneof("message") == "register":
             super().receive_first(session, envelope)
 
 
-@mutant("registered-missing", "CHAT-REG-3", "accepts a Register without saying so")
+@mutant("registered-missing", "CHAT-REG-3", "accepts a Register without an answer")
 class RegisteredMissing(Session):
     def reply(self, **message):
         if "registered" not in message:
@@ -59,7 +59,7 @@ class RegisterDeadlineMissing(Room):
         pass
 
 
-@mutant("register-deadline-silent", "CHAT-REG-5", "closes in silence at the deadline")
+@mutant("register-deadline-silent", "CHAT-REG-5", "closes at the deadline without an error")
 class RegisterDeadlineSilent(Room):
     def register_deadline_passed(self, session):
         if not session.is_member():
@@ -94,7 +94,7 @@ class SecondRegisterIgnored(Room):
             super().receive_from_member(session, envelope)
 
 
-@mutant("grants-unasked", "CHAT-REG-7", "says that it grants all capabilities to everybody")
+@mutant("grants-unasked", "CHAT-REG-7", "grants every client all capabilities")
 class GrantsUnasked(Room):
     def make_registered(self, session):
         registered = super().make_registered(session)
@@ -102,34 +102,36 @@ class GrantsUnasked(Room):
         return registered
 
 
-@mutant("full-silent", "CHAT-REG-9", "closes in silence when it is full")
+@mutant("full-silent", "CHAT-REG-9", "closes without an error when it is full")
 class FullSilent(Server):
-    def turn_away(self, connection, refused):
+    def reject(self, connection, refused):
         connection.session.finish()
 
 
-@mutant("address-full-silent", "CHAT-REG-11", "closes in silence when an address is full")
+@mutant("address-full-silent", "CHAT-REG-11", "closes without an error when an address is full")
 class AddressFullSilent(FullSilent):
     pass
 
 
-@mutant("too-often-silent", "CHAT-REG-12", "closes in silence who connects too often")
+@mutant(
+    "too-often-silent", "CHAT-REG-12", "closes without an error when an address connects too often"
+)
 class TooOftenSilent(FullSilent):
     pass
 
 
-@mutant("too-often-without-wait", "CHAT-REG-12", "does not say how long to wait")
+@mutant("too-often-without-wait", "CHAT-REG-12", "does not set retry_after_ms")
 class TooOftenWithoutWait(Server):
-    def turn_away(self, connection, refused):
+    def reject(self, connection, refused):
         refused.retry_after_ms = 0
-        super().turn_away(connection, refused)
+        super().reject(connection, refused)
 
 
 # Names.
 
 
 class LaxNames(Room):
-    """Allows some names that the straight room refuses."""
+    """Allows some names that the rules forbid."""
 
     def allows(self, name):
         raise NotImplementedError
@@ -184,7 +186,7 @@ class ReservedNameCase(Room):
         return name in room_module.NAMES_RESERVED
 
 
-@mutant("name-case-sensitive", "CHAT-NAME-3", "takes names in other upper and lower case as others")
+@mutant("name-case-sensitive", "CHAT-NAME-3", "compares names case-sensitively")
 class NameCaseSensitive(Room):
     def fold(self, name):
         return name
@@ -204,29 +206,31 @@ class NameHolderTold(Room):
     def is_taken(self, name):
         holder = self.members.get(self.fold(name))
         if holder is not None:
-            holder.reply(error=pb.Error(code=pb.ERROR_CODE_NAME_IN_USE, detail="Somebody came."))
+            holder.reply(
+                error=pb.Error(code=pb.ERROR_CODE_NAME_IN_USE, detail="Another client asked.")
+            )
         return holder is not None
 
 
-@mutant("name-taken-unasked", "CHAT-NAME-8", "gives a name away without asking its holder")
+@mutant("name-taken-unasked", "CHAT-NAME-8", "reclaims a name without a check")
 class NameTakenUnasked(Room):
-    def waits_for_name(self, session, register):
-        is_waiting = super().waits_for_name(session, register)
+    def check_holder(self, session, register):
+        is_waiting = super().check_holder(session, register)
         if is_waiting:
-            session.waiting[1].asked_at_ms = float("-inf")
+            session.waiting[1].checked_at_ms = float("-inf")
         return is_waiting
 
-    def is_there(self, holder):
+    def has_answered(self, holder):
         return False
 
 
-@mutant("name-taken-from-who-answers", "CHAT-NAME-8", "takes no answer for a sign of life")
+@mutant("name-taken-from-who-answers", "CHAT-NAME-8", "reclaims the name of a holder that answers")
 class NameTakenFromWhoAnswers(Room):
-    def is_there(self, holder):
+    def has_answered(self, holder):
         return False
 
 
-@mutant("name-reclaimed-wrong-code", "CHAT-NAME-9", "says IDLE_TIMEOUT to who loses its name")
+@mutant("name-reclaimed-wrong-code", "CHAT-NAME-9", "ends a holder with IDLE_TIMEOUT")
 class NameReclaimedWrongCode(Room):
     def make_error(self, refused, ends_session):
         error = super().make_error(refused, ends_session)
@@ -235,7 +239,7 @@ class NameReclaimedWrongCode(Room):
         return error
 
 
-@mutant("name-kept", "CHAT-NAME-5", "a name is never free again")
+@mutant("name-kept", "CHAT-NAME-5", "never frees a name")
 class NameKept(Room):
     kept_seconds = None
 
@@ -254,6 +258,6 @@ class NameKept(Room):
         super().end(session, reason)
 
 
-@mutant("name-freed-late", "CHAT-NAME-5", "a name is free only a while after the connection closed")
+@mutant("name-freed-late", "CHAT-NAME-5", "frees a name a while after it closed the connection")
 class NameFreedLate(NameKept):
     kept_seconds = 1.0
