@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use chat::{
     engine::{ConnectionId, Effect, Engine, Event, Time},
     frame::{self, Split},
-    limits::{Limits, Rate, UNREGISTERED_FRAME_BYTES_MAX},
+    limits::{Limits, UNREGISTERED_FRAME_BYTES_MAX},
     log::{Audience, Log, Reader},
     wire::{
         self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
