@@ -80,3 +80,8 @@ pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod wire;
+
+/// Compiles the Rust code of the README with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
