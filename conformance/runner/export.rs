@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     framing,
+    mark::Mark,
     messages::Envelope,
     pattern::Bindings,
     play,
@@ -16,8 +17,8 @@ use crate::{
 /// The version of the form; `conformance/schema/case.schema.json` describes it.
 const FORMAT: u32 = 1;
 
-/// What stands where a run would put what makes its names its own.
-const TAG: &str = "tag0";
+/// The run whose marks are in the names.
+const RUN: &str = "run0";
 
 /// What stands where a run would put the server's password.
 const PASSWORD: &str = "password-of-the-server";
@@ -37,7 +38,8 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
     if case.side() == Side::Client {
         people.push("client");
     }
-    let mut bindings = Bindings::new(TAG, &people, Limits::assumed());
+    let mark = Mark::new(RUN, 0);
+    let mut bindings = Bindings::new(mark.clone(), &people, Limits::assumed());
     let password = (case.asks_password == Some(true)).then_some(PASSWORD);
     if let Some(password) = password {
         bindings.set_password(password);
@@ -73,7 +75,7 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
         "listed": case.listed,
         "slow": case.is_slow(),
         "closing": case.is_closing(),
-        "names": people.iter().map(|p| (p.to_string(), json!(format!("{p}-{TAG}")))).collect::<serde_json::Map<_, _>>(),
+        "names": people.iter().map(|p| (p.to_string(), json!(mark.name(p)))).collect::<serde_json::Map<_, _>>(),
         "limits": limits,
         "steps": steps(case, &case.steps, &mut bindings)?,
     }))

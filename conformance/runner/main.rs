@@ -15,6 +15,7 @@ mod export;
 mod framing;
 mod judge;
 mod lint;
+mod mark;
 mod messages;
 mod pattern;
 mod play;

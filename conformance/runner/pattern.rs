@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
-use crate::transcript::expr::{Expr, Limits};
+use crate::{
+    mark::{self, Mark},
+    transcript::expr::{Expr, Limits},
+};
 
 static PLACEHOLDER: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"<(/[^>]*/|[A-Za-z][^<>]*)>").ok());
@@ -26,8 +29,10 @@ pub fn regex(pattern: &str) -> Result<Regex, regex::Error> {
 /// What the placeholders of one run of one case stand for.
 #[derive(Clone, Debug, Default)]
 pub struct Bindings {
-    /// Makes this run's names unlike all others: at most 10 characters.
-    tag: String,
+    /// Makes the names of this play unlike all others.
+    mark: Option<Mark>,
+    /// Names of members that are of this play without the mark.
+    names: Vec<String>,
     /// Everybody's name on the wire, and everything captured.
     values: BTreeMap<String, String>,
     /// The limits in force.
@@ -39,21 +44,20 @@ pub struct Bindings {
     pub foreign_seqs: Vec<u64>,
 }
 
-/// The longest name that the schema allows.
-const NAME_BYTES_MAX: usize = 32;
+/// The longest name that a case may ask for, so that a slip of the pen stays small.
+const NAME_BYTES_MAX: usize = 128;
 
 impl Bindings {
     /// Bindings in which each of `people` has a name nobody else has.
-    pub fn new(tag: &str, people: &[&str], limits: Limits) -> Self {
+    pub fn new(mark: Mark, people: &[&str], limits: Limits) -> Self {
         let mut bindings = Self {
-            tag: tag.to_owned(),
             limits,
             ..Self::default()
         };
         for person in people {
-            let name = format!("{person}-{tag}");
-            bindings.set(person, name);
+            bindings.set(person, mark.name(person));
         }
+        bindings.mark = Some(mark);
         bindings
     }
 
@@ -66,6 +70,12 @@ impl Bindings {
     /// Binds a value to a word.
     pub fn set(&mut self, word: &str, value: String) {
         self.values.insert(word.to_owned(), value);
+    }
+
+    /// Binds somebody's name, with or without the mark of this play.
+    pub fn set_name(&mut self, person: &str, name: String) {
+        self.names.push(name.clone());
+        self.set(person, name);
     }
 
     /// Binds the server's password, and what it is without its last character.
@@ -93,9 +103,8 @@ impl Bindings {
 
     /// Whether a name belongs to somebody who is no part of this case.
     pub fn is_foreign(&self, name: &str) -> bool {
-        !name.is_empty()
-            && !name.to_ascii_lowercase().contains(&self.tag)
-            && !self.values.values().any(|v| v == name)
+        let is_marked = self.mark.as_ref().is_some_and(|mark| mark.is_in(name));
+        !name.is_empty() && !is_marked && !self.names.iter().any(|own| own == name)
     }
 
     /// Fills in every placeholder of a body that is to be sent.
@@ -166,7 +175,8 @@ impl Bindings {
             let length: usize = length
                 .parse()
                 .map_err(|_| format!("expected a length after \"{word}:\""))?;
-            return Ok(self.get(word).map(|name| stretched(name, length)));
+            let length = length.min(NAME_BYTES_MAX);
+            return Ok(self.get(word).map(|name| mark::stretched(name, length)));
         }
         if let Some((word, plus)) = inner.rsplit_once('+') {
             let plus = if plus == "i" {
@@ -294,17 +304,6 @@ impl Bindings {
     }
 }
 
-/// A name of exactly this length that is still unlike all others as far as its
-/// length allows.
-fn stretched(name: &str, length: usize) -> String {
-    let length = length.min(NAME_BYTES_MAX * 4);
-    if length < name.len() {
-        // The end is what differs between runs.
-        return name[name.len() - length..].to_owned();
-    }
-    format!("{name}{}", "x".repeat(length - name.len()))
-}
-
 fn scalar(value: Option<&Value>) -> String {
     match value {
         None => "0".to_owned(),
@@ -323,7 +322,7 @@ mod tests {
     use serde_json::json;
 
     fn bindings() -> Bindings {
-        Bindings::new("x7", &["alice"], Limits::assumed())
+        Bindings::new(Mark::new("x", 7), &["alice"], Limits::assumed())
     }
 
     fn check(pattern: Value, got: Value, expected: bool) {
@@ -344,10 +343,10 @@ mod tests {
         check(json!({"b": "0"}), json!({}), true);
         check(json!({"a": "<any>"}), json!({}), false);
         check(json!({"a": "<maybe>"}), json!({}), true);
-        check(json!({"a": "<alice>"}), json!({"a": "alice-x7"}), true);
+        check(json!({"a": "<alice>"}), json!({"a": "alice-x.7-"}), true);
         check(
             json!({"a": "<alice upper>"}),
-            json!({"a": "ALICE-X7"}),
+            json!({"a": "ALICE-X.7-"}),
             true,
         );
         check(json!({"a": ["x", "y"]}), json!({"a": ["y", "x"]}), true);
@@ -363,7 +362,7 @@ mod tests {
         check(json!({"a": "<without x 5>"}), json!({}), true);
         check(
             json!({"a": "<without alice>"}),
-            json!({"a": "-alice-x7-"}),
+            json!({"a": "-alice-x.7--"}),
             false,
         );
         check(json!({"a": "<without alice>"}), json!({"a": "alice"}), true);
@@ -403,8 +402,8 @@ mod tests {
     #[test]
     fn texts_are_filled_in() {
         let b = bindings();
-        assert_eq!(b.fill_text("hi <alice>!").as_deref(), Ok("hi alice-x7!"));
-        assert_eq!(b.fill_text("<alice:12>").as_deref(), Ok("alice-x7xxxx"));
+        assert_eq!(b.fill_text("hi <alice>!").as_deref(), Ok("hi alice-x.7-!"));
+        assert_eq!(b.fill_text("<alice:12>").as_deref(), Ok("alice-x.7-xx"));
         assert_eq!(b.fill_text("a < b <3").as_deref(), Ok("a < b <3"));
         let filled = b.fill_text("<fill text_bytes_max é>").unwrap();
         assert_eq!(filled.len(), 4096);

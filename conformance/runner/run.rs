@@ -15,6 +15,7 @@ use std::{
 use crate::{
     admission::Admission,
     cut::Cut,
+    mark::{self, Mark},
     play::{self, ClientUnderTest, Doors, Facts, NoServer, Played, Setting, Stop, Subject},
     rules::{Level, Rule},
     suite::KnownFailures,
@@ -98,7 +99,7 @@ struct Shared<'a> {
     under: &'a Under,
     facts: Facts,
     queue: Mutex<VecDeque<usize>>,
-    run_id: String,
+    run_name: String,
     counter: AtomicU64,
     passed: AtomicBool,
     mute: AtomicUsize,
@@ -111,11 +112,12 @@ pub fn run(
     under: &Under,
     mut each: impl FnMut(usize, &Outcome),
 ) -> Result<(Vec<Outcome>, Facts), NoRun> {
-    let run_id = run_id();
+    let run_name = mark::run_name();
+    let probe = Mark::new(&run_name, 0).name("probe");
     let facts = match under {
         Under::Server(source) => {
             let mut target = Target::open(source, plan.scale).map_err(NoRun)?;
-            match play::probe(&target, &run_id, &plan.admission, plan.scale) {
+            match play::probe(&target, &probe, &plan.admission, plan.scale) {
                 Ok(facts) => facts,
                 Err(NoServer::Unreachable(why)) => {
                     let why = target.death().unwrap_or(why);
@@ -141,8 +143,8 @@ pub fn run(
         under,
         facts,
         queue: Mutex::new(order.into()),
-        run_id,
-        counter: AtomicU64::new(0),
+        run_name,
+        counter: AtomicU64::new(1),
         passed: AtomicBool::new(false),
         mute: AtomicUsize::new(0),
         gone: AtomicUsize::new(0),
@@ -165,27 +167,6 @@ pub fn run(
         }
     });
     Ok((outcomes.into_iter().flatten().collect(), shared.facts))
-}
-
-/// Four characters that two runs at a time are unlikely to share.
-fn run_id() -> String {
-    let mut bytes = [0; 8];
-    if getrandom::fill(&mut bytes).is_err() {
-        bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());
-    }
-    let id = base36(u64::from_le_bytes(bytes));
-    format!("{id:0>4}")[..4].to_owned()
-}
-
-fn base36(mut n: u64) -> String {
-    let mut digits = Vec::new();
-    loop {
-        digits.push(char::from_digit((n % 36) as u32, 36).unwrap_or('0'));
-        n /= 36;
-        if n == 0 {
-            return digits.iter().rev().collect();
-        }
-    }
 }
 
 fn worker(shared: &Shared<'_>, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
@@ -388,7 +369,7 @@ fn play_once(
         case,
         cut,
         scale: plan.scale,
-        tag: format!("{}{}", shared.run_id, base36(n)),
+        mark: Mark::new(&shared.run_name, n),
         shared: false,
         doors: plan.doors,
         admission: &plan.admission,

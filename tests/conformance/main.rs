@@ -4,6 +4,7 @@
 //! bad input.
 
 mod bad_input;
+mod by_address;
 mod files;
 mod hopeless;
 mod implementations;

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     files::json_schema,
     support::{
-        Admission, CONFORMS, Ended, SHORT_DEADLINES, TIMEOUT_SCALE, client, reference, report,
+        Admission, CONFORMS, SHORT_DEADLINES, TIMEOUT_SCALE, client, listening_to, reference,
+        report,
     },
 };
 
@@ -182,22 +183,8 @@ fn the_reference_server_conforms_with_a_burst_of_one() {
 #[test]
 fn two_runs_share_a_server() {
     let command = reference(&format!("{SHORT_DEADLINES} --rate-limit off"));
-    let mut words = command.split_whitespace();
-    let mut server = Ended(
-        std::process::Command::new(words.next().expect("a program"))
-            .args(words)
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("the server starts"),
-    );
-    let mut line = String::new();
-    let stdout = server.0.stdout.take().expect("it is piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
-    let address = line
-        .trim()
-        .strip_prefix("listening on ")
-        .expect("an address");
+    let (_server, address) = listening_to(&command);
+    let address = address.as_str();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| conforms(&["server", address, "--skip-slow", "--cuts", "whole,merged"]));

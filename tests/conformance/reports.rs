@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     process::{Command, Stdio},
 };
 
 use crate::support::{
-    Admission, CONFORMS, Ended, VIOLATES, python, reference, report, run, runner,
+    Admission, CONFORMS, VIOLATES, listening, python, reference, report, run, runner,
 };
 
 /// The four reports of one run.
@@ -182,21 +182,4 @@ fn a_recorded_session_becomes_a_case() {
     let ran = run(&arguments);
     assert_eq!(ran.code, CONFORMS, "{checked}{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("1 passed"), "{}", ran.stdout);
-}
-
-/// Starts a program that says where it listens.
-fn listening(command: &mut Command) -> (Ended, String) {
-    let mut child = Ended(
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it starts"),
-    );
-    let stdout = child.0.stdout.take().expect("it is piped");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("a line");
-    let address = line.trim().trim_start_matches("listening on ").to_owned();
-    let address = address.trim_start_matches("chat://").to_owned();
-    (child, address)
 }

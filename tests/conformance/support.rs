@@ -3,8 +3,9 @@
 use std::{
     env,
     fs::{self, File},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use assert_cmd::assert::OutputAssertExt;
@@ -181,4 +182,28 @@ impl Drop for Ended {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Starts a program that says where it listens.
+pub fn listening(command: &mut Command) -> (Ended, String) {
+    let mut child = Ended(
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts"),
+    );
+    let stdout = child.0.stdout.take().expect("it is piped");
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let address = line.trim().trim_start_matches("listening on ").to_owned();
+    let address = address.trim_start_matches("chat://").to_owned();
+    (child, address)
+}
+
+/// Starts a server from its command line, and says at which address it listens.
+pub fn listening_to(command_line: &str) -> (Ended, String) {
+    let mut words = command_line.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    listening(command.args(words).stdin(Stdio::null()))
 }

@@ -19,6 +19,7 @@ use crate::{
     admission::Admission,
     conn::Conn,
     cut::Cut,
+    mark::Mark,
     pattern::Bindings,
     problem::{Problem, Received},
     target::Target,
@@ -91,8 +92,8 @@ pub struct Setting<'a> {
     pub cut: Cut,
     /// All deadlines are multiplied with this.
     pub scale: f64,
-    /// What makes this run's names its own.
-    pub tag: String,
+    /// What makes the names of this play its own.
+    pub mark: Mark,
     /// Whether others may be talking on the same server.
     pub shared: bool,
     /// How many connections the server takes, where the user said so.
@@ -182,11 +183,11 @@ pub fn play(setting: &Setting<'_>, subject: Subject<'_>) -> Played {
     if case.side() == Side::Client {
         people.push("client");
     }
-    let mut bindings =
-        Bindings::new(&setting.tag, &people, setting.facts.limits.clone()).shared(setting.shared);
+    let mut bindings = Bindings::new(setting.mark.clone(), &people, setting.facts.limits.clone())
+        .shared(setting.shared);
     for person in people {
         if let Some(name) = setting.admission.listed(case, person) {
-            bindings.set(person, name.to_owned());
+            bindings.set_name(person, name.to_owned());
         }
     }
     if let Some(password) = &setting.admission.password {

@@ -13,7 +13,7 @@ use crate::{
     admission::Admission,
     conn::{Conn, Event},
     cut::Cut,
-    framing,
+    framing, mark,
     messages::{self, Envelope},
     problem::Problem,
     target::Target,
@@ -69,7 +69,7 @@ pub enum NoServer {
 /// Registers once with all capabilities, to learn the limits and what is granted.
 pub fn probe(
     target: &Target,
-    tag: &str,
+    name: &str,
     admission: &Admission,
     scale: f64,
 ) -> Result<Facts, NoServer> {
@@ -82,8 +82,7 @@ pub fn probe(
         Instant::now(),
     )
     .map_err(|e| NoServer::Unreachable(e.to_string()))?;
-    let own_name = format!("probe-{tag}");
-    let name = admission.any_name().unwrap_or(&own_name);
+    let name = admission.any_name().unwrap_or(name);
     let Ok(frame) = register(name, &all_capabilities(), admission) else {
         return Ok(Facts::assumed());
     };
@@ -189,7 +188,7 @@ impl Play<'_> {
                 "the server does not grant {missing}"
             )));
         }
-        self.bindings.set(who, name.to_owned());
+        self.bindings.set_name(who, name.to_owned());
         let seq = registered["seq"].as_str().unwrap_or("0").to_owned();
         self.bindings.set(&format!("{who}.seq"), seq);
         let epoch = registered["epoch"].as_str().unwrap_or("").to_owned();
@@ -263,7 +262,7 @@ impl Play<'_> {
     pub(super) fn still_serves(&mut self) -> Outcome {
         let names = ["fresha", "freshb"];
         for who in names {
-            let name = format!("{who}-{}", self.setting.tag);
+            let name = self.setting.mark.name(who);
             self.helpers.push(name.clone());
             self.join(who, &name, &[], false)?;
         }
@@ -288,7 +287,7 @@ impl Play<'_> {
             return Err(self.unexpected(names[1], &message).into());
         }
         for who in names {
-            self.helpers.push(format!("{who}-{}", self.setting.tag));
+            self.helpers.push(self.setting.mark.name(who));
         }
         for who in names {
             if let Some(mut conn) = self.conns.remove(who) {
@@ -309,7 +308,7 @@ impl Play<'_> {
         for i in self.conns.len()..max {
             let mut conn = self.dial(false)?;
             let frame = register(
-                &format!("crowd{i}-{}", self.setting.tag),
+                &self.setting.mark.name(&format!("crowd{i}")),
                 &[],
                 self.setting.admission,
             )?;
@@ -344,8 +343,7 @@ impl Play<'_> {
     /// Many members with the longest names, who only have to be there.
     pub(super) fn crowd(&mut self, count: u64) -> Outcome {
         for i in 0..count {
-            let name = format!("crowd{i}-{}", self.setting.tag);
-            let name = format!("{name:x<32}");
+            let name = mark::stretched(&self.setting.mark.name(&format!("crowd{i}")), 32);
             let mut conn = self.dial(false)?;
             let frame = register(&name, &[], self.setting.admission)?;
             conn.send(&frame, 1, "register", self.step_deadline)?;
