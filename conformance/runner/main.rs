@@ -3,6 +3,7 @@
 //! reference implementation and nothing else: its framing is its own.
 
 mod admission;
+mod applicable;
 mod cli;
 mod conn;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod exit;
 mod explain;
 mod export;
 mod framing;
+mod interrupt;
 mod judge;
 mod lint;
 mod mark;
@@ -21,6 +23,7 @@ mod pattern;
 mod play;
 mod problem;
 mod process;
+mod progress;
 mod record;
 mod report;
 mod rules;
@@ -31,12 +34,7 @@ mod trace;
 mod transcript;
 mod verdict;
 
-use std::{
-    fs,
-    io::{IsTerminal, Write},
-    process::ExitCode,
-    time::Instant,
-};
+use std::{fs, io::Write, process::ExitCode, sync::Arc, time::Instant};
 
 use clap::Parser;
 
@@ -44,18 +42,23 @@ use admission::Admission;
 use cli::{Cli, Command, RunArgs};
 use cut::Cut;
 use exit::{Exit, Failed};
+use interrupt::Interrupted;
 use play::Doors;
+use process::EndAll;
+use progress::Progress;
 use report::Report;
-use run::{NoRun, Plan, Under};
+use run::{NoRun, Plan, Run, Under};
 use suite::{KnownFailures, Suite};
 use target::Source;
 use transcript::Side;
 
 fn main() -> ExitCode {
+    let _end_all = EndAll;
     match main_with(Cli::parse()) {
         Ok(exit) => exit.into(),
         Err(failed) => {
-            eprintln!("chat-conformance: {}", failed.sentence);
+            // A terminal that is gone hears nothing of it.
+            let _ = writeln!(std::io::stderr(), "chat-conformance: {}", failed.sentence);
             failed.exit.into()
         }
     }
@@ -111,14 +114,18 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
         }
         Command::Record(args) => {
             let server = target::resolve(&args.address).map_err(exit::usage)?;
-            let draft = record::record(args.listen, &server).map_err(exit::incomplete)?;
+            interrupt::catch().map_err(exit::fault)?;
+            let recorded = record::record(args.listen, &server).map_err(exit::incomplete)?;
             match args.out {
                 Some(path) => {
-                    chat::files::write_or_print(&path, &draft).map_err(exit::usage)?;
+                    chat::files::write_or_print(&path, &recorded.draft).map_err(exit::usage)?;
                 }
-                None => print(&draft)?,
+                None => print(&recorded.draft)?,
             }
-            Ok(Exit::Conforms)
+            match recorded.interrupted {
+                Some(interrupted) => Err(exit::incomplete(interrupted.sentence())),
+                None => Ok(Exit::Conforms),
+            }
         }
         Command::List(args) => {
             print(&list(&suite, &args).map_err(exit::usage)?)?;
@@ -232,9 +239,9 @@ fn judge(
         }
         None => KnownFailures::default(),
     };
-    let plan = Plan {
+    let plan = Arc::new(Plan {
         cases,
-        rules: &rules,
+        rules: rules.clone(),
         cuts: cuts(&args.cuts)?,
         // Those whom a list lets in are few, and each is one person at a time.
         jobs: if more.exclusive || !more.admission.names.is_empty() {
@@ -250,24 +257,24 @@ fn judge(
         doors: more.doors,
         admission: more.admission,
         known,
-    };
+    });
+    interrupt::catch().map_err(exit::fault)?;
     let began = Instant::now();
-    let mut progress = Progress::new(plan.cases.len(), args.quiet);
+    let progress = Progress::new(plan.cases.len(), args.quiet);
     let ran = run::run(&plan, under, |i, outcome| progress.tell(i, outcome));
-    progress.done();
     // Reports are written even when there is no target: a CI that looks for one finds it.
-    let (outcomes, facts, no_run) = match ran {
-        Ok((outcomes, facts)) => (outcomes, facts, None),
-        Err(NoRun(sentence)) => (
-            run::none(&plan, &sentence),
-            play::Facts::assumed(),
-            Some(sentence),
-        ),
+    let (run, reason) = match ran {
+        Ok(run) => {
+            let reason = run.interrupted.map(Interrupted::sentence);
+            (run, reason)
+        }
+        Err(NoRun(sentence)) => (Run::none(&plan, &sentence), Some(sentence)),
     };
     let elapsed_ms = verdict::millis(began.elapsed());
-    let report = Report::new(&plan, suite, side, name, outcomes, &facts, elapsed_ms);
-    // Before anything else is said: whoever reads it may close it.
+    let report = Report::new(&plan, suite, side, name, run, elapsed_ms);
+    // Before anything else is said: whoever reads it may close it, or read no further.
     let written = write_reports(&report, args);
+    progress.end();
     for outcome in &report.cases {
         if let Some(failure) = &outcome.failure {
             print(&format!(
@@ -277,11 +284,14 @@ fn judge(
         }
     }
     written?;
-    if let Some(sentence) = no_run {
-        return Err(exit::incomplete(sentence));
+    let was_begun = report.counts.not_run < report.counts.selected;
+    if was_begun || reason.is_none() {
+        print(&format!("\n{}", report::text::summary(&report)))?;
     }
-    print(&format!("\n{}", report::text::summary(&report)))?;
-    Ok(report.exit())
+    match reason {
+        Some(sentence) => Err(exit::incomplete(sentence)),
+        None => Ok(report.exit()),
+    }
 }
 
 fn write_reports(report: &Report, args: &RunArgs) -> Result<(), Failed> {
@@ -314,43 +324,4 @@ fn cuts(names: &[String]) -> Result<Vec<Cut>, Failed> {
                 })
         })
         .collect()
-}
-
-/// One line a case, and in a terminal a line that says how far the run is.
-struct Progress {
-    cases: usize,
-    quiet: bool,
-    terminal: bool,
-}
-
-impl Progress {
-    fn new(cases: usize, quiet: bool) -> Self {
-        Self {
-            cases,
-            quiet,
-            terminal: std::io::stderr().is_terminal(),
-        }
-    }
-
-    fn tell(&mut self, i: usize, outcome: &verdict::Outcome) {
-        self.clear();
-        if !self.quiet || outcome.verdict.is_violation() {
-            // Whoever read it may have closed it; the reports are still due.
-            let _ = writeln!(std::io::stdout(), "{}", report::text::line(outcome));
-        }
-        if self.terminal {
-            eprint!("{} of {} cases", i + 1, self.cases);
-            let _ = std::io::stderr().flush();
-        }
-    }
-
-    fn clear(&self) {
-        if self.terminal {
-            eprint!("\r\x1b[K");
-        }
-    }
-
-    fn done(&self) {
-        self.clear();
-    }
 }

@@ -2,12 +2,14 @@
 //! line, and never left behind.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
+    os::unix::process::CommandExt,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
@@ -37,9 +39,51 @@ const LAST_WORDS_PAUSE: Duration = Duration::from_millis(200);
 /// How often the end of a process is looked for.
 const POLL: Duration = Duration::from_millis(2);
 
+/// How often it is looked for while a line is waited for.
+const END_POLL: Duration = Duration::from_millis(20);
+
+/// The process groups that run.
+struct Groups {
+    running: BTreeSet<i32>,
+    /// Whether the run has ended: nothing more is started.
+    is_closed: bool,
+}
+
+static GROUPS: Mutex<Groups> = Mutex::new(Groups {
+    running: BTreeSet::new(),
+    is_closed: false,
+});
+
+fn groups() -> MutexGuard<'static, Groups> {
+    // A set of numbers is whole after a panic too.
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends every program that runs, with its children, and starts no other.
+pub fn end_all() {
+    let mut groups = groups();
+    groups.is_closed = true;
+    for group in &groups.running {
+        let _ = killpg(Pid::from_raw(*group), Signal::SIGKILL);
+    }
+}
+
+/// Ends every program when it is dropped, so also when the runner panics.
+pub struct EndAll;
+
+impl Drop for EndAll {
+    fn drop(&mut self) {
+        end_all();
+    }
+}
+
 /// A running program.
 pub struct Process {
     child: Child,
+    /// Its process group, which has the number of the process.
+    group: Pid,
+    /// How it ended, once that is known.
+    status: Option<ExitStatus>,
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<String>,
     /// The bytes of the lines that wait.
@@ -64,8 +108,12 @@ impl Process {
 
     /// Starts a program with its arguments.
     pub fn start_words(words: &[String]) -> Result<Self, String> {
-        use std::os::unix::process::CommandExt;
         let (program, arguments) = words.split_first().ok_or("there is no program to start")?;
+        // Locked until it is one of those that a signal ends.
+        let mut groups = groups();
+        if groups.is_closed {
+            return Err("the run has ended".to_owned());
+        }
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -74,6 +122,9 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(|e| format!("{program:?} does not start: {e}"))?;
+        let group = child.id().cast_signed();
+        groups.running.insert(group);
+        drop(groups);
         let (sender, lines) = mpsc::sync_channel(STDOUT_LINES_MAX);
         let waiting = Arc::new(AtomicUsize::new(0));
         if let Some(stdout) = child.stdout.take() {
@@ -92,6 +143,8 @@ impl Process {
         let stdin = child.stdin.take();
         Ok(Self {
             child,
+            group: Pid::from_raw(group),
+            status: None,
             stdin,
             lines,
             waiting,
@@ -102,11 +155,20 @@ impl Process {
     }
 
     /// The next line of its stdout; None at its end or when the deadline passes.
-    pub fn line(&self, deadline: Instant) -> Option<String> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let line = self.lines.recv_timeout(left).ok()?;
-        self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
-        Some(line)
+    pub fn line(&mut self, deadline: Instant) -> Option<String> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left.min(END_POLL)) {
+                Ok(line) => {
+                    self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                    return Some(line);
+                }
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return None,
+                // Its stdout may have been inherited by children, which end with it.
+                Err(RecvTimeoutError::Timeout) => drop(self.ended()),
+            }
+        }
     }
 
     /// Types a line into it. A program that has ended takes none, which shows elsewhere.
@@ -135,14 +197,26 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = killpg(Pid::from_raw(pid), signal);
-        }
+        let _ = killpg(self.group, signal);
     }
 
-    /// How it ended, if it has.
+    /// Ends what is left of it and of its children.
+    fn end_group(&self) {
+        let mut groups = groups();
+        self.signal(Signal::SIGKILL);
+        groups.running.remove(&self.group.as_raw());
+    }
+
+    /// How it ended, if it has. Its children end with it.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+            if self.status.is_some() {
+                // At once, since its number may be another's later.
+                self.end_group();
+            }
+        }
+        self.status
     }
 
     /// Waits for its end.
@@ -174,8 +248,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal(Signal::SIGKILL);
-        let _ = self.child.wait();
+        if self.status.is_none() {
+            self.end_group();
+            let _ = self.child.wait();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
 };
@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     framing::{self, Head},
+    interrupt::{self, Interrupted},
     messages::{self, Envelope},
     transcript::print,
 };
@@ -37,9 +38,17 @@ enum Seen {
     Ended(usize, Envelope),
 }
 
+/// What was recorded.
+pub struct Recorded {
+    /// A transcript to be checked.
+    pub draft: String,
+    /// The signal that ended the recording.
+    pub interrupted: Option<Interrupted>,
+}
+
 /// Listens, passes everything on to `server` and back, and returns the draft when
-/// the last connection has closed.
-pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<String, String> {
+/// the last connection has closed, or when a signal comes.
+pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<Recorded, String> {
     let listener =
         TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
@@ -70,7 +79,17 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<String, Strin
     });
     let mut draft = Draft::default();
     let mut halves = 0;
-    for seen in seen {
+    loop {
+        let next = match interrupt::check() {
+            Ok(()) => seen.recv_timeout(interrupt::POLL),
+            // What was seen before is still written down.
+            Err(_) => seen.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let seen = match next {
+            Ok(seen) => seen,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         if let Seen::Ended(..) = seen {
             halves += 1;
         }
@@ -79,7 +98,14 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<String, Strin
             break;
         }
     }
-    Ok(draft.text())
+    let interrupted = interrupt::check().err();
+    if let Some(interrupted) = interrupted {
+        draft.lines.push(format!("# {}", interrupted.sentence()));
+    }
+    Ok(Recorded {
+        draft: draft.text(),
+        interrupted,
+    })
 }
 
 fn pump_both(i: usize, client: TcpStream, upstream: TcpStream, seen: &mpsc::SyncSender<Seen>) {

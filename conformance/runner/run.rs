@@ -3,8 +3,9 @@
 
 use std::{
     collections::VecDeque,
+    panic,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
@@ -14,13 +15,15 @@ use std::{
 
 use crate::{
     admission::Admission,
+    applicable,
     cut::Cut,
+    interrupt::{self, Interrupted},
     mark::{self, Mark},
     play::{self, ClientUnderTest, Doors, Facts, NoServer, Played, Setting, Stop, Subject},
     rules::{Level, Rule},
     suite::KnownFailures,
     target::{Source, Target},
-    transcript::{Action, Case, Payload, expr::Limits, print},
+    transcript::Case,
     verdict::{Failure, Kind, Outcome, Verdict, millis},
 };
 
@@ -31,23 +34,15 @@ const GIVE_UP_CASES: usize = 8;
 /// How many cases in a row may find nobody at the address until the rest is given up.
 const GONE_CASES: usize = 3;
 
-/// The longest text or envelope that the suite sends: each case holds it several
-/// times, and sends it byte by byte.
-const SENT_BYTES_MAX: u64 = 1 << 20;
-
-/// How many members a case may need: the usual bound on open files is 1,024, for the
-/// suite and for the server.
-const CROWD_MAX: u64 = 900;
-
 /// How many outcomes may wait to be told.
 const OUTCOMES_WAITING_MAX: usize = 64;
 
 /// What is to be run, and how.
-pub struct Plan<'a> {
+pub struct Plan {
     /// The cases.
     pub cases: Vec<Case>,
     /// The schema's rules.
-    pub rules: &'a [Rule],
+    pub rules: Vec<Rule>,
     /// The cuts to play each case in.
     pub cuts: Vec<Cut>,
     /// How many cases at a time.
@@ -71,6 +66,7 @@ pub struct Plan<'a> {
 }
 
 /// A target for all cases.
+#[derive(Clone)]
 pub enum Under {
     /// A server.
     Server(Source),
@@ -81,22 +77,37 @@ pub enum Under {
 /// Why there was no run: the target cannot be reached, or is something else.
 pub struct NoRun(pub String);
 
-/// The outcomes of a run that did not take place.
-pub fn none(plan: &Plan<'_>, reason: &str) -> Vec<Outcome> {
-    let not_run = || Verdict::NotRun {
-        reason: reason.to_owned(),
-        incomplete: true,
-    };
-    plan.cases
-        .iter()
-        .map(|case| Outcome::new(case, not_run()))
-        .collect()
+/// What a run brought.
+pub struct Run {
+    /// What became of each case.
+    pub outcomes: Vec<Outcome>,
+    /// What is known of the target.
+    pub facts: Facts,
+    /// The signal that ended it before its time.
+    pub interrupted: Option<Interrupted>,
+}
+
+impl Run {
+    /// A run in which nothing was judged.
+    pub fn none(plan: &Plan, reason: &str) -> Self {
+        Self {
+            outcomes: plan.cases.iter().map(|c| not_judged(c, reason)).collect(),
+            facts: Facts::assumed(),
+            interrupted: None,
+        }
+    }
+}
+
+fn not_judged(case: &Case, reason: &str) -> Outcome {
+    let reason = reason.to_owned();
+    let incomplete = true;
+    Outcome::new(case, Verdict::NotRun { reason, incomplete })
 }
 
 /// What the workers share.
-struct Shared<'a> {
-    plan: &'a Plan<'a>,
-    under: &'a Under,
+struct Shared {
+    plan: Arc<Plan>,
+    under: Under,
     facts: Facts,
     queue: Mutex<VecDeque<usize>>,
     run_name: String,
@@ -106,41 +117,30 @@ struct Shared<'a> {
     gone: AtomicUsize,
 }
 
-/// Runs the plan; `each` sees every outcome as soon as all before it are there.
+/// Runs the plan; `each` sees every outcome as soon as all before it are there. A
+/// signal ends the run at once: threads that still wait for something are left to
+/// themselves, and end with the process.
 pub fn run(
-    plan: &Plan<'_>,
+    plan: &Arc<Plan>,
     under: &Under,
     mut each: impl FnMut(usize, &Outcome),
-) -> Result<(Vec<Outcome>, Facts), NoRun> {
+) -> Result<Run, NoRun> {
     let run_name = mark::run_name();
-    let probe = Mark::new(&run_name, 0).name("probe");
-    let facts = match under {
-        Under::Server(source) => {
-            let mut target = Target::open(source, plan.scale).map_err(NoRun)?;
-            match play::probe(&target, &probe, &plan.admission, plan.scale) {
-                Ok(facts) => facts,
-                Err(NoServer::Unreachable(why)) => {
-                    let why = target.death().unwrap_or(why);
-                    return Err(NoRun(format!("the server cannot be reached: {why}")));
-                }
-                Err(NoServer::OtherProtocol(greeting)) => {
-                    return Err(NoRun(format!(
-                        "the server does not speak chat.v1: it answered {greeting:?}"
-                    )));
-                }
-            }
-        }
-        Under::Client(command) => {
-            play::try_client(command).map_err(NoRun)?;
-            Facts::assumed()
+    let facts = match learn(plan, under, &run_name) {
+        Ok(facts) => facts?,
+        Err(interrupted) => {
+            return Ok(Run {
+                interrupted: Some(interrupted),
+                ..Run::none(plan, &interrupted.sentence())
+            });
         }
     };
     // What waits longest begins first; the outcomes keep the order of the cases.
     let mut order: Vec<usize> = (0..plan.cases.len()).collect();
     order.sort_by_key(|i| (!plan.cases[*i].is_slow(), *i));
-    let shared = Shared {
-        plan,
-        under,
+    let shared = Arc::new(Shared {
+        plan: Arc::clone(plan),
+        under: under.clone(),
         facts,
         queue: Mutex::new(order.into()),
         run_name,
@@ -148,28 +148,98 @@ pub fn run(
         passed: AtomicBool::new(false),
         mute: AtomicUsize::new(0),
         gone: AtomicUsize::new(0),
-    };
+    });
+    let (sender, receiver) = mpsc::sync_channel(OUTCOMES_WAITING_MAX);
+    let workers: Vec<_> = (0..plan.jobs.clamp(1, plan.cases.len().max(1)))
+        .map(|_| {
+            let (sender, shared) = (sender.clone(), Arc::clone(&shared));
+            thread::spawn(move || worker(&shared, &sender))
+        })
+        .collect();
+    drop(sender);
     let mut outcomes: Vec<Option<Outcome>> = vec![None; plan.cases.len()];
     let mut told = 0;
-    thread::scope(|scope| {
-        let (sender, receiver) = mpsc::sync_channel(OUTCOMES_WAITING_MAX);
-        for _ in 0..plan.jobs.clamp(1, plan.cases.len().max(1)) {
-            let (sender, shared) = (sender.clone(), &shared);
-            scope.spawn(move || worker(shared, &sender));
+    let interrupted = loop {
+        match interrupt::receive(&receiver) {
+            Ok(Some((i, outcome))) => outcomes[i] = Some(outcome),
+            Ok(None) => break None,
+            Err(interrupted) => break Some(interrupted),
         }
-        drop(sender);
-        for (i, outcome) in receiver {
-            outcomes[i] = Some(outcome);
-            while let Some(Some(outcome)) = outcomes.get(told) {
-                each(told, outcome);
-                told += 1;
+        while let Some(Some(outcome)) = outcomes.get(told) {
+            each(told, outcome);
+            told += 1;
+        }
+    };
+    let outcomes = match interrupted {
+        None => {
+            for worker in workers {
+                if let Err(panicked) = worker.join() {
+                    panic::resume_unwind(panicked);
+                }
             }
+            outcomes.into_iter().flatten().collect()
         }
-    });
-    Ok((outcomes.into_iter().flatten().collect(), shared.facts))
+        Some(interrupted) => {
+            for (i, outcome) in outcomes.iter().enumerate().skip(told) {
+                if let Some(outcome) = outcome {
+                    each(i, outcome);
+                }
+            }
+            let or_not = |(outcome, case): (Option<Outcome>, &Case)| {
+                outcome.unwrap_or_else(|| not_judged(case, &interrupted.sentence()))
+            };
+            outcomes.into_iter().zip(&plan.cases).map(or_not).collect()
+        }
+    };
+    Ok(Run {
+        outcomes,
+        facts: shared.facts.clone(),
+        interrupted,
+    })
 }
 
-fn worker(shared: &Shared<'_>, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
+/// Finds out what the target offers, before any case.
+fn learn(
+    plan: &Arc<Plan>,
+    under: &Under,
+    run_name: &str,
+) -> Result<Result<Facts, NoRun>, Interrupted> {
+    let (plan, under) = (Arc::clone(plan), under.clone());
+    let name = Mark::new(run_name, 0).name("probe");
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let learner = thread::spawn(move || {
+        let _ = sender.send(facts(&plan, &under, &name));
+    });
+    match interrupt::receive(&receiver)? {
+        Some(facts) => Ok(facts),
+        None => match learner.join() {
+            Err(panicked) => panic::resume_unwind(panicked),
+            Ok(()) => Ok(Ok(Facts::assumed())),
+        },
+    }
+}
+
+fn facts(plan: &Plan, under: &Under, name: &str) -> Result<Facts, NoRun> {
+    let source = match under {
+        Under::Server(source) => source,
+        Under::Client(command) => {
+            play::try_client(command).map_err(NoRun)?;
+            return Ok(Facts::assumed());
+        }
+    };
+    let mut target = Target::open(source, plan.scale).map_err(NoRun)?;
+    play::probe(&target, name, &plan.admission, plan.scale).map_err(|error| match error {
+        NoServer::Unreachable(why) => {
+            let why = target.death().unwrap_or(why);
+            NoRun(format!("the server cannot be reached: {why}"))
+        }
+        NoServer::OtherProtocol(greeting) => NoRun(format!(
+            "the server does not speak chat.v1: it answered {greeting:?}"
+        )),
+    })
+}
+
+fn worker(shared: &Shared, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
     let mut target = None;
     loop {
         let next = shared
@@ -186,12 +256,16 @@ fn worker(shared: &Shared<'_>, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
 }
 
 /// Plays a case in all cuts and says what became of it.
-fn judge(shared: &Shared<'_>, case: &Case, target: &mut Option<Target>) -> Outcome {
-    let plan = shared.plan;
+fn judge(shared: &Shared, case: &Case, target: &mut Option<Target>) -> Outcome {
+    let plan = &*shared.plan;
     let began = Instant::now();
     let mut outcome = Outcome::new(case, Verdict::Passed);
-    if let Some(verdict) = not_to_be_run(shared, case) {
-        outcome.verdict = verdict;
+    if let Some(reason) = given_up(shared) {
+        return not_judged(case, &reason);
+    }
+    if let Some(reason) = applicable::why_not(case, plan, &shared.under, &shared.facts) {
+        let incomplete = false;
+        outcome.verdict = Verdict::NotRun { reason, incomplete };
         return outcome;
     }
     // What a case waits out does not depend on how its bytes were cut.
@@ -248,122 +322,27 @@ fn judge(shared: &Shared<'_>, case: &Case, target: &mut Option<Target>) -> Outco
     outcome
 }
 
-fn not_to_be_run(shared: &Shared<'_>, case: &Case) -> Option<Verdict> {
-    let not_run = |reason: String, incomplete| Some(Verdict::NotRun { reason, incomplete });
-    let (plan, facts) = (shared.plan, &shared.facts);
-    let is_server = matches!(shared.under, Under::Server(_));
+/// Why no case is played any more, if that is so.
+fn given_up(shared: &Shared) -> Option<String> {
     if shared.gone.load(Ordering::Relaxed) >= GONE_CASES {
-        return not_run("given up: the target is gone".to_owned(), true);
+        return Some("given up: the target is gone".to_owned());
     }
-    if !shared.passed.load(Ordering::Relaxed)
-        && shared.mute.load(Ordering::Relaxed) >= GIVE_UP_CASES
-    {
-        return not_run(
-            format!("given up: the first {GIVE_UP_CASES} cases got no answer"),
-            true,
-        );
-    }
-    if is_server && let Some(missing) = case.needs.iter().find(|c| !facts.granted.contains(c)) {
-        return not_run(format!("the server does not grant {missing}"), false);
-    }
-    if let Some(reason) = case.when.iter().find_map(|it| it.why_not(&facts.limits)) {
-        return not_run(reason, false);
-    }
-    if is_server && let Some(reason) = plan.admission.why_not(case) {
-        return not_run(reason, false);
-    }
-    if is_server && let Some(reason) = too_much(case, &facts.limits) {
-        return not_run(reason, false);
-    }
-    if case.is_slow() && plan.skip_slow {
-        return not_run("left out by --skip-slow".to_owned(), false);
-    }
-    let wait = Duration::from_millis(longest_wait(case, facts));
-    if wait > plan.wait_max {
-        return not_run(
-            format!(
-                "it waits {} s, as the server announced; raise --wait-max, or start the server with shorter deadlines",
-                wait.as_secs()
-            ),
-            false,
-        );
-    }
-    if (case.is_closing() || case.is_restarting())
-        && matches!(shared.under, Under::Server(Source::Address(_)))
-    {
-        return not_run(
-            "it ends the server, which must be started with --cmd for that".to_owned(),
-            false,
-        );
-    }
-    let is_shared = matches!(shared.under, Under::Server(Source::Address(_))) && !plan.exclusive;
-    if case.is_flooding() && is_shared {
-        let reason = "it floods the room; say --exclusive if nobody else is there, or use --cmd";
-        return not_run(reason.to_owned(), false);
-    }
-    if let Some(filling) = case.filling()
-        && plan.doors.get(filling).is_none()
-    {
-        return not_run(Doors::unknown(filling), false);
+    let is_mute = shared.mute.load(Ordering::Relaxed) >= GIVE_UP_CASES;
+    if is_mute && !shared.passed.load(Ordering::Relaxed) {
+        return Some(format!(
+            "given up: the first {GIVE_UP_CASES} cases got no answer"
+        ));
     }
     None
 }
 
-/// Why a case would take more than this machine should be asked for, at the limits
-/// that the server announced: they go up to four gigabytes.
-fn too_much(case: &Case, limits: &Limits) -> Option<String> {
-    let crowded = case
-        .any_step(&|step| matches!(&step.action, Action::Crowd(n) if n.value(limits) > CROWD_MAX));
-    if crowded {
-        return Some(format!(
-            "it needs more than {CROWD_MAX} members; announce a smaller frame_bytes_max"
-        ));
-    }
-    ["text_bytes_max", "frame_bytes_max"]
-        .into_iter()
-        .find(|limit| {
-            limits.get(limit) > SENT_BYTES_MAX
-                && case.any_step(&|step| match &step.action {
-                    // A length alone costs nothing, whatever it says.
-                    Action::Send {
-                        payload: Payload::Length { .. },
-                        ..
-                    } => false,
-                    action => matches!(action, Action::Send { .. })
-                        && print::action(action).contains(limit),
-                })
-        })
-        .map(|limit| {
-            format!(
-                "the server announces a {limit} of {}, and the suite sends no more than {SENT_BYTES_MAX} bytes",
-                limits.get(limit)
-            )
-        })
-}
-
-/// The longest wait that a step of the case makes on purpose, in milliseconds.
-fn longest_wait(case: &Case, facts: &Facts) -> u64 {
-    let longest = std::cell::Cell::new(0);
-    case.any_step(&|step| {
-        let expr = match &step.action {
-            Action::Silence(expr) => Some(expr),
-            Action::Receive { after, .. } | Action::Closed { after, .. } => after.as_ref(),
-            _ => None,
-        };
-        let wait = expr.map_or(0, |e| e.value(&facts.limits));
-        longest.set(longest.get().max(wait));
-        false
-    });
-    longest.get()
-}
-
 fn play_once(
-    shared: &Shared<'_>,
+    shared: &Shared,
     case: &Case,
     cut: Cut,
     target: &mut Option<Target>,
 ) -> Result<Played, String> {
-    let plan = shared.plan;
+    let plan = &*shared.plan;
     let n = shared.counter.fetch_add(1, Ordering::Relaxed);
     let mut setting = Setting {
         case,
@@ -375,7 +354,7 @@ fn play_once(
         admission: &plan.admission,
         facts: &shared.facts,
     };
-    let source = match shared.under {
+    let source = match &shared.under {
         Under::Client(command) => {
             let client = ClientUnderTest::new(command)?;
             return Ok(play::play(&setting, Subject::Client(client)));
@@ -404,7 +383,7 @@ fn play_once(
 }
 
 /// A failure weighs as much as the heaviest rule that it breaks.
-fn weigh(plan: &Plan<'_>, failure: &Failure) -> Verdict {
+fn weigh(plan: &Plan, failure: &Failure) -> Verdict {
     if matches!(failure.kind, Kind::Crash | Kind::Malformed | Kind::Fault) {
         return Verdict::Failed;
     }
@@ -417,7 +396,7 @@ fn weigh(plan: &Plan<'_>, failure: &Failure) -> Verdict {
 }
 
 /// Keeps an eye on targets that are dead or dumb, so that a run on them ends soon.
-fn note_health(shared: &Shared<'_>, outcome: &Outcome) {
+fn note_health(shared: &Shared, outcome: &Outcome) {
     let Some(failure) = &outcome.failure else {
         shared.gone.store(0, Ordering::Relaxed);
         if matches!(outcome.verdict, Verdict::Passed) {

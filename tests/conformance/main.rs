@@ -8,6 +8,7 @@ mod by_address;
 mod files;
 mod hopeless;
 mod implementations;
+mod left_behind;
 mod mutants;
 mod reference;
 mod reports;

@@ -272,7 +272,7 @@ impl Play<'_> {
             process.terminate();
         }
         let client = self.client()?;
-        while let Some(printed) = client.process.as_ref().and_then(|p| p.line(deadline)) {
+        while let Some(printed) = client.process.as_mut().and_then(|p| p.line(deadline)) {
             client.printed.push(printed);
         }
         if let Some(printed) = client.printed.iter().find(|p| p.contains(&line)) {

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::{
     exit::Exit,
-    play::Facts,
+    interrupt::Interrupted,
     rules::{Level, Rule, Subject},
-    run::Plan,
+    run::{Plan, Run},
     suite::Suite,
     transcript::Side,
     verdict::{Kind, Outcome, Verdict},
@@ -106,6 +106,9 @@ pub struct Report {
     pub result: &'static str,
     /// The exit code.
     pub exit_code: u8,
+    /// Why it ended before its time, if it did: "interrupted by SIGINT".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interrupted: Option<String>,
     /// How long it took.
     pub elapsed_ms: u64,
     /// The capabilities that the server grants.
@@ -121,16 +124,19 @@ pub struct Report {
 impl Report {
     /// Makes the report of a run.
     pub fn new(
-        plan: &Plan<'_>,
+        plan: &Plan,
         suite: &Suite,
         side: Side,
         target: &str,
-        outcomes: Vec<Outcome>,
-        facts: &Facts,
+        run: Run,
         elapsed_ms: u64,
     ) -> Self {
+        let outcomes = run.outcomes;
         let counts = count(&outcomes);
-        let exit = exit_of(&outcomes, &counts);
+        let exit = match run.interrupted {
+            None => exit_of(&outcomes, &counts),
+            Some(_) => Exit::Incomplete,
+        };
         Self {
             format: FORMAT,
             side: match side {
@@ -145,14 +151,15 @@ impl Report {
                 Exit::Usage | Exit::Incomplete => "incomplete",
             },
             exit_code: exit as u8,
+            interrupted: run.interrupted.map(Interrupted::sentence),
             elapsed_ms,
             granted: if side == Side::Server {
-                facts.granted.clone()
+                run.facts.granted
             } else {
                 Vec::new()
             },
             counts,
-            rules: rule_lines(plan.rules, suite, side, &outcomes),
+            rules: rule_lines(&plan.rules, suite, side, &outcomes),
             cases: outcomes,
         }
     }

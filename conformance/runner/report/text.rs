@@ -100,9 +100,13 @@ pub fn summary(report: &Report) -> String {
             let _ = write!(out, ", {n} {word}");
         }
     }
+    let interrupted = match &report.interrupted {
+        Some(sentence) => format!("; {sentence}"),
+        None => String::new(),
+    };
     let _ = writeln!(
         out,
-        " in {}.{} s",
+        " in {}.{} s{interrupted}",
         report.elapsed_ms / 1000,
         report.elapsed_ms % 1000 / 100
     );

@@ -1,0 +1,108 @@
+//! Why a case says nothing about a target: a capability that is not granted, a limit
+//! that is not announced, more than this machine should be asked for.
+
+use std::time::Duration;
+
+use crate::{
+    play::{Doors, Facts},
+    run::{Plan, Under},
+    target::Source,
+    transcript::{Action, Case, Payload, expr::Limits, print},
+};
+
+/// The longest text or envelope that the suite sends: each case holds it several
+/// times, and sends it byte by byte.
+const SENT_BYTES_MAX: u64 = 1 << 20;
+
+/// How many members a case may need: the usual bound on open files is 1,024, for the
+/// suite and for the server.
+const CROWD_MAX: u64 = 900;
+
+/// Why the case is not run against this target, if it is not.
+pub fn why_not(case: &Case, plan: &Plan, under: &Under, facts: &Facts) -> Option<String> {
+    let is_server = matches!(under, Under::Server(_));
+    let is_address = matches!(under, Under::Server(Source::Address(_)));
+    if is_server && let Some(missing) = case.needs.iter().find(|c| !facts.granted.contains(c)) {
+        return Some(format!("the server does not grant {missing}"));
+    }
+    if let Some(reason) = case.when.iter().find_map(|it| it.why_not(&facts.limits)) {
+        return Some(reason);
+    }
+    if is_server && let Some(reason) = plan.admission.why_not(case) {
+        return Some(reason);
+    }
+    if is_server && let Some(reason) = too_much(case, &facts.limits) {
+        return Some(reason);
+    }
+    if case.is_slow() && plan.skip_slow {
+        return Some("left out by --skip-slow".to_owned());
+    }
+    let wait = Duration::from_millis(longest_wait(case, facts));
+    if wait > plan.wait_max {
+        return Some(format!(
+            "it waits {} s, as the server announced; raise --wait-max, or start the server with shorter deadlines",
+            wait.as_secs()
+        ));
+    }
+    if (case.is_closing() || case.is_restarting()) && is_address {
+        return Some("it ends the server, which must be started with --cmd for that".to_owned());
+    }
+    if case.is_flooding() && is_address && !plan.exclusive {
+        let reason = "it floods the room; say --exclusive if nobody else is there, or use --cmd";
+        return Some(reason.to_owned());
+    }
+    if let Some(filling) = case.filling()
+        && plan.doors.get(filling).is_none()
+    {
+        return Some(Doors::unknown(filling));
+    }
+    None
+}
+
+/// Why a case would take more than this machine should be asked for, at the limits
+/// that the server announced: they go up to four gigabytes.
+fn too_much(case: &Case, limits: &Limits) -> Option<String> {
+    let crowded = case
+        .any_step(&|step| matches!(&step.action, Action::Crowd(n) if n.value(limits) > CROWD_MAX));
+    if crowded {
+        return Some(format!(
+            "it needs more than {CROWD_MAX} members; announce a smaller frame_bytes_max"
+        ));
+    }
+    ["text_bytes_max", "frame_bytes_max"]
+        .into_iter()
+        .find(|limit| {
+            limits.get(limit) > SENT_BYTES_MAX
+                && case.any_step(&|step| match &step.action {
+                    // A length alone costs nothing, whatever it says.
+                    Action::Send {
+                        payload: Payload::Length { .. },
+                        ..
+                    } => false,
+                    action => matches!(action, Action::Send { .. })
+                        && print::action(action).contains(limit),
+                })
+        })
+        .map(|limit| {
+            format!(
+                "the server announces a {limit} of {}, and the suite sends no more than {SENT_BYTES_MAX} bytes",
+                limits.get(limit)
+            )
+        })
+}
+
+/// The longest wait that a step of the case makes on purpose, in milliseconds.
+fn longest_wait(case: &Case, facts: &Facts) -> u64 {
+    let longest = std::cell::Cell::new(0);
+    case.any_step(&|step| {
+        let expr = match &step.action {
+            Action::Silence(expr) => Some(expr),
+            Action::Receive { after, .. } | Action::Closed { after, .. } => after.as_ref(),
+            _ => None,
+        };
+        let wait = expr.map_or(0, |e| e.value(&facts.limits));
+        longest.set(longest.get().max(wait));
+        false
+    });
+    longest.get()
+}

@@ -1,0 +1,63 @@
+//! Progress: one line a case on standard output, and in a terminal a line that says
+//! how far the run is. A thread of its own writes them, since standard output may be
+//! a pipe that nobody reads, and neither the run nor its reports wait for that.
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
+
+use crate::{report::text, verdict::Outcome};
+
+/// The lines of a run as it goes on.
+pub struct Progress {
+    lines: mpsc::SyncSender<(usize, Option<String>)>,
+    writer: JoinHandle<()>,
+    is_quiet: bool,
+}
+
+impl Progress {
+    /// Of a run of so many cases; a quiet one shows only what is not as it should be.
+    pub fn new(cases: usize, is_quiet: bool) -> Self {
+        // Room for all lines: whoever tells never waits.
+        let (lines, receiver) = mpsc::sync_channel(cases.max(1));
+        Self {
+            lines,
+            writer: thread::spawn(move || write(cases, &receiver)),
+            is_quiet,
+        }
+    }
+
+    /// A case has an outcome.
+    pub fn tell(&self, i: usize, outcome: &Outcome) {
+        let is_shown = !self.is_quiet || outcome.verdict.is_violation();
+        let _ = self
+            .lines
+            .try_send((i, is_shown.then(|| text::line(outcome))));
+    }
+
+    /// Waits until all is written.
+    pub fn end(self) {
+        drop(self.lines);
+        let _ = self.writer.join();
+    }
+}
+
+/// Errors are passed over: whoever read it may have closed it, and the reports are
+/// still due.
+fn write(cases: usize, lines: &mpsc::Receiver<(usize, Option<String>)>) {
+    let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+    let is_terminal = stderr.is_terminal();
+    let clear = if is_terminal { "\r\x1b[K" } else { "" };
+    for (i, line) in lines {
+        let _ = write!(stderr, "{clear}");
+        if let Some(line) = line {
+            let _ = writeln!(stdout, "{line}");
+        }
+        if is_terminal {
+            let _ = write!(stderr, "{} of {cases} cases", i + 1);
+        }
+    }
+    let _ = write!(stderr, "{clear}");
+}
