@@ -77,13 +77,14 @@ fn append_to_log(bencher: Bencher) {
         for _ in 0..FRAMES {
             log.append(Audience::Everyone, black_box(&envelope));
         }
+        log.commit();
     });
 }
 
-/// What a log with this many notices among a thousand messages makes its readers
+/// What a log with this many presence frames among a thousand messages makes its readers
 /// look through, when they are not told of them.
 #[divan::bench(args = [0, 10, 100])]
-fn follow_log(bencher: Bencher, notices: usize) {
+fn follow_log(bencher: Bencher, presence_frames: usize) {
     bencher
         .counter(ItemsCount::new(FRAMES))
         .with_inputs(|| {
@@ -91,10 +92,11 @@ fn follow_log(bencher: Bencher, notices: usize) {
             let reader = log.reader(false);
             for seq in 0..FRAMES {
                 log.append(Audience::Everyone, &chat(seq as u64));
-                if seq * notices % FRAMES < notices {
+                if seq * presence_frames % FRAMES < presence_frames {
                     log.append(Audience::Presence, &joined());
                 }
             }
+            log.commit();
             (log, reader)
         })
         .bench_values(|(log, reader)| follow(log, reader));

@@ -9,10 +9,10 @@
 //!   client                                  server
 //!  ┌───────────────┐   frames over TCP   ┌──────────────────────────────────────┐
 //!  │ terminal      │ ──────────────────▶ │ connection: one small task each      │
-//!  │ pipe      ──▶ │  Register Chat      │   frame ─▶ engine ─▶ effects          │
-//!  │ your bot      │  Leave Ping Pong    │              (one short lock)         │
-//!  │               │                     │      replies │       │ published     │
-//!  │ client::…     │ ◀────────────────── │   outbox ◀───┘       ▼               │
+//!  │ pipe      ──▶ │  Register Chat      │   frame ─▶ session ─▶ command ─▶ room  │
+//!  │ your bot      │  Leave Ping Pong    │              │  (one short lock) │    │
+//!  │               │                     │      replies │         published │    │
+//!  │ client::…     │ ◀────────────────── │ outbound ◀───┘                   ▼    │
 //!  └───────────────┘  Registered Chat    │   reader ◀───────── log, shared by   │
 //!                     Error Receipt …    │   = a place in it   all connections  │
 //!                                        └──────────────────────────────────────┘
@@ -25,27 +25,28 @@
 //! | [`wire`] | the types that the schema defines, generated | no |
 //! | [`frame`] | bytes in, frames out | no |
 //! | [`limits`] | the bounds, with their reasons | no |
-//! | [`engine`] | the rules: events and the time in, effects out | no |
+//! | [`session`] | the rules of one connection: events and the time in, effects and commands out | no |
+//! | [`room`] | what all agree on: applies commands in one order | no |
 //! | [`password`] | a secret that nothing shows, and where programs have it from | to read it |
 //! | [`log`] | the room's log of ready frames, and readers of it | no |
-//! | [`server`] | sockets, tasks, deadlines around engine and log | yes |
+//! | [`server`] | listeners, tasks and deadlines around sessions, room and log | yes |
 //! | [`client`] | a library for clients and bots, and the terminal on it | yes |
 //! | [`runtime`] | the event loop that the programs run on | yes |
 //! | [`files`] | writes the files that options name | yes |
 //!
 //! # What holds it together
 //!
-//! - The rules are pure. Engine, log, framing and the rendering of what peers sent
+//! - The rules are pure. Sessions, room, log, framing and the rendering of what peers sent
 //!   mention no socket, no clock, no chance (`tests/tidy.rs` sees to it).
 //! - A message is encoded once and appended to the log; a connection is a place in
 //!   it. Nothing is done for each message and each receiver.
-//! - Nobody waits for anybody: nothing is awaited under the room's lock, and no
+//! - Nobody waits for anybody: nothing is awaited under the hub's lock, and no
 //!   connection's task waits for another's.
 //! - Whatever grows has a bound, a named constant or a limit, and whoever exceeds
 //!   it is told by a code.
 //! - Nothing that comes from a peer can panic: it is refused with an error, and
-//!   what passes becomes a type that cannot be wrong again ([`engine::Name`],
-//!   [`engine::Text`]).
+//!   what passes becomes a type that cannot be wrong again ([`name::Name`],
+//!   [`text::Text`]).
 
 // Nothing that comes from a peer can panic: what could is not written, or stands
 // with the reason why it cannot happen. Tests may.
@@ -65,8 +66,6 @@
 
 #[cfg(feature = "client")]
 pub mod client;
-#[cfg(feature = "server")]
-pub mod engine;
 #[cfg(any(feature = "cli", feature = "suite", feature = "bench"))]
 pub mod files;
 pub mod frame;
@@ -74,11 +73,21 @@ pub mod limits;
 #[cfg(feature = "server")]
 pub mod log;
 #[cfg(any(feature = "client", feature = "server"))]
+pub mod name;
+#[cfg(any(feature = "client", feature = "server"))]
 pub mod password;
+#[cfg(feature = "server")]
+pub mod room;
 #[cfg(feature = "cli")]
 pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod session;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod text;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod token_bucket;
 pub mod wire;
 
 /// Compiles the Rust code of the README with the tests.

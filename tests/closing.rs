@@ -2,8 +2,9 @@
 //! that no test over a socket can choose.
 
 use chat::{
-    engine::{Effect, Engine, Event, Time},
     limits::Limits,
+    room::Room,
+    session::{AccessPolicy, Effect, Event, Sessions, Time},
     wire::{self, Capability, ClientEnvelope, client_envelope, server_envelope::Message},
 };
 
@@ -21,11 +22,12 @@ fn no_members_follow_server_closing() {
         text_bytes_max: 1,
         ..Limits::default()
     };
-    let mut engine = Engine::new(limits, "epoch".to_owned());
+    let mut sessions = Sessions::new(limits, AccessPolicy::default());
+    let mut room = Room::new("epoch".to_owned());
     let mut effects = Vec::new();
     let ids: Vec<_> = (0..20)
         .map(|index| {
-            let id = engine.connect(NOW).expect("there is room");
+            let id = sessions.connect(NOW).expect("there is room");
             let register = client_envelope::Message::Register(wire::Register {
                 name: format!("a-name-of-thirty-two-bytes-{index:05}"),
                 capabilities: vec![Capability::Presence.into()],
@@ -35,7 +37,7 @@ fn no_members_follow_server_closing() {
                 message: Some(register),
             });
             effects.clear();
-            engine.handle(NOW, &id, event, &mut effects);
+            sessions.handle(&mut room, NOW, &id, event, &mut effects);
             id
         })
         .collect();
@@ -45,6 +47,6 @@ fn no_members_follow_server_closing() {
             if matches!(&envelope.message, Some(Message::Members(page)) if page.more))
     });
     assert!(is_owed_names, "{effects:?}");
-    engine.begin_closing("closing".to_owned(), &mut effects);
-    assert_eq!(engine.more_members(last), None);
+    sessions.begin_closing("closing".to_owned(), &mut effects);
+    assert_eq!(sessions.more_members(&room, last), None);
 }

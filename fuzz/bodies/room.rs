@@ -1,14 +1,15 @@
 //! Bytes from several connections at arbitrary times, through the framing, the
-//! engine and the log, as the server puts them together. A model that knows only
+//! sessions, the room and the log, as the server puts them together. A model that knows only
 //! who is here and what each is to receive judges every step.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use chat::{
-    engine::{ConnectionId, Effect, Engine, Event, Time},
     frame::{self, Split},
     limits::{Limits, UNREGISTERED_FRAME_BYTES_MAX},
     log::{Audience, Log, Reader},
+    room::{Publication, Room},
+    session::{AccessPolicy, ConnectionId, Effect, Event, Sessions, Time},
     wire::{
         self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
         server_envelope::Message as Told,
@@ -42,12 +43,12 @@ fn limits() -> Limits {
 /// A script: each step is a byte, what it takes follows.
 pub fn run(data: &[u8]) {
     let mut script = Script(data);
-    let mut room = Room::new();
+    let mut server = Server::new();
     for _ in 0..STEPS_MAX {
         let Some(step) = script.byte() else { break };
-        room.step(step, &mut script);
+        server.step(step, &mut script);
     }
-    room.finish();
+    server.finish();
 }
 
 struct Script<'a>(&'a [u8]);
@@ -71,8 +72,9 @@ impl Script<'_> {
     }
 }
 
-struct Room {
-    engine: Engine,
+struct Server {
+    sessions: Sessions,
+    room: Room,
     log: Log,
     now_ms: u64,
     places: [Option<Place>; PLACES],
@@ -112,10 +114,11 @@ struct Member {
     keepalive: bool,
 }
 
-impl Room {
+impl Server {
     fn new() -> Self {
         Self {
-            engine: Engine::new(limits(), "epoch".to_owned()),
+            sessions: Sessions::new(limits(), AccessPolicy::default()),
+            room: Room::new("epoch".to_owned()),
             log: Log::new(),
             now_ms: 5,
             places: Default::default(),
@@ -208,8 +211,8 @@ impl Room {
                 self.receive(at, &framed);
             }
         }
-        assert_eq!(self.engine.members(), self.names.len(), "who is here");
-        assert_eq!(self.engine.chats(), self.chats, "how many chats there were");
+        assert_eq!(self.room.member_count(), self.names.len(), "who is here");
+        assert_eq!(self.room.seq(), self.chats, "how many chats there were");
     }
 
     fn connect(&mut self, at: usize) {
@@ -217,7 +220,7 @@ impl Room {
             return;
         }
         let taken = self.places.iter().flatten().count();
-        match self.engine.connect(self.now()) {
+        match self.sessions.connect(self.now()) {
             Ok(id) => {
                 assert!(!self.is_closing && taken < limits().connections_max as usize);
                 let others = self.places.iter().flatten();
@@ -304,7 +307,7 @@ impl Room {
 
     fn tick(&mut self, unread: usize) {
         let mut due = Vec::new();
-        self.engine.due(self.now(), &mut due);
+        self.sessions.due(&self.room, self.now(), &mut due);
         for at in 0..PLACES {
             let index = self.places[at].as_ref().map(|place| place.id.index());
             if index.is_some_and(|index| due.contains(&index)) {
@@ -323,10 +326,10 @@ impl Room {
 
     fn close(&mut self) {
         let mut effects = Vec::new();
-        self.engine.begin_closing("bye".to_owned(), &mut effects);
+        self.sessions.begin_closing("bye".to_owned(), &mut effects);
         assert_eq!(effects.len(), usize::from(!self.is_closing));
         for effect in effects {
-            let Effect::Publish { audience, envelope } = effect else {
+            let Effect::Publish(Publication { audience, envelope }) = effect else {
                 panic!("closing is published: {effect:?}");
             };
             assert_eq!(audience, Audience::Everyone);
@@ -350,7 +353,8 @@ impl Room {
         let now = self.now();
         if let Some(place) = &self.places[at] {
             let mut effects = Vec::new();
-            self.engine.handle(now, &place.id, event, &mut effects);
+            self.sessions
+                .handle(&mut self.room, now, &place.id, event, &mut effects);
             self.apply(at, effects);
         }
     }
@@ -361,14 +365,15 @@ impl Room {
             // The id can be spoken for only once, so it is put back under the same
             // index: the effects are about the place.
             let mut effects = Vec::new();
-            self.engine
-                .handle(now, id, Event::ConnectionLost, &mut effects);
+            self.sessions
+                .handle(&mut self.room, now, id, Event::ConnectionLost, &mut effects);
             self.apply(at, effects);
         }
         if let Some(place) = self.places[at].take() {
             assert!(place.is_ended, "a lost connection ends the session");
             let mut effects = Vec::new();
-            self.engine.disconnect(now, place.id, &mut effects);
+            self.sessions
+                .disconnect(&mut self.room, now, place.id, &mut effects);
             assert!(
                 effects.is_empty(),
                 "an ended session does nothing: {effects:?}"
@@ -376,7 +381,7 @@ impl Room {
         }
     }
 
-    /// Carries out what the engine says, and judges it.
+    /// Carries out what the sessions say, and judges it.
     fn apply(&mut self, at: usize, effects: Vec<Effect>) {
         let count = effects.len();
         for (index, effect) in effects.into_iter().enumerate() {
@@ -394,7 +399,7 @@ impl Room {
                     assert!(!ends || count - index <= 3, "an error that ends is last");
                     place.reply(envelope);
                 }
-                Effect::Publish { audience, envelope } => {
+                Effect::Publish(Publication { audience, envelope }) => {
                     assert!(!self.is_closing, "nothing after closing: {envelope:?}");
                     self.judge_published(at, &envelope);
                     self.publish(Some(at), audience, envelope);
@@ -467,6 +472,7 @@ impl Room {
     fn publish(&mut self, by: Option<usize>, audience: Audience, envelope: ServerEnvelope) {
         assert!(envelope.encoded_len() <= 600); // CHAT-FRAME-12
         let range = self.log.append(audience, &envelope);
+        self.log.commit();
         for (at, place) in self.places.iter_mut().enumerate() {
             let Some(place) = place else { continue };
             let Some(reader) = &mut place.reader else {
@@ -495,7 +501,7 @@ impl Room {
                     break;
                 }
                 place.has_more_members = false;
-                if let Some(envelope) = self.engine.more_members(&place.id) {
+                if let Some(envelope) = self.sessions.more_members(&self.room, &place.id) {
                     place.reply(envelope);
                 }
             }
@@ -522,7 +528,7 @@ impl Room {
             }
             self.disconnect(at);
         }
-        assert_eq!(self.engine.members(), 0);
+        assert_eq!(self.room.member_count(), 0);
         assert_eq!(self.log.retained().bytes(), Log::new().retained().bytes());
     }
 }

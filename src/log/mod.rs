@@ -53,8 +53,14 @@ pub enum Audience {
 }
 
 /// The writing end of a log. Positions in it are counted in bytes from its start.
+///
+/// Publishing has two steps: [`Log::append`] gives a frame its place, and
+/// [`Log::commit`] lets the readers see it.
 pub struct Log {
     tail: SegmentWriter,
+    /// Full segments that are not committed yet, in their order.
+    uncommitted: Vec<SegmentWriter>,
+    committed_end: u64,
     retained: Retained,
 }
 
@@ -77,13 +83,20 @@ impl Log {
         let segments = Arc::new(AtomicUsize::new(0));
         Self {
             tail: SegmentWriter::new(0, &segments),
+            uncommitted: Vec::new(),
+            committed_end: 0,
             retained: Retained { segments },
         }
     }
 
-    /// The position behind the last frame.
+    /// The position behind the last frame that was appended.
     pub fn end(&self) -> u64 {
         self.tail.segment().base() + self.tail.filled_bytes() as u64
+    }
+
+    /// The position behind the last frame that readers see.
+    pub fn committed_end(&self) -> u64 {
+        self.committed_end
     }
 
     /// How much of it is in memory.
@@ -91,7 +104,8 @@ impl Log {
         &self.retained
     }
 
-    /// Appends `envelope` as a frame and returns where it stands.
+    /// Appends `envelope` as a frame and returns where it stands. Readers do not see
+    /// it before the next [`Log::commit`].
     ///
     /// # Panics
     ///
@@ -102,8 +116,8 @@ impl Log {
         let is_presence = audience == Audience::Presence;
         if !self.tail.has_room(length_bytes, is_presence) {
             let next = SegmentWriter::new(self.end(), &self.retained.segments);
-            self.tail.link(&next);
-            self.tail = next;
+            let full = std::mem::replace(&mut self.tail, next);
+            self.uncommitted.push(full);
         }
         let start = self.end();
         self.tail.fill(length_bytes, is_presence, |mut bytes| {
@@ -114,7 +128,20 @@ impl Log {
         start..self.end()
     }
 
-    /// A reader that begins at the present end. `wants_presence`: whether its
+    /// Lets the readers see everything that was appended.
+    pub fn commit(&mut self) {
+        let mut full = self.uncommitted.drain(..).peekable();
+        while let Some(segment) = full.next() {
+            segment.commit();
+            segment.link(full.peek().unwrap_or(&self.tail));
+        }
+        drop(full);
+        self.tail.commit();
+        self.committed_end = self.end();
+    }
+
+    /// A reader that begins at the present end, the frames that are not committed yet
+    /// left out. `wants_presence`: whether its
     /// member belongs to [`Audience::Presence`].
     pub fn reader(&self, wants_presence: bool) -> Reader {
         Reader::new(

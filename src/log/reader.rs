@@ -107,8 +107,10 @@ impl Reader {
     /// of a segment or the end of the log. Empty when there is nothing.
     pub fn unsent(&mut self) -> Unsent<'_> {
         self.unsent_end = in_32_bits(self.locate());
+        let unsent = self.offset as usize..self.unsent_end as usize;
         Unsent {
-            bytes: &self.segment.filled()[self.offset as usize..self.unsent_end as usize],
+            // A reader that begins behind the committed end has nothing to send yet.
+            bytes: self.segment.committed().get(unsent).unwrap_or_default(),
             file: self.segment.file().map(|file| (file, self.offset)),
         }
     }
@@ -126,18 +128,26 @@ impl Reader {
         }
     }
 
+    /// Whether a frame was sent in part.
+    pub fn is_inside_frame(&self) -> bool {
+        !self.rest_of_frame().is_empty()
+    }
+
     /// The rest of a frame that was sent in part, empty if none was.
     pub fn rest_of_frame(&self) -> &[u8] {
-        let filled = self.segment.filled();
+        let committed = self.segment.committed();
         let offset = self.offset as usize;
         let mut start = self.frame_start as usize;
+        if start >= offset {
+            return &[];
+        }
         while start < offset {
-            let Ok(Split::Frame { rest, .. }) = frame::split(&filled[start..], u32::MAX) else {
+            let Ok(Split::Frame { rest, .. }) = frame::split(&committed[start..], u32::MAX) else {
                 unreachable!("the log holds whole frames");
             };
-            start = filled.len() - rest.len();
+            start = committed.len() - rest.len();
         }
-        &filled[offset..start]
+        &committed[offset..start]
     }
 
     /// The first `bytes` of [`Reader::rest_of_frame`] were sent.
@@ -155,26 +165,26 @@ impl Reader {
     fn locate(&mut self) -> usize {
         // Ends: each turn moves to a later segment or past something left out.
         loop {
-            let filled = self.segment.filled().len();
+            let committed = self.segment.committed().len();
             let offset = self.offset as usize;
-            if offset == filled {
+            if offset >= committed {
                 let Some(next) = self.segment.next() else {
-                    return filled;
+                    return offset;
                 };
-                // Filled a last time between the two looks?
-                if self.segment.filled().len() == filled {
+                // Committed a last time between the two looks?
+                if self.segment.committed().len() == committed {
                     self.segment = Arc::clone(next);
                     self.offset = 0;
                     self.frame_start = 0;
                 }
                 continue;
             }
-            let mut end = filled;
+            let mut end = committed;
             if let Some(skips) = &mut self.skips {
                 let base = self.segment.base();
                 let in_segment = |position: u64| {
                     let offset = position.saturating_sub(base);
-                    filled.min(usize::try_from(offset).unwrap_or(usize::MAX))
+                    committed.min(usize::try_from(offset).unwrap_or(usize::MAX))
                 };
                 end = in_segment(skips.until);
                 if end <= offset {

@@ -1,6 +1,6 @@
-//! A piece of the log: a run of bytes that one writer fills once, from the front,
-//! while any number of readers read what is filled. The only module with unsafe
-//! code, for the one thing that safe Rust cannot say: that the filled part of a
+//! Segment: a contiguous piece of the log. One writer fills it once, from the front,
+//! while any number of readers read what is committed. The only module with unsafe
+//! code, for the one thing that safe Rust cannot say: that the committed part of a
 //! buffer no longer changes while the rest of it still does.
 #![expect(
     clippy::indexing_slicing,
@@ -38,8 +38,8 @@ pub(super) struct Segment {
     /// The position in the log of the first byte.
     base: u64,
     memory: Memory,
-    /// How many bytes are filled. They do not change any more.
-    filled: AtomicUsize,
+    /// How many bytes are committed. They do not change any more.
+    committed: AtomicUsize,
     /// Where the presence are: `start << 32 | end`, in rising order.
     presence_runs: [AtomicU64; PRESENCE_RUNS_MAX],
     presence_runs_used: AtomicUsize,
@@ -51,28 +51,32 @@ pub(super) struct Segment {
 
 // SAFETY: all fields but `memory` are Sync. It is written only through
 // `SegmentWriter`, of which there is one a segment and whose `fill` takes `&mut self`,
-// at offsets at or above `filled`; it is read only in `Segment::filled`, below
-// `filled`. The writer's Release store of `filled` comes after its writes, and a
+// at offsets at or above `committed`; it is read only in `Segment::committed`, below
+// `committed`. The writer's Release store of `committed` comes after its writes, and a
 // reader's Acquire load before its reads, so no byte is read while it is written.
 unsafe impl Sync for Segment {}
 // SAFETY: a segment owns its bytes and has no ties to a thread.
 unsafe impl Send for Segment {}
 
 /// The one writer of a segment.
-pub(super) struct SegmentWriter(Arc<Segment>);
+pub(super) struct SegmentWriter {
+    segment: Arc<Segment>,
+    /// How many bytes are filled, those that are not committed yet included.
+    filled: usize,
+}
 
 impl Segment {
     pub(super) fn base(&self) -> u64 {
         self.base
     }
 
-    /// The bytes that are filled by now.
-    pub(super) fn filled(&self) -> &[u8] {
-        let filled = self.filled.load(Ordering::Acquire);
-        // SAFETY: `filled` is at most the length of the memory, which lives as long
+    /// The bytes that are committed by now.
+    pub(super) fn committed(&self) -> &[u8] {
+        let committed = self.committed.load(Ordering::Acquire);
+        // SAFETY: `committed` is at most the length of the memory, which lives as long
         // as `self`; the bytes below it were written before it was stored and are
         // never written again (see `Sync`).
-        unsafe { std::slice::from_raw_parts(self.memory.as_mut_ptr(), filled) }
+        unsafe { std::slice::from_raw_parts(self.memory.as_mut_ptr(), committed) }
     }
 
     /// The file in which the same bytes stand, where there is one.
@@ -80,13 +84,13 @@ impl Segment {
         self.memory.file()
     }
 
-    /// The next segment, once this one is full.
+    /// The next segment, once this one is full and committed.
     pub(super) fn next(&self) -> Option<&Arc<Segment>> {
         self.next.get()
     }
 
     /// The runs of presence, as offsets, in rising order. Those below a length that
-    /// was loaded with [`Segment::filled`] before this call are all here.
+    /// was loaded with [`Segment::committed`] before this call are all here.
     pub(super) fn presence_runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let used = self.presence_runs_used.load(Ordering::Acquire);
         self.presence_runs.iter().take(used).map(|run| {
@@ -100,38 +104,41 @@ impl SegmentWriter {
     /// An empty segment whose first byte will be at `base` in the log.
     pub(super) fn new(base: u64, live: &Arc<AtomicUsize>) -> Self {
         live.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Segment {
+        let segment = Segment {
             base,
             memory: Memory::new(SEGMENT_BYTES),
-            filled: AtomicUsize::new(0),
+            committed: AtomicUsize::new(0),
             presence_runs: [const { AtomicU64::new(0) }; PRESENCE_RUNS_MAX],
             presence_runs_used: AtomicUsize::new(0),
             next: OnceLock::new(),
             live: Arc::clone(live),
-        }))
+        };
+        Self {
+            segment: Arc::new(segment),
+            filled: 0,
+        }
     }
 
     /// The readers' side.
     pub(super) fn segment(&self) -> &Arc<Segment> {
-        &self.0
+        &self.segment
     }
 
-    /// How many bytes are filled.
+    /// How many bytes are filled, those that are not committed yet included.
     pub(super) fn filled_bytes(&self) -> usize {
-        self.0.filled.load(Ordering::Relaxed)
+        self.filled
     }
 
     /// Whether a frame of `length_bytes` fits, with its run if it is presence.
     pub(super) fn has_room(&self, length_bytes: usize, is_presence: bool) -> bool {
-        let filled = self.filled_bytes();
-        length_bytes <= SEGMENT_BYTES - filled
+        length_bytes <= SEGMENT_BYTES - self.filled
             && (!is_presence
-                || self.last_run_ends_at(filled)
-                || self.0.presence_runs_used.load(Ordering::Relaxed) < PRESENCE_RUNS_MAX)
+                || self.last_run_ends_at(self.filled)
+                || self.segment.presence_runs_used.load(Ordering::Relaxed) < PRESENCE_RUNS_MAX)
     }
 
-    /// Fills the next `length_bytes` bytes with `fill`, which gets them zeroed,
-    /// and then lets the readers see them.
+    /// Fills the next `length_bytes` bytes with `fill`, which gets them zeroed.
+    /// Readers see them once they are committed.
     ///
     /// # Panics
     ///
@@ -146,48 +153,60 @@ impl SegmentWriter {
             self.has_room(length_bytes, is_presence),
             "a frame is appended only where it fits"
         );
-        let start = self.filled_bytes();
+        let start = self.filled;
         let end = start + length_bytes;
         assert!(
-            end <= self.0.memory.len(),
+            end <= self.segment.memory.len(),
             "a segment has SEGMENT_BYTES bytes"
         );
-        // SAFETY: these bytes are within the memory, and at or above `filled`, so no
+        // SAFETY: these bytes are within the memory, and at or above `committed`, so no
         // reader looks at them; `&mut self` makes this the only writer (see `Sync`).
         let bytes = unsafe {
-            std::slice::from_raw_parts_mut(self.0.memory.as_mut_ptr().add(start), length_bytes)
+            std::slice::from_raw_parts_mut(
+                self.segment.memory.as_mut_ptr().add(start),
+                length_bytes,
+            )
         };
         fill(bytes);
         if is_presence {
             self.note_run(start, end);
         }
-        self.0.filled.store(end, Ordering::Release);
+        self.filled = end;
+    }
+
+    /// Lets the readers see everything that is filled.
+    pub(super) fn commit(&self) {
+        self.segment.committed.store(self.filled, Ordering::Release);
     }
 
     /// Closes this segment: its readers go on in `next`.
     pub(super) fn link(&self, next: &SegmentWriter) {
-        let linked = self.0.next.set(Arc::clone(&next.0));
+        let linked = self.segment.next.set(Arc::clone(&next.segment));
         assert!(linked.is_ok(), "a segment is closed once");
     }
 
     fn note_run(&mut self, start: usize, end: usize) {
-        let used = self.0.presence_runs_used.load(Ordering::Relaxed);
+        let used = self.segment.presence_runs_used.load(Ordering::Relaxed);
         let pack = |start: usize, end: usize| (start as u64) << 32 | end as u64;
         if self.last_run_ends_at(start) {
             // A reader may see the run grow beyond the bytes that it knows of,
             // which changes nothing about those.
-            let last = &self.0.presence_runs[used - 1];
+            let last = &self.segment.presence_runs[used - 1];
             let run_start = (last.load(Ordering::Relaxed) >> 32) as usize;
             last.store(pack(run_start, end), Ordering::Relaxed);
         } else {
-            self.0.presence_runs[used].store(pack(start, end), Ordering::Relaxed);
-            self.0.presence_runs_used.store(used + 1, Ordering::Release);
+            self.segment.presence_runs[used].store(pack(start, end), Ordering::Relaxed);
+            self.segment
+                .presence_runs_used
+                .store(used + 1, Ordering::Release);
         }
     }
 
     fn last_run_ends_at(&self, offset: usize) -> bool {
-        let used = self.0.presence_runs_used.load(Ordering::Relaxed);
-        let last = used.checked_sub(1).map(|last| &self.0.presence_runs[last]);
+        let used = self.segment.presence_runs_used.load(Ordering::Relaxed);
+        let last = used
+            .checked_sub(1)
+            .map(|last| &self.segment.presence_runs[last]);
         last.is_some_and(|run| run.load(Ordering::Relaxed) as u32 as usize == offset)
     }
 }

@@ -57,6 +57,7 @@ enum Step {
     Stop {
         reader: usize,
     },
+    Commit,
 }
 
 const READERS: usize = 4;
@@ -74,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..READERS, 0..200usize)
             .prop_map(|(reader, bytes_max)| Step::FinishFrame { reader, bytes_max }),
         1 => (0..READERS).prop_map(|reader| Step::Stop { reader }),
+        3 => Just(Step::Commit),
     ]
 }
 
@@ -83,6 +85,8 @@ struct Model {
     expected: Vec<u8>,
     /// Where frames end in `expected`.
     frame_ends: Vec<usize>,
+    /// How much of `expected` is committed.
+    committed: usize,
     is_stopped: bool,
 }
 
@@ -118,6 +122,14 @@ proptest! {
                 }
                 Step::Send { reader, bytes_max } => {
                     send(&mut readers[reader], bytes_max, &mut received[reader]);
+                    prop_assert!(received[reader].len() <= models[reader].committed);
+                }
+                Step::Commit => {
+                    log.commit();
+                    prop_assert_eq!(log.committed_end(), log.end());
+                    for model in &mut models {
+                        model.committed = model.expected.len();
+                    }
                 }
                 Step::FinishFrame { reader, bytes_max } => {
                     let so_far = received[reader].len();
@@ -137,6 +149,7 @@ proptest! {
                 }
             }
         }
+        log.commit();
         for ((reader, model), mut received) in readers.iter_mut().zip(&models).zip(received) {
             while send(reader, usize::MAX, &mut received) > 0 {}
             prop_assert!(received == model.expected);
@@ -160,7 +173,7 @@ fn frame_bytes(envelope: &ServerEnvelope, out: &mut Vec<u8>) {
 }
 
 #[test]
-fn what_is_left_out_in_a_row_is_one_run() {
+fn skips_in_a_row_are_one_run() {
     let mut log = Log::new();
     let mut reader = log.reader(true);
     let mut append = || log.append(Audience::Everyone, &envelope(1));
@@ -171,12 +184,13 @@ fn what_is_left_out_in_a_row_is_one_run() {
     append();
     reader.skip(append());
     assert_eq!(reader.skip_count(), 2);
+    log.commit();
     while send(&mut reader, usize::MAX, &mut Vec::new()) > 0 {}
     assert_eq!(reader.skip_count(), 0);
 }
 
 #[test]
-fn notices_use_up_a_chunk_before_its_bytes_do() {
+fn separate_presence_runs_fill_a_segment_before_its_bytes_do() {
     let mut log = Log::new();
     let mut reader = log.reader(false);
     let mut expected = Vec::new();
@@ -189,13 +203,14 @@ fn notices_use_up_a_chunk_before_its_bytes_do() {
         }
     }
     assert_eq!(log.retained().bytes(), 3 * SEGMENT_BYTES as u64);
+    log.commit();
     let mut received = Vec::new();
     while send(&mut reader, usize::MAX, &mut received) > 0 {}
     assert_eq!(received, expected);
 }
 
 #[test]
-fn notices_in_a_row_use_up_one_run() {
+fn presence_frames_in_a_row_are_one_run() {
     let mut log = Log::new();
     let mut reader = log.reader(false);
     assert!(!reader.wants_presence());
@@ -203,24 +218,26 @@ fn notices_in_a_row_use_up_one_run() {
     for _ in 0..segment::PRESENCE_RUNS_MAX * 3 {
         log.append(Audience::Presence, &envelope(1));
     }
+    log.commit();
     assert_eq!(log.retained().bytes(), SEGMENT_BYTES as u64);
     assert_eq!(send(&mut reader, usize::MAX, &mut Vec::new()), 0);
 }
 
 #[test]
 fn a_long_chain_is_freed_without_recursion() {
-    const CHUNKS: usize = 300;
+    const SEGMENTS: usize = 300;
     // Far too little for a call inside a call for each segment.
     const STACK_BYTES: usize = 64 * 1024;
 
     let mut log = Log::new();
     let reader = log.reader(true);
-    // Separate presence close a segment early, so that this touches little memory.
-    for _ in 0..CHUNKS * segment::PRESENCE_RUNS_MAX {
+    // Separate presence runs close a segment early, so that this touches little memory.
+    for _ in 0..SEGMENTS * segment::PRESENCE_RUNS_MAX {
         log.append(Audience::Presence, &envelope(1));
         log.append(Audience::Everyone, &envelope(1));
     }
-    assert_eq!(log.retained().bytes(), (CHUNKS * SEGMENT_BYTES) as u64);
+    log.commit();
+    assert_eq!(log.retained().bytes(), (SEGMENTS * SEGMENT_BYTES) as u64);
     let dropping = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
         .spawn(|| drop(reader))
@@ -280,10 +297,36 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
                 message: Some(Message::Chat(chat)),
             },
         );
+        if seq % 7 == 0 || seq == FRAMES {
+            log.commit();
+        }
     }
     for thread in threads {
         thread
             .join()
             .expect("what a reader sees is whole and in order");
+    }
+}
+
+#[test]
+fn a_reader_that_begins_before_the_commit_skips_what_came_before_it() {
+    // In the same segment, and behind several full ones.
+    for frames in [1, 20] {
+        let mut log = Log::new();
+        for _ in 0..frames {
+            log.append(Audience::Everyone, &envelope(60_000));
+        }
+        let mut reader = log.reader(true);
+        let mut received = Vec::new();
+        assert_eq!(send(&mut reader, usize::MAX, &mut received), 0);
+        assert_eq!(reader.rest_of_frame(), &[] as &[u8]);
+        log.append(Audience::Everyone, &envelope(3));
+        assert_eq!(send(&mut reader, usize::MAX, &mut received), 0);
+        log.commit();
+        while send(&mut reader, usize::MAX, &mut received) > 0 {}
+        let mut expected = Vec::new();
+        frame_bytes(&envelope(3), &mut expected);
+        assert_eq!(received, expected);
+        assert_eq!(reader.position(), log.committed_end());
     }
 }

@@ -1,24 +1,25 @@
-//! How many connections one network address may have, and how fast it may make
-//! them (CHAT-REG-11, CHAT-REG-12). Pure: addresses and the time go in, a judgement
-//! comes out.
+//! Address limiter: how many connections one network address may have, and how fast it
+//! may make them (CHAT-REG-11, CHAT-REG-12), over all transports together. Pure:
+//! addresses and the time go in, permits come out.
 //!
-//! What is one address: an IPv4 address, or the first 64 bits of an IPv6 address,
-//! which is the least that a household is given. Connections from the machine
-//! itself are not counted, unless [`Limits::is_loopback_limited`]: they may come
-//! from everywhere, through a proxy or a tunnel that ends here.
+//! One address is an IPv4 address, or the first 64 bits of an IPv6 address, which is
+//! the least that a household is given. Connections from the machine itself are not
+//! counted, unless [`Limits::is_loopback_limited`]: they may come from everywhere,
+//! through a proxy or a tunnel that ends here.
 
 use std::collections::BTreeMap;
 
 use core::net::IpAddr;
 
 use crate::{
-    engine::{AddressLimit, Bucket},
     limits::{Limits, Rate},
+    session::AddressLimit,
+    token_bucket::TokenBucket,
 };
 
 /// How many addresses without a connection are remembered for how fast they came.
 /// Beyond that, those whose time is up are forgotten, and all of them if that does
-/// not help: who has so many addresses is not held up by this limit anyway.
+/// not help: this limit does not stop an attacker with so many addresses anyway.
 const IDLE_ADDRESSES_MAX: usize = 16_384;
 
 const MINUTE_MS: u32 = 60_000;
@@ -34,7 +35,7 @@ enum AddressKey {
 #[derive(Debug, Default)]
 struct AddressState {
     connections: u32,
-    arrivals: Bucket,
+    arrivals: TokenBucket,
 }
 
 /// Counts connections by address. Bounded by the connections that there are and
@@ -47,9 +48,17 @@ pub(super) struct AddressLimiter {
     known: BTreeMap<AddressKey, AddressState>,
     /// How many of the known have no connection.
     idle: usize,
-    /// Where the connections come from, by their index; as long as the highest
-    /// index that is counted.
-    seated: Vec<Option<AddressKey>>,
+}
+
+/// The place of one connection among those from its address, to be given back with
+/// [`AddressLimiter::release`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) struct Permit(Option<AddressKey>);
+
+impl Permit {
+    /// The permit of a connection that is not counted.
+    pub(super) const UNCOUNTED: Self = Self(None);
 }
 
 impl AddressKey {
@@ -72,21 +81,15 @@ impl AddressLimiter {
             is_loopback_limited: limits.is_loopback_limited,
             known: BTreeMap::new(),
             idle: 0,
-            seated: Vec::new(),
         }
     }
 
-    /// Lets the connection `index` in, which comes from `address`, or says why not.
-    /// Who is not let in for coming too fast does not make its wait longer.
-    pub(super) fn acquire(
-        &mut self,
-        now_ms: u64,
-        index: usize,
-        address: IpAddr,
-    ) -> Result<(), AddressLimit> {
+    /// Gives a permit to a connection from `address`, or says which limit is exceeded.
+    /// An address that connects too fast does not make its wait longer by that.
+    pub(super) fn acquire(&mut self, now_ms: u64, address: IpAddr) -> Result<Permit, AddressLimit> {
         let is_exempt = address.to_canonical().is_loopback() && !self.is_loopback_limited;
         if is_exempt || (self.connections_max.is_none() && self.arrivals.is_none()) {
-            return Ok(());
+            return Ok(Permit::UNCOUNTED);
         }
         let source = AddressKey::of(address);
         let known = self.known.entry(source).or_insert_with(|| {
@@ -99,27 +102,25 @@ impl AddressLimiter {
         {
             return Err(AddressLimit::Concurrent);
         }
-        if let Some(rate) = self.arrivals
-            && let Err(retry_after_ms) = known.arrivals.take(now_ms, rate)
-        {
-            return Err(AddressLimit::Rate { retry_after_ms });
+        if let Some(rate) = self.arrivals {
+            let interval_ms = u64::from(rate.interval_ms);
+            let capacity_ms = interval_ms * u64::from(rate.burst);
+            if let Err(wait_ms) = known.arrivals.take(now_ms, interval_ms, capacity_ms) {
+                // Never more than one interval, which is a u32.
+                let retry_after_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
+                return Err(AddressLimit::Rate { retry_after_ms });
+            }
         }
         if known.connections == 0 {
             self.idle -= 1;
         }
         known.connections += 1;
-        if self.seated.len() <= index {
-            self.seated.resize(index + 1, None);
-        }
-        if let Some(seated) = self.seated.get_mut(index) {
-            *seated = Some(source);
-        }
-        Ok(())
+        Ok(Permit(Some(source)))
     }
 
-    /// The connection `index` is gone.
-    pub(super) fn release(&mut self, now_ms: u64, index: usize) {
-        let Some(source) = self.seated.get_mut(index).and_then(Option::take) else {
+    /// Takes back the permit of a connection that is gone.
+    pub(super) fn release(&mut self, now_ms: u64, permit: Permit) {
+        let Permit(Some(source)) = permit else {
             return;
         };
         if let Some(known) = self.known.get_mut(&source) {
@@ -131,8 +132,8 @@ impl AddressLimiter {
         }
     }
 
-    /// Keeps the idle addresses within their bound. What a round costs was paid for
-    /// by the half of the bound that came since the last one.
+    /// Keeps the idle addresses within their bound. Amortized O(1): at least
+    /// IDLE_ADDRESSES_MAX / 2 new addresses arrive between two sweeps.
     fn forget(&mut self, now_ms: u64) {
         if self.idle <= IDLE_ADDRESSES_MAX {
             return;
@@ -152,101 +153,88 @@ impl AddressLimiter {
 mod tests {
     use super::*;
 
-    fn limiter(at_a_time: Option<u32>, a_minute: Option<u32>) -> AddressLimiter {
+    fn limiter(concurrent_max: Option<u32>, per_minute_max: Option<u32>) -> AddressLimiter {
         AddressLimiter::new(&Limits {
-            connections_per_address_max: at_a_time,
-            connections_per_minute_max: a_minute,
+            connections_per_address_max: concurrent_max,
+            connections_per_minute_max: per_minute_max,
             ..Limits::default()
         })
     }
 
-    fn ip(address: &str) -> IpAddr {
-        address.parse().expect("an address")
+    impl AddressLimiter {
+        fn try_acquire(&mut self, now_ms: u64, address: &str) -> Result<Permit, AddressLimit> {
+            self.acquire(now_ms, address.parse().expect("an address"))
+        }
     }
 
+    const FULL: Result<Permit, AddressLimit> = Err(AddressLimit::Concurrent);
+
     #[test]
-    fn so_many_at_a_time() {
+    fn an_address_has_so_many_connections_at_the_same_time() {
         let mut limiter = limiter(Some(2), None);
-        assert_eq!(limiter.acquire(0, 0, ip("192.0.2.1")), Ok(()));
-        assert_eq!(limiter.acquire(0, 1, ip("192.0.2.1")), Ok(()));
-        assert_eq!(
-            limiter.acquire(0, 2, ip("192.0.2.1")),
-            Err(AddressLimit::Concurrent)
-        );
-        // The same address, in the clothes of IPv6; and another one.
-        let mapped = ip("::ffff:192.0.2.1");
-        assert_eq!(limiter.acquire(0, 2, mapped), Err(AddressLimit::Concurrent));
-        assert_eq!(limiter.acquire(0, 2, ip("192.0.2.2")), Ok(()));
-        limiter.release(0, 0);
-        // Whoever was not let in is not counted, and leaves nothing behind.
-        limiter.release(0, 7);
-        assert_eq!(limiter.acquire(0, 0, ip("192.0.2.1")), Ok(()));
-        assert_eq!(
-            limiter.acquire(0, 3, ip("192.0.2.1")),
-            Err(AddressLimit::Concurrent)
-        );
+        let first = limiter.try_acquire(0, "192.0.2.1").expect("a permit");
+        let _second = limiter.try_acquire(0, "192.0.2.1").expect("a permit");
+        assert_eq!(limiter.try_acquire(0, "192.0.2.1"), FULL);
+        // The same address, written as IPv6; and another one.
+        assert_eq!(limiter.try_acquire(0, "::ffff:192.0.2.1"), FULL);
+        assert!(limiter.try_acquire(0, "192.0.2.2").is_ok());
+        limiter.release(0, first);
+        // A connection without a permit is not counted, and leaves nothing behind.
+        limiter.release(0, Permit::UNCOUNTED);
+        assert!(limiter.try_acquire(0, "192.0.2.1").is_ok());
+        assert_eq!(limiter.try_acquire(0, "192.0.2.1"), FULL);
     }
 
     #[test]
     fn an_ipv6_address_is_its_first_64_bits() {
         let mut limiter = limiter(Some(1), None);
-        assert_eq!(limiter.acquire(0, 0, ip("2001:db8:0:1::1")), Ok(()));
-        let neighbour = ip("2001:db8:0:1:ffff::2");
-        assert_eq!(
-            limiter.acquire(0, 1, neighbour),
-            Err(AddressLimit::Concurrent)
-        );
-        assert_eq!(limiter.acquire(0, 1, ip("2001:db8:0:2::1")), Ok(()));
+        assert!(limiter.try_acquire(0, "2001:db8:0:1::1").is_ok());
+        assert_eq!(limiter.try_acquire(0, "2001:db8:0:1:ffff::2"), FULL);
+        assert!(limiter.try_acquire(0, "2001:db8:0:2::1").is_ok());
     }
 
     #[test]
-    fn so_many_a_minute() {
+    fn an_address_makes_so_many_connections_a_minute() {
         let mut limiter = limiter(None, Some(6));
-        for index in 0..6 {
-            assert_eq!(limiter.acquire(0, index, ip("192.0.2.1")), Ok(()));
-            limiter.release(0, index);
+        for _ in 0..6 {
+            let permit = limiter.try_acquire(0, "192.0.2.1").expect("a permit");
+            limiter.release(0, permit);
         }
-        let refused = |wait_ms| {
-            Err(AddressLimit::Rate {
-                retry_after_ms: wait_ms,
-            })
-        };
-        assert_eq!(limiter.acquire(0, 0, ip("192.0.2.1")), refused(10_000));
-        assert_eq!(limiter.acquire(4_000, 0, ip("192.0.2.1")), refused(6_000));
-        assert_eq!(limiter.acquire(4_000, 0, ip("192.0.2.2")), Ok(()));
-        assert_eq!(limiter.acquire(10_000, 1, ip("192.0.2.1")), Ok(()));
-        assert_eq!(limiter.acquire(10_000, 2, ip("192.0.2.1")), refused(10_000));
+        let wait = |retry_after_ms| Err(AddressLimit::Rate { retry_after_ms });
+        assert_eq!(limiter.try_acquire(0, "192.0.2.1"), wait(10_000));
+        assert_eq!(limiter.try_acquire(4_000, "192.0.2.1"), wait(6_000));
+        assert!(limiter.try_acquire(4_000, "192.0.2.2").is_ok());
+        assert!(limiter.try_acquire(10_000, "192.0.2.1").is_ok());
+        assert_eq!(limiter.try_acquire(10_000, "192.0.2.1"), wait(10_000));
     }
 
     #[test]
     fn the_machine_itself_is_not_counted_unless_asked_for() {
         let mut limiter = limiter(Some(1), Some(1));
-        for index in 0..10 {
-            assert_eq!(limiter.acquire(0, index, ip("127.0.0.1")), Ok(()));
-            assert_eq!(limiter.acquire(0, index, ip("::1")), Ok(()));
-            assert_eq!(limiter.acquire(0, index, ip("::ffff:127.0.0.1")), Ok(()));
+        for _ in 0..10 {
+            for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+                let permit = limiter.try_acquire(0, address);
+                assert_eq!(permit, Ok(Permit::UNCOUNTED));
+            }
         }
         assert_eq!(limiter.known.len(), 0);
         limiter.is_loopback_limited = true;
-        assert_eq!(limiter.acquire(0, 0, ip("127.0.0.1")), Ok(()));
-        assert_eq!(
-            limiter.acquire(0, 1, ip("127.0.0.1")),
-            Err(AddressLimit::Concurrent)
-        );
+        assert!(limiter.try_acquire(0, "127.0.0.1").is_ok());
+        assert_eq!(limiter.try_acquire(0, "127.0.0.1"), FULL);
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut limiter = limiter(Some(1), Some(1));
-        let held = ip("198.51.100.1");
-        assert_eq!(limiter.acquire(0, 0, held), Ok(()));
+        let held = "198.51.100.1";
+        assert!(limiter.try_acquire(0, held).is_ok());
         let mut most = 0;
         for number in 0..100_000 {
             let address = IpAddr::V4((0x0a00_0000 + number).into());
             // A tenth of them come while others may be forgotten already.
             let now_ms = u64::from(number / 10);
-            assert_eq!(limiter.acquire(now_ms, 1, address), Ok(()));
-            limiter.release(now_ms, 1);
+            let permit = limiter.acquire(now_ms, address).expect("a permit");
+            limiter.release(now_ms, permit);
             most = most.max(limiter.known.len());
         }
         let idle = limiter
@@ -256,7 +244,7 @@ mod tests {
         assert_eq!(limiter.idle, idle.count());
         assert!(most <= IDLE_ADDRESSES_MAX + 2, "{most}");
         assert!(most > IDLE_ADDRESSES_MAX, "{most}");
-        // Who is connected is not forgotten.
-        assert_eq!(limiter.acquire(0, 1, held), Err(AddressLimit::Concurrent));
+        // An address with a connection is not forgotten.
+        assert_eq!(limiter.try_acquire(0, held), FULL);
     }
 }

@@ -1,6 +1,5 @@
-//! The wait of the senders for the room to catch up (CHAT-LIM-6): whether it is on,
-//! and the little that is read from each of them meanwhile.
-//! [`pressure`](super::pressure) says when.
+//! Backpressure: pauses reading from senders while the room catches up (CHAT-LIM-6),
+//! except for a small quota each. [`slow_consumer`](super::slow_consumer) says when.
 
 use std::{
     num::NonZeroU32,
@@ -21,11 +20,11 @@ const BLOCKED_STEP_MS: u64 = 100;
 #[derive(Debug)]
 pub(super) struct ReadPause {
     lag_bytes_max: u64,
-    /// Members are not to be read from, but for a little of each.
+    /// The server does not read from members, except for a small quota each.
     is_on: AtomicBool,
-    /// How far the log may grow from that little, as a position.
+    /// How far the log may grow from those quotas, as a position.
     quota_end: AtomicU64,
-    /// How many ticks there have been. It wraps: once in a while somebody waits two
+    /// How many ticks there have been. It wraps: once in a while a member waits two
     /// ticks for nothing.
     ticks: AtomicU8,
 }
@@ -36,7 +35,7 @@ pub(super) struct PausedReadQuota(AtomicU8);
 
 /// Since when what one member sends has waited to be read, if it does: in steps of
 /// [`BLOCKED_STEP_MS`], from 1 on. These are four bytes that there is room for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReadBlockedSince(Option<NonZeroU32>);
 
 impl ReadPause {
@@ -49,15 +48,15 @@ impl ReadPause {
         }
     }
 
-    /// Whether members are not to be read from for now, but for what
-    /// [`ReadPause::has_paused_quota`] allows.
+    /// Whether the server does not read from members for now, except for what
+    /// [`ReadPause::has_quota`] allows.
     pub(super) fn is_on(&self) -> bool {
         self.is_on.load(Ordering::Acquire)
     }
 
     /// Begins, when the log ends at `end`.
     pub(super) fn begin(&self, end: u64) {
-        self.grant_paused_quota(end);
+        self.grant_quota(end);
         self.is_on.store(true, Ordering::Release);
     }
 
@@ -71,31 +70,31 @@ impl ReadPause {
         self.ticks.fetch_add(1, Ordering::Relaxed);
         if self.is_on() {
             // What was not used is not saved; what was too much is made up for.
-            self.grant_paused_quota(self.quota_end.load(Ordering::Relaxed).min(end));
+            self.grant_quota(self.quota_end.load(Ordering::Relaxed).min(end));
         }
     }
 
     /// Lets the log grow, from `position` on, by what may be read in a tick: in the
     /// longest pause, by a quarter of what it may hold. The pause begins at half, so
     /// nobody who is waited for falls out of reach meanwhile.
-    fn grant_paused_quota(&self, position: u64) {
+    fn grant_quota(&self, position: u64) {
         let more_bytes = (self.lag_bytes_max / 4 / u64::from(SLOW_ROOM_TICKS)).max(1);
         self.quota_end
             .store(position + more_bytes, Ordering::Relaxed);
     }
 
-    /// Whether a little may be read from a member while the log ends at `end`: so who
-    /// says little is not held up by those who say more than the room can take.
-    pub(super) fn has_paused_quota(&self, paused_quota: &PausedReadQuota, end: u64) -> bool {
+    /// Whether a little may be read from a member while the log ends at `end`: a member
+    /// that says little is not held up by others that say more than the room can take.
+    pub(super) fn has_quota(&self, quota: &PausedReadQuota, end: u64) -> bool {
         let ticks = self.ticks.load(Ordering::Relaxed);
-        ticks.wrapping_sub(paused_quota.0.load(Ordering::Relaxed)) >= PAUSED_QUOTA_TICKS
+        ticks.wrapping_sub(quota.0.load(Ordering::Relaxed)) >= PAUSED_QUOTA_TICKS
             && end < self.quota_end.load(Ordering::Relaxed)
     }
 
     /// A little was read from a member.
-    pub(super) fn use_paused_quota(&self, paused_quota: &PausedReadQuota) {
+    pub(super) fn use_quota(&self, quota: &PausedReadQuota) {
         let ticks = self.ticks.load(Ordering::Relaxed);
-        paused_quota.0.store(ticks, Ordering::Relaxed);
+        quota.0.store(ticks, Ordering::Relaxed);
     }
 }
 

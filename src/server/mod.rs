@@ -1,46 +1,73 @@
-//! The server: a listener, a task for each connection, and the room that they
-//! share.
+//! The server: listeners, a task for each connection, and the hub that they share.
 //!
 //! ```text
-//!  Listener ──accepts──▶ Connection (one task each) ◀──────── waker ────────┐
-//!                          │ frames in       ▲ bytes out                    │
-//!                          ▼                 │                              │
-//!                        Hub: lock { Engine ──effects──▶ Log } ── append ──┘
-//!                          ▲                 └──replies──▶ ReplyBuffer of the connection
-//!                        tick: deadlines, pressure, the senders' pause
+//!  Listener ──accepts──▶ Connection (one task each) ◀─────── waker ───────────┐
+//!                          │ frames in       ▲ bytes out                      │
+//!                          ▼                 │                                │
+//!                        Hub: lock { Sessions ──commands──▶ Room              │
+//!                          ▲            │           └──events──▶ Log } append, commit
+//!                          │            └──replies──▶ Outbound of the connection
+//!                        tick: deadlines, slow consumers, the read pause
 //! ```
 //!
-//! A connection's task does all there is to do for it: it reads, has the engine
-//! judge what came, and writes its replies and what is ahead of it in the log.
-//! It never waits for another connection, and nobody waits for it.
+//! A connection's task does all there is to do for it: it reads, has its session judge
+//! what arrived, and writes its replies and what is ahead of it in the log. It never
+//! waits for another connection, and nobody waits for it.
+//!
+//! | module | what it is | knows IO? |
+//! |---|---|---|
+//! | [`options`] | the options of `chat-server` | no |
+//! | `names_file` | reads the file of `--allow` | yes |
+//! | `listener` | accepts streams of any transport, runs their handshakes | yes |
+//! | `transport` | what a connection needs of a stream, and a server of a listener | yes |
+//! | `tcp` | the TCP transport | yes |
+//! | `address_limiter` | how many connections one address may have and make | no |
+//! | `connection` | the task of one connection | yes |
+//! | `frames`, `read_buffer` | what has arrived: cut into frames, kept until used | no |
+//! | `read_budget` | how much a connection may read now | no |
+//! | `outbound`, `reply_buffer` | what one connection has to send, in which order | no |
+//! | `hub` | the shared state behind one lock; carries out effects; reads the clock | clock |
+//! | `registry` | handles and wakers of the connections | no |
+//! | `channel` | the log with its subscriptions, committed end and slow-consumer policy | no |
+//! | `backpressure` | the read pause, and the small quota during one | no |
+//! | `slow_consumer` | which members senders wait for, and for how long | no |
+//! | `eviction` | which connections to close when all queues take too much | no |
+//! | `simulation` | all of it against a model, in seeded schedules (tests) | no |
 
 mod address_limiter;
 mod backpressure;
+mod channel;
 mod connection;
 mod eviction;
+mod frames;
 mod hub;
 mod listener;
 #[cfg(feature = "cli")]
 mod names_file;
 #[cfg(feature = "cli")]
 pub mod options;
+mod outbound;
+mod read_budget;
 mod read_buffer;
+mod registry;
 mod reply_buffer;
 #[cfg(test)]
 mod simulation;
 mod slow_consumer;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod transport;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinError, time};
+use tokio::{task::JoinError, time};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
-use crate::{engine::AccessPolicy, limits::Limits};
+use crate::{limits::Limits, session::AccessPolicy};
 use hub::Hub;
+use tcp::Tcp;
 
 /// How long connections have to take their last messages when the server closes,
 /// in milliseconds. With [`ABORT_MS`], less than the 5 seconds of CHAT-CLOSE-3.
@@ -51,7 +78,7 @@ const ABORT_MS: u64 = 500;
 
 /// A server that listens. [`Server::run`] makes it serve.
 pub struct Server {
-    listener: TcpListener,
+    listener: Tcp,
     hub: Arc<Hub>,
 }
 
@@ -81,7 +108,7 @@ impl Server {
             .map_err(|sentence| io::Error::new(io::ErrorKind::InvalidInput, sentence))?;
         let epoch = getrandom::u64().map_err(io::Error::other)?;
         Ok(Self {
-            listener: listener::bind(listen).await?,
+            listener: Tcp::bind(listen, limits.write_deadline_ms).await?,
             hub: Arc::new(Hub::new(limits, access, format!("{epoch:016x}"))),
         })
     }
@@ -122,7 +149,7 @@ impl Server {
         }
         hub.begin_closing("the server is shutting down".to_owned());
         // CHAT-CLOSE-1: also those who are connected and wait to be accepted.
-        listener::accept_waiting(&listener, &hub, &connections);
+        listener::accept_waiting(&*listener, &hub, &connections);
         drop(listener);
         connections.close();
         let grace = Duration::from_millis(CLOSING_GRACE_MS);

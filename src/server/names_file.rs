@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::engine::{Name, NameError};
+use crate::name::{Name, NameError};
 
 /// The longest file that is read, in bytes: a hundred thousand of the longest
 /// names.

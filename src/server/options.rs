@@ -8,9 +8,9 @@ use clap::{
 
 use super::names_file;
 use crate::{
-    engine::AccessPolicy,
     limits::{DefaultValue, LIMITS, Limit, Limits, Unit},
     password::source,
+    session::AccessPolicy,
 };
 
 /// A chat server: one room, for clients that speak chat.v1 (proto/chat.proto).

@@ -1,37 +1,46 @@
-//! What came on one connection and has not been used yet.
+//! Read buffer: what has arrived on one connection and has not been used yet.
 
-/// Bytes that wait for the rest of their frame, or for their turn. Takes no
-/// memory while empty, and otherwise as much as what came: there is one for each
+use std::borrow::Cow;
+
+/// Bytes that wait for the rest of their frame, or until they may be judged. Takes no
+/// memory while empty, and otherwise as much as it holds: there is one for each
 /// connection, and few hold anything for long.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
-    held: Box<[u8]>,
+    bytes: Box<[u8]>,
 }
 
 impl ReadBuffer {
-    /// Hands what is held, followed by `read`, to `consume`, which returns how
-    /// many bytes of it it has used; holds the others.
-    pub(super) fn feed(&mut self, read: &[u8], consume: impl FnOnce(&[u8]) -> usize) {
-        if self.held.is_empty() {
-            let used = consume(read);
-            self.held = read.get(used..).unwrap_or_default().into();
-        } else {
-            let mut bytes = std::mem::take(&mut self.held).into_vec();
-            bytes.extend_from_slice(read);
-            let used = consume(&bytes);
-            bytes.drain(..used);
-            self.held = bytes.into_boxed_slice();
+    /// Takes out what it holds, followed by `read`. [`ReadBuffer::restore`] puts back
+    /// what was not used.
+    pub(super) fn take<'a>(&mut self, read: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.bytes.is_empty() {
+            return Cow::Borrowed(read);
         }
+        let mut bytes = std::mem::take(&mut self.bytes).into_vec();
+        bytes.extend_from_slice(read);
+        Cow::Owned(bytes)
+    }
+
+    /// Puts back all but the first `used` bytes of what was taken.
+    pub(super) fn restore(&mut self, taken: Cow<'_, [u8]>, used: usize) {
+        self.bytes = match taken {
+            Cow::Borrowed(bytes) => bytes.get(used..).unwrap_or_default().into(),
+            Cow::Owned(mut bytes) => {
+                bytes.drain(..used.min(bytes.len()));
+                bytes.into_boxed_slice()
+            }
+        };
     }
 
     /// How much memory it takes, in bytes.
     pub(super) fn buffered_bytes(&self) -> usize {
-        self.held.len()
+        self.bytes.len()
     }
 
-    /// Whether nothing is held.
+    /// Whether it holds nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.bytes.is_empty()
     }
 }
 
@@ -40,22 +49,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holds_what_is_not_used() {
-        let mut read_buffer = ReadBuffer::default();
+    fn unused_bytes_come_again_before_new_ones() {
+        let mut buffer = ReadBuffer::default();
         let mut seen = Vec::new();
-        let mut feed = |read_buffer: &mut ReadBuffer, read: &str, used: usize| {
-            read_buffer.feed(read.as_bytes(), |bytes| {
-                seen.push(String::from_utf8_lossy(bytes).into_owned());
-                used
-            });
-            read_buffer.held.len()
+        let mut feed = |read: &str, used: usize| {
+            let taken = buffer.take(read.as_bytes());
+            seen.push(String::from_utf8_lossy(&taken).into_owned());
+            buffer.restore(taken, used);
+            (buffer.buffered_bytes(), buffer.is_empty())
         };
-        assert_eq!(feed(&mut read_buffer, "abc", 3), 0);
-        assert_eq!(feed(&mut read_buffer, "defg", 1), 3);
-        assert_eq!(feed(&mut read_buffer, "h", 0), 4);
-        assert_eq!(feed(&mut read_buffer, "", 2), 2);
-        assert_eq!(feed(&mut read_buffer, "i", 3), 0);
+        assert_eq!(feed("abc", 3), (0, true));
+        assert_eq!(feed("defg", 1), (3, false));
+        assert_eq!(feed("h", 0), (4, false));
+        assert_eq!(feed("", 2), (2, false));
+        assert_eq!(feed("i", 3), (0, true));
         assert_eq!(seen, ["abc", "defg", "efgh", "efgh", "ghi"]);
-        assert_eq!(read_buffer.held.len(), 0);
     }
 }

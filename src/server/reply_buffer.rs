@@ -1,5 +1,9 @@
-//! What one connection is to be told directly: replies that have not been sent
-//! yet, ready for the socket.
+//! Reply buffer: the replies to one connection that were not sent yet, encoded.
+//!
+//! A reply that tells the number of a chat waits until that chat is committed, and the
+//! replies behind it wait too, so that they keep their order.
+
+use std::collections::VecDeque;
 
 use crate::{
     frame::{self, Split},
@@ -44,6 +48,16 @@ pub(super) struct ReplyBuffer {
 struct Waiting {
     bytes: Vec<u8>,
     sent: usize,
+    /// What waits for a commit, in order. One for each pass that nobody has committed
+    /// yet.
+    holds: VecDeque<Hold>,
+}
+
+/// The bytes from `offset` on wait until the log is committed up to `position`.
+#[derive(Debug)]
+struct Hold {
+    offset: usize,
+    position: u64,
 }
 
 impl Waiting {
@@ -77,6 +91,9 @@ impl ReplyBuffer {
             let (begun, _) = waiting.frame_under_way();
             waiting.bytes.drain(..begun);
             waiting.sent -= begun;
+            for hold in &mut waiting.holds {
+                hold.offset -= begun;
+            }
         }
         frame::encode(envelope, &mut waiting.bytes);
     }
@@ -86,14 +103,49 @@ impl ReplyBuffer {
         let waiting = self.waiting.get_or_insert_default();
         debug_assert_eq!(waiting.sent, 0, "no reply begins inside another frame");
         waiting.bytes.splice(..0, rest_of_frame.iter().copied());
+        for hold in &mut waiting.holds {
+            hold.offset += rest_of_frame.len();
+        }
     }
 
-    /// What is to be sent next.
-    pub(super) fn unsent(&self) -> &[u8] {
-        match &self.waiting {
-            Some(waiting) => waiting.bytes.get(waiting.sent..).unwrap_or_default(),
-            None => &[],
+    /// How many bytes it holds, sent ones included: where the next reply begins.
+    pub(super) fn end(&self) -> usize {
+        let waiting = self.waiting.as_ref();
+        waiting.map_or(0, |waiting| waiting.bytes.len())
+    }
+
+    /// Holds everything from `offset` on until the log is committed up to `position`.
+    pub(super) fn hold(&mut self, offset: usize, position: u64) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.holds.push_back(Hold { offset, position });
         }
+    }
+
+    /// The log is committed up to `position`.
+    pub(super) fn release(&mut self, position: u64) {
+        let Some(waiting) = &mut self.waiting else {
+            return;
+        };
+        while let Some(hold) = waiting.holds.front()
+            && hold.position <= position
+        {
+            waiting.holds.pop_front();
+        }
+    }
+
+    /// What may be sent next.
+    pub(super) fn unsent(&self) -> &[u8] {
+        let Some(waiting) = &self.waiting else {
+            return &[];
+        };
+        let hold = waiting.holds.front();
+        let end = hold.map_or(waiting.bytes.len(), |hold| hold.offset);
+        waiting.bytes.get(waiting.sent..end).unwrap_or_default()
+    }
+
+    /// Whether every reply was sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_none()
     }
 
     /// The first `bytes` of [`ReplyBuffer::unsent`] were sent.
@@ -114,6 +166,7 @@ impl ReplyBuffer {
         let (_, end) = waiting.frame_under_way();
         waiting.bytes.truncate(end);
         waiting.bytes.shrink_to_fit();
+        waiting.holds.retain(|hold| hold.offset < end);
         if waiting.sent == waiting.bytes.len() {
             self.waiting = None;
         }
@@ -127,7 +180,8 @@ impl ReplyBuffer {
 
     /// Whether so much waits that no more may be added by reading.
     pub(super) fn is_full(&self) -> bool {
-        self.unsent().len() >= REPLIES_PAUSE_BYTES
+        let waiting = self.waiting.as_ref();
+        waiting.is_some_and(|waiting| waiting.bytes.len() - waiting.sent >= REPLIES_PAUSE_BYTES)
     }
 }
 
@@ -161,6 +215,62 @@ mod tests {
             let end = ends.into_iter().find(|&end| end >= sent);
             assert_eq!(buffer.unsent(), &all[sent..end.unwrap()], "after {sent}");
         }
+    }
+
+    #[test]
+    fn replies_wait_for_the_commit_and_keep_their_order() {
+        let (replies, frames): (Vec<_>, Vec<_>) = (0..4).map(reply).unzip();
+        let mut buffer = ReplyBuffer::default();
+        let push_held = |buffer: &mut ReplyBuffer, index: usize, position| {
+            let offset = buffer.end();
+            buffer.push(&replies[index]);
+            buffer.hold(offset, position);
+        };
+        buffer.push(&replies[0]);
+        push_held(&mut buffer, 1, 100);
+        push_held(&mut buffer, 2, 200);
+        buffer.push(&replies[3]);
+        assert_eq!(buffer.unsent(), frames[0]);
+        buffer.advance(1);
+        buffer.release(99);
+        assert_eq!(buffer.unsent(), &frames[0][1..]);
+        buffer.advance(frames[0].len() - 1);
+        assert_eq!(buffer.unsent(), &[] as &[u8]);
+        assert!(!buffer.is_empty());
+        buffer.release(100);
+        assert_eq!(buffer.unsent(), frames[1]);
+        buffer.release(200);
+        assert_eq!(buffer.unsent(), frames[1..].concat());
+        buffer.advance(frames[1..].concat().len());
+        assert!(buffer.is_empty());
+    }
+
+    /// Room is made in front of what waits, and a rest of a frame goes before it.
+    #[test]
+    fn what_waits_for_a_commit_may_move() {
+        let (reply, frame) = reply(1_000);
+        let mut buffer = ReplyBuffer::default();
+        for round in 0..100 {
+            buffer.push(&reply);
+            let offset = buffer.end();
+            buffer.push(&reply);
+            buffer.hold(offset, round);
+            assert_eq!(buffer.unsent(), frame, "round {round}");
+            buffer.advance(frame.len());
+            buffer.push(&reply);
+            buffer.release(round);
+            assert_eq!(buffer.unsent(), [frame.clone(), frame.clone()].concat());
+            buffer.advance(frame.len());
+            assert_eq!(buffer.unsent(), frame);
+            buffer.advance(frame.len());
+        }
+        buffer.push(&reply);
+        buffer.hold(0, 1);
+        buffer.push_front(b"rest");
+        assert_eq!(buffer.unsent(), b"rest");
+        buffer.forget();
+        buffer.release(1);
+        assert!(buffer.is_empty());
     }
 
     #[test]

@@ -1,21 +1,27 @@
-//! What a connection needs of its stream: to move much at once.
+//! Transport: what a connection needs of its stream, and a server of its listeners.
+//! Every transport carries the same byte stream into the same connection.
 
 use std::{
+    future::Future,
     io,
-    os::fd::{AsFd, BorrowedFd},
+    net::SocketAddr,
+    os::fd::BorrowedFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream. What it can do in one step is its own matter.
+/// How many connections may wait to be accepted, on each listener.
+pub(super) const BACKLOG: u32 = 1_024;
+
+/// A stream. A transport implements the optional methods where it can do better than
+/// their defaults.
+///
+/// All bytes that `poll_write` has taken must go out without another call, and
+/// `poll_shutdown` must be ready only when they have.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// Reads what has come, as far as `buffer` takes it; 0 bytes are the end.
+    /// Reads what has arrived, as far as `buffer` takes it; 0 bytes are the end.
     fn poll_read_available(
         &mut self,
         cx: &mut Context<'_>,
@@ -26,8 +32,8 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Sends some of `bytes`, which also stand in `file` from `offset` on and do
-    /// not change any more.
+    /// Sends some of `bytes`, which also stand in `file` from `offset` on and do not
+    /// change any more.
     fn poll_send_file(
         &mut self,
         cx: &mut Context<'_>,
@@ -39,90 +45,48 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
         Pin::new(self).poll_write(cx, bytes)
     }
 
-    /// Whether something has come of which the runtime has not heard yet. After this
+    /// Whether something has arrived that the runtime does not know of yet. After this
     /// machine has slept its timers come first.
     fn is_readable_now(&self) -> bool {
         false
     }
 
-    /// Whether it takes more, of which the runtime has not heard yet.
+    /// Whether it takes more, which the runtime does not know of yet.
     fn is_writable_now(&self) -> bool {
         false
     }
-}
 
-impl Transport for TcpStream {
-    fn is_readable_now(&self) -> bool {
-        is_ready(self, PollFlags::POLLIN)
-    }
-
-    fn is_writable_now(&self) -> bool {
-        is_ready(self, PollFlags::POLLOUT)
-    }
-
-    /// Until nothing is left: a first read acknowledges, whereupon the peer's
-    /// system sends what it had held back. Who takes that in too has larger batches
-    /// to deliver.
-    #[cfg(target_os = "linux")]
-    fn poll_read_available(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        use std::io::Read;
-
-        loop {
-            ready!(self.poll_read_ready(cx))?;
-            let mut filled = 0;
-            let read = self.try_io(tokio::io::Interest::READABLE, || {
-                while let Some(rest) = buffer.get_mut(filled..) {
-                    // That nothing is left is for the runtime to know, too.
-                    match (&*socket2::SockRef::from(&*self)).read(rest)? {
-                        // The end, or the buffer is full.
-                        0 => break,
-                        bytes => filled += bytes,
-                    }
-                }
-                Ok(())
-            });
-            match read {
-                Err(_) if filled > 0 => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                result => result?,
-            }
-            return Poll::Ready(Ok(filled));
-        }
-    }
-
-    /// From the file, which copies nothing.
-    #[cfg(target_os = "linux")]
-    fn poll_send_file(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        file: BorrowedFd<'_>,
-        offset: u32,
-    ) -> Poll<io::Result<usize>> {
-        use nix::sys::sendfile::sendfile64;
-
-        loop {
-            ready!(self.poll_write_ready(cx))?;
-            let mut offset = i64::from(offset);
-            let sent = self.try_io(tokio::io::Interest::WRITABLE, || {
-                Ok(sendfile64(&*self, file, Some(&mut offset), bytes.len())?)
-            });
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
-            }
-        }
+    /// Sends what it takes at once of `last_words`, and closes.
+    fn close_with(self, last_words: &[u8])
+    where
+        Self: Sized,
+    {
+        let _ = last_words;
     }
 }
 
-/// What the system says at this moment.
-fn is_ready(stream: &TcpStream, flags: PollFlags) -> bool {
-    let mut polled = [PollFd::new(stream.as_fd(), flags)];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+/// A stream that was accepted.
+pub(super) enum Accepted<S, H> {
+    /// It can carry frames.
+    Ready(S),
+    /// It can once this is done.
+    #[cfg_attr(not(test), expect(dead_code, reason = "TCP has none"))]
+    Handshake(H),
+}
+
+/// Accepts streams of one transport.
+pub(super) trait Listener: Send + Sync + 'static {
+    /// A stream that carries frames.
+    type Stream: Transport + Send + 'static;
+    /// Makes one of what was accepted. The server ends it after the register deadline.
+    type Handshake: Future<Output = io::Result<Self::Stream>> + Send + 'static;
+
+    /// The next stream, and where it comes from. It must not wait for the peer: what it
+    /// has to agree on with it is the handshake.
+    #[expect(clippy::type_complexity, reason = "it is used once")]
+    fn accept(
+        &self,
+    ) -> impl Future<Output = io::Result<(Accepted<Self::Stream, Self::Handshake>, SocketAddr)>> + Send;
 }
 
 #[cfg(test)]

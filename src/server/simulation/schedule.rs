@@ -3,11 +3,11 @@
 use fastrand::Rng;
 
 use crate::{
-    engine::{AccessPolicy, Name},
     limits::{LAG_BYTES_FLOOR, Limits},
     password::Password,
     server::{CLOSING_GRACE_MS, slow_consumer::TICK_MS},
     wire::ErrorCode,
+    {name::Name, session::AccessPolicy},
 };
 
 use super::{

@@ -19,9 +19,9 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::{
-    engine::AccessPolicy,
     limits::Limits,
     log::Reader,
+    room::Room,
     server::{
         CLOSING_GRACE_MS,
         connection::Connection,
@@ -29,6 +29,7 @@ use crate::{
         reply_buffer::{REPLIES_PAUSE_BYTES, buffered_bytes_max},
         slow_consumer::TICK_MS,
     },
+    session::AccessPolicy,
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
@@ -68,6 +69,8 @@ pub(super) struct World {
     limits: Limits,
     /// Reads all that is published.
     tap: Reader,
+    /// A hash of what the room has published, to the byte.
+    published_hash: u64,
     start: Instant,
     ticked: Instant,
     slept: Instant,
@@ -143,6 +146,7 @@ impl World {
             links: Vec::new(),
             oracle: Oracle::new(limits.clone(), now, Coverage::default()),
             tap: hub.follow(),
+            published_hash: FNV_START,
             hub: Arc::new(hub),
             limits,
             start: now,
@@ -187,8 +191,9 @@ impl World {
             .filter(|link| link.is_alive() && !link.is_turned_away && link.source == source);
         let neighbours = source.map_or(0, |_| from_there.count());
         let hub = Arc::clone(&self.hub);
-        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), hub, Some(address));
-        let is_turned_away = connection.is_turned_away();
+        let member = hub.connect(Some(address));
+        let connection = Connection::new(ServerEnd(Rc::clone(&wire)), hub, member);
+        let is_turned_away = connection.is_rejected();
         self.note(format_args!(
             "{index} connects from {address}, {manner:?}, takes {capacity_bytes} bytes, turned away: {is_turned_away}"
         ));
@@ -305,10 +310,10 @@ impl World {
             return;
         };
         link.alarm.0.store(false, Ordering::Relaxed);
-        let log_end_before = self.hub.log_end();
+        let log_end_before = self.hub.channel.committed_end();
         let position = connection.position();
         let was_read_from = connection.may_read();
-        let was_paused = self.hub.is_paused();
+        let was_paused = self.hub.channel.is_paused();
         let cx = &mut Context::from_waker(&link.waker);
         let is_over = Pin::new(&mut *connection).poll(cx) == Poll::Ready(());
         let (read_buffer_bytes, reply_bytes) = connection.memory_bytes();
@@ -329,7 +334,7 @@ impl World {
             if is_over { ", is gone" } else { "" }
         ));
         let published = self.published();
-        let end = self.hub.log_end();
+        let end = self.hub.channel.committed_end();
         let look = Look {
             is_alive: !is_over,
             is_read_from,
@@ -358,10 +363,10 @@ impl World {
             reply_bytes <= buffered_bytes_max(self.limits.frame_bytes_max),
             "replies of {reply_bytes} bytes"
         );
-        let retained = self.hub.retained_bytes();
+        let retained = self.hub.channel.retained_bytes();
         let retained_max = self.limits.lag_bytes_max + self.grown_bytes + 3 * SEGMENT_BYTES;
         assert!(retained <= retained_max, "a log of {retained} bytes");
-        if self.hub.is_paused() && !was_paused {
+        if self.hub.channel.is_paused() && !was_paused {
             // As far behind as the room waits for, and no less (CHAT-LIM-6). Whoever
             // just moved may have been it, and gone since.
             let positions = self.positions().chain(position);
@@ -376,7 +381,7 @@ impl World {
             end / SEGMENT_BYTES > log_end_before / SEGMENT_BYTES,
             "segment boundary",
         );
-        if self.hub.is_paused() {
+        if self.hub.channel.is_paused() {
             self.paused = Some(Instant::now());
             coverage.mark("room paused");
         }
@@ -396,6 +401,9 @@ impl World {
                 let message = envelope.message.expect("with messages");
                 self.trace
                     .line(format_args!("        published: {message:.100?}"));
+                if !matches!(message, Message::ServerClosing(_)) {
+                    self.published_hash = hash(self.published_hash, body);
+                }
                 published.push(message);
                 ahead = &ahead[used..];
             }
@@ -452,7 +460,7 @@ impl World {
         self.grown_bytes = 0;
         self.check_memory();
         assert!(!self.is_aborted || self.admitted() == 0, "CHAT-CLOSE-3");
-        let is_paused = self.hub.is_paused();
+        let is_paused = self.hub.channel.is_paused();
         let rest = Rest {
             is_paused,
             paused: self.paused,
@@ -482,15 +490,15 @@ impl World {
 
     /// Memory is kept for those alone to whom something is due.
     fn check_memory(&self) {
-        let end = self.hub.log_end();
+        let end = self.hub.channel.committed_end();
         let due_bytes = end - self.positions().min().unwrap_or(end);
-        let retained = self.hub.retained_bytes();
+        let retained = self.hub.channel.retained_bytes();
         // In whole segments, each filled until a frame did not fit, and those at both ends
         // of what is due only in part.
         let filled_bytes_min = SEGMENT_BYTES - u64::from(self.limits.frame_bytes_max) - 10;
-        let chunks_max = due_bytes / filled_bytes_min + 2;
+        let segments_max = due_bytes / filled_bytes_min + 2;
         assert!(
-            retained <= chunks_max * SEGMENT_BYTES,
+            retained <= segments_max * SEGMENT_BYTES,
             "a log of {retained} bytes for {due_bytes}"
         );
         let admitted = self.links.iter().filter(|link| !link.is_turned_away);
@@ -500,7 +508,7 @@ impl World {
             .map(|(read_buffer_bytes, reply_bytes)| read_buffer_bytes + reply_bytes)
             .sum();
         assert_eq!(
-            self.hub.buffered_bytes(),
+            self.hub.registry.buffered_bytes(),
             buffered_bytes as u64,
             "what is counted"
         );
@@ -539,8 +547,11 @@ impl World {
             self.hub.tick();
             self.ticked = Instant::now();
             let resume_below_bytes = self.limits.lag_bytes_max / 2 / 4 * 3;
-            let is_long = self.hub.retained_bytes() >= resume_below_bytes;
-            assert!(is_long || !self.hub.is_paused(), "paused for nothing");
+            let is_long = self.hub.channel.retained_bytes() >= resume_below_bytes;
+            assert!(
+                is_long || !self.hub.channel.is_paused(),
+                "paused for nothing"
+            );
             assert!(self.published().is_empty(), "time alone publishes nothing");
             self.oracle.names(&self.hub.names());
         }
@@ -563,8 +574,8 @@ impl World {
     /// (CHAT-LIM-10), and whom it must: by trying who is left when all are gone that
     /// take more.
     fn judge_memory(&mut self) {
-        let end = self.hub.log_end();
-        let retained_bytes = self.hub.retained_bytes();
+        let end = self.hub.channel.committed_end();
+        let retained_bytes = self.hub.channel.retained_bytes();
         let bytes_max = self.limits.queue_bytes_max;
         let usages: Vec<(usize, Option<u64>, u64, u64)> = (0..self.links.len())
             .filter_map(|index| {
@@ -614,11 +625,28 @@ impl World {
             return;
         }
         self.note(format_args!("the server closes"));
+        self.check_replay();
         self.hub.begin_closing("the end".to_owned());
         let mut published = self.published();
         assert_eq!(published.len(), 1, "CHAT-CLOSE-2");
         self.oracle.closes(published.remove(0));
         self.closing = Some(Instant::now());
+    }
+
+    /// The same commands, applied to another room, publish the same bytes.
+    fn check_replay(&mut self) {
+        assert!(self.published().is_empty(), "it was looked at before");
+        let mut room = Room::new("epoch".to_owned());
+        let mut replayed_hash = FNV_START;
+        for command in self.hub.journal() {
+            if let Some(published) = room.apply(command).publication() {
+                replayed_hash = hash(replayed_hash, &published.envelope.encode_to_vec());
+            }
+        }
+        assert_eq!(
+            replayed_hash, self.published_hash,
+            "the room is deterministic"
+        );
     }
 
     pub(super) fn wake(&mut self, index: usize) {
@@ -633,11 +661,11 @@ impl World {
         assert_eq!(self.hub.names(), Vec::<String>::new(), "CHAT-NAME-5");
         assert!(self.published().is_empty(), "CHAT-CLOSE-2");
         assert_eq!(
-            self.hub.retained_bytes(),
+            self.hub.channel.retained_bytes(),
             SEGMENT_BYTES,
             "all that was read is freed"
         );
-        assert_eq!(Arc::strong_count(&self.hub), 1, "nobody holds the room");
+        assert_eq!(Arc::strong_count(&self.hub), 1, "nobody holds the hub");
         self.oracle.coverage
     }
 }

@@ -1,0 +1,186 @@
+//! Channel: the log with its subscriptions, its committed end, its read pause and its
+//! slow-consumer policy. It decides for whom senders wait, and which member has fallen
+//! too far behind.
+//!
+//! Publishing has two steps. An append gives a frame its place in the order; a commit
+//! lets readers see it and releases the receipts for it. In memory the commit follows
+//! at once, when the pass that appended ends.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{
+    limits::Limits,
+    log::{Audience, Log, Retained},
+};
+
+use super::{
+    backpressure::ReadPause,
+    eviction::{self, Usage},
+    registry::{ConnectionEntry, ConnectionHandle, Registry},
+    slow_consumer::{self, Consumer},
+};
+
+/// What can be asked of a channel without the lock that its log is behind.
+pub(super) struct Channel {
+    lag_bytes_max: u64,
+    queue_bytes_max: u64,
+    retained: Retained,
+    /// The end of what readers see.
+    committed_end: AtomicU64,
+    read_pause: ReadPause,
+}
+
+impl Channel {
+    /// The channel of `log`.
+    pub(super) fn new(limits: &Limits, log: &Log) -> Self {
+        Self {
+            lag_bytes_max: limits.lag_bytes_max,
+            queue_bytes_max: limits.queue_bytes_max,
+            retained: log.retained().clone(),
+            committed_end: AtomicU64::new(log.committed_end()),
+            read_pause: ReadPause::new(limits.lag_bytes_max),
+        }
+    }
+
+    /// Commits everything that was appended to `log`: readers see it from now on. Pauses
+    /// the reading from senders if the log holds too much.
+    pub(super) fn commit(&self, log: &mut Log, registry: &Registry) {
+        log.commit();
+        let end = log.committed_end();
+        self.committed_end.store(end, Ordering::Release);
+        if !self.is_paused() && self.retained.bytes() >= self.pause_above_bytes() {
+            let connections = registry.read();
+            let consumers = connections.iter().flatten().filter_map(|entry| {
+                let position = entry.handle.position()?;
+                Some((position, &entry.stall_budget))
+            });
+            if slow_consumer::should_pause_reads(consumers, end, self.behind_bytes()) {
+                self.read_pause.begin(end);
+            }
+        }
+    }
+
+    /// The end of what readers see, as a position in the log.
+    pub(super) fn committed_end(&self) -> u64 {
+        self.committed_end.load(Ordering::Acquire)
+    }
+
+    /// How much of the log is in memory, in bytes.
+    #[cfg(test)]
+    pub(super) fn retained_bytes(&self) -> u64 {
+        self.retained.bytes()
+    }
+
+    /// Whether a reader at `position` has fallen too far behind (CHAT-LIM-5).
+    pub(super) fn is_out_of_reach(&self, position: u64) -> bool {
+        let end = self.committed_end.load(Ordering::Relaxed);
+        end.saturating_sub(position) > self.lag_bytes_max
+    }
+
+    /// Whether the server does not read from members for now (CHAT-LIM-6), but for what
+    /// [`Channel::has_paused_quota`] allows.
+    pub(super) fn is_paused(&self) -> bool {
+        self.read_pause.is_on()
+    }
+
+    /// Whether a little may be read from a member during a pause.
+    pub(super) fn has_paused_quota(&self, handle: &ConnectionHandle) -> bool {
+        let end = self.committed_end.load(Ordering::Relaxed);
+        self.read_pause.has_quota(&handle.paused_quota, end)
+    }
+
+    /// A little was read from a member during a pause.
+    pub(super) fn use_paused_quota(&self, handle: &ConnectionHandle) {
+        self.read_pause.use_quota(&handle.paused_quota);
+    }
+
+    /// A reader got on: senders that wait may go on if the log has become short enough.
+    pub(super) fn reader_moved(&self, registry: &Registry) {
+        if self.is_paused()
+            && self.retained.bytes() < self.resume_below_bytes()
+            && self.read_pause.end()
+        {
+            registry.wake(Audience::Everyone);
+        }
+    }
+
+    /// Judges the readers: to be called every [`slow_consumer::TICK_MS`].
+    pub(super) fn tick(&self, registry: &Registry) {
+        let end = self.committed_end();
+        let was_paused = self.is_paused();
+        self.read_pause.tick(end);
+        let should_wait = {
+            let mut connections = registry.write();
+            let mut consumers: Vec<_> = connections
+                .iter_mut()
+                .flatten()
+                .filter_map(|entry| {
+                    let ConnectionEntry {
+                        handle,
+                        stall_budget,
+                        ..
+                    } = entry;
+                    let position = handle.position()?;
+                    if position < end || was_paused {
+                        // Also for members that presence did not wake, or that may say
+                        // a little again.
+                        handle.wake();
+                    }
+                    Some(Consumer {
+                        position,
+                        stall_budget,
+                    })
+                })
+                .collect();
+            slow_consumer::tick(&mut consumers, end, self.behind_bytes(), was_paused)
+        };
+        let is_paused = should_wait && self.retained.bytes() >= self.resume_below_bytes();
+        if was_paused && !is_paused {
+            self.read_pause.end();
+            // Also repairs a resumption that was missed.
+            registry.wake(Audience::Everyone);
+        }
+        self.evict(registry, end);
+    }
+
+    /// Closes those that make the queues of all take more than they may (CHAT-LIM-10).
+    fn evict(&self, registry: &Registry, end: u64) {
+        let retained_bytes = self.retained.bytes();
+        let bytes_max = self.queue_bytes_max;
+        if registry.buffered_bytes() + retained_bytes <= bytes_max {
+            return;
+        }
+        let connections = registry.read();
+        let usages = connections.iter().enumerate().filter_map(|(index, entry)| {
+            let handle = &entry.as_ref()?.handle;
+            Some(Usage {
+                index,
+                position: handle.position(),
+                buffered_bytes: handle.buffered_bytes(),
+                is_evicted: handle.is_evicted(),
+            })
+        });
+        for index in eviction::select_victims(usages.collect(), end, retained_bytes, bytes_max) {
+            if let Some(Some(entry)) = connections.get(index) {
+                entry.handle.evict();
+            }
+        }
+    }
+
+    /// How much the log holds when reading from senders pauses: half of what it may
+    /// hold, so that there is room for what they have sent already.
+    fn pause_above_bytes(&self) -> u64 {
+        self.lag_bytes_max / 2
+    }
+
+    /// How much the log holds when reading goes on: somewhat less, so that it does not
+    /// pause again at once.
+    fn resume_below_bytes(&self) -> u64 {
+        self.pause_above_bytes() / 4 * 3
+    }
+
+    /// How far a member is behind when it is one of those that make the log long.
+    fn behind_bytes(&self) -> u64 {
+        self.pause_above_bytes() / 2
+    }
+}

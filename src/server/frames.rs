@@ -1,0 +1,83 @@
+//! Frames: cuts what was read into frames, as far as the session takes them.
+
+use prost::Message as _;
+
+use crate::{
+    frame::{self, Split},
+    limits::UNREGISTERED_FRAME_BYTES_MAX,
+    session::Event,
+    wire::ClientEnvelope,
+};
+
+use super::hub::HubGuard;
+
+/// How many frames are judged under one lock.
+const FRAMES_PER_PASS_MAX: usize = 1_024;
+
+/// The frames of one pass over what was read.
+pub(super) struct Frames<'a> {
+    unread: &'a [u8],
+    count: usize,
+    /// What is unread is the beginning of a frame.
+    is_partial: bool,
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            unread: bytes,
+            count: 0,
+            is_partial: false,
+        }
+    }
+
+    /// How many frames there were.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What no frame was made of yet.
+    pub(super) fn unread(&self) -> &'a [u8] {
+        self.unread
+    }
+
+    /// Whether that may hold whole frames.
+    pub(super) fn has_more(&self) -> bool {
+        !self.is_partial && !self.unread.is_empty()
+    }
+
+    /// What the next frame is to the session; `None` when the pass is over.
+    pub(super) fn next(&mut self, guard: &HubGuard<'_>, frame_bytes_max: u32) -> Option<Event> {
+        if guard.outbound.is_ended {
+            self.unread = &[]; // CHAT-LEAVE-4: the rest is of no interest.
+        }
+        // A Register that waits holds up what is behind it, too.
+        if self.count == FRAMES_PER_PASS_MAX
+            || guard.budget.is_throttled
+            || guard.outbound.replies.is_full()
+        {
+            return None;
+        }
+        // CHAT-FRAME-6
+        let body_bytes_max = match guard.outbound.reader {
+            Some(_) => frame_bytes_max,
+            None => UNREGISTERED_FRAME_BYTES_MAX,
+        };
+        match frame::split(self.unread, body_bytes_max) {
+            Ok(Split::Frame { body, rest }) => {
+                self.unread = rest;
+                self.count += 1;
+                // Fields that nobody knows are dropped here (CHAT-GROW-3).
+                Some(match ClientEnvelope::decode(body) {
+                    Ok(envelope) => Event::Message(envelope),
+                    Err(_) => Event::BadEnvelope, // CHAT-FRAME-8
+                })
+            }
+            Ok(Split::Partial) => {
+                self.is_partial = true;
+                None
+            }
+            Err(error) => Some(Event::BadFrame(error)),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Outbound: everything that one connection has to send, and in which order: replies
+//! before the log, but never inside a frame of the log.
+
+use std::os::fd::BorrowedFd;
+
+use crate::{
+    log::{Reader, Unsent},
+    wire::{ServerEnvelope, server_envelope::Message},
+};
+
+use super::reply_buffer::ReplyBuffer;
+
+/// What is due to one connection.
+#[derive(Default)]
+pub(super) struct Outbound {
+    pub(super) replies: ReplyBuffer,
+    /// Where it is in the log, once registered.
+    pub(super) reader: Option<Reader>,
+    /// More of the members are due to it once it has nothing else to send.
+    pub(super) has_more_members: bool,
+    /// Its session is over: what is due is sent, then it is closed.
+    pub(super) is_ended: bool,
+    /// The transport has taken something since this was last cleared.
+    pub(super) has_moved: bool,
+}
+
+/// What to send next.
+pub(super) enum Next<'a> {
+    /// Some bytes. They stand in `file` too, from its offset on, where there is one;
+    /// then they do not change any more.
+    Bytes {
+        bytes: &'a [u8],
+        file: Option<(BorrowedFd<'a>, u32)>,
+        source: Source,
+    },
+    /// Nothing is due.
+    Nothing,
+    /// Replies are due that wait for a commit; nothing else is.
+    AwaitingCommit,
+}
+
+/// Where the bytes to send next come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    RestOfFrame,
+    Replies,
+    Log,
+}
+
+impl Outbound {
+    /// Adds a reply.
+    pub(super) fn reply(&mut self, envelope: &ServerEnvelope) {
+        self.replies.push(envelope);
+        match &envelope.message {
+            Some(Message::Members(members)) => self.has_more_members = members.more,
+            // CHAT-ERR-1: nothing goes out behind it.
+            Some(Message::Error(error)) if error.ends_session => self.drop_log(),
+            _ => {}
+        }
+    }
+
+    /// Gives up what the log still holds for this connection, but for the rest of a
+    /// frame of which a part was sent.
+    fn drop_log(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let rest = reader.rest_of_frame();
+            if !rest.is_empty() {
+                self.replies.push_front(rest);
+            }
+        }
+    }
+
+    /// What to send next, now that the log is committed up to `committed_end`.
+    pub(super) fn next(&mut self, committed_end: u64) -> Next<'_> {
+        self.replies.release(committed_end);
+        let has_replies = !self.replies.unsent().is_empty();
+        let source = match &self.reader {
+            Some(reader) if has_replies && reader.is_inside_frame() => Source::RestOfFrame,
+            Some(_) if !has_replies => Source::Log,
+            _ => Source::Replies,
+        };
+        let (bytes, file) = match (source, &mut self.reader) {
+            (Source::RestOfFrame, Some(reader)) => (reader.rest_of_frame(), None),
+            (Source::Log, Some(reader)) => {
+                let Unsent { bytes, file } = reader.unsent();
+                (bytes, file)
+            }
+            _ => (self.replies.unsent(), None),
+        };
+        match bytes {
+            [] if self.replies.is_empty() => Next::Nothing,
+            [] => Next::AwaitingCommit,
+            bytes => Next::Bytes {
+                bytes,
+                file,
+                source,
+            },
+        }
+    }
+
+    /// The first `sent` of the bytes to send next went out.
+    pub(super) fn advance(&mut self, source: Source, sent: usize) {
+        self.has_moved = true;
+        match (source, &mut self.reader) {
+            (Source::Replies, _) | (_, None) => self.replies.advance(sent),
+            (Source::RestOfFrame, Some(reader)) => reader.advance_in_frame(sent),
+            (Source::Log, Some(reader)) => reader.advance(sent),
+        }
+    }
+
+    /// Its place in the log, while it follows it.
+    pub(super) fn position(&self) -> Option<u64> {
+        self.reader.as_ref().map(Reader::position)
+    }
+}

@@ -1,0 +1,222 @@
+//! Registry: the handles by which the hub and the channel reach the tasks of
+//! connections, and their wakers.
+
+use std::sync::{
+    Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
+use std::task::Waker;
+
+use crate::log::Audience;
+
+use super::{address_limiter::Permit, backpressure::PausedReadQuota, slow_consumer::StallBudget};
+
+/// A connection as others see it. Shared by its task and the registry.
+pub(super) struct ConnectionHandle {
+    waker: OnceLock<Waker>,
+    /// Where its reader is in the log, [`ConnectionHandle::NOT_SUBSCRIBED`] without one.
+    position: AtomicU64,
+    /// What its replies and unfinished frames take, in bytes.
+    buffered_bytes: AtomicU32,
+    /// The queues of all take too much, and its own the most.
+    is_evicted: AtomicBool,
+    /// Its session has something to do.
+    is_notified: AtomicBool,
+    /// Its reader belongs to [`Audience::Presence`].
+    wants_presence: AtomicBool,
+    pub(super) paused_quota: PausedReadQuota,
+}
+
+/// What the registry keeps of one connection.
+pub(super) struct ConnectionEntry {
+    pub(super) handle: Arc<ConnectionHandle>,
+    pub(super) stall_budget: StallBudget,
+    /// Its place among the connections from its address.
+    pub(super) permit: Permit,
+}
+
+/// The connections of a server, by their index.
+#[derive(Default)]
+pub(super) struct Registry {
+    connections: RwLock<Vec<Option<ConnectionEntry>>>,
+}
+
+impl ConnectionHandle {
+    const NOT_SUBSCRIBED: u64 = u64::MAX;
+
+    fn new() -> Self {
+        Self {
+            waker: OnceLock::new(),
+            position: AtomicU64::new(Self::NOT_SUBSCRIBED),
+            buffered_bytes: AtomicU32::new(0),
+            is_evicted: AtomicBool::new(false),
+            is_notified: AtomicBool::new(false),
+            wants_presence: AtomicBool::new(false),
+            paused_quota: PausedReadQuota::default(),
+        }
+    }
+
+    /// Sets the task to wake. The task of a connection has one waker for its life.
+    pub(super) fn set_waker(&self, waker: &Waker) {
+        self.waker.get_or_init(|| waker.clone());
+    }
+
+    /// Tells how far its reader is.
+    pub(super) fn set_position(&self, position: u64) {
+        self.position.store(position, Ordering::Relaxed);
+    }
+
+    /// Tells that its reader begins at `position`.
+    pub(super) fn subscribe(&self, position: u64, wants_presence: bool) {
+        self.set_position(position);
+        self.wants_presence.store(wants_presence, Ordering::Relaxed);
+    }
+
+    /// Tells that it follows the log no longer.
+    pub(super) fn unsubscribe(&self) {
+        self.set_position(Self::NOT_SUBSCRIBED);
+    }
+
+    /// Where its reader is, while it follows the log.
+    pub(super) fn position(&self) -> Option<u64> {
+        let position = self.position.load(Ordering::Relaxed);
+        (position != Self::NOT_SUBSCRIBED).then_some(position)
+    }
+
+    /// Tells what its replies and unfinished frames take, in bytes.
+    pub(super) fn set_buffered_bytes(&self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // It is the same nearly always: look before writing.
+        if self.buffered_bytes.load(Ordering::Relaxed) != bytes {
+            self.buffered_bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// What its replies and unfinished frames take, in bytes.
+    pub(super) fn buffered_bytes(&self) -> u64 {
+        self.buffered_bytes.load(Ordering::Relaxed).into()
+    }
+
+    /// Asks it to close for the sake of the others (CHAT-LIM-10).
+    pub(super) fn evict(&self) {
+        self.is_evicted.store(true, Ordering::Relaxed);
+        self.notify();
+    }
+
+    /// Whether it was asked to close for the sake of the others.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Relaxed)
+    }
+
+    /// The same, once: it sees to it.
+    pub(super) fn take_eviction(&self) -> bool {
+        self.is_evicted() && self.is_evicted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tells it that its session has something to do.
+    pub(super) fn notify(&self) {
+        self.is_notified.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether it was notified since this was last asked.
+    pub(super) fn take_notification(&self) -> bool {
+        // Most passes have none: look before writing.
+        self.is_notified.load(Ordering::Relaxed) && self.is_notified.swap(false, Ordering::Acquire)
+    }
+
+    /// Runs its task.
+    pub(super) fn wake(&self) {
+        // A task without a waker has not run yet, so it is about to.
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether frames for `audience` concern it now. A member without presence passes
+    /// presence frames at the next message or tick: a newcomer wakes nobody who does
+    /// not want to know.
+    fn is_in(&self, audience: Audience) -> bool {
+        self.position().is_some()
+            && (audience == Audience::Everyone || self.wants_presence.load(Ordering::Relaxed))
+    }
+}
+
+impl Registry {
+    /// Adds the connection `index`.
+    pub(super) fn insert(&self, index: usize, permit: Permit) -> Arc<ConnectionHandle> {
+        let handle = Arc::new(ConnectionHandle::new());
+        let mut connections = self.write();
+        if connections.len() <= index {
+            connections.resize_with(index + 1, || None);
+        }
+        if let Some(free) = connections.get_mut(index) {
+            *free = Some(ConnectionEntry {
+                handle: Arc::clone(&handle),
+                stall_budget: StallBudget::default(),
+                permit,
+            });
+        }
+        handle
+    }
+
+    /// Removes the connection `index`, and gives back its permit.
+    pub(super) fn remove(&self, index: usize) -> Option<Permit> {
+        let entry = self.write().get_mut(index)?.take()?;
+        Some(entry.permit)
+    }
+
+    /// Notifies the connections with these indices; some may have gone since.
+    pub(super) fn notify(&self, indices: &[usize]) {
+        let connections = self.read();
+        for &index in indices {
+            if let Some(Some(entry)) = connections.get(index) {
+                entry.handle.notify();
+            }
+        }
+    }
+
+    /// Notifies all connections.
+    pub(super) fn notify_all(&self) {
+        for entry in self.read().iter().flatten() {
+            entry.handle.notify();
+        }
+    }
+
+    /// Wakes all connections.
+    pub(super) fn wake_all(&self) {
+        for entry in self.read().iter().flatten() {
+            entry.handle.wake();
+        }
+    }
+
+    /// Wakes the members that frames for `audience` concern.
+    pub(super) fn wake(&self, audience: Audience) {
+        for entry in self.read().iter().flatten() {
+            if entry.handle.is_in(audience) {
+                entry.handle.wake();
+            }
+        }
+    }
+
+    /// What the replies and unfinished frames of all take, in bytes.
+    pub(super) fn buffered_bytes(&self) -> u64 {
+        let connections = self.read();
+        let entries = connections.iter().flatten();
+        entries.map(|entry| entry.handle.buffered_bytes()).sum()
+    }
+
+    /// The entries, by index, to look at. Lock order: behind the hub's.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Vec<Option<ConnectionEntry>>> {
+        self.connections
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entries, by index, to change. Lock order: behind the hub's.
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Vec<Option<ConnectionEntry>>> {
+        self.connections
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,148 @@
+//! Transports with a handshake: it counts as a connection from the beginning, and has
+//! the register deadline.
+
+use std::{future::Future, io, net::SocketAddr};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::server::{
+    listener,
+    transport::{Accepted, Listener},
+};
+
+type Handshake = BoxFuture<'static, io::Result<DuplexStream>>;
+
+/// Accepts what a test hands it.
+struct Handed(Mutex<mpsc::Receiver<Handshake>>);
+
+impl Listener for Handed {
+    type Stream = DuplexStream;
+    type Handshake = Handshake;
+
+    fn accept(
+        &self,
+    ) -> impl Future<Output = io::Result<(Accepted<DuplexStream, Handshake>, SocketAddr)>> + Send
+    {
+        async {
+            let handshake = self.0.lock().await.recv().await;
+            let handshake = handshake.ok_or(io::ErrorKind::BrokenPipe)?;
+            let peer = SocketAddr::from(([192, 0, 2, 1], 7_000));
+            Ok((Accepted::Handshake(handshake), peer))
+        }
+    }
+}
+
+struct Accepting {
+    hub: Arc<Hub>,
+    handshakes: mpsc::Sender<Handshake>,
+}
+
+impl Accepting {
+    fn new(limits: Limits) -> Self {
+        let hub = hub(limits);
+        let (handshakes, handed) = mpsc::channel(8);
+        let listener = Arc::new(Handed(Mutex::new(handed)));
+        tokio::spawn(listener::accept(
+            listener,
+            Arc::clone(&hub),
+            TaskTracker::new(),
+        ));
+        Self { hub, handshakes }
+    }
+
+    async fn hand(
+        &self,
+        handshake: impl Future<Output = io::Result<DuplexStream>> + Send + 'static,
+    ) {
+        let handed = self.handshakes.send(Box::pin(handshake)).await;
+        handed.expect("the listener accepts");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_registers_after_its_handshake() {
+    let accepting = Accepting::new(Limits::default());
+    let (near, far) = tokio::io::duplex(8_192);
+    let handshake = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Ok(near)
+    };
+    accepting.hand(handshake).await;
+    assert_eq!(accepting.hub.connection_count(), 1, "it counts at once");
+    let mut peer = Peer {
+        stream: far,
+        held: Vec::new(),
+    };
+    peer.send(register("late")).await;
+    assert!(matches!(peer.next().await, Some(Message::Registered(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_ends_at_the_register_deadline() {
+    let limits = Limits::default();
+    let deadline = Duration::from_millis(limits.register_deadline_ms.into());
+    let accepting = Accepting::new(limits);
+    accepting.hand(std::future::pending()).await;
+    tokio::time::sleep(deadline - Duration::from_millis(100)).await;
+    assert_eq!(accepting.hub.connection_count(), 1);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(accepting.hub.connection_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_register_deadline_counts_from_before_the_handshake() {
+    let accepting = Accepting::new(Limits::default());
+    let (near, far) = tokio::io::duplex(8_192);
+    let handshake = async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        Ok(near)
+    };
+    accepting.hand(handshake).await;
+    let mut peer = Peer {
+        stream: far,
+        held: Vec::new(),
+    };
+    let start = Instant::now();
+    peer.expect_error(ErrorCode::RegisterTimeout).await;
+    assert!(start.elapsed() <= Duration::from_millis(10_200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_fails_or_panics_gives_its_place_back() {
+    let limits = Limits {
+        connections_per_address_max: Some(1),
+        ..Limits::default()
+    };
+    let accepting = Accepting::new(limits);
+    for _ in 0..3 {
+        accepting
+            .hand(async { Err(io::ErrorKind::InvalidData.into()) })
+            .await;
+        assert_eq!(accepting.hub.connection_count(), 0);
+        accepting.hand(async { panic!("a bug of a library") }).await;
+        assert_eq!(accepting.hub.connection_count(), 0);
+    }
+    accepting.hand(std::future::pending()).await;
+    assert_eq!(accepting.hub.connection_count(), 1);
+    // One too many: rejected, and told so once it can be.
+    let (near, far) = tokio::io::duplex(8_192);
+    accepting.hand(async { Ok(near) }).await;
+    let mut peer = Peer {
+        stream: far,
+        held: Vec::new(),
+    };
+    peer.expect_error(ErrorCode::TooManyConnections).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aborted_server_does_not_wait_for_handshakes() {
+    let accepting = Accepting::new(Limits::default());
+    accepting.hand(std::future::pending()).await;
+    accepting.hub.abort();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(accepting.hub.connection_count(), 0);
+}

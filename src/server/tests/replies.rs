@@ -1,0 +1,161 @@
+//! What is answered and delivered before a connection goes.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_replies_is_not_read_from() {
+    let hub = hub(unlimited());
+    let mut peer = Peer::member(&hub, "peer", &[], 4_096).await;
+    // Each empty frame makes a reply many times its size.
+    let empty_frames = [0u8; 4_096];
+    let mut taken_bytes = 0;
+    // Bounded, so that a server that takes everything fails below.
+    while taken_bytes < 1 << 20
+        && let Ok(Ok(bytes)) =
+            timeout(Duration::from_secs(1), peer.stream.write(&empty_frames)).await
+    {
+        taken_bytes += bytes;
+    }
+    // What its replies fill, what one read takes in, what the stream holds.
+    assert!(
+        taken_bytes < 16_384,
+        "{taken_bytes} bytes of empty frames were taken"
+    );
+    let mut replies = 0;
+    loop {
+        match peer.next().await {
+            Some(Message::Error(error)) if error.code() == ErrorCode::UnknownMessage => {
+                replies += 1
+            }
+            message => panic!("{message:?}"),
+        }
+        // Who reads them is read from again.
+        if replies == taken_bytes {
+            break;
+        }
+    }
+    peer.send(Sent::Leave(wire::Leave {})).await;
+    assert_eq!(peer.next().await, None);
+}
+
+/// CHAT-LEAVE-3: what has come counts, though it is a write that tells first that the
+/// peer is gone.
+#[tokio::test(start_paused = true)]
+async fn last_words_are_heard_though_nothing_can_be_sent_any_more() {
+    let hub = hub(unlimited());
+    let mut witness = Peer::member(&hub, "Witness", &[Capability::Presence], 1_024).await;
+    let (near, mut far) = tokio::io::duplex(1_024);
+    let mut connection = Connection::new(near, Arc::clone(&hub), hub.connect(None));
+    far.write_all(&encoded(register("Vic")))
+        .await
+        .expect("it is open");
+    assert!(!take_turn(&mut connection));
+    witness.send(chat(1)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let last_words = [encoded(chat(10)), encoded(Sent::Leave(wire::Leave {}))];
+    far.write_all(&last_words.concat())
+        .await
+        .expect("it is open");
+    drop(far);
+    let is_gone = take_turn(&mut connection);
+    assert!(is_gone, "a chat is due to it, and cannot be sent");
+    drop(connection);
+    assert!(matches!(witness.next().await, Some(Message::Joined(_))));
+    assert!(matches!(witness.next().await, Some(Message::Chat(_))));
+    match witness.next().await {
+        Some(Message::Left(left)) => assert_eq!(left.reason(), LeftReason::Leave),
+        message => panic!("{message:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_reaches_a_peer_that_is_still_sending() {
+    let hub = hub(Limits::default());
+    let mut peer = Peer::connect(&hub, 1_024);
+    peer.send(chat(10)).await;
+    peer.expect_error(ErrorCode::NotRegistered).await;
+    // It goes on sending, and finds the end when the server has had enough.
+    let mut sent_bytes = 0;
+    while sent_bytes < 1 << 30
+        && let Ok(Ok(bytes)) = timeout(LONG, peer.stream.write(&[0; 1_024])).await
+    {
+        sent_bytes += bytes;
+    }
+    assert!((100_000..10_000_000).contains(&sent_bytes), "{sent_bytes}");
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_connection_that_is_held_open_is_let_go() {
+    let hub = hub(Limits {
+        connections_max: 1,
+        ..Limits::default()
+    });
+    let mut held = Peer::member(&hub, "held", &[], 1_024).await;
+    held.send(Sent::Leave(wire::Leave {})).await;
+    assert_eq!(held.next().await, None);
+    // Its peer does not close. The place is free again after the linger time.
+    let mut early = Peer::connect(&hub, 1_024);
+    early.expect_error(ErrorCode::ServerFull).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    Peer::member(&hub, "next", &[], 1_024).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_the_close_is_delivered_before_it() {
+    let hub = hub(unlimited());
+    let mut reader = Peer::member(&hub, "reader", &[], 256).await;
+    let mut newcomer = Peer::connect(&hub, 256);
+    let mut sender = Peer::member(&hub, "sender", &[Capability::Receipts], 1 << 20).await;
+    for _ in 0..50 {
+        sender.send(chat(100)).await;
+    }
+    for _ in 0..50 {
+        assert!(matches!(sender.next().await, Some(Message::Receipt(_))));
+    }
+    hub.begin_closing("test".to_owned());
+    let closing = Some(Message::ServerClosing(wire::ServerClosing {
+        detail: "test".to_owned(),
+    }));
+    assert_eq!(newcomer.next().await, closing);
+    assert_eq!(newcomer.next().await, None);
+    assert_eq!(sender.next().await, closing);
+    for seq in 1..=50 {
+        assert_eq!(reader.next_seq().await, seq); // CHAT-CLOSE-6
+    }
+    assert_eq!(reader.next().await, closing);
+    assert_eq!(reader.next().await, None); // CHAT-CLOSE-2
+    let mut late = Peer::connect(&hub, 256);
+    assert_eq!(late.next().await, closing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_a_leave_is_delivered_before_the_end() {
+    let hub = hub(unlimited());
+    let mut leaver = Peer::member(&hub, "leaver", &[Capability::Receipts], 256).await;
+    let mut sender = Peer::member(&hub, "sender", &[Capability::Receipts], 1 << 20).await;
+    for _ in 0..50 {
+        sender.send(chat(100)).await;
+        assert!(matches!(sender.next().await, Some(Message::Receipt(_))));
+    }
+    leaver.send(chat(1)).await;
+    leaver.send(Sent::Leave(wire::Leave {})).await;
+    let own = sender.next_seq().await;
+    sender.send(chat(100)).await;
+    let mut seq = 0;
+    let mut receipts = 0;
+    while let Some(message) = leaver.next().await {
+        match message {
+            Message::Chat(chat) => {
+                seq += 1;
+                assert_eq!(chat.seq, seq);
+            }
+            Message::Receipt(receipt) => {
+                assert_eq!(receipt.seq, own); // CHAT-LEAVE-3
+                receipts += 1;
+            }
+            message => panic!("{message:?}"),
+        }
+    }
+    assert_eq!((seq, own, receipts), (50, 51, 1));
+}

@@ -1,0 +1,273 @@
+//! Slow consumers, backpressure and full queues.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
+    let hub = hub(unlimited());
+    let mut watcher = Peer::member(&hub, "watcher", &[Capability::Presence], 1 << 20).await;
+    let mut stuck = Peer::member(&hub, "stuck", &[], 100).await;
+    let mut sender = Peer::member(&hub, "sender", &[], 1 << 20).await;
+    let start = Instant::now();
+    for _ in 0..100 {
+        sender.send(chat(50)).await;
+    }
+    for name in ["stuck", "sender"] {
+        let joined = Some(Message::Joined(wire::Joined {
+            name: name.to_owned(),
+        }));
+        assert_eq!(watcher.next().await, joined);
+    }
+    for seq in 1..=100 {
+        assert_eq!(watcher.next_seq().await, seq);
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "CHAT-LIM-4");
+    let left = watcher.next().await;
+    let Some(Message::Left(left)) = left else {
+        panic!("no Left but {left:?}");
+    };
+    assert_eq!(left.reason(), wire::LeftReason::SlowConsumer);
+    // At the write deadline, or at twice that where something was taken meanwhile.
+    let after_ms = start.elapsed().as_millis();
+    assert!((10_000..=20_000).contains(&after_ms), "{after_ms}");
+
+    // When it reads at last: a prefix without a gap (CHAT-ORD-4), the error, the end.
+    let mut seq = 0;
+    loop {
+        match stuck.next().await {
+            Some(Message::Chat(chat)) => {
+                seq += 1;
+                assert_eq!(chat.seq, seq);
+            }
+            Some(Message::Error(error)) => {
+                assert_eq!(error.code(), ErrorCode::SlowConsumer);
+                break;
+            }
+            message => panic!("{message:?}"),
+        }
+    }
+    assert!((1..100).contains(&seq));
+    assert_eq!(stuck.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_that_take_too_much_are_emptied_the_largest_first() {
+    const HOGS: usize = 80;
+    let hub = hub(Limits {
+        lag_bytes_max: LAG_BYTES_FLOOR,
+        queue_bytes_max: LAG_BYTES_FLOOR,
+        ..unlimited()
+    });
+    let mut hogs = Vec::new();
+    for index in 0..HOGS {
+        let mut hog = Peer::member(&hub, &format!("hog{index}"), &[], 1_024).await;
+        // Answers to empty frames, which it does not read: 32 KiB at least.
+        let frames = [0; 3_000];
+        let _ = timeout(Duration::from_millis(1), hog.stream.write_all(&frames)).await;
+        hogs.push(hog);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut alice = Peer::member(&hub, "alice", &[], 1_024).await;
+    let mut bob = Peer::member(&hub, "bob", &[], 1_024).await;
+    alice.send(chat(10)).await;
+    assert_eq!(bob.next_seq().await, 1);
+    let mut evicted = 0;
+    for hog in &mut hogs {
+        let mut ended = None;
+        // A hog that stays is told of its errors, and then of the chat.
+        while ended.is_none() {
+            match hog.next().await.expect("its end is told") {
+                Message::Error(error) if error.ends_session => ended = Some(error.code()),
+                Message::Error(_) => {}
+                Message::Chat(_) => break,
+                message => panic!("{message:?}"),
+            }
+        }
+        if let Some(code) = ended {
+            assert_eq!(code, ErrorCode::Overloaded);
+            assert_eq!(hog.next().await, None);
+            evicted += 1;
+        }
+    }
+    // As many as it takes: the others have what they are allowed beside a segment of
+    // log, at most 48 of them with 32 KiB each.
+    assert!((32..60).contains(&evicted), "{evicted}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_beyond_what_is_retained_loses_nothing_when_all_are_slow() {
+    const CHATS: u64 = 20_000;
+    let hub = hub(Limits {
+        lag_bytes_max: LAG_BYTES_FLOOR,
+        ..unlimited()
+    });
+    let readers = three_readers(&hub).await;
+    let sender = Peer::member(&hub, "sender", &[], 8_192).await;
+    let sending = tokio::spawn(async move {
+        let mut sender = sender;
+        for _ in 0..CHATS {
+            sender.send(chat(400)).await;
+        }
+        sender
+    });
+    let reading = readers.into_iter().map(|mut reader| {
+        tokio::spawn(async move {
+            for seq in 1..=CHATS {
+                assert_eq!(reader.next_seq().await, seq);
+                // Slower than the sender could send.
+                if seq % 100 == 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        })
+    });
+    for reader in reading.collect::<Vec<_>>() {
+        reader.await.expect("all of it, in order");
+    }
+    sending.await.expect("all of it was taken");
+}
+
+/// Many who read slowly, and who say more than they read, keep the room waiting. Two
+/// who say little do not notice.
+#[tokio::test(start_paused = true)]
+async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
+    let hub = hub(Limits {
+        lag_bytes_max: LAG_BYTES_FLOOR,
+        ..unlimited()
+    });
+    let slow = three_readers(&hub).await.into_iter().map(|mut reader| {
+        tokio::spawn(async move {
+            while reader.next().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+    });
+    let slow: Vec<_> = slow.collect();
+    let mut loud = Peer::member(&hub, "loud", &[], 8_192).await;
+    tokio::spawn(async move {
+        loop {
+            loud.send(chat(400)).await;
+        }
+    });
+    // Holds all that it is sent here.
+    let mut first = Peer::member(&hub, "first", &[], 1 << 25).await;
+    let mut second = Peer::member(&hub, "second", &[], 8_192).await;
+    let mut paused = 0;
+    for said in 0..100 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        paused += u32::from(hub.channel.is_paused());
+        let before = Instant::now();
+        first.send(chat(20 + said)).await;
+        let heard = timeout(Duration::from_secs(10), async {
+            loop {
+                match second.next().await {
+                    Some(Message::Chat(chat)) if chat.sender == "first" => break,
+                    Some(Message::Chat(_)) => {}
+                    message => panic!("no chat but {message:?}"),
+                }
+            }
+        });
+        heard.await.expect("it comes soon");
+        let waited_ms = before.elapsed().as_millis();
+        assert!(waited_ms <= 300, "message {said} took {waited_ms} ms");
+    }
+    assert!(paused > 90, "the room waited {paused} times of 100");
+    drop(slow);
+}
+
+/// CHAT-LIM-2: what could not be read in time was said in time.
+#[tokio::test(start_paused = true)]
+async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() {
+    const INTERVAL_MS: u64 = 100;
+    const CHATS: u32 = 600;
+    let hub = hub(Limits {
+        lag_bytes_max: LAG_BYTES_FLOOR,
+        chat_burst: 5,
+        chat_interval_ms: Some(INTERVAL_MS as u32),
+        ..unlimited()
+    });
+    for mut reader in three_readers(&hub).await {
+        tokio::spawn(async move {
+            while reader.next().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+    let mut senders = Vec::new();
+    for index in 0..2 {
+        // Holds all that it sends and is sent.
+        senders.push(Peer::member(&hub, &format!("sender{index}"), &[], 1 << 25).await);
+    }
+    let mut silent = Peer::member(&hub, "silent", &[], 1 << 25).await;
+    let mut paused = 0;
+    for _ in 0..CHATS {
+        for sender in &mut senders {
+            sender.send(chat(4_000)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(INTERVAL_MS)).await;
+        paused += u32::from(hub.channel.is_paused());
+    }
+    assert!(paused > CHATS / 4, "the room waited {paused} times");
+    // Who was silent has saved up nothing by that.
+    for _ in 0..60 {
+        silent.send(chat(10)).await;
+    }
+    let mut refused = 0;
+    while refused < 40 {
+        match silent.next().await {
+            Some(Message::Chat(_)) => {}
+            Some(Message::Error(error)) if error.code() == ErrorCode::RateLimited => refused += 1,
+            message => panic!("{refused} refused, then {message:?}"),
+        }
+    }
+    for sender in &mut senders {
+        let mut heard = 0;
+        while heard < CHATS {
+            match sender.next().await {
+                Some(Message::Chat(chat)) => heard += u32::from(chat.sender != "silent"),
+                message => panic!("after {heard}: {message:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
+    const CHATS: u64 = 20_000;
+    let hub = hub(Limits {
+        lag_bytes_max: LAG_BYTES_FLOOR,
+        ..unlimited()
+    });
+    let mut stuck = Peer::member(&hub, "stuck", &[], 8_192).await;
+    let readers = three_readers(&hub).await;
+    let mut sender = Peer::member(&hub, "sender", &[], 8_192).await;
+    let start = Instant::now();
+    let sending = tokio::spawn(async move {
+        for _ in 0..CHATS {
+            sender.send(chat(400)).await;
+        }
+        sender
+    });
+    let reading = readers.into_iter().map(|mut reader| {
+        tokio::spawn(async move {
+            for seq in 1..=CHATS {
+                assert_eq!(reader.next_seq().await, seq);
+            }
+        })
+    });
+    for reader in reading.collect::<Vec<_>>() {
+        reader.await.expect("all of it, in order");
+    }
+    sending.await.expect("all of it was taken");
+    // Far less than the write deadline, and less than two members that stop by
+    // turns could make of it (src/server/slow_consumer.rs).
+    let after_ms = start.elapsed().as_millis();
+    assert!(after_ms < 3_000, "{after_ms}");
+    let mut seq = 0;
+    while let Some(Message::Chat(chat)) = stuck.next().await {
+        seq += 1;
+        assert_eq!(chat.seq, seq);
+    }
+    assert!(seq < CHATS);
+    assert_eq!(stuck.next().await, None);
+}

@@ -1,0 +1,38 @@
+//! Access policy: which clients may register (CHAT-ADM).
+
+use std::collections::BTreeSet;
+
+use crate::{name::Name, password::Password};
+
+use super::rejection::{self, Rejection};
+
+/// What a client needs in order to register. By default nothing: the server is for
+/// everybody.
+#[derive(Debug, Clone, Default)]
+pub struct AccessPolicy {
+    /// The password, if there is one (CHAT-ADM-1).
+    pub password: Option<Password>,
+    /// The only names that may register, if not all may (CHAT-ADM-4). Equal
+    /// regardless of case, as names are.
+    pub names: Option<BTreeSet<Name>>,
+}
+
+impl AccessPolicy {
+    /// Checks the password of a Register. A client without one sends an empty one,
+    /// which no password is.
+    pub(super) fn check_password(&self, offered: &str) -> Result<(), Rejection> {
+        match &self.password {
+            None => Ok(()), // CHAT-ADM-3
+            Some(password) if password.matches(offered) => Ok(()),
+            Some(_) => Err(rejection::password_wrong(offered.is_empty())),
+        }
+    }
+
+    /// Checks a name that the rules for names allow.
+    pub(super) fn check_name(&self, name: &Name) -> Result<(), Rejection> {
+        match &self.names {
+            Some(names) if !names.contains(name) => Err(rejection::name_not_allowed(name)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Inbound rate limit: how many frames and bytes a server reads from a member
+//! (CHAT-LIM-9), whatever they hold. A member above it is not closed but throttled:
+//! the server stops reading until the excess is paid off, so that the system at the
+//! member's end makes it wait. An honest client with much to say loses nothing, and
+//! a flood costs no more than the limit allows.
+
+use crate::{
+    limits::{FLOOD_WINDOW_MS, Limits, Rate},
+    token_bucket::TokenBucket,
+};
+
+const NS_PER_MS: u64 = 1_000_000;
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+/// What one member has sent of late, in nanoseconds of its allowance. A frame costs
+/// its share of a second, and so does a byte; the larger of the two counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct InboundRate {
+    bucket: TokenBucket,
+}
+
+impl InboundRate {
+    /// Charges what arrived. Returns whether the rate is exceeded, so that the server
+    /// must stop reading.
+    pub(super) fn charge(&mut self, now_ms: u64, frames: u64, bytes: u64, limits: &Limits) -> bool {
+        let cost_ns = |count: u64, per_second_max: Option<u32>| {
+            per_second_max.map_or(0, |most| {
+                count.saturating_mul(NS_PER_SECOND) / u64::from(most)
+            })
+        };
+        let cost_ns = cost_ns(frames, limits.frames_per_second_max)
+            .max(cost_ns(bytes, limits.bytes_per_second_max));
+        self.bucket.charge(now_ms * NS_PER_MS, cost_ns);
+        self.is_exceeded(now_ms, limits)
+    }
+
+    /// Whether the rate is still exceeded. One charge is never more than one read, so
+    /// this comes to an end.
+    pub(super) fn is_exceeded(&self, now_ms: u64, limits: &Limits) -> bool {
+        let capacity_ns = window_ms(limits.chat_rate()) * NS_PER_MS;
+        self.bucket.is_overdrawn(now_ms * NS_PER_MS, capacity_ns)
+    }
+}
+
+/// How much may arrive at once: as much as in this time, in milliseconds. The limits
+/// are at least twice the rate of chats, so a burst of chats fits in twice
+/// (CHAT-LIM-2).
+fn window_ms(rate: Option<Rate>) -> u64 {
+    let burst_ms = rate.map_or(0, |rate| {
+        u64::from(rate.burst) * u64::from(rate.interval_ms)
+    });
+    burst_ms.max(FLOOD_WINDOW_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(frames: Option<u32>, bytes: Option<u32>) -> Limits {
+        Limits {
+            frames_per_second_max: frames,
+            bytes_per_second_max: bytes,
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn ten_seconds_worth_passes_at_once_and_then_the_rate() {
+        let limits = limits(Some(100), None);
+        let mut inbound = InboundRate::default();
+        assert!(!inbound.charge(0, 1_000, 1 << 30, &limits));
+        assert!(inbound.charge(0, 1, 1, &limits));
+        assert!(inbound.is_exceeded(9, &limits));
+        assert!(!inbound.is_exceeded(10, &limits));
+        assert!(!inbound.charge(1_000, 99, 0, &limits));
+        assert!(inbound.charge(1_000, 1, 0, &limits));
+        // Silence makes up for it, and no further than for ten seconds.
+        assert!(!inbound.charge(90_000, 1_000, 0, &limits));
+        assert!(inbound.charge(90_000, 1, 0, &limits));
+    }
+
+    #[test]
+    fn a_burst_that_is_worth_more_fits_in_twice() {
+        let limits = Limits {
+            chat_burst: 30,
+            chat_interval_ms: Some(1_000),
+            ..limits(Some(2), None)
+        };
+        let mut inbound = InboundRate::default();
+        assert!(!inbound.charge(0, 60, 0, &limits));
+        assert!(inbound.charge(0, 1, 0, &limits));
+    }
+
+    #[test]
+    fn bytes_count_for_themselves() {
+        let limits = limits(Some(100), Some(1_000));
+        let mut inbound = InboundRate::default();
+        assert!(!inbound.charge(0, 1, 10_000, &limits));
+        assert!(inbound.charge(0, 0, 1, &limits));
+        assert!(!inbound.is_exceeded(1, &limits));
+    }
+
+    #[test]
+    fn without_limits_everything_passes() {
+        let limits = limits(None, None);
+        assert!(!InboundRate::default().charge(0, u64::MAX, u64::MAX, &limits));
+    }
+
+    #[test]
+    fn a_member_within_the_chat_rate_is_never_throttled() {
+        let limits = Limits::default();
+        let rate = limits.chat_rate().expect("the default has one");
+        let frame_bytes = u64::from(limits.frame_bytes_max);
+        let mut inbound = InboundRate::default();
+        let mut now_ms = 0;
+        for chat in 0..10_000u32 {
+            if chat > rate.burst {
+                now_ms += u64::from(rate.interval_ms);
+            }
+            // The longest frame, with a Pong beside it.
+            assert!(!inbound.charge(now_ms, 2, frame_bytes + 12, &limits));
+        }
+    }
+}

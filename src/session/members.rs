@@ -1,0 +1,57 @@
+//! Members: tells a new member with presence who is here, in pages that fit into a
+//! frame (CHAT-PRES-1).
+
+use crate::{
+    limits::Limits,
+    name::Name,
+    room::Room,
+    wire::{self, ServerEnvelope, server_envelope::Message},
+};
+
+use super::{ConnectionId, Sessions, State, envelope, state::Session};
+
+/// The bytes a Members may take beyond its names, at the most: the arm's tag and
+/// length, and `more`.
+const MEMBERS_OVERHEAD_BYTES_MAX: usize = 16;
+
+impl Sessions {
+    /// The further Members that are due to a member whose earlier ones have been sent
+    /// (CHAT-PRES-1). The caller asks when the connection has nothing else to send, so
+    /// that a large room is told in steps that fit into memory. The names are members
+    /// at this moment, so none of them has a Left that was sent before (CHAT-PRES-4).
+    pub fn more_members(&mut self, room: &Room, id: &ConnectionId) -> Option<ServerEnvelope> {
+        if self.closing.is_some() {
+            return None; // CHAT-CLOSE-2: ServerClosing may have been sent.
+        }
+        let Some(State::Registered(session)) = self.states.get_mut(id.0) else {
+            return None;
+        };
+        let after = session.members_after.take()?;
+        Some(next_page(&self.limits, session, room, Some(after)))
+    }
+}
+
+/// The members behind `after`, as many as fit into a frame.
+pub(super) fn next_page(
+    limits: &Limits,
+    session: &mut Session,
+    room: &Room,
+    after: Option<Name>,
+) -> ServerEnvelope {
+    let bytes_max = limits.frame_bytes_max as usize - MEMBERS_OVERHEAD_BYTES_MAX;
+    let mut page = wire::Members::default();
+    let mut last = None;
+    let mut page_bytes = 0;
+    for name in room.names_after(after.as_ref()) {
+        // A tag, a length of one byte, the name.
+        page_bytes += 2 + name.as_str().len();
+        if page_bytes > bytes_max {
+            page.more = true;
+            break;
+        }
+        page.names.push(name.as_str().to_owned());
+        last = Some(name);
+    }
+    session.members_after = last.filter(|_| page.more).cloned();
+    envelope(Message::Members(page))
+}

@@ -1,0 +1,135 @@
+//! Messages: what a registered client may send (CHAT-CHAT, CHAT-LEAVE, CHAT-KEEP), and
+//! what is refused without ending its session.
+
+use crate::{
+    room::{self, Command},
+    text::Text,
+    wire::{
+        self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
+        server_envelope::Message,
+    },
+};
+
+use super::{CloseReason, Context, Effect, Event, Sessions, State, envelope, rejection};
+
+impl Sessions {
+    pub(super) fn handle_registered(&mut self, context: &mut Context<'_>, event: Event) {
+        let member = context.id.member();
+        match event {
+            Event::Message(envelope) => {
+                self.note_activity(context.room, member);
+                self.session(context.id).last_activity_ms = context.now.elapsed_ms;
+                self.handle_message(context, envelope);
+            }
+            Event::Tick {
+                reads_drained,
+                replies_flushed,
+            } => {
+                if let Some(State::Registered(session)) = self.states.get_mut(context.id.0)
+                    && session.may_resume(context.now.elapsed_ms, &self.limits)
+                {
+                    session.is_throttled = false;
+                }
+                if reads_drained {
+                    self.handle_silence(context, replies_flushed);
+                } else {
+                    self.suspend_probe(context.room, member);
+                    self.session(context.id).last_activity_ms = context.now.elapsed_ms;
+                }
+            }
+            event => self.handle_stream(context, event),
+        }
+    }
+
+    fn handle_message(&mut self, context: &mut Context<'_>, envelope: ClientEnvelope) {
+        let granted = self.session(context.id).granted;
+        match envelope.message {
+            Some(Sent::Chat(chat)) => self.handle_chat(context, chat),
+            Some(Sent::Leave(_)) => self.end(context, CloseReason::Leave), // CHAT-LEAVE-2
+            // CHAT-REG-6
+            Some(Sent::Register(_)) => {
+                self.refuse(context, rejection::already_registered().non_fatal());
+            }
+            // CHAT-GROW-6
+            Some(Sent::Ping(_) | Sent::Pong(_)) if !granted.keepalive => {
+                self.refuse(context, rejection::not_granted().non_fatal());
+            }
+            // CHAT-KEEP-1
+            Some(Sent::Ping(ping)) => context.reply(self::envelope(Message::Pong(wire::Pong {
+                token: ping.token,
+            }))),
+            // CHAT-KEEP-5: that it came is noted already.
+            Some(Sent::Pong(_)) => {}
+            // CHAT-GROW-1
+            None => self.refuse(context, rejection::unknown_message().non_fatal()),
+        }
+    }
+
+    fn handle_chat(&mut self, context: &mut Context<'_>, chat: wire::Chat) {
+        let text_bytes_max = self.limits.text_bytes_max;
+        let text = match Text::parse(chat.text, text_bytes_max) {
+            Ok(text) => text,
+            // CHAT-CHAT-8
+            Err(error) => {
+                let answer = rejection::text(error, text_bytes_max).for_chat(chat.id);
+                return self.refuse(context, answer);
+            }
+        };
+        let rate = self.limits.chat_rate();
+        let session = self.session(context.id);
+        let receipts = session.granted.receipts;
+        if let Some(rate) = rate {
+            let interval_ms = u64::from(rate.interval_ms);
+            let taken = session.chat_rate.take_delayed(
+                context.now.elapsed_ms,
+                context.now.earliest_arrival_ms, // CHAT-LIM-2
+                interval_ms,
+                interval_ms * u64::from(rate.burst),
+            );
+            if let Err(wait_ms) = taken {
+                // CHAT-LIM-3. Never more than one interval, which is a u32.
+                let retry_after_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
+                let answer = rejection::rate(retry_after_ms).for_chat(chat.id);
+                return self.refuse(context, answer);
+            }
+        }
+        let accepted = context.room.apply(Command::Chat {
+            member: context.id.member(),
+            text,
+            time_unix_ms: context.now.unix_ms,
+        });
+        let room::Event::Accepted {
+            seq,
+            time_unix_ms,
+            published,
+        } = accepted
+        else {
+            return; // A registered session is a member, so this cannot be.
+        };
+        context.effects.push(Effect::Publish(published));
+        if receipts {
+            // CHAT-RCPT-1, CHAT-RCPT-3; a refusal took its place in the same queue of
+            // replies, so the answers keep the order of the chats (CHAT-RCPT-2).
+            context.reply(envelope(Message::Receipt(wire::Receipt {
+                id: chat.id,
+                seq,
+                time_unix_ms,
+            })));
+        }
+    }
+
+    /// Refuses something that a member sent, and ends its session when that happens
+    /// too often (CHAT-ERR-8, CHAT-ERR-9).
+    fn refuse(&mut self, context: &mut Context<'_>, answer: ServerEnvelope) {
+        context.reply(answer);
+        let now_ms = context.now.elapsed_ms;
+        if let Some(errors_max) = self.limits.errors_max
+            && self
+                .session(context.id)
+                .error_budget
+                .charge(now_ms, errors_max)
+        {
+            self.end_with(context, rejection::too_many_errors());
+        }
+    }
+}

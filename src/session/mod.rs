@@ -1,0 +1,350 @@
+//! Sessions: judges what each client sent, and makes commands for the room. Pure:
+//! events and the time go in, effects come out; no socket, no clock, no random source.
+//!
+//! # How to call it
+//!
+//! 1. [`Sessions::connect`] for each connection; it gives the connection's
+//!    [`ConnectionId`], or the answer to send before closing it.
+//! 2. [`Sessions::handle`] for each thing that happens to it, in order. The caller
+//!    carries out the effects in their order, before the next call:
+//!    [`Effect::Subscribe`] and [`Effect::Publish`] are positions in one order.
+//! 3. [`Sessions::disconnect`] once, when the connection is gone. It takes the id
+//!    back, so nothing can be said about that connection afterwards.
+//!
+//! Time passes only in arguments: [`Sessions::due`] lists the connections with a
+//! deadline behind them, and the caller hands each of them an [`Event::Tick`].
+//!
+//! # Sessions and the room
+//!
+//! A session knows what one client may do: framing errors, text, rate, errors,
+//! keepalive, access. The [`Room`] knows what all agree on: names, members, numbers. A
+//! session asks the room by a [`Command`], which is applied in the same call.
+
+mod access;
+mod error_budget;
+mod event;
+mod inbound_rate;
+mod keepalive;
+mod members;
+mod messages;
+mod name_reclaim;
+mod register;
+mod rejection;
+mod state;
+
+use std::collections::BTreeMap;
+
+use slab::Slab;
+
+use crate::{
+    limits::Limits,
+    log::Audience,
+    name::Name,
+    room::{self, Command, Publication, Room},
+    wire::{self, ServerEnvelope, server_envelope::Message},
+};
+
+pub use access::AccessPolicy;
+pub use event::{AddressLimit, CloseReason, Closed, ConnectionId, Effect, Event, Time};
+use name_reclaim::HolderProbe;
+use rejection::Rejection;
+use state::{Session, State};
+
+/// The sessions of all connections of a server.
+#[derive(Debug)]
+pub struct Sessions {
+    limits: Limits,
+    access: AccessPolicy,
+    states: Slab<State>,
+    /// The questions to holders of names that somebody else asked for; an answered
+    /// one stays until the holder goes, or is asked again.
+    probes: BTreeMap<Name, HolderProbe>,
+    /// What ServerClosing says, once the server closes.
+    closing: Option<String>,
+}
+
+/// One call of [`Sessions::handle`]: what it is about and what follows from it.
+struct Context<'a> {
+    now: Time,
+    id: &'a ConnectionId,
+    room: &'a mut Room,
+    effects: &'a mut Vec<Effect>,
+}
+
+impl Sessions {
+    /// No connections yet, for clients that `access` lets in.
+    ///
+    /// # Panics
+    ///
+    /// If `limits` do not fit together ([`Limits::check`]).
+    #[expect(
+        clippy::panic,
+        reason = "before there is a peer: a mistake of the caller"
+    )]
+    pub fn new(limits: Limits, access: AccessPolicy) -> Self {
+        if let Err(sentence) = limits.check() {
+            panic!("limits are checked before they are used: {sentence}");
+        }
+        Self {
+            limits,
+            access,
+            states: Slab::new(),
+            probes: BTreeMap::new(),
+            closing: None,
+        }
+    }
+
+    /// The bounds that they keep to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many connections there are, registered or not.
+    pub fn connections(&self) -> usize {
+        self.states.len()
+    }
+
+    /// A connection was accepted.
+    ///
+    /// # Errors
+    ///
+    /// What to tell it before closing it, where the server is full (CHAT-REG-9) or
+    /// closing (CHAT-CLOSE-1).
+    pub fn connect(&mut self, now: Time) -> Result<ConnectionId, Box<ServerEnvelope>> {
+        if let Some(detail) = &self.closing {
+            return Err(Box::new(server_closing(detail.clone())));
+        }
+        if self.states.len() >= self.limits.connections_max as usize {
+            return Err(Box::new(rejection::server_full().fatal()));
+        }
+        let since_ms = now.elapsed_ms;
+        Ok(ConnectionId(
+            self.states.insert(State::Unregistered { since_ms }),
+        ))
+    }
+
+    /// A connection is gone. Ends its session, where it still has one.
+    pub fn disconnect(
+        &mut self,
+        room: &mut Room,
+        now: Time,
+        id: ConnectionId,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.handle(room, now, &id, Event::ConnectionLost, effects);
+        self.states.remove(id.0);
+    }
+
+    /// A connection is one too many from its address. Takes its id back, before
+    /// anything was said about it; returns what to tell it.
+    pub fn reject(&mut self, id: ConnectionId, limit: AddressLimit) -> Box<ServerEnvelope> {
+        self.states.remove(id.0);
+        Box::new(rejection::address_limit(limit).fatal())
+    }
+
+    /// Something happened to a connection. Appends what follows from it to `effects`;
+    /// nothing follows once its session has ended.
+    pub fn handle(
+        &mut self,
+        room: &mut Room,
+        now: Time,
+        id: &ConnectionId,
+        event: Event,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut context = Context {
+            now,
+            id,
+            room,
+            effects,
+        };
+        match self.states.get(id.0) {
+            None | Some(State::Ended) => {}
+            _ if self.closing.is_some() => self.end_for_closing(&mut context),
+            Some(State::Unregistered { since_ms }) => {
+                let since_ms = *since_ms;
+                self.handle_unregistered(&mut context, since_ms, event);
+            }
+            Some(State::AwaitingName(_)) => self.handle_awaiting_name(&mut context, event),
+            Some(State::Registered(_)) => self.handle_registered(&mut context, event),
+        }
+    }
+
+    /// Appends the index ([`ConnectionId::index`]) of each connection that
+    /// [`Event::Tick`] is due to.
+    pub fn due(&self, room: &Room, now: Time, indices: &mut Vec<usize>) {
+        let due = self
+            .states
+            .iter()
+            .filter(|&(index, state)| self.is_due(room, now.elapsed_ms, index, state));
+        indices.extend(due.map(|(index, _)| index));
+    }
+
+    /// The server closes: publishes ServerClosing, after which nothing is accepted
+    /// (CHAT-CLOSE-5). The caller hands every connection an [`Event::Tick`] afterwards.
+    pub fn begin_closing(&mut self, detail: String, effects: &mut Vec<Effect>) {
+        if self.closing.is_some() {
+            return;
+        }
+        effects.push(Effect::Publish(Publication {
+            audience: Audience::Everyone,
+            envelope: server_closing(detail.clone()),
+        }));
+        self.closing = Some(detail);
+    }
+
+    /// Frames and bytes arrived from a connection, whatever they hold. Returns whether
+    /// the server must stop reading from it for now (CHAT-LIM-6, CHAT-LIM-9); once that
+    /// has changed, [`Event::Tick`] is due to it. Before it has registered there is
+    /// nothing to count: the first frame registers it or ends it.
+    pub fn charge_inbound(
+        &mut self,
+        room: &Room,
+        now: Time,
+        id: &ConnectionId,
+        frames: usize,
+        bytes: usize,
+    ) -> bool {
+        if bytes > 0 {
+            self.note_activity(room, id.member());
+        }
+        let Some(State::Registered(session)) = self.states.get_mut(id.0) else {
+            return self.is_throttled(id);
+        };
+        let (frames, bytes) = (frames as u64, bytes as u64);
+        let rate = &mut session.inbound_rate;
+        session.is_throttled = rate.charge(now.elapsed_ms, frames, bytes, &self.limits);
+        session.is_throttled
+    }
+
+    /// Whether the server must not read from a connection for now, nor hand on what
+    /// arrived: it is above its inbound rate, or its Register waits (CHAT-NAME-7).
+    pub fn is_throttled(&self, id: &ConnectionId) -> bool {
+        match self.states.get(id.0) {
+            Some(State::Registered(session)) => session.is_throttled,
+            Some(State::AwaitingName(_)) => true,
+            Some(State::Unregistered { .. } | State::Ended) | None => false,
+        }
+    }
+
+    /// What happens to the stream itself means the same before and after Register.
+    fn handle_stream(&mut self, context: &mut Context<'_>, event: Event) {
+        match event {
+            Event::BadFrame(error) => self.end_with(context, rejection::frame(error)),
+            Event::BadEnvelope => self.end_with(context, rejection::bad_envelope()),
+            // CHAT-LIM-5
+            Event::WriteTimedOut => self.end_with(context, rejection::slow_consumer()),
+            Event::Evicted => self.end_with(context, rejection::overloaded()), // CHAT-LIM-10
+            // CHAT-LEAVE-5. A stream cut inside a frame is most likely a client
+            // that was killed, so the others are told of a lost connection.
+            Event::EndOfStream { inside_frame: true } => {
+                // CHAT-FRAME-10; the frame itself was never handed on (CHAT-FRAME-9).
+                context.reply(rejection::cut_short().fatal());
+                self.end(context, CloseReason::CutShort);
+            }
+            Event::EndOfStream {
+                inside_frame: false,
+            }
+            | Event::ConnectionLost => self.end(context, CloseReason::ConnectionLost),
+            // Each state handles messages and time itself.
+            Event::Message(_) | Event::Tick { .. } => {}
+        }
+    }
+
+    fn is_due(&self, room: &Room, now_ms: u64, index: usize, state: &State) -> bool {
+        match state {
+            State::Ended => false,
+            _ if self.closing.is_some() => true,
+            State::Unregistered { since_ms } => self.register_is_late(now_ms, *since_ms),
+            State::AwaitingName(pending) => self.is_wait_over(room, now_ms, index, pending),
+            State::Registered(session) if session.may_resume(now_ms, &self.limits) => true,
+            State::Registered(session) => {
+                session.granted.keepalive
+                    && (self.is_silence_due(now_ms, session)
+                        || self.is_probe_due(room, now_ms, ConnectionId(index).member()))
+            }
+        }
+    }
+
+    /// Ends a connection with an error (CHAT-ERR-1, CHAT-ERR-2).
+    fn end_with(&mut self, context: &mut Context<'_>, rejection: Rejection) {
+        let code = rejection.code;
+        context.reply(rejection.fatal());
+        self.end(context, CloseReason::Error(code));
+    }
+
+    /// CHAT-CLOSE-1: members find ServerClosing in the log, the others are told.
+    fn end_for_closing(&mut self, context: &mut Context<'_>) {
+        let state = self.states.get(context.id.0);
+        if let (Some(State::Unregistered { .. } | State::AwaitingName(_)), Some(detail)) =
+            (state, &self.closing)
+        {
+            context.reply(server_closing(detail.clone()));
+        }
+        self.end(context, CloseReason::ServerClosing);
+    }
+
+    /// Ends a session, where there is one: its member leaves the room.
+    fn end(&mut self, context: &mut Context<'_>, reason: CloseReason) {
+        let Some(state) = self.states.get_mut(context.id.0) else {
+            return;
+        };
+        let state = std::mem::replace(state, State::Ended);
+        let mut closed = Closed {
+            reason,
+            name: None,
+            chats: 0,
+        };
+        if let State::AwaitingName(pending) = &state {
+            self.stop_waiting(context.id.0, pending);
+        }
+        if let State::Registered(_) = state
+            && let room::Event::Left {
+                name,
+                chats,
+                published,
+            } = context.room.apply(Command::Leave {
+                member: context.id.member(),
+                reason: reason.left_reason(),
+            })
+        {
+            self.probes.remove(&name);
+            // CHAT-CLOSE-2: nothing follows ServerClosing.
+            if self.closing.is_none() {
+                context.effects.push(Effect::Publish(published));
+            }
+            closed.name = Some(name);
+            closed.chats = chats;
+        }
+        context.effects.push(Effect::Closed(closed));
+    }
+
+    /// The session of a connection in the state `Registered`.
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::unreachable,
+        reason = "`handle` looked at the state; what the peer sent has no say in it"
+    )]
+    fn session(&mut self, id: &ConnectionId) -> &mut Session {
+        match &mut self.states[id.0] {
+            State::Registered(session) => session,
+            state => unreachable!("only events of a session come here, not {state:?}"),
+        }
+    }
+}
+
+impl Context<'_> {
+    fn reply(&mut self, envelope: ServerEnvelope) {
+        self.effects.push(Effect::Reply(envelope));
+    }
+}
+
+fn server_closing(detail: String) -> ServerEnvelope {
+    envelope(Message::ServerClosing(wire::ServerClosing { detail }))
+}
+
+fn envelope(message: Message) -> ServerEnvelope {
+    ServerEnvelope {
+        message: Some(message),
+    }
+}

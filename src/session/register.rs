@@ -1,0 +1,118 @@
+//! Registering: what a connection may send before it has a session, and how the
+//! session begins (CHAT-REG, CHAT-ADM, CHAT-NAME).
+
+use crate::{
+    name::Name,
+    room::{self, Command},
+    wire::{self, ClientEnvelope, client_envelope::Message as Sent, server_envelope::Message},
+};
+
+use super::{
+    Context, Effect, Event, Sessions, State, envelope, members,
+    name_reclaim::PendingRegister,
+    rejection,
+    state::{Granted, Session},
+};
+
+impl Sessions {
+    pub(super) fn handle_unregistered(
+        &mut self,
+        context: &mut Context<'_>,
+        since_ms: u64,
+        event: Event,
+    ) {
+        match event {
+            Event::Message(ClientEnvelope {
+                message: Some(Sent::Register(register)),
+            }) => self.register(context, since_ms, &register),
+            // CHAT-REG-2: whatever else comes first, known or not.
+            Event::Message(_) => self.end_with(context, rejection::not_registered()),
+            // CHAT-REG-5
+            Event::Tick { .. } if self.register_is_late(context.now.elapsed_ms, since_ms) => {
+                let deadline_ms = self.limits.register_deadline_ms;
+                self.end_with(context, rejection::register_timeout(deadline_ms));
+            }
+            Event::Tick { .. } => {}
+            event => self.handle_stream(context, event),
+        }
+    }
+
+    fn register(&mut self, context: &mut Context<'_>, since_ms: u64, register: &wire::Register) {
+        // CHAT-ADM-2: before anything is said about names.
+        if let Err(rejection) = self.access.check_password(&register.password) {
+            return self.end_with(context, rejection);
+        }
+        let name = match Name::parse(&register.name) {
+            Ok(name) => name,
+            Err(error) => return self.end_with(context, rejection::name(error)),
+        };
+        // CHAT-ADM-4
+        if let Err(rejection) = self.access.check_name(&name) {
+            return self.end_with(context, rejection);
+        }
+        let granted = Granted::from_asked(&register.capabilities);
+        if let Some(holder) = context.room.holder(&name)
+            && self.wait_for_name(context.now.elapsed_ms, &name, holder, context.id)
+        {
+            // CHAT-NAME-7: the answer comes when time has passed.
+            if let Some(state) = self.states.get_mut(context.id.0) {
+                *state = State::AwaitingName(Box::new(PendingRegister {
+                    since_ms,
+                    name,
+                    granted,
+                }));
+            }
+        } else {
+            self.join(context, name, granted);
+        }
+    }
+
+    /// Asks the room for a name, and opens the session where it is free.
+    pub(super) fn join(&mut self, context: &mut Context<'_>, name: Name, granted: Granted) {
+        let joined = context.room.apply(Command::Join {
+            member: context.id.member(),
+            name: name.clone(),
+        });
+        let room::Event::Joined(publication) = joined else {
+            // CHAT-NAME-3, CHAT-NAME-4
+            return self.end_with(context, rejection::name_in_use(&name));
+        };
+        // Published before Subscribe, so that the newcomer's own place in the log is
+        // behind it (CHAT-PRES-6).
+        context.effects.push(Effect::Publish(publication));
+        // CHAT-ORD-4, CHAT-ORD-5: the log from here on, nothing from before.
+        context.effects.push(Effect::Subscribe {
+            name: name.clone(),
+            presence: granted.presence,
+        });
+        // CHAT-REG-3: replies go out before the log, and this is the first.
+        context.reply(envelope(Message::Registered(wire::Registered {
+            name: name.as_str().to_owned(), // CHAT-REG-4
+            epoch: context.room.epoch().to_owned(),
+            seq: context.room.seq(), // CHAT-ORD-6
+            capabilities: granted.to_wire(),
+            limits: Some(self.limits.announced()),
+        })));
+        let mut session = Session::new(granted, context.now.elapsed_ms);
+        if granted.presence {
+            let page = members::next_page(&self.limits, &mut session, context.room, None);
+            context.reply(page);
+        }
+        if let Some(state) = self.states.get_mut(context.id.0) {
+            *state = State::Registered(session);
+        }
+    }
+
+    pub(super) fn handle_awaiting_name(&mut self, context: &mut Context<'_>, event: Event) {
+        match event {
+            Event::Tick { .. } => self.handle_name_wait(context),
+            // The server does not read from it; and it was not to send (CHAT-REG-10).
+            Event::Message(_) => self.end_with(context, rejection::not_registered()),
+            event => self.handle_stream(context, event),
+        }
+    }
+
+    pub(super) fn register_is_late(&self, now_ms: u64, since_ms: u64) -> bool {
+        now_ms.saturating_sub(since_ms) >= u64::from(self.limits.register_deadline_ms)
+    }
+}

@@ -1,0 +1,247 @@
+//! Rejections: the error code and the sentence for everything that a session refuses
+//! (CHAT-ERR-5, CHAT-ERR-6).
+//!
+//! Every sentence fits into the smallest frame that can be configured, and
+//! repeats nothing that a peer sent unless it was checked to be safe to print.
+
+use crate::{
+    frame::FrameError,
+    name::{Name, NameError},
+    text::TextError,
+    wire::{self, ErrorCode, ServerEnvelope, server_envelope::Message},
+};
+
+use super::AddressLimit;
+
+/// A rejection that has not been sent yet. Which of its three ways to go it takes
+/// depends on what is refused: the session, a chat, or neither.
+pub(super) struct Rejection {
+    pub(super) code: ErrorCode,
+    detail: String,
+    retry_after_ms: u32,
+}
+
+impl Rejection {
+    /// As an error that ends the session (CHAT-ERR-2).
+    pub(super) fn fatal(self) -> ServerEnvelope {
+        self.envelope(true, 0)
+    }
+
+    /// As an error that the session survives (CHAT-ERR-3) and that refuses no chat.
+    pub(super) fn non_fatal(self) -> ServerEnvelope {
+        self.envelope(false, 0)
+    }
+
+    /// As an error that refuses the chat with this id (CHAT-ERR-4).
+    pub(super) fn for_chat(self, id: u64) -> ServerEnvelope {
+        self.envelope(false, id)
+    }
+
+    fn envelope(self, ends_session: bool, id: u64) -> ServerEnvelope {
+        ServerEnvelope {
+            message: Some(Message::Error(wire::Error {
+                code: self.code.into(),
+                detail: self.detail,
+                ends_session,
+                id,
+                retry_after_ms: self.retry_after_ms,
+            })),
+        }
+    }
+}
+
+fn rejection(code: ErrorCode, detail: impl Into<String>) -> Rejection {
+    Rejection {
+        code,
+        detail: detail.into(),
+        retry_after_ms: 0,
+    }
+}
+
+pub(super) fn frame(error: FrameError) -> Rejection {
+    let code = match error {
+        FrameError::Length => ErrorCode::MalformedFrame,
+        FrameError::TooLong { .. } => ErrorCode::FrameTooLong,
+    };
+    rejection(code, error.to_string())
+}
+
+pub(super) fn bad_envelope() -> Rejection {
+    rejection(
+        ErrorCode::MalformedFrame,
+        "a frame does not parse as a ClientEnvelope of chat.v1",
+    )
+}
+
+pub(super) fn cut_short() -> Rejection {
+    rejection(
+        ErrorCode::MalformedFrame,
+        "the stream ended inside a frame, which was not acted on",
+    )
+}
+
+pub(super) fn not_registered() -> Rejection {
+    rejection(
+        ErrorCode::NotRegistered,
+        "the first message must be Register",
+    )
+}
+
+pub(super) fn already_registered() -> Rejection {
+    rejection(
+        ErrorCode::AlreadyRegistered,
+        "you are registered already; to change your name, leave and register again",
+    )
+}
+
+pub(super) fn register_timeout(deadline_ms: u32) -> Rejection {
+    rejection(
+        ErrorCode::RegisterTimeout,
+        format!("no Register came within {deadline_ms} ms, connect again"),
+    )
+}
+
+pub(super) fn server_full() -> Rejection {
+    rejection(
+        ErrorCode::ServerFull,
+        "the server takes no further connection, try again later",
+    )
+}
+
+pub(super) fn address_limit(limit: AddressLimit) -> Rejection {
+    match limit {
+        // CHAT-REG-11
+        AddressLimit::Concurrent => rejection(
+            ErrorCode::TooManyConnections,
+            "too many connections are open from your network address, close one or try again later",
+        ),
+        // CHAT-REG-12
+        AddressLimit::Rate { retry_after_ms } => Rejection {
+            retry_after_ms,
+            ..rejection(
+                ErrorCode::ConnectingTooFast,
+                format!(
+                    "too many connections came from your network address, connect again in {retry_after_ms} ms"
+                ),
+            )
+        },
+    }
+}
+
+pub(super) fn name(error: NameError) -> Rejection {
+    match error {
+        NameError::Invalid => rejection(
+            ErrorCode::NameInvalid,
+            "a name has 1 to 32 ASCII letters, digits, '.', '_' or '-' and begins with a letter or digit",
+        ),
+        NameError::Reserved => rejection(
+            ErrorCode::NameReserved,
+            "this name is reserved, choose another",
+        ),
+    }
+}
+
+pub(super) fn name_in_use(name: &Name) -> Rejection {
+    rejection(
+        ErrorCode::NameInUse,
+        format!("the name {name} is taken, choose another"),
+    )
+}
+
+/// CHAT-ADM-1. Says nothing of either password (CHAT-ADM-5).
+pub(super) fn password_wrong(is_missing: bool) -> Rejection {
+    rejection(
+        ErrorCode::PasswordWrong,
+        if is_missing {
+            "this server asks for a password, connect again with it"
+        } else {
+            "the password is wrong, connect again with the right one"
+        },
+    )
+}
+
+pub(super) fn name_not_allowed(name: &Name) -> Rejection {
+    rejection(
+        ErrorCode::NameNotAllowed,
+        format!("the name {name} is not on this server's list, choose one that is"),
+    )
+}
+
+pub(super) fn name_reclaimed(deadline_ms: u32) -> Rejection {
+    rejection(
+        ErrorCode::NameReclaimed,
+        format!(
+            "somebody else asked for your name, and nothing came from you for {deadline_ms} ms after a Ping"
+        ),
+    )
+}
+
+pub(super) fn text(error: TextError, text_bytes_max: u32) -> Rejection {
+    match error {
+        TextError::Empty => rejection(ErrorCode::TextInvalid, "the text is empty, say something"),
+        TextError::Control(c) => rejection(
+            ErrorCode::TextInvalid,
+            format!(
+                "the text holds U+{:04X}, a line break or control character; send one line of plain text",
+                u32::from(c)
+            ),
+        ),
+        TextError::TooLong => rejection(
+            ErrorCode::TextTooLong,
+            format!("the text is longer than {text_bytes_max} bytes, send it in parts"),
+        ),
+    }
+}
+
+/// CHAT-LIM-3
+pub(super) fn rate(retry_after_ms: u32) -> Rejection {
+    Rejection {
+        retry_after_ms,
+        ..rejection(
+            ErrorCode::RateLimited,
+            format!("too many messages, send it again in {retry_after_ms} ms"),
+        )
+    }
+}
+
+pub(super) fn too_many_errors() -> Rejection {
+    rejection(
+        ErrorCode::TooManyErrors,
+        "too much of what you sent was refused, see the errors before this one",
+    )
+}
+
+pub(super) fn unknown_message() -> Rejection {
+    rejection(
+        ErrorCode::UnknownMessage,
+        "this server does not know that message",
+    )
+}
+
+pub(super) fn not_granted() -> Rejection {
+    rejection(
+        ErrorCode::NotGranted,
+        "keepalive was not granted to this session, ask for it in Register",
+    )
+}
+
+pub(super) fn idle_timeout(deadline_ms: u32) -> Rejection {
+    rejection(
+        ErrorCode::IdleTimeout,
+        format!("nothing came from you for {deadline_ms} ms, connect again"),
+    )
+}
+
+pub(super) fn slow_consumer() -> Rejection {
+    rejection(
+        ErrorCode::SlowConsumer,
+        "you do not read what is sent to you fast enough, connect again",
+    )
+}
+
+pub(super) fn overloaded() -> Rejection {
+    rejection(
+        ErrorCode::Overloaded,
+        "what waits for all clients takes too much of the server's memory, and most of it waits for you; read faster and connect again",
+    )
+}

@@ -1,0 +1,107 @@
+//! The state of one connection, as far as the rules go.
+
+use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
+
+use super::{error_budget::ErrorBudget, inbound_rate::InboundRate, name_reclaim::PendingRegister};
+
+/// Where a connection stands.
+///
+/// ```text
+///               Register accepted               Leave, end of stream, lost,
+///                  (CHAT-REG-3)                 an error that ends the session,
+///                                               the server closes
+///  Unregistered ───────────────▶ Registered ──────────────────────────▶ Ended
+///      │                                                                 ▲
+///      │   ▲                                                             │
+///      ▼   │ the holder is gone (CHAT-NAME-7)                            │
+///  AwaitingName                                                          │
+///      └─────────────────────────────────────────────────────────────────┘
+///        any other first message (CHAT-REG-2), a name refused (CHAT-NAME),
+///        the deadline (CHAT-REG-5), end of stream, lost, the server closes
+/// ```
+#[derive(Debug)]
+pub(super) enum State {
+    /// Not registered yet.
+    Unregistered {
+        /// When it was accepted: the register deadline counts from here.
+        since_ms: u64,
+    },
+    /// Its Register waits for a sign of life from the holder of the name.
+    AwaitingName(Box<PendingRegister>),
+    /// Registered: a member of the room.
+    Registered(Session),
+    /// Over; its name is free. The connection may still be flushing.
+    Ended,
+}
+
+/// The session of a registered client. Its name is in the room.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) granted: Granted,
+    pub(super) chat_rate: TokenBucket,
+    pub(super) inbound_rate: InboundRate,
+    pub(super) error_budget: ErrorBudget,
+    /// It has sent more than is read from it for now (CHAT-LIM-9).
+    pub(super) is_throttled: bool,
+    /// When something last arrived from it.
+    pub(super) last_activity_ms: u64,
+    /// When it was last sent a Ping.
+    pub(super) last_ping_ms: u64,
+    /// The last name of the Members sent so far, while there are more to send
+    /// (CHAT-PRES-1).
+    pub(super) members_after: Option<Name>,
+}
+
+impl Session {
+    /// A session that begins now.
+    pub(super) fn new(granted: Granted, now_ms: u64) -> Self {
+        Self {
+            granted,
+            chat_rate: TokenBucket::default(),
+            inbound_rate: InboundRate::default(),
+            error_budget: ErrorBudget::default(),
+            is_throttled: false,
+            last_activity_ms: now_ms,
+            last_ping_ms: now_ms,
+            members_after: None,
+        }
+    }
+
+    /// Whether it is throttled and need not be any more.
+    pub(super) fn may_resume(&self, now_ms: u64, limits: &Limits) -> bool {
+        self.is_throttled && !self.inbound_rate.is_exceeded(now_ms, limits)
+    }
+}
+
+/// The capabilities granted to a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Granted {
+    pub(super) presence: bool,
+    pub(super) receipts: bool,
+    pub(super) keepalive: bool,
+}
+
+impl Granted {
+    /// Grants what was asked for and is known; ignores the rest (CHAT-REG-7,
+    /// CHAT-GROW-4).
+    pub(super) fn from_asked(asked: &[i32]) -> Self {
+        let has = |capability: Capability| asked.contains(&i32::from(capability));
+        Self {
+            presence: has(Capability::Presence),
+            receipts: has(Capability::Receipts),
+            keepalive: has(Capability::Keepalive),
+        }
+    }
+
+    /// As Registered lists them.
+    pub(super) fn to_wire(self) -> Vec<i32> {
+        [
+            (self.presence, Capability::Presence),
+            (self.receipts, Capability::Receipts),
+            (self.keepalive, Capability::Keepalive),
+        ]
+        .into_iter()
+        .filter_map(|(granted, capability)| granted.then_some(capability.into()))
+        .collect()
+    }
+}
