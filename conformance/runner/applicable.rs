@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::{
-    play::{Doors, Facts},
+    connection_caps::ConnectionCaps,
+    play::Facts,
     run::{Plan, Under},
     target::Source,
     transcript::{Action, Case, Payload, expr::Limits, print},
@@ -51,10 +52,10 @@ pub fn why_not(case: &Case, plan: &Plan, under: &Under, facts: &Facts) -> Option
         let reason = "it floods the room; say --exclusive if nobody else is there, or use --cmd";
         return Some(reason.to_owned());
     }
-    if let Some(filling) = case.filling()
-        && plan.doors.get(filling).is_none()
+    if let Some(saturation) = case.saturation()
+        && plan.caps.get(saturation).is_none()
     {
-        return Some(Doors::unknown(filling));
+        return Some(ConnectionCaps::unknown(saturation));
     }
     None
 }

@@ -11,7 +11,7 @@ use crate::{
     play,
     rules::Rule,
     suite::Suite,
-    transcript::{Action, Case, Filling, Payload, Side, Step, expr::Limits, print},
+    transcript::{Action, Case, Payload, Saturation, Side, Step, expr::Limits, print},
 };
 
 /// The version of the form; `conformance/schema/case.schema.json` describes it.
@@ -177,9 +177,9 @@ fn name_of(action: &Action) -> &'static str {
         Action::SameEnd(_) => "same-end",
         Action::Stops => "stop",
         Action::Ends => "server-ends",
-        Action::Fills(Filling::Server) => "fill",
-        Action::Fills(Filling::Address) => "fill-address",
-        Action::Fills(Filling::Minute) => "fill-minute",
+        Action::Saturate(Saturation::Server) => "fill",
+        Action::Saturate(Saturation::Address) => "fill-address",
+        Action::Saturate(Saturation::AddressRate) => "fill-minute",
         Action::ClientStarts { .. } => "client-start",
         Action::ClientJoins { .. } => "client-join",
         Action::Types(_) => "client-type",

@@ -183,7 +183,7 @@ fn check_admission(case: &Case, complain: &mut Complain<'_>) {
     let needs_strangers = |step: &Step| {
         matches!(
             step.action,
-            Action::Serves | Action::Crowd(_) | Action::Fills(_)
+            Action::Serves | Action::Crowd(_) | Action::Saturate(_)
         )
     };
     if !case.listed.is_empty() && case.any_step(&needs_strangers) {

@@ -6,6 +6,7 @@ mod admission;
 mod applicable;
 mod cli;
 mod conn;
+mod connection_caps;
 #[cfg(test)]
 mod corpus;
 mod coverage;
@@ -40,10 +41,10 @@ use clap::Parser;
 
 use admission::Admission;
 use cli::{Cli, Command, RunArgs};
+use connection_caps::ConnectionCaps;
 use cut::Cut;
 use exit::{Exit, Failed};
 use interrupt::Interrupted;
-use play::Doors;
 use process::EndAll;
 use progress::Progress;
 use report::Report;
@@ -79,7 +80,7 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             let admission = Admission::read(args.password_file.as_deref(), args.allow.as_deref())
                 .map_err(exit::usage)?;
             let more = More {
-                doors: Doors {
+                caps: ConnectionCaps {
                     server: args.connections_max.map(usize::from),
                     address: args.connections_per_address_max.map(usize::from),
                     minute: args.connections_per_minute_max.map(usize::from),
@@ -212,7 +213,7 @@ fn list(suite: &Suite, args: &cli::ListArgs) -> Result<String, String> {
 /// What is to be known of a server that the suite cannot see.
 #[derive(Default)]
 struct More {
-    doors: Doors,
+    caps: ConnectionCaps,
     exclusive: bool,
     admission: Admission,
 }
@@ -254,7 +255,7 @@ fn judge(
         strict: args.strict,
         skip_slow: args.skip_slow,
         wait_max: std::time::Duration::from_secs(args.wait_max),
-        doors: more.doors,
+        caps: more.caps,
         admission: more.admission,
         known,
     });

@@ -16,10 +16,11 @@ use std::{
 use crate::{
     admission::Admission,
     applicable,
+    connection_caps::ConnectionCaps,
     cut::Cut,
     interrupt::{self, Interrupted},
     mark::{self, Mark},
-    play::{self, ClientUnderTest, Doors, Facts, NoServer, Played, Setting, Stop, Subject},
+    play::{self, ClientUnderTest, Facts, NoServer, Played, Setting, Stop, Subject},
     rules::{Level, Rule},
     suite::KnownFailures,
     target::{Source, Target},
@@ -58,7 +59,7 @@ pub struct Plan {
     /// Whether nobody else uses the server.
     pub exclusive: bool,
     /// How many connections the server takes.
-    pub doors: Doors,
+    pub caps: ConnectionCaps,
     /// What it asks newcomers for.
     pub admission: Admission,
     /// The failures that are known.
@@ -350,7 +351,7 @@ fn play_once(
         scale: plan.scale,
         mark: Mark::new(&shared.run_name, n),
         shared: false,
-        doors: plan.doors,
+        caps: plan.caps,
         admission: &plan.admission,
         facts: &shared.facts,
     };
@@ -362,7 +363,7 @@ fn play_once(
         Under::Server(source) => source,
     };
     setting.shared = matches!(source, Source::Address(_)) && !plan.exclusive;
-    if case.is_filling() {
+    if case.is_saturating() {
         // Who left a moment ago may still count as a connection.
         *target = None;
     }
@@ -375,7 +376,7 @@ fn play_once(
     };
     let played = play::play(&setting, Subject::Server(open));
     if matches!(source, Source::Command(_))
-        && (played.stop.is_some() || case.is_closing() || case.is_filling() || case.is_heavy())
+        && (played.stop.is_some() || case.is_closing() || case.is_saturating() || case.is_heavy())
     {
         *target = None;
     }

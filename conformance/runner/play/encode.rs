@@ -68,12 +68,12 @@ pub fn encode(
 fn pad(body: &mut Vec<u8>, target: u64) -> Result<(), String> {
     let tag = framing::length(PADDING_FIELD << 3 | 2);
     let target = target as usize;
-    for filling in (0..=target).rev() {
-        let length = framing::length(filling as u64);
-        if body.len() + tag.len() + length.len() + filling == target {
+    for padding in (0..=target).rev() {
+        let length = framing::length(padding as u64);
+        if body.len() + tag.len() + length.len() + padding == target {
             body.extend(tag);
             body.extend(length);
-            body.extend(std::iter::repeat_n(0, filling));
+            body.extend(std::iter::repeat_n(0, padding));
             return Ok(());
         }
     }

@@ -18,12 +18,13 @@ use std::{
 use crate::{
     admission::Admission,
     conn::Conn,
+    connection_caps::ConnectionCaps,
     cut::Cut,
     mark::Mark,
     pattern::Bindings,
     problem::{Problem, Received},
     target::Target,
-    transcript::{Action, Case, Filling, Side, Step, print},
+    transcript::{Action, Case, Side, Step, print},
     verdict::{Failure, Kind, millis},
 };
 
@@ -46,44 +47,6 @@ const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 /// counts as too early: clocks and queues are not exact.
 const EARLY_PERCENT: u32 = 15;
 
-/// How many connections the server takes, where the user said so.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Doors {
-    /// In all.
-    pub server: Option<usize>,
-    /// From one network address.
-    pub address: Option<usize>,
-    /// New ones from one network address in a minute.
-    pub minute: Option<usize>,
-}
-
-impl Doors {
-    /// How many connections bring the server to this limit.
-    pub fn get(&self, filling: Filling) -> Option<usize> {
-        match filling {
-            Filling::Server => self.server,
-            Filling::Address => self.address,
-            Filling::Minute => self.minute,
-        }
-    }
-
-    /// Why a case is not run without knowing a limit.
-    pub fn unknown(filling: Filling) -> String {
-        match filling {
-            Filling::Server => {
-                "say with --connections-max how many connections the server takes"
-            }
-            Filling::Address => {
-                "say with --connections-per-address-max how many connections the server takes from one address"
-            }
-            Filling::Minute => {
-                "say with --connections-per-minute-max how many new connections the server takes from one address"
-            }
-        }
-        .to_owned()
-    }
-}
-
 /// What one play of a case needs.
 pub struct Setting<'a> {
     /// The case.
@@ -97,7 +60,7 @@ pub struct Setting<'a> {
     /// Whether others may be talking on the same server.
     pub shared: bool,
     /// How many connections the server takes, where the user said so.
-    pub doors: Doors,
+    pub caps: ConnectionCaps,
     /// What it asks newcomers for.
     pub admission: &'a Admission,
     /// What is known of the server.
@@ -310,8 +273,7 @@ impl Play<'_> {
             Action::SameEnd(people) => self.same_end(people),
             Action::Stops => self.stop_server(),
             Action::Ends => self.server_ends(),
-            Action::Fills(Filling::Minute) => self.hurry(),
-            Action::Fills(filling) => self.fill(*filling),
+            Action::Saturate(saturation) => self.saturate(*saturation),
             Action::ClientStarts { password } => self.client_starts(password.as_deref()),
             Action::ClientJoins { capabilities } => self.client_joins(capabilities),
             Action::Types(line) => self.client_types(line),

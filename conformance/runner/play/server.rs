@@ -1,5 +1,5 @@
 //! Steps that concern the server as a whole: joining it, finding out what it
-//! offers, seeing that it still serves, filling it, ending it.
+//! offers, seeing that it still serves, saturating it, ending it.
 
 use std::{
     thread,
@@ -8,16 +8,17 @@ use std::{
 
 use serde_json::json;
 
-use super::{Doors, Outcome, Play, STEP_DEADLINE, Subject, Trouble};
+use super::{Outcome, Play, STEP_DEADLINE, Subject, Trouble};
 use crate::{
     admission::Admission,
     conn::{Conn, Event},
+    connection_caps::ConnectionCaps,
     cut::Cut,
     framing, mark,
     messages::{self, Envelope},
     problem::Problem,
     target::Target,
-    transcript::{Filling, expr::Limits, parse, print},
+    transcript::{Saturation, expr::Limits, parse, print},
     verdict::{Kind, millis},
 };
 
@@ -301,10 +302,19 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Registers members until the server has as many connections as it takes, in
-    /// all or from one address.
-    pub(super) fn fill(&mut self, filling: Filling) -> Outcome {
-        let max = self.door(filling)?;
+    /// Opens connections until the server is at one of its limits on them.
+    pub(super) fn saturate(&mut self, saturation: Saturation) -> Outcome {
+        let max = self.setting.caps.get(saturation);
+        let max = max.ok_or_else(|| Trouble::NotRun(ConnectionCaps::unknown(saturation)))?;
+        match saturation {
+            Saturation::Server | Saturation::Address => self.fill(max),
+            // Those that are closed again count as well.
+            Saturation::AddressRate => (0..max).try_for_each(|_| self.dial(false).map(drop)),
+        }
+    }
+
+    /// Registers members until there are so many connections.
+    fn fill(&mut self, max: usize) -> Outcome {
         for i in self.conns.len()..max {
             let mut conn = self.dial(false)?;
             let frame = register(
@@ -323,21 +333,6 @@ impl Play<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Connects, and goes again, as often as the server allows in a minute.
-    pub(super) fn hurry(&mut self) -> Outcome {
-        for _ in 0..self.door(Filling::Minute)? {
-            drop(self.dial(false)?);
-        }
-        Ok(())
-    }
-
-    fn door(&self, filling: Filling) -> Result<usize, Trouble> {
-        let doors = &self.setting.doors;
-        doors
-            .get(filling)
-            .ok_or_else(|| Trouble::NotRun(Doors::unknown(filling)))
     }
 
     /// Many members with the longest names, who only have to be there.

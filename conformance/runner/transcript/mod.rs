@@ -81,18 +81,22 @@ impl Case {
         self.any_step(&|step| matches!(step.action, Action::Stops))
     }
 
-    /// Whether the case fills the server with connections.
-    pub fn is_filling(&self) -> bool {
-        self.filling().is_some()
+    /// Whether the case brings the server to a limit on connections.
+    pub fn is_saturating(&self) -> bool {
+        self.saturation().is_some()
     }
 
-    /// Whose connections the case brings to their limit.
-    pub fn filling(&self) -> Option<Filling> {
-        [Filling::Server, Filling::Address, Filling::Minute]
-            .into_iter()
-            .find(|&filling| {
-                self.any_step(&|step| matches!(step.action, Action::Fills(f) if f == filling))
-            })
+    /// The limit on connections that the case brings the server to.
+    pub fn saturation(&self) -> Option<Saturation> {
+        [
+            Saturation::Server,
+            Saturation::Address,
+            Saturation::AddressRate,
+        ]
+        .into_iter()
+        .find(|&saturation| {
+            self.any_step(&|step| matches!(step.action, Action::Saturate(f) if f == saturation))
+        })
     }
 
     /// Whether the case needs a server that it can end and start.
@@ -171,15 +175,15 @@ pub struct Step {
     pub action: Action,
 }
 
-/// Which limit of a server on connections is reached.
+/// Which limit on connections a case brings the server to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Filling {
-    /// All that it takes.
+pub enum Saturation {
+    /// As many connections as the server takes in all.
     Server,
-    /// All that it takes from one network address.
+    /// As many as it takes from one network address at a time.
     Address,
-    /// All that it takes from one network address in a minute.
-    Minute,
+    /// As many as it takes from one network address in a minute.
+    AddressRate,
 }
 
 /// What a step does.
@@ -286,8 +290,8 @@ pub enum Action {
     Stops,
     /// The server's process has ended, within the time the schema gives it.
     Ends,
-    /// Members fill the server up to its last connection.
-    Fills(Filling),
+    /// Connections bring the server to one of its limits on them.
+    Saturate(Saturation),
     /// The client under test is started and connects.
     ClientStarts {
         /// The password that it is given, if any.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Action, Case, Condition, Expr, Filling, Step, person::person};
+use super::{Action, Case, Condition, Expr, Saturation, Step, person::person};
 use crate::{messages, rules};
 
 /// What is wrong with a transcript, and where.
@@ -249,9 +249,9 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), Trouble> {
         "the server starts again" => Some(Action::Restarts),
         "the server is told to end" => Some(Action::Stops),
         "the server ends" => Some(Action::Ends),
-        "the server fills up" => Some(Action::Fills(Filling::Server)),
-        "the address fills up" => Some(Action::Fills(Filling::Address)),
-        "the address connects too often" => Some(Action::Fills(Filling::Minute)),
+        "the server fills up" => Some(Action::Saturate(Saturation::Server)),
+        "the address fills up" => Some(Action::Saturate(Saturation::Address)),
+        "the address connects too often" => Some(Action::Saturate(Saturation::AddressRate)),
         "client starts" => Some(Action::ClientStarts { password: None }),
         "client joins" => Some(Action::ClientJoins {
             capabilities: Vec::new(),

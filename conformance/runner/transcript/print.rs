@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{Action, Content, Filling, Payload, Step, Wanted};
+use super::{Action, Content, Payload, Saturation, Step, Wanted};
 use crate::framing;
 
 /// The longest message that is shown whole; a longer one is shown in part.
@@ -99,9 +99,9 @@ pub fn action(action: &Action) -> String {
         Action::SameEnd(people) => format!("{} hear the same to the end", people.join(" and ")),
         Action::Stops => "the server is told to end".to_owned(),
         Action::Ends => "the server ends".to_owned(),
-        Action::Fills(Filling::Server) => "the server fills up".to_owned(),
-        Action::Fills(Filling::Address) => "the address fills up".to_owned(),
-        Action::Fills(Filling::Minute) => "the address connects too often".to_owned(),
+        Action::Saturate(Saturation::Server) => "the server fills up".to_owned(),
+        Action::Saturate(Saturation::Address) => "the address fills up".to_owned(),
+        Action::Saturate(Saturation::AddressRate) => "the address connects too often".to_owned(),
         Action::ClientStarts { password: None } => "client starts".to_owned(),
         Action::ClientStarts {
             password: Some(password),

@@ -1,0 +1,42 @@
+//! Connection caps: how many connections the server takes. No message announces
+//! them, so the options of the command line do.
+
+use crate::transcript::Saturation;
+
+/// How many connections the server takes, where an option says so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConnectionCaps {
+    /// In all.
+    pub server: Option<usize>,
+    /// From one network address.
+    pub address: Option<usize>,
+    /// New ones from one network address in a minute.
+    pub minute: Option<usize>,
+}
+
+impl ConnectionCaps {
+    /// How many connections bring the server to this limit.
+    pub fn get(&self, saturation: Saturation) -> Option<usize> {
+        match saturation {
+            Saturation::Server => self.server,
+            Saturation::Address => self.address,
+            Saturation::AddressRate => self.minute,
+        }
+    }
+
+    /// Why a case is not run without knowing a limit.
+    pub fn unknown(saturation: Saturation) -> String {
+        match saturation {
+            Saturation::Server => {
+                "say with --connections-max how many connections the server takes"
+            }
+            Saturation::Address => {
+                "say with --connections-per-address-max how many connections the server takes from one address"
+            }
+            Saturation::AddressRate => {
+                "say with --connections-per-minute-max how many new connections the server takes from one address"
+            }
+        }
+        .to_owned()
+    }
+}
