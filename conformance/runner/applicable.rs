@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::{
     connection_caps::ConnectionCaps,
+    plan::{Plan, Target},
     play::Facts,
-    run::{Plan, Under},
-    target::Source,
+    server_under_test::Source,
     transcript::{Action, Case, Payload, expr::Limits, print},
 };
 
@@ -20,9 +20,9 @@ const SENT_BYTES_MAX: u64 = 1 << 20;
 const CROWD_MAX: u64 = 900;
 
 /// Why the case is not run against this target, if it is not.
-pub fn why_not(case: &Case, plan: &Plan, under: &Under, facts: &Facts) -> Option<String> {
-    let is_server = matches!(under, Under::Server(_));
-    let is_address = matches!(under, Under::Server(Source::Address(_)));
+pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Option<String> {
+    let is_server = matches!(target, Target::Server(_));
+    let is_address = matches!(target, Target::Server(Source::Address(_)));
     if is_server && let Some(missing) = case.needs.iter().find(|c| !facts.granted.contains(c)) {
         return Some(format!("the server does not grant {missing}"));
     }

@@ -21,6 +21,7 @@ mod lint;
 mod mark;
 mod messages;
 mod pattern;
+mod plan;
 mod play;
 mod problem;
 mod process;
@@ -29,8 +30,8 @@ mod record;
 mod report;
 mod rules;
 mod run;
+mod server_under_test;
 mod suite;
-mod target;
 mod trace;
 mod transcript;
 mod verdict;
@@ -45,12 +46,13 @@ use connection_caps::ConnectionCaps;
 use cut::Cut;
 use exit::{Exit, Failed};
 use interrupt::Interrupted;
+use plan::{Plan, Target};
 use process::EndAll;
 use progress::Progress;
 use report::Report;
-use run::{NoRun, Plan, Run, Under};
+use run::{NoRun, Run};
+use server_under_test::Source;
 use suite::{KnownFailures, Suite};
-use target::Source;
 use transcript::Side;
 
 fn main() -> ExitCode {
@@ -71,7 +73,7 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
         Command::Server(args) => {
             let source = match (&args.address, &args.cmd) {
                 (Some(address), _) => {
-                    Source::Address(target::resolve(address).map_err(exit::usage)?)
+                    Source::Address(server_under_test::resolve(address).map_err(exit::usage)?)
                 }
                 (None, Some(cmd)) => Source::Command(cmd.clone()),
                 (None, None) => return Err(exit::usage("say an address, or --cmd")),
@@ -91,7 +93,7 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             judge(
                 &suite,
                 Side::Server,
-                &Under::Server(source),
+                &Target::Server(source),
                 &name,
                 &args.run,
                 more,
@@ -103,18 +105,18 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
                     "the client's command must hold {address} (or {host} and {port}), where the suite's address is filled in",
                 ));
             }
-            let under = Under::Client(args.cmd.clone());
+            let target = Target::Client(args.cmd.clone());
             judge(
                 &suite,
                 Side::Client,
-                &under,
+                &target,
                 &args.cmd,
                 &args.run,
                 More::default(),
             )
         }
         Command::Record(args) => {
-            let server = target::resolve(&args.address).map_err(exit::usage)?;
+            let server = server_under_test::resolve(&args.address).map_err(exit::usage)?;
             interrupt::catch().map_err(exit::fault)?;
             let recorded = record::record(args.listen, &server).map_err(exit::incomplete)?;
             match args.out {
@@ -222,7 +224,7 @@ struct More {
 fn judge(
     suite: &Suite,
     side: Side,
-    under: &Under,
+    target: &Target,
     name: &str,
     args: &RunArgs,
     more: More,
@@ -262,7 +264,7 @@ fn judge(
     interrupt::catch().map_err(exit::fault)?;
     let began = Instant::now();
     let progress = Progress::new(plan.cases.len(), args.quiet);
-    let ran = run::run(&plan, under, |i, outcome| progress.tell(i, outcome));
+    let ran = run::run(&plan, target, |i, outcome| progress.tell(i, outcome));
     // Reports are written even when there is no target: a CI that looks for one finds it.
     let (run, reason) = match ran {
         Ok(run) => {

@@ -10,20 +10,18 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
-    admission::Admission,
     applicable,
-    connection_caps::ConnectionCaps,
     cut::Cut,
     interrupt::{self, Interrupted},
     mark::{self, Mark},
+    plan::{Plan, Target},
     play::{self, ClientUnderTest, Facts, NoServer, Played, Setting, Stop, Subject},
-    rules::{Level, Rule},
-    suite::KnownFailures,
-    target::{Source, Target},
+    rules::Level,
+    server_under_test::{ServerUnderTest, Source},
     transcript::Case,
     verdict::{Failure, Kind, Outcome, Verdict, millis},
 };
@@ -37,43 +35,6 @@ const GONE_CASES: usize = 3;
 
 /// How many outcomes may wait to be told.
 const OUTCOMES_WAITING_MAX: usize = 64;
-
-/// What is to be run, and how.
-pub struct Plan {
-    /// The cases.
-    pub cases: Vec<Case>,
-    /// The schema's rules.
-    pub rules: Vec<Rule>,
-    /// The cuts to play each case in.
-    pub cuts: Vec<Cut>,
-    /// How many cases at a time.
-    pub jobs: usize,
-    /// All deadlines are multiplied with this.
-    pub scale: f64,
-    /// Whether a SHOULD that is not followed fails.
-    pub strict: bool,
-    /// Whether cases that wait for deadlines are left out.
-    pub skip_slow: bool,
-    /// The longest a case may wait on purpose.
-    pub wait_max: Duration,
-    /// Whether nobody else uses the server.
-    pub exclusive: bool,
-    /// How many connections the server takes.
-    pub caps: ConnectionCaps,
-    /// What it asks newcomers for.
-    pub admission: Admission,
-    /// The failures that are known.
-    pub known: KnownFailures,
-}
-
-/// A target for all cases.
-#[derive(Clone)]
-pub enum Under {
-    /// A server.
-    Server(Source),
-    /// A client's command line.
-    Client(String),
-}
 
 /// Why there was no run: the target cannot be reached, or is something else.
 pub struct NoRun(pub String);
@@ -108,7 +69,7 @@ fn not_judged(case: &Case, reason: &str) -> Outcome {
 /// What the workers share.
 struct Shared {
     plan: Arc<Plan>,
-    under: Under,
+    target: Target,
     facts: Facts,
     queue: Mutex<VecDeque<usize>>,
     run_name: String,
@@ -123,11 +84,11 @@ struct Shared {
 /// themselves, and end with the process.
 pub fn run(
     plan: &Arc<Plan>,
-    under: &Under,
+    target: &Target,
     mut each: impl FnMut(usize, &Outcome),
 ) -> Result<Run, NoRun> {
     let run_name = mark::run_name();
-    let facts = match learn(plan, under, &run_name) {
+    let facts = match learn(plan, target, &run_name) {
         Ok(facts) => facts?,
         Err(interrupted) => {
             return Ok(Run {
@@ -141,7 +102,7 @@ pub fn run(
     order.sort_by_key(|i| (!plan.cases[*i].is_slow(), *i));
     let shared = Arc::new(Shared {
         plan: Arc::clone(plan),
-        under: under.clone(),
+        target: target.clone(),
         facts,
         queue: Mutex::new(order.into()),
         run_name,
@@ -202,14 +163,14 @@ pub fn run(
 /// Finds out what the target offers, before any case.
 fn learn(
     plan: &Arc<Plan>,
-    under: &Under,
+    target: &Target,
     run_name: &str,
 ) -> Result<Result<Facts, NoRun>, Interrupted> {
-    let (plan, under) = (Arc::clone(plan), under.clone());
+    let (plan, target) = (Arc::clone(plan), target.clone());
     let name = Mark::new(run_name, 0).name("probe");
     let (sender, receiver) = mpsc::sync_channel(1);
     let learner = thread::spawn(move || {
-        let _ = sender.send(facts(&plan, &under, &name));
+        let _ = sender.send(facts(&plan, &target, &name));
     });
     match interrupt::receive(&receiver)? {
         Some(facts) => Ok(facts),
@@ -220,18 +181,18 @@ fn learn(
     }
 }
 
-fn facts(plan: &Plan, under: &Under, name: &str) -> Result<Facts, NoRun> {
-    let source = match under {
-        Under::Server(source) => source,
-        Under::Client(command) => {
+fn facts(plan: &Plan, target: &Target, name: &str) -> Result<Facts, NoRun> {
+    let source = match target {
+        Target::Server(source) => source,
+        Target::Client(command) => {
             play::try_client(command).map_err(NoRun)?;
             return Ok(Facts::assumed());
         }
     };
-    let mut target = Target::open(source, plan.scale).map_err(NoRun)?;
-    play::probe(&target, name, &plan.admission, plan.scale).map_err(|error| match error {
+    let mut server = ServerUnderTest::open(source, plan.scale).map_err(NoRun)?;
+    play::probe(&server, name, &plan.admission, plan.scale).map_err(|error| match error {
         NoServer::Unreachable(why) => {
-            let why = target.death().unwrap_or(why);
+            let why = server.death().unwrap_or(why);
             NoRun(format!("the server cannot be reached: {why}"))
         }
         NoServer::OtherProtocol(greeting) => NoRun(format!(
@@ -241,7 +202,7 @@ fn facts(plan: &Plan, under: &Under, name: &str) -> Result<Facts, NoRun> {
 }
 
 fn worker(shared: &Shared, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
-    let mut target = None;
+    let mut server = None;
     loop {
         let next = shared
             .queue
@@ -249,7 +210,7 @@ fn worker(shared: &Shared, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
             .ok()
             .and_then(|mut queue| queue.pop_front());
         let Some(i) = next else { return };
-        let outcome = judge(shared, &shared.plan.cases[i], &mut target);
+        let outcome = judge(shared, &shared.plan.cases[i], &mut server);
         if outcomes.send((i, outcome)).is_err() {
             return;
         }
@@ -257,14 +218,14 @@ fn worker(shared: &Shared, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
 }
 
 /// Plays a case in all cuts and says what became of it.
-fn judge(shared: &Shared, case: &Case, target: &mut Option<Target>) -> Outcome {
+fn judge(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> Outcome {
     let plan = &*shared.plan;
     let began = Instant::now();
     let mut outcome = Outcome::new(case, Verdict::Passed);
     if let Some(reason) = given_up(shared) {
         return not_judged(case, &reason);
     }
-    if let Some(reason) = applicable::why_not(case, plan, &shared.under, &shared.facts) {
+    if let Some(reason) = applicable::why_not(case, plan, &shared.target, &shared.facts) {
         let incomplete = false;
         outcome.verdict = Verdict::NotRun { reason, incomplete };
         return outcome;
@@ -278,7 +239,7 @@ fn judge(shared: &Shared, case: &Case, target: &mut Option<Target>) -> Outcome {
     };
     for cut in cuts {
         outcome.cuts.push(cut.name().to_owned());
-        let played = match play_once(shared, case, *cut, target) {
+        let played = match play_once(shared, case, *cut, server) {
             Ok(played) => played,
             Err(reason) => {
                 shared.gone.fetch_add(1, Ordering::Relaxed);
@@ -341,7 +302,7 @@ fn play_once(
     shared: &Shared,
     case: &Case,
     cut: Cut,
-    target: &mut Option<Target>,
+    server: &mut Option<ServerUnderTest>,
 ) -> Result<Played, String> {
     let plan = &*shared.plan;
     let n = shared.counter.fetch_add(1, Ordering::Relaxed);
@@ -355,30 +316,30 @@ fn play_once(
         admission: &plan.admission,
         facts: &shared.facts,
     };
-    let source = match &shared.under {
-        Under::Client(command) => {
+    let source = match &shared.target {
+        Target::Client(command) => {
             let client = ClientUnderTest::new(command)?;
             return Ok(play::play(&setting, Subject::Client(client)));
         }
-        Under::Server(source) => source,
+        Target::Server(source) => source,
     };
     setting.shared = matches!(source, Source::Address(_)) && !plan.exclusive;
     if case.is_saturating() {
         // Who left a moment ago may still count as a connection.
-        *target = None;
+        *server = None;
     }
-    if target.as_mut().is_some_and(|t| t.death().is_some()) {
-        *target = None;
+    if server.as_mut().is_some_and(|t| t.death().is_some()) {
+        *server = None;
     }
-    let open = match target {
-        Some(target) => target,
-        None => target.insert(Target::open(source, plan.scale)?),
+    let open = match server {
+        Some(server) => server,
+        None => server.insert(ServerUnderTest::open(source, plan.scale)?),
     };
     let played = play::play(&setting, Subject::Server(open));
     if matches!(source, Source::Command(_))
         && (played.stop.is_some() || case.is_closing() || case.is_saturating() || case.is_heavy())
     {
-        *target = None;
+        *server = None;
     }
     Ok(played)
 }
@@ -408,7 +369,7 @@ fn note_health(shared: &Shared, outcome: &Outcome) {
     if matches!(failure.kind, Kind::Hang | Kind::Closed | Kind::Crash) {
         shared.mute.fetch_add(1, Ordering::Relaxed);
     }
-    let address = matches!(shared.under, Under::Server(Source::Address(_)));
+    let address = matches!(shared.target, Target::Server(Source::Address(_)));
     if address && failure.kind == Kind::Crash {
         shared.gone.fetch_add(1, Ordering::Relaxed);
     } else {

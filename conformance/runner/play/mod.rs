@@ -23,7 +23,7 @@ use crate::{
     mark::Mark,
     pattern::Bindings,
     problem::{Problem, Received},
-    target::Target,
+    server_under_test::ServerUnderTest,
     transcript::{Action, Case, Side, Step, print},
     verdict::{Failure, Kind, millis},
 };
@@ -108,7 +108,7 @@ type Outcome = Result<(), Trouble>;
 /// What is under test.
 pub enum Subject<'a> {
     /// A server.
-    Server(&'a mut Target),
+    Server(&'a mut ServerUnderTest),
     /// A client, started anew for each case.
     Client(ClientUnderTest),
 }

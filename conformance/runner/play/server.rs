@@ -17,7 +17,7 @@ use crate::{
     framing, mark,
     messages::{self, Envelope},
     problem::Problem,
-    target::Target,
+    server_under_test::ServerUnderTest,
     transcript::{Saturation, expr::Limits, parse, print},
     verdict::{Kind, millis},
 };
@@ -69,7 +69,7 @@ pub enum NoServer {
 
 /// Registers once with all capabilities, to learn the limits and what is granted.
 pub fn probe(
-    target: &Target,
+    target: &ServerUnderTest,
     name: &str,
     admission: &Admission,
     scale: f64,
@@ -374,7 +374,7 @@ impl Play<'_> {
 
     pub(super) fn stop_server(&mut self) -> Outcome {
         match &mut self.subject {
-            Subject::Server(Target {
+            Subject::Server(ServerUnderTest {
                 process: Some(process),
                 ..
             }) => {
@@ -390,7 +390,7 @@ impl Play<'_> {
     pub(super) fn server_ends(&mut self) -> Outcome {
         let deadline = Instant::now() + SHUTDOWN_DEADLINE.mul_f64(self.setting.scale.max(1.0));
         self.deadline += SHUTDOWN_DEADLINE;
-        let Subject::Server(Target {
+        let Subject::Server(ServerUnderTest {
             process: Some(process),
             ..
         }) = &mut self.subject

@@ -12,8 +12,9 @@ use serde::Serialize;
 use crate::{
     exit::Exit,
     interrupt::Interrupted,
+    plan::Plan,
     rules::{Level, Rule, Subject},
-    run::{Plan, Run},
+    run::Run,
     suite::Suite,
     transcript::Side,
     verdict::{Kind, Outcome, Verdict},

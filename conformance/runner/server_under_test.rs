@@ -15,7 +15,7 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 /// What a server prints first.
 const LISTENING: &str = "listening on ";
 
-/// How to get at a server.
+/// Where a server is, or how it is started.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// It runs already.
@@ -24,8 +24,8 @@ pub enum Source {
     Command(String),
 }
 
-/// A server to talk to.
-pub struct Target {
+/// A server that runs.
+pub struct ServerUnderTest {
     /// Where it listens: all that its name resolves to.
     pub addresses: Vec<SocketAddr>,
     source: Source,
@@ -33,7 +33,7 @@ pub struct Target {
     pub process: Option<Process>,
 }
 
-impl Target {
+impl ServerUnderTest {
     /// Reaches the server, or starts it.
     pub fn open(source: &Source, scale: f64) -> Result<Self, String> {
         let command = match source {

@@ -1,0 +1,45 @@
+//! The plan of a run: the target, the cases, and how they are played.
+
+use std::time::Duration;
+
+use crate::{
+    admission::Admission, connection_caps::ConnectionCaps, cut::Cut, rules::Rule,
+    server_under_test::Source, suite::KnownFailures, transcript::Case,
+};
+
+/// What a run plays, and how.
+pub struct Plan {
+    /// The cases.
+    pub cases: Vec<Case>,
+    /// The schema's rules.
+    pub rules: Vec<Rule>,
+    /// The cuts to play each case in.
+    pub cuts: Vec<Cut>,
+    /// How many cases at a time.
+    pub jobs: usize,
+    /// All deadlines are multiplied with this.
+    pub scale: f64,
+    /// Whether a SHOULD that is not followed fails.
+    pub strict: bool,
+    /// Whether cases that wait for deadlines are left out.
+    pub skip_slow: bool,
+    /// The longest a case may wait on purpose.
+    pub wait_max: Duration,
+    /// Whether nobody else uses the server.
+    pub exclusive: bool,
+    /// How many connections the server takes.
+    pub caps: ConnectionCaps,
+    /// What it asks newcomers for.
+    pub admission: Admission,
+    /// The failures that are known.
+    pub known: KnownFailures,
+}
+
+/// The program under test.
+#[derive(Clone)]
+pub enum Target {
+    /// A server.
+    Server(Source),
+    /// A client's command line.
+    Client(String),
+}
