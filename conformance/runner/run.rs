@@ -19,7 +19,7 @@ use crate::{
     interrupt::{self, Interrupted},
     mark::{self, Mark},
     plan::{Plan, Target},
-    play::{self, ClientUnderTest, Facts, NoServer, Played, Setting, Stop, Subject},
+    play::{self, ClientUnderTest, Facts, NoServer, Played, RunContext, Stop, Subject},
     rules::Level,
     server_under_test::{ServerUnderTest, Source},
     transcript::Case,
@@ -306,7 +306,7 @@ fn play_once(
 ) -> Result<Played, String> {
     let plan = &*shared.plan;
     let n = shared.counter.fetch_add(1, Ordering::Relaxed);
-    let mut setting = Setting {
+    let mut context = RunContext {
         case,
         cut,
         scale: plan.scale,
@@ -319,11 +319,11 @@ fn play_once(
     let source = match &shared.target {
         Target::Client(command) => {
             let client = ClientUnderTest::new(command)?;
-            return Ok(play::play(&setting, Subject::Client(client)));
+            return Ok(play::play(&context, Subject::Client(client)));
         }
         Target::Server(source) => source,
     };
-    setting.shared = matches!(source, Source::Address(_)) && !plan.exclusive;
+    context.shared = matches!(source, Source::Address(_)) && !plan.exclusive;
     if case.is_saturating() {
         // Who left a moment ago may still count as a connection.
         *server = None;
@@ -335,7 +335,7 @@ fn play_once(
         Some(server) => server,
         None => server.insert(ServerUnderTest::open(source, plan.scale)?),
     };
-    let played = play::play(&setting, Subject::Server(open));
+    let played = play::play(&context, Subject::Server(open));
     if matches!(source, Source::Command(_))
         && (played.stop.is_some() || case.is_closing() || case.is_saturating() || case.is_heavy())
     {

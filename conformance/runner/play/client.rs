@@ -108,7 +108,7 @@ impl Play<'_> {
 
     pub(super) fn client_starts(&mut self, password: Option<&str>) -> Outcome {
         let name = self.bindings.fill_text("<client>")?;
-        let (deadline, cut, began) = (self.client_until(), self.setting.cut, self.began);
+        let (deadline, cut, began) = (self.client_until(), self.context.cut, self.began);
         let client = self.client()?;
         if password.is_some() && !client.takes_password() {
             return Err(Trouble::NotRun(

@@ -53,13 +53,13 @@ impl Play<'_> {
         } else if !step.rules.is_empty() {
             step.rules.clone()
         } else {
-            self.setting.case.rules.clone()
+            self.context.case.rules.clone()
         };
         let mut trace = std::mem::take(&mut self.extra_trace);
         for (who, conn) in &self.conns {
             trace.extend(conn.trace.lines(who));
         }
-        let wanted = print::steps(&self.setting.case.steps);
+        let wanted = print::steps(&self.context.case.steps);
         Stop::Failed(Box::new(Failure {
             kind: problem.kind,
             rules,
@@ -70,7 +70,7 @@ impl Play<'_> {
             received: problem.received,
             received_bytes: framing::hex(&problem.bytes),
             elapsed_ms: millis(self.began.elapsed()),
-            cut: self.setting.cut.name().to_owned(),
+            cut: self.context.cut.name().to_owned(),
             diff: diff(&wanted, observed),
             trace,
         }))
@@ -90,7 +90,7 @@ impl Play<'_> {
             return problem;
         }
         if let (Kind::Closed, Some(process)) = (problem.kind, &mut target.process) {
-            process.wait(Instant::now() + DEATH_DEADLINE.mul_f64(self.setting.scale));
+            process.wait(Instant::now() + DEATH_DEADLINE.mul_f64(self.context.scale));
         }
         match target.death() {
             Some(sentence) => Problem::new(Kind::Crash, &problem.rules, sentence),

@@ -48,7 +48,7 @@ const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 const EARLY_PERCENT: u32 = 15;
 
 /// What one play of a case needs.
-pub struct Setting<'a> {
+pub struct RunContext<'a> {
     /// The case.
     pub case: &'a Case,
     /// How bytes are cut.
@@ -115,7 +115,7 @@ pub enum Subject<'a> {
 
 /// One play of one case.
 struct Play<'a> {
-    setting: &'a Setting<'a>,
+    context: &'a RunContext<'a>,
     subject: Subject<'a>,
     bindings: Bindings,
     conns: BTreeMap<String, Conn>,
@@ -139,26 +139,26 @@ struct Play<'a> {
 }
 
 /// Plays a case.
-pub fn play(setting: &Setting<'_>, subject: Subject<'_>) -> Played {
-    let case = setting.case;
+pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
+    let case = context.case;
     let mut people = case.people();
     people.extend(case.names.iter().map(String::as_str));
     if case.side() == Side::Client {
         people.push("client");
     }
-    let mut bindings = Bindings::new(setting.mark.clone(), &people, setting.facts.limits.clone())
-        .shared(setting.shared);
+    let mut bindings = Bindings::new(context.mark.clone(), &people, context.facts.limits.clone())
+        .shared(context.shared);
     for person in people {
-        if let Some(name) = setting.admission.listed(case, person) {
+        if let Some(name) = context.admission.listed(case, person) {
             bindings.set_name(person, name.to_owned());
         }
     }
-    if let Some(password) = &setting.admission.password {
+    if let Some(password) = &context.admission.password {
         bindings.set_password(password);
     }
     let began = Instant::now();
     let mut play = Play {
-        setting,
+        context,
         subject,
         bindings,
         conns: BTreeMap::new(),
@@ -168,8 +168,8 @@ pub fn play(setting: &Setting<'_>, subject: Subject<'_>) -> Played {
         paces: BTreeMap::new(),
         helpers: Vec::new(),
         began,
-        deadline: began + CASE_DEADLINE.mul_f64(setting.scale),
-        step_deadline: STEP_DEADLINE.mul_f64(setting.scale),
+        deadline: began + CASE_DEADLINE.mul_f64(context.scale),
+        step_deadline: STEP_DEADLINE.mul_f64(context.scale),
         expected: String::new(),
         who: "the suite".to_owned(),
         extra_trace: Vec::new(),
@@ -251,7 +251,7 @@ impl Play<'_> {
             Action::Silence(expr) => {
                 let mut pause = Duration::from_millis(expr.value(&self.bindings.limits));
                 if !expr.is_limit() {
-                    pause = pause.mul_f64(self.setting.scale);
+                    pause = pause.mul_f64(self.context.scale);
                 }
                 self.deadline += pause;
                 thread::sleep(pause);
@@ -320,7 +320,7 @@ impl Play<'_> {
                 // The rest of a list that is long for others' sake.
                 let names = message.body["names"].as_array();
                 let is_rest = message.kind == "members" && names.is_none_or(|n| n.is_empty());
-                if self.setting.shared && is_rest {
+                if self.context.shared && is_rest {
                     continue;
                 }
                 let sentence = format!("{who} received something that nobody expected");
@@ -340,11 +340,11 @@ impl Play<'_> {
     /// Leaves politely, so that the names are free and the room is quiet for whoever
     /// comes next.
     fn leave(&mut self) {
-        if self.setting.case.side() == Side::Client {
+        if self.context.case.side() == Side::Client {
             return;
         }
         self.crowd.clear();
-        let deadline = Instant::now() + LEAVE_DEADLINE.mul_f64(self.setting.scale);
+        let deadline = Instant::now() + LEAVE_DEADLINE.mul_f64(self.context.scale);
         let conns = std::mem::take(&mut self.conns);
         let mut leaving: Vec<Conn> = Vec::new();
         for (_, mut conn) in conns {

@@ -137,7 +137,7 @@ impl Play<'_> {
         patiently: bool,
     ) -> Outcome {
         let name = self.bindings.fill_text(name)?;
-        let frame = register(&name, capabilities, self.setting.admission)?;
+        let frame = register(&name, capabilities, self.context.admission)?;
         let give_up = self.until();
         loop {
             if self
@@ -263,7 +263,7 @@ impl Play<'_> {
     pub(super) fn still_serves(&mut self) -> Outcome {
         let names = ["fresha", "freshb"];
         for who in names {
-            let name = self.setting.mark.name(who);
+            let name = self.context.mark.name(who);
             self.helpers.push(name.clone());
             self.join(who, &name, &[], false)?;
         }
@@ -288,7 +288,7 @@ impl Play<'_> {
             return Err(self.unexpected(names[1], &message).into());
         }
         for who in names {
-            self.helpers.push(self.setting.mark.name(who));
+            self.helpers.push(self.context.mark.name(who));
         }
         for who in names {
             if let Some(mut conn) = self.conns.remove(who) {
@@ -304,7 +304,7 @@ impl Play<'_> {
 
     /// Opens connections until the server is at one of its limits on them.
     pub(super) fn saturate(&mut self, saturation: Saturation) -> Outcome {
-        let max = self.setting.caps.get(saturation);
+        let max = self.context.caps.get(saturation);
         let max = max.ok_or_else(|| Trouble::NotRun(ConnectionCaps::unknown(saturation)))?;
         match saturation {
             Saturation::Server | Saturation::Address => self.fill(max),
@@ -318,9 +318,9 @@ impl Play<'_> {
         for i in self.conns.len()..max {
             let mut conn = self.dial(false)?;
             let frame = register(
-                &self.setting.mark.name(&format!("crowd{i}")),
+                &self.context.mark.name(&format!("crowd{i}")),
                 &[],
-                self.setting.admission,
+                self.context.admission,
             )?;
             conn.send(&frame, 1, "register", self.step_deadline)?;
             conn.flush(self.step_deadline)?;
@@ -338,9 +338,9 @@ impl Play<'_> {
     /// Many members with the longest names, who only have to be there.
     pub(super) fn crowd(&mut self, count: u64) -> Outcome {
         for i in 0..count {
-            let name = mark::stretched(&self.setting.mark.name(&format!("crowd{i}")), 32);
+            let name = mark::stretched(&self.context.mark.name(&format!("crowd{i}")), 32);
             let mut conn = self.dial(false)?;
-            let frame = register(&name, &[], self.setting.admission)?;
+            let frame = register(&name, &[], self.context.admission)?;
             conn.send(&frame, 1, "register", self.step_deadline)?;
             conn.flush(self.step_deadline)?;
             match conn.next(self.until())? {
@@ -363,7 +363,7 @@ impl Play<'_> {
     /// Ends the server and starts it anew.
     pub(super) fn restart(&mut self) -> Outcome {
         self.conns.clear();
-        let scale = self.setting.scale;
+        let scale = self.context.scale;
         match &mut self.subject {
             Subject::Server(target) => Ok(target.restart(scale)?),
             Subject::Client(_) => Err(Trouble::Fault(
@@ -388,7 +388,7 @@ impl Play<'_> {
     }
 
     pub(super) fn server_ends(&mut self) -> Outcome {
-        let deadline = Instant::now() + SHUTDOWN_DEADLINE.mul_f64(self.setting.scale.max(1.0));
+        let deadline = Instant::now() + SHUTDOWN_DEADLINE.mul_f64(self.context.scale.max(1.0));
         self.deadline += SHUTDOWN_DEADLINE;
         let Subject::Server(ServerUnderTest {
             process: Some(process),

@@ -19,7 +19,7 @@ const REST_PAUSE: Duration = Duration::from_millis(2);
 
 impl Play<'_> {
     pub(super) fn envelope(&self) -> Envelope {
-        match self.setting.case.side() {
+        match self.context.case.side() {
             Side::Server => Envelope::Client,
             Side::Client => Envelope::Server,
         }
@@ -36,7 +36,7 @@ impl Play<'_> {
         let Subject::Server(target) = &self.subject else {
             return Err(Trouble::Fault("a client case cannot connect".to_owned()));
         };
-        let (timeout, cut) = (self.step_deadline, self.setting.cut);
+        let (timeout, cut) = (self.step_deadline, self.context.cut);
         Conn::connect(&target.addresses, timeout, small_window, cut, self.began).map_err(|error| {
             let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
             let kind = if refused { Kind::Crash } else { Kind::Hang };
@@ -53,7 +53,7 @@ impl Play<'_> {
         let is_paced = matches!(
             payload,
             Payload::Frame { envelope: Content::Message { kind, .. }, .. } if kind == "chat"
-        ) && self.setting.case.when.is_empty()
+        ) && self.context.case.when.is_empty()
             && self.envelope() == Envelope::Client;
         if is_paced {
             let limits = &self.bindings.limits;
@@ -170,7 +170,7 @@ impl Play<'_> {
                     .as_str()
                     .and_then(|s| s.parse::<u64>().ok());
                 self.last_seq = self.last_seq.max(seq.unwrap_or(0));
-                if is_helper || (self.setting.shared && bindings.is_foreign(sender)) {
+                if is_helper || (self.context.shared && bindings.is_foreign(sender)) {
                     bindings.foreign_seqs.extend(seq);
                     return true;
                 }
@@ -246,7 +246,7 @@ impl Play<'_> {
         for one in wanted {
             let mut bindings = self.bindings.clone();
             let mut body = one.body.clone();
-            if self.setting.shared && one.kind == "registered" {
+            if self.context.shared && one.kind == "registered" {
                 at_least(&mut body["seq"]);
             }
             if one.kind == message.kind && bindings.matches(&body, Some(&message.body))? {
