@@ -41,7 +41,7 @@ use std::{fs, io::Write, process::ExitCode, sync::Arc, time::Instant};
 use clap::Parser;
 
 use admission::Admission;
-use cli::{Cli, Command, RunArgs};
+use cli::{Cli, Command, RunArgs, ServerArgs};
 use connection_caps::ConnectionCaps;
 use cut::Cut;
 use exit::{Exit, Failed};
@@ -50,7 +50,7 @@ use plan::{Plan, Target};
 use process::EndAll;
 use progress::Progress;
 use report::Report;
-use run::{NoRun, Run};
+use run::{Run, Unreachable};
 use server_under_test::Source;
 use suite::{KnownFailures, Suite};
 use transcript::Side;
@@ -71,32 +71,20 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
     let suite = Suite::load(cli.transcripts.as_deref()).map_err(exit::usage)?;
     match cli.command {
         Command::Server(args) => {
-            let source = match (&args.address, &args.cmd) {
+            let (source, name) = match (&args.address, &args.cmd) {
                 (Some(address), _) => {
-                    Source::Address(server_under_test::resolve(address).map_err(exit::usage)?)
+                    let addresses = server_under_test::resolve(address).map_err(exit::usage)?;
+                    (Source::Address(addresses), address)
                 }
-                (None, Some(cmd)) => Source::Command(cmd.clone()),
+                (None, Some(cmd)) => (Source::Command(cmd.clone()), cmd),
                 (None, None) => return Err(exit::usage("say an address, or --cmd")),
-            };
-            let name = args.address.or(args.cmd).unwrap_or_default();
-            let admission = Admission::read(args.password_file.as_deref(), args.allow.as_deref())
-                .map_err(exit::usage)?;
-            let more = More {
-                caps: ConnectionCaps {
-                    server: args.connections_max.map(usize::from),
-                    address: args.connections_per_address_max.map(usize::from),
-                    minute: args.connections_per_minute_max.map(usize::from),
-                },
-                exclusive: args.exclusive,
-                admission,
             };
             judge(
                 &suite,
-                Side::Server,
                 &Target::Server(source),
-                &name,
+                name,
                 &args.run,
-                more,
+                Some(&args),
             )
         }
         Command::Client(args) => {
@@ -106,14 +94,7 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
                 ));
             }
             let target = Target::Client(args.cmd.clone());
-            judge(
-                &suite,
-                Side::Client,
-                &target,
-                &args.cmd,
-                &args.run,
-                More::default(),
-            )
+            judge(&suite, &target, &args.cmd, &args.run, None)
         }
         Command::Record(args) => {
             let server = server_under_test::resolve(&args.address).map_err(exit::usage)?;
@@ -212,28 +193,26 @@ fn list(suite: &Suite, args: &cli::ListArgs) -> Result<String, String> {
     Ok(lines.iter().map(|l| format!("{l}\n")).collect())
 }
 
-/// What is to be known of a server that the suite cannot see.
-#[derive(Default)]
-struct More {
-    caps: ConnectionCaps,
-    exclusive: bool,
-    admission: Admission,
-}
-
 /// Runs the selected cases and writes the reports.
 fn judge(
     suite: &Suite,
-    side: Side,
     target: &Target,
     name: &str,
     args: &RunArgs,
-    more: More,
+    server: Option<&ServerArgs>,
 ) -> Result<Exit, Failed> {
     let rules = rules::parse(chat::wire::SCHEMA);
+    let side = target.side();
     let cases = args
         .selection
         .apply(suite, &rules, side)
         .map_err(exit::usage)?;
+    let admission = match server {
+        Some(server) => Admission::read(server.password_file.as_deref(), server.allow.as_deref())
+            .map_err(exit::usage)?,
+        None => Admission::default(),
+    };
+    let is_exclusive = server.is_some_and(|server| server.exclusive);
     let known = match &args.known_failures {
         Some(path) => {
             let text = fs::read_to_string(path)
@@ -247,18 +226,18 @@ fn judge(
         rules: rules.clone(),
         cuts: cuts(&args.cuts)?,
         // Those whom a list lets in are few, and each is one person at a time.
-        jobs: if more.exclusive || !more.admission.names.is_empty() {
+        jobs: if is_exclusive || !admission.names.is_empty() {
             1
         } else {
             args.jobs.into()
         },
-        exclusive: more.exclusive,
+        exclusive: is_exclusive,
         scale: args.timeout_scale,
         strict: args.strict,
         skip_slow: args.skip_slow,
-        wait_max: std::time::Duration::from_secs(args.wait_max),
-        caps: more.caps,
-        admission: more.admission,
+        wait_max: Duration::from_secs(args.wait_max),
+        caps: server.map(ConnectionCaps::from).unwrap_or_default(),
+        admission,
         known,
     });
     interrupt::catch().map_err(exit::fault)?;
@@ -271,7 +250,7 @@ fn judge(
             let reason = run.interrupted.map(Interrupted::sentence);
             (run, reason)
         }
-        Err(NoRun(sentence)) => (Run::none(&plan, &sentence), Some(sentence)),
+        Err(Unreachable(sentence)) => (Run::none(&plan, &sentence), Some(sentence)),
     };
     let elapsed_ms = verdict::millis(began.elapsed());
     let report = Report::new(&plan, suite, side, name, run, elapsed_ms);

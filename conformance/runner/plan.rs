@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use crate::{
-    admission::Admission, connection_caps::ConnectionCaps, cut::Cut, rules::Rule,
-    server_under_test::Source, suite::KnownFailures, transcript::Case,
+    admission::Admission,
+    connection_caps::ConnectionCaps,
+    cut::Cut,
+    rules::Rule,
+    server_under_test::Source,
+    suite::KnownFailures,
+    transcript::{Case, Side},
 };
 
 /// What a run plays, and how.
@@ -42,4 +47,14 @@ pub enum Target {
     Server(Source),
     /// A client's command line.
     Client(String),
+}
+
+impl Target {
+    /// Which end it is.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Server(_) => Side::Server,
+            Self::Client(_) => Side::Client,
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::{
     interrupt::{self, Interrupted},
     mark::{self, Mark},
     plan::{Plan, Target},
-    play::{self, ClientUnderTest, Facts, NoServer, Played, RunContext, Stop, Subject},
+    play::{self, ClientUnderTest, Facts, Played, ProbeError, RunContext, Stop, Subject},
     rules::Level,
     server_under_test::{ServerUnderTest, Source},
     transcript::Case,
@@ -36,8 +36,8 @@ const GONE_CASES: usize = 3;
 /// How many outcomes may wait to be told.
 const OUTCOMES_WAITING_MAX: usize = 64;
 
-/// Why there was no run: the target cannot be reached, or is something else.
-pub struct NoRun(pub String);
+/// The target cannot be reached, or is something else: why nothing was judged.
+pub struct Unreachable(pub String);
 
 /// What a run brought.
 pub struct Run {
@@ -86,7 +86,7 @@ pub fn run(
     plan: &Arc<Plan>,
     target: &Target,
     mut each: impl FnMut(usize, &Outcome),
-) -> Result<Run, NoRun> {
+) -> Result<Run, Unreachable> {
     let run_name = mark::run_name();
     let facts = match learn(plan, target, &run_name) {
         Ok(facts) => facts?,
@@ -165,7 +165,7 @@ fn learn(
     plan: &Arc<Plan>,
     target: &Target,
     run_name: &str,
-) -> Result<Result<Facts, NoRun>, Interrupted> {
+) -> Result<Result<Facts, Unreachable>, Interrupted> {
     let (plan, target) = (Arc::clone(plan), target.clone());
     let name = Mark::new(run_name, 0).name("probe");
     let (sender, receiver) = mpsc::sync_channel(1);
@@ -181,21 +181,21 @@ fn learn(
     }
 }
 
-fn facts(plan: &Plan, target: &Target, name: &str) -> Result<Facts, NoRun> {
+fn facts(plan: &Plan, target: &Target, name: &str) -> Result<Facts, Unreachable> {
     let source = match target {
         Target::Server(source) => source,
         Target::Client(command) => {
-            play::try_client(command).map_err(NoRun)?;
+            play::try_client(command).map_err(Unreachable)?;
             return Ok(Facts::assumed());
         }
     };
-    let mut server = ServerUnderTest::open(source, plan.scale).map_err(NoRun)?;
+    let mut server = ServerUnderTest::open(source, plan.scale).map_err(Unreachable)?;
     play::probe(&server, name, &plan.admission, plan.scale).map_err(|error| match error {
-        NoServer::Unreachable(why) => {
+        ProbeError::Unreachable(why) => {
             let why = server.death().unwrap_or(why);
-            NoRun(format!("the server cannot be reached: {why}"))
+            Unreachable(format!("the server cannot be reached: {why}"))
         }
-        NoServer::OtherProtocol(greeting) => NoRun(format!(
+        ProbeError::OtherProtocol(greeting) => Unreachable(format!(
             "the server does not speak chat.v1: it answered {greeting:?}"
         )),
     })

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Outcome, Play, Subject, Trouble};
+use super::{Outcome, Play, StepError, Subject};
 use crate::{
     conn::{Conn, Event},
     framing,
@@ -86,20 +86,20 @@ pub fn try_client(command: &str) -> Result<(), String> {
 }
 
 impl Play<'_> {
-    fn client(&mut self) -> Result<&mut ClientUnderTest, Trouble> {
+    fn client(&mut self) -> Result<&mut ClientUnderTest, StepError> {
         match &mut self.subject {
             Subject::Client(client) => Ok(client),
-            Subject::Server(_) => Err(Trouble::Fault(
+            Subject::Server(_) => Err(StepError::Fault(
                 "this step is for client cases only".to_owned(),
             )),
         }
     }
 
-    fn process(&mut self) -> Result<&mut Process, Trouble> {
+    fn process(&mut self) -> Result<&mut Process, StepError> {
         self.client()?
             .process
             .as_mut()
-            .ok_or_else(|| Trouble::Fault("the client is not started at this step".to_owned()))
+            .ok_or_else(|| StepError::Fault("the client is not started at this step".to_owned()))
     }
 
     fn client_until(&self) -> Instant {
@@ -111,7 +111,7 @@ impl Play<'_> {
         let (deadline, cut, began) = (self.client_until(), self.context.cut, self.began);
         let client = self.client()?;
         if password.is_some() && !client.takes_password() {
-            return Err(Trouble::NotRun(
+            return Err(StepError::NotRun(
                 "say with {password} in the client's command how it is given one".to_owned(),
             ));
         }
@@ -174,7 +174,7 @@ impl Play<'_> {
         for capability in capabilities {
             let value = Value::from(parse::capability(capability)?);
             if !asked.contains(&value) {
-                return Err(Trouble::NotRun(format!(
+                return Err(StepError::NotRun(format!(
                     "the client does not ask for {capability}"
                 )));
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Play, Stop, Subject, Trouble};
+use super::{Play, StepError, Stop, Subject};
 use crate::{
     framing,
     problem::Problem,
@@ -16,13 +16,13 @@ impl Play<'_> {
     pub(super) fn stopped(
         &mut self,
         step: &Step,
-        trouble: Trouble,
+        error: StepError,
         observed: &mut Vec<String>,
     ) -> Stop {
-        let problem = match trouble {
-            Trouble::NotRun(reason) => return Stop::NotRun(reason),
-            Trouble::Problem(problem) => problem,
-            Trouble::Fault(sentence) => Problem::new(Kind::Fault, &[], sentence),
+        let problem = match error {
+            StepError::NotRun(reason) => return Stop::NotRun(reason),
+            StepError::Problem(problem) => problem,
+            StepError::Fault(sentence) => Problem::new(Kind::Fault, &[], sentence),
         };
         let mut problem = self.death_of_target(problem);
         let expected = std::mem::take(&mut self.expected);

@@ -32,7 +32,7 @@ use pace::Pace;
 
 pub use client::{ClientUnderTest, try_client};
 pub use encode::encode;
-pub use server::{Facts, NoServer, probe};
+pub use server::{Facts, ProbeError, probe};
 
 /// How long a step waits for what it expects.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(3);
@@ -84,26 +84,26 @@ pub struct Played {
 }
 
 /// What goes wrong inside a step.
-enum Trouble {
+enum StepError {
     Problem(Problem),
     NotRun(String),
     /// The transcript, or the suite, is at fault.
     Fault(String),
 }
 
-impl From<Problem> for Trouble {
+impl From<Problem> for StepError {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
     }
 }
 
-impl From<String> for Trouble {
+impl From<String> for StepError {
     fn from(sentence: String) -> Self {
         Self::Fault(sentence)
     }
 }
 
-type Outcome = Result<(), Trouble>;
+type Outcome = Result<(), StepError>;
 
 /// What is under test.
 pub enum Subject<'a> {
@@ -180,16 +180,16 @@ pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
         let result = play.step(step);
         match result {
             Ok(()) => observed.extend(print::steps(std::slice::from_ref(step))),
-            Err(trouble) => {
-                stop = Some(play.stopped(step, trouble, &mut observed));
+            Err(error) => {
+                stop = Some(play.stopped(step, error, &mut observed));
                 break;
             }
         }
     }
     if stop.is_none()
-        && let (Some(last), Err(trouble)) = (case.steps.last(), play.nothing_is_left())
+        && let (Some(last), Err(error)) = (case.steps.last(), play.nothing_is_left())
     {
-        stop = Some(play.stopped(last, trouble, &mut observed));
+        stop = Some(play.stopped(last, error, &mut observed));
     }
     play.leave();
     Played { observed, stop }
@@ -286,10 +286,10 @@ impl Play<'_> {
         }
     }
 
-    fn conn(&mut self, who: &str) -> Result<&mut Conn, Trouble> {
+    fn conn(&mut self, who: &str) -> Result<&mut Conn, StepError> {
         self.conns
             .get_mut(who)
-            .ok_or_else(|| Trouble::Fault(format!("{who} has no connection at this step")))
+            .ok_or_else(|| StepError::Fault(format!("{who} has no connection at this step")))
     }
 
     fn flush(&mut self) -> Outcome {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Outcome, Play, STEP_DEADLINE, Subject, Trouble};
+use super::{Outcome, Play, STEP_DEADLINE, StepError, Subject};
 use crate::{
     admission::Admission,
     conn::{Conn, Event},
@@ -60,7 +60,7 @@ pub fn all_capabilities() -> Vec<String> {
 }
 
 /// Why nothing can be judged at all.
-pub enum NoServer {
+pub enum ProbeError {
     /// Nobody listens there.
     Unreachable(String),
     /// Somebody does, and speaks something else.
@@ -73,7 +73,7 @@ pub fn probe(
     name: &str,
     admission: &Admission,
     scale: f64,
-) -> Result<Facts, NoServer> {
+) -> Result<Facts, ProbeError> {
     let timeout = STEP_DEADLINE.mul_f64(scale);
     let mut conn = Conn::connect(
         &target.addresses,
@@ -82,7 +82,7 @@ pub fn probe(
         Cut::Whole,
         Instant::now(),
     )
-    .map_err(|e| NoServer::Unreachable(e.to_string()))?;
+    .map_err(|e| ProbeError::Unreachable(e.to_string()))?;
     let name = admission.any_name().unwrap_or(name);
     let Ok(frame) = register(name, &all_capabilities(), admission) else {
         return Ok(Facts::assumed());
@@ -100,7 +100,7 @@ pub fn probe(
             Ok(facts)
         }
         Err(problem) if problem.kind == Kind::Malformed && looks_like_text(&problem.bytes) => {
-            Err(NoServer::OtherProtocol(problem.received))
+            Err(ProbeError::OtherProtocol(problem.received))
         }
         _ => Ok(Facts::assumed()),
     }
@@ -185,7 +185,7 @@ impl Play<'_> {
     ) -> Outcome {
         let granted = self.conn(who)?.granted.clone().unwrap_or_default();
         if let Some(missing) = capabilities.iter().find(|c| !granted.contains(c)) {
-            return Err(Trouble::NotRun(format!(
+            return Err(StepError::NotRun(format!(
                 "the server does not grant {missing}"
             )));
         }
@@ -305,7 +305,7 @@ impl Play<'_> {
     /// Opens connections until the server is at one of its limits on them.
     pub(super) fn saturate(&mut self, saturation: Saturation) -> Outcome {
         let max = self.context.caps.get(saturation);
-        let max = max.ok_or_else(|| Trouble::NotRun(ConnectionCaps::unknown(saturation)))?;
+        let max = max.ok_or_else(|| StepError::NotRun(ConnectionCaps::unknown(saturation)))?;
         match saturation {
             Saturation::Server | Saturation::Address => self.fill(max),
             // Those that are closed again count as well.
@@ -346,7 +346,7 @@ impl Play<'_> {
             match conn.next(self.until())? {
                 Event::Message(m) if m.kind == "registered" => self.crowd.push(conn),
                 Event::Message(m) if m.body["code"] == "ERROR_CODE_SERVER_FULL" => {
-                    return Err(Trouble::NotRun(format!(
+                    return Err(StepError::NotRun(format!(
                         "it needs {count} members and the server takes fewer; announce a smaller frame_bytes_max"
                     )));
                 }
@@ -366,7 +366,7 @@ impl Play<'_> {
         let scale = self.context.scale;
         match &mut self.subject {
             Subject::Server(target) => Ok(target.restart(scale)?),
-            Subject::Client(_) => Err(Trouble::Fault(
+            Subject::Client(_) => Err(StepError::Fault(
                 "a client case has no server to start".to_owned(),
             )),
         }
@@ -381,7 +381,7 @@ impl Play<'_> {
                 process.terminate();
                 Ok(())
             }
-            _ => Err(Trouble::NotRun(
+            _ => Err(StepError::NotRun(
                 "only a server started with --cmd can be told to end".to_owned(),
             )),
         }
@@ -395,7 +395,7 @@ impl Play<'_> {
             ..
         }) = &mut self.subject
         else {
-            return Err(Trouble::NotRun(
+            return Err(StepError::NotRun(
                 "only a server started with --cmd can be seen to end".to_owned(),
             ));
         };

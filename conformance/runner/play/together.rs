@@ -1,7 +1,7 @@
 //! Steps that read more than one message: lanes in any order, catching up, and
 //! the end that all see alike.
 
-use super::{Outcome, Play, Trouble};
+use super::{Outcome, Play, StepError};
 use crate::{
     conn::Event,
     problem::{Problem, Received},
@@ -46,11 +46,11 @@ impl Play<'_> {
                 Ok(Event::Message(message)) => return Err(self.unexpected(who, &message).into()),
                 // Told to go, or cut off where nothing could be said to it any more.
                 Ok(Event::Closed) => return Ok(()),
-                Err(Trouble::Problem(problem)) if problem.sentence.contains("inside a frame") => {
+                Err(StepError::Problem(problem)) if problem.sentence.contains("inside a frame") => {
                     return Ok(());
                 }
                 Ok(Event::Timeout) => return Err(self.silent(who).into()),
-                Err(trouble) => return Err(trouble),
+                Err(error) => return Err(error),
             }
         }
         Ok(())

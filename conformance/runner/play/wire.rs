@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Outcome, Play, Subject, Trouble, earliest, encode};
+use super::{Outcome, Play, StepError, Subject, earliest, encode};
 use crate::{
     conn::{Conn, Event},
     framing,
@@ -32,9 +32,9 @@ impl Play<'_> {
         Ok(())
     }
 
-    pub(super) fn dial(&mut self, small_window: bool) -> Result<Conn, Trouble> {
+    pub(super) fn dial(&mut self, small_window: bool) -> Result<Conn, StepError> {
         let Subject::Server(target) = &self.subject else {
-            return Err(Trouble::Fault("a client case cannot connect".to_owned()));
+            return Err(StepError::Fault("a client case cannot connect".to_owned()));
         };
         let (timeout, cut) = (self.step_deadline, self.context.cut);
         Conn::connect(&target.addresses, timeout, small_window, cut, self.began).map_err(|error| {
@@ -119,7 +119,7 @@ impl Play<'_> {
         who: &str,
         deadline: Instant,
         answer_pings: bool,
-    ) -> Result<Event, Trouble> {
+    ) -> Result<Event, StepError> {
         let timeout = self.step_deadline;
         loop {
             let event = self.conn(who)?.next(deadline)?;
@@ -187,7 +187,7 @@ impl Play<'_> {
         queue: usize,
         deadline: Instant,
         answer_pings: bool,
-    ) -> Result<Option<Received>, Trouble> {
+    ) -> Result<Option<Received>, StepError> {
         loop {
             if let Some(message) = self.conn(who)?.queues[queue].pop_front() {
                 return Ok(Some(message));
@@ -282,7 +282,7 @@ impl Play<'_> {
         &mut self,
         who: &str,
         after: Option<&Expr>,
-    ) -> Result<(Instant, Option<Instant>), Trouble> {
+    ) -> Result<(Instant, Option<Instant>), StepError> {
         let Some(expr) = after else {
             return Ok((self.until(), None));
         };

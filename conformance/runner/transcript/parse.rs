@@ -190,14 +190,14 @@ fn block(lines: &mut Lines<'_>, closing: &[&str]) -> Result<(Vec<Step>, String),
                         steps.extend(actions.into_iter().map(|a| step(number, blame.clone(), a)));
                         break;
                     }
-                    Err(Trouble::Unfinished) if lines.peek().is_some() => {
+                    Err(LineError::Unfinished) if lines.peek().is_some() => {
                         text.push(' ');
                         text.push_str(lines.next().map_or("", |(_, more)| more));
                     }
-                    Err(Trouble::Unfinished) => {
+                    Err(LineError::Unfinished) => {
                         return Err(fail("expected the end of a JSON body".to_owned()));
                     }
-                    Err(Trouble::Wrong(sentence)) => return Err(fail(sentence)),
+                    Err(LineError::Wrong(sentence)) => return Err(fail(sentence)),
                 }
             }
         }
@@ -223,21 +223,21 @@ fn step(line: usize, rules: Vec<String>, action: Action) -> Step {
 }
 
 /// Why a line cannot be read.
-pub(super) enum Trouble {
+pub(super) enum LineError {
     /// JSON that may go on in the next line.
     Unfinished,
     /// What was expected.
     Wrong(String),
 }
 
-impl From<String> for Trouble {
+impl From<String> for LineError {
     fn from(sentence: String) -> Self {
         Self::Wrong(sentence)
     }
 }
 
 /// One line: the rules it names at its end, and what it stands for.
-fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), Trouble> {
+fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
     let mut line = line.trim();
     let mut blame = Vec::new();
     while let Some((head, rule)) = line.rsplit_once(" @").filter(|(_, r)| rules::is_id(r)) {
@@ -315,16 +315,16 @@ pub fn is_person(word: &str) -> bool {
 }
 
 /// The JSON at the beginning of the text, and what follows it.
-pub(super) fn json_value(text: &str) -> Result<(Value, &str), Trouble> {
+pub(super) fn json_value(text: &str) -> Result<(Value, &str), LineError> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     match values.next() {
         Some(Ok(value)) => {
             let tail = text[values.byte_offset()..].trim();
             Ok((value, tail))
         }
-        Some(Err(error)) if error.is_eof() => Err(Trouble::Unfinished),
-        Some(Err(error)) => Err(Trouble::Wrong(format!("expected JSON: {error}"))),
-        None => Err(Trouble::Wrong(
+        Some(Err(error)) if error.is_eof() => Err(LineError::Unfinished),
+        Some(Err(error)) => Err(LineError::Wrong(format!("expected JSON: {error}"))),
+        None => Err(LineError::Wrong(
             "expected JSON, found the end of the line".to_owned(),
         )),
     }

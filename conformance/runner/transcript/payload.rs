@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Content, Expr, Payload,
-    parse::{Parsed, Trouble, json_value},
+    parse::{LineError, Parsed, json_value},
     person::unexpected,
 };
 use crate::{framing, messages};
@@ -27,7 +27,7 @@ pub(super) fn frame(envelope: Content) -> Payload {
     }
 }
 
-pub(super) fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
+pub(super) fn payload(who: &str, text: &str) -> Result<Payload, LineError> {
     let (kind, tail) = text.split_once(' ').unwrap_or((text, ""));
     // First of all: what a text says is no option.
     let (body, tail) = if tail.starts_with('{') {
@@ -82,7 +82,7 @@ pub(super) fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
             outside,
         }
     } else {
-        return Err(Trouble::Wrong(format!(
+        return Err(LineError::Wrong(format!(
             "expected frame, bytes, length or one of {}, found {kind:?}",
             messages::kinds(to).join(", ")
         )));
@@ -96,7 +96,7 @@ pub(super) fn payload(who: &str, text: &str) -> Result<Payload, Trouble> {
 }
 
 /// Takes `word N` from the end of the text.
-fn option<'a>(text: &'a str, word: &str) -> Result<(&'a str, Option<usize>), Trouble> {
+fn option<'a>(text: &'a str, word: &str) -> Result<(&'a str, Option<usize>), LineError> {
     match text.rsplit_once(word) {
         Some((head, n))
             if (head.is_empty() || head.ends_with(' ')) && n.trim().parse::<usize>().is_ok() =>

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::{
     Action, Expr, Wanted,
-    parse::{Parsed, Trouble, capability, is_person, json_value},
+    parse::{LineError, Parsed, capability, is_person, json_value},
     payload::{frame, message, payload},
 };
 use crate::messages;
 
-pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
+pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, LineError> {
     let name = who.to_owned();
     let one = |action| Ok(vec![action]);
     match (verb, rest) {
@@ -97,24 +97,24 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, T
             rest.strip_prefix("prints ")
                 .ok_or_else(|| unexpected(verb, rest))?,
         )?)),
-        _ => Err(Trouble::Wrong(format!(
+        _ => Err(LineError::Wrong(format!(
             "expected what {who} does (connects, joins, says, hears, sends, receives, finds, is refused, \
              is closed, half-closes, closes, resets), found \"{verb} {rest}\""
         ))),
     }
 }
 
-pub(super) fn unexpected(verb: &str, rest: &str) -> Trouble {
-    Trouble::Wrong(format!(
+pub(super) fn unexpected(verb: &str, rest: &str) -> LineError {
+    LineError::Wrong(format!(
         "expected something else after \"{verb}\" than {rest:?}"
     ))
 }
 
-fn string(text: &str) -> Result<String, Trouble> {
+fn string(text: &str) -> Result<String, LineError> {
     let (value, tail) = json_value(text)?;
     match value {
         Value::String(text) if tail.is_empty() => Ok(text),
-        _ => Err(Trouble::Wrong(format!(
+        _ => Err(LineError::Wrong(format!(
             "expected one text in double quotes, found {text}"
         ))),
     }
@@ -126,7 +126,7 @@ pub(super) fn capabilities(text: &str) -> Parsed<Vec<String>> {
     Ok(names)
 }
 
-fn joins(who: &str, rest: &str) -> Result<Action, Trouble> {
+fn joins(who: &str, rest: &str) -> Result<Action, LineError> {
     let (rest, patiently) = match rest.strip_suffix("when the name is free") {
         Some(rest) => (rest.trim(), true),
         None => (rest, false),
@@ -135,7 +135,7 @@ fn joins(who: &str, rest: &str) -> Result<Action, Trouble> {
         Some(rest) => match json_value(rest)? {
             (Value::String(name), rest) => (name, rest),
             _ => {
-                return Err(Trouble::Wrong(
+                return Err(LineError::Wrong(
                     "expected a name in double quotes after \"as\"".to_owned(),
                 ));
             }
@@ -155,7 +155,7 @@ fn joins(who: &str, rest: &str) -> Result<Action, Trouble> {
     })
 }
 
-fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
+fn receives(who: &str, rest: &str) -> Result<Action, LineError> {
     let mut wanted = Vec::new();
     let mut rest = rest;
     loop {
@@ -166,7 +166,7 @@ fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
             messages::Envelope::Server
         };
         if !messages::kinds(from).iter().any(|k| k == kind) {
-            return Err(Trouble::Wrong(format!(
+            return Err(LineError::Wrong(format!(
                 "expected one of {}, found {kind:?}",
                 messages::kinds(from).join(", ")
             )));
@@ -200,10 +200,10 @@ fn receives(who: &str, rest: &str) -> Result<Action, Trouble> {
 }
 
 /// `bob hears alice "hello" as <n+1>`: a chat with everything the server sets.
-fn hears(who: &str, rest: &str) -> Result<Action, Trouble> {
+fn hears(who: &str, rest: &str) -> Result<Action, LineError> {
     let (sender, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     if !is_person(sender) {
-        return Err(Trouble::Wrong(format!(
+        return Err(LineError::Wrong(format!(
             "expected whom {who} hears, found {sender:?}"
         )));
     }
@@ -227,7 +227,7 @@ fn hears(who: &str, rest: &str) -> Result<Action, Trouble> {
 }
 
 /// `alice is refused TEXT_INVALID id 7`, `alice is refused NAME_INVALID and closed`.
-fn refused(who: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
+fn refused(who: &str, rest: &str) -> Result<Vec<Action>, LineError> {
     let (rest, after) = match rest.split_once(" after ") {
         Some((rest, expr)) => (rest, Some(Expr::parse(expr)?)),
         None => (rest, None),
@@ -242,7 +242,7 @@ fn refused(who: &str, rest: &str) -> Result<Vec<Action>, Trouble> {
     };
     let value = format!("ERROR_CODE_{code}");
     if !messages::enum_values("chat.v1.ErrorCode").contains(&value) {
-        return Err(Trouble::Wrong(format!(
+        return Err(LineError::Wrong(format!(
             "expected an error code such as TEXT_INVALID, found {code:?}"
         )));
     }
