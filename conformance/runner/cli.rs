@@ -7,7 +7,7 @@ use clap::{
     builder::{PathBufValueParser, TypedValueParser},
 };
 
-use crate::suite::Selection;
+use crate::{connection_caps::ConnectionCaps, suite::Selection};
 
 /// Says of any chat.v1 server, or any client, which numbered rules of the schema
 /// it keeps and which it breaks, with the bytes.
@@ -132,6 +132,17 @@ pub struct ServerArgs {
     pub connections_per_minute_max: Option<u16>,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+impl ServerArgs {
+    /// How many connections the server takes, as far as the options say.
+    pub fn connection_caps(&self) -> ConnectionCaps {
+        ConnectionCaps {
+            server: self.connections_max.map(usize::from),
+            address: self.connections_per_address_max.map(usize::from),
+            minute: self.connections_per_minute_max.map(usize::from),
+        }
+    }
 }
 
 /// Options of `client`.

@@ -14,6 +14,7 @@ use crate::{
     framing::{self, Head},
     messages::{self, Envelope},
     problem::{Problem, Received},
+    server_stream::ServerStream,
     trace::Trace,
     verdict::{Kind, millis},
 };
@@ -27,9 +28,6 @@ const PIECES_PAUSED_MAX: usize = 12;
 
 /// How long after a deadline what came before it is still read.
 const OVERTIME: Duration = Duration::from_secs(1);
-
-/// The bound on envelopes up to and including Registered (CHAT-FRAME-12).
-const EARLY_ENVELOPE_BYTES_MAX: usize = 1024;
 
 /// How many bytes of a frame are shown.
 const TRACE_BYTES_MAX: usize = 64;
@@ -55,14 +53,8 @@ pub struct Conn {
     buffer: Vec<u8>,
     closed: bool,
     received: usize,
-    /// What Registered said was granted; None until it came.
-    pub granted: Option<Vec<String>>,
-    /// The name that it gave.
-    pub(super) name: String,
-    /// The bound in force on what comes.
-    pub(super) frame_bytes_max: usize,
-    /// What ended the conversation: nothing may come after it.
-    pub(super) ended_by: Option<(String, &'static str)>,
+    /// What the server has said, when the other end is one.
+    pub server: ServerStream,
     /// Written with the next flush, in the merged cut.
     pending: Vec<u8>,
     /// When this end last sent something, or connected.
@@ -121,10 +113,7 @@ impl Conn {
             buffer: Vec::new(),
             closed: false,
             received: 0,
-            granted: None,
-            name: String::new(),
-            frame_bytes_max: EARLY_ENVELOPE_BYTES_MAX,
-            ended_by: None,
+            server: ServerStream::default(),
             pending: Vec::new(),
             last_sent: Instant::now(),
             queues: [VecDeque::new(), VecDeque::new()],
@@ -220,11 +209,6 @@ impl Conn {
     /// Whether the other end has closed.
     pub fn is_closed(&self) -> bool {
         self.closed
-    }
-
-    /// Whether the conversation was ended by an error or ServerClosing.
-    pub fn is_ended(&self) -> bool {
-        self.ended_by.is_some()
     }
 
     /// The next message, the close, or the deadline. What has come by the deadline is
@@ -327,7 +311,7 @@ impl Conn {
             return Err(Problem::new(Kind::WrongAnswer, &[], sentence).showing(&message));
         }
         if self.sends == Envelope::Client {
-            self.judge_server_message(&message, from)?;
+            self.server.check(&message, from)?;
         }
         Ok(Some(message))
     }

@@ -1,7 +1,7 @@
 //! Connection caps: how many connections the server takes. No message announces
 //! them, so the options of the command line do.
 
-use crate::{cli::ServerArgs, transcript::Saturation};
+use crate::transcript::Saturation;
 
 /// How many connections the server takes, where an option says so.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,16 +12,6 @@ pub struct ConnectionCaps {
     pub address: Option<usize>,
     /// New ones from one network address in a minute.
     pub minute: Option<usize>,
-}
-
-impl From<&ServerArgs> for ConnectionCaps {
-    fn from(args: &ServerArgs) -> Self {
-        Self {
-            server: args.connections_max.map(usize::from),
-            address: args.connections_per_address_max.map(usize::from),
-            minute: args.connections_per_minute_max.map(usize::from),
-        }
-    }
 }
 
 impl ConnectionCaps {

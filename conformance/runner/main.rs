@@ -16,7 +16,6 @@ mod explain;
 mod export;
 mod framing;
 mod interrupt;
-mod judge;
 mod lint;
 mod mark;
 mod messages;
@@ -30,19 +29,25 @@ mod record;
 mod report;
 mod rules;
 mod run;
+mod server_stream;
 mod server_under_test;
 mod suite;
 mod trace;
 mod transcript;
 mod verdict;
 
-use std::{fs, io::Write, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    fs,
+    io::Write,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 
 use admission::Admission;
 use cli::{Cli, Command, RunArgs, ServerArgs};
-use connection_caps::ConnectionCaps;
 use cut::Cut;
 use exit::{Exit, Failed};
 use interrupt::Interrupted;
@@ -236,7 +241,7 @@ fn judge(
         strict: args.strict,
         skip_slow: args.skip_slow,
         wait_max: Duration::from_secs(args.wait_max),
-        caps: server.map(ConnectionCaps::from).unwrap_or_default(),
+        caps: server.map(ServerArgs::connection_caps).unwrap_or_default(),
         admission,
         known,
     });

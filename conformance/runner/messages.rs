@@ -1,6 +1,6 @@
-//! Messages as the transcripts write them: the name of an envelope's arm and a
-//! body in proto3 JSON, to and from protobuf's bytes. Nothing here knows the
-//! messages one by one: all of it follows the schema's descriptors.
+//! Codec: messages as the transcripts write them, the name of an envelope's arm and a
+//! body in proto3 JSON, to and from protobuf's bytes. It follows the schema's
+//! descriptors and names no message of its own.
 
 use std::sync::LazyLock;
 
@@ -73,69 +73,10 @@ pub fn json_name(field: &str) -> String {
     name
 }
 
-/// Checks that a body of a transcript has only fields that the message has, in
-/// proto3 JSON's spelling, and only values that their enums have; a text in angle
-/// brackets stands for something that is not known yet.
-///
-/// # Errors
-///
-/// What was expected where something else stands.
-pub fn check_body(envelope: Envelope, kind: &str, body: &Value) -> Result<(), String> {
+/// What a message of an envelope is made of; None when there is no such message.
+pub fn message(envelope: Envelope, kind: &str) -> Result<Option<MessageDescriptor>, String> {
     let field = descriptor(envelope)?.get_field_by_name(kind);
-    let Some(prost_reflect::Kind::Message(message)) = field.map(|field| field.kind()) else {
-        return Ok(()); // Not an arm: said elsewhere.
-    };
-    check_fields(&message, body)
-}
-
-fn check_fields(message: &MessageDescriptor, body: &Value) -> Result<(), String> {
-    let Value::Object(fields) = body else {
-        return Ok(()); // A placeholder for a whole message, or no message: matching tells.
-    };
-    for (name, value) in fields {
-        let Some(field) = message.fields().find(|field| field.json_name() == name) else {
-            let known: Vec<_> = message.fields().map(|f| f.json_name().to_owned()).collect();
-            return Err(format!(
-                "expected a field of {} ({}), found {name:?}",
-                message.name(),
-                known.join(", ")
-            ));
-        };
-        let values = match value {
-            Value::Array(values) => values.as_slice(),
-            value => std::slice::from_ref(value),
-        };
-        for value in values {
-            match (field.kind(), value) {
-                (prost_reflect::Kind::Message(inner), value) => check_fields(&inner, value)?,
-                (prost_reflect::Kind::Enum(known), Value::String(value))
-                    if !value.starts_with('<') && known.get_value_by_name(value).is_none() =>
-                {
-                    return Err(format!(
-                        "expected a value of {}, found {value:?}",
-                        known.name()
-                    ));
-                }
-                (_, Value::String(text)) => check_pattern(text)?,
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A text that is a regular expression as a whole can be read as one.
-fn check_pattern(text: &str) -> Result<(), String> {
-    match text
-        .strip_prefix("</")
-        .and_then(|text| text.strip_suffix("/>"))
-    {
-        Some(pattern) => match crate::pattern::regex(pattern) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(format!("expected a regular expression, found {pattern:?}")),
-        },
-        None => Ok(()),
-    }
+    Ok(field.and_then(|field| field.kind().as_message().cloned()))
 }
 
 /// Encodes an envelope that holds one message, with raw bytes put at the end of

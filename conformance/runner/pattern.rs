@@ -4,27 +4,20 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::{
     mark::{self, Mark},
-    transcript::expr::{Expr, Limits},
+    transcript::{
+        body,
+        expr::{Expr, Limits},
+        word,
+    },
 };
 
 static PLACEHOLDER: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"<(/[^>]*/|[A-Za-z][^<>]*)>").ok());
-
-/// How deep a regular expression may be nested. The library reads it by recursion,
-/// and `a*****` is as deep as it is long.
-const REGEX_NESTING_MAX: u32 = 32;
-
-/// Reads the regular expression of a transcript.
-pub fn regex(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern)
-        .nest_limit(REGEX_NESTING_MAX)
-        .build()
-}
 
 /// What the placeholders of one run of one case stand for.
 #[derive(Clone, Debug, Default)]
@@ -276,7 +269,7 @@ impl Bindings {
                 return Ok(!text_of(got).contains(&part));
             }
             if let Some(regex) = inner.strip_prefix('/').and_then(|r| r.strip_suffix('/')) {
-                let regex = self::regex(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
+                let regex = body::regex(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
                 return Ok(regex.is_match(&scalar(got)));
             }
             if let (true, Some((_, _)), Some(least)) =
@@ -287,7 +280,7 @@ impl Bindings {
             }
             return match self.word(inner)? {
                 Some(value) => Ok(value == text_of(got)),
-                None if crate::transcript::parse::is_person(inner) => match got {
+                None if word::is_person(inner) => match got {
                     Some(got) => {
                         let value = scalar(Some(got));
                         self.set(inner, value);

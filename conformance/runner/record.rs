@@ -19,7 +19,7 @@ use crate::{
     framing::{self, Head},
     interrupt::{self, Interrupted},
     messages::{self, Envelope},
-    transcript::print,
+    transcript::{print, word},
 };
 
 /// How many connections are recorded: a transcript of more is for nobody to read.
@@ -242,7 +242,7 @@ impl Draft {
             .filter(char::is_ascii_alphanumeric)
             .collect();
         let free = |w: &str, names: &BTreeMap<usize, String>| !names.values().any(|n| n == w);
-        if self.names.contains_key(&i) || !crate::transcript::parse::is_person(&word) {
+        if self.names.contains_key(&i) || !word::is_person(&word) {
             return;
         }
         if !free(&word, &self.names) {

@@ -6,7 +6,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
     rules::{Level, Rule},
-    transcript::{Case, Side, parse},
+    transcript::{Case, Side, parse, word},
 };
 
 /// The transcripts that the runner carries inside: path and text.
@@ -194,7 +194,7 @@ impl Selection {
             })
             .collect::<Result<Vec<_>, _>>()?;
         for capability in self.capabilities.iter().filter(|c| *c != "none") {
-            parse::capability(capability)?;
+            word::capability(capability)?;
         }
         let level_of = |id: &String| rules.iter().find(|r| r.id == *id).map(|r| r.level);
         let selected: Vec<Case> = of_side()

@@ -12,4 +12,5 @@ mod left_behind;
 mod mutants;
 mod reference;
 mod reports;
+mod structure;
 mod support;

@@ -16,7 +16,7 @@ use crate::{
     messages::{self, Envelope},
     problem::Problem,
     process::Process,
-    transcript::{expr::Limits, parse, print},
+    transcript::{expr::Limits, print, word},
     verdict::{Kind, millis},
 };
 
@@ -172,7 +172,7 @@ impl Play<'_> {
             .unwrap_or_default();
         let mut granted = Vec::new();
         for capability in capabilities {
-            let value = Value::from(parse::capability(capability)?);
+            let value = Value::from(word::capability(capability)?);
             if !asked.contains(&value) {
                 return Err(StepError::NotRun(format!(
                     "the client does not ask for {capability}"

@@ -348,7 +348,7 @@ impl Play<'_> {
         let conns = std::mem::take(&mut self.conns);
         let mut leaving: Vec<Conn> = Vec::new();
         for (_, mut conn) in conns {
-            if conn.granted.is_some() && !conn.is_closed() && !conn.is_ended() {
+            if conn.server.granted.is_some() && !conn.is_closed() && !conn.server.is_ended() {
                 // Leave is arm 3, an empty message.
                 let _ = conn.send(&[2, 0x1a, 0], 1, "leave", LEAVE_DEADLINE);
                 let _ = conn.flush(LEAVE_DEADLINE);

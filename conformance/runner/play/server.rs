@@ -18,7 +18,7 @@ use crate::{
     messages::{self, Envelope},
     problem::Problem,
     server_under_test::ServerUnderTest,
-    transcript::{Saturation, expr::Limits, parse, print},
+    transcript::{Saturation, expr::Limits, print, word},
     verdict::{Kind, millis},
 };
 
@@ -92,7 +92,7 @@ pub fn probe(
         Ok(Event::Message(message)) if message.kind == "registered" => {
             let facts = Facts {
                 limits: Limits::from_json(&message.body["limits"]),
-                granted: conn.granted.clone().unwrap_or_default(),
+                granted: conn.server.granted.clone().unwrap_or_default(),
             };
             let _ = conn.send(&[2, 0x1a, 0], 1, "leave", timeout);
             let deadline = Instant::now() + timeout;
@@ -115,7 +115,7 @@ fn looks_like_text(bytes: &[u8]) -> bool {
 fn register(name: &str, capabilities: &[String], admission: &Admission) -> Result<Vec<u8>, String> {
     let capabilities = capabilities
         .iter()
-        .map(|c| parse::capability(c))
+        .map(|c| word::capability(c))
         .collect::<Result<Vec<_>, _>>()?;
     let mut body = json!({ "name": name });
     if !capabilities.is_empty() {
@@ -143,7 +143,7 @@ impl Play<'_> {
             if self
                 .conns
                 .get(who)
-                .is_none_or(|c| c.is_closed() || c.granted.is_some())
+                .is_none_or(|c| c.is_closed() || c.server.granted.is_some())
             {
                 self.connect(who, false)?;
             }
@@ -183,7 +183,7 @@ impl Play<'_> {
         capabilities: &[String],
         registered: &serde_json::Value,
     ) -> Outcome {
-        let granted = self.conn(who)?.granted.clone().unwrap_or_default();
+        let granted = self.conn(who)?.server.granted.clone().unwrap_or_default();
         if let Some(missing) = capabilities.iter().find(|c| !granted.contains(c)) {
             return Err(StepError::NotRun(format!(
                 "the server does not grant {missing}"

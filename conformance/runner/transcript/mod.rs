@@ -2,12 +2,14 @@
 //! `print` writes it; `conformance/README.md` documents it for people who write
 //! their own runner.
 
+pub mod body;
 mod condition;
 pub mod expr;
 pub mod parse;
 mod payload;
 mod person;
 pub mod print;
+pub mod word;
 
 use serde_json::Value;
 

@@ -1,9 +1,11 @@
 //! Reads a transcript. Every refusal names the line and what was expected there.
 
-use serde_json::Value;
-
-use super::{Action, Case, Condition, Expr, Saturation, Step, person::person};
-use crate::{messages, rules};
+use super::{
+    Action, Case, Condition, Expr, Saturation, Step,
+    person::person,
+    word::{LineError, Parsed, capability, is_person},
+};
+use crate::rules;
 
 /// What is wrong with a transcript, and where.
 #[derive(Debug)]
@@ -13,9 +15,6 @@ pub struct ParseError {
     /// What was expected and what was found.
     pub sentence: String,
 }
-
-/// A piece of a line, or what was expected there.
-pub(super) type Parsed<T> = Result<T, String>;
 
 /// Reads a whole file. `id` is `area/case`.
 pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
@@ -222,20 +221,6 @@ fn step(line: usize, rules: Vec<String>, action: Action) -> Step {
     }
 }
 
-/// Why a line cannot be read.
-pub(super) enum LineError {
-    /// JSON that may go on in the next line.
-    Unfinished,
-    /// What was expected.
-    Wrong(String),
-}
-
-impl From<String> for LineError {
-    fn from(sentence: String) -> Self {
-        Self::Wrong(sentence)
-    }
-}
-
 /// One line: the rules it names at its end, and what it stands for.
 fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
     let mut line = line.trim();
@@ -286,58 +271,4 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
     let (verb, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     let actions = person(who, verb, rest.trim())?;
     Ok((blame, actions))
-}
-
-/// Whether this can be somebody's name in a transcript.
-pub fn is_person(word: &str) -> bool {
-    let mut chars = word.chars();
-    chars.next().is_some_and(|c| c.is_ascii_lowercase())
-        && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && !matches!(
-            word,
-            "a" | "the"
-                | "everybody"
-                | "crowd"
-                | "repeat"
-                | "in"
-                | "and"
-                | "end"
-                | "any"
-                | "maybe"
-                | "time"
-                | "i"
-                | "fill"
-                | "limit"
-                | "not"
-                | "without"
-                | "password"
-        )
-}
-
-/// The JSON at the beginning of the text, and what follows it.
-pub(super) fn json_value(text: &str) -> Result<(Value, &str), LineError> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    match values.next() {
-        Some(Ok(value)) => {
-            let tail = text[values.byte_offset()..].trim();
-            Ok((value, tail))
-        }
-        Some(Err(error)) if error.is_eof() => Err(LineError::Unfinished),
-        Some(Err(error)) => Err(LineError::Wrong(format!("expected JSON: {error}"))),
-        None => Err(LineError::Wrong(
-            "expected JSON, found the end of the line".to_owned(),
-        )),
-    }
-}
-
-/// A capability's short name, as the schema's value.
-pub fn capability(name: &str) -> Parsed<String> {
-    let value = format!("CAPABILITY_{}", name.to_ascii_uppercase());
-    if messages::enum_values("chat.v1.Capability").contains(&value) {
-        Ok(value)
-    } else {
-        Err(format!(
-            "expected a capability such as presence, found {name:?}"
-        ))
-    }
 }

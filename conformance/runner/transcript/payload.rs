@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Content, Expr, Payload,
-    parse::{LineError, Parsed, json_value},
-    person::unexpected,
+    Content, Expr, Payload, body as message_body,
+    word::{LineError, Parsed, json_value, unexpected},
 };
 use crate::{framing, messages};
 
@@ -65,7 +64,7 @@ pub(super) fn payload(who: &str, text: &str) -> Result<Payload, LineError> {
         Content::Raw(bytes(tail)?)
     } else if messages::kinds(to).iter().any(|k| k == kind) {
         let body = body.unwrap_or_else(|| json!({}));
-        messages::check_body(to, kind, &body)?;
+        message_body::check(to, kind, &body)?;
         let (tail, outside) = match tail.split_once("plus outside ") {
             Some((head, hex)) => (head.trim(), bytes(hex)?),
             None => (tail, Vec::new()),

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    Action, Expr, Wanted,
-    parse::{LineError, Parsed, capability, is_person, json_value},
+    Action, Expr, Wanted, body,
     payload::{frame, message, payload},
+    word::{LineError, Parsed, capability, is_person, json_value, string, unexpected},
 };
 use crate::messages;
 
@@ -104,22 +104,6 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, L
     }
 }
 
-pub(super) fn unexpected(verb: &str, rest: &str) -> LineError {
-    LineError::Wrong(format!(
-        "expected something else after \"{verb}\" than {rest:?}"
-    ))
-}
-
-fn string(text: &str) -> Result<String, LineError> {
-    let (value, tail) = json_value(text)?;
-    match value {
-        Value::String(text) if tail.is_empty() => Ok(text),
-        _ => Err(LineError::Wrong(format!(
-            "expected one text in double quotes, found {text}"
-        ))),
-    }
-}
-
 pub(super) fn capabilities(text: &str) -> Parsed<Vec<String>> {
     let names: Vec<String> = text.split(" and ").map(|c| c.trim().to_owned()).collect();
     names.iter().try_for_each(|c| capability(c).map(|_| ()))?;
@@ -176,7 +160,7 @@ fn receives(who: &str, rest: &str) -> Result<Action, LineError> {
         } else {
             (json!({}), tail)
         };
-        messages::check_body(from, kind, &body)?;
+        body::check(from, kind, &body)?;
         wanted.push(Wanted {
             kind: kind.to_owned(),
             body,

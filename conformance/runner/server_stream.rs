@@ -1,18 +1,45 @@
-//! The rules that hold for every message of a server, whatever the case.
+//! Stream invariants: the rules that every message of a server keeps, whatever the
+//! case is about.
 
 use crate::{
-    conn::Conn,
     problem::{Problem, Received},
     verdict::Kind,
 };
 
-impl Conn {
-    /// The rules that hold for every message of a server.
-    pub(super) fn judge_server_message(
-        &mut self,
-        message: &Received,
-        prefix: usize,
-    ) -> Result<(), Problem> {
+/// The longest envelope up to and including Registered (CHAT-FRAME-12).
+const EARLY_ENVELOPE_BYTES_MAX: usize = 1024;
+
+/// The messages of a server on one connection, in so far as they bind the next ones.
+pub struct ServerStream {
+    /// The capabilities that Registered granted; None until it came.
+    pub granted: Option<Vec<String>>,
+    /// The name that it gave.
+    name: String,
+    /// The longest envelope that may come.
+    frame_bytes_max: usize,
+    /// The last message of the conversation, and the rule that forbids others after it.
+    ended_by: Option<(&'static str, &'static str)>,
+}
+
+impl Default for ServerStream {
+    fn default() -> Self {
+        Self {
+            granted: None,
+            name: String::new(),
+            frame_bytes_max: EARLY_ENVELOPE_BYTES_MAX,
+            ended_by: None,
+        }
+    }
+}
+
+impl ServerStream {
+    /// Whether an error or ServerClosing has ended the conversation.
+    pub fn is_ended(&self) -> bool {
+        self.ended_by.is_some()
+    }
+
+    /// Checks the next message, whose frame begins with a prefix of so many bytes.
+    pub fn check(&mut self, message: &Received, prefix: usize) -> Result<(), Problem> {
         let wrong = |rule, sentence: String| {
             Err(Problem::new(Kind::WrongAnswer, &[rule], sentence).showing(message))
         };
@@ -64,9 +91,9 @@ impl Conn {
             }
         }
         if message.kind == "server_closing" {
-            self.ended_by = Some(("ServerClosing".to_owned(), "CHAT-CLOSE-2"));
+            self.ended_by = Some(("ServerClosing", "CHAT-CLOSE-2"));
         } else if message.kind == "error" && message.body["endsSession"] == true {
-            self.ended_by = Some(("an error that ends the session".to_owned(), "CHAT-ERR-1"));
+            self.ended_by = Some(("an error that ends the session", "CHAT-ERR-1"));
         }
         Ok(())
     }
