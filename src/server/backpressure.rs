@@ -1,5 +1,6 @@
-//! Backpressure: pauses reading from senders while the room catches up (CHAT-LIM-6),
-//! except for a small quota each. [`slow_consumer`](super::slow_consumer) says when.
+//! Backpressure: pauses reading from senders while slow readers catch up (CHAT-LIM-6),
+//! except for a small quota each. The slow-consumer policy
+//! ([`slow_consumer`](super::slow_consumer)) decides when.
 
 use std::{
     num::NonZeroU32,
@@ -8,15 +9,17 @@ use std::{
 
 use super::slow_consumer::SLOW_ROOM_TICKS;
 
-/// How many ticks apart a member is read from during a pause, and how much is read
-/// then, in bytes: more than a person types, less than a program that has much to say.
+/// How many ticks apart the server reads from one member during a pause.
 const PAUSED_QUOTA_TICKS: u8 = 2;
+
+/// How much the server reads then, in bytes: more than a person types, less than a
+/// program that has much to say.
 pub(super) const PAUSED_READ_BYTES: usize = 512;
 
-/// How exactly it is known since when something waits to be read, in milliseconds.
+/// The resolution of [`ReadBlockedSince`], in milliseconds.
 const BLOCKED_STEP_MS: u64 = 100;
 
-/// Shared by all connections, and read without a lock.
+/// The read pause: shared by all connections, and read without a lock.
 #[derive(Debug)]
 pub(super) struct ReadPause {
     lag_bytes_max: u64,
@@ -24,17 +27,17 @@ pub(super) struct ReadPause {
     is_on: AtomicBool,
     /// How far the log may grow from those quotas, as a position.
     quota_end: AtomicU64,
-    /// How many ticks there have been. It wraps: once in a while a member waits two
-    /// ticks for nothing.
+    /// How many ticks have passed. The number wraps, so now and then a member waits for
+    /// its quota two ticks longer than it must.
     ticks: AtomicU8,
 }
 
-/// When one member was last read from during a pause, in ticks.
+/// When the server last read from one member during a pause, in ticks.
 #[derive(Debug, Default)]
 pub(super) struct PausedReadQuota(AtomicU8);
 
-/// Since when what one member sends has waited to be read, if it does: in steps of
-/// [`BLOCKED_STEP_MS`], from 1 on. These are four bytes that there is room for.
+/// Since when one member's bytes have waited to be read, if they do: in steps of
+/// [`BLOCKED_STEP_MS`], counted from 1, so that it fits into four bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReadBlockedSince(Option<NonZeroU32>);
 
@@ -54,44 +57,45 @@ impl ReadPause {
         self.is_on.load(Ordering::Acquire)
     }
 
-    /// Begins, when the log ends at `end`.
+    /// Begins the pause while the log ends at `end`.
     pub(super) fn begin(&self, end: u64) {
         self.grant_quota(end);
         self.is_on.store(true, Ordering::Release);
     }
 
-    /// Ends. Returns whether it was on.
+    /// Ends the pause. Returns whether it was on.
     pub(super) fn end(&self) -> bool {
         self.is_on.swap(false, Ordering::AcqRel)
     }
 
-    /// A tick has passed, and the log ends at `end`.
+    /// Counts a tick. The log ends at `end`.
     pub(super) fn tick(&self, end: u64) {
         self.ticks.fetch_add(1, Ordering::Relaxed);
         if self.is_on() {
-            // What was not used is not saved; what was too much is made up for.
+            // An unused quota is lost; an overdrawn one is subtracted from the next.
             self.grant_quota(self.quota_end.load(Ordering::Relaxed).min(end));
         }
     }
 
-    /// Lets the log grow, from `position` on, by what may be read in a tick: in the
-    /// longest pause, by a quarter of what it may hold. The pause begins at half, so
-    /// nobody who is waited for falls out of reach meanwhile.
+    /// Lets the log grow by the quotas of one tick, from `position` on. Over the longest
+    /// pause that is a quarter of what the log may hold. The pause begins at half, so no
+    /// member for which the senders wait falls out of reach meanwhile.
     fn grant_quota(&self, position: u64) {
         let more_bytes = (self.lag_bytes_max / 4 / u64::from(SLOW_ROOM_TICKS)).max(1);
         self.quota_end
             .store(position + more_bytes, Ordering::Relaxed);
     }
 
-    /// Whether a little may be read from a member while the log ends at `end`: a member
-    /// that says little is not held up by others that say more than the room can take.
+    /// Whether the server may read a quota from a member while the log ends at `end`. So
+    /// a member that says little does not wait for others that say more than the room
+    /// can take.
     pub(super) fn has_quota(&self, quota: &PausedReadQuota, end: u64) -> bool {
         let ticks = self.ticks.load(Ordering::Relaxed);
         ticks.wrapping_sub(quota.0.load(Ordering::Relaxed)) >= PAUSED_QUOTA_TICKS
             && end < self.quota_end.load(Ordering::Relaxed)
     }
 
-    /// A little was read from a member.
+    /// The server has read a quota from a member.
     pub(super) fn use_quota(&self, quota: &PausedReadQuota) {
         let ticks = self.ticks.load(Ordering::Relaxed);
         quota.0.store(ticks, Ordering::Relaxed);
@@ -99,7 +103,7 @@ impl ReadPause {
 }
 
 impl ReadBlockedSince {
-    /// What is sent waits from now on, unless it did before.
+    /// The member's bytes wait from now on, unless they waited before.
     pub(super) fn begin(&mut self, now_ms: impl FnOnce() -> u64) {
         self.0.get_or_insert_with(|| {
             let steps = u32::try_from(now_ms() / BLOCKED_STEP_MS).unwrap_or(u32::MAX);
@@ -107,12 +111,12 @@ impl ReadBlockedSince {
         });
     }
 
-    /// All that was sent has been read.
+    /// The server has read everything that has arrived.
     pub(super) fn end(&mut self) {
         self.0 = None;
     }
 
-    /// Since when it has waited, in milliseconds; `now_ms` if it does not.
+    /// Since when bytes have waited, in milliseconds; `now_ms` if none wait.
     pub(super) fn since_ms(&self, now_ms: u64) -> u64 {
         let Some(steps) = self.0 else {
             return now_ms;

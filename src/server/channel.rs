@@ -77,24 +77,24 @@ impl Channel {
         end.saturating_sub(position) > self.lag_bytes_max
     }
 
-    /// Whether the server does not read from members for now (CHAT-LIM-6), but for what
+    /// Whether reading from senders is paused (CHAT-LIM-6), except for what
     /// [`Channel::has_paused_quota`] allows.
     pub(super) fn is_paused(&self) -> bool {
         self.read_pause.is_on()
     }
 
-    /// Whether a little may be read from a member during a pause.
+    /// Whether the server may read a quota from this member during a pause.
     pub(super) fn has_paused_quota(&self, handle: &ConnectionHandle) -> bool {
         let end = self.committed_end.load(Ordering::Relaxed);
         self.read_pause.has_quota(&handle.paused_quota, end)
     }
 
-    /// A little was read from a member during a pause.
+    /// The server has read a quota from this member during a pause.
     pub(super) fn use_paused_quota(&self, handle: &ConnectionHandle) {
         self.read_pause.use_quota(&handle.paused_quota);
     }
 
-    /// A reader got on: senders that wait may go on if the log has become short enough.
+    /// A reader has moved: reading from senders goes on if the log is short enough again.
     pub(super) fn reader_moved(&self, registry: &Registry) {
         if self.is_paused()
             && self.retained.bytes() < self.resume_below_bytes()
@@ -104,7 +104,8 @@ impl Channel {
         }
     }
 
-    /// Judges the readers: to be called every [`slow_consumer::TICK_MS`].
+    /// Applies the slow-consumer policy. The hub calls it every
+    /// [`slow_consumer::TICK_MS`].
     pub(super) fn tick(&self, registry: &Registry) {
         let end = self.committed_end();
         let was_paused = self.is_paused();
@@ -122,8 +123,8 @@ impl Channel {
                     } = entry;
                     let position = handle.position()?;
                     if position < end || was_paused {
-                        // Also for members that presence did not wake, or that may say
-                        // a little again.
+                        // Also for members that presence did not wake, and for those
+                        // whose quota has returned.
                         handle.wake();
                     }
                     Some(Consumer {
@@ -137,13 +138,13 @@ impl Channel {
         let is_paused = should_wait && self.retained.bytes() >= self.resume_below_bytes();
         if was_paused && !is_paused {
             self.read_pause.end();
-            // Also repairs a resumption that was missed.
+            // Also wakes a sender that missed the end of an earlier pause.
             registry.wake(Audience::Everyone);
         }
         self.evict(registry, end);
     }
 
-    /// Closes those that make the queues of all take more than they may (CHAT-LIM-10).
+    /// Evicts members while all queues together take more than they may (CHAT-LIM-10).
     fn evict(&self, registry: &Registry, end: u64) {
         let retained_bytes = self.retained.bytes();
         let bytes_max = self.queue_bytes_max;
@@ -168,7 +169,7 @@ impl Channel {
     }
 
     /// How much the log holds when reading from senders pauses: half of what it may
-    /// hold, so that there is room for what they have sent already.
+    /// hold, which leaves room for what the senders have sent already.
     fn pause_above_bytes(&self) -> u64 {
         self.lag_bytes_max / 2
     }
@@ -179,7 +180,8 @@ impl Channel {
         self.pause_above_bytes() / 4 * 3
     }
 
-    /// How far a member is behind when it is one of those that make the log long.
+    /// From how far on a member counts as behind: it is one of those that keep the log
+    /// long.
     fn behind_bytes(&self) -> u64 {
         self.pause_above_bytes() / 2
     }

@@ -1,18 +1,18 @@
-//! Whom to close when what waits in all queues together takes more memory than it
-//! may (CHAT-LIM-10): the largest first. Pure: figures go in, a judgement comes out,
-//! the same for the same figures.
+//! Eviction: which connections the server closes when all queues together take more
+//! memory than they may (CHAT-LIM-10), the largest first. Pure: figures go in, a
+//! decision comes out, the same for the same figures.
 
-/// A connection as the judgement sees it.
+/// The memory that one connection takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usage {
-    /// Which one it is.
+    /// The connection's index.
     pub(super) index: usize,
-    /// The position in the log of what is sent to it next; it keeps the log in memory
-    /// from there on.
+    /// The position in the log that is sent to it next. The log stays in memory from
+    /// there on.
     pub(super) position: Option<u64>,
-    /// Its replies that are not sent and its frames that are not whole.
+    /// Its unsent replies and unfinished frames.
     pub(super) buffered_bytes: u64,
-    /// It was victims before and has not had its turn yet, in which it lets go.
+    /// It was selected before, and has not run since to release its memory.
     pub(super) is_evicted: bool,
 }
 
@@ -25,8 +25,8 @@ impl Usage {
     }
 }
 
-/// Who is to be closed for the log and all that is held to fit into `bytes_max`
-/// again. `end` and `retained_bytes`: of the log.
+/// Selects the connections to close, so that the log and all buffers fit into
+/// `bytes_max` again. `end` and `retained_bytes`: of the log.
 pub(super) fn select_victims(
     mut usages: Vec<Usage>,
     end: u64,
@@ -39,8 +39,8 @@ pub(super) fn select_victims(
         return Vec::new();
     }
     usages.retain(|usage| usage.cost_bytes(end) > 0);
-    // Last those who are going anyway, before them the largest; of equals, the one who
-    // came to its seat last.
+    // Popped from the end: first the connections that leave already, then the largest;
+    // of equals, the one with the highest index.
     usages.sort_by_key(|usage| (usage.is_evicted, usage.cost_bytes(end), usage.index));
     let mut victims = Vec::new();
     while log_bytes + buffered_bytes > bytes_max
@@ -70,27 +70,27 @@ mod tests {
     }
 
     #[test]
-    fn nobody_while_it_fits() {
+    fn eviction_selects_no_connection_while_all_fits() {
         let usages = vec![usage(0, Some(0), 500), usage(1, None, 100)];
         assert_eq!(select_victims(usages, 400, 400, 1_000), [0usize; 0]);
     }
 
     #[test]
-    fn the_largest_first_and_no_more_than_it_takes() {
+    fn eviction_selects_the_largest_first_and_no_more_than_needed() {
         let usages = vec![
             usage(0, Some(1_000), 10),
             usage(1, None, 300),
             usage(2, Some(200), 0),
             usage(3, Some(900), 250),
         ];
-        // The log from 200 on is 2's doing.
+        // Connection 2 alone keeps the log from 200 to 900 in memory.
         assert_eq!(select_victims(usages.clone(), 1_000, 800, 1_000), [2]);
         assert_eq!(select_victims(usages.clone(), 1_000, 800, 500), [2, 3]);
         assert_eq!(select_victims(usages, 1_000, 800, 0), [2, 3, 1, 0]);
     }
 
     #[test]
-    fn of_equals_always_the_same() {
+    fn eviction_breaks_ties_by_connection_index() {
         let mut usages: Vec<_> = (0..5).map(|index| usage(index, None, 100)).collect();
         assert_eq!(select_victims(usages.clone(), 0, 0, 300), [4, 3]);
         usages.reverse();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_goes_in_place_of_who_goes_anyway() {
+    fn eviction_counts_a_member_that_leaves_already_first() {
         let mut usages = vec![
             usage(0, None, 200),
             usage(1, Some(100), 900),
@@ -107,7 +107,7 @@ mod tests {
         usages[1].is_evicted = true;
         assert_eq!(select_victims(usages.clone(), 1_000, 900, 600), [0usize; 0]);
         assert_eq!(select_victims(usages.clone(), 1_000, 900, 599), [2]);
-        // Small as it is, it goes.
+        // A small one counts as well.
         usages[1] = Usage {
             is_evicted: true,
             ..usage(1, None, 100)
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_nothing_is_left_alone() {
+    fn eviction_spares_a_connection_that_takes_no_memory() {
         let usages = vec![usage(0, Some(100), 0), usage(1, None, 0)];
         assert_eq!(select_victims(usages, 100, 5_000, 1_000), [0usize; 0]);
     }

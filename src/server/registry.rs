@@ -16,9 +16,9 @@ pub(super) struct ConnectionHandle {
     waker: OnceLock<Waker>,
     /// Where its reader is in the log, [`ConnectionHandle::NOT_SUBSCRIBED`] without one.
     position: AtomicU64,
-    /// What its replies and unfinished frames take, in bytes.
+    /// How much memory its replies and unfinished frames take, in bytes.
     buffered_bytes: AtomicU32,
-    /// The queues of all take too much, and its own the most.
+    /// It must close, since all queues together take too much (CHAT-LIM-10).
     is_evicted: AtomicBool,
     /// Its session has something to do.
     is_notified: AtomicBool,
@@ -31,7 +31,7 @@ pub(super) struct ConnectionHandle {
 pub(super) struct ConnectionEntry {
     pub(super) handle: Arc<ConnectionHandle>,
     pub(super) stall_budget: StallBudget,
-    /// Its place among the connections from its address.
+    /// Its permit from the address limiter.
     pub(super) permit: Permit,
 }
 
@@ -61,18 +61,18 @@ impl ConnectionHandle {
         self.waker.get_or_init(|| waker.clone());
     }
 
-    /// Tells how far its reader is.
+    /// Sets the position of its reader.
     pub(super) fn set_position(&self, position: u64) {
         self.position.store(position, Ordering::Relaxed);
     }
 
-    /// Tells that its reader begins at `position`.
+    /// Its reader follows the log from `position` on.
     pub(super) fn subscribe(&self, position: u64, wants_presence: bool) {
         self.set_position(position);
         self.wants_presence.store(wants_presence, Ordering::Relaxed);
     }
 
-    /// Tells that it follows the log no longer.
+    /// It no longer follows the log.
     pub(super) fn unsubscribe(&self) {
         self.set_position(Self::NOT_SUBSCRIBED);
     }
@@ -83,37 +83,37 @@ impl ConnectionHandle {
         (position != Self::NOT_SUBSCRIBED).then_some(position)
     }
 
-    /// Tells what its replies and unfinished frames take, in bytes.
+    /// Sets how much memory its replies and unfinished frames take, in bytes.
     pub(super) fn set_buffered_bytes(&self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // It is the same nearly always: look before writing.
+        // Nearly always unchanged: a load is cheaper than a store.
         if self.buffered_bytes.load(Ordering::Relaxed) != bytes {
             self.buffered_bytes.store(bytes, Ordering::Relaxed);
         }
     }
 
-    /// What its replies and unfinished frames take, in bytes.
+    /// How much memory its replies and unfinished frames take, in bytes.
     pub(super) fn buffered_bytes(&self) -> u64 {
         self.buffered_bytes.load(Ordering::Relaxed).into()
     }
 
-    /// Asks it to close for the sake of the others (CHAT-LIM-10).
+    /// Asks it to close, so that all queues fit into memory again (CHAT-LIM-10).
     pub(super) fn evict(&self) {
         self.is_evicted.store(true, Ordering::Relaxed);
         self.notify();
     }
 
-    /// Whether it was asked to close for the sake of the others.
+    /// Whether it was asked to close and has not taken that up.
     pub(super) fn is_evicted(&self) -> bool {
         self.is_evicted.load(Ordering::Relaxed)
     }
 
-    /// The same, once: it sees to it.
+    /// Whether it was asked to close; the task that calls this takes it up.
     pub(super) fn take_eviction(&self) -> bool {
         self.is_evicted() && self.is_evicted.swap(false, Ordering::Relaxed)
     }
 
-    /// Tells it that its session has something to do.
+    /// Tells its task that the session has something to do.
     pub(super) fn notify(&self) {
         self.is_notified.store(true, Ordering::Release);
         self.wake();
@@ -121,7 +121,7 @@ impl ConnectionHandle {
 
     /// Whether it was notified since this was last asked.
     pub(super) fn take_notification(&self) -> bool {
-        // Most passes have none: look before writing.
+        // Most passes find none: a load is cheaper than a swap.
         self.is_notified.load(Ordering::Relaxed) && self.is_notified.swap(false, Ordering::Acquire)
     }
 
@@ -133,9 +133,8 @@ impl ConnectionHandle {
         }
     }
 
-    /// Whether frames for `audience` concern it now. A member without presence passes
-    /// presence frames at the next message or tick: a newcomer wakes nobody who does
-    /// not want to know.
+    /// Whether frames for `audience` concern it now. A member without presence moves
+    /// past presence frames at the next chat or tick, so that a Join does not wake it.
     fn is_in(&self, audience: Audience) -> bool {
         self.position().is_some()
             && (audience == Audience::Everyone || self.wants_presence.load(Ordering::Relaxed))
@@ -199,7 +198,8 @@ impl Registry {
         }
     }
 
-    /// What the replies and unfinished frames of all take, in bytes.
+    /// How much memory the replies and unfinished frames of all connections take, in
+    /// bytes.
     pub(super) fn buffered_bytes(&self) -> u64 {
         let connections = self.read();
         let entries = connections.iter().flatten();

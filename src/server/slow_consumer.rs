@@ -1,50 +1,58 @@
-//! Whom the senders wait for when the room falls behind (CHAT-LIM-4,
-//! CHAT-LIM-6). Pure: positions go in, a judgement comes out.
+//! Slow-consumer policy: for which members the server pauses reading from senders,
+//! and for how long (CHAT-LIM-4, CHAT-LIM-6). Pure: positions go in, a decision comes
+//! out.
 //!
-//! When the log holds a lot that some member has not taken yet, the senders are
-//! not read from for a while, so that a burst loses nothing. But a member is only
-//! waited for while that is fair to the others:
+//! When the log holds a lot that some member has not received yet, the server pauses
+//! reading from senders, so that a burst loses nothing. Each member has a stall
+//! budget, which bounds how long the others wait for it:
 //!
-//! - When at least half of the members are behind, the room as a whole is slower
-//!   than its senders: everybody who gets on is waited for, for a minute in all.
-//!   That is more than a burst takes, and an end to what many who read slowly on
-//!   purpose can do to the others.
-//! - When a few are behind, they are waited for within an allowance, which grows
-//!   back slowly. Then the others go on, and who falls too far behind is closed.
-//! - Who does not get on at all uses up the allowance in either case.
+//! - If at least half of the members are behind, the whole room is slower than its
+//!   senders. The senders wait for every member that makes progress, for a minute in
+//!   all. That is longer than a burst takes, and it bounds the harm that many members
+//!   can do by reading slowly on purpose.
+//! - If fewer members are behind, each spends its stall budget, which returns slowly.
+//!   Then the senders go on, and a member that falls too far behind is closed.
+//! - A member that makes no progress at all spends its stall budget in either case.
 //!
-//! Whoever waits, a little is read from each sender all the time: who says little is
-//! not what the room is too slow for, and does not notice.
+//! During a pause the server still reads a small quota from each sender
+//! ([`backpressure`](super::backpressure)), so a member that says little does not
+//! notice the pause.
 
-/// How often members are judged, in milliseconds.
+/// How often the server looks at the members' positions, in milliseconds.
 pub(super) const TICK_MS: u64 = 100;
 
-/// For how many ticks a member may hold up the others: three tenths of a second.
-/// Enough for a hiccup of a machine or a network; few people notice it.
+/// The stall budget: for how many ticks the senders wait for one member. Three tenths
+/// of a second are enough for a hiccup of a machine or a network; few people notice.
 const STALL_BUDGET_TICKS: u8 = 3;
 
-/// How many ticks it takes to get back one tick of the allowance.
+/// How many ticks it takes until one tick of the stall budget returns.
 const STALL_BUDGET_RETURN_TICKS: u8 = 16;
 
-/// After how many ticks without getting on a member counts as stuck: a second,
-/// in which a crowded machine serves ten thousand readers once.
+/// After how many ticks without progress a member counts as stuck: a second, in which
+/// a busy machine serves ten thousand readers once.
 const STUCK_TICKS: u8 = 10;
 
-/// For how many ticks a member may hold up the others in a room that is slow as a
-/// whole: a minute.
+/// For how many ticks the senders wait for one member while the whole room is slow: a
+/// minute.
 pub(super) const SLOW_ROOM_TICKS: u16 = 600;
 
-/// How many of those ticks come back with each tick in which it is not behind: who
-/// is behind for less than four fifths of the time is waited for without end.
+/// How many of those ticks return with each tick in which the member is not behind. For
+/// a member that is behind less than four fifths of the time, the senders wait without
+/// end.
 const SLOW_ROOM_RETURN_TICKS: u16 = 4;
 
-/// What is remembered of one member between ticks.
+/// How long the senders have waited for one member, and how long they still may.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StallBudget {
+    /// Its position at the last tick.
     position: u64,
+    /// For how many ticks it has made no progress.
     still_ticks: u8,
+    /// How much of [`STALL_BUDGET_TICKS`] is spent.
     used_ticks: u8,
+    /// How many ticks have passed since a spent tick returned.
     return_ticks: u8,
+    /// How much of [`SLOW_ROOM_TICKS`] is spent.
     slow_room_ticks: u16,
 }
 
@@ -54,16 +62,17 @@ impl StallBudget {
     }
 }
 
-/// A member as the judgement sees it.
+/// One member that reads the log.
 pub(super) struct Consumer<'a> {
-    /// The position in the log of what is sent to it next.
+    /// The position in the log that is sent to it next.
     pub(super) position: u64,
     pub(super) stall_budget: &'a mut StallBudget,
 }
 
-/// Judges all members once a tick: whether anybody is behind who is still waited
-/// for. A member is behind when `behind_bytes` or more of the log before `end`
-/// are ahead of it. `is_paused`: whether the senders have been waiting.
+/// Charges the stall budgets once a tick. Returns whether some member is behind for
+/// which the senders still wait. A member is behind if it has yet to receive
+/// `behind_bytes` or more of the log before `end`. `is_paused`: whether reading from
+/// senders was paused during the tick.
 pub(super) fn tick(
     consumers: &mut [Consumer<'_>],
     end: u64,
@@ -119,8 +128,8 @@ pub(super) fn tick(
     is_waited_for
 }
 
-/// Judges between ticks whether anybody is behind who is still waited for.
-/// `consumers`: position and stall_budget of each.
+/// Whether reading from senders should pause, asked between ticks: whether some member
+/// is behind and has stall budget left. `consumers`: position and stall budget of each.
 pub(super) fn should_pause_reads<'a>(
     mut consumers: impl Iterator<Item = (u64, &'a StallBudget)>,
     end: u64,
@@ -137,9 +146,8 @@ mod tests {
 
     const BEHIND_BYTES: u64 = 1_000;
 
-    /// Members whose positions move by `speeds` each tick, in a log that stays
-    /// `BEHIND_BYTES` ahead of the fastest of those who start at 0. Returns for
-    /// each tick whether the senders wait.
+    /// Members that start at `starts` and move by `speeds` each tick, in a log that ends
+    /// just ahead of the first of them. Returns for each tick whether reading pauses.
     fn ticks(starts: &[u64], speeds: &[u64], count: usize) -> Vec<bool> {
         let mut stall_budget = vec![StallBudget::default(); starts.len()];
         let mut positions = starts.to_vec();
@@ -165,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_behind_nobody_waits() {
+    fn reads_go_on_while_no_member_is_behind() {
         assert_eq!(ticks(&[500, 0, 0], &[100, 100, 100], 50), [false; 50]);
     }
 
     #[test]
-    fn one_of_three_is_waited_for_within_the_allowance() {
+    fn one_slow_member_of_three_pauses_reads_for_its_stall_budget() {
         let waits = ticks(&[2_000, 2_000, 0], &[100, 100, 50], 50);
         let count = waits.iter().filter(|&&waits| waits).count();
         assert_eq!(count, usize::from(STALL_BUDGET_TICKS));
@@ -178,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_is_slow_as_a_whole_is_waited_for() {
+    fn a_slow_room_pauses_reads_beyond_the_stall_budget() {
         assert_eq!(ticks(&[2_000, 0, 0, 0], &[100; 4], 200), [true; 200]);
     }
 
     #[test]
-    fn a_room_that_is_slow_on_purpose_is_waited_for_a_minute() {
+    fn a_slow_room_pauses_reads_for_a_minute_at_most() {
         let waits = ticks(&[100_000, 0, 0, 0], &[100; 4], 2_000);
         let count = waits.iter().filter(|&&waits| waits).count();
         assert_eq!(count, usize::from(SLOW_ROOM_TICKS));
@@ -191,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_catches_up_now_and_then_is_waited_for_without_end() {
+    fn a_member_that_catches_up_now_and_then_pauses_reads_without_end() {
         let mut stall_budget = StallBudget::default();
         let mut is_paused = false;
         for count in 0..10_000 {
@@ -207,16 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn who_is_stuck_is_not_waited_for_even_by_a_slow_room() {
+    fn a_stuck_member_spends_its_stall_budget_even_in_a_slow_room() {
         let waits = ticks(&[2_000, 0, 0], &[0, 0, 0], 100);
         let count = waits.iter().filter(|&&waits| waits).count();
-        // The tick that makes it stuck is the first of the allowance, and the one
-        // that uses it up does not wait.
+        // The tick that makes it stuck is the first that it spends, and reading goes on
+        // with the tick that spends the last.
         assert_eq!(count, usize::from(STUCK_TICKS + STALL_BUDGET_TICKS) - 2);
     }
 
     #[test]
-    fn the_allowance_comes_back_slowly() {
+    fn the_stall_budget_returns_slowly() {
         let mut stall_budget = StallBudget {
             used_ticks: STALL_BUDGET_TICKS,
             ..Default::default()
@@ -230,10 +238,10 @@ mod tests {
             tick(&mut consumers, 0, BEHIND_BYTES, false);
         }
         assert!(stall_budget.is_left());
-        let is_waited_for = |position| {
+        let should_pause = |position| {
             should_pause_reads([(position, &stall_budget)].into_iter(), 1_500, BEHIND_BYTES)
         };
-        assert!(is_waited_for(500));
-        assert!(!is_waited_for(501));
+        assert!(should_pause(500));
+        assert!(!should_pause(501));
     }
 }
