@@ -52,8 +52,8 @@ struct State {
     limiter: AddressLimiter,
     /// Empty between calls; kept for its memory.
     effects: Vec<Effect>,
-    /// Whether what a pass appended is committed when the pass ends. Otherwise
-    /// [`Hub::commit`] does it later.
+    /// Whether what a pass appended is committed when the pass ends. Otherwise a later
+    /// commit releases it.
     commits_at_once: bool,
 }
 
