@@ -17,6 +17,7 @@ use super::{
     backpressure::ReadPause,
     eviction::{self, Usage},
     registry::{ConnectionEntry, ConnectionHandle, Registry},
+    sender_window::SenderWindow,
     slow_consumer::{self, Consumer},
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Channel {
     /// The end of what readers see.
     committed_end: AtomicU64,
     read_pause: ReadPause,
+    window: SenderWindow,
 }
 
 impl Channel {
@@ -39,25 +41,44 @@ impl Channel {
             retained: log.retained().clone(),
             committed_end: AtomicU64::new(log.committed_end()),
             read_pause: ReadPause::new(limits.lag_bytes_max),
+            window: SenderWindow::new(limits.lag_bytes_max),
         }
     }
 
     /// Commits everything that was appended to `log`: readers see it from now on. Pauses
-    /// the reading from senders if the log holds too much.
+    /// reading from senders if the log holds too much, or most readers are behind the
+    /// sender window.
     pub(super) fn commit(&self, log: &mut Log, registry: &Registry) {
         log.commit();
         let end = log.committed_end();
         self.committed_end.store(end, Ordering::Release);
-        if !self.is_paused() && self.retained.bytes() >= self.pause_above_bytes() {
+        if self.is_paused() {
+            return;
+        }
+        if self.retained.bytes() >= self.pause_above_bytes() {
             let connections = registry.read();
             let consumers = connections.iter().flatten().filter_map(|entry| {
                 let position = entry.handle.position()?;
                 Some((position, &entry.stall_budget))
             });
             if slow_consumer::should_pause_reads(consumers, end, self.behind_bytes()) {
-                self.read_pause.begin(end);
+                return self.read_pause.begin(end);
             }
         }
+        if self.window.is_check_due(end) && self.check_window(registry, end) {
+            self.read_pause.begin(end);
+        }
+    }
+
+    /// Whether senders must be paced, by where the readers that keep up are.
+    fn check_window(&self, registry: &Registry, end: u64) -> bool {
+        let connections = registry.read();
+        let entries = connections.iter().flatten();
+        let readers = entries.filter(|entry| entry.stall_budget.keeps_up());
+        let mut positions: Vec<_> = readers
+            .filter_map(|entry| entry.handle.position())
+            .collect();
+        self.window.check(&mut positions, end)
     }
 
     /// The end of what readers see, as a position in the log.
@@ -83,6 +104,12 @@ impl Channel {
         self.read_pause.is_on()
     }
 
+    /// How far behind the readers are for whom senders are paced, in bytes, if they are.
+    #[cfg(test)]
+    pub(super) fn paced_by_bytes(&self) -> Option<u64> {
+        self.window.is_closed().then(|| self.window.bytes())
+    }
+
     /// Whether the server may read a quota from this member during a pause.
     pub(super) fn has_paused_quota(&self, handle: &ConnectionHandle) -> bool {
         let end = self.committed_end.load(Ordering::Relaxed);
@@ -94,12 +121,23 @@ impl Channel {
         self.read_pause.use_quota(&handle.paused_quota);
     }
 
-    /// A reader has moved: reading from senders goes on if the log is short enough again.
-    pub(super) fn reader_moved(&self, registry: &Registry) {
-        if self.is_paused()
-            && self.retained.bytes() < self.resume_below_bytes()
-            && self.read_pause.end()
-        {
+    /// The reader of a connection is at `position` now: senders that wait may go on if
+    /// the log has become short enough, or enough readers have caught up.
+    pub(super) fn reader_moved(
+        &self,
+        registry: &Registry,
+        handle: &ConnectionHandle,
+        position: u64,
+    ) {
+        let from = handle.set_position(position);
+        if !self.is_paused() {
+            return;
+        }
+        let may_resume = match self.window.is_closed() {
+            true => self.window.reader_moved(from, position),
+            false => self.retained.bytes() < self.resume_below_bytes(),
+        };
+        if may_resume && self.read_pause.end() {
             registry.wake(Audience::Everyone);
         }
     }
@@ -109,6 +147,7 @@ impl Channel {
     pub(super) fn tick(&self, registry: &Registry) {
         let end = self.committed_end();
         let was_paused = self.is_paused();
+        let was_paced = self.window.is_closed();
         self.read_pause.tick(end);
         let should_wait = {
             let mut connections = registry.write();
@@ -133,9 +172,16 @@ impl Channel {
                     })
                 })
                 .collect();
-            slow_consumer::tick(&mut consumers, end, self.behind_bytes(), was_paused)
+            let window_bytes = was_paced.then_some(self.window.bytes());
+            let is_too_long = was_paused && !was_paced;
+            let behind_bytes = self.behind_bytes();
+            slow_consumer::tick(&mut consumers, end, behind_bytes, is_too_long, window_bytes)
         };
-        let is_paused = should_wait && self.retained.bytes() >= self.resume_below_bytes();
+        let is_paused = match was_paced {
+            // Those that stand still are not waited for any longer.
+            true => self.check_window(registry, end),
+            false => should_wait && self.retained.bytes() >= self.resume_below_bytes(),
+        };
         if was_paused && !is_paused {
             self.read_pause.end();
             // Also wakes a sender that missed the end of an earlier pause.

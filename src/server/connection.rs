@@ -393,8 +393,10 @@ impl<T: Transport> Connection<T> {
     /// Tells the channel how far the reader is.
     fn note_position(&self) {
         if let (Some(handle), Some(position)) = (self.handle(), self.outbound.position()) {
-            handle.set_position(position);
-            self.hub.channel.reader_moved(&self.hub.registry);
+            let Hub {
+                channel, registry, ..
+            } = &*self.hub;
+            channel.reader_moved(registry, handle, position);
         }
     }
 

@@ -30,6 +30,7 @@
 //! | `registry` | handles and wakers of the connections | no |
 //! | `channel` | the log with its subscriptions, committed end and slow-consumer policy | no |
 //! | `backpressure` | the read pause, and the small quota during one | no |
+//! | `sender_window` | paces senders by the readers that keep up | no |
 //! | `slow_consumer` | which members senders wait for, and for how long | no |
 //! | `eviction` | which connections to close when all queues take too much | no |
 //! | `simulation` | all of it against a model, in seeded schedules (tests) | no |
@@ -51,6 +52,7 @@ mod read_budget;
 mod read_buffer;
 mod registry;
 mod reply_buffer;
+mod sender_window;
 #[cfg(test)]
 mod simulation;
 mod slow_consumer;

@@ -61,9 +61,14 @@ impl ConnectionHandle {
         self.waker.get_or_init(|| waker.clone());
     }
 
-    /// Sets the position of its reader.
-    pub(super) fn set_position(&self, position: u64) {
-        self.position.store(position, Ordering::Relaxed);
+    /// Sets the position of its reader. Returns where it was.
+    pub(super) fn set_position(&self, position: u64) -> u64 {
+        // Its own task alone writes it.
+        let from = self.position.load(Ordering::Relaxed);
+        if from != position {
+            self.position.store(position, Ordering::Relaxed);
+        }
+        from
     }
 
     /// Its reader follows the log from `position` on.

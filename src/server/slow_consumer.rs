@@ -32,6 +32,9 @@ const STALL_BUDGET_RETURN_TICKS: u8 = 16;
 /// a busy machine serves ten thousand readers once.
 const STUCK_TICKS: u8 = 10;
 
+/// After how many ticks without progress the sender window no longer counts a member.
+const WINDOW_STILL_TICKS: u8 = 2;
+
 /// For how many ticks the senders wait for one member while the whole room is slow: a
 /// minute.
 pub(super) const SLOW_ROOM_TICKS: u16 = 600;
@@ -57,6 +60,12 @@ pub(super) struct StallBudget {
 }
 
 impl StallBudget {
+    /// Whether the sender window counts it: it gets on, and has not slowed the room
+    /// down for too long.
+    pub(super) fn keeps_up(&self) -> bool {
+        self.still_ticks < WINDOW_STILL_TICKS && self.slow_room_ticks < SLOW_ROOM_TICKS
+    }
+
     fn is_left(&self) -> bool {
         self.used_ticks < STALL_BUDGET_TICKS && self.slow_room_ticks < SLOW_ROOM_TICKS
     }
@@ -72,12 +81,14 @@ pub(super) struct Consumer<'a> {
 /// Charges the stall budgets once a tick. Returns whether some member is behind for
 /// which the senders still wait. A member is behind if it has yet to receive
 /// `behind_bytes` or more of the log before `end`. `is_paused`: whether reading from
-/// senders was paused during the tick.
+/// senders was paused for a long log during the tick. `window_bytes`: the size of the
+/// sender window, if senders were paced by it.
 pub(super) fn tick(
     consumers: &mut [Consumer<'_>],
     end: u64,
     behind_bytes: u64,
     is_paused: bool,
+    window_bytes: Option<u64>,
 ) -> bool {
     let is_behind = |consumer: &Consumer<'_>| end.saturating_sub(consumer.position) >= behind_bytes;
     let behind = consumers
@@ -89,30 +100,32 @@ pub(super) fn tick(
     let mut is_waited_for = false;
     for consumer in consumers {
         let behind = is_behind(consumer);
+        let behind_window =
+            window_bytes.is_some_and(|bytes| end.saturating_sub(consumer.position) >= bytes);
         let Consumer {
             position,
             stall_budget,
         } = consumer;
-        let is_still = stall_budget.position == *position;
+        let is_still = stall_budget.position == *position && *position < end;
         stall_budget.position = *position;
         stall_budget.still_ticks = if is_still {
             stall_budget.still_ticks.saturating_add(1)
         } else {
             0
         };
-        if behind {
+        if behind || behind_window {
             let is_stuck = stall_budget.still_ticks >= STUCK_TICKS;
-            if is_paused && (is_stuck || !is_room_behind) {
+            if behind && is_paused && (is_stuck || !is_room_behind) {
                 stall_budget.used_ticks = stall_budget
                     .used_ticks
                     .saturating_add(1)
                     .min(STALL_BUDGET_TICKS);
             }
-            if is_paused {
+            if behind && is_paused || behind_window {
                 stall_budget.slow_room_ticks =
                     (stall_budget.slow_room_ticks + 1).min(SLOW_ROOM_TICKS);
             }
-            is_waited_for |= stall_budget.is_left();
+            is_waited_for |= behind && stall_budget.is_left();
             continue;
         }
         let slow_room_ticks = stall_budget.slow_room_ticks;
@@ -166,7 +179,7 @@ mod tests {
                         stall_budget,
                     })
                     .collect();
-                is_paused = tick(&mut consumers, end, BEHIND_BYTES, is_paused);
+                is_paused = tick(&mut consumers, end, BEHIND_BYTES, is_paused, None);
                 is_paused
             })
             .collect()
@@ -209,7 +222,7 @@ mod tests {
                 position: position + count % 2,
                 stall_budget: &mut stall_budget,
             }];
-            is_paused = tick(&mut consumers, 1_010, BEHIND_BYTES, is_paused);
+            is_paused = tick(&mut consumers, 1_010, BEHIND_BYTES, is_paused, None);
             assert_eq!(is_paused, position == 0, "tick {count}");
         }
     }
@@ -235,7 +248,7 @@ mod tests {
                 position: 0,
                 stall_budget: &mut stall_budget,
             }];
-            tick(&mut consumers, 0, BEHIND_BYTES, false);
+            tick(&mut consumers, 0, BEHIND_BYTES, false, None);
         }
         assert!(stall_budget.is_left());
         let should_pause = |position| {
@@ -243,5 +256,46 @@ mod tests {
         };
         assert!(should_pause(500));
         assert!(!should_pause(501));
+    }
+
+    #[test]
+    fn a_paced_room_uses_the_minute_of_those_behind_the_window_and_nothing_else() {
+        const WINDOW_BYTES: u64 = 100;
+        let mut budgets = [StallBudget::default(), StallBudget::default()];
+        for count in 1..=u64::from(SLOW_ROOM_TICKS) {
+            assert!(budgets[0].keeps_up(), "after {count} ticks");
+            let [slow, fast] = &mut budgets;
+            let mut consumers =
+                [(1_000 + count, slow), (1_200 + count, fast)].map(|(position, stall_budget)| {
+                    Consumer {
+                        position,
+                        stall_budget,
+                    }
+                });
+            let end = 1_200 + count;
+            let waits = tick(&mut consumers, end, BEHIND_BYTES, false, Some(WINDOW_BYTES));
+            assert!(!waits, "the log is not long");
+        }
+        assert!(!budgets[0].keeps_up());
+        assert!(budgets[1].keeps_up());
+        assert_eq!(budgets[0].used_ticks, 0);
+    }
+
+    #[test]
+    fn the_window_counts_no_member_that_stands_still() {
+        let mut stall_budget = StallBudget::default();
+        let mut pass = |position, end| {
+            let mut consumers = [Consumer {
+                position,
+                stall_budget: &mut stall_budget,
+            }];
+            tick(&mut consumers, end, BEHIND_BYTES, false, None);
+            stall_budget.keeps_up()
+        };
+        // At the end of the log there is nothing to get on with.
+        assert!((0..20).all(|_| pass(100, 100)));
+        assert!(pass(100, 200));
+        assert!(!pass(100, 300));
+        assert!(pass(101, 300));
     }
 }

@@ -62,7 +62,7 @@ const NOT_REACHED: [ErrorCode; 1] = [
 ];
 
 /// What the seeds together must have reached, besides all codes and reasons.
-const REACHED: [&str; 23] = [
+const REACHED: [&str; 24] = [
     "stalls",
     "reads again",
     "half-closes",
@@ -80,6 +80,7 @@ const REACHED: [&str; 23] = [
     "backlog",
     "segment boundary",
     "room paused",
+    "room paced",
     "lag",
     "told of its lag",
     "held up",
