@@ -22,7 +22,8 @@ use serde_json::Value;
 use crate::{
     files::json_schema,
     support::{
-        CONFORMS, Ended, INCOMPLETE, USAGE, VIOLATES, listening, listening_to, reference, runner,
+        CONFORMS, Ended, INCOMPLETE, USAGE, VIOLATES, listening, listening_to, reference,
+        runner_with_signals,
     },
 };
 
@@ -40,6 +41,9 @@ const SIGNALS: [Signal; 4] = [
     Signal::SIGHUP,
     Signal::SIGQUIT,
 ];
+
+/// None of them is ignored, as in a terminal.
+const CAUGHT: &str = "--default-signal=INT,TERM,HUP,QUIT";
 
 /// A folder in which targets write down their process ids.
 struct Folder(tempfile::TempDir);
@@ -99,7 +103,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 fn start(arguments: &[&str]) -> Ended {
-    let mut command = runner();
+    let mut command = runner_with_signals(CAUGHT);
     command
         .args(arguments)
         .stdin(Stdio::null())
@@ -230,7 +234,7 @@ fn a_signal_leaves_reports_when_nobody_reads_the_output() {
     let (_server, address) = listening_to(&reference(""));
     let paths = report_paths(&folder);
     let arguments = ["server", &address, "--cuts", "whole"];
-    let mut command = runner();
+    let mut command = runner_with_signals(CAUGHT);
     command.args(with_reports(&paths, &arguments));
     let (reader, writer) = std::io::pipe().expect("a pipe");
     fill(&writer);
@@ -262,7 +266,7 @@ fn a_signal_ends_a_recording() {
         let draft = folder.path("draft.chat");
         let (_server, server) = listening_to(&reference(""));
         let (mut recorder, address) = listening(
-            runner()
+            runner_with_signals(CAUGHT)
                 .args(["record", &server, "--out"])
                 .arg(&draft)
                 .stdin(Stdio::null()),
@@ -292,6 +296,21 @@ fn a_signal_ends_a_recording() {
             "{text}"
         );
     }
+}
+
+/// `nohup` starts a program that outlives its terminal.
+#[test]
+fn a_hangup_that_is_ignored_ends_no_run() {
+    let folder = Folder::new();
+    let target = folder.target(&format!("exec {}", reference("")));
+    let mut command = runner_with_signals("--ignore-signal=HUP");
+    command.args(["server", "--cmd", &target, "--case", "framing/*"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut run = Ended(command.spawn().expect("the runner starts"));
+    folder.wait_for(2);
+    send(Signal::SIGHUP, &run.0);
+    assert_eq!(code(&mut run.0, DEADLINE), CONFORMS);
+    folder.check_nothing_is_left("SIGHUP ignored");
 }
 
 /// All the other ways in which a run ends.

@@ -27,7 +27,18 @@ pub const SHORT_DEADLINES: &str =
 
 /// The runner, with nothing of the test run's environment that would configure a target.
 pub fn runner() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-conformance"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_chat-conformance")))
+}
+
+/// The same, started by `env` with an option about signals: a test run may ignore some,
+/// and its programs with it.
+pub fn runner_with_signals(option: &str) -> Command {
+    let mut command = Command::new("env");
+    command.args([option, env!("CARGO_BIN_EXE_chat-conformance")]);
+    without_settings(command)
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("CHAT_") {
             command.env_remove(name);
