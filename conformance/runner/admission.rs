@@ -1,16 +1,16 @@
-//! What a server asks for before it lets anybody in (CHAT-ADM). The suite cannot
-//! see it from outside, so whoever starts the suite says it.
+//! Admission: the password and the list of names that the server under test has
+//! (CHAT-ADM). No message announces them, so the options of the command line do.
 
 use std::{fs, path::Path};
 
 use crate::transcript::Case;
 
-/// What newcomers need at the server under test.
+/// What a client needs to be admitted.
 #[derive(Clone, Debug, Default)]
 pub struct Admission {
     /// The password it asks for, if it asks.
     pub password: Option<String>,
-    /// The only names it lets in; none: all names.
+    /// The names on its list; empty: it has no list.
     pub names: Vec<String>,
 }
 
@@ -50,39 +50,37 @@ impl Admission {
         Ok(Self { password, names })
     }
 
-    /// Why a case says nothing about such a server, if it does not.
+    /// Why the case does not apply to a server with this admission; None when it does.
     pub fn why_not(&self, case: &Case) -> Option<String> {
         match (case.asks_password, &self.password) {
             (Some(true), None) => {
-                return Some(
-                    "say with --password-file which password the server asks for".to_owned(),
-                );
+                return Some("give --password-file: the password that the server has".to_owned());
             }
             (Some(false), Some(_)) => {
-                return Some("it is about a server that asks for no password".to_owned());
+                return Some("it needs a server without a password".to_owned());
             }
             _ => {}
         }
         let wanted = case.listed.len();
         if wanted > self.names.len() {
             return Some(format!(
-                "say with --allow which names the server lets in; it takes {wanted}"
+                "give --allow: the names on the list of the server, at least {wanted}"
             ));
         }
         if wanted == 0 && !self.names.is_empty() {
-            return Some("the server lets in only the names of its list".to_owned());
+            return Some("it needs a server without a list of names".to_owned());
         }
         None
     }
 
-    /// The name by which somebody of a case is let in, if the case says that the
-    /// list has them.
+    /// The name on the list that a person of a case takes, if the case's header puts
+    /// that person on the list.
     pub fn listed(&self, case: &Case, person: &str) -> Option<&str> {
         let place = case.listed.iter().position(|listed| listed == person)?;
         self.names.get(place).map(String::as_str)
     }
 
-    /// A name that is let in, for finding out what the server offers.
+    /// A name on the list, for the probe.
     pub fn any_name(&self) -> Option<&str> {
         self.names.last().map(String::as_str)
     }

@@ -1,5 +1,6 @@
-//! Why a case says nothing about a target: a capability that is not granted, a limit
-//! that is not announced, more than this machine should be asked for.
+//! Applicability: whether a case can be played against a target. The target may grant
+//! too few capabilities or announce limits that leave nothing to prove, or the case
+//! may ask too much of this machine.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const SENT_BYTES_MAX: u64 = 1 << 20;
 /// suite and for the server.
 const CROWD_MAX: u64 = 900;
 
-/// Why the case is not run against this target, if it is not.
+/// Why the case does not apply to this target; None when it does.
 pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Option<String> {
     let is_server = matches!(target, Target::Server(_));
     let is_address = matches!(target, Target::Server(Source::Address(_)));
@@ -49,7 +50,8 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
         return Some("it ends the server, which must be started with --cmd for that".to_owned());
     }
     if case.is_flooding() && is_address && !plan.exclusive {
-        let reason = "it floods the room; say --exclusive if nobody else is there, or use --cmd";
+        let reason =
+            "it floods the room: give --exclusive if the suite alone uses the server, or --cmd";
         return Some(reason.to_owned());
     }
     if let Some(saturation) = case.saturation()
@@ -60,8 +62,8 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
     None
 }
 
-/// Why a case would take more than this machine should be asked for, at the limits
-/// that the server announced: they go up to four gigabytes.
+/// Why the case needs more memory or connections than the suite takes, at the limits
+/// that the server announced, which go up to four gigabytes.
 fn too_much(case: &Case, limits: &Limits) -> Option<String> {
     let crowded = case
         .any_step(&|step| matches!(&step.action, Action::Crowd(n) if n.value(limits) > CROWD_MAX));

@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line: the options of every command.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -17,7 +17,7 @@ pub struct Cli {
     /// Take the transcripts from this folder, not those inside the runner.
     #[arg(long, global = true, value_name = "DIR")]
     pub transcripts: Option<PathBuf>,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -25,7 +25,7 @@ pub struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 conforms, 1 violates a rule, 2 wrong usage, \
     3 incomplete (something could not be judged), 4 fault of the suite itself";
 
-/// What to do.
+/// The commands.
 #[derive(Subcommand)]
 pub enum Command {
     /// Judge a server: one that runs at ADDRESS, or one that --cmd starts.
@@ -34,7 +34,7 @@ pub enum Command {
     /// Judge a client: the suite plays the server.
     #[command(after_help = EXIT_CODES)]
     Client(ClientArgs),
-    /// Stand between clients and a server, and write what they say as a draft transcript.
+    /// Proxy between clients and a server, and write their session as a draft transcript.
     Record(RecordArgs),
     /// List the cases.
     List(ListArgs),
@@ -94,7 +94,7 @@ pub struct RunArgs {
     /// Write a report as one page that needs nothing else.
     #[arg(long, value_name = "FILE", value_parser = output_file())]
     pub html: Option<PathBuf>,
-    /// Say only what is not as it should be.
+    /// Print only violations.
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -109,17 +109,17 @@ pub struct ServerArgs {
     /// "listening on chat://HOST:PORT".
     #[arg(long, value_name = "COMMAND")]
     pub cmd: Option<String>,
-    /// Nobody else uses the server at ADDRESS: judge numbers exactly, one case at a time.
+    /// The suite alone uses the server at ADDRESS: judge numbers exactly, one case at a time.
     #[arg(long, conflicts_with = "cmd")]
     pub exclusive: bool,
     /// How many connections the server takes, for the case about a full one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub connections_max: Option<u16>,
-    /// The password that the server asks for, in a file. One made for the run: reports
-    /// show the bytes of what was sent.
+    /// A file with the password of the server. Make one for the run: reports show the
+    /// bytes of every message that was sent.
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// The only names that the server lets in, in a file: one a line, `#` begins a comment.
+    /// A file with the server's list of names: one a line, `#` begins a comment.
     #[arg(long, value_name = "NAMES-FILE")]
     pub allow: Option<PathBuf>,
     /// How many connections the server takes from one network address, for the case
@@ -127,7 +127,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub connections_per_address_max: Option<u16>,
     /// How many new connections a minute the server takes from one network address,
-    /// for the case about that; few enough that none comes back meanwhile.
+    /// for the case about that; few enough that none is allowed again meanwhile.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub connections_per_minute_max: Option<u16>,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! One connection of the suite: what it sends, in which pieces, and what it
-//! receives, with the rules that hold for every message whatever the case.
+//! Connection: one TCP connection of the suite. It writes frames in the pieces of the
+//! chosen cut, reads frames, and checks each against the rules of every message.
 
 use std::{
     collections::VecDeque,
@@ -19,20 +19,20 @@ use crate::{
     verdict::{Kind, millis},
 };
 
-/// Between pieces, so that they arrive apart. No verdict hangs on it.
+/// The pause between pieces, so that they arrive apart. No verdict depends on it.
 const PIECE_PAUSE: Duration = Duration::from_micros(300);
 
-/// How many bytes of a frame are sent with a pause after each; the rest of a
-/// long one follows without, since nothing is left to be learnt from it.
+/// How many bytes of a frame are sent with a pause after each. The rest of a long
+/// frame follows without pauses, since it shows nothing new.
 const PIECES_PAUSED_MAX: usize = 12;
 
-/// How long after a deadline what came before it is still read.
+/// How long after a deadline the bytes that arrived before it are still read.
 const OVERTIME: Duration = Duration::from_secs(1);
 
 /// How many bytes of a frame are shown.
 const TRACE_BYTES_MAX: usize = 64;
 
-/// What a wait on a connection brought.
+/// The result of a wait on a connection.
 #[derive(Debug)]
 pub enum Event {
     /// A message.
@@ -43,7 +43,7 @@ pub enum Event {
     Timeout,
 }
 
-/// One connection. The suite's end of it is a client's or a server's.
+/// One connection, of which the suite plays the client's or the server's end.
 pub struct Conn {
     stream: TcpStream,
     sends: Envelope,
@@ -53,19 +53,19 @@ pub struct Conn {
     buffer: Vec<u8>,
     closed: bool,
     received: usize,
-    /// What the server has said, when the other end is one.
+    /// The state of the server's stream, when the other end is a server.
     pub server: ServerStream,
     /// Written with the next flush, in the merged cut.
     pending: Vec<u8>,
-    /// When this end last sent something, or connected.
+    /// When this end last sent bytes, or connected.
     pub last_sent: Instant,
-    /// Answers and the room's messages, read and not yet asked for.
+    /// Answers and the room's messages that no step has taken yet.
     pub queues: [VecDeque<Received>; 2],
     /// The names that Members gave, and whether any came.
     pub members: (Vec<String>, bool),
     /// The transcript line that says "receives nothing", until something comes.
     pub nothing_since: Option<usize>,
-    /// What went over it and when.
+    /// Every message on it, with the time.
     pub trace: Trace,
 }
 
@@ -130,8 +130,8 @@ impl Conn {
     }
 
     /// Sends bytes, cut as this run cuts them; `prefix` is the length of the
-    /// frame's prefix. An error of the transport is no verdict: what the other end
-    /// said before it closed is what counts.
+    /// frame's prefix. An error of the transport is no verdict: the messages that the
+    /// other end sent before it closed decide.
     pub fn send(
         &mut self,
         bytes: &[u8],
@@ -165,7 +165,7 @@ impl Conn {
         }
     }
 
-    /// Writes what the merged cut held back.
+    /// Writes the bytes that the merged cut holds back.
     pub fn flush(&mut self, timeout: Duration) -> Result<(), Problem> {
         if self.pending.is_empty() {
             return Ok(());
@@ -193,7 +193,7 @@ impl Conn {
         }
     }
 
-    /// Ends what this end sends.
+    /// Ends the sending side.
     pub fn half_close(&mut self) {
         self.note("-> end of stream".to_owned());
         self.last_sent = Instant::now();
@@ -211,8 +211,8 @@ impl Conn {
         self.closed
     }
 
-    /// The next message, the close, or the deadline. What has come by the deadline is
-    /// still read after it, but not for ever: the other end may never stop sending.
+    /// The next message, the close, or the deadline. Bytes that arrived by the deadline
+    /// are still read after it, within a bound: the other end may never stop sending.
     pub fn next(&mut self, deadline: Instant) -> Result<Event, Problem> {
         let mut chunk = [0; 16 * 1024];
         loop {
@@ -323,8 +323,7 @@ impl Conn {
     }
 
     /// Which of the two queues a message belongs to: 0 for answers to this
-    /// connection, 1 for what the room says.
-    /// A client has but one stream.
+    /// connection, 1 for messages of the room. A client's messages are one stream.
     pub fn queue_of(&self, kind: &str) -> usize {
         let is_room = matches!(kind, "chat" | "joined" | "left" | "server_closing");
         usize::from(is_room && self.sends == Envelope::Client)

@@ -28,13 +28,13 @@ impl ConnectionCaps {
     pub fn unknown(saturation: Saturation) -> String {
         match saturation {
             Saturation::Server => {
-                "say with --connections-max how many connections the server takes"
+                "give --connections-max: how many connections the server takes"
             }
             Saturation::Address => {
-                "say with --connections-per-address-max how many connections the server takes from one address"
+                "give --connections-per-address-max: how many connections the server takes from one address"
             }
             Saturation::AddressRate => {
-                "say with --connections-per-minute-max how many new connections the server takes from one address"
+                "give --connections-per-minute-max: how many new connections a minute the server takes from one address"
             }
         }
         .to_owned()

@@ -1,5 +1,5 @@
-//! What the fuzzer found in the reader of transcripts stays found: its body is
-//! replayed over the inputs that are kept.
+//! Regression corpus: the fuzz target of the transcript parser, replayed over the
+//! inputs that are kept.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,5 @@
-//! Which rules have cases, which a reason for having none, and which neither.
+//! Rule coverage: the rules with cases, those with a reason for having none, and
+//! those that lack both.
 
 use crate::{
     rules::{Level, Rule, Subject},
@@ -6,15 +7,15 @@ use crate::{
     transcript::Side,
 };
 
-/// One line a rule, and everything that is wrong.
+/// The coverage of all rules.
 pub struct Coverage {
     /// `CHAT-REG-3   MUST    3 cases: ...`.
     pub lines: Vec<String>,
-    /// What is wrong, one sentence each; none: the coverage is whole.
+    /// The gaps and contradictions, one sentence each; empty: the coverage is complete.
     pub wrong: Vec<String>,
 }
 
-/// Holds the cases and `uncovered.txt` against the schema, both ways.
+/// Compares the cases and `uncovered.txt` with the schema, both ways.
 pub fn coverage(suite: &Suite, rules: &[Rule]) -> Coverage {
     let mut coverage = Coverage {
         lines: Vec::new(),

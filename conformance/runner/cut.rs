@@ -1,6 +1,6 @@
-//! How a stream of bytes is cut into writes.
+//! Segmentation: how the bytes that the suite sends are cut into writes.
 
-/// How the bytes that the suite sends are cut into pieces.
+/// A way of cutting bytes into writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Each step in one write.

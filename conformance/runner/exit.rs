@@ -1,4 +1,4 @@
-//! The exit codes, and the sentence that goes with each failure to run.
+//! Exit codes, and the sentence that explains each failure to run.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What a rule or a case is about, for people.
+//! The `explain` command: a rule or a case in words.
 
 use std::fmt::Write;
 

@@ -1,5 +1,5 @@
-//! All cases as JSON lines, for runners in other languages: each step with what it
-//! does, what is sent as exact bytes, what is expected as a pattern.
+//! Export: all cases as JSON lines, for runners in other languages. A step that sends
+//! has the exact bytes, a step that receives has the pattern.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ const FORMAT: u32 = 1;
 /// The run whose marks are in the names.
 const RUN: &str = "run0";
 
-/// What stands where a run would put the server's password.
+/// Stands for the password of the server.
 const PASSWORD: &str = "password-of-the-server";
 
 /// One line a case.
@@ -100,7 +100,7 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
                 Side::Client => Envelope::Server,
             };
             value["action"] = json!("send");
-            // Bytes that hold what was captured differ in each run.
+            // Bytes that depend on a captured value differ in each run.
             if let Ok((bytes, _)) = play::encode(payload, to, bindings) {
                 value["bytes"] = json!(framing::hex(&bytes).replace(' ', ""));
             }

@@ -1,12 +1,11 @@
-//! The suite's own framing: a length as a base-128 varint, then that many bytes.
-//! It shares nothing with the server's or the client's, since a shared mistake
-//! would hide itself.
+//! Framing: a length as a base-128 varint, then that many bytes. The suite has its own
+//! implementation, since a mistake in shared code would hide itself.
 
 /// The most bytes a length may take.
 pub const VARINT_BYTES_MAX: usize = 10;
 
-/// The longest envelope the suite takes in before it calls the peer mad. The
-/// schema's own bounds are judged where the messages are read.
+/// The longest envelope that the suite reads. The bounds of the schema are checked
+/// where the messages are read.
 pub const ENVELOPE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A length in the fewest bytes that hold it.
@@ -44,7 +43,7 @@ pub fn frame(envelope: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What stands at the beginning of the bytes received so far.
+/// The beginning of the bytes that were received so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Head {
     /// Not yet a whole frame.
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_found_or_refused() {
+    fn a_length_prefix_is_complete_incomplete_or_malformed() {
         assert_eq!(head(&[]), Head::Incomplete);
         assert_eq!(head(&[2, 7]), Head::Incomplete);
         assert_eq!(head(&[2, 7, 8, 9]), Head::Frame { from: 1, to: 3 });
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_goes_both_ways() {
+    fn hex_is_written_and_read_back() {
         assert_eq!(unhex("0a 05FF"), Some(vec![10, 5, 255]));
         assert_eq!(unhex("0a 5"), None);
         assert_eq!(hex(&[10, 5]), "0a 05");

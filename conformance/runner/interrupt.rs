@@ -103,8 +103,8 @@ pub fn check() -> Result<(), Interrupted> {
     }
 }
 
-/// The next item of a channel; None when all its senders are gone. What was sent
-/// after a signal came is not received: it may be an effect of the signal.
+/// The next item of a channel; None when all its senders are gone. An item that was
+/// sent after a signal is dropped, since it may be an effect of the signal.
 pub fn receive<T>(receiver: &mpsc::Receiver<T>) -> Result<Option<T>, Interrupted> {
     loop {
         let received = receiver.recv_timeout(POLL);

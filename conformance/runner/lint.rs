@@ -1,5 +1,5 @@
-//! What a transcript must have beyond being readable: the checks that keep the
-//! suite honest.
+//! Lint: the requirements of a transcript beyond its syntax, so that a case proves the
+//! rules it names.
 
 use crate::{
     rules::{Rule, Subject},
@@ -46,7 +46,7 @@ fn check_header(case: &Case, rules: &[Rule], complain: &mut Complain<'_>) {
     if case.why.is_empty() {
         complain(
             1,
-            "it does not say why it matters (\"why: ...\")".to_owned(),
+            "it needs a reason why it matters (\"why: ...\")".to_owned(),
         );
     }
     if case.rules.is_empty() {
@@ -94,8 +94,8 @@ fn check_header(case: &Case, rules: &[Rule], complain: &mut Complain<'_>) {
     }
 }
 
-/// "Receives nothing" is shown by what the same person receives later; and
-/// somebody must be seen to receive, so that a dead server does not pass.
+/// "Receives nothing" needs a later step in which the same person receives something,
+/// and a step in which anybody does, so that a dead server does not pass.
 fn check_silences(case: &Case, complain: &mut Complain<'_>) {
     for (i, step) in case.steps.iter().enumerate() {
         let Action::Nothing { who } = &step.action else {
@@ -108,7 +108,7 @@ fn check_silences(case: &Case, complain: &mut Complain<'_>) {
             complain(
                 step.line,
                 format!(
-                    "{who} receives nothing, but nothing later shows it: let {who} receive something after"
+                    "{who} receives nothing, but no later step proves it: let {who} receive a message after"
                 ),
             );
         }
@@ -119,13 +119,13 @@ fn check_silences(case: &Case, complain: &mut Complain<'_>) {
         if !control {
             complain(
                 step.line,
-                "nobody is seen to receive anything in this case".to_owned(),
+                "no step of this case receives a message".to_owned(),
             );
         }
     }
 }
 
-/// After bytes that no client library sends, the server must still serve others.
+/// A case that sends malformed bytes ends by showing that the server still serves.
 fn check_raw(case: &Case, complain: &mut Complain<'_>) {
     if case.side() == Side::Client || !case.is_raw() || case.is_closing() {
         return;
@@ -142,7 +142,7 @@ fn check_raw(case: &Case, complain: &mut Complain<'_>) {
     }
 }
 
-/// A capability that a step asks for stands in the header, where selection finds it.
+/// A capability that a step asks for stands in the header, where `--capability` finds it.
 fn check_needs(case: &Case, complain: &mut Complain<'_>) {
     let mut asked = Vec::new();
     all_steps(&case.steps, &mut |step| {
@@ -162,8 +162,8 @@ fn check_needs(case: &Case, complain: &mut Complain<'_>) {
     }
 }
 
-/// What a server asks newcomers for is no affair of cases about clients; and those
-/// whom a list lets in are the case's own people.
+/// Passwords and lists of names belong to cases about servers, and a list holds people
+/// of the case only.
 fn check_admission(case: &Case, complain: &mut Complain<'_>) {
     let is_said = case.asks_password.is_some() || !case.listed.is_empty();
     if case.side() == Side::Client && is_said {
@@ -176,7 +176,7 @@ fn check_admission(case: &Case, complain: &mut Complain<'_>) {
         if !case.people().contains(&name.as_str()) && !case.names.contains(name) {
             complain(
                 1,
-                format!("\"listed:\" names {name}, whom the case does not have"),
+                format!("\"listed:\" names {name}, but no step is about {name}"),
             );
         }
     }

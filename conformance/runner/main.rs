@@ -1,6 +1,6 @@
-//! `chat-conformance`: says of any server or client which numbered rules of
-//! `proto/chat.proto` it keeps. It shares the schema's generated types with the
-//! reference implementation and nothing else: its framing is its own.
+//! Conformance runner: `chat-conformance` tells of any server or client which numbered
+//! rules of `proto/chat.proto` it keeps. It shares the schema's generated types with the
+//! reference implementation, and no code that interprets the protocol.
 
 mod admission;
 mod applicable;
@@ -141,7 +141,8 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
     }
 }
 
-/// Prints lines, and what is wrong to stderr: then the exit code is that of a violation.
+/// Prints lines to stdout and complaints to stderr. With complaints, the exit code is
+/// that of a violation.
 fn tell(lines: Vec<String>, wrong: &[String]) -> Result<Exit, Failed> {
     print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())?;
     for sentence in wrong {
@@ -154,7 +155,7 @@ fn tell(lines: Vec<String>, wrong: &[String]) -> Result<Exit, Failed> {
     })
 }
 
-/// Writes to stdout; whoever has stopped reading it has read enough.
+/// Writes to stdout. A reader that has closed it is no error.
 fn print(text: &str) -> Result<(), Failed> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(exit::usage(format!(
@@ -230,7 +231,7 @@ fn judge(
         cases,
         rules: rules.clone(),
         cuts: cuts(&args.cuts)?,
-        // Those whom a list lets in are few, and each is one person at a time.
+        // A list has few names, and a name has one session at a time.
         jobs: if is_exclusive || !admission.names.is_empty() {
             1
         } else {
@@ -249,7 +250,7 @@ fn judge(
     let began = Instant::now();
     let progress = Progress::new(plan.cases.len(), args.quiet);
     let ran = run::run(&plan, target, |i, outcome| progress.tell(i, outcome));
-    // Reports are written even when there is no target: a CI that looks for one finds it.
+    // Reports are written without a target as well, since a CI system looks for them.
     let (run, reason) = match ran {
         Ok(run) => {
             let reason = run.interrupted.map(Interrupted::sentence);
@@ -259,7 +260,7 @@ fn judge(
     };
     let elapsed_ms = verdict::millis(began.elapsed());
     let report = Report::new(&plan, suite, side, name, run, elapsed_ms);
-    // Before anything else is said: whoever reads it may close it, or read no further.
+    // Before more is printed: the reader of the output may have stopped reading it.
     let written = write_reports(&report, args);
     progress.end();
     for outcome in &report.cases {

@@ -7,7 +7,7 @@ use std::fmt;
 const RUN_CHARS: usize = 4;
 
 /// `-29i1.5k-`: the run, then the number of the play. Neither holds a hyphen or a
-/// dot, so no mark is part of another, whatever stands before and after it in a name.
+/// dot, so no mark is part of another, and none is part of a name with another mark.
 #[derive(Clone, Debug)]
 pub struct Mark(String);
 
@@ -17,7 +17,7 @@ impl Mark {
         Self(format!("-{run}.{}-", base36(play)))
     }
 
-    /// The name on the wire of somebody in this play.
+    /// The name on the wire of a person in this play.
     pub fn name(&self, person: &str) -> String {
         format!("{person}{self}")
     }

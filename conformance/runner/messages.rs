@@ -13,9 +13,9 @@ use crate::framing;
 /// Which way an envelope goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Envelope {
-    /// What clients send.
+    /// Clients send it.
     Client,
-    /// What servers send.
+    /// Servers send it.
     Server,
 }
 
@@ -73,7 +73,7 @@ pub fn json_name(field: &str) -> String {
     name
 }
 
-/// What a message of an envelope is made of; None when there is no such message.
+/// The descriptor of a message of an envelope; None when the envelope has no such arm.
 pub fn message(envelope: Envelope, kind: &str) -> Result<Option<MessageDescriptor>, String> {
     let field = descriptor(envelope)?.get_field_by_name(kind);
     Ok(field.and_then(|field| field.kind().as_message().cloned()))
@@ -154,7 +154,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_message_goes_both_ways() {
+    fn a_message_is_encoded_and_decoded() {
         let body = json!({"text": "é", "id": "7"});
         let bytes = encode(Envelope::Client, "chat", &body, &[], &[]).unwrap();
         assert_eq!(bytes, [0x0a, 6, 0x0a, 2, 0xc3, 0xa9, 0x28, 7]);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_and_empty_envelopes_are_seen() {
+    fn unknown_fields_and_empty_envelopes_are_reported() {
         let extra = [0x98, 0x06, 0x01];
         let bytes = encode(Envelope::Server, "chat", &json!({}), &extra, &[]).unwrap();
         assert!(decode(Envelope::Server, &bytes).unwrap().unknown_fields);

@@ -1,6 +1,6 @@
-//! Placeholders in bodies: `<alice>`, `<n+1>`, `<any>`, `<fill text_bytes_max>`.
-//! Before sending they are filled in; on receiving they are matched, and what
-//! they stand for the first time is kept.
+//! Patterns: the placeholders in bodies, such as `<alice>`, `<n+1>`, `<any>` and
+//! `<fill text_bytes_max>`. A body that is sent has them substituted; a body that is
+//! received is matched against them, and a first match binds the placeholder.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -19,7 +19,7 @@ use crate::{
 static PLACEHOLDER: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"<(/[^>]*/|[A-Za-z][^<>]*)>").ok());
 
-/// What the placeholders of one run of one case stand for.
+/// The values of the placeholders in one play of a case.
 #[derive(Clone, Debug, Default)]
 pub struct Bindings {
     /// Makes the names of this play unlike all others.
@@ -30,10 +30,10 @@ pub struct Bindings {
     values: BTreeMap<String, String>,
     /// The limits in force.
     pub limits: Limits,
-    /// Whether others may talk on the same server: then a number further on is at
-    /// least that far on.
+    /// Whether others may talk on the same server: then `<n+1>` matches any number from
+    /// n + 1 up.
     pub shared: bool,
-    /// Numbers of chats by people who are no part of the case.
+    /// Numbers of chats by members outside the case.
     pub foreign_seqs: Vec<u64>,
 }
 
@@ -41,7 +41,7 @@ pub struct Bindings {
 const NAME_BYTES_MAX: usize = 128;
 
 impl Bindings {
-    /// Bindings in which each of `people` has a name nobody else has.
+    /// Bindings in which each of `people` has a name of its own on the server.
     pub fn new(mark: Mark, people: &[&str], limits: Limits) -> Self {
         let mut bindings = Self {
             limits,
@@ -65,13 +65,13 @@ impl Bindings {
         self.values.insert(word.to_owned(), value);
     }
 
-    /// Binds somebody's name, with or without the mark of this play.
+    /// Binds the name of a person, with or without the mark of this play.
     pub fn set_name(&mut self, person: &str, name: String) {
         self.names.push(name.clone());
         self.set(person, name);
     }
 
-    /// Binds the server's password, and what it is without its last character.
+    /// Binds the server's password, and the same without its last character.
     pub fn set_password(&mut self, password: &str) {
         let mut short = password.to_owned();
         short.pop();
@@ -79,8 +79,7 @@ impl Bindings {
         self.set("password.short", short);
     }
 
-    /// Puts the server's password, where it asks for one, into a Register that does
-    /// not say which it sends.
+    /// Adds the server's password, where it has one, to a Register without a password.
     pub fn add_password(&self, register: &mut Value) {
         if let (Some(password), Some(fields)) = (self.get("password"), register.as_object_mut()) {
             fields
@@ -89,18 +88,18 @@ impl Bindings {
         }
     }
 
-    /// What a word stands for.
+    /// The value of a word.
     pub fn get(&self, word: &str) -> Option<&str> {
         self.values.get(word).map(String::as_str)
     }
 
-    /// Whether a name belongs to somebody who is no part of this case.
+    /// Whether a name belongs to a member outside this case.
     pub fn is_foreign(&self, name: &str) -> bool {
         let is_marked = self.mark.as_ref().is_some_and(|mark| mark.is_in(name));
         !name.is_empty() && !is_marked && !self.names.iter().any(|own| own == name)
     }
 
-    /// Fills in every placeholder of a body that is to be sent.
+    /// Substitutes every placeholder of a body.
     pub fn fill(&self, body: &Value) -> Result<Value, String> {
         Ok(match body {
             Value::String(text) => Value::String(self.fill_text(text)?),
@@ -120,7 +119,7 @@ impl Bindings {
         })
     }
 
-    /// Fills in every placeholder of a text.
+    /// Substitutes every placeholder of a text.
     pub fn fill_text(&self, text: &str) -> Result<String, String> {
         let Some(regex) = PLACEHOLDER.as_ref() else {
             return Err("the suite's own pattern does not compile".to_owned());
@@ -143,7 +142,7 @@ impl Bindings {
         Ok(out)
     }
 
-    /// What a placeholder's inner words stand for; None for a capture not yet made.
+    /// The value of a placeholder; None for a word that is not bound yet.
     fn word(&self, inner: &str) -> Result<Option<String>, String> {
         if let Some(rest) = inner.strip_prefix("fill ") {
             let (expr, unit) = match rest.rsplit_once(' ') {
@@ -198,8 +197,8 @@ impl Bindings {
         n
     }
 
-    /// Whether `got` is what the pattern asks for; captures are made on the way,
-    /// so match against a clone where several patterns are tried.
+    /// Whether `got` matches the pattern. Words are bound on the way, so try several
+    /// patterns on clones.
     pub fn matches(&mut self, pattern: &Value, got: Option<&Value>) -> Result<bool, String> {
         match (pattern, got) {
             (Value::String(text), got) => self.matches_text(text, got),
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn captures_bind_once_and_count_on() {
+    fn a_captured_number_is_bound_once_and_can_be_counted_from() {
         let mut b = bindings();
         assert_eq!(b.matches(&json!("<n>"), Some(&json!("41"))), Ok(true));
         assert_eq!(b.matches(&json!("<n>"), Some(&json!("42"))), Ok(false));
@@ -373,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_added_where_none_is_said() {
+    fn a_password_is_added_to_a_register_without_one() {
         let added = |b: &Bindings, mut register: Value| {
             b.add_password(&mut register);
             register
@@ -393,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_filled_in() {
+    fn placeholders_in_texts_are_substituted() {
         let b = bindings();
         assert_eq!(b.fill_text("hi <alice>!").as_deref(), Ok("hi alice-x.7-!"));
         assert_eq!(b.fill_text("<alice:12>").as_deref(), Ok("alice-x.7-xx"));

@@ -1,4 +1,4 @@
-//! The plan of a run: the target, the cases, and how they are played.
+//! Run plan: the target, the cases, and how they are played.
 
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ pub struct Plan {
     pub skip_slow: bool,
     /// The longest a case may wait on purpose.
     pub wait_max: Duration,
-    /// Whether nobody else uses the server.
+    /// Whether the suite alone uses the server.
     pub exclusive: bool,
     /// How many connections the server takes.
     pub caps: ConnectionCaps,
-    /// What it asks newcomers for.
+    /// Its password and its list of names.
     pub admission: Admission,
     /// The failures that are known.
     pub known: KnownFailures,

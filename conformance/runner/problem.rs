@@ -1,4 +1,5 @@
-//! A message that was received, and what may be wrong with it.
+//! Problems: a received message, and a deviation from the rules before it is tied to a
+//! step.
 
 use serde_json::Value;
 
@@ -24,23 +25,23 @@ impl Received {
     }
 }
 
-/// What is wrong, before it is known in which step.
+/// A deviation from the rules.
 #[derive(Clone, Debug)]
 pub struct Problem {
     /// The kind of failure.
     pub kind: Kind,
-    /// The rules that it breaks for certain; none: those of the step.
+    /// The rules that it breaks in any step; empty: those of the step.
     pub rules: Vec<&'static str>,
     /// One sentence.
     pub sentence: String,
-    /// What came.
+    /// The message that came, in the transcript's notation.
     pub received: String,
-    /// What came, as bytes.
+    /// Its bytes.
     pub bytes: Vec<u8>,
 }
 
 impl Problem {
-    /// A problem with nothing received to show.
+    /// A problem without a message.
     pub fn new(kind: Kind, rules: &[&'static str], sentence: impl Into<String>) -> Self {
         Self {
             kind,
@@ -51,7 +52,7 @@ impl Problem {
         }
     }
 
-    /// The same, showing what came.
+    /// The same, showing the message that came.
     pub fn with(mut self, received: String, bytes: &[u8]) -> Self {
         self.received = received;
         self.bytes = bytes.to_vec();

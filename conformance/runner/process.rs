@@ -1,5 +1,5 @@
-//! A program under test: started in a process group of its own, read line by
-//! line, and never left behind.
+//! Child processes: a program under test runs in a process group of its own, which ends
+//! with the run, and its output is read line by line.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ const STDOUT_LINE_BYTES_MAX: u64 = 1 << 16;
 /// How many bytes of lines may wait to be read.
 const STDOUT_WAITING_BYTES_MAX: usize = 4 << 20;
 
-/// How long after a program's end the rest of its stderr is waited for. Whoever
+/// How long after a program's end the rest of its stderr is waited for. A process that
 /// inherited it may keep it open.
 const LAST_WORDS_PAUSE: Duration = Duration::from_millis(200);
 
@@ -91,7 +91,7 @@ pub struct Process {
     stderr: Arc<Mutex<Vec<u8>>>,
     /// Closed when stderr has ended.
     stderr_open: mpsc::Receiver<()>,
-    /// Its end is no surprise.
+    /// Whether the suite has told it to end.
     is_told_to_end: bool,
 }
 
@@ -200,7 +200,7 @@ impl Process {
         let _ = killpg(self.group, signal);
     }
 
-    /// Ends what is left of it and of its children.
+    /// Ends the program and its children.
     fn end_group(&self) {
         let mut groups = groups();
         self.signal(Signal::SIGKILL);
@@ -293,11 +293,11 @@ fn keep_tail(mut source: impl Read, kept: &Mutex<Vec<u8>>) {
 mod tests {
     use super::*;
 
-    /// What a pipe holds, and its reader in its hands.
+    /// The buffer of a pipe, and that of its reader.
     const PIPE_BYTES: usize = 128 * 1024;
 
     #[test]
-    fn what_nobody_reads_is_not_kept_for_ever() {
+    fn unread_output_is_bounded() {
         let mut process = Process::start("head -c 64000000 /dev/zero").expect("it starts");
         let deadline = Instant::now() + Duration::from_secs(30);
         assert!(process.wait(deadline).is_some());
@@ -305,7 +305,7 @@ mod tests {
         while let Some(line) = process.line(deadline) {
             kept += line.len();
         }
-        // What the pipe held comes in as soon as lines are taken.
+        // The rest in the pipe comes in as soon as lines are taken.
         assert!(kept <= STDOUT_WAITING_BYTES_MAX + PIPE_BYTES, "{kept}");
         assert!(kept > 0);
     }

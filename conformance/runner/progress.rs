@@ -18,9 +18,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a run of so many cases; a quiet one shows only what is not as it should be.
+    /// For a run of so many cases; a quiet one prints violations only.
     pub fn new(cases: usize, is_quiet: bool) -> Self {
-        // Room for all lines: whoever tells never waits.
+        // Room for all lines, so that the run never waits for its output.
         let (lines, receiver) = mpsc::sync_channel(cases.max(1));
         Self {
             lines,
@@ -44,8 +44,7 @@ impl Progress {
     }
 }
 
-/// Errors are passed over: whoever read it may have closed it, and the reports are
-/// still due.
+/// Errors are ignored: the output may be closed, and the reports are still due.
 fn write(cases: usize, lines: &mpsc::Receiver<(usize, Option<String>)>) {
     let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
     let is_terminal = stderr.is_terminal();

@@ -1,5 +1,6 @@
-//! A proxy that writes what a live session says as a draft transcript. It is a
-//! draft: what a server did is not yet what the schema asks for.
+//! Recording proxy: writes a live session between clients and a server as a draft
+//! transcript. A person must check it, since it shows how a server behaved, not how the
+//! schema says that it must.
 
 use std::{
     collections::BTreeMap,
@@ -22,23 +23,23 @@ use crate::{
     transcript::{print, word},
 };
 
-/// How many connections are recorded: a transcript of more is for nobody to read.
+/// How many connections are recorded. A transcript of more is unreadable.
 const CONNECTIONS_MAX: usize = 64;
 
 /// How many lines are recorded.
 const LINES_MAX: usize = 10_000;
 
-/// How many pieces of what was seen may wait to be written down.
+/// How many events may wait to be written down.
 const SEEN_WAITING_MAX: usize = 1_024;
 
-/// What the proxy saw.
+/// An event on a proxied connection.
 enum Seen {
     Opened(usize),
     Bytes(usize, Envelope, Vec<u8>),
     Ended(usize, Envelope),
 }
 
-/// What was recorded.
+/// A recording.
 pub struct Recorded {
     /// A transcript to be checked.
     pub draft: String,
@@ -46,8 +47,8 @@ pub struct Recorded {
     pub interrupted: Option<Interrupted>,
 }
 
-/// Listens, passes everything on to `server` and back, and returns the draft when
-/// the last connection has closed, or when a signal comes.
+/// Listens, proxies connections to `server`, and returns the draft when the last
+/// connection has closed, or when a signal comes.
 pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<Recorded, String> {
     let listener =
         TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
@@ -82,7 +83,7 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<Recorded, Str
     loop {
         let next = match interrupt::check() {
             Ok(()) => seen.recv_timeout(interrupt::POLL),
-            // What was seen before is still written down.
+            // Events from before the signal are still written down.
             Err(_) => seen.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let seen = match next {
@@ -319,7 +320,7 @@ impl Draft {
             false => "",
         };
         format!(
-            "title: (say in one line what this shows)\nrules:\nwhy: (say why it matters)\n{password}status: draft\n\n{}\n",
+            "title: (the statement that this proves, in one line)\nrules:\nwhy: (why it matters)\n{password}status: draft\n\n{}\n",
             self.lines.join("\n")
         )
     }

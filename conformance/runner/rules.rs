@@ -1,5 +1,5 @@
-//! The numbered rules, read out of the schema's own comments, so that the suite
-//! quotes the contract and never a copy of it.
+//! Rules: the numbered requirements, parsed from the comments of the schema, so that
+//! the suite quotes the contract itself.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ pub struct Rule {
     pub id: String,
     /// Its weight.
     pub level: Level,
-    /// Whom it binds.
+    /// The end that it binds.
     pub subject: Subject,
     /// The sentence, on one line.
     pub sentence: String,

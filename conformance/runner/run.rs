@@ -1,5 +1,5 @@
-//! A whole run: cases handed to workers, each with a server of its own where the
-//! suite starts it, and the outcomes in the order of the cases.
+//! Scheduler: hands the cases of a run to worker threads, each with a server of its own
+//! where the suite starts it, and collects the outcomes in the order of the cases.
 
 use std::{
     collections::VecDeque,
@@ -26,24 +26,25 @@ use crate::{
     verdict::{Failure, Kind, Outcome, Verdict, millis},
 };
 
-/// How many cases may fail for a silent or absent target, none having passed,
-/// until the rest is given up.
+/// After how many cases that failed for a silent or absent target, when none has
+/// passed, the remaining cases are not run.
 const GIVE_UP_CASES: usize = 8;
 
-/// How many cases in a row may find nobody at the address until the rest is given up.
+/// After how many cases in a row that cannot reach the address the remaining cases are
+/// not run.
 const GONE_CASES: usize = 3;
 
 /// How many outcomes may wait to be told.
 const OUTCOMES_WAITING_MAX: usize = 64;
 
-/// The target cannot be reached, or is something else: why nothing was judged.
+/// Why nothing was judged: the target cannot be reached, or speaks another protocol.
 pub struct Unreachable(pub String);
 
-/// What a run brought.
+/// The result of a run.
 pub struct Run {
-    /// What became of each case.
+    /// The outcome of each case.
     pub outcomes: Vec<Outcome>,
-    /// What is known of the target.
+    /// The limits and capabilities of the target.
     pub facts: Facts,
     /// The signal that ended it before its time.
     pub interrupted: Option<Interrupted>,
@@ -66,7 +67,7 @@ fn not_judged(case: &Case, reason: &str) -> Outcome {
     Outcome::new(case, Verdict::NotRun { reason, incomplete })
 }
 
-/// What the workers share.
+/// The state that the workers share.
 struct Shared {
     plan: Arc<Plan>,
     target: Target,
@@ -97,7 +98,7 @@ pub fn run(
             });
         }
     };
-    // What waits longest begins first; the outcomes keep the order of the cases.
+    // Slow cases begin first; the outcomes keep the order of the cases.
     let mut order: Vec<usize> = (0..plan.cases.len()).collect();
     order.sort_by_key(|i| (!plan.cases[*i].is_slow(), *i));
     let shared = Arc::new(Shared {
@@ -160,7 +161,7 @@ pub fn run(
     })
 }
 
-/// Finds out what the target offers, before any case.
+/// Finds out the limits and capabilities of the target, before any case.
 fn learn(
     plan: &Arc<Plan>,
     target: &Target,
@@ -217,7 +218,7 @@ fn worker(shared: &Shared, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
     }
 }
 
-/// Plays a case in all cuts and says what became of it.
+/// Plays a case in all cuts.
 fn judge(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> Outcome {
     let plan = &*shared.plan;
     let began = Instant::now();
@@ -230,7 +231,7 @@ fn judge(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> 
         outcome.verdict = Verdict::NotRun { reason, incomplete };
         return outcome;
     }
-    // What a case waits out does not depend on how its bytes were cut.
+    // A deadline or a load does not depend on how the bytes are cut.
     let once = case.is_slow() || case.is_heavy() || case.is_closing() || case.is_restarting();
     let cuts = if once {
         &plan.cuts[..1]
@@ -325,7 +326,7 @@ fn play_once(
     };
     context.shared = matches!(source, Source::Address(_)) && !plan.exclusive;
     if case.is_saturating() {
-        // Who left a moment ago may still count as a connection.
+        // A connection that has just closed may still count.
         *server = None;
     }
     if server.as_mut().is_some_and(|t| t.death().is_some()) {
@@ -344,7 +345,7 @@ fn play_once(
     Ok(played)
 }
 
-/// A failure weighs as much as the heaviest rule that it breaks.
+/// The verdict that the strongest of the broken rules asks for.
 fn weigh(plan: &Plan, failure: &Failure) -> Verdict {
     if matches!(failure.kind, Kind::Crash | Kind::Malformed | Kind::Fault) {
         return Verdict::Failed;
@@ -357,7 +358,7 @@ fn weigh(plan: &Plan, failure: &Failure) -> Verdict {
     }
 }
 
-/// Keeps an eye on targets that are dead or dumb, so that a run on them ends soon.
+/// Counts failures of a dead or silent target, so that a run against it ends soon.
 fn note_health(shared: &Shared, outcome: &Outcome) {
     let Some(failure) = &outcome.failure else {
         shared.gone.store(0, Ordering::Relaxed);

@@ -44,7 +44,7 @@ impl ServerStream {
             Err(Problem::new(Kind::WrongAnswer, &[rule], sentence).showing(message))
         };
         if let Some((what, rule)) = &self.ended_by {
-            return wrong(rule, format!("something came after {what}"));
+            return wrong(rule, format!("a message came after {what}"));
         }
         let length = message.raw.len() - prefix;
         if length > self.frame_bytes_max {
@@ -76,7 +76,7 @@ impl ServerStream {
                 self.frame_bytes_max = max.unwrap_or(0) as usize;
             }
             (None, "error" | "server_closing") => {}
-            (None, _) => return wrong("CHAT-REG-3", "something came before Registered".to_owned()),
+            (None, _) => return wrong("CHAT-REG-3", "a message came before Registered".to_owned()),
             (Some(granted), kind) => {
                 if let Some(capability) = capability_of(kind)
                     && !granted.iter().any(|c| c == capability)
@@ -85,7 +85,7 @@ impl ServerStream {
                     return wrong("CHAT-GROW-7", sentence);
                 }
                 if kind == "chat" && message.body["sender"] == self.name {
-                    let sentence = "what it said itself came back".to_owned();
+                    let sentence = "a chat came back to its sender".to_owned();
                     return wrong("CHAT-CHAT-2", sentence);
                 }
             }

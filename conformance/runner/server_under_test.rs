@@ -1,5 +1,5 @@
-//! The server under test: somebody else's at an address, or one that the suite
-//! starts and ends itself.
+//! Server under test: one that runs at an address, or a process that the suite starts
+//! and ends.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -12,7 +12,7 @@ use crate::process::Process;
 /// it may be an interpreter on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a server prints first.
+/// The beginning of the line that a server prints first.
 const LISTENING: &str = "listening on ";
 
 /// Where a server is, or how it is started.

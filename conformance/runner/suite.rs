@@ -1,4 +1,4 @@
-//! The cases: loaded from the runner itself or from a folder, and selected.
+//! Suite: the cases, embedded in the runner or read from a folder, and their selection.
 
 use std::{fs, path::Path};
 
@@ -131,7 +131,7 @@ pub fn commented_lines(text: &str, what: &str) -> Result<Vec<(String, String)>, 
     Ok(found)
 }
 
-/// What the user asked for; an empty list asks for everything.
+/// The filters of the command line; an empty list selects everything.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Selection {
     /// Only cases of this area (framing, order, ...); again for more.
@@ -217,7 +217,7 @@ impl Selection {
             .cloned()
             .collect();
         if selected.is_empty() {
-            return Err("no case is all that was asked for; see chat-conformance list".to_owned());
+            return Err("no case passes all filters; see chat-conformance list".to_owned());
         }
         Ok(selected)
     }

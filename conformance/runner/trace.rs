@@ -1,4 +1,5 @@
-//! What went over a connection, for the report of a failure.
+//! Wire trace: the messages of a connection with their times, for the report of a
+//! failure.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,7 +8,8 @@ use crate::verdict::millis;
 /// How many lines are kept of how it began, and how many of how it ended.
 const LINES_MAX: usize = 100;
 
-/// The lines, the same one after another told once; of many, the first and the last.
+/// The lines of a trace. Equal lines in a row are one line with a count; of a long trace
+/// the first and the last lines are kept.
 #[derive(Default)]
 pub struct Trace {
     first: Vec<Line>,
@@ -43,7 +45,7 @@ impl Trace {
         self.last.push_back(line);
     }
 
-    /// All of it, as said of `who`.
+    /// The lines, each beginning with `who`.
     pub fn lines(&self, who: &str) -> impl Iterator<Item = String> {
         let line = move |line: &Line| {
             let times = match line.times {
@@ -71,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_told_once() {
+    fn equal_lines_in_a_row_are_one_line() {
         let texts = ["a", "b", "b", "b", "a"].map(str::to_owned);
         assert_eq!(
             told(texts.into_iter()),
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_the_first_and_the_last_are_told() {
+    fn a_long_trace_keeps_its_first_and_last_lines() {
         let lines = told((0..1_000).map(|n| n.to_string()));
         assert_eq!(lines.len(), 2 * LINES_MAX + 1);
         assert_eq!(lines[LINES_MAX - 1], "alice    99 ms 99");

@@ -1,4 +1,4 @@
-//! What became of a case, and how a failure is told.
+//! Verdicts: the outcome of a case, and the description of a failure.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::transcript::Case;
 
-/// What kind of failure it is: each has another cause, so none stands for another.
+/// The kind of a failure. Each has causes of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Something came, and it is not what the rules ask for.
+    /// A message came that the rules do not allow here.
     WrongAnswer,
     /// An Error came where the rules ask for something else.
     Refusal,
@@ -52,13 +52,13 @@ pub struct Failure {
     pub line: usize,
     /// The step, in the transcript's notation.
     pub step: String,
-    /// One sentence: what is wrong.
+    /// What is wrong, in one sentence.
     pub sentence: String,
     /// What was expected.
     pub expected: String,
-    /// What came.
+    /// The message that came.
     pub received: String,
-    /// What came, as bytes in hex; empty when nothing came.
+    /// Its bytes in hex; empty when no message came.
     pub received_bytes: String,
     /// Since the case began.
     pub elapsed_ms: u64,
@@ -70,7 +70,7 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
-/// What became of a case.
+/// The verdict on a case.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
@@ -122,7 +122,7 @@ impl Verdict {
     }
 }
 
-/// A case and what became of it.
+/// A case and its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// `area/case`.
@@ -131,14 +131,14 @@ pub struct Outcome {
     pub title: String,
     /// The rules it proves.
     pub rules: Vec<String>,
-    /// What became of it.
+    /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// How long it took, all cuts together.
     pub elapsed_ms: u64,
     /// The cuts it was played in.
     pub cuts: Vec<String>,
-    /// What was observed, in the transcript's notation.
+    /// The observed steps, in the transcript's notation.
     pub observed: Vec<String>,
     /// How it failed.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,4 @@
-//! One clear sentence and the right exit code for everything that is wrong
-//! before a rule is judged.
+//! Errors before a rule is judged: each has one sentence and its exit code.
 
 use std::{fs, io::Write, net::TcpListener, thread};
 
@@ -50,7 +49,7 @@ fn wrong_addresses_are_wrong_usage() {
 }
 
 #[test]
-fn a_server_that_cannot_be_had_leaves_the_run_incomplete() {
+fn an_unreachable_server_leaves_the_run_incomplete() {
     check(
         &["server", "127.0.0.1:1"],
         INCOMPLETE,
@@ -80,7 +79,7 @@ fn a_server_that_cannot_be_had_leaves_the_run_incomplete() {
 }
 
 #[test]
-fn files_about_admission_that_cannot_be_used_are_wrong_usage() {
+fn unusable_admission_files_are_wrong_usage() {
     let missing = "/nonexistent/file";
     let empty = "/dev/null";
     for (option, file, words) in [
@@ -98,7 +97,7 @@ fn files_about_admission_that_cannot_be_used_are_wrong_usage() {
 }
 
 #[test]
-fn a_client_that_cannot_be_had_leaves_the_run_incomplete() {
+fn a_client_that_does_not_start_leaves_the_run_incomplete() {
     check(
         &["client", "--cmd", "/no/such/program {address}"],
         INCOMPLETE,
@@ -192,7 +191,7 @@ fn wrong_options_are_wrong_usage() {
 
 /// A list of known failures must be true, in both directions.
 #[test]
-fn known_failures_are_held_against_the_run() {
+fn a_list_of_known_failures_must_match_the_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("known.txt");
     let path = file.to_str().expect("UTF-8");

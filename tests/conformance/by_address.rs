@@ -1,5 +1,5 @@
-//! The whole suite against a server that runs already, with the limits that it has
-//! when nobody says otherwise, and many cases at a time.
+//! The whole suite against a running server with the default limits, with many cases at
+//! a time.
 
 use crate::support::{CONFORMS, Ran, TIMEOUT_SCALE, listening_to, reference, report};
 

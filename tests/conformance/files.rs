@@ -1,4 +1,4 @@
-//! The transcripts themselves: linted, covering, and refused where they are wrong.
+//! The transcripts: lint, coverage, syntax errors and export.
 
 use std::{collections::BTreeMap, fs};
 
@@ -16,8 +16,7 @@ fn every_rule_has_a_case_or_a_reason() {
     assert_eq!((ran.code, ran.stderr.as_str()), (CONFORMS, ""));
 }
 
-/// Coverage bites in both directions: a rule without cases, and a reason for a
-/// rule that has some.
+/// A rule without cases is an error, and so is a reason for a rule with cases.
 #[test]
 fn coverage_fails_both_ways() {
     let ran = lint_folder(
@@ -62,7 +61,7 @@ fn check_lint(text: &str, complaint: &str) {
 }
 
 #[test]
-fn the_lint_refuses_what_is_not_honest() {
+fn the_lint_refuses_cases_that_prove_too_little() {
     assert_eq!(
         lint_folder("lint", &[("order/x.chat", GOOD)], "").code,
         CONFORMS
@@ -100,7 +99,7 @@ fn the_lint_refuses_what_is_not_honest() {
     );
     check_lint(
         &format!("{GOOD}alice receives nothing\n"),
-        "nothing later shows it",
+        "no later step proves it",
     );
     check_lint(
         &format!("{GOOD}alice sends bytes ff\n"),
@@ -112,7 +111,7 @@ fn the_lint_refuses_what_is_not_honest() {
     );
     check_lint(
         &GOOD.replace("why:", "listed: bob\nwhy:"),
-        "\"listed:\" names bob, whom the case does not have",
+        "\"listed:\" names bob, but no step is about bob",
     );
     check_lint(
         &format!("listed: alice\n{GOOD}the server still serves\n"),
@@ -141,7 +140,7 @@ fn check_malformed(steps: &str, complaint: &str) {
 }
 
 #[test]
-fn what_a_server_asks_for_is_said_in_words_that_are_known() {
+fn an_unknown_word_after_password_is_refused() {
     let text = format!("password: perhaps\n{GOOD}");
     let ran = lint_folder("lint", &[("order/x.chat", &text)], "");
     assert_eq!(ran.code, USAGE);
@@ -151,8 +150,8 @@ fn what_a_server_asks_for_is_said_in_words_that_are_known() {
 
 /// File, line, and what was expected there.
 #[test]
-fn a_malformed_transcript_is_refused_with_its_place() {
-    check_malformed("alice dances", "expected what alice does");
+fn a_malformed_transcript_is_refused_with_file_and_line() {
+    check_malformed("alice dances", "expected a step of alice");
     check_malformed("Alice joins", "expected a step such as");
     check_malformed(
         "alice sends chat {\"text\": 5",
@@ -193,7 +192,7 @@ fn a_malformed_transcript_is_refused_with_its_place() {
     );
 }
 
-/// What others build their own runners on.
+/// Runners in other languages are built on it.
 #[test]
 fn the_export_has_every_case_in_the_documented_form() {
     let ran = run(&["export"]);

@@ -1,4 +1,4 @@
-//! Targets that are no chat servers: none may pass, none may hang the run.
+//! Targets that are no chat servers: none passes, and none hangs the run.
 
 use std::{
     io::{Read, Write},
@@ -14,7 +14,7 @@ use chat::wire::{self, ServerEnvelope, server_envelope::Message};
 
 use crate::support::{CONFORMS, INCOMPLETE, TIMEOUT_SCALE, VIOLATES, reference, report, runner};
 
-/// How long a run against such a target may take at most: it is given up long before.
+/// How long a run against such a target may take. It gives up long before.
 const RUN_MAX: Duration = Duration::from_secs(60);
 
 /// Listens and gives each connection to `serve`, in a thread of its own.
@@ -57,8 +57,7 @@ fn read_for_ever(mut stream: TcpStream) {
     while matches!(stream.read(&mut chunk), Ok(n) if n > 0) {}
 }
 
-/// None of the cases passes that a bystander could not pass by chance, and the
-/// run ends soon with the code that says so.
+/// Runs the suite against a hopeless target: the run ends soon, with this exit code.
 fn check_hopeless(address: &str, code: i32) -> serde_json::Value {
     let began = Instant::now();
     let (ran, report) = report(&[
@@ -137,7 +136,7 @@ fn a_target_that_refuses_all_does_not_pass() {
     assert_eq!(passed(&report), [] as [&str; 0]);
 }
 
-/// It registers people, and never says anything again.
+/// It registers members, and then sends nothing.
 #[test]
 fn a_target_that_hangs_does_not_pass() {
     let report = check_hopeless(
@@ -154,7 +153,7 @@ fn a_target_that_hangs_does_not_pass() {
     assert!(report["counts"]["failed"].as_u64() > Some(0));
 }
 
-/// It registers people and then sends chats faster than anybody reads them.
+/// It registers members and then sends chats faster than the suite reads them.
 #[test]
 fn a_target_that_never_stops_sending_does_not_pass() {
     check_hopeless(
@@ -193,7 +192,7 @@ fn a_target_that_never_stops_sending_does_not_pass() {
     );
 }
 
-/// Nobody accepts its connections.
+/// Its connections are never accepted.
 #[test]
 fn a_target_that_accepts_no_connection_does_not_pass() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -203,10 +202,9 @@ fn a_target_that_accepts_no_connection_does_not_pass() {
     drop(listener);
 }
 
-/// The process ends when something comes that it does not like: a crash, told
-/// apart from a refusal and from a hang.
+/// The process ends at the first byte: a crash, not a refusal and not a hang.
 #[test]
-fn a_target_that_crashes_is_told_so() {
+fn a_crash_is_reported_as_a_crash() {
     let script = "import socket,sys\n\
         s=socket.create_server(('127.0.0.1',0))\n\
         print('listening on chat://127.0.0.1:%d'%s.getsockname()[1],flush=True)\n\
@@ -244,7 +242,7 @@ fn a_target_that_crashes_is_told_so() {
     );
 }
 
-/// Reports are there even when nothing could be judged.
+/// Reports are written when no case could be judged.
 #[test]
 fn reports_are_written_when_nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -256,9 +254,9 @@ fn reports_are_written_when_nobody_listens() {
     assert_eq!(report["counts"]["not_run"], report["counts"]["selected"]);
 }
 
-/// What a client said before it died is told, however soon it died.
+/// The error output of a client is in the report, however soon the client ended.
 #[test]
-fn the_last_words_of_a_client_are_told() {
+fn the_error_output_of_a_client_is_reported() {
     let (ran, _) = report(&[
         "client",
         "--cmd",
@@ -274,8 +272,7 @@ fn the_last_words_of_a_client_are_told() {
     );
 }
 
-/// Whoever reads the output may have read enough: the run goes on, and its reports
-/// are written.
+/// A closed output does not end the run, and its reports are written.
 #[test]
 fn reports_are_written_when_nobody_reads_the_output() {
     let folder = tempfile::tempdir().expect("a folder");

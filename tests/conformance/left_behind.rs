@@ -1,5 +1,5 @@
-//! However a run ends, it leaves no process behind; a run that a signal ends leaves
-//! the reports that were asked for.
+//! Cleanup: no process outlives a run, however the run ends, and a run that a signal
+//! ends writes the reports that its options name.
 
 use std::{
     fs,
@@ -89,7 +89,7 @@ impl Folder {
 }
 
 fn is_running(id: i32) -> bool {
-    // A zombie has ended; whoever ought to bury it is none of ours.
+    // A zombie has ended.
     fs::read_to_string(format!("/proc/{id}/stat"))
         .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("").starts_with('Z'))
 }

@@ -1,7 +1,6 @@
-//! The conformance suite judged in its turn: against the reference server and
-//! client, against independent implementations in Python, against implementations
-//! broken on purpose, against targets that speak no chat at all, and against its own
-//! bad input.
+//! Tests of the conformance suite: against the reference server and client, independent
+//! implementations in Python, implementations broken on purpose, targets that speak
+//! another protocol, and bad input.
 
 mod bad_input;
 mod by_address;

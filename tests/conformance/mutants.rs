@@ -1,5 +1,5 @@
-//! Proof that the suite bites: implementations broken on purpose, each in one rule, and the
-//! case of that rule that says so. A MUST that no mutant breaks proves nothing.
+//! Mutation tests: implementations broken on purpose, each in one rule, and the cases of
+//! that rule that fail. A case that no mutant fails proves nothing.
 
 use std::{
     fmt::Write,

@@ -1,5 +1,5 @@
-//! Every case against the reference server and client: none fails, and what is
-//! observed is as it was when somebody last held it against the schema.
+//! Every case against the reference server and client: none fails, and the observed
+//! steps equal the reviewed snapshots.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What was observed, an area a snapshot.
+/// Compares the observed steps with a snapshot for each area.
 fn snapshot(report: &Value, prefix: &str) {
     let cases = report["cases"].as_array().expect("cases");
     let area = |case: &Value| {
@@ -51,8 +51,8 @@ fn conforms(arguments: &[&str]) -> Value {
     report
 }
 
-/// Without a rate limit, so that the case about a reader who does not read has its
-/// full weight; in all cuts; a SHOULD counts like a MUST.
+/// In all cuts, with SHOULDs counted like MUSTs, and without a rate limit, so that the
+/// case about a slow consumer sends its full load.
 #[test]
 fn the_reference_server_conforms() {
     let command = reference(&format!("{SHORT_DEADLINES} --rate-limit off"));
@@ -62,9 +62,9 @@ fn the_reference_server_conforms() {
     );
 }
 
-/// What a server without a rate limit, and with room, cannot show.
+/// The cases that need a rate limit or few connections.
 #[test]
-fn the_reference_server_conforms_when_it_limits() {
+fn the_reference_server_conforms_with_a_rate_and_few_connections() {
     let options = "--rate-limit 50 --rate-burst 20 --connections-max 12";
     let command = reference(&format!("{SHORT_DEADLINES} {options}"));
     let report = conforms(&[
@@ -87,9 +87,9 @@ fn the_reference_server_conforms_when_it_limits() {
     snapshot(&report, "limited");
 }
 
-/// The cases about a server that is not for everybody, in all cuts.
+/// The cases about admission, in all cuts.
 #[test]
-fn the_reference_server_conforms_when_it_is_not_for_everybody() {
+fn the_reference_server_conforms_with_a_password_and_a_list() {
     let admission = Admission::new();
     for (prefix, has_password, has_list, least_passed) in [
         ("password", true, false, 4),
@@ -113,9 +113,9 @@ fn the_reference_server_conforms_when_it_is_not_for_everybody() {
     }
 }
 
-/// Nothing else is different where a password is asked for.
+/// All other cases pass on a server with a password as well.
 #[test]
-fn the_reference_server_conforms_with_a_password() {
+fn the_reference_server_conforms_with_a_password_in_every_register() {
     let options = Admission::new();
     let options = options.options(true, false);
     let command = reference(&format!("{SHORT_DEADLINES} {}", options.join(" ")));
@@ -132,10 +132,10 @@ fn the_reference_server_conforms_with_a_password() {
     assert!(report["counts"]["passed"].as_u64() > Some(80), "{report}");
 }
 
-/// One address at a time, with the exemption of this machine ended. The cases need
-/// limits that get into each other's way.
+/// With `--limit-loopback`, and one limit at a time, since the cases need limits that
+/// exclude each other.
 #[test]
-fn the_reference_server_conforms_when_it_limits_addresses() {
+fn the_reference_server_conforms_with_limits_for_each_address() {
     for (option, case) in [
         (
             "--connections-per-address-max",

@@ -1,4 +1,4 @@
-//! What a run leaves behind for programs and people, and what `record` writes.
+//! The reports of a run, and the drafts of `record`.
 
 use std::{
     fs,
@@ -95,10 +95,10 @@ fn reports_of_a_run_that_violates() {
     }
 }
 
-/// What is wrong in every case is the fault of its own rule in every case, and a server
-/// that ends when it is told to has not crashed.
+/// A rule that every step depends on is blamed in every case, in place of the rules of
+/// the case. A server that ends when it is told to has not crashed.
 #[test]
-fn the_cause_is_blamed_and_not_what_the_case_is_about() {
+fn a_failure_blames_the_rule_that_is_broken() {
     for (mutant, case, kind, rules) in [
         (
             "echo-to-sender",
@@ -122,8 +122,8 @@ fn the_cause_is_blamed_and_not_what_the_case_is_about() {
     }
 }
 
-/// A session between real programs becomes a draft, which the lint refuses until
-/// somebody has checked it, and which then plays. A password is not in it.
+/// A session between real programs becomes a draft without its password. The lint
+/// refuses it until a person has checked it, and then it plays.
 #[test]
 fn a_recorded_session_becomes_a_case() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,4 @@
-//! The shape of the runner's source: no module depends on itself by way of others,
-//! and no file holds more than somebody reads in one go.
+//! Structure of the runner's source: no import circles, and no long files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

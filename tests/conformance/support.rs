@@ -1,4 +1,5 @@
-//! Runs the runner, and installs what the Python implementations need.
+//! Test support: runs the runner, and installs the packages of the Python
+//! implementations.
 
 use std::{
     env,
@@ -18,7 +19,7 @@ pub const VIOLATES: i32 = 1;
 pub const USAGE: i32 = 2;
 pub const INCOMPLETE: i32 = 3;
 
-/// Machines that build something else at the same time are slow.
+/// A machine that builds something else meanwhile is slow.
 pub const TIMEOUT_SCALE: &str = "3";
 
 /// Deadlines short enough to wait for, long enough for a busy machine.
@@ -84,8 +85,7 @@ pub fn reference(options: &str) -> String {
     format!("{} {options}", env!("CARGO_BIN_EXE_chat-server"))
 }
 
-/// What a server that is not for everybody asks for, as files: a password, and a list
-/// of names in upper and lower case.
+/// The files of a server with a password and a list of names, in upper and lower case.
 pub struct Admission {
     folder: tempfile::TempDir,
 }

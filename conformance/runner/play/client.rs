@@ -1,5 +1,5 @@
-//! Steps of the cases about clients: the suite plays the server, starts the
-//! client, types into it and reads what it prints.
+//! Client steps: the suite plays the server, starts the client under test, types into
+//! it and reads its output.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -112,7 +112,7 @@ impl Play<'_> {
         let client = self.client()?;
         if password.is_some() && !client.takes_password() {
             return Err(StepError::NotRun(
-                "say with {password} in the client's command how it is given one".to_owned(),
+                "put {password} into the client's command, where the client takes it".to_owned(),
             ));
         }
         client.start(&name, password.unwrap_or_default())?;
@@ -244,7 +244,7 @@ impl Play<'_> {
         }
     }
 
-    /// Looks at all that it printed, and at the end of what else it said.
+    /// Checks all of its output, and the lines of its error output that were kept.
     pub(super) fn client_never_shows(&mut self, text: &str) -> Outcome {
         self.client_never_prints(text)?;
         let text = self.bindings.fill_text(text)?;
@@ -253,7 +253,7 @@ impl Play<'_> {
             let mut problem = Problem::new(
                 Kind::WrongAnswer,
                 &[],
-                "the client showed on its error output what it must not",
+                "the client wrote the text to its error output",
             );
             problem.received = said;
             return Err(problem.into());
@@ -276,11 +276,7 @@ impl Play<'_> {
             client.printed.push(printed);
         }
         if let Some(printed) = client.printed.iter().find(|p| p.contains(&line)) {
-            let mut problem = Problem::new(
-                Kind::WrongAnswer,
-                &[],
-                "the client printed what it must not",
-            );
+            let mut problem = Problem::new(Kind::WrongAnswer, &[], "the client printed the text");
             problem.received = printed.clone();
             return Err(problem.into());
         }
@@ -310,8 +306,8 @@ impl Play<'_> {
             return Ok(());
         }
         let sentence = match has_failed {
-            true => "the client ended without a word on its error output",
-            false => "the client ended with exit code 0, as if all were well",
+            true => "the client ended with an empty error output",
+            false => "the client ended with exit code 0",
         };
         Err(Problem::new(Kind::WrongAnswer, &[], sentence).into())
     }

@@ -1,4 +1,4 @@
-//! The exact bytes of what a step sends.
+//! Encoder: the exact bytes that a step sends.
 
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ pub fn encode(
     }
 }
 
-/// Fills an envelope up to exactly `target` bytes with a field nobody knows.
+/// Pads an envelope to exactly `target` bytes with an unknown field.
 fn pad(body: &mut Vec<u8>, target: u64) -> Result<(), String> {
     let tag = framing::length(PADDING_FIELD << 3 | 2);
     let target = target as usize;

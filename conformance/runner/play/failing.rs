@@ -1,4 +1,4 @@
-//! Makes a failure of what went wrong, with all that helps to see why.
+//! Failure reports: turns the error of a step into a failure with its diff and trace.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Play<'_> {
-    /// Makes a failure of what went wrong, with all that helps to see why.
+    /// Why the case stopped at this step.
     pub(super) fn stopped(
         &mut self,
         step: &Step,
@@ -39,7 +39,7 @@ impl Play<'_> {
             observed.push(format!("{who} receives {}", problem.received));
         }
         let rules = if !problem.rules.is_empty() {
-            // What the step alone decides is broken as well: it did not happen.
+            // The rules that the step decides are broken as well, since it did not happen.
             let more = step
                 .rules
                 .iter()
@@ -76,8 +76,8 @@ impl Play<'_> {
         }))
     }
 
-    /// A close or a silence is the least of it when the target has died, unless it was
-    /// told to end.
+    /// A close or a silence is a crash when the process of the target has died, unless
+    /// the suite told it to end.
     fn death_of_target(&mut self, problem: Problem) -> Problem {
         /// A dying process closes its connections a little before it is gone.
         const DEATH_DEADLINE: Duration = Duration::from_millis(500);
@@ -99,7 +99,7 @@ impl Play<'_> {
     }
 }
 
-/// What differs between the transcript and what was observed.
+/// The differences between the transcript and the observed steps.
 fn diff(wanted: &[String], observed: &[String]) -> String {
     let wanted: String = wanted.iter().map(|l| format!("{l}\n")).collect();
     let observed: String = observed.iter().map(|l| format!("{l}\n")).collect();

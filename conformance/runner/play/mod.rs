@@ -1,5 +1,5 @@
-//! Plays one case once, in one cut: the steps in their order, each wait bounded,
-//! and everything that was observed written down in the transcript's notation.
+//! Interpreter: plays one case once, in one cut. It executes the steps in order, bounds
+//! each wait, and writes the observed steps down in the transcript's notation.
 
 mod client;
 mod encode;
@@ -34,10 +34,10 @@ pub use client::{ClientUnderTest, try_client};
 pub use encode::encode;
 pub use server::{Facts, ProbeError, probe};
 
-/// How long a step waits for what it expects.
+/// How long a step waits for the message it expects.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(3);
 
-/// How long a whole case may take, what it waits out on purpose not counted.
+/// How long a whole case may take, not counting waits that are part of the case.
 const CASE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a member is waited for that leaves at the end of a case.
@@ -47,7 +47,7 @@ const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 /// counts as too early: clocks and queues are not exact.
 const EARLY_PERCENT: u32 = 15;
 
-/// What one play of a case needs.
+/// The context of one play of a case.
 pub struct RunContext<'a> {
     /// The case.
     pub case: &'a Case,
@@ -55,15 +55,15 @@ pub struct RunContext<'a> {
     pub cut: Cut,
     /// All deadlines are multiplied with this.
     pub scale: f64,
-    /// What makes the names of this play its own.
+    /// The mark in the names of this play.
     pub mark: Mark,
     /// Whether others may be talking on the same server.
     pub shared: bool,
     /// How many connections the server takes, where the user said so.
     pub caps: ConnectionCaps,
-    /// What it asks newcomers for.
+    /// Its password and its list of names.
     pub admission: &'a Admission,
-    /// What is known of the server.
+    /// The limits and capabilities of the server.
     pub facts: &'a Facts,
 }
 
@@ -75,15 +75,15 @@ pub enum Stop {
     NotRun(String),
 }
 
-/// What was observed, and how it ended.
+/// The observed steps, and how the play ended.
 pub struct Played {
-    /// The steps that went as expected, and what came where one did not.
+    /// The steps that went as expected, and the message that came where one did not.
     pub observed: Vec<String>,
     /// Why it stopped, if it did not come to its end.
     pub stop: Option<Stop>,
 }
 
-/// What goes wrong inside a step.
+/// Why a step did not succeed.
 enum StepError {
     Problem(Problem),
     NotRun(String),
@@ -105,7 +105,7 @@ impl From<String> for StepError {
 
 type Outcome = Result<(), StepError>;
 
-/// What is under test.
+/// The program under test.
 pub enum Subject<'a> {
     /// A server.
     Server(&'a mut ServerUnderTest),
@@ -127,13 +127,13 @@ struct Play<'a> {
     last_seq: u64,
     /// When each connection may send its next chats without exceeding the rate.
     paces: BTreeMap<String, Pace>,
-    /// Names of members whom the runner itself sent in.
+    /// Names of members that the runner itself registers.
     helpers: Vec<String>,
     began: Instant,
     deadline: Instant,
     step_deadline: Duration,
     expected: String,
-    /// Who acts.
+    /// The person of the current step.
     who: String,
     extra_trace: Vec<String>,
 }
@@ -323,7 +323,7 @@ impl Play<'_> {
                 if self.context.shared && is_rest {
                     continue;
                 }
-                let sentence = format!("{who} received something that nobody expected");
+                let sentence = format!("{who} received a message that no step expects");
                 return Err(Problem::new(Kind::WrongAnswer, &[], sentence)
                     .showing(&message)
                     .into());
@@ -337,8 +337,7 @@ impl Play<'_> {
         conn.queues.iter_mut().find_map(|queue| queue.pop_front())
     }
 
-    /// Leaves politely, so that the names are free and the room is quiet for whoever
-    /// comes next.
+    /// Sends Leave, so that the names are free and the room is quiet for the next case.
     fn leave(&mut self) {
         if self.context.case.side() == Side::Client {
             return;

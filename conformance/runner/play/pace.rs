@@ -1,15 +1,15 @@
-//! Keeps to the rate that the server announced, so that a case about something
-//! else is not refused for it.
+//! Pacing: the suite keeps to the rate that the server announced, so that no case about
+//! another rule is refused with RATE_LIMITED.
 
 use std::time::{Duration, Instant};
 
 use crate::transcript::expr::Limits;
 
-/// How much slower than allowed the suite goes on after a burst, in percent: what
-/// was sent evenly may arrive bunched.
+/// How much slower than allowed the suite sends after a burst, in percent: chats that
+/// were sent evenly may arrive bunched.
 const SLACK_PERCENT: u32 = 25;
 
-/// What one connection may still send.
+/// The chats that one connection may still send.
 pub struct Pace {
     tokens: u64,
     last: Instant,

@@ -1,5 +1,5 @@
-//! Steps that concern the server as a whole: joining it, finding out what it
-//! offers, seeing that it still serves, saturating it, ending it.
+//! Server steps: probing the server, joining it, checking that it still serves,
+//! saturating it, restarting and stopping it.
 
 use std::{
     thread,
@@ -31,7 +31,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// How long a server that is told to end may take (CHAT-CLOSE-3).
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What is known of a server before the cases are played.
+/// The limits and capabilities of a server, as the probe found them.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The limits it announced.
@@ -61,13 +61,14 @@ pub fn all_capabilities() -> Vec<String> {
 
 /// Why nothing can be judged at all.
 pub enum ProbeError {
-    /// Nobody listens there.
+    /// No server listens there.
     Unreachable(String),
-    /// Somebody does, and speaks something else.
+    /// The server speaks another protocol.
     OtherProtocol(String),
 }
 
-/// Registers once with all capabilities, to learn the limits and what is granted.
+/// Registers once with all capabilities, to learn the limits and the capabilities that
+/// are granted.
 pub fn probe(
     target: &ServerUnderTest,
     name: &str,
@@ -156,7 +157,7 @@ impl Play<'_> {
             let message = match self.next(who, deadline, true)? {
                 Event::Message(message) => message,
                 Event::Closed => {
-                    let sentence = format!("{who}'s connection was closed in place of Registered");
+                    let sentence = format!("{who}'s connection was closed instead of Registered");
                     return Err(Problem::new(Kind::Closed, &[], sentence).into());
                 }
                 Event::Timeout => return Err(self.silent(who).into()),
@@ -175,7 +176,7 @@ impl Play<'_> {
         }
     }
 
-    /// Takes what Registered says, and the Members that follow it.
+    /// Binds the values of Registered, and reads the Members that follow it.
     fn joined(
         &mut self,
         who: &str,
@@ -215,7 +216,7 @@ impl Play<'_> {
                 return Err(Problem::new(
                     Kind::WrongAnswer,
                     &["CHAT-PRES-1"],
-                    "something other than Members came next after Registered",
+                    "another message than Members came next after Registered",
                 )
                 .showing(&message)
                 .into());
@@ -253,8 +254,7 @@ impl Play<'_> {
             return Ok(());
         }
         self.expected = format!("{who} finds {}", wanted.join(", "));
-        let mut problem =
-            Problem::new(Kind::WrongAnswer, &[], format!("{who} found other members"));
+        let mut problem = Problem::new(Kind::WrongAnswer, &[], format!("Members named others"));
         problem.received = print::message("members", &json!({ "names": found }));
         Err(problem.into())
     }
@@ -335,7 +335,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Many members with the longest names, who only have to be there.
+    /// Registers many members with the longest names.
     pub(super) fn crowd(&mut self, count: u64) -> Outcome {
         for i in 0..count {
             let name = mark::stretched(&self.context.mark.name(&format!("crowd{i}")), 32);
@@ -382,7 +382,7 @@ impl Play<'_> {
                 Ok(())
             }
             _ => Err(StepError::NotRun(
-                "only a server started with --cmd can be told to end".to_owned(),
+                "the suite can stop only a server that it started with --cmd".to_owned(),
             )),
         }
     }
@@ -396,7 +396,7 @@ impl Play<'_> {
         }) = &mut self.subject
         else {
             return Err(StepError::NotRun(
-                "only a server started with --cmd can be seen to end".to_owned(),
+                "the suite can watch only a server that it started with --cmd".to_owned(),
             ));
         };
         match process.wait(deadline) {

@@ -1,5 +1,5 @@
-//! Steps that read more than one message: lanes in any order, catching up, and
-//! the end that all see alike.
+//! Steps that read several messages: interleaved lanes, catching up, and the common end
+//! of a room.
 
 use super::{Outcome, Play, StepError};
 use crate::{
@@ -32,9 +32,8 @@ impl Play<'_> {
                         .and_then(|s| s.parse::<u64>().ok());
                     let due = self.bindings.nth_after(last, 1);
                     if seq != Some(due) {
-                        let sentence = format!(
-                            "{who} had number {last} and then received another than the next"
-                        );
+                        let sentence =
+                            format!("{who} received another number than the next after {last}");
                         return Err(Problem::new(Kind::WrongAnswer, &["CHAT-ORD-4"], sentence)
                             .showing(&message)
                             .into());
@@ -56,8 +55,8 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Whoever is told that the server closes has heard of all the chats that anybody
-    /// heard of, be it by the Chat or, for one's own, by the Receipt.
+    /// Members that receive ServerClosing have received the same chats, their own as
+    /// Receipts.
     pub(super) fn same_end(&mut self, people: &[String]) -> Outcome {
         let mut first: Option<Vec<u64>> = None;
         for who in people {
@@ -94,7 +93,7 @@ impl Play<'_> {
                 Some(first) => {
                     let (one, other) = (&people[0], first.len());
                     let sentence = format!(
-                        "{who} heard of {} chats before ServerClosing, and {one} of {other}",
+                        "{who} received {} chats before ServerClosing, but {one} received {other}",
                         heard.len()
                     );
                     return Err(Problem::new(Kind::WrongAnswer, &[], sentence).into());

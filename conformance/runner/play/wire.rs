@@ -1,4 +1,4 @@
-//! Steps on a connection: sending, receiving, being closed.
+//! Wire steps: sending, receiving and being closed on one connection.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::{
     verdict::{Kind, millis},
 };
 
-/// How long the end of a case waits for what is already on its way.
+/// How long the end of a case waits for messages that are on their way.
 const REST_PAUSE: Duration = Duration::from_millis(2);
 
 impl Play<'_> {
@@ -98,13 +98,13 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// What a client sent before it was registered, it sent too early.
+    /// Checks that the client sent nothing before Registered.
     fn nothing_before_registered(&mut self, who: &str) -> Outcome {
         self.pump_what_has_come(who)?;
         match self.first_unasked(who) {
             None => Ok(()),
             Some(message) => {
-                let sentence = "the client sent something before it was registered";
+                let sentence = "the client sent a message before Registered";
                 Err(Problem::new(Kind::WrongAnswer, &["CHAT-REG-10"], sentence)
                     .showing(&message)
                     .into())
@@ -112,8 +112,8 @@ impl Play<'_> {
         }
     }
 
-    /// Reads one message, or the close, or the deadline; messages that are nobody's
-    /// business here are dealt with and passed over.
+    /// Reads one message, or the close, or the deadline. Pings are answered and foreign
+    /// messages dropped on the way.
     pub(super) fn next(
         &mut self,
         who: &str,
@@ -145,8 +145,8 @@ impl Play<'_> {
         }
     }
 
-    /// Whether a message is about people who are no part of this case; the names
-    /// of such people are taken out of a Members.
+    /// Whether a message is about members outside this case. Their names are removed from
+    /// a Members.
     fn is_foreign(&mut self, message: &mut Received) -> bool {
         let bindings = &mut self.bindings;
         let helpers = &self.helpers;
@@ -197,12 +197,12 @@ impl Play<'_> {
                     self.conn(who)?.queue(message);
                 }
                 Event::Closed => {
-                    // What came in the other stream is the best answer to "what came instead?".
+                    // A message of the other stream came in its place.
                     let other = self.conn(who)?.queues[1 - queue].pop_front();
                     if other.is_some() {
                         return Ok(other);
                     }
-                    let sentence = format!("{who}'s connection was closed in place of an answer");
+                    let sentence = format!("{who}'s connection was closed instead");
                     return Err(Problem::new(Kind::Closed, &[], sentence).into());
                 }
                 Event::Timeout => return Ok(None),
@@ -217,7 +217,7 @@ impl Play<'_> {
         let give_up = self.until();
         while let Event::Message(message) = self.next(who, Instant::now() + REST_PAUSE, true)? {
             if Instant::now() >= give_up {
-                let sentence = format!("{who} receives messages without end");
+                let sentence = format!("{who} receives messages without an end");
                 return Err(Problem::new(Kind::WrongAnswer, &[], sentence)
                     .showing(&message)
                     .into());
@@ -270,14 +270,14 @@ impl Play<'_> {
             }
             Event::Message(message) => Err(self.unexpected(who, &message).into()),
             Event::Closed => {
-                let sentence = format!("{who}'s connection was closed in place of a Ping");
+                let sentence = format!("{who}'s connection was closed instead of a Ping");
                 Err(Problem::new(Kind::Closed, &[], sentence).into())
             }
             Event::Timeout => Err(self.silent(who).into()),
         }
     }
 
-    /// From when and until when a step takes what comes.
+    /// The deadline of a step, and the earliest time at which its message may come.
     fn window(
         &mut self,
         who: &str,
@@ -323,7 +323,7 @@ impl Play<'_> {
         );
         if let Some(message) = other {
             problem.sentence =
-                format!("{who} did not receive it within {ms} ms, but something else");
+                format!("{who} did not receive it within {ms} ms, but another message");
             problem = problem.showing(&message);
             problem.kind = Kind::WrongAnswer;
         }
@@ -335,12 +335,12 @@ impl Play<'_> {
         let (kind, sentence) = match (message.kind.as_str(), quiet) {
             (_, Some(line)) => (
                 Kind::WrongAnswer,
-                format!("{who} received something, where line {line} says it receives nothing"),
+                format!("{who} received a message, but line {line} says that it receives nothing"),
             ),
             ("error", None) if !self.expected.contains(" receives error") => {
                 (Kind::Refusal, format!("{who} was refused"))
             }
-            _ => (Kind::WrongAnswer, format!("{who} received something else")),
+            _ => (Kind::WrongAnswer, format!("{who} received another message")),
         };
         Problem::new(kind, &[], sentence).showing(message)
     }
@@ -353,7 +353,7 @@ impl Play<'_> {
         match self.next(who, deadline, after.is_none())? {
             Event::Closed => match floor {
                 Some(floor) if Instant::now() < floor => {
-                    let sentence = format!("{who} was closed before the time");
+                    let sentence = format!("{who} was closed too early");
                     Err(Problem::new(Kind::Closed, &[], sentence).into())
                 }
                 _ => Ok(()),
@@ -368,7 +368,7 @@ impl Play<'_> {
     }
 }
 
-/// Makes `<n>` into `<n+0>`, which others who talk may have moved on from.
+/// Makes `<n>` into `<n+0>`: other members may have talked since.
 fn at_least(seq: &mut Value) {
     let word = seq
         .as_str()

@@ -1,5 +1,5 @@
-//! The report as one page that needs nothing else: the matrix of rules by
-//! verdict, and each failure in full.
+//! HTML report: one self-contained page with the rules by verdict and each failure in
+//! full.
 
 use std::fmt::Write;
 
@@ -71,7 +71,7 @@ pub fn html(report: &Report) -> String {
     out
 }
 
-/// All rules, gathered by what became of them.
+/// All rules, grouped by verdict.
 fn matrix(report: &Report, out: &mut String) {
     use RuleVerdict::*;
     out.push_str("<h2>Rules by verdict</h2>\n<table>\n");

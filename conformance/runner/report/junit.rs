@@ -1,4 +1,4 @@
-//! The report that CI systems read: JUnit's XML.
+//! JUnit report: the XML that CI systems read.
 
 use std::fmt::Write;
 
@@ -97,7 +97,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_xml_cannot_hold_is_taken_out() {
+    fn characters_that_xml_forbids_are_replaced() {
         assert_eq!(super::escape("a<b>\"&\u{1}\n"), "a&lt;b&gt;&quot;&amp;?\n");
     }
 }

@@ -1,4 +1,4 @@
-//! The report for pull requests and wikis.
+//! Markdown report, for pull requests and wikis.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! The reports: one value, written in several forms.
+//! Reports: the results of a run, rendered in several formats.
 
 pub mod html;
 pub mod junit;
@@ -23,7 +23,7 @@ use crate::{
 /// The version of the JSON report; it grows when a field changes its meaning.
 const FORMAT: u32 = 1;
 
-/// What became of a rule.
+/// The verdict on a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuleVerdict {
@@ -58,13 +58,13 @@ impl RuleVerdict {
     }
 }
 
-/// A rule and what became of it.
+/// A rule and its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct RuleLine {
     /// The rule.
     #[serde(flatten)]
     pub rule: Rule,
-    /// What became of it.
+    /// The verdict.
     pub verdict: RuleVerdict,
     /// The cases that prove it.
     pub cases: Vec<String>,
@@ -73,7 +73,7 @@ pub struct RuleLine {
     pub reason: Option<String>,
 }
 
-/// How many cases became what.
+/// How many cases have which verdict.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Counts {
     /// Cases selected.

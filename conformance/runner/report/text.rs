@@ -1,4 +1,4 @@
-//! The report for a terminal: a line a case, then each failure in full.
+//! Terminal report: a line for each case, then each failure in full.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What must hold of a server's limits for a case to mean something.
+//! Preconditions: what a case requires of the limits that a server announces.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_that_is_absent_leaves_room_for_anything() {
+    fn an_absent_limit_meets_every_bound() {
         let condition = Condition::parse("errors_max >= chat_burst*2").unwrap();
         assert_eq!(condition.to_string(), "errors_max >= chat_burst*2");
         for (errors_max, chat_burst, holds) in
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_needed_must_be_announced() {
+    fn a_required_limit_must_be_announced() {
         let condition = Condition::parse("chat_interval_ms").unwrap();
         for (chat_interval_ms, holds) in [(0, false), (1, true)] {
             let limits = Limits::from_json(&json!({"chatIntervalMs": chat_interval_ms}));

@@ -1,4 +1,4 @@
-//! Numbers in a transcript: plain, or made from a limit that the server announced.
+//! Expressions: a number in a transcript, plain or computed from an announced limit.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -63,7 +63,7 @@ impl Expr {
         })
     }
 
-    /// Whether it depends on what the server announced.
+    /// Whether it depends on an announced limit.
     pub fn is_limit(&self) -> bool {
         matches!(self.base, Base::Limit(_))
     }
@@ -131,7 +131,7 @@ impl Limits {
         Self(map)
     }
 
-    /// What is assumed of a server that never said, and used for `export`.
+    /// Assumed of a server that announces none, and used for `export`.
     pub fn assumed() -> Self {
         let values = [
             ("frame_bytes_max", 8192),

@@ -1,6 +1,5 @@
-//! A transcript: one case of the suite, as data. `parse` reads the notation,
-//! `print` writes it; `conformance/README.md` documents it for people who write
-//! their own runner.
+//! Transcript: one case of the suite as data, the syntax tree of a `.chat` file. `parse`
+//! reads the notation, `print` writes it, and `conformance/README.md` documents it.
 
 pub mod body;
 mod condition;
@@ -16,7 +15,7 @@ use serde_json::Value;
 use condition::Condition;
 use expr::Expr;
 
-/// Who is under test.
+/// The end that a case is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The suite plays clients against a server.
@@ -30,27 +29,26 @@ pub enum Side {
 pub struct Case {
     /// `area/case`, permanent; client cases are `client/area/case`.
     pub id: String,
-    /// What the case shows, in one line.
+    /// The statement that the case proves, in one line.
     pub title: String,
-    /// Why it matters to somebody.
+    /// Why it matters.
     pub why: String,
     /// The rules that it proves.
     pub rules: Vec<String>,
     /// The capabilities it needs granted, in lower case.
     pub needs: Vec<String>,
-    /// What must hold of the server's limits for the case to mean something.
+    /// What the case requires of the server's limits.
     pub when: Vec<Condition>,
-    /// Names used in the case by nobody who connects.
+    /// Words for names that no connection registers.
     pub names: Vec<String>,
     /// Whether the server must ask for a password (Some(true)), must ask for none
     /// (Some(false)), or may do either.
     pub asks_password: Option<bool>,
-    /// Those whose names the server's list of names must have; none: there must be
-    /// no list.
+    /// The people whose names the server's list must hold; empty: it must have no list.
     pub listed: Vec<String>,
     /// Recorded, and not yet reviewed against the schema.
     pub draft: bool,
-    /// What happens, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
@@ -133,7 +131,7 @@ impl Case {
         any_step(&self.steps, predicate)
     }
 
-    /// Everybody who acts in the case, in the order of their first step.
+    /// The people with a connection in the case, in the order of their first step.
     pub fn people(&self) -> Vec<&str> {
         let mut people = Vec::new();
         collect_people(&self.steps, &mut people);
@@ -166,14 +164,14 @@ fn collect_people<'a>(steps: &'a [Step], people: &mut Vec<&'a str>) {
     }
 }
 
-/// One step, where it stands, and the rules that it alone decides.
+/// One step: its line, its action, and the rules that it decides.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The line of the file, from 1.
     pub line: usize,
     /// The rules to blame when this step fails; none: those of the case.
     pub rules: Vec<String>,
-    /// What happens.
+    /// The action.
     pub action: Action,
 }
 
@@ -188,19 +186,19 @@ pub enum Saturation {
     AddressRate,
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Opens a connection.
     Connect {
-        /// Who.
+        /// The person.
         who: String,
         /// With a receive buffer as small as the system allows.
         small_window: bool,
     },
     /// Connects if need be, registers and takes the answer.
     Join {
-        /// Who.
+        /// The person.
         who: String,
         /// The name to ask for, a pattern.
         name: String,
@@ -211,61 +209,62 @@ pub enum Action {
     },
     /// Sends a message or bytes.
     Send {
-        /// Who.
+        /// The person.
         who: String,
         /// What.
         payload: Payload,
     },
     /// Receives one message, which must be one of those wanted.
     Receive {
-        /// Who.
+        /// The person.
         who: String,
         /// The alternatives.
         wanted: Vec<Wanted>,
         /// No sooner than this many milliseconds after the last that it sent.
         after: Option<Expr>,
     },
-    /// Names exactly those whom Members named.
+    /// Checks the names that Members gave.
     Finds {
-        /// Who.
+        /// The person.
         who: String,
         /// Patterns of the names.
         names: Vec<String>,
     },
-    /// Says that what came before brings this one nothing; shown by what it receives next.
+    /// States that the steps before send this connection nothing, which its next message
+    /// proves.
     Nothing {
-        /// Who.
+        /// The person.
         who: String,
     },
     /// The other end closes the connection, everything before having been received.
     Closed {
-        /// Who.
+        /// The person.
         who: String,
         /// As in `Receive`.
         after: Option<Expr>,
     },
-    /// Ends what it sends and goes on receiving.
+    /// Ends the sending side and goes on receiving.
     HalfClose {
-        /// Who.
+        /// The person.
         who: String,
     },
     /// Closes the connection.
     Close {
-        /// Who.
+        /// The person.
         who: String,
     },
     /// Breaks the connection off, as a crash does.
     Reset {
-        /// Who.
+        /// The person.
         who: String,
     },
-    /// Nobody sends anything for this many milliseconds.
+    /// All connections are silent for this many milliseconds.
     Silence(Expr),
-    /// Does steps again and again; `<i>` counts from 1.
+    /// Repeats steps; `<i>` counts from 1.
     Repeat {
         /// How often.
         count: Expr,
-        /// What.
+        /// The steps.
         steps: Vec<Step>,
     },
     /// Lanes of receiving: each in its order, any interleaving of them.
@@ -276,17 +275,17 @@ pub enum Action {
     Restarts,
     /// So many members join, with the longest names, and stay to the end.
     Crowd(Expr),
-    /// Takes in whatever has come by now, and forgets it.
+    /// Drops every message that has arrived by now.
     Skips {
-        /// Who.
+        /// The person.
         who: String,
     },
-    /// Reads on until it has every chat or is closed, and finds no gap.
+    /// Reads until it has every chat or is closed, and checks that there is no gap.
     CatchesUp {
-        /// Who.
+        /// The person.
         who: String,
     },
-    /// These hear the same chats, then ServerClosing, and are closed.
+    /// These connections receive the same chats, then ServerClosing, and are closed.
     SameEnd(Vec<String>),
     /// The server is told to end.
     Stops,
@@ -301,7 +300,7 @@ pub enum Action {
     },
     /// The client under test is started, registers and is accepted.
     ClientJoins {
-        /// What it must have asked for, and is granted.
+        /// The capabilities that it must ask for, and is granted.
         capabilities: Vec<String>,
     },
     /// A line is typed into the client.
@@ -322,7 +321,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Who acts, if it is somebody with a connection.
+    /// The person whose connection the action is about, if it is about one.
     pub fn who(&self) -> Option<&str> {
         match self {
             Action::Connect { who, .. }
@@ -351,14 +350,14 @@ pub struct Wanted {
     pub body: Value,
 }
 
-/// What is put on the wire.
+/// The bytes that a step sends.
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// One frame.
     Frame {
         /// The envelope in it.
         envelope: Content,
-        /// Fills the envelope up to this many bytes with a field nobody knows.
+        /// Pads the envelope to this many bytes with an unknown field.
         padded_to: Option<Expr>,
         /// Writes the length in this many bytes.
         width: Option<usize>,
@@ -376,7 +375,7 @@ pub enum Payload {
     },
 }
 
-/// What an envelope is made of.
+/// The content of an envelope.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// A message, with bytes added.

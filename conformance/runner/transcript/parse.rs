@@ -1,4 +1,4 @@
-//! Reads a transcript. Every refusal names the line and what was expected there.
+//! Parser of transcripts. An error names the line and what was expected there.
 
 use super::{
     Action, Case, Condition, Expr, Saturation, Step,
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::rules;
 
-/// What is wrong with a transcript, and where.
+/// A syntax error.
 #[derive(Debug)]
 pub struct ParseError {
     /// The line, from 1.
@@ -221,7 +221,7 @@ fn step(line: usize, rules: Vec<String>, action: Action) -> Step {
     }
 }
 
-/// One line: the rules it names at its end, and what it stands for.
+/// Parses one line: the rules at its end, and its actions.
 fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
     let mut line = line.trim();
     let mut blame = Vec::new();

@@ -1,4 +1,4 @@
-//! Reads what is put on the wire: messages, frames, lengths, bytes.
+//! Parser of payloads: messages, frames, lengths and bytes.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub(super) fn frame(envelope: Content) -> Payload {
 
 pub(super) fn payload(who: &str, text: &str) -> Result<Payload, LineError> {
     let (kind, tail) = text.split_once(' ').unwrap_or((text, ""));
-    // First of all: what a text says is no option.
+    // The body first: words inside a text are no options.
     let (body, tail) = if tail.starts_with('{') {
         let (body, tail) = json_value(tail)?;
         (Some(body), tail)

@@ -1,4 +1,4 @@
-//! Reads what somebody in a transcript does: the words after a name.
+//! Parser of the steps that begin with a person.
 
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, L
                 .ok_or_else(|| unexpected(verb, rest))?,
         )?)),
         _ => Err(LineError::Wrong(format!(
-            "expected what {who} does (connects, joins, says, hears, sends, receives, finds, is refused, \
+            "expected a step of {who} (connects, joins, says, hears, sends, receives, finds, is refused, \
              is closed, half-closes, closes, resets), found \"{verb} {rest}\""
         ))),
     }
@@ -188,7 +188,7 @@ fn hears(who: &str, rest: &str) -> Result<Action, LineError> {
     let (sender, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     if !is_person(sender) {
         return Err(LineError::Wrong(format!(
-            "expected whom {who} hears, found {sender:?}"
+            "expected a person after \"hears\", found {sender:?}"
         )));
     }
     let (text, tail) = json_value(rest)?;

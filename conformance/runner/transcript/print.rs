@@ -1,5 +1,5 @@
-//! Writes steps in the transcript's own notation, shorthands spelled out: the
-//! form in which what was expected and what was observed are compared.
+//! Printer: writes steps in the notation of transcripts, with shorthands spelled out.
+//! Expected and observed steps are compared in this form.
 
 use std::fmt::Write;
 
@@ -177,7 +177,7 @@ fn spaced(value: &Value, text_chars_max: usize) -> String {
     }
 }
 
-/// A JSON string in which what a terminal would act on is escaped.
+/// A JSON string in which characters that control a terminal are escaped.
 fn quoted(text: &str) -> String {
     let json = Value::from(text).to_string();
     let mut out = String::with_capacity(json.len());

@@ -1,10 +1,10 @@
-//! Words: the pieces that the lines of a transcript are made of.
+//! Lexical pieces of a transcript: words, texts and JSON.
 
 use serde_json::Value;
 
 use crate::messages;
 
-/// A piece of a line, or what was expected there.
+/// A piece of a line, or a sentence about what was expected there.
 pub(super) type Parsed<T> = Result<T, String>;
 
 /// Why a line cannot be read.
@@ -39,7 +39,7 @@ pub(super) fn string(text: &str) -> Result<String, LineError> {
     }
 }
 
-/// Whether this can be somebody's name in a transcript.
+/// Whether a word can stand for a person in a transcript.
 pub fn is_person(word: &str) -> bool {
     let mut chars = word.chars();
     chars.next().is_some_and(|c| c.is_ascii_lowercase())
