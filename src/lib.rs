@@ -32,6 +32,7 @@
 //! | [`server`] | listeners, tasks and deadlines around sessions, room and log | yes |
 //! | [`client`] | a library for clients and bots, and the terminal on it | yes |
 //! | [`runtime`] | the event loop that the programs run on | yes |
+//! | [`cli`] | what the command lines of all programs have in common | yes |
 //! | [`files`] | writes the files that options name | yes |
 //!
 //! # What holds it together
@@ -64,6 +65,8 @@
     )
 )]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(any(feature = "cli", feature = "suite", feature = "bench"))]

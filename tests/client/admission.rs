@@ -43,11 +43,12 @@ fn accept(server: &Server) -> (Peer, String) {
 fn a_password_that_was_given_is_sent() {
     let file = file(format!("{SECRET}\n").as_bytes(), 0o600);
     let path = file.to_str().expect("UTF-8");
-    let sources: [(&[&str], Variables<'_>, &str); 5] = [
+    let sources: [(&[&str], Variables<'_>, &str); 6] = [
         (&["--password-file", path], &[], SECRET),
         (&[], &[("CHAT_PASSWORD_FILE", path)], SECRET),
         (&[], &[("CHAT_PASSWORD", SECRET)], SECRET),
         (&[], &[("CHAT_PASSWORD", "")], ""),
+        (&[], &[("CHAT_PASSWORD_FILE", "")], ""),
         (&[], &[], ""),
     ];
     for (options, variables, expected) in sources {

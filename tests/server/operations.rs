@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chat::wire::ErrorCode;
+use chat::{limits::Limits, server::options::Options, wire::ErrorCode};
+use clap::CommandFactory;
 
 use crate::support::{NOTHING, Peer, TestServer, command, leave, output};
 
@@ -117,6 +118,59 @@ fn the_environment_configures_it_and_options_override_it() {
     command.env("CHAT_WRITE_DEADLINE_MS", "0");
     let output = output(command);
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// The variables that options have.
+fn variables() -> Vec<String> {
+    Options::command()
+        .get_arguments()
+        .filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let mut command = command(&[]);
+    for name in variables() {
+        command.env(name, "");
+    }
+    let server = TestServer::run(command);
+    let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
+    assert_eq!(limits, Some(Limits::default().announced()));
+    server.wait_for_log("CHAT_LISTEN is empty and counts as not set");
+
+    // But a server that was meant to be closed does not start open.
+    let mut command = crate::support::command(&[]);
+    command.env("CHAT_PASSWORD", "");
+    let output = output(command);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("CHAT_PASSWORD is empty"), "{stderr}");
+}
+
+#[test]
+fn a_wrong_value_is_told_with_its_variable() {
+    let names = variables();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let mut command = command(&[]);
+        command.env(&name, "/nowhere/at/all");
+        let output = output(command);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{name}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(&name), "{name}: {stderr}");
+    }
+    // Right by itself, and wrong beside the others.
+    let mut command = command(&[]);
+    command.env("CHAT_KEEPALIVE_INTERVAL_MS", "90000");
+    let both = output(command);
+    let stderr = String::from_utf8_lossy(&both.stderr);
+    assert!(stderr.contains("CHAT_KEEPALIVE_INTERVAL_MS"), "{stderr}");
+    // The option is what counts, so it is the option that is wrong.
+    let mut command = crate::support::command(&["--rate-burst", "many"]);
+    command.env("CHAT_RATE_BURST", "5");
+    let stderr = String::from_utf8_lossy(&output(command).stderr).into_owned();
+    assert!(!stderr.contains("CHAT_RATE_BURST"), "{stderr}");
 }
 
 #[test]

@@ -10,12 +10,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use chat::{
+    cli,
     files::{self, WrittenFile},
     password::source::PASSWORD_VARIABLE,
     runtime,
     server::{Server, options::Options},
 };
-use clap::{CommandFactory, Parser, error::ErrorKind};
 use nix::sys::signal::Signal;
 use tokio::{
     runtime::Builder,
@@ -39,12 +39,13 @@ const EXIT_CODE_INTERRUPTED: i32 = 130;
 const LOG_LINES_QUEUED_MAX: usize = 20_000;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options: Options = cli::parse();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let sentence = cli::naming_variables::<Options>(&format!("{error:#}"));
             // Whoever closed standard error still gets the exit code.
-            let _ = writeln!(std::io::stderr(), "chat-server: {error:#}");
+            let _ = writeln!(std::io::stderr(), "chat-server: {sentence}");
             ExitCode::FAILURE
         }
     }
@@ -64,11 +65,16 @@ fn run(options: &Options) -> Result<()> {
 }
 
 async fn serve(options: &Options) -> Result<()> {
-    let limits = options.limits().unwrap_or_else(|it| refuse_to_start(it));
+    let limits = options.limits().unwrap_or_else(|it| refuse_to_start(&it));
+    // An empty one is refused: a server that was meant to be closed does not start open.
+    let password = std::env::var_os(PASSWORD_VARIABLE);
     let (access, warning) = options
-        .access(std::env::var_os(PASSWORD_VARIABLE))
-        .unwrap_or_else(|it| refuse_to_start(it));
+        .access(password)
+        .unwrap_or_else(|it| refuse_to_start(&it));
     let _log = start_log(options.verbose);
+    for name in cli::empty_variables::<Options>() {
+        warn!("{name} is empty and counts as not set");
+    }
     if let Some(warning) = warning {
         warn!("{warning}");
     }
@@ -118,10 +124,8 @@ async fn serve(options: &Options) -> Result<()> {
 }
 
 /// Like any other wrong usage: the sentence, exit code 2.
-fn refuse_to_start(sentence: String) -> ! {
-    Options::command()
-        .error(ErrorKind::ValueValidation, sentence)
-        .exit()
+fn refuse_to_start(sentence: &str) -> ! {
+    cli::refuse::<Options>(sentence)
 }
 
 /// Says where the server listens: on standard output for programs, and how to
@@ -175,7 +179,7 @@ fn start_log(verbose: u8) -> WorkerGuard {
         .finish(std::io::stderr());
     tracing_subscriber::fmt()
         .with_writer(writer)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal() && cli::is_colourful())
         .with_target(false)
         // It would say so on standard error, and panic if that is what is closed.
         .log_internal_errors(false)

@@ -1,15 +1,12 @@
 //! From the command line to a session: with the password that was given, or that
 //! somebody types when the server asks for one.
 
-use std::env;
-
 use super::exit::Exit;
 use super::options::Options;
 use super::password::{self, Answer};
 use super::signals::Signals;
 use super::{say, sentences};
 use crate::client::{Connector, Printable, Session};
-use crate::password::source::PASSWORD_VARIABLE;
 use crate::password::{Password, PasswordError};
 
 /// Connects, with a password where one was given or, in a terminal, where the
@@ -25,7 +22,7 @@ pub(super) async fn join(
     is_terminal: bool,
     signals: &mut Signals,
 ) -> Result<Session, Exit> {
-    let found = options.password(env::var_os(PASSWORD_VARIABLE));
+    let found = options.password();
     let found = found.map_err(|sentence| {
         say(&Printable::new().peer(&sentence));
         Exit::Usage

@@ -1,11 +1,11 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
+use crate::cli;
 use crate::client::address::Address;
 use crate::client::connect::CONNECT_TIMEOUT_MS;
 use crate::password::source::{self, Found};
@@ -56,7 +56,7 @@ impl Options {
     /// Reads the command line; help, the version and mistakes are printed and end
     /// the program (mistakes with code 2).
     pub fn read() -> Self {
-        let options = Self::parse();
+        let options: Self = cli::parse();
         if options.name().is_none() {
             Self::command()
                 .error(
@@ -74,15 +74,16 @@ impl Options {
         self.name.as_deref().or(self.address.name())
     }
 
-    /// The password from the file, or from `variable`, the value of
-    /// [`PASSWORD_VARIABLE`](source::PASSWORD_VARIABLE); an empty one is none.
+    /// The password from the file, or from the environment
+    /// ([`PASSWORD_VARIABLE`](source::PASSWORD_VARIABLE)); an empty one is none.
     ///
     /// # Errors
     ///
     /// A sentence that says what is wrong.
-    pub fn password(&self, variable: Option<OsString>) -> Result<Option<Found>, String> {
-        let variable = variable.filter(|value| !value.is_empty());
+    pub fn password(&self) -> Result<Option<Found>, String> {
+        let variable = cli::variable(source::PASSWORD_VARIABLE);
         source::find(self.password_file.as_deref(), variable)
+            .map_err(|sentence| cli::naming_variables::<Self>(&sentence))
     }
 
     /// How long to wait for the connection, and again for the answer.

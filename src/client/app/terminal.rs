@@ -1,13 +1,13 @@
 //! In a terminal: a prompt, what others say above it, notices, commands.
 
 use std::collections::VecDeque;
-use std::env;
 
 use super::exit::Exit;
 use super::roster::Roster;
 use super::screen::{Input, Running, Screen};
 use super::signals::Signals;
 use super::{say, sentences, sum_up};
+use crate::cli;
 use crate::client::{Ended, Event, Line, Outgoing, Printable, SendError, Session};
 use crate::wire::Capability;
 
@@ -37,8 +37,7 @@ pub(super) fn only_line(input: &str) -> Option<&str> {
 
 /// Runs the session until somebody leaves or the server ends it.
 pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Signals) -> Exit {
-    let is_colourful = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let running = match screen.start(is_colourful) {
+    let running = match screen.start(cli::is_colourful()) {
         Ok(running) => running,
         Err(error) => {
             say(&Printable::new()

@@ -1,0 +1,128 @@
+//! Command lines: what those of all programs have in common.
+//!
+//! An environment variable that is empty counts as one that is not set, as a
+//! container's configuration leaves it where a value is missing; and a value that is
+//! wrong is told with the variable that it comes from.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+};
+
+use clap::{
+    Arg, ArgMatches, Command, CommandFactory, Error, Parser,
+    builder::{Resettable, StyledStr},
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
+};
+
+/// The value of an environment variable; `None` where it is not set or empty.
+pub fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Whether output for people may have colours: not where `NO_COLOR` is set, nor in a
+/// terminal that calls itself dumb.
+pub fn is_colourful() -> bool {
+    variable("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Reads this process's command line and the variables that its options name. Help,
+/// the version and mistakes are printed and end the program, mistakes with code 2.
+pub fn parse<P: Parser>() -> P {
+    let arguments: Vec<_> = env::args_os().collect();
+    let parsed = command::<P>()
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| P::from_arg_matches(&matches));
+    match parsed {
+        Ok(options) => options,
+        Err(error) => with_variable(error, command::<P>(), &arguments).exit(),
+    }
+}
+
+/// Ends the program as for a mistake on its command line: with `sentence`, which
+/// names the variables that are in use, and code 2.
+pub fn refuse<P: CommandFactory>(sentence: &str) -> ! {
+    let sentence = naming_variables::<P>(sentence);
+    command::<P>()
+        .error(ErrorKind::ValueValidation, sentence)
+        .exit()
+}
+
+/// `sentence`, and the variables that options have their values from, if any have:
+/// the mistake may stand in one of them.
+pub fn naming_variables<P: CommandFactory>(sentence: &str) -> String {
+    let command = command::<P>();
+    let Ok(matches) = command.clone().try_get_matches_from(env::args_os()) else {
+        return sentence.to_owned();
+    };
+    match variables_in_use(&command, &matches).join(", ") {
+        names if names.is_empty() => sentence.to_owned(),
+        names => format!("{sentence} (from the environment: {names})"),
+    }
+}
+
+/// The variables that are empty and so count as not set.
+pub fn empty_variables<P: CommandFactory>() -> Vec<String> {
+    P::command()
+        .get_arguments()
+        .filter_map(empty_variable)
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The command without its empty variables.
+fn command<P: CommandFactory>() -> Command {
+    P::command().mut_args(|arg| match empty_variable(&arg) {
+        Some(_) => arg.env(Resettable::Reset),
+        None => arg,
+    })
+}
+
+fn empty_variable(arg: &Arg) -> Option<&OsStr> {
+    let name = arg.get_env()?;
+    env::var_os(name)
+        .is_some_and(|value| value.is_empty())
+        .then_some(name)
+}
+
+fn variables_in_use(command: &Command, matches: &ArgMatches) -> Vec<String> {
+    command
+        .get_arguments()
+        .filter(|arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable))
+        .filter_map(Arg::get_env)
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// `error`, and the variable that the wrong value comes from, if it does not come from
+/// `arguments`.
+fn with_variable(mut error: Error, mut command: Command, arguments: &[OsString]) -> Error {
+    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    // An argument that is not built has no name to print.
+    command.build();
+    let variable = command
+        .get_arguments()
+        .find(|arg| arg.to_string() == *wrong && !is_among(arg, arguments))
+        .and_then(Arg::get_env)
+        .filter(|name| env::var_os(name).is_some());
+    if let Some(name) = variable {
+        let tip = format!("the value is that of the variable {}", name.display());
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(vec![StyledStr::from(tip)]),
+        );
+    }
+    error
+}
+
+fn is_among(arg: &Arg, arguments: &[OsString]) -> bool {
+    arg.get_long().is_some_and(|long| {
+        let option = format!("--{long}");
+        arguments
+            .iter()
+            .any(|argument| argument.to_string_lossy().split('=').next() == Some(option.as_str()))
+    })
+}
