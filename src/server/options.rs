@@ -18,7 +18,8 @@ use crate::{
 /// Prints `listening on chat://HOST:PORT` as its first line on standard output,
 /// and logs to standard error who comes and goes, never what is said. Ctrl-C or
 /// SIGTERM makes it tell everybody and end within 5 seconds; a second one ends it
-/// at once.
+/// at once. So does closing the terminal in which it was started, unless told
+/// `--no-hangup`; any other SIGHUP, SIGUSR1 and SIGUSR2 change nothing.
 #[derive(Debug, Parser)]
 #[command(
     name = "chat-server",
@@ -42,6 +43,11 @@ pub struct Options {
     /// it is removed at the end, unless another server has replaced it
     #[arg(long, env = "CHAT_PORT_FILE", value_name = "PATH")]
     pub port_file: Option<PathBuf>,
+
+    /// Serve on when the terminal is closed in which the server was started. Without a
+    /// terminal it always does
+    #[arg(long, env = "CHAT_NO_HANGUP", value_parser = |text: &str| Unit::Switch.parse(text).map(|value| value == 1))]
+    pub no_hangup: bool,
 
     /// Ask everybody for the password in this file; one line break at its end is
     /// not part of it. CHAT_PASSWORD may hold the password itself instead

@@ -12,5 +12,6 @@ mod frames;
 mod hostile;
 mod operations;
 mod registering;
+mod signals;
 mod slow;
 mod story;

@@ -1,5 +1,7 @@
 //! `chat-server`: options in, a running server out.
 
+mod signals;
+
 use std::{
     io::{IsTerminal, Write},
     net::SocketAddr,
@@ -16,14 +18,12 @@ use chat::{
     runtime,
     server::{Server, options::Options},
 };
-use nix::sys::signal::Signal;
-use tokio::{
-    runtime::Builder,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::runtime::Builder;
 use tracing::{info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use signals::Signals;
 
 /// Packs the two blocks that the runtime keeps for each connection, which it wants
 /// aligned to 128 bytes, without the gaps that the system's allocator leaves.
@@ -85,12 +85,7 @@ async fn serve(options: &Options) -> Result<()> {
             "not for everybody"
         );
     }
-    // Where files must be short (ulimit -f), the log's memory is no file, and the
-    // log on standard error ends; neither is a reason to die of a signal. Caught
-    // for good, whether or not anybody waits for it.
-    let _ = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = Signals::catch(options.no_hangup)?;
     let server = Server::bind_with_access(&options.listen, limits, access)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
@@ -104,15 +99,9 @@ async fn serve(options: &Options) -> Result<()> {
 
     server
         .run(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+            signals.close().await;
             tokio::spawn(async move {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
+                signals.end_at_once().await;
                 if let Some(port_file) = port_file_at_exit {
                     port_file.0.remove();
                 }
