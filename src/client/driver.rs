@@ -45,6 +45,9 @@ const KEEPALIVE_INTERVAL_MS_MIN: u32 = 50;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leaving {
     No,
+    /// What is still to be sent is there already, though it has not been given to the
+    /// session yet.
+    Soon,
     /// After everything is sent and answered.
     WhenSent,
     /// At once.
@@ -350,12 +353,14 @@ async fn write<W: AsyncWrite + Unpin>(
     loop {
         let wish = *leaving.borrow_and_update();
         match wish {
-            Leaving::No => {}
+            Leaving::No | Leaving::Soon => {}
             Leaving::WhenSent => sends.close(),
             Leaving::Now => return leave(&mut writer).await,
         }
         // Everything that can be said at once goes out in one write.
         let mut wait_until = None;
+        // Whether the announced rate is all that holds the next chat up.
+        let mut is_paced = false;
         let message = match controls.try_recv() {
             Ok(message) => Some(message),
             Err(_) => match shared.outbox().step(now()) {
@@ -365,6 +370,11 @@ async fn write<W: AsyncWrite + Unpin>(
                     ..Chat::default()
                 })),
                 Step::Wait(until) => {
+                    wait_until = Some(Instant::from_std(until));
+                    is_paced = true;
+                    None
+                }
+                Step::Paused(until) => {
                     wait_until = Some(Instant::from_std(until));
                     None
                 }
@@ -385,19 +395,26 @@ async fn write<W: AsyncWrite + Unpin>(
             return failed;
         }
         let mut give_up_at = None;
-        if (wish == Leaving::WhenSent || !has_more) && wait_until.is_none() {
+        if wish != Leaving::No || !has_more {
             let since = *leaving_since.get_or_insert_with(now);
-            let (is_settled, moved_at) = {
+            let (is_settled, progressed_at) = {
                 let outbox = shared.outbox();
                 let is_settled = outbox.unsent() == 0 && outbox.unconfirmed() == 0;
-                (is_settled && !has_more, outbox.moved_at().max(since))
+                (is_settled, outbox.progressed_at().max(since))
             };
-            // As long as receipts come there is reason to wait for more.
-            let until = Instant::from_std(moved_at) + Duration::from_millis(RECEIPT_TIMEOUT_MS);
-            if is_settled || until <= Instant::now() {
+            if is_settled && !has_more {
                 return leave(&mut writer).await;
             }
-            give_up_at = Some(until);
+            // As long as receipts come there is reason to wait for more; no longer than
+            // that for a server that refuses a chat and says when to try it again.
+            if !is_settled && !is_paced {
+                let timeout = Duration::from_millis(RECEIPT_TIMEOUT_MS);
+                let until = Instant::from_std(progressed_at) + timeout;
+                if until <= Instant::now() {
+                    return leave(&mut writer).await;
+                }
+                give_up_at = Some(until);
+            }
         }
         let has_room = shared.outbox().has_room();
         // Each of these can be dropped without losing anything.

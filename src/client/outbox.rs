@@ -30,8 +30,10 @@ pub(crate) struct Draft {
 pub(crate) enum Step {
     /// Send this chat now.
     Send(Draft),
-    /// Ask again at this time.
+    /// Ask again at this time: the announced rate allows no more before.
     Wait(Instant),
+    /// Ask again at this time: the server refused a chat and said to wait.
+    Paused(Instant),
     /// Nothing is to be sent.
     Idle,
 }
@@ -49,8 +51,9 @@ pub(crate) struct Outbox {
     due: BTreeMap<u64, Draft>,
     /// Sent, no answer yet. Without receipts the last few, in case of a refusal.
     unanswered: VecDeque<Draft>,
-    /// When something was last sent or answered.
-    moved_at: Instant,
+    /// When a chat was last sent for the first time, accepted or refused for good. What
+    /// is sent again and again gets nowhere.
+    progressed_at: Instant,
 }
 
 impl Outbox {
@@ -60,7 +63,7 @@ impl Outbox {
             receipts,
             due: BTreeMap::new(),
             unanswered: VecDeque::new(),
-            moved_at: now,
+            progressed_at: now,
         }
     }
 
@@ -87,10 +90,15 @@ impl Outbox {
             return Step::Idle;
         };
         if let Err(later) = self.pace.take(now) {
-            return Step::Wait(later);
+            return match self.pace.is_paused(now) {
+                true => Step::Paused(later),
+                false => Step::Wait(later),
+            };
         }
         let chat = first.remove();
-        self.moved_at = now;
+        if chat.retries == 0 {
+            self.progressed_at = now;
+        }
         if self.unanswered.len() >= UNANSWERED_CHATS_MAX {
             self.unanswered.pop_front();
         }
@@ -100,12 +108,14 @@ impl Outbox {
 
     /// The chat was accepted.
     pub(crate) fn receipt(&mut self, id: u64, now: Instant) {
-        self.answer(id, now);
+        self.progressed_at = now;
+        self.answer(id);
     }
 
     /// The chat was refused for good; gives its text, if it is still known.
     pub(crate) fn refused(&mut self, id: u64, now: Instant) -> Option<String> {
-        self.answer(id, now).map(|chat| chat.text)
+        self.progressed_at = now;
+        self.answer(id).map(|chat| chat.text)
     }
 
     /// The chat was refused for its rate: it is due again after `retry_after_ms`
@@ -121,7 +131,7 @@ impl Outbox {
         retry_after_ms: u32,
         now: Instant,
     ) -> Result<(), Option<String>> {
-        let Some(mut chat) = self.answer(id, now) else {
+        let Some(mut chat) = self.answer(id) else {
             return Err(None);
         };
         chat.retries += 1;
@@ -148,13 +158,13 @@ impl Outbox {
         }
     }
 
-    /// When something was last sent or answered.
-    pub(crate) fn moved_at(&self) -> Instant {
-        self.moved_at
+    /// When a chat last got further: sent for the first time, accepted, or refused for
+    /// good.
+    pub(crate) fn progressed_at(&self) -> Instant {
+        self.progressed_at
     }
 
-    fn answer(&mut self, id: u64, now: Instant) -> Option<Draft> {
-        self.moved_at = now;
+    fn answer(&mut self, id: u64) -> Option<Draft> {
         // Answers come in the order of the chats (CHAT-RCPT-2): it is the first.
         let index = self.unanswered.iter().position(|chat| chat.id == id)?;
         self.unanswered.remove(index)
@@ -208,7 +218,7 @@ mod tests {
         assert_eq!(outbox.rate_limited(1, 50, now), Ok(()));
         push_all(&mut outbox, [3]);
         let later = now + Duration::from_millis(50);
-        assert_eq!(outbox.step(now), Step::Wait(later));
+        assert_eq!(outbox.step(now), Step::Paused(later));
         let much_later = now + Duration::from_secs(1);
         assert_eq!(sent(&mut outbox, much_later), [1, 2, 3]);
     }

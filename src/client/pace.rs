@@ -41,7 +41,7 @@ impl Pace {
     ///
     /// The time at which to ask again.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        if now < self.paused_until {
+        if self.is_paused(now) {
             return Err(self.paused_until);
         }
         if self.interval.is_zero() {
@@ -55,6 +55,11 @@ impl Pace {
             }
             None => Err(self.refilled_at + self.interval),
         }
+    }
+
+    /// Whether the server said to wait, rather than the limits that it announced.
+    pub fn is_paused(&self, now: Instant) -> bool {
+        now < self.paused_until
     }
 
     /// Waits `pause` from `now` before anything else is sent: the server said

@@ -188,11 +188,25 @@ impl Sender {
         Ok(id)
     }
 
-    /// Begins to leave: what was given to `send` before is sent, and its receipts
-    /// are waited for. Nothing can be sent after it.
-    pub fn leave(&self) {
+    /// Prepares to leave: all that is going to be sent is there already, and
+    /// [`leave`](Self::leave) follows when it has been given to `send`. When no chat is
+    /// confirmed for ten seconds meanwhile, the session leaves without the rest.
+    pub fn leave_soon(&self) {
         self.leaving.send_if_modified(|leaving| {
             let begins = *leaving == Leaving::No;
+            if begins {
+                *leaving = Leaving::Soon;
+            }
+            begins
+        });
+    }
+
+    /// Begins to leave: what was given to `send` before is sent, and its receipts
+    /// are waited for, ten seconds at the most while none comes. Nothing can be sent
+    /// after it.
+    pub fn leave(&self) {
+        self.leaving.send_if_modified(|leaving| {
+            let begins = matches!(leaving, Leaving::No | Leaving::Soon);
             if begins {
                 *leaving = Leaving::WhenSent;
             }

@@ -1,5 +1,6 @@
 //! Without a terminal: lines in, lines out.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use chat::wire::{Capability, ErrorCode, Limits};
@@ -106,6 +107,67 @@ fn what_is_refused_for_its_rate_is_sent_again() {
     program.end_input();
     peer.leave();
     check(program, 0, "", "");
+}
+
+/// Sends the lines of a pipe that has ended, to a server that does `serve` and then
+/// only waits, and gives what the client says of it.
+#[track_caller]
+fn undelivered(lines: usize, mut answer: impl FnMut(&mut Peer, u64) + Send + 'static) -> String {
+    let (mut program, mut peer) = joined(limits(), None);
+    let text: String = (0..lines)
+        .map(|number| format!("line {number}\n"))
+        .collect();
+    let start = Instant::now();
+    let serving = thread::spawn(move || {
+        loop {
+            match peer.receive() {
+                Some(FromClient::Chat(chat)) => answer(&mut peer, chat.id),
+                Some(FromClient::Leave(_)) => return peer.close(),
+                other => panic!("not expected: {other:?}"),
+            }
+        }
+    });
+    program.write(text.as_bytes());
+    program.end_input();
+    serving.join().expect("the server's part");
+    let outcome = program.outcome();
+    let waited_s = start.elapsed().as_secs_f64();
+    // Ten seconds, and what a busy machine adds.
+    assert!((9.0..14.0).contains(&waited_s), "{waited_s} s");
+    assert_eq!((outcome.code, &*outcome.output), (Some(7), ""));
+    outcome.errors
+}
+
+#[test]
+fn the_end_of_the_input_waits_ten_seconds_while_nothing_is_confirmed() {
+    let refuse = |retry_after_ms| {
+        move |peer: &mut Peer, id| peer.refuse(id, ErrorCode::RateLimited, retry_after_ms)
+    };
+    let first = "chat-client: lines that may not have arrived: ";
+    thread::scope(|scope| {
+        // However long the server says to wait, once or again and again, and however
+        // many lines there are behind the one that it refuses.
+        scope.spawn(|| {
+            assert_eq!(
+                undelivered(1, refuse(u32::MAX)),
+                format!("{first}1 not sent\n")
+            )
+        });
+        scope.spawn(|| assert_eq!(undelivered(1, refuse(300)), format!("{first}1 not sent\n")));
+        scope.spawn(|| {
+            let errors = undelivered(5_000, refuse(u32::MAX));
+            assert!(
+                errors.ends_with(" not sent, those that were not read yet\n"),
+                "{errors}"
+            );
+        });
+        // A server that confirms nothing.
+        scope.spawn(|| {
+            let errors = undelivered(5_000, |_, _| {});
+            assert!(errors.starts_with(first), "{errors}");
+            assert!(errors.contains(" 256 sent but not confirmed"), "{errors}");
+        });
+    });
 }
 
 #[test]

@@ -2,13 +2,14 @@
 //! `@name: text` lines and nothing else.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot::{self, error::RecvError};
@@ -31,8 +32,9 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
     let sender = session.sender();
     let held = Arc::new(AtomicUsize::new(0));
     let text_bytes_max = session.limits().text_bytes_max as usize;
-    let (Ok(mut input_over), Ok((output, mut output_over)), Ok(mut hung_up)) = (
+    let (Ok(mut input_over), Ok(mut input_ended), Ok((output, mut output_over)), Ok(mut hung_up)) = (
         feed(sender.clone(), text_bytes_max, Arc::clone(&held)),
+        watch_input(),
         write_lines(),
         watch_output(),
     ) else {
@@ -42,6 +44,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
     };
     let mut output = Some(output);
     let mut is_input_over = false;
+    let mut is_input_ended = false;
     let mut is_output_over = false;
     let mut is_hung_up = false;
     let mut has_failed = false;
@@ -78,6 +81,12 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
                     sender.leave();
                 }
             }
+            told = &mut input_ended, if !is_input_ended => {
+                is_input_ended = true;
+                if let (Ok(Ok(())), false) = (told, listen) {
+                    sender.leave_soon();
+                }
+            }
             written = &mut output_over, if !is_output_over => {
                 is_output_over = true;
                 output = None;
@@ -102,7 +111,10 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
             () = signals.next() => {}
         }
     }
-    let exit = sum_up(&ended, refused, held.load(Ordering::Acquire));
+    let held = held.load(Ordering::Acquire);
+    // A reader that could not hand on what it had read has not come to the rest.
+    let has_unread = is_input_ended && held > 0;
+    let exit = sum_up(&ended, refused, held, has_unread);
     if has_failed && matches!(exit, Exit::Done | Exit::Undelivered) {
         // The cause says more than what came of it.
         Exit::Failed
@@ -192,20 +204,36 @@ fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::R
     Ok((lines, is_over))
 }
 
+/// Waits in a thread of its own until nobody can write to the input any more: all that
+/// will come is there, though it may not have been read yet.
+fn watch_input() -> io::Result<oneshot::Receiver<nix::Result<()>>> {
+    in_thread("input-end", || {
+        let input = io::stdin();
+        let mode = SFlag::from_bits_truncate(fstat(&input)?.st_mode);
+        // All of a file is there.
+        if mode & SFlag::S_IFMT == SFlag::S_IFREG {
+            return Ok(());
+        }
+        wait_for_hang_up(input.as_fd())
+    })
+}
+
 /// Waits in a thread of its own until nobody can read the output any more: a reader
 /// that is gone (`| head -1`) shows when a line is written, which may not be soon.
 fn watch_output() -> io::Result<oneshot::Receiver<nix::Result<()>>> {
-    in_thread("hang-up", || {
-        let output = io::stdout();
-        // Nothing is asked for, so that only an end is told. A file has none.
-        let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
-        loop {
-            match poll(&mut polled, PollTimeout::NONE) {
-                Err(Errno::EINTR) => {}
-                told => return told.map(|_| ()),
-            }
+    // A file has no reader.
+    in_thread("output-end", || wait_for_hang_up(io::stdout().as_fd()))
+}
+
+fn wait_for_hang_up(stream: BorrowedFd<'_>) -> nix::Result<()> {
+    // Nothing is asked for, so that only an end is told.
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    loop {
+        match poll(&mut polled, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            told => return told.map(|_| ()),
         }
-    })
+    }
 }
 
 /// Does `work` in a thread of its own, which the program does not wait for, and tells

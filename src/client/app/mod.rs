@@ -53,13 +53,15 @@ pub async fn run(options: &Options) -> Exit {
 }
 
 /// Says how it ended and what was lost. `refused` and `held` count lines that the
-/// server did not take and that the session did not.
-fn sum_up(ended: &Ended, refused: usize, held: usize) -> Exit {
+/// server did not take and that the session did not; `has_unread`: there are more that
+/// nobody has read.
+fn sum_up(ended: &Ended, refused: usize, held: usize, has_unread: bool) -> Exit {
     let (exit, sentence) = sentences::end(ended);
     if let Some(sentence) = sentence {
         say(&sentence);
     }
-    match sentences::undelivered(refused, ended.unsent + held, ended.unconfirmed) {
+    let unsent = ended.unsent + held;
+    match sentences::undelivered(refused, unsent, ended.unconfirmed, has_unread) {
         Some(sentence) => {
             say(&sentence);
             // What ended the session says more than what came of it.

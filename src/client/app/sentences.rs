@@ -196,25 +196,30 @@ pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Pri
     }
 }
 
-/// What became of lines that did not arrive for certain.
-pub(super) fn undelivered(refused: usize, unsent: usize, unconfirmed: usize) -> Option<Printable> {
-    let parts: [(usize, &'static str); 3] = [
+/// What became of lines that did not arrive for certain; `has_unread`: there are more
+/// in the input.
+pub(super) fn undelivered(
+    refused: usize,
+    unsent: usize,
+    unconfirmed: usize,
+    has_unread: bool,
+) -> Option<Printable> {
+    let counted = [
         (refused, " refused"),
         (unsent, " not sent"),
         (unconfirmed, " sent but not confirmed"),
-    ];
-    let mut line = Printable::new().own("lines that may not have arrived: ");
-    let mut is_first = true;
-    for (count, words) in parts {
-        if count > 0 {
-            if !is_first {
-                line = line.own(", ");
-            }
-            line = line.number(count as u64).own(words);
-            is_first = false;
-        }
-    }
-    (!is_first).then_some(line)
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, words)| Printable::new().number(count as u64).own(words));
+    let unread = has_unread.then(|| Printable::new().own("those that were not read yet"));
+    counted
+        .chain(unread)
+        .reduce(|line, part| line.own(", ").then(&part))
+        .map(|parts| {
+            let line = Printable::new().own("lines that may not have arrived: ");
+            line.then(&parts)
+        })
 }
 
 /// "Alice left (connection lost)".
@@ -312,10 +317,14 @@ mod tests {
 
     #[test]
     fn lines_that_may_be_lost() {
-        assert_eq!(undelivered(0, 0, 0), None);
+        assert_eq!(undelivered(0, 0, 0, false), None);
         assert_eq!(
-            undelivered(1, 0, 3).expect("a line").as_str(),
+            undelivered(1, 0, 3, false).expect("a line").as_str(),
             "lines that may not have arrived: 1 refused, 3 sent but not confirmed"
+        );
+        assert_eq!(
+            undelivered(0, 2, 0, true).expect("a line").as_str(),
+            "lines that may not have arrived: 2 not sent, those that were not read yet"
         );
     }
 

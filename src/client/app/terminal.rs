@@ -288,6 +288,6 @@ impl Room {
     async fn close(mut self, ended: &Ended) -> Exit {
         self.give_up_waiting();
         self.running.stop(self.to_print).await;
-        sum_up(ended, self.refused, self.given_up)
+        sum_up(ended, self.refused, self.given_up, false)
     }
 }
