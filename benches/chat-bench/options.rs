@@ -1,8 +1,9 @@
 //! The command line of `chat-bench`.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
     path::PathBuf,
+    time::Duration,
 };
 
 use chat::{client::Address, files, limits::Limits};
@@ -18,6 +19,9 @@ const MEMBERS_MAX: i64 = 100_000;
 const LENGTHS_MAX: i64 = 10_000_000;
 const SENDERS_MAX: i64 = 64;
 const TEXT_BYTES_MAX: i64 = 4_096;
+
+/// How long one of several addresses of a host may take to answer, in milliseconds.
+const CONNECT_TIMEOUT_MS: u64 = 3_000;
 
 /// The longest run, in seconds.
 const SECONDS_MAX: i64 = 3_600;
@@ -207,10 +211,44 @@ fn parse_address(value: &str) -> Result<SocketAddr, String> {
     if address.name().is_some() {
         return Err("members have names of their own: leave out what is before the @".to_owned());
     }
-    let mut addresses = (address.host(), address.port())
+    let addresses = (address.host(), address.port())
         .to_socket_addrs()
         .map_err(|error| format!("the host is not known: {error}"))?;
+    reachable(&addresses.collect::<Vec<_>>()).ok_or_else(|| "it has no address".to_owned())
+}
+
+/// The first of a host's addresses at which a server listens, and the first of all
+/// where none does. A single address is not tried: that would be a connection of its
+/// own to the server.
+fn reachable(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let first = addresses.first().copied();
+    if addresses.len() < 2 {
+        return first;
+    }
+    let timeout = Duration::from_millis(CONNECT_TIMEOUT_MS);
     addresses
-        .next()
-        .ok_or_else(|| "it has no address".to_owned())
+        .iter()
+        .copied()
+        .find(|address| TcpStream::connect_timeout(address, timeout).is_ok())
+        .or(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn the_first_address_with_a_server_is_measured() {
+        let bind = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = |listener: &TcpListener| listener.local_addr().expect("it is bound");
+        let (closed, open) = (bind(), bind());
+        let [refused, open_address] = [&closed, &open].map(address);
+        drop(closed);
+        assert_eq!(reachable(&[refused, open_address]), Some(open_address));
+        assert_eq!(reachable(&[open_address, refused]), Some(open_address));
+        assert_eq!(reachable(&[refused, refused]), Some(refused));
+        assert_eq!(reachable(&[refused]), Some(refused));
+        assert_eq!(reachable(&[]), None);
+    }
 }
