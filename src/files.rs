@@ -78,7 +78,7 @@ pub fn writable(path: PathBuf) -> Result<PathBuf, String> {
 }
 
 /// Writes a report that an option asks for: to the standard output where `path` is
-/// `-`, and otherwise as [`write`] does. So `/dev/stdout`, a symbolic link, is
+/// `-`, and otherwise as [`write()`] does. So `/dev/stdout`, a symbolic link, is
 /// refused like any other: which of the files behind such names may be replaced,
 /// nobody can tell from the name.
 ///
