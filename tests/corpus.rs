@@ -2,7 +2,10 @@
 //! over the inputs that are kept (`fuzz/corpus`). The fourth, the reader of
 //! transcripts, is replayed by the tests of `chat-conformance`, where it lives.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 #[path = "../fuzz/bodies/framing.rs"]
 mod framing;
@@ -11,19 +14,45 @@ mod room;
 #[path = "../fuzz/bodies/screen.rs"]
 mod screen;
 
+/// How many inputs are kept for a target: each guards something of its own.
+const INPUTS_MAX: usize = 50;
+
+/// The inputs of a target.
+fn inputs(target: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let entries = fs::read_dir(folder.join(target)).expect("a corpus");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let inputs: Vec<PathBuf> = paths.collect();
+    assert!(inputs.len() > 10, "the corpus of {target} was not found");
+    inputs
+}
+
 fn replay(target: &str, run: fn(&[u8])) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = root.join("fuzz/corpus").join(target);
-    let mut inputs = 0;
-    for entry in fs::read_dir(&folder).expect("a corpus") {
-        let path = entry.expect("an entry").path();
+    for path in inputs(target) {
         let input = fs::read(&path).expect("an input");
         // Shown only when it fails.
         println!("replaying {}", path.display());
         run(&input);
-        inputs += 1;
     }
-    assert!(inputs > 10, "the corpus of {target} was not found");
+}
+
+/// A fuzzer names its findings by their digests; `just fuzz` has it put them
+/// elsewhere.
+#[test]
+fn inputs_are_few_and_say_what_they_guard() {
+    for target in ["framing", "room", "screen", "transcript"] {
+        let inputs = inputs(target);
+        assert!(inputs.len() <= INPUTS_MAX, "{target}: {}", inputs.len());
+        for path in inputs {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_plain = |c: char| c == '-' || c.is_ascii_lowercase() || c.is_ascii_digit();
+            let is_digest = name.len() == 40 && name.chars().all(|c| c.is_ascii_hexdigit());
+            assert!(
+                name.chars().all(is_plain) && !is_digest,
+                "{target}/{name} does not say what it guards: rename it, or remove it"
+            );
+        }
+    }
 }
 
 #[test]

@@ -35,7 +35,9 @@ fn limits() -> Limits {
         chat_interval_ms: Some(100),
         register_deadline_ms: 1_000,
         keepalive_interval_ms: 300,
+        name_check_deadline_ms: 200,
         idle_deadline_ms: 1_000,
+        errors_max: Some(30),
         ..Limits::default()
     }
 }
