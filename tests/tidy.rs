@@ -313,3 +313,100 @@ fn the_proofs_that_the_threat_model_names_exist() {
     }
     assert!(named > 20, "the names were not found");
 }
+
+/// The pages for people, with their texts.
+fn pages() -> Vec<(PathBuf, String)> {
+    let top = fs::read_dir(root()).expect("the project");
+    let top = top.map(|entry| entry.expect("an entry").file_name());
+    let folders = ["docs", "conformance", "benches", "examples", "fuzz"].map(Into::into);
+    let mut pages: Vec<_> = top
+        .filter(|name| Path::new(name).extension() == Some("md".as_ref()))
+        .chain(folders)
+        .flat_map(|name| texts(&name.to_string_lossy()))
+        .collect();
+    pages.retain(|(path, _)| path.extension() == Some("md".as_ref()));
+    pages
+}
+
+/// The lines of a page outside its blocks of code, with their numbers.
+fn prose(page: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut is_code = false;
+    page.lines().enumerate().filter_map(move |(index, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        (!is_code && !is_fence).then_some((index + 1, line))
+    })
+}
+
+/// What stands in backticks.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// The anchors of a page's headings, as forges make them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    prose(page)
+        .filter_map(|(_, line)| Some(line.strip_prefix('#')?.trim_start_matches('#')))
+        .map(|heading| {
+            let heading = heading.trim().to_lowercase().replace(' ', "-");
+            heading
+                .chars()
+                .filter(|&c| c.is_alphanumeric() || c == '-' || c == '_')
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_somewhere() {
+    let mut links = 0;
+    for (page, text) in pages() {
+        for (number, line) in prose(&text) {
+            for link in line.split("](").skip(1) {
+                let link = link.split(')').next().unwrap_or_default();
+                if link.contains("://") {
+                    continue;
+                }
+                links += 1;
+                let at = format!("{}:{number} links to {link}", page.display());
+                let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+                let target = match path {
+                    "" => root().join(&page),
+                    path => root().join(&page).with_file_name("").join(path),
+                };
+                assert!(target.exists(), "{at}, which is not there");
+                if !anchor.is_empty() {
+                    let target = fs::read_to_string(&target).expect("a page with headings");
+                    assert!(anchors(&target).contains(anchor), "{at}: no such heading");
+                }
+            }
+        }
+    }
+    assert!(links > 30, "the links were not found");
+}
+
+#[test]
+fn every_path_that_a_page_names_exists() {
+    let mut paths = 0;
+    for (page, text) in pages() {
+        // It names nothing but what is here; others also name what their readers have.
+        let is_map = page == Path::new("ARCHITECTURE.md");
+        for (number, line) in prose(&text) {
+            for word in quoted(line) {
+                let is_word = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+                let is_path = word.contains('/') && word.chars().all(is_word);
+                let first = word.split('/').next().unwrap_or_default();
+                let is_ours = first != "target" && !first.is_empty() && root().join(first).exists();
+                if is_path && (is_map || is_ours) {
+                    paths += 1;
+                    assert!(
+                        root().join(word).exists(),
+                        "{}:{number} names {word}, which is not there",
+                        page.display()
+                    );
+                }
+            }
+        }
+    }
+    assert!(paths > 10, "the paths were not found");
+}
