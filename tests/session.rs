@@ -223,6 +223,7 @@ fn time_passed(reads_drained: bool, replies_flushed: bool) -> Event {
     Event::Tick {
         reads_drained,
         replies_flushed,
+        progress: None,
     }
 }
 

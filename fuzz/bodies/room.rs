@@ -320,6 +320,7 @@ impl Server {
                     Event::Tick {
                         reads_drained,
                         replies_flushed,
+                        progress: None,
                     },
                 );
             }
@@ -344,6 +345,7 @@ impl Server {
                 Event::Tick {
                     reads_drained: true,
                     replies_flushed: true,
+                    progress: None,
                 },
             );
             let ended = self.places[at].as_ref().is_none_or(|place| place.is_ended);

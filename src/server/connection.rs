@@ -38,7 +38,7 @@ use super::{
     read_budget::{READ_BYTES, ReadBudget},
     read_buffer::ReadBuffer,
     registry::ConnectionHandle,
-    transport::Transport,
+    transport::{Delivery, Transport},
 };
 
 /// How many writes of log a connection makes before it reads: enough to send
@@ -84,7 +84,23 @@ pub(super) struct Connection<T> {
     phase: Phase,
     /// Set while something is due that the transport does not take, and while
     /// lingering.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Box<Timer>>,
+}
+
+/// A deadline of a connection.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// How much the peer had acknowledged when it was set.
+    acked_bytes: u64,
+}
+
+impl Timer {
+    fn set(duration: Duration, delivery: Option<Delivery>) -> Box<Self> {
+        Box::new(Self {
+            sleep: Box::pin(tokio::time::sleep(duration)),
+            acked_bytes: delivery.map_or(0, |delivery| delivery.progress.acked_bytes),
+        })
+    }
 }
 
 enum Phase {
@@ -275,8 +291,8 @@ impl<T: Transport> Connection<T> {
     fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(LINGER_MS))));
-        if self.budget.is_at_end || timer.as_mut().poll(cx).is_ready() {
+            .get_or_insert_with(|| Timer::set(Duration::from_millis(LINGER_MS), None));
+        if self.budget.is_at_end || timer.sleep.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
         let Phase::Lingering { dropped_bytes } = &mut self.phase else {
@@ -400,27 +416,33 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// `Ready` when something has been due for the write deadline and the transport
-    /// has taken nothing of it (CHAT-LIM-5).
+    /// `Ready` when something has been due for the write deadline and the peer has taken
+    /// nothing of it (CHAT-LIM-5). A peer that acknowledges takes something, and while
+    /// the network does not deliver, the transport's own deadline counts.
     fn poll_write_deadline(&mut self, cx: &mut Context<'_>, flush: &Flush) -> Poll<()> {
         let deadline = Duration::from_millis(self.hub.limits().write_deadline_ms.into());
         if *flush == Flush::Blocked && self.timer.is_none() {
             self.outbound.has_moved = false;
-            self.timer = Some(Box::pin(tokio::time::sleep(deadline)));
+            self.timer = Some(Timer::set(deadline, self.transport.delivery()));
         }
         // A timer that is no longer needed is left to run out: in a stream that
         // stops and goes, setting it each time would cost more than it is worth.
         while let Some(timer) = &mut self.timer {
-            ready!(timer.as_mut().poll(cx));
+            ready!(timer.sleep.as_mut().poll(cx));
             if *flush != Flush::Blocked {
                 self.timer = None;
-            } else if !(self.outbound.has_moved || self.transport.is_writable_now()) {
+                continue;
+            }
+            let delivery = self.transport.delivery();
+            let is_delivered = delivery.is_some_and(|delivery| {
+                delivery.is_retransmitting || delivery.progress.acked_bytes > timer.acked_bytes
+            });
+            if !(self.outbound.has_moved || is_delivered || self.transport.is_writable_now()) {
                 self.timer = None;
                 return Poll::Ready(());
-            } else {
-                self.outbound.has_moved = false;
-                self.timer = Some(Box::pin(tokio::time::sleep(deadline)));
             }
+            self.outbound.has_moved = false;
+            self.timer = Some(Timer::set(deadline, delivery));
         }
         Poll::Pending
     }
@@ -430,12 +452,14 @@ impl<T: Transport> Connection<T> {
     fn handle_notification(&mut self, reads_drained: bool) {
         let is_evicted = self.take_eviction();
         let replies_flushed = self.outbound.replies.is_empty();
+        let delivery = self.transport.delivery();
         let Some(mut guard) = self.enter() else {
             return;
         };
         guard.handle(Event::Tick {
             reads_drained,
             replies_flushed,
+            progress: delivery.map(|delivery| delivery.progress),
         });
         if is_evicted && !guard.outbound.is_ended {
             // Telling it must not take the memory that is to be saved.

@@ -21,6 +21,7 @@
 //! | `listener` | accepts streams of any transport, runs their handshakes | yes |
 //! | `transport` | what a connection needs of a stream, and a server of a listener | yes |
 //! | `tcp` | the TCP transport | yes |
+//! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
 //! | `address_limiter` | how many connections one address may have and make | no |
 //! | `connection` | the task of one connection | yes |
 //! | `frames`, `read_buffer` | what has arrived: cut into frames, kept until used | no |
@@ -57,6 +58,8 @@ mod sender_window;
 mod simulation;
 mod slow_consumer;
 mod tcp;
+#[cfg(target_os = "linux")]
+mod tcp_info;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -14,7 +14,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tracing::debug;
 
-use super::transport::{Accepted, BACKLOG, Listener, Transport};
+use super::transport::{Accepted, BACKLOG, Delivery, Listener, Transport};
 
 /// A peer that is gone without a word is found in about a minute: after this
 /// silence the system asks it for a sign of life, this often, this many times.
@@ -98,6 +98,11 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Transport for TcpStream {
+    #[cfg(target_os = "linux")]
+    fn delivery(&self) -> Option<Delivery> {
+        super::tcp_info::delivery(self)
+    }
+
     fn close_with(self, last_words: &[u8]) {
         // A new socket takes a few bytes; the runtime has not looked at it yet.
         let _ = SockRef::from(&self).send(last_words);

@@ -12,6 +12,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::session::Progress;
+
 /// How many connections may wait to be accepted, on each listener.
 pub(super) const BACKLOG: u32 = 1_024;
 
@@ -56,6 +58,11 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
         false
     }
 
+    /// What became of the bytes that were written; `None` where nobody knows.
+    fn delivery(&self) -> Option<Delivery> {
+        None
+    }
+
     /// Sends what it takes at once of `last_words`, and closes.
     fn close_with(self, last_words: &[u8])
     where
@@ -72,6 +79,14 @@ pub(super) enum Accepted<S, H> {
     /// It can once this is done.
     #[cfg_attr(not(test), expect(dead_code, reason = "TCP has none"))]
     Handshake(H),
+}
+
+/// What became of the bytes that were written to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Delivery {
+    pub(super) progress: Progress,
+    /// The network does not deliver: bytes were sent again, and not acknowledged yet.
+    pub(super) is_retransmitting: bool,
 }
 
 /// Accepts streams of one transport.

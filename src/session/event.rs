@@ -66,7 +66,18 @@ pub enum Event {
         reads_drained: bool,
         /// Whether all replies to it were sent, a Ping among them (CHAT-NAME-8).
         replies_flushed: bool,
+        /// How far what was sent has got; `None` where the transport does not tell.
+        progress: Option<Progress>,
     },
+}
+
+/// How far the bytes that were sent to a connection have got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// How many were handed to the transport.
+    pub written_bytes: u64,
+    /// How many of them the peer's system has acknowledged.
+    pub acked_bytes: u64,
 }
 
 /// What to do, in this order.

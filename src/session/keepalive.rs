@@ -1,36 +1,94 @@
 //! Keepalive: pings a member that is silent, and ends its session when it stays so
 //! (CHAT-KEEP). Only members with keepalive are asked.
 
-use crate::wire::{self, server_envelope::Message};
+use crate::{
+    limits::Limits,
+    wire::{self, server_envelope::Message},
+};
 
-use super::{Context, Sessions, envelope, rejection, state::Session};
+use super::{Context, Progress, Sessions, State, envelope, rejection, state::Session};
+
+/// How long a Ping may take to be answered before a silent member is ended, in
+/// milliseconds, where the limits leave that much time.
+const ANSWER_MS_MAX: u32 = 10_000;
+
+/// The silence of a member: since when nothing has arrived, and the Pings in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    since_ms: u64,
+    /// How long after that the first Ping was sent, in milliseconds; 0 before it.
+    first_ping_after_ms: u32,
+    /// The same for the last one.
+    last_ping_after_ms: u32,
+}
+
+impl Silence {
+    /// Something arrives now.
+    pub(super) fn new(now_ms: u64) -> Self {
+        Self {
+            since_ms: now_ms,
+            first_ping_after_ms: 0,
+            last_ping_after_ms: 0,
+        }
+    }
+
+    /// How long it has lasted, in milliseconds.
+    pub(super) fn ms(&self, now_ms: u64) -> u32 {
+        // Longer than any deadline is all the same.
+        u32::try_from(now_ms.saturating_sub(self.since_ms)).unwrap_or(u32::MAX)
+    }
+
+    fn note_ping(&mut self, now_ms: u64) {
+        self.last_ping_after_ms = self.ms(now_ms);
+        if self.first_ping_after_ms == 0 {
+            self.first_ping_after_ms = self.last_ping_after_ms;
+        }
+    }
+
+    /// Whether it has lasted for the deadline, with a Ping in it that had time to be
+    /// answered. So a server that was stopped meanwhile pings first.
+    fn is_over(&self, now_ms: u64, limits: &Limits) -> bool {
+        let (interval_ms, deadline_ms) = (limits.keepalive_interval_ms, limits.idle_deadline_ms);
+        let answer_ms = (deadline_ms.saturating_sub(interval_ms) / 2).min(ANSWER_MS_MAX);
+        let (ms, first_ping_after_ms) = (self.ms(now_ms), self.first_ping_after_ms);
+        ms >= deadline_ms && first_ping_after_ms > 0 && ms - first_ping_after_ms >= answer_ms
+    }
+
+    fn is_ping_due(&self, now_ms: u64, limits: &Limits) -> bool {
+        self.ms(now_ms) - self.last_ping_after_ms >= limits.keepalive_interval_ms
+    }
+}
 
 impl Sessions {
     /// Handles the passing of time for a member from which everything was read.
-    pub(super) fn handle_silence(&mut self, context: &mut Context<'_>, replies_flushed: bool) {
+    pub(super) fn handle_silence(
+        &mut self,
+        context: &mut Context<'_>,
+        replies_flushed: bool,
+        progress: Option<Progress>,
+    ) {
         if !self.session(context.id).granted.keepalive // CHAT-KEEP-6
-            || self.handle_probe(context, replies_flushed)
+            || self.handle_probe(context, replies_flushed, progress)
         {
             return;
         }
-        let interval_ms = u64::from(self.limits.keepalive_interval_ms);
-        let deadline_ms = self.limits.idle_deadline_ms;
         let now_ms = context.now.elapsed_ms;
-        let session = self.session(context.id);
-        if now_ms - session.last_activity_ms >= u64::from(deadline_ms) {
+        let Some(State::Registered(session)) = self.states.get_mut(context.id.0) else {
+            return;
+        };
+        if session.silence.is_over(now_ms, &self.limits) {
             // CHAT-KEEP-4
+            let deadline_ms = self.limits.idle_deadline_ms;
             self.end_with(context, rejection::idle_timeout(deadline_ms));
-        } else if now_ms - session.last_activity_ms.max(session.last_ping_ms) >= interval_ms {
+        } else if session.silence.is_ping_due(now_ms, &self.limits) {
             context.ping(session); // CHAT-KEEP-3
         }
     }
 
     /// Whether a member is to be pinged, or has let the deadline pass.
     pub(super) fn is_silence_due(&self, now_ms: u64, session: &Session) -> bool {
-        let silent_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
-        silent_ms(session.last_activity_ms) >= u64::from(self.limits.idle_deadline_ms)
-            || silent_ms(session.last_activity_ms.max(session.last_ping_ms))
-                >= u64::from(self.limits.keepalive_interval_ms)
+        let silence = &session.silence;
+        silence.is_over(now_ms, &self.limits) || silence.is_ping_due(now_ms, &self.limits)
     }
 }
 
@@ -38,7 +96,7 @@ impl Context<'_> {
     /// Pings a member. The token only has to differ from ping to ping.
     pub(super) fn ping(&mut self, session: &mut Session) {
         let now_ms = self.now.elapsed_ms;
-        session.last_ping_ms = now_ms;
+        session.silence.note_ping(now_ms);
         self.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
     }
 }

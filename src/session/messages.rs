@@ -10,7 +10,9 @@ use crate::{
     },
 };
 
-use super::{CloseReason, Context, Effect, Event, Sessions, State, envelope, rejection};
+use super::{
+    CloseReason, Context, Effect, Event, Sessions, State, envelope, keepalive::Silence, rejection,
+};
 
 impl Sessions {
     pub(super) fn handle_registered(&mut self, context: &mut Context<'_>, event: Event) {
@@ -18,12 +20,13 @@ impl Sessions {
         match event {
             Event::Message(envelope) => {
                 self.note_activity(context.room, member);
-                self.session(context.id).last_activity_ms = context.now.elapsed_ms;
+                self.session(context.id).silence = Silence::new(context.now.elapsed_ms);
                 self.handle_message(context, envelope);
             }
             Event::Tick {
                 reads_drained,
                 replies_flushed,
+                progress,
             } => {
                 if let Some(State::Registered(session)) = self.states.get_mut(context.id.0)
                     && session.may_resume(context.now.elapsed_ms, &self.limits)
@@ -31,10 +34,10 @@ impl Sessions {
                     session.is_throttled = false;
                 }
                 if reads_drained {
-                    self.handle_silence(context, replies_flushed);
+                    self.handle_silence(context, replies_flushed, progress);
                 } else {
                     self.suspend_probe(context.room, member);
-                    self.session(context.id).last_activity_ms = context.now.elapsed_ms;
+                    self.session(context.id).silence = Silence::new(context.now.elapsed_ms);
                 }
             }
             event => self.handle_stream(context, event),

@@ -45,7 +45,7 @@ use crate::{
 };
 
 pub use access::AccessPolicy;
-pub use event::{AddressLimit, CloseReason, Closed, ConnectionId, Effect, Event, Time};
+pub use event::{AddressLimit, CloseReason, Closed, ConnectionId, Effect, Event, Progress, Time};
 use name_reclaim::HolderProbe;
 use rejection::Rejection;
 use state::{Session, State};

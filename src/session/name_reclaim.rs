@@ -21,7 +21,7 @@ use crate::{
     room::{MemberId, Room},
 };
 
-use super::{ConnectionId, Context, Sessions, State, rejection, state::Granted};
+use super::{ConnectionId, Context, Progress, Sessions, State, rejection, state::Granted};
 
 /// How many may wait for the answer of one holder. Others are refused at once: only
 /// one can get the name.
@@ -51,9 +51,12 @@ enum ProbeState {
     ToAsk,
     /// The Ping is on its way out.
     Asking,
-    /// The Ping had gone out then.
+    /// The Ping had gone out, and had time to be answered since then.
     Asked {
         since_ms: u64,
+        /// Where the transport tells: how far what was sent had got at that time, until
+        /// the Ping has arrived.
+        unacked: Option<Progress>,
     },
     /// Something has arrived since.
     Answered,
@@ -78,7 +81,7 @@ impl HolderProbe {
     /// Whether there was time for an answer, and none arrived.
     fn has_timed_out(&self, now_ms: u64, deadline_ms: u32) -> bool {
         match self.state {
-            ProbeState::Asked { since_ms } => {
+            ProbeState::Asked { since_ms, .. } => {
                 now_ms.saturating_sub(since_ms) >= u64::from(deadline_ms)
             }
             ProbeState::ToAsk | ProbeState::Asking | ProbeState::Answered => false,
@@ -125,11 +128,12 @@ impl Sessions {
             return;
         };
         let (name, granted) = (pending.name.clone(), pending.granted);
-        if self.register_is_late(context.now.elapsed_ms, pending.since_ms) {
-            let deadline_ms = self.limits.register_deadline_ms;
-            return self.end_with(context, rejection::register_timeout(deadline_ms));
-        }
+        let is_late = self.register_is_late(context.now.elapsed_ms, pending.since_ms);
         match self.answer(context.room, context.id.0, &name) {
+            Answer::Wait if is_late => {
+                let deadline_ms = self.limits.register_deadline_ms;
+                self.end_with(context, rejection::register_timeout(deadline_ms));
+            }
             Answer::Wait => {}
             Answer::Free => self.join(context, name, granted),
             Answer::Taken => self.end_with(context, rejection::name_in_use(&name)), // CHAT-NAME-3
@@ -156,12 +160,13 @@ impl Sessions {
     }
 
     /// Asks a holder for a sign of life, or takes its name from it when there was
-    /// none. `replies_flushed`: whether it was sent all replies. Returns whether its
-    /// session has ended.
+    /// none. `replies_flushed`: whether it was sent all replies; `progress`: how far they
+    /// have got. Returns whether its session has ended.
     pub(super) fn handle_probe(
         &mut self,
         context: &mut Context<'_>,
         replies_flushed: bool,
+        progress: Option<Progress>,
     ) -> bool {
         let now_ms = context.now.elapsed_ms;
         let deadline_ms = self.limits.name_check_deadline_ms;
@@ -176,19 +181,41 @@ impl Sessions {
             ProbeState::ToAsk => {
                 // CHAT-NAME-7. A holder that has said something at this moment has
                 // answered.
-                probe.state = match session.last_activity_ms == now_ms {
+                probe.state = match session.silence.ms(now_ms) == 0 {
                     true => ProbeState::Answered,
                     false => ProbeState::Asking,
                 };
                 context.ping(session);
             }
             ProbeState::Asking if replies_flushed => {
-                probe.state = ProbeState::Asked { since_ms: now_ms };
+                probe.state = ProbeState::Asked {
+                    since_ms: now_ms,
+                    unacked: progress,
+                };
             }
             // It takes nothing, so it cannot be asked. If that lasts it is closed for
             // that (CHAT-LIM-5).
             ProbeState::Asking => probe.state = ProbeState::Answered,
-            ProbeState::Asked { .. } | ProbeState::Answered => {}
+            // CHAT-NAME-8: behind a full queue of the network the Ping takes its time, and
+            // the deadline counts from when it has arrived; or from when the last byte
+            // has, of a holder that is gone.
+            ProbeState::Asked {
+                unacked: Some(before),
+                ..
+            } => {
+                let acked_bytes = progress.map_or(u64::MAX, |progress| progress.acked_bytes);
+                if acked_bytes > before.acked_bytes {
+                    let has_arrived = acked_bytes >= before.written_bytes;
+                    probe.state = ProbeState::Asked {
+                        since_ms: now_ms,
+                        unacked: (!has_arrived).then_some(Progress {
+                            acked_bytes,
+                            ..before
+                        }),
+                    };
+                }
+            }
+            ProbeState::Asked { unacked: None, .. } | ProbeState::Answered => {}
         }
         let is_gone = probe.has_timed_out(now_ms, deadline_ms); // CHAT-NAME-8
         if is_gone {
@@ -232,8 +259,15 @@ impl Sessions {
         let probe = room.name(member).and_then(|name| self.probes.get(name));
         probe.is_some_and(|probe| {
             let deadline_ms = self.limits.name_check_deadline_ms;
-            matches!(probe.state, ProbeState::ToAsk | ProbeState::Asking)
-                || probe.has_timed_out(now_ms, deadline_ms)
+            matches!(
+                probe.state,
+                ProbeState::ToAsk
+                    | ProbeState::Asking
+                    | ProbeState::Asked {
+                        unacked: Some(_),
+                        ..
+                    }
+            ) || probe.has_timed_out(now_ms, deadline_ms)
         })
     }
 

@@ -28,7 +28,9 @@ impl Sessions {
             // CHAT-REG-2: whatever else comes first, known or not.
             Event::Message(_) => self.end_with(context, rejection::not_registered()),
             // CHAT-REG-5
-            Event::Tick { .. } if self.register_is_late(context.now.elapsed_ms, since_ms) => {
+            Event::Tick { reads_drained, .. }
+                if reads_drained && self.register_is_late(context.now.elapsed_ms, since_ms) =>
+            {
                 let deadline_ms = self.limits.register_deadline_ms;
                 self.end_with(context, rejection::register_timeout(deadline_ms));
             }

@@ -2,7 +2,10 @@
 
 use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
 
-use super::{error_budget::ErrorBudget, inbound_rate::InboundRate, name_reclaim::PendingRegister};
+use super::{
+    error_budget::ErrorBudget, inbound_rate::InboundRate, keepalive::Silence,
+    name_reclaim::PendingRegister,
+};
 
 /// Where a connection stands.
 ///
@@ -43,10 +46,7 @@ pub(super) struct Session {
     pub(super) error_budget: ErrorBudget,
     /// It has sent more than is read from it for now (CHAT-LIM-9).
     pub(super) is_throttled: bool,
-    /// When something last arrived from it.
-    pub(super) last_activity_ms: u64,
-    /// When it was last sent a Ping.
-    pub(super) last_ping_ms: u64,
+    pub(super) silence: Silence,
     /// The last name of the Members sent so far, while there are more to send
     /// (CHAT-PRES-1).
     pub(super) members_after: Option<Name>,
@@ -61,8 +61,7 @@ impl Session {
             inbound_rate: InboundRate::default(),
             error_budget: ErrorBudget::default(),
             is_throttled: false,
-            last_activity_ms: now_ms,
-            last_ping_ms: now_ms,
+            silence: Silence::new(now_ms),
             members_after: None,
         }
     }

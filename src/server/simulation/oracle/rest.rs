@@ -51,11 +51,12 @@ impl Oracle {
             let late = Duration::from_millis(2 * TICK_MS + 2);
             let blocked = wire.blocked().min(rest.slept.elapsed());
             assert!(blocked < 2 * write_deadline + late, "CHAT-LIM-5: {of}");
-            let idle = Duration::from_millis(limits.idle_deadline_ms.into());
+            // A Ping comes first, and that is a tick earlier at the least.
+            let idle = Duration::from_millis(u64::from(limits.idle_deadline_ms) + 2 * TICK_MS);
             let was_paused = rest.paused.is_some_and(|paused| since_tick(paused) < idle);
             if view.grants(Capability::Keepalive) && is_reading && !was_paused {
                 assert!(
-                    since_tick(view.heard.max(view.unread)) < idle,
+                    since_tick(view.heard.max(view.unread).max(rest.slept)) < idle,
                     "CHAT-KEEP-4: {of}"
                 );
             }
