@@ -274,7 +274,7 @@ fn what_cannot_be_measured_is_said() {
     );
 }
 
-/// `benches/peers/run`, which has an hour's results to lose.
+/// `benches/competitors/run`, which has an hour's results to lose.
 #[test]
 fn a_server_that_does_not_start_is_one_failure() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -283,14 +283,14 @@ fn a_server_that_does_not_start_is_one_failure() {
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&server, mode).expect("its own file");
     let output = Command::new("python3")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/run"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/competitors/run"))
         .args("--runs 1 --contenders chat-server --only join".split_whitespace())
         .args([OsStr::new("--bin"), folder.path().as_os_str()])
         .args([OsStr::new("--out"), folder.path().as_os_str()])
         .output()
         .expect("python3 is there");
     check_failure(&output, 0, "");
-    let table = std::fs::read_to_string(folder.path().join("peers.md")).expect("a table");
+    let table = std::fs::read_to_string(folder.path().join("competitors.md")).expect("a table");
     assert!(table.contains("chat-server: 1 of 1 failed"), "{table}");
 }
 
