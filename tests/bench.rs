@@ -283,7 +283,10 @@ fn a_server_that_does_not_start_is_one_failure() {
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&server, mode).expect("its own file");
     let output = Command::new("python3")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/competitors/run"))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/benches/competitors/run"
+        ))
         .args("--runs 1 --contenders chat-server --only join".split_whitespace())
         .args([OsStr::new("--bin"), folder.path().as_os_str()])
         .args([OsStr::new("--out"), folder.path().as_os_str()])

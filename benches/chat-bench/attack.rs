@@ -19,7 +19,7 @@ use mio::{Events, Poll, Token, net::TcpStream};
 use prost::Message as _;
 
 use crate::{
-    dialect::{Protocol, Role},
+    dialect::{JoinAs, Protocol},
     failure::Failure,
     options::Attackers,
     socket,
@@ -227,7 +227,7 @@ impl Attack<'_> {
             Kind::Flood | Kind::Deaf => {
                 self.names += 1;
                 let name = format!("hostile{}", self.names);
-                Protocol::Chat.dialect().join(&name, Role::Member)
+                Protocol::Chat.dialect().join(&name, JoinAs::Reader)
             }
             Kind::Silent => Vec::new(),
             Kind::Length => {

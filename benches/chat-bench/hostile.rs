@@ -19,14 +19,14 @@ use std::{
 
 use crate::{
     attack::{self, Ends},
-    dialect::{Protocol, Role, Unit},
+    client_pool::PATIENCE_MS,
+    dialect::{JoinAs, Protocol, Unit},
     failure::Failure,
     latency::Histogram,
     options::Attackers,
     order::{check_rest, stamp},
     process::Process,
     progress::Progress,
-    swarm::PATIENCE_MS,
     text::{Stamp, blank},
 };
 
@@ -208,7 +208,7 @@ impl User {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_millis(LOOK_MS)))?;
         stream.set_write_timeout(Some(Duration::from_millis(PATIENCE_MS)))?;
-        let register = Protocol::Chat.dialect().join(&name(number), Role::Member);
+        let register = Protocol::Chat.dialect().join(&name(number), JoinAs::Reader);
         stream.write_all(&register)?;
         let mut user = Self {
             number,
@@ -323,7 +323,7 @@ impl User {
         let dialect = Protocol::Chat.dialect();
         let mut used = 0;
         while let Some((bytes, unit)) = dialect
-            .split(&self.held[used..], Role::Member)
+            .split(&self.held[used..], JoinAs::Reader)
             .map_err(Failure::protocol)?
         {
             used += bytes;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    dialect::Protocol, failure::Failure, member::Part, order::Follower, process::Process,
-    progress::Progress, swarm::Swarm,
+    client_pool::ClientPool, dialect::Protocol, failure::Failure, member::Role, order::Cursor,
+    process::Process, progress::Progress,
 };
 
 /// How long the server has to come to rest before its memory is looked at, in
@@ -22,7 +22,7 @@ pub struct Outcome {
 }
 
 /// Lets `members` in, as fast as the server lets them, and looks at what they cost.
-/// `is_idle`: they are only there (see [`crate::dialect::Role::Idle`]).
+/// `is_idle`: they are only there (see [`crate::dialect::JoinAs::Idle`]).
 pub fn run(
     members: usize,
     is_idle: bool,
@@ -31,17 +31,17 @@ pub fn run(
     server: Option<Process>,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
-    let mut swarm = Swarm::new(address, protocol.dialect(), 0, 0)?;
+    let mut pool = ClientPool::new(address, protocol.dialect(), 0, 0)?;
     let this = Process::this();
     let resident_before = server.and_then(Process::resident_bytes);
     let cpu_before = (server.and_then(Process::cpu_s), this.cpu_s());
     let start = Instant::now();
-    let part = |_| match is_idle {
-        true => Part::Idles,
-        false => Part::Reads(Follower::from_start()),
+    let role = |_| match is_idle {
+        true => Role::Idles,
+        false => Role::Reads(Cursor::from_start()),
     };
-    let parts = (0..members).map(part);
-    swarm.join_all(parts, protocol.joining_max(), |joined| {
+    let roles = (0..members).map(role);
+    pool.join_all(roles, protocol.joining_max(), |joined| {
         progress.joining(joined, members);
     })?;
     let elapsed_s = start.elapsed().as_secs_f64();
@@ -51,7 +51,7 @@ pub fn run(
 
     let settled = Instant::now() + Duration::from_millis(SETTLE_MS);
     while let Some(left) = settled.checked_duration_since(Instant::now()) {
-        swarm.turn(Some(left))?;
+        pool.turn(Some(left))?;
     }
     let resident = server.and_then(Process::resident_bytes);
     let grown_bytes = resident

@@ -7,15 +7,15 @@ use std::{
 };
 
 use crate::{
+    client_pool::ClientPool,
     dialect::Protocol,
     digest::Digest,
     failure::Failure,
     latency::Histogram,
-    member::Part,
-    order::Follower,
+    member::Role,
+    order::Cursor,
     process::Process,
     progress::Progress,
-    swarm::Swarm,
     text::{Stamp, blank},
 };
 
@@ -85,25 +85,25 @@ pub fn run(
     server: Option<Process>,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
-    let mut swarm = Swarm::new(address, protocol.dialect(), load.senders, load.text_bytes)?;
-    swarm.tally.times_all = load.rate.is_some();
+    let mut pool = ClientPool::new(address, protocol.dialect(), load.senders, load.text_bytes)?;
+    pool.tally.times_all = load.rate.is_some();
     let resident = |server: Option<Process>| server.and_then(Process::resident_bytes);
     let resident_before = resident(server);
-    let sending = (0..load.senders).map(|number| Part::Sends {
+    let sending = (0..load.senders).map(|number| Role::Sends {
         number,
         received: Digest::new(),
     });
-    let reading = (load.senders..load.members).map(|_| Part::Reads(Follower::from_start()));
-    let stalling = (0..load.stalling).map(|_| Part::Stalls);
-    let visiting = (0..load.visiting).map(|_| Part::Visits(Follower::from_anywhere()));
+    let reading = (load.senders..load.members).map(|_| Role::Reads(Cursor::from_start()));
+    let stalling = (0..load.stalling).map(|_| Role::Stalls);
+    let visiting = (0..load.visiting).map(|_| Role::Visits(Cursor::from_anywhere()));
     let count = load.members + load.stalling + load.visiting;
-    swarm.join_all(
+    pool.join_all(
         sending.chain(reading).chain(stalling).chain(visiting),
         protocol.joining_max(),
         |joined| progress.joining(joined, count),
     )?;
-    check_rate(load, swarm.interval_ms)?;
-    settle(&mut swarm, Duration::from_millis(SETTLE_MS))?;
+    check_rate(load, pool.interval_ms)?;
+    settle(&mut pool, Duration::from_millis(SETTLE_MS))?;
     let grown_bytes = resident(server)
         .zip(resident_before)
         .map(|(after, before)| after as f64 - before as f64);
@@ -111,42 +111,42 @@ pub fn run(
     let cpu = |process: Option<Process>| process.and_then(Process::cpu_s);
     let this = Some(Process::this());
     let cpu_before = (cpu(server), cpu(this));
-    swarm.tally.start = Instant::now();
-    swarm.active = swarm.tally.start;
-    let mut speaking = Speaking::new(load, &swarm, protocol);
+    pool.tally.start = Instant::now();
+    pool.active = pool.tally.start;
+    let mut speaking = Speaking::new(load, &pool, protocol);
     let mut visits = Visits::default();
-    while !speaking.is_delivered(&swarm) {
-        speaking.speak(&mut swarm)?;
-        swarm.turn(Some(speaking.wait(&swarm)))?;
+    while !speaking.is_delivered(&pool) {
+        speaking.speak(&mut pool)?;
+        pool.turn(Some(speaking.wait(&pool)))?;
         if load.visiting > 0 {
-            visits.turn(load, &mut swarm, speaking.is_over)?;
+            visits.turn(load, &mut pool, speaking.is_over)?;
         }
-        swarm.check_patience().map_err(|silence| {
+        pool.check_patience().map_err(|silence| {
             Failure::lost(format!(
                 "{silence}, and not everybody has everything: messages were lost"
             ))
         })?;
         progress.running(
-            swarm.tally.start.elapsed(),
+            pool.tally.start.elapsed(),
             load.duration,
-            swarm.tally.deliveries,
+            pool.tally.deliveries,
         );
     }
-    let elapsed_s = swarm.tally.start.elapsed().as_secs_f64();
+    let elapsed_s = pool.tally.start.elapsed().as_secs_f64();
     let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
     let server_cpu_s = spent(cpu(server), cpu_before.0);
     let own_cpu_s = spent(cpu(this), cpu_before.1);
 
-    settle(&mut swarm, Duration::from_millis(QUIET_MS))?;
-    check_senders(&swarm, protocol)?;
+    settle(&mut pool, Duration::from_millis(QUIET_MS))?;
+    check_senders(&pool, protocol)?;
     Ok(Outcome {
         messages: speaking.sent,
-        deliveries: swarm.tally.deliveries + swarm.tally.visitors_deliveries,
+        deliveries: pool.tally.deliveries + pool.tally.visitors_deliveries,
         elapsed_s,
         server_cpu_s,
         own_cpu_s,
         bytes_per_connection: grown_bytes.map(|bytes| bytes / count as f64),
-        latency: swarm.tally.latency.clone(),
+        latency: pool.tally.latency.clone(),
         visits: visits.count,
     })
 }
@@ -165,20 +165,20 @@ fn check_rate(load: &Load, interval_ms: u32) -> Result<(), Failure> {
 }
 
 /// Handles what comes for a while.
-fn settle(swarm: &mut Swarm, time: Duration) -> Result<(), Failure> {
+fn settle(pool: &mut ClientPool, time: Duration) -> Result<(), Failure> {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
-        swarm.turn(Some(left))?;
+        pool.turn(Some(left))?;
     }
     Ok(())
 }
 
 /// Senders who are members must have what the others said, in the same order.
-fn check_senders(swarm: &Swarm, protocol: Protocol) -> Result<(), Failure> {
-    for connection in &swarm.connections {
-        if let Part::Sends { number, received } = &connection.part {
+fn check_senders(pool: &ClientPool, protocol: Protocol) -> Result<(), Failure> {
+    for connection in &pool.connections {
+        if let Role::Sends { number, received } = &connection.role {
             let due = if protocol.senders_are_members() {
-                swarm.tally.order.without(*number)
+                pool.tally.order.without(*number)
             } else {
                 Digest::new()
             };
@@ -207,8 +207,8 @@ struct Speaking<'a> {
 }
 
 impl<'a> Speaking<'a> {
-    fn new(load: &'a Load, swarm: &Swarm, protocol: Protocol) -> Self {
-        let (head, tail) = swarm.dialect.around_text(load.text_bytes);
+    fn new(load: &'a Load, pool: &ClientPool, protocol: Protocol) -> Self {
+        let (head, tail) = pool.dialect.around_text(load.text_bytes);
         let text_at = head.len();
         let frame = [head, blank(load.text_bytes), tail].concat();
         let reading = load.members - load.senders;
@@ -229,22 +229,20 @@ impl<'a> Speaking<'a> {
     }
 
     /// Whether everything was said and everybody has everything.
-    fn is_delivered(&self, swarm: &Swarm) -> bool {
-        let is_complete = |part: &Part| match part {
-            Part::Reads(follower) => follower.next() == Some(self.sent as usize),
-            Part::Visits(follower) => follower
-                .next()
-                .is_none_or(|next| next == self.sent as usize),
+    fn is_delivered(&self, pool: &ClientPool) -> bool {
+        let is_complete = |role: &Role| match role {
+            Role::Reads(cursor) => cursor.next() == Some(self.sent as usize),
+            Role::Visits(cursor) => cursor.next().is_none_or(|next| next == self.sent as usize),
             _ => true,
         };
         self.is_over
-            && swarm.tally.deliveries >= self.sent * self.receivers
-            && swarm.connections.iter().all(|it| is_complete(&it.part))
+            && pool.tally.deliveries >= self.sent * self.receivers
+            && pool.connections.iter().all(|it| is_complete(&it.role))
     }
 
     /// Gives the senders what they may send by now.
-    fn speak(&mut self, swarm: &mut Swarm) -> Result<(), Failure> {
-        let elapsed = swarm.tally.start.elapsed();
+    fn speak(&mut self, pool: &mut ClientPool) -> Result<(), Failure> {
+        let elapsed = pool.tally.start.elapsed();
         self.is_over |= elapsed >= self.load.duration
             || self.sent >= self.load.messages_max
             || self.sent as usize * self.frame.len() >= ORDER_BYTES_MAX;
@@ -252,16 +250,16 @@ impl<'a> Speaking<'a> {
             return Ok(());
         }
         for sender in 0..self.load.senders {
-            if !swarm.is_flushed(sender) {
+            if !pool.is_flushed(sender) {
                 continue;
             }
             let batch = self
-                .may_send(swarm, elapsed)
+                .may_send(pool, elapsed)
                 .min((BATCH_BYTES / self.frame.len()).max(1) as u64);
             if batch == 0 {
                 return Ok(());
             }
-            let sent_ns = swarm.tally.start.elapsed().as_nanos() as u64;
+            let sent_ns = pool.tally.start.elapsed().as_nanos() as u64;
             for _ in 0..batch {
                 let stamp = Stamp {
                     sender,
@@ -269,16 +267,16 @@ impl<'a> Speaking<'a> {
                     sent_ns,
                 };
                 stamp.write(&mut self.frame[self.text_at..]);
-                swarm.out(sender).extend_from_slice(&self.frame);
+                pool.out(sender).extend_from_slice(&self.frame);
                 self.sent_each[sender] += 1;
             }
             self.sent += batch;
-            swarm.write(sender)?;
+            pool.write(sender)?;
         }
         Ok(())
     }
 
-    fn may_send(&self, swarm: &Swarm, elapsed: Duration) -> u64 {
+    fn may_send(&self, pool: &ClientPool, elapsed: Duration) -> u64 {
         let left = self.load.messages_max - self.sent;
         match self.load.rate {
             Some(rate) => {
@@ -287,7 +285,7 @@ impl<'a> Speaking<'a> {
                 due.saturating_sub(self.sent).min(left)
             }
             None => {
-                let delivered = swarm.tally.deliveries / self.receivers;
+                let delivered = pool.tally.deliveries / self.receivers;
                 let in_flight = self.sent - delivered;
                 // Not more than was delivered until now: what a slow server owes at
                 // the end is done in the time that the run took so far.
@@ -298,12 +296,12 @@ impl<'a> Speaking<'a> {
     }
 
     /// How long to wait for notices.
-    fn wait(&self, swarm: &Swarm) -> Duration {
+    fn wait(&self, pool: &ClientPool) -> Duration {
         let longest = Duration::from_millis(TURN_MS_MAX);
         match self.load.rate {
             Some(rate) if !self.is_over => {
                 let due = Duration::from_secs_f64(self.sent as f64 / rate);
-                due.saturating_sub(swarm.tally.start.elapsed()).min(longest)
+                due.saturating_sub(pool.tally.start.elapsed()).min(longest)
             }
             _ => longest,
         }
@@ -318,20 +316,20 @@ struct Visits {
 }
 
 impl Visits {
-    fn turn(&mut self, load: &Load, swarm: &mut Swarm, is_over: bool) -> Result<(), Failure> {
+    fn turn(&mut self, load: &Load, pool: &mut ClientPool, is_over: bool) -> Result<(), Failure> {
         self.since.resize(load.visiting, None);
         let first = load.members + load.stalling;
         for (offset, since) in self.since.iter_mut().enumerate() {
             let index = first + offset;
-            if is_over || !swarm.is_joined(index) {
+            if is_over || !pool.is_joined(index) {
                 continue;
             }
-            let heard = swarm.tally.order.len() as u64;
+            let heard = pool.tally.order.len() as u64;
             let (came, heard_at_first) = *since.get_or_insert((Instant::now(), heard));
             if heard - heard_at_first >= VISIT_MESSAGES
                 || came.elapsed() >= Duration::from_millis(VISIT_MS_MAX)
             {
-                swarm.replace(index, Part::Visits(Follower::from_anywhere()))?;
+                pool.replace(index, Role::Visits(Cursor::from_anywhere()))?;
                 *since = None;
                 self.count += 1;
             }

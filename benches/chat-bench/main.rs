@@ -1,7 +1,7 @@
 //! `chat-bench`: how fast a chat server is, and whether it loses anything.
 //!
 //! ```text
-//!  options ─▶ load, joining ─▶ swarm: all connections, one thread ─▶ the server
+//!  options ─▶ load, joining ─▶ pool: all connections, one thread ─▶ the server
 //!                                │ what came
 //!                                ▼
 //!              dialect: bytes into units ─▶ tally, order: is it what is due?
@@ -14,6 +14,7 @@
 
 mod attack;
 mod bound;
+mod client_pool;
 mod dialect;
 mod digest;
 mod failure;
@@ -30,7 +31,6 @@ mod process;
 mod progress;
 mod report;
 mod socket;
-mod swarm;
 mod tally;
 mod text;
 

@@ -1,14 +1,14 @@
-//! One connection of the swarm: what it does, and how it gets into the room.
+//! One connection of the pool: what it does, and how it gets into the room.
 
 use std::io::Write;
 
 use mio::net::TcpStream;
 
 use crate::{
-    dialect::{Dialect, Role, Unit},
+    dialect::{Dialect, JoinAs, Unit},
     digest::Digest,
     failure::Failure,
-    order::Follower,
+    order::Cursor,
 };
 
 /// What a member is called.
@@ -17,11 +17,11 @@ pub fn name(number: usize) -> String {
 }
 
 /// What a connection does.
-pub enum Part {
+pub enum Role {
     /// Receives everything, and is checked.
-    Reads(Follower),
+    Reads(Cursor),
     /// The same, but comes late and goes early.
-    Visits(Follower),
+    Visits(Cursor),
     /// Says things; what it receives is checked at the end. Not kept until then: that
     /// would be all messages once for each sender.
     Sends { number: usize, received: Digest },
@@ -43,7 +43,7 @@ pub enum Stage {
 pub struct Connection {
     pub stream: TcpStream,
     pub stage: Stage,
-    pub part: Part,
+    pub role: Role,
     pub name: String,
     /// The start of a unit; only before joining and for those who send.
     pub held: Vec<u8>,
@@ -69,7 +69,7 @@ impl Connection {
         let mut is_joined = false;
         while !is_joined
             && let Some((bytes, unit)) = dialect
-                .split(&self.held[used..], role(&self.part))
+                .split(&self.held[used..], join_as(&self.role))
                 .map_err(Failure::protocol)?
         {
             used += bytes;
@@ -94,11 +94,11 @@ impl Connection {
     }
 }
 
-pub fn role(part: &Part) -> Role {
-    match part {
-        Part::Sends { .. } => Role::Sender,
-        Part::Idles => Role::Idle,
-        Part::Reads(_) | Part::Visits(_) | Part::Stalls => Role::Member,
+pub fn join_as(role: &Role) -> JoinAs {
+    match role {
+        Role::Sends { .. } => JoinAs::Sender,
+        Role::Idles => JoinAs::Idle,
+        Role::Reads(_) | Role::Visits(_) | Role::Stalls => JoinAs::Reader,
     }
 }
 

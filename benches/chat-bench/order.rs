@@ -9,7 +9,7 @@
 //! another order.
 
 use crate::{
-    dialect::{Dialect, Message, Role, Unit, shown},
+    dialect::{Dialect, JoinAs, Message, Unit, shown},
     digest::Digest,
     failure::Failure,
     text::{Stamp, TEXT_BYTES_MIN, blank},
@@ -145,7 +145,7 @@ fn changed(message: &Message<'_>) -> Failure {
 }
 
 /// How far one member has got.
-pub struct Follower {
+pub struct Cursor {
     /// The message that it is to receive next; `None` before its first, where it
     /// came late.
     next: Option<usize>,
@@ -155,7 +155,7 @@ pub struct Follower {
     held: Vec<u8>,
 }
 
-impl Follower {
+impl Cursor {
     /// From the first message on.
     pub fn from_start() -> Self {
         Self {
@@ -230,7 +230,7 @@ impl Follower {
         let held = std::mem::take(&mut self.held);
         let mut used = 0;
         while let Some((unit_bytes, unit)) = dialect
-            .split(&held[used..], Role::Member)
+            .split(&held[used..], JoinAs::Reader)
             .map_err(Failure::protocol)?
         {
             let bytes = &held[used..used + unit_bytes];

@@ -1,13 +1,13 @@
-//! What the members of a swarm received: whether it was due, how much it was and how
+//! What the members of a pool received: whether it was due, how much it was and how
 //! long it took.
 
 use std::time::Instant;
 
 use crate::{
-    dialect::{Dialect, Role, Unit},
+    dialect::{Dialect, JoinAs, Unit},
     failure::Failure,
     latency::Histogram,
-    member::{Connection, Part, refused},
+    member::{Connection, Role, refused},
     order::{Order, stamp},
 };
 
@@ -44,7 +44,7 @@ impl Tally {
         dialect: &dyn Dialect,
     ) -> Result<(), Failure> {
         let Connection {
-            part,
+            role,
             out,
             name,
             held,
@@ -58,28 +58,28 @@ impl Tally {
             Unit::Refused(sentence) => Err(refused(name, &sentence)),
             _ => Ok(()),
         };
-        match part {
-            Part::Reads(follower) => {
-                let first = follower.next();
-                follower.take(bytes, &mut self.order, dialect, &mut on_other)?;
-                if let (Some(first), Some(end)) = (first, follower.next()) {
+        match role {
+            Role::Reads(cursor) => {
+                let first = cursor.next();
+                cursor.take(bytes, &mut self.order, dialect, &mut on_other)?;
+                if let (Some(first), Some(end)) = (first, cursor.next()) {
                     self.delivered(first, end);
                 }
             }
-            Part::Visits(follower) => {
-                let first = follower.next();
-                follower.take(bytes, &mut self.order, dialect, &mut on_other)?;
-                if let Some(end) = follower.next() {
+            Role::Visits(cursor) => {
+                let first = cursor.next();
+                cursor.take(bytes, &mut self.order, dialect, &mut on_other)?;
+                if let Some(end) = cursor.next() {
                     // What comes in one piece at first counts as one.
                     let first = first.unwrap_or(end.saturating_sub(1));
                     self.visitors_deliveries += (end - first) as u64;
                 }
             }
-            Part::Sends { number, received } => {
+            Role::Sends { number, received } => {
                 held.extend_from_slice(bytes);
                 let mut used = 0;
                 while let Some((unit_bytes, unit)) = dialect
-                    .split(&held[used..], Role::Sender)
+                    .split(&held[used..], JoinAs::Sender)
                     .map_err(Failure::protocol)?
                 {
                     match unit {
@@ -98,7 +98,7 @@ impl Tally {
                 }
                 held.drain(..used);
             }
-            Part::Idles | Part::Stalls => {}
+            Role::Idles | Role::Stalls => {}
         }
         Ok(())
     }

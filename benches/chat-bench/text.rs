@@ -1,12 +1,12 @@
 //! The texts that are sent: each says who sent it, which of its messages it is
 //! and when it was sent, so that its receivers can be checked and timed.
 
-/// Hexadecimal digits of each part.
+/// Hexadecimal digits of each field.
 const SENDER_DIGITS: usize = 2;
 const INDEX_DIGITS: usize = 8;
 const STAMP_DIGITS: usize = 12;
 
-/// The shortest text that holds all parts, in bytes.
+/// The shortest text that holds all fields, in bytes.
 pub const TEXT_BYTES_MIN: usize = SENDER_DIGITS + INDEX_DIGITS + STAMP_DIGITS;
 
 /// A text of this length that says nothing yet.

@@ -10,7 +10,7 @@ use chat::{
 };
 use prost::Message as _;
 
-use super::{Dialect, Message, Role, Split, Unit};
+use super::{Dialect, JoinAs, Message, Split, Unit};
 
 /// The longest frame that any server may announce, with room to spare, in bytes.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
@@ -27,7 +27,7 @@ const LEAVE: &[u8] = &[2, 3 << 3 | 2, 0];
 pub struct Chat;
 
 impl Dialect for Chat {
-    fn join(&self, name: &str, _role: Role) -> Vec<u8> {
+    fn join(&self, name: &str, _join_as: JoinAs) -> Vec<u8> {
         let register = wire::Register {
             name: name.to_owned(),
             ..Default::default()
@@ -50,7 +50,7 @@ impl Dialect for Chat {
         LEAVE
     }
 
-    fn split<'a>(&self, bytes: &'a [u8], _role: Role) -> Result<Split<'a>, String> {
+    fn split<'a>(&self, bytes: &'a [u8], _join_as: JoinAs) -> Result<Split<'a>, String> {
         let (body, used) = match frame::split(bytes, FRAME_BYTES_MAX) {
             Ok(frame::Split::Frame { body, rest }) => (body, bytes.len() - rest.len()),
             Ok(frame::Split::Partial) => return Ok(None),

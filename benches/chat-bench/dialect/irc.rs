@@ -1,11 +1,11 @@
 //! An IRC server: lines, of which few are messages.
 
-use super::{Dialect, Message, ROOM, Role, Split, Unit, line, shown};
+use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, line, shown};
 
 pub struct Irc;
 
 impl Dialect for Irc {
-    fn join(&self, name: &str, _role: Role) -> Vec<u8> {
+    fn join(&self, name: &str, _join_as: JoinAs) -> Vec<u8> {
         format!("NICK {name}\r\nUSER {name} 0 * :{name}\r\n").into_bytes()
     }
 
@@ -18,7 +18,7 @@ impl Dialect for Irc {
         b"QUIT\r\n"
     }
 
-    fn split<'a>(&self, bytes: &'a [u8], role: Role) -> Result<Split<'a>, String> {
+    fn split<'a>(&self, bytes: &'a [u8], join_as: JoinAs) -> Result<Split<'a>, String> {
         let Some((used, line)) = line(bytes)? else {
             return Ok(None);
         };
@@ -34,7 +34,7 @@ impl Dialect for Irc {
                     None => Unit::Other,
                 },
                 // Welcome.
-                b"001" if role == Role::Idle => Unit::Joined { interval_ms: 0 },
+                b"001" if join_as == JoinAs::Idle => Unit::Joined { interval_ms: 0 },
                 b"001" => Unit::Answer(format!("JOIN #{ROOM}\r\n").into_bytes()),
                 // The end of the list of who is in the channel.
                 b"366" => Unit::Joined { interval_ms: 0 },

@@ -61,9 +61,9 @@ impl Protocol {
 
 /// What a connection is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum JoinAs {
     /// Reads what is said. In the protocols that separate the two, says nothing.
-    Member,
+    Reader,
     /// Says things. In those protocols, hears nothing.
     Sender,
     /// Is there. Where a newcomer is announced to all, stays out of the room.
@@ -112,7 +112,7 @@ pub type Split<'a> = Option<(usize, Unit<'a>)>;
 /// A server's protocol, from a client's side.
 pub trait Dialect {
     /// What a new connection sends first.
-    fn join(&self, name: &str, role: Role) -> Vec<u8>;
+    fn join(&self, name: &str, join_as: JoinAs) -> Vec<u8>;
 
     /// What stands before and behind a text of this length to publish it.
     fn around_text(&self, text_bytes: usize) -> (Vec<u8>, Vec<u8>);
@@ -122,7 +122,7 @@ pub trait Dialect {
 
     /// Splits the first unit off. An error is a sentence: these bytes are not of
     /// this protocol.
-    fn split<'a>(&self, bytes: &'a [u8], role: Role) -> Result<Split<'a>, String>;
+    fn split<'a>(&self, bytes: &'a [u8], join_as: JoinAs) -> Result<Split<'a>, String>;
 }
 
 /// The longest line of a text protocol that is waited for, in bytes.

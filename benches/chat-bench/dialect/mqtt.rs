@@ -1,6 +1,6 @@
 //! MQTT 3.1.1 with QoS 0: packets with a type and a length.
 
-use super::{Dialect, Message, ROOM, Role, Split, Unit};
+use super::{Dialect, JoinAs, Message, ROOM, Split, Unit};
 
 const CONNECT: u8 = 1 << 4;
 const CONNECT_ACK: u8 = 2 << 4;
@@ -15,11 +15,11 @@ const LENGTH_BYTES_MAX: usize = 4;
 pub struct Mqtt;
 
 impl Dialect for Mqtt {
-    fn join(&self, name: &str, role: Role) -> Vec<u8> {
+    fn join(&self, name: &str, join_as: JoinAs) -> Vec<u8> {
         // Protocol, level 4, a clean session, no keepalive, the name.
         let hello = [&string("MQTT")[..], &[4, 1 << 1, 0, 0], &string(name)];
         let mut bytes = packet(CONNECT, &hello.concat());
-        if role != Role::Sender {
+        if join_as != JoinAs::Sender {
             // Packet 1, the room, QoS 0.
             let room = [&[0, 1][..], &string(ROOM), &[0]];
             bytes.extend(packet(SUBSCRIBE, &room.concat()));
@@ -38,7 +38,7 @@ impl Dialect for Mqtt {
         DISCONNECT
     }
 
-    fn split<'a>(&self, bytes: &'a [u8], role: Role) -> Result<Split<'a>, String> {
+    fn split<'a>(&self, bytes: &'a [u8], join_as: JoinAs) -> Result<Split<'a>, String> {
         let Some((&kind, after_kind)) = bytes.split_first() else {
             return Ok(None);
         };
@@ -57,7 +57,7 @@ impl Dialect for Mqtt {
             CONNECT_ACK if body.get(1) != Some(&0) => {
                 Unit::Refused(format!("CONNACK says {body:?}"))
             }
-            CONNECT_ACK if role == Role::Sender => Unit::Joined { interval_ms: 0 },
+            CONNECT_ACK if join_as == JoinAs::Sender => Unit::Joined { interval_ms: 0 },
             CONNECT_ACK => Unit::Other,
             SUBSCRIBE_ACK => Unit::Joined { interval_ms: 0 },
             kind => return Err(format!("packet type {kind:#x} was not expected")),

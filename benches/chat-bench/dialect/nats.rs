@@ -1,14 +1,14 @@
 //! nats-server: lines, and payloads of a length that a line gives.
 
-use super::{Dialect, Message, ROOM, Role, Split, Unit, decimal, line, shown};
+use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, decimal, line, shown};
 
 pub struct Nats;
 
 impl Dialect for Nats {
-    fn join(&self, name: &str, role: Role) -> Vec<u8> {
-        let subscribe = match role {
-            Role::Sender => String::new(),
-            Role::Member | Role::Idle => format!("SUB {ROOM} 1\r\n"),
+    fn join(&self, name: &str, join_as: JoinAs) -> Vec<u8> {
+        let subscribe = match join_as {
+            JoinAs::Sender => String::new(),
+            JoinAs::Reader | JoinAs::Idle => format!("SUB {ROOM} 1\r\n"),
         };
         // The Pong says that what came before it is done.
         format!(
@@ -26,7 +26,7 @@ impl Dialect for Nats {
         b""
     }
 
-    fn split<'a>(&self, bytes: &'a [u8], _role: Role) -> Result<Split<'a>, String> {
+    fn split<'a>(&self, bytes: &'a [u8], _join_as: JoinAs) -> Result<Split<'a>, String> {
         let Some((line_bytes, line)) = line(bytes)? else {
             return Ok(None);
         };

@@ -1,14 +1,14 @@
 //! redis-server: arrays of strings whose lengths stand before them.
 
-use super::{Dialect, Message, ROOM, Role, Split, Unit, decimal, line, shown};
+use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, decimal, line, shown};
 
 pub struct Redis;
 
 impl Dialect for Redis {
-    fn join(&self, _name: &str, role: Role) -> Vec<u8> {
-        match role {
-            Role::Sender => b"PING\r\n".to_vec(),
-            Role::Member | Role::Idle => format!("SUBSCRIBE {ROOM}\r\n").into_bytes(),
+    fn join(&self, _name: &str, join_as: JoinAs) -> Vec<u8> {
+        match join_as {
+            JoinAs::Sender => b"PING\r\n".to_vec(),
+            JoinAs::Reader | JoinAs::Idle => format!("SUBSCRIBE {ROOM}\r\n").into_bytes(),
         }
     }
 
@@ -24,15 +24,15 @@ impl Dialect for Redis {
         b""
     }
 
-    fn split<'a>(&self, bytes: &'a [u8], _role: Role) -> Result<Split<'a>, String> {
+    fn split<'a>(&self, bytes: &'a [u8], _join_as: JoinAs) -> Result<Split<'a>, String> {
         let Some((mut used, line_1)) = line(bytes)? else {
             return Ok(None);
         };
         let unit = match line_1 {
             b"+PONG" => Unit::Joined { interval_ms: 0 },
             b"*3" => {
-                let mut parts = [&bytes[..0]; 3];
-                for part in &mut parts {
+                let mut roles = [&bytes[..0]; 3];
+                for role in &mut roles {
                     let Some((head_bytes, head)) = line(&bytes[used..])? else {
                         return Ok(None);
                     };
@@ -45,11 +45,11 @@ impl Dialect for Redis {
                     if end + 2 > bytes.len() {
                         return Ok(None);
                     }
-                    *part = &bytes[used..end];
+                    *role = &bytes[used..end];
                     used = end + 2;
                 }
-                match parts[0] {
-                    b"message" => Message::of_text(parts[2]),
+                match roles[0] {
+                    b"message" => Message::of_text(roles[2]),
                     b"subscribe" => Unit::Joined { interval_ms: 0 },
                     _ => Unit::Other,
                 }

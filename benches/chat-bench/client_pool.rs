@@ -12,7 +12,7 @@ use mio::{Events, Poll, Token};
 use crate::{
     dialect::Dialect,
     failure::Failure,
-    member::{Connection, Part, Stage, name, role},
+    member::{Connection, Role, Stage, join_as, name},
     socket,
     tally::Tally,
 };
@@ -30,7 +30,7 @@ const EVENTS_MAX: usize = 1024;
 /// How long nothing may happen before something is missing, in milliseconds.
 pub const PATIENCE_MS: u64 = 10_000;
 
-pub struct Swarm {
+pub struct ClientPool {
     address: SocketAddr,
     pub dialect: Box<dyn Dialect>,
     poll: Poll,
@@ -50,7 +50,7 @@ pub struct Swarm {
     pub active: Instant,
 }
 
-impl Swarm {
+impl ClientPool {
     pub fn new(
         address: SocketAddr,
         dialect: Box<dyn Dialect>,
@@ -74,25 +74,25 @@ impl Swarm {
     }
 
     /// Begins to connect one more.
-    fn connect(&mut self, part: Part) -> Result<(), Failure> {
-        let connection = self.connection(self.connections.len(), part)?;
+    fn connect(&mut self, role: Role) -> Result<(), Failure> {
+        let connection = self.connection(self.connections.len(), role)?;
         self.connections.push(connection);
         Ok(())
     }
 
     /// Says goodbye for one connection, closes it and begins to connect another in
     /// its place.
-    pub fn replace(&mut self, index: usize, part: Part) -> Result<(), Failure> {
+    pub fn replace(&mut self, index: usize, role: Role) -> Result<(), Failure> {
         let goodbye = self.dialect.leave();
         // Who is closed meanwhile has no use for it.
         let _ = self.connections[index].stream.write(goodbye);
-        self.connections[index] = self.connection(index, part)?;
+        self.connections[index] = self.connection(index, role)?;
         self.joined -= 1;
         Ok(())
     }
 
-    fn connection(&mut self, index: usize, part: Part) -> Result<Connection, Failure> {
-        let reads = !matches!(part, Part::Stalls);
+    fn connection(&mut self, index: usize, role: Role) -> Result<Connection, Failure> {
+        let reads = !matches!(role, Role::Stalls);
         let (stream, connected) = socket::connect(self.address, reads, &self.poll, Token(index))?;
         connected.map_err(|error| not_there(self.address, &error))?;
         let name = name(self.names);
@@ -100,9 +100,9 @@ impl Swarm {
         Ok(Connection {
             stream,
             stage: Stage::Connecting,
-            out: self.dialect.join(&name, role(&part)),
+            out: self.dialect.join(&name, join_as(&role)),
             out_sent: 0,
-            part,
+            role,
             name,
             held: Vec::new(),
             is_ended: false,
@@ -117,20 +117,20 @@ impl Swarm {
         self.connections[index].stage == Stage::Gone
     }
 
-    /// Connects one of each part, a few at a time, and waits until all of them are in
+    /// Connects one of each role, a few at a time, and waits until all of them are in
     /// the room.
     pub fn join_all(
         &mut self,
-        parts: impl Iterator<Item = Part>,
+        roles: impl Iterator<Item = Role>,
         joining_max: usize,
         mut on_progress: impl FnMut(usize),
     ) -> Result<(), Failure> {
-        let mut parts = parts.peekable();
-        while parts.peek().is_some() || self.joined < self.connections.len() {
+        let mut roles = roles.peekable();
+        while roles.peek().is_some() || self.joined < self.connections.len() {
             while self.connections.len() - self.joined < joining_max
-                && let Some(part) = parts.next()
+                && let Some(role) = roles.next()
             {
-                self.connect(part)?;
+                self.connect(role)?;
             }
             self.turn(Some(Duration::from_millis(PATIENCE_MS)))?;
             self.check_patience().map_err(|silence| {
@@ -188,7 +188,7 @@ impl Swarm {
         connection.out_sent == connection.out.len()
     }
 
-    /// Where to put what a connection is to send; then [`Swarm::write`].
+    /// Where to put what a connection is to send; then [`ClientPool::write`].
     pub fn out(&mut self, index: usize) -> &mut Vec<u8> {
         &mut self.connections[index].out
     }
@@ -224,7 +224,7 @@ impl Swarm {
 
     fn read(&mut self, index: usize) -> Result<(), Failure> {
         let connection = &self.connections[index];
-        let is_deaf = matches!(connection.part, Part::Stalls) && connection.stage == Stage::Joined;
+        let is_deaf = matches!(connection.role, Role::Stalls) && connection.stage == Stage::Joined;
         if connection.stage == Stage::Gone || is_deaf {
             return Ok(());
         }
@@ -265,17 +265,17 @@ impl Swarm {
         let connection = &mut self.connections[index];
         let stage = connection.stage;
         let name = &connection.name;
-        match (&connection.part, stage) {
+        match (&connection.role, stage) {
             (_, Stage::Connecting | Stage::Joining) => Err(Failure::unusable(format!(
                 "{} closed the connection of {name} before it was in the room: \
                  is it a server of this protocol (see --dialect), and has it room for so many?",
                 self.address
             ))),
-            (Part::Stalls, _) => {
+            (Role::Stalls, _) => {
                 connection.close();
                 Ok(())
             }
-            (Part::Reads(_) | Part::Visits(_) | Part::Sends { .. } | Part::Idles, _) => Err(
+            (Role::Reads(_) | Role::Visits(_) | Role::Sends { .. } | Role::Idles, _) => Err(
                 Failure::lost(format!("the server closed the connection of {name}")),
             ),
         }
