@@ -1,4 +1,4 @@
-//! The hot parts, one at a time: framing, appending to the log, following it.
+//! Micro-benchmarks of the hot paths: framing, appending to the log, following it.
 
 use chat::{
     frame::{self, Split},
@@ -7,13 +7,13 @@ use chat::{
 };
 use divan::{Bencher, black_box, counter::ItemsCount};
 
-/// How many frames one pass handles.
+/// How many frames one iteration handles.
 const FRAMES: usize = 1_000;
 
 /// The length of each text, in bytes.
 const TEXT_BYTES: usize = 64;
 
-/// What one write takes, in bytes.
+/// How many bytes one write takes.
 const WRITE_BYTES: usize = 64 * 1024;
 
 fn main() {
@@ -81,8 +81,8 @@ fn append_to_log(bencher: Bencher) {
     });
 }
 
-/// What a log with this many presence frames among a thousand messages makes its readers
-/// look through, when they are not told of them.
+/// Follows a log with this many presence frames among a thousand messages, for a reader
+/// without presence.
 #[divan::bench(args = [0, 10, 100])]
 fn follow_log(bencher: Bencher, presence_frames: usize) {
     bencher
@@ -102,7 +102,7 @@ fn follow_log(bencher: Bencher, presence_frames: usize) {
         .bench_values(|(log, reader)| follow(log, reader));
 }
 
-/// The same for a sender, every tenth of whose messages is among others'.
+/// The same for a sender that skips every tenth message, its own.
 #[divan::bench]
 fn follow_log_without_own(bencher: Bencher) {
     bencher
@@ -121,7 +121,7 @@ fn follow_log_without_own(bencher: Bencher) {
         .bench_values(|(log, reader)| follow(log, reader));
 }
 
-/// Takes the log as a socket would.
+/// Advances through the log as a socket would.
 fn follow(log: Log, mut reader: Reader) -> (Log, Reader) {
     while reader.position() < log.end() {
         let bytes = reader.unsent().bytes.len().min(WRITE_BYTES);

@@ -1,5 +1,5 @@
-//! `chat-bench` against the real server, briefly: that it works and counts right,
-//! not how fast anything is. And against servers that lie: that it tells.
+//! Runs `chat-bench` briefly against the real server, to see that it works and counts
+//! right, and against servers that lie, to see that it notices.
 
 mod support;
 
@@ -44,7 +44,7 @@ fn command(options: &str) -> Command {
     command
 }
 
-/// A figure of a run that went well.
+/// A figure of a run that succeeded.
 #[track_caller]
 fn figure(output: &Output, key: &str) -> f64 {
     let text = String::from_utf8_lossy(&output.stdout);
@@ -75,9 +75,9 @@ fn a_burst_counts_every_delivery() {
     }
 }
 
-/// What all senders receive is some 250 MB here, what is said 4 MB.
+/// All senders together receive some 250 MB here; the messages take 4 MB.
 #[test]
-fn what_is_said_is_not_kept_for_each_sender() {
+fn messages_are_not_kept_once_for_each_sender() {
     const ADDRESS_SPACE_KIB: u32 = 128 * 1024;
     let server = TestServer::start(&["--rate-limit", "off"]);
     let options = "burst --members 65 --senders 64 --text-bytes 4096 --messages 1000 --seconds 60";
@@ -134,7 +134,7 @@ fn a_table_for_people_and_a_plot() {
 }
 
 #[test]
-fn who_reads_the_figures_may_be_gone() {
+fn a_closed_standard_output_is_no_failure_and_a_full_one_is() {
     let server = TestServer::start(&[]);
     let folder = tempfile::tempdir().expect("a folder");
     let run = |file: &str, stdout: Stdio, is_read: bool| {
@@ -163,12 +163,12 @@ fn who_reads_the_figures_may_be_gone() {
 
     let full = || std::fs::File::create("/dev/full").expect("every Linux has it");
     let output = run("full.svg", full().into(), true);
-    check_failure(&output, UNUSABLE, "cannot print");
+    check_failure(&output, UNUSABLE, "cannot write to standard output");
     let bound = command("bound each")
         .stdout(full())
         .output()
         .expect("chat-bench starts");
-    check_failure(&bound, UNUSABLE, "cannot print");
+    check_failure(&bound, UNUSABLE, "cannot write to standard output");
 }
 
 #[test]
@@ -180,12 +180,12 @@ fn an_address_is_written_as_for_the_client() {
         assert_eq!(figure(&output, "members"), 2.0);
     }
     let named = bench(format!("Alice@{}", server.address), "join");
-    check_failure(&named, WRONG_USAGE, "names of their own");
+    check_failure(&named, WRONG_USAGE, "generated names");
     let other = bench(format!("http://{}", server.address), "join");
     check_failure(&other, WRONG_USAGE, "begins with http://");
 }
 
-/// The server has its default limits but for a register deadline that a short run
+/// A server with default limits, except for a register deadline that a short run
 /// reaches.
 #[test]
 fn a_pair_chats_on_while_others_attack() {
@@ -194,20 +194,20 @@ fn a_pair_chats_on_while_others_attack() {
         server.address,
         "hostile --seconds 3 --silent 200 --deaf 100 --lengths 500 --json",
     );
-    // 10 a second of each, quietly and attacked; chat-bench fails if one is lost.
+    // Ten a second of each user, in both runs; chat-bench fails if one is lost.
     assert_eq!(figure(&output, "messages"), 120.0);
-    // Far more than it takes: a user would have given up by then.
+    // Far more than it takes.
     assert!(figure(&output, "p99_ms") < 5_000.0);
     let peak_bytes = figure(&output, "peak_bytes");
     let bound_bytes = figure(&output, "memory_bytes_max");
     assert_eq!(bound_bytes, Limits::default().memory_bytes_max() as f64);
     assert!(peak_bytes < bound_bytes, "{peak_bytes}");
-    // What the attackers were told, each by its own code.
+    // The error code of each kind of attacker.
     let text = String::from_utf8_lossy(&output.stdout);
     for told in [
-        "who floods: RATE_LIMITED",
-        "who never register: REGISTER_TIMEOUT",
-        "who send a length of 2^63: FRAME_TOO_LONG 500\"",
+        "flooding member: RATE_LIMITED",
+        "connections that never register: REGISTER_TIMEOUT",
+        "lengths of 2^63: FRAME_TOO_LONG 500\"",
     ] {
         assert!(text.contains(told), "{told}: {text}");
     }
@@ -218,7 +218,7 @@ fn a_pair_that_loses_a_message_is_noticed() {
     let nobody = "--flood-times 0 --silent 0 --deaf 0 --lengths 0";
     for (lie, sentence) in [
         (Lie::OneMissesOne, "one is missing"),
-        (Lie::OneHasTwo, "came twice"),
+        (Lie::OneHasTwo, "repeated"),
         (Lie::TextCut, "a text was changed"),
     ] {
         let options = format!("hostile --seconds 1 --rate 100 {nobody}");
@@ -228,7 +228,7 @@ fn a_pair_that_loses_a_message_is_noticed() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_said() {
+fn a_target_that_cannot_be_measured_is_told() {
     let limited = TestServer::start(&[]);
     let output = bench(limited.address, "burst --members 3");
     check_failure(&output, UNUSABLE, "--rate-limit off");
@@ -241,7 +241,8 @@ fn what_cannot_be_measured_is_said() {
             let mut stream = stream.as_ref().expect("it comes");
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nwhat?");
         }
-        // They stay open: a socket closed with bytes unread takes its words back.
+        // The streams stay open: closing a socket with unread bytes would discard the
+        // answer.
         streams
     });
     check_failure(
@@ -270,13 +271,14 @@ fn what_cannot_be_measured_is_said() {
     check_failure(
         &bench(address, "slow --members 9"),
         WRONG_USAGE,
-        "nobody who never reads",
+        "no member would stall",
     );
 }
 
-/// `benches/competitors/run`, which has an hour's results to lose.
+/// `benches/competitors/run` goes on with the other measurements: it has an hour's
+/// results to lose.
 #[test]
-fn a_server_that_does_not_start_is_one_failure() {
+fn a_competitor_that_does_not_start_fails_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = folder.path().join("chat-server");
     std::fs::write(&server, "#!/bin/sh\nexit 1\n").expect("a file");
@@ -298,7 +300,7 @@ fn a_server_that_does_not_start_is_one_failure() {
 }
 
 #[test]
-fn who_is_closed_is_not_counted() {
+fn a_connection_that_the_server_closes_fails_the_run() {
     for workload in ["idle", "join"] {
         let server = lying_server(Lie::ClosesAll);
         let output = bench(server, &format!("{workload} --members 20"));
@@ -306,7 +308,7 @@ fn who_is_closed_is_not_counted() {
     }
 }
 
-/// What a server does wrong, once, in the middle.
+/// The one fault of a lying server, in the middle of the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Lie {
     None,
@@ -315,7 +317,7 @@ enum Lie {
     OneHasTwo,
     AllHaveTwo,
     OneHasAnotherOrder,
-    /// Another text than the others: one of those who send.
+    /// A sender receives another text than the other members.
     SenderHasAnotherText,
     AnotherText,
     TextCut,
@@ -323,25 +325,25 @@ enum Lie {
     AnotherNumber,
     AnotherSender,
     ToItsSender,
-    /// It closes everybody, and says so together with the Registered.
+    /// Closes every connection, in the same segment as Registered.
     ClosesAll,
 }
 
 #[test]
-fn who_lies_is_found_out() {
+fn every_lie_of_a_server_is_found() {
     let honest = lying_server(Lie::None);
     let output = bench(honest, "burst --members 5 --messages 100 --json");
     assert_eq!(figure(&output, "deliveries"), 400.0);
     for (lie, sentence) in [
         (Lie::OneMissesOne, "one is missing"),
         (Lie::AllMissOne, "some are missing"),
-        (Lie::OneHasTwo, "came twice"),
-        (Lie::AllHaveTwo, "came twice"),
-        (Lie::OneHasAnotherOrder, "another order"),
+        (Lie::OneHasTwo, "repeated"),
+        (Lie::AllHaveTwo, "repeated"),
+        (Lie::OneHasAnotherOrder, "out of order"),
         (Lie::AnotherText, "a text was changed"),
         (Lie::TextCut, "a text was changed"),
         (Lie::AnotherEndOfText, "a text was changed"),
-        (Lie::AnotherNumber, "came number"),
+        (Lie::AnotherNumber, "was followed by seq"),
         (Lie::AnotherSender, "under the name"),
         (Lie::ToItsSender, "its own message"),
     ] {
@@ -355,13 +357,14 @@ fn who_lies_is_found_out() {
     check_failure(&output, LOST, "did not receive what the others received");
 }
 
-/// The message about which it lies.
+/// The number of the message that the fault concerns.
 const LIE_SEQ: u64 = 50;
 
-/// How long the member that it lies to, if it is one, waits for it, in milliseconds.
+/// How long the victim of the fault, if it is one member, waits for that message, in
+/// milliseconds.
 const LIE_PAUSE_MS: u64 = 100;
 
-/// More comes, so the system keeps it back until the socket is closed. Of Linux.
+/// Linux: more data follows, so the system holds this back until the socket is closed.
 const MSG_MORE: i32 = 0x8000;
 
 /// A small server, as slow as it is simple.
@@ -388,7 +391,7 @@ struct Room {
     lie: Lie,
     seq: u64,
     members: Vec<(String, TcpStream)>,
-    /// What the last member gets behind the next message.
+    /// Bytes that the last member receives after the next message.
     kept_back: Vec<u8>,
 }
 
@@ -452,7 +455,7 @@ impl Room {
         for (index, (name, stream)) in self.members.iter_mut().enumerate() {
             let is_last = Some(index) == last;
             if is_last && lie != Lie::None {
-                // By then the others have it, and chat-bench knows what is due.
+                // By then the others have received it, and chat-bench knows the order.
                 thread::sleep(Duration::from_millis(LIE_PAUSE_MS));
             }
             let times = match lie {
@@ -469,7 +472,7 @@ impl Room {
                 let end = bytes.iter().rposition(|&byte| byte == b'x');
                 bytes[end.expect("a text ends with it")] = b'y';
             }
-            // Whoever found out is gone.
+            // chat-bench closes once it has noticed.
             let _ = stream.write_all(&bytes.repeat(times));
             if is_last && lie == Lie::OneHasAnotherOrder {
                 self.kept_back = bytes.clone();

@@ -1,7 +1,7 @@
-//! Those who mean harm, in one thread around the system's notices: one who floods,
-//! connections that never register, members that never read, and connections that
-//! say how long their first frame is: 2^63 bytes. Whoever is closed comes again,
-//! but for those who never read, who do not notice.
+//! Attackers: one floods, some never register, some register and never read, and some
+//! send a first frame with a length of 2^63 bytes. One thread drives all of them. An
+//! attacker that the server closes connects again, except a deaf one, which does not
+//! read and so does not notice.
 
 use std::{
     collections::BTreeMap,
@@ -25,26 +25,28 @@ use crate::{
     socket,
 };
 
-/// How often new connections are made, in milliseconds, and how many at a time.
-const TURN_MS: u64 = 10;
-const OPENED_PER_TURN_MAX: usize = 64;
+/// How often new connections are opened, in milliseconds, and how many at a time.
+const PASS_MS: u64 = 10;
+const OPENED_PER_PASS_MAX: usize = 64;
 
-/// How many of those with a long length are there at a time.
+/// How many connections that send a huge length are open at a time.
 const LENGTHS_AT_A_TIME: u32 = 64;
 
-/// In which share of the run all of them are sent.
+/// The share of the run over which the huge lengths are spread.
 const LENGTHS_SHARE: f64 = 0.9;
 
-/// How long those who are left may take to hear their end, in milliseconds.
+/// How long the remaining attackers may take to receive their last error, in
+/// milliseconds.
 const SETTLE_MS: u64 = 3_000;
 
-/// What one who floods keeps ready to send, in bytes.
+/// How many bytes the flooding member keeps ready to send.
 const FLOOD_BYTES_MAX: usize = 64 * 1024;
 
-/// The length of its texts, in bytes: the longest that is allowed by default.
+/// The length of the flood's texts, in bytes: the longest that the default limits
+/// allow.
 const FLOOD_TEXT_BYTES: usize = 4_096;
 
-/// What is read at once, in bytes.
+/// How many bytes one read takes.
 const READ_BYTES: usize = 64 * 1024;
 
 const EVENTS_MAX: usize = 1_024;
@@ -61,26 +63,26 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// For people.
+    /// The name of this kind in the report.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Flood => "who floods",
-            Self::Silent => "who never register",
-            Self::Deaf => "who never read",
-            Self::Length => "who send a length of 2^63",
+            Self::Flood => "flooding member",
+            Self::Silent => "connections that never register",
+            Self::Deaf => "members that never read",
+            Self::Length => "lengths of 2^63",
         }
     }
 }
 
-/// How often each was told what, by error code; and, without one, how many were
-/// closed or are still there.
+/// For each kind, how often each error code arrived; and how many connections were
+/// closed without an error or were still open at the end.
 pub type Ends = BTreeMap<Kind, BTreeMap<&'static str, u64>>;
 
 struct Attacker {
     kind: Kind,
     stream: Option<TcpStream>,
     has_begun: bool,
-    /// It was told an error that ends its session.
+    /// Whether an error arrived that ends its session.
     is_told: bool,
     out: Vec<u8>,
     held: Vec<u8>,
@@ -95,19 +97,19 @@ struct Attack<'a> {
     start: Instant,
     time: Duration,
     is_over: &'a AtomicBool,
-    /// Chats a second of who floods, and how many it has sent.
+    /// Chats a second that the flooding member sends, and how many it has sent.
     flood_rate: f64,
     flooded: u64,
     flood_frame: Vec<u8>,
-    /// Lengths to be sent in all, and begun with.
+    /// How many huge lengths are to be sent, and how many have been started.
     lengths: u32,
     lengths_begun: u32,
-    /// How many names were used.
+    /// How many names have been used.
     names: u32,
 }
 
-/// Attacks for `time`, or until `is_over`. `member_rate`: the chats a second that
-/// the server allows.
+/// Attacks for `time`, or until `is_over`. `member_rate` is the number of chats a
+/// second that the server allows a member.
 pub fn run(
     address: SocketAddr,
     wanted: Attackers,
@@ -145,18 +147,18 @@ pub fn run(
     while !attack.is_over.load(Ordering::Relaxed) {
         attack.open()?;
         attack.flood();
-        let turn_end = Instant::now() + Duration::from_millis(TURN_MS);
-        while let Some(left) = turn_end.checked_duration_since(Instant::now()) {
-            attack.turn(&mut events, left)?;
+        let pass_end = Instant::now() + Duration::from_millis(PASS_MS);
+        while let Some(left) = pass_end.checked_duration_since(Instant::now()) {
+            attack.poll(&mut events, left)?;
         }
     }
-    // Those who never read do so now, to learn what became of them.
+    // The deaf attackers read now, to find out what became of them.
     for index in 0..attack.attackers.len() {
         attack.read(index);
     }
     let settled = Instant::now() + Duration::from_millis(SETTLE_MS);
     while let Some(left) = settled.checked_duration_since(Instant::now()) {
-        attack.turn(&mut events, left)?;
+        attack.poll(&mut events, left)?;
     }
     for index in 0..attack.attackers.len() {
         if attack.attackers[index].stream.is_some() {
@@ -178,7 +180,7 @@ impl Attacker {
         }
     }
 
-    /// Sends what the system takes. Who is closed learns it by reading.
+    /// Sends as much as the socket takes. A close is noticed when reading.
     fn write(&mut self) {
         let Some(stream) = &mut self.stream else {
             return;
@@ -193,7 +195,7 @@ impl Attacker {
 }
 
 impl Attack<'_> {
-    /// Connects those who are not there, a few at a time.
+    /// Opens missing connections, a few at a time.
     fn open(&mut self) -> Result<(), Failure> {
         let share = self.start.elapsed().as_secs_f64() / self.time.as_secs_f64();
         let lengths_share = (share / LENGTHS_SHARE).min(1.0);
@@ -209,7 +211,7 @@ impl Attack<'_> {
             if attacker.stream.is_some() || !is_wanted {
                 continue;
             }
-            if opened == OPENED_PER_TURN_MAX {
+            if opened == OPENED_PER_PASS_MAX {
                 break;
             }
             opened += 1;
@@ -221,7 +223,7 @@ impl Attack<'_> {
     fn connect(&mut self, index: usize) -> Result<(), Failure> {
         let kind = self.attackers[index].kind;
         let reads = kind != Kind::Deaf;
-        // Whether it comes about is seen when it is read from.
+        // A failed connect shows when the socket is read.
         let (stream, _) = socket::connect(self.address, reads, &self.poll, Token(index))?;
         let out = match kind {
             Kind::Flood | Kind::Deaf => {
@@ -244,7 +246,7 @@ impl Attack<'_> {
         Ok(())
     }
 
-    /// Has who floods send what is due by now, as far as the server takes it.
+    /// Sends the chats of the flood that are due, as far as the socket takes them.
     fn flood(&mut self) {
         let due = (self.start.elapsed().as_secs_f64() * self.flood_rate) as u64;
         for attacker in &mut self.attackers {
@@ -257,11 +259,11 @@ impl Attack<'_> {
             }
             attacker.write();
         }
-        // What was not taken is not made up for.
+        // Chats that the socket did not take are not sent later.
         self.flooded = due;
     }
 
-    fn turn(&mut self, events: &mut Events, timeout: Duration) -> Result<(), Failure> {
+    fn poll(&mut self, events: &mut Events, timeout: Duration) -> Result<(), Failure> {
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             result => result?,
@@ -303,7 +305,7 @@ impl Attack<'_> {
         }
     }
 
-    /// Counts the errors among what came.
+    /// Counts the errors among the received frames.
     fn judge(&mut self, index: usize) {
         let held = std::mem::take(&mut self.attackers[index].held);
         let mut rest = held.as_slice();

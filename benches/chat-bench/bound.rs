@@ -1,6 +1,6 @@
-//! The bounds that a server is held against: the same frames, written to the same
-//! sockets, with nothing else done. One thread, no queue: a socket that takes no
-//! more holds up everybody, which no server may do.
+//! Bounds to compare a server with: writes the same frames to the same sockets and does
+//! nothing else. One thread, no queue: a full socket blocks everybody, which no server
+//! may allow.
 
 use std::{
     io::{self, Read, Write},
@@ -24,12 +24,12 @@ use slab::Slab;
 
 use crate::{failure::Failure, output};
 
-/// What is read at once, in bytes: so also how much is merged.
+/// How many bytes one read takes, and so how much is merged into one write.
 const READ_BYTES: usize = 64 * 1024;
 
 const EVENTS_MAX: usize = 1024;
 
-/// The token of the listener, which no member has.
+/// The listener's token, which no member has.
 const LISTENER: Token = Token(usize::MAX);
 
 const FRAME_BYTES_MAX: u32 = 64 * 1024;
@@ -49,7 +49,7 @@ struct Member {
     name: Option<String>,
 }
 
-/// Serves for ever.
+/// Serves until the process is killed.
 pub fn serve(listen: SocketAddr, writes: Writes) -> Result<(), Failure> {
     let mut listener = TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
@@ -78,7 +78,7 @@ pub fn serve(listen: SocketAddr, writes: Writes) -> Result<(), Failure> {
                 continue;
             }
             let Token(key) = event.token();
-            // Until there is less than was asked for, or an end.
+            // Until a read returns less than the buffer holds, or the end.
             while let Some(member) = members.get_mut(key) {
                 match member.stream.read(&mut buffer) {
                     Ok(0) => {
@@ -101,7 +101,7 @@ pub fn serve(listen: SocketAddr, writes: Writes) -> Result<(), Failure> {
     }
 }
 
-/// What a member said, as frames for the others.
+/// Turns the chats that a member sent into frames for the others.
 fn take(member: &mut Member, bytes: &[u8], seq: &mut u64) -> Vec<Vec<u8>> {
     member.held.extend_from_slice(bytes);
     let held = std::mem::take(&mut member.held);
@@ -118,7 +118,7 @@ fn take(member: &mut Member, bytes: &[u8], seq: &mut u64) -> Vec<Vec<u8>> {
                     seq: *seq,
                     ..Default::default()
                 }));
-                // A new connection takes a few bytes.
+                // A new connection's buffer has room for a few bytes.
                 let _ = member.stream.write(&registered);
                 member.name = Some(register.name);
                 continue;
@@ -151,7 +151,7 @@ fn publish(members: &mut Slab<Member>, from: usize, frames: &[Vec<u8>], writes: 
     }
 }
 
-/// Writes all of it, and waits where the socket takes no more.
+/// Writes all of `bytes`, and blocks while the socket is full.
 fn write_all(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write(bytes) {

@@ -1,5 +1,4 @@
-//! Many connections in one thread, around the system's notices of what can be
-//! read and written.
+//! Client pool: drives all connections of a run from one thread, on readiness events.
 
 use std::{
     io::{self, Read, Write},
@@ -17,18 +16,18 @@ use crate::{
     tally::Tally,
 };
 
-/// What is read at once, in bytes: all that the server may have sent meanwhile, and
+/// How many bytes one read takes: usually all that the server has sent meanwhile, and
 /// no more than stays in a core's cache.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How many full reads one connection gets before the others get theirs.
-const READS_PER_TURN_MAX: usize = 16;
+/// How many full reads one connection gets before the others are served.
+const READS_PER_PASS_MAX: usize = 16;
 
-/// How many notices are taken at once.
+/// How many readiness events one poll returns.
 const EVENTS_MAX: usize = 1024;
 
-/// How long nothing may happen before something is missing, in milliseconds.
-pub const PATIENCE_MS: u64 = 10_000;
+/// How long no event may arrive before the run gives up, in milliseconds.
+pub const SILENCE_MS_MAX: u64 = 10_000;
 
 pub struct ClientPool {
     address: SocketAddr,
@@ -37,16 +36,16 @@ pub struct ClientPool {
     events: Events,
     buffer: Vec<u8>,
     pub connections: Vec<Connection>,
-    /// Those who may have more to read than one turn takes.
+    /// Connections that may have more to read than one pass takes.
     unfinished: Vec<usize>,
     pub tally: Tally,
-    /// How many are in the room.
+    /// How many connections are in the room.
     pub joined: usize,
-    /// How many names were used.
+    /// How many names have been used.
     names: usize,
-    /// How long the server makes a member wait between messages.
+    /// The interval between messages that the server announced, in milliseconds.
     pub interval_ms: u32,
-    /// When something last happened.
+    /// When the last event arrived.
     pub active: Instant,
 }
 
@@ -73,18 +72,17 @@ impl ClientPool {
         })
     }
 
-    /// Begins to connect one more.
+    /// Starts one more connection.
     fn connect(&mut self, role: Role) -> Result<(), Failure> {
         let connection = self.connection(self.connections.len(), role)?;
         self.connections.push(connection);
         Ok(())
     }
 
-    /// Says goodbye for one connection, closes it and begins to connect another in
-    /// its place.
+    /// Leaves on one connection, closes it and starts another in its place.
     pub fn replace(&mut self, index: usize, role: Role) -> Result<(), Failure> {
         let goodbye = self.dialect.leave();
-        // Who is closed meanwhile has no use for it.
+        // A connection that was closed meanwhile needs no goodbye.
         let _ = self.connections[index].stream.write(goodbye);
         self.connections[index] = self.connection(index, role)?;
         self.joined -= 1;
@@ -117,8 +115,8 @@ impl ClientPool {
         self.connections[index].stage == Stage::Gone
     }
 
-    /// Connects one of each role, a few at a time, and waits until all of them are in
-    /// the room.
+    /// Opens one connection for each role, `joining_max` at a time, and waits until all
+    /// of them are in the room.
     pub fn join_all(
         &mut self,
         roles: impl Iterator<Item = Role>,
@@ -132,10 +130,10 @@ impl ClientPool {
             {
                 self.connect(role)?;
             }
-            self.turn(Some(Duration::from_millis(PATIENCE_MS)))?;
-            self.check_patience().map_err(|silence| {
+            self.poll(Some(Duration::from_millis(SILENCE_MS_MAX)))?;
+            self.check_silence().map_err(|silence| {
                 Failure::unusable(format!(
-                    "{silence}, and a connection waits to be let in: \
+                    "{silence}, and a connection has not joined: \
                      is it a server of this protocol (see --dialect)?"
                 ))
             })?;
@@ -144,8 +142,8 @@ impl ClientPool {
         Ok(())
     }
 
-    /// Waits for notices, for `timeout` at the most, and handles them.
-    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<(), Failure> {
+    /// Polls for at most `timeout` and handles the events.
+    pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Failure> {
         let timeout = if self.unfinished.is_empty() {
             timeout
         } else {
@@ -174,21 +172,21 @@ impl ClientPool {
         Ok(())
     }
 
-    /// An error, half a sentence, when nothing has happened for a long time.
-    pub fn check_patience(&self) -> Result<(), String> {
-        if self.active.elapsed() < Duration::from_millis(PATIENCE_MS) {
+    /// Fails with half a sentence when no event has arrived for a long time.
+    pub fn check_silence(&self) -> Result<(), String> {
+        if self.active.elapsed() < Duration::from_millis(SILENCE_MS_MAX) {
             return Ok(());
         }
-        Err(format!("nothing has come for {PATIENCE_MS} ms"))
+        Err(format!("nothing arrived for {SILENCE_MS_MAX} ms"))
     }
 
-    /// Whether all that was given to a connection is with the system.
+    /// Whether everything queued for a connection has been written.
     pub fn is_flushed(&self, index: usize) -> bool {
         let connection = &self.connections[index];
         connection.out_sent == connection.out.len()
     }
 
-    /// Where to put what a connection is to send; then [`ClientPool::write`].
+    /// The buffer of what a connection sends next; [`ClientPool::write`] sends it.
     pub fn out(&mut self, index: usize) -> &mut Vec<u8> {
         &mut self.connections[index].out
     }
@@ -213,7 +211,7 @@ impl ClientPool {
                 Ok(sent) => connection.out_sent += sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What the server said before it closed is still to be read.
+                // What the server sent before it closed must still be read.
                 Err(_) => break,
             }
         }
@@ -230,16 +228,16 @@ impl ClientPool {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut result = Ok(());
-        for turn in 1.. {
+        for pass in 1.. {
             match self.connections[index].stream.read(&mut buffer) {
                 Ok(0) => result = self.closed(index),
                 Ok(bytes) => {
                     result = self.take(index, &buffer[..bytes]);
-                    // What fills the buffer may not be all there is. And of an end that
-                    // came with these bytes there is no other notice.
+                    // A full buffer may not be all there is, and no other event reports
+                    // an end that came together with these bytes.
                     let has_more = bytes == buffer.len() || self.connections[index].is_ended;
                     if has_more && result.is_ok() && !self.is_gone(index) {
-                        if turn < READS_PER_TURN_MAX {
+                        if pass < READS_PER_PASS_MAX {
                             continue;
                         }
                         self.unfinished.push(index);
@@ -260,15 +258,15 @@ impl ClientPool {
         result
     }
 
-    /// The server closed a connection.
+    /// Handles a connection that the server closed.
     fn closed(&mut self, index: usize) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
         let stage = connection.stage;
         let name = &connection.name;
         match (&connection.role, stage) {
             (_, Stage::Connecting | Stage::Joining) => Err(Failure::unusable(format!(
-                "{} closed the connection of {name} before it was in the room: \
-                 is it a server of this protocol (see --dialect), and has it room for so many?",
+                "{} closed the connection of {name} before it had joined: \
+                 is it a server of this protocol (see --dialect), and does it allow so many connections?",
                 self.address
             ))),
             (Role::Stalls, _) => {
@@ -281,7 +279,7 @@ impl ClientPool {
         }
     }
 
-    /// Handles what a connection received.
+    /// Handles bytes that a connection received.
     fn take(&mut self, index: usize, bytes: &[u8]) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
         let joined_rest;

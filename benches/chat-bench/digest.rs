@@ -1,11 +1,11 @@
-//! A long run of messages in few bytes: enough to tell whether two runs are the
-//! same.
+//! Digest of a sequence of messages: tells whether two sequences are equal without
+//! keeping them.
 
 use std::hash::{DefaultHasher, Hasher};
 
 pub struct Digest {
     hasher: DefaultHasher,
-    /// How much it was, in bytes.
+    /// The length of the sequence, in bytes.
     pub bytes: u64,
 }
 

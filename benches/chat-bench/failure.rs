@@ -1,12 +1,12 @@
-//! Why a run failed, and what a program is told about it.
+//! Failures of a run, and the exit codes that tell a program about them.
 
 use std::{fmt, process::ExitCode};
 
-/// Exit codes. 2 is wrong usage, as clap has it.
+/// Exit codes. clap exits with 2 on wrong usage.
 const EXIT_CODE_LOST: u8 = 1;
 const EXIT_CODE_UNUSABLE: u8 = 3;
 
-/// A sentence for people, and whose fault it is.
+/// A sentence for people and an exit code for programs.
 #[derive(Debug)]
 pub struct Failure {
     sentence: String,
@@ -14,7 +14,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The server did not deliver what it must.
+    /// The server lost, repeated or changed a message.
     pub fn lost(sentence: impl Into<String>) -> Self {
         Self {
             sentence: sentence.into(),
@@ -22,7 +22,7 @@ impl Failure {
         }
     }
 
-    /// Nothing can be measured there.
+    /// Nothing can be measured at this address.
     pub fn unusable(sentence: impl Into<String>) -> Self {
         Self {
             sentence: sentence.into(),
@@ -30,10 +30,10 @@ impl Failure {
         }
     }
 
-    /// The peer speaks something else.
+    /// The server speaks another protocol.
     pub fn protocol(sentence: String) -> Self {
         Self::unusable(format!(
-            "what came is not of this protocol (see --dialect): {sentence}"
+            "the server's bytes are not of this protocol (see --dialect): {sentence}"
         ))
     }
 
@@ -50,6 +50,6 @@ impl fmt::Display for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::unusable(format!("the system refuses: {error}"))
+        Self::unusable(format!("the system refused: {error}"))
     }
 }

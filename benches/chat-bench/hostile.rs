@@ -1,10 +1,9 @@
-//! The workload `hostile`: two users chat at a steady pace, first among themselves,
-//! then while others do all they can to stop them. What is asked: does the pair
-//! lose anything, how much longer does a message take, what does the server hold
-//! meanwhile, and what becomes of the attackers.
+//! The workload `hostile`: two users chat at a steady pace, first undisturbed, then
+//! under attack. It reports whether the pair loses a message, how much longer a message
+//! takes, how much memory the server uses, and what the server tells the attackers.
 //!
-//! The attackers have a thread of their own ([`attack`]), so that what
-//! they do holds up the measurement as little as the machine allows.
+//! The attackers run in a thread of their own ([`attack`]), so that they disturb the
+//! measurement as little as the machine allows.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -19,7 +18,7 @@ use std::{
 
 use crate::{
     attack::{self, Ends},
-    client_pool::PATIENCE_MS,
+    client_pool::SILENCE_MS_MAX,
     dialect::{JoinAs, Protocol, Unit},
     failure::Failure,
     latency::Histogram,
@@ -33,44 +32,44 @@ use crate::{
 /// The length of the pair's texts, in bytes.
 const TEXT_BYTES: usize = 64;
 
-/// How long a listener waits at a time, in milliseconds.
+/// How long one wait for bytes takes, in milliseconds.
 const LOOK_MS: u64 = 100;
 
-/// What is read at once, in bytes.
+/// How many bytes one read takes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What to do.
+/// Options of the workload.
 pub struct Hostile {
-    /// Messages a second of each of the two.
+    /// Messages a second that each of the two users sends.
     pub rate: u32,
-    /// How long each of the two runs takes, in seconds.
+    /// The length of each of the two runs, in seconds.
     pub seconds: u32,
     pub attackers: Attackers,
 }
 
-/// What came of it.
+/// Results of the workload.
 pub struct Outcome {
     /// Messages of the pair in both runs, all of them delivered.
     pub messages: u64,
     pub quiet: Run,
     pub attacked: Run,
-    /// The most memory that the server had since its start, in bytes.
+    /// The server's peak memory since its start, in bytes.
     pub peak_bytes: Option<u64>,
     pub ends: Ends,
 }
 
 /// One of the two runs.
 pub struct Run {
-    /// How long the messages took.
+    /// The latency of the messages.
     pub latency: Histogram,
-    /// How late this program itself was to send them: what the machine does to
-    /// whoever wants to run, the server included.
+    /// How late this program sent them: the delay that the machine imposes on every
+    /// process, the server included.
     pub late: Histogram,
-    /// What the server used, as a share of a core.
+    /// The server's CPU time as a share of one core.
     pub server_cpu_share: Option<f64>,
 }
 
-/// Runs it; an error when the pair lost anything.
+/// Runs the workload. Fails if the pair loses a message.
 pub fn run(
     hostile: &Hostile,
     address: SocketAddr,
@@ -84,7 +83,7 @@ pub fn run(
     if hostile.rate.saturating_mul(interval_ms) > 1_000 {
         return Err(Failure::unusable(format!(
             "the server lets a member send one message every {interval_ms} ms: \
-             let the pair be slower (--rate)"
+             lower --rate"
         )));
     }
     let member_rate = match interval_ms {
@@ -112,14 +111,14 @@ pub fn run(
     })
 }
 
-/// One of the two.
+/// One of the two users.
 struct User {
     number: usize,
     stream: TcpStream,
     sent: u32,
-    /// How many messages of the other it has heard.
-    heard: u32,
-    /// What came and is not a whole unit.
+    /// How many messages of the other user it has received.
+    received: u32,
+    /// The start of a unit that has not arrived completely.
     held: Vec<u8>,
 }
 
@@ -127,7 +126,7 @@ fn name(number: usize) -> String {
     format!("pair{number}")
 }
 
-/// Has both say what is due in one run and hear what the other says.
+/// Both users send the messages of one run and receive each other's.
 fn chat(
     pair: &mut [User; 2],
     hostile: &Hostile,
@@ -138,35 +137,36 @@ fn chat(
     let cpu_s = || server.and_then(Process::cpu_s);
     let (run_start, cpu_before_s) = (Instant::now(), cpu_s());
     let count = hostile.rate * hostile.seconds;
-    let mut mouths = Vec::new();
+    let mut senders = Vec::new();
     for user in pair.iter_mut() {
         let first = user.sent;
         user.sent += count;
-        mouths.push((user.number, user.stream.try_clone()?, first));
+        senders.push((user.number, user.stream.try_clone()?, first));
     }
     thread::scope(|scope| {
-        let listening: Vec<_> = pair
+        let receiving: Vec<_> = pair
             .iter_mut()
-            .map(|user| scope.spawn(move || user.hear(count, start)))
+            .map(|user| scope.spawn(move || user.receive(count, start)))
             .collect();
-        let spoken = speak(&mut mouths, hostile, start, progress);
+        let sent = send_all(&mut senders, hostile, start, progress);
         let mut latency = Histogram::new();
-        for listener in listening {
-            latency.add(&listener.join().expect("nobody panics")?);
+        for receiver in receiving {
+            latency.add(&receiver.join().expect("nobody panics")?);
         }
         let elapsed_s = run_start.elapsed().as_secs_f64();
         let used_s = cpu_s().zip(cpu_before_s);
         Ok(Run {
             latency,
-            late: spoken?,
+            late: sent?,
             server_cpu_share: used_s.map(|(after, before)| (after - before) / elapsed_s),
         })
     })
 }
 
-/// Says the messages of one run, in turn and each at its time; how late they were.
-fn speak(
-    mouths: &mut [(usize, TcpStream, u32)],
+/// Sends the messages of one run, the users in turn, each message at its time; returns
+/// how late they were.
+fn send_all(
+    senders: &mut [(usize, TcpStream, u32)],
     hostile: &Hostile,
     start: Instant,
     progress: &mut Progress,
@@ -176,54 +176,54 @@ fn speak(
     let mut frame = [head, blank(TEXT_BYTES), tail].concat();
     let run_start = Instant::now();
     let time = Duration::from_secs(hostile.seconds.into());
-    let turns = hostile.rate * hostile.seconds * 2;
+    let messages = hostile.rate * hostile.seconds * 2;
     let mut late = Histogram::new();
-    for turn in 0..turns {
-        let due = time.mul_f64(f64::from(turn) / f64::from(turns));
+    for count in 0..messages {
+        let due = time.mul_f64(f64::from(count) / f64::from(messages));
         thread::sleep(due.saturating_sub(run_start.elapsed()));
         late.record(run_start.elapsed().saturating_sub(due).as_nanos() as u64);
-        let (number, stream, first) = &mut mouths[turn as usize % 2];
+        let (number, stream, first) = &mut senders[count as usize % 2];
         let stamp = Stamp {
             sender: *number,
-            index: *first + turn / 2,
+            index: *first + count / 2,
             sent_ns: start.elapsed().as_nanos() as u64,
         };
         stamp.write(&mut frame[text_at..]);
         let name = name(*number);
         stream
             .write_all(&frame)
-            .map_err(|error| Failure::lost(format!("{name} cannot send any more: {error}")))?;
-        progress.running(run_start.elapsed(), time, turn.into());
+            .map_err(|error| Failure::lost(format!("{name} cannot send: {error}")))?;
+        progress.running(run_start.elapsed(), time, count.into());
     }
     Ok(late)
 }
 
 impl User {
-    /// Connects and registers; also how long the server makes a member wait between
-    /// messages, in milliseconds.
+    /// Connects and registers; also returns the announced interval between messages, in
+    /// milliseconds.
     fn join(address: SocketAddr, number: usize) -> Result<(Self, u32), Failure> {
         let mut stream = TcpStream::connect(address).map_err(|error| {
             Failure::unusable(format!("no server answers at {address}: {error}"))
         })?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_millis(LOOK_MS)))?;
-        stream.set_write_timeout(Some(Duration::from_millis(PATIENCE_MS)))?;
+        stream.set_write_timeout(Some(Duration::from_millis(SILENCE_MS_MAX)))?;
         let register = Protocol::Chat.dialect().join(&name(number), JoinAs::Reader);
         stream.write_all(&register)?;
         let mut user = Self {
             number,
             stream,
             sent: 0,
-            heard: 0,
+            received: 0,
             held: Vec::new(),
         };
         let mut joined = None;
         let mut waited = Duration::ZERO;
         while joined.is_none() {
             waited += user.read()?;
-            if waited > Duration::from_millis(PATIENCE_MS) {
+            if waited > Duration::from_millis(SILENCE_MS_MAX) {
                 return Err(Failure::unusable(
-                    "the server does not let anybody in: is it one of this protocol?",
+                    "the server does not answer: is it a server of this protocol?",
                 ));
             }
             user.units(|_, unit| match unit {
@@ -232,7 +232,7 @@ impl User {
                     Ok(())
                 }
                 Unit::Refused(sentence) => Err(Failure::unusable(format!(
-                    "the server refuses {}: {sentence}",
+                    "the server refused {}: {sentence}",
                     name(number)
                 ))),
                 _ => Ok(()),
@@ -241,46 +241,46 @@ impl User {
         Ok((user, joined.unwrap_or_default()))
     }
 
-    /// Hears `count` more messages of the other, all of them and in order, whatever
-    /// others say in between.
-    fn hear(&mut self, count: u32, start: Instant) -> Result<Histogram, Failure> {
+    /// Receives `count` more messages of the other user, complete and in order, among
+    /// whatever else arrives.
+    fn receive(&mut self, count: u32, start: Instant) -> Result<Histogram, Failure> {
         let other = 1 - self.number;
-        let end = self.heard + count;
+        let end = self.received + count;
         let mut latency = Histogram::new();
         let mut waited = Duration::ZERO;
         let blank = blank(TEXT_BYTES);
-        while self.heard < end {
-            let heard_before = self.heard;
+        while self.received < end {
+            let received_before = self.received;
             waited += self.read()?;
             let now_ns = start.elapsed().as_nanos() as u64;
-            self.units(|heard, unit| match unit {
+            self.units(|received, unit| match unit {
                 Unit::Message(message) if message.sender == Some(name(other).as_bytes()) => {
                     let stamp = stamp(&message)?;
                     check_rest(&message, &blank)?;
-                    if stamp.index != *heard {
+                    if stamp.index != *received {
                         return Err(Failure::lost(format!(
-                            "after message {heard} of {} came its message {}: \
-                             one is missing or came twice",
+                            "message {received} of {} was followed by its message {}: \
+                             one is missing or was repeated",
                             name(other),
                             u64::from(stamp.index) + 1
                         )));
                     }
-                    *heard += 1;
+                    *received += 1;
                     latency.record(now_ns.saturating_sub(stamp.sent_ns));
                     Ok(())
                 }
                 Unit::Refused(sentence) => Err(Failure::lost(format!(
-                    "the server refuses one of the pair: {sentence}"
+                    "the server refused a message of the pair: {sentence}"
                 ))),
                 _ => Ok(()),
             })?;
-            if self.heard > heard_before {
+            if self.received > received_before {
                 waited = Duration::ZERO;
-            } else if waited > Duration::from_millis(PATIENCE_MS) {
+            } else if waited > Duration::from_millis(SILENCE_MS_MAX) {
                 return Err(Failure::lost(format!(
-                    "{} waits for message {} of {}, which does not come",
+                    "{} did not receive message {} of {}",
                     name(self.number),
-                    self.heard + 1,
+                    self.received + 1,
                     name(other)
                 )));
             }
@@ -288,8 +288,8 @@ impl User {
         Ok(latency)
     }
 
-    /// Waits for more to come, and a moment at the most: how long, as far as this
-    /// program was let run.
+    /// Waits a moment for more bytes; returns how long, without the time in which this
+    /// program was not scheduled.
     fn read(&mut self) -> Result<Duration, Failure> {
         let asked = Instant::now();
         let held_bytes = self.held.len();
@@ -315,7 +315,7 @@ impl User {
         Ok(asked.elapsed().min(Duration::from_millis(LOOK_MS)))
     }
 
-    /// Goes through what came. `on_unit` also gets [`User::heard`].
+    /// Handles the received units. `on_unit` also gets [`User::received`].
     fn units(
         &mut self,
         mut on_unit: impl FnMut(&mut u32, Unit<'_>) -> Result<(), Failure>,
@@ -327,7 +327,7 @@ impl User {
             .map_err(Failure::protocol)?
         {
             used += bytes;
-            on_unit(&mut self.heard, unit)?;
+            on_unit(&mut self.received, unit)?;
         }
         self.held.drain(..used);
         Ok(())

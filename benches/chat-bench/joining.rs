@@ -1,4 +1,4 @@
-//! The workloads in which nobody speaks: join and idle.
+//! The workloads without messages: `join` and `idle`.
 
 use std::{
     net::SocketAddr,
@@ -10,8 +10,7 @@ use crate::{
     process::Process, progress::Progress,
 };
 
-/// How long the server has to come to rest before its memory is looked at, in
-/// milliseconds.
+/// How long to wait before the server's memory is measured, in milliseconds.
 const SETTLE_MS: u64 = 1_000;
 
 pub struct Outcome {
@@ -21,8 +20,9 @@ pub struct Outcome {
     pub bytes_per_connection: Option<f64>,
 }
 
-/// Lets `members` in, as fast as the server lets them, and looks at what they cost.
-/// `is_idle`: they are only there (see [`crate::dialect::JoinAs::Idle`]).
+/// Joins `members` connections as fast as the server lets them in, and measures what
+/// they cost. With `is_idle` they only stay connected (see
+/// [`crate::dialect::JoinAs::Idle`]).
 pub fn run(
     members: usize,
     is_idle: bool,
@@ -51,7 +51,7 @@ pub fn run(
 
     let settled = Instant::now() + Duration::from_millis(SETTLE_MS);
     while let Some(left) = settled.checked_duration_since(Instant::now()) {
-        pool.turn(Some(left))?;
+        pool.poll(Some(left))?;
     }
     let resident = server.and_then(Process::resident_bytes);
     let grown_bytes = resident

@@ -1,4 +1,4 @@
-//! Times, counted in buckets of about 3 % width, from a nanosecond to hours.
+//! Histogram of latencies, in buckets of about 3 % width, from a nanosecond to hours.
 
 /// Buckets for each doubling of the time: 2 to the power of this.
 const BUCKET_BITS: u32 = 5;
@@ -25,7 +25,7 @@ impl Histogram {
         self.max_ns = self.max_ns.max(ns);
     }
 
-    /// Adds the times of another.
+    /// Adds the counts of another histogram.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
@@ -42,7 +42,7 @@ impl Histogram {
         self.max_ns as f64 / 1e6
     }
 
-    /// The time within which this share of all fell, in milliseconds.
+    /// The percentile `share` (0.0 to 1.0), in milliseconds.
     pub fn share_ms(&self, share: f64) -> f64 {
         let wanted = (self.count as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -56,7 +56,8 @@ impl Histogram {
     }
 }
 
-/// Small times have a bucket each; from there on, the highest bits choose it.
+/// The bucket of a time: small times have one each, the highest bits choose among the
+/// others.
 fn bucket(ns: u64) -> usize {
     let bits = u64::BITS - ns.leading_zeros();
     let shift = bits.saturating_sub(BUCKET_BITS + 1);

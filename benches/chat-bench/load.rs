@@ -1,5 +1,5 @@
-//! The workloads in which somebody speaks: burst, paced, slow and churn are one
-//! loop with different numbers.
+//! The workloads with messages: `burst`, `paced`, `slow` and `churn` are one loop with
+//! different parameters.
 
 use std::{
     net::SocketAddr,
@@ -19,34 +19,32 @@ use crate::{
     text::{Stamp, blank},
 };
 
-/// How much a sender is given to send at once, in bytes.
+/// How many bytes a sender queues at once.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// The most that all messages of a run may take in memory, in bytes. A burst ends
-/// there.
+/// The most memory that the messages of a run may take, in bytes. A burst ends there.
 const ORDER_BYTES_MAX: usize = 1 << 30;
 
-/// How many messages a burst begins with; more are sent as they are delivered.
+/// How many messages a burst starts with; more are sent as these are delivered.
 const FIRST_IN_FLIGHT: u64 = 256;
 
-/// How long it must be quiet at the end, so that nothing came twice, in
+/// How long nothing may arrive at the end, so that no message came twice, in
 /// milliseconds.
 const QUIET_MS: u64 = 200;
 
-/// How long the members may be still before memory is looked at, in milliseconds.
+/// How long to wait before memory is measured, in milliseconds.
 const SETTLE_MS: u64 = 300;
 
-/// The longest wait for notices while there may be something to send, in
-/// milliseconds: the clock is looked at this often.
-const TURN_MS_MAX: u64 = 10;
+/// The longest poll while there may be something to send, in milliseconds.
+const POLL_MS_MAX: u64 = 10;
 
 /// How many messages a visitor stays for.
 const VISIT_MESSAGES: u64 = 10;
 
-/// How long a visitor stays at the most, in milliseconds.
+/// The longest stay of a visitor, in milliseconds.
 const VISIT_MS_MAX: u64 = 1_000;
 
-/// What to do.
+/// Parameters of a workload.
 #[derive(Debug, Clone)]
 pub struct Load {
     pub members: usize,
@@ -54,18 +52,19 @@ pub struct Load {
     pub text_bytes: usize,
     pub duration: Duration,
     pub messages_max: u64,
-    /// Messages a second, for all senders together; `None`: as fast as they are
-    /// taken.
+    /// Messages a second of all senders together; `None`: as fast as the server takes
+    /// them.
     pub rate: Option<f64>,
-    /// How many messages may be on their way, by what is delivered on average.
+    /// How many messages may be sent and not yet delivered, on average over the
+    /// members.
     pub in_flight_max: u64,
-    /// How many members more there are that never read.
+    /// How many additional members never read.
     pub stalling: usize,
-    /// How many members more there are that come and go.
+    /// How many additional members come and go.
     pub visiting: usize,
 }
 
-/// What came of it.
+/// Results of a workload.
 pub struct Outcome {
     pub messages: u64,
     pub deliveries: u64,
@@ -77,7 +76,7 @@ pub struct Outcome {
     pub visits: u64,
 }
 
-/// Runs it; an error when anything was lost.
+/// Runs a workload. Fails if anything is lost.
 pub fn run(
     load: &Load,
     address: SocketAddr,
@@ -113,17 +112,17 @@ pub fn run(
     let cpu_before = (cpu(server), cpu(this));
     pool.tally.start = Instant::now();
     pool.active = pool.tally.start;
-    let mut speaking = Speaking::new(load, &pool, protocol);
+    let mut senders = Senders::new(load, &pool, protocol);
     let mut visits = Visits::default();
-    while !speaking.is_delivered(&pool) {
-        speaking.speak(&mut pool)?;
-        pool.turn(Some(speaking.wait(&pool)))?;
+    while !senders.is_delivered(&pool) {
+        senders.send_due(&mut pool)?;
+        pool.poll(Some(senders.wait(&pool)))?;
         if load.visiting > 0 {
-            visits.turn(load, &mut pool, speaking.is_over)?;
+            visits.replace_due(load, &mut pool, senders.is_over)?;
         }
-        pool.check_patience().map_err(|silence| {
+        pool.check_silence().map_err(|silence| {
             Failure::lost(format!(
-                "{silence}, and not everybody has everything: messages were lost"
+                "{silence}, and members still miss messages: they were lost"
             ))
         })?;
         progress.running(
@@ -140,7 +139,7 @@ pub fn run(
     settle(&mut pool, Duration::from_millis(QUIET_MS))?;
     check_senders(&pool, protocol)?;
     Ok(Outcome {
-        messages: speaking.sent,
+        messages: senders.sent,
         deliveries: pool.tally.deliveries + pool.tally.visitors_deliveries,
         elapsed_s,
         server_cpu_s,
@@ -151,7 +150,7 @@ pub fn run(
     })
 }
 
-/// A limit of the server would be measured, not the server.
+/// Refuses to measure the server's rate limit in place of the server.
 fn check_rate(load: &Load, interval_ms: u32) -> Result<(), Failure> {
     let each_per_s = load.rate.map(|rate| rate / load.senders as f64);
     let is_within = each_per_s.is_some_and(|rate| rate * f64::from(interval_ms) <= 1_000.0);
@@ -159,21 +158,22 @@ fn check_rate(load: &Load, interval_ms: u32) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::unusable(format!(
-        "the server lets a member send one message every {interval_ms} ms: \
+        "the server limits a member to one message every {interval_ms} ms: \
          start it with `--rate-limit off` to see how fast it is"
     )))
 }
 
-/// Handles what comes for a while.
+/// Handles events for `time`.
 fn settle(pool: &mut ClientPool, time: Duration) -> Result<(), Failure> {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
-        pool.turn(Some(left))?;
+        pool.poll(Some(left))?;
     }
     Ok(())
 }
 
-/// Senders who are members must have what the others said, in the same order.
+/// Checks that senders that are also members received the others' messages, in the same
+/// order.
 fn check_senders(pool: &ClientPool, protocol: Protocol) -> Result<(), Failure> {
     for connection in &pool.connections {
         if let Role::Sends { number, received } = &connection.role {
@@ -184,7 +184,7 @@ fn check_senders(pool: &ClientPool, protocol: Protocol) -> Result<(), Failure> {
             };
             if !received.is_same(&due) {
                 return Err(Failure::lost(format!(
-                    "sender {number} did not receive what the others received: {} bytes, not {}",
+                    "sender {number} did not receive what the others received: {} bytes instead of {}",
                     received.bytes, due.bytes
                 )));
             }
@@ -194,19 +194,19 @@ fn check_senders(pool: &ClientPool, protocol: Protocol) -> Result<(), Failure> {
 }
 
 /// The senders' side of a run.
-struct Speaking<'a> {
+struct Senders<'a> {
     load: &'a Load,
-    /// A message as it goes out, and where its text stands in it.
+    /// A message as it is sent, and the position of its text.
     frame: Vec<u8>,
     text_at: usize,
-    /// How many deliveries a message makes.
+    /// How many deliveries one message causes.
     receivers: u64,
     sent: u64,
     sent_each: Vec<u32>,
     is_over: bool,
 }
 
-impl<'a> Speaking<'a> {
+impl<'a> Senders<'a> {
     fn new(load: &'a Load, pool: &ClientPool, protocol: Protocol) -> Self {
         let (head, tail) = pool.dialect.around_text(load.text_bytes);
         let text_at = head.len();
@@ -228,7 +228,7 @@ impl<'a> Speaking<'a> {
         }
     }
 
-    /// Whether everything was said and everybody has everything.
+    /// Whether all messages are sent and delivered to every member.
     fn is_delivered(&self, pool: &ClientPool) -> bool {
         let is_complete = |role: &Role| match role {
             Role::Reads(cursor) => cursor.next() == Some(self.sent as usize),
@@ -240,8 +240,8 @@ impl<'a> Speaking<'a> {
             && pool.connections.iter().all(|it| is_complete(&it.role))
     }
 
-    /// Gives the senders what they may send by now.
-    fn speak(&mut self, pool: &mut ClientPool) -> Result<(), Failure> {
+    /// Sends the messages that are due.
+    fn send_due(&mut self, pool: &mut ClientPool) -> Result<(), Failure> {
         let elapsed = pool.tally.start.elapsed();
         self.is_over |= elapsed >= self.load.duration
             || self.sent >= self.load.messages_max
@@ -280,24 +280,24 @@ impl<'a> Speaking<'a> {
         let left = self.load.messages_max - self.sent;
         match self.load.rate {
             Some(rate) => {
-                // The first at once.
+                // The first is due at once.
                 let due = (elapsed.as_secs_f64() * rate) as u64 + 1;
                 due.saturating_sub(self.sent).min(left)
             }
             None => {
                 let delivered = pool.tally.deliveries / self.receivers;
                 let in_flight = self.sent - delivered;
-                // Not more than was delivered until now: what a slow server owes at
-                // the end is done in the time that the run took so far.
+                // No more than has been delivered so far: what a slow server owes at
+                // the end then takes no longer than the run until here.
                 let allowed = self.load.in_flight_max.min(FIRST_IN_FLIGHT + delivered);
                 allowed.saturating_sub(in_flight).min(left)
             }
         }
     }
 
-    /// How long to wait for notices.
+    /// How long the next poll may take.
     fn wait(&self, pool: &ClientPool) -> Duration {
-        let longest = Duration::from_millis(TURN_MS_MAX);
+        let longest = Duration::from_millis(POLL_MS_MAX);
         match self.load.rate {
             Some(rate) if !self.is_over => {
                 let due = Duration::from_secs_f64(self.sent as f64 / rate);
@@ -308,7 +308,7 @@ impl<'a> Speaking<'a> {
     }
 }
 
-/// Those who come and go.
+/// The members that come and go.
 #[derive(Default)]
 struct Visits {
     count: u64,
@@ -316,7 +316,12 @@ struct Visits {
 }
 
 impl Visits {
-    fn turn(&mut self, load: &Load, pool: &mut ClientPool, is_over: bool) -> Result<(), Failure> {
+    fn replace_due(
+        &mut self,
+        load: &Load,
+        pool: &mut ClientPool,
+        is_over: bool,
+    ) -> Result<(), Failure> {
         self.since.resize(load.visiting, None);
         let first = load.members + load.stalling;
         for (offset, since) in self.since.iter_mut().enumerate() {

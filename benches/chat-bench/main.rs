@@ -1,4 +1,4 @@
-//! `chat-bench`: how fast a chat server is, and whether it loses anything.
+//! `chat-bench`: measures how fast a chat server is and checks that it loses nothing.
 //!
 //! ```text
 //!  options ─▶ load, joining ─▶ pool: all connections, one thread ─▶ the server
@@ -9,8 +9,8 @@
 //!  report, plot ◀── figures ◀── process, latency ◀───────┘
 //! ```
 //!
-//! One workload goes another way: `hostile`, a pair of users with a blocking socket
-//! each, and `attack`, those who mean harm.
+//! The workload `hostile` goes another way: a pair of users with a blocking socket
+//! each, and `attack`, the attackers.
 
 mod attack;
 mod bound;
@@ -48,7 +48,7 @@ use process::Process;
 use progress::Progress;
 use report::Report;
 
-/// How often `slow` compares; it tells of the comparison in the middle.
+/// How many comparisons `slow` makes; it reports the median.
 const SLOW_ROUNDS: usize = 3;
 
 fn main() -> ExitCode {
@@ -71,7 +71,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 ..load(&target, &talk)
             };
             let title = title("burst", &talk, &flow);
-            speak(&target, &load, title, |_, _| {})
+            run_load(&target, &load, title, |_, _| {})
         }
         Command::Paced { target, talk, rate } => {
             let load = Load {
@@ -79,7 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 ..load(&target, &talk)
             };
             let title = format!("paced: {} members, {rate} messages/s", talk.members);
-            speak(&target, &load, title, |_, _| {})
+            run_load(&target, &load, title, |_, _| {})
         }
         Command::Churn {
             target,
@@ -88,7 +88,7 @@ fn run(command: Command) -> Result<(), Failure> {
             visitors,
         } => {
             if talk.senders > 1 {
-                usage("members that come and go are checked by the messages of one sender");
+                usage("churn needs a single sender: say --senders 1");
             }
             let load = Load {
                 rate: Some(rate.into()),
@@ -96,10 +96,10 @@ fn run(command: Command) -> Result<(), Failure> {
                 ..load(&target, &talk)
             };
             let title = format!(
-                "churn: {} members, {rate} messages/s, {visitors} who come and go",
+                "churn: {} members, {rate} messages/s, {visitors} that come and go",
                 talk.members
             );
-            speak(&target, &load, title, |report, outcome| {
+            run_load(&target, &load, title, |report, outcome| {
                 report.add("visits", "visits", outcome.visits as f64, "");
                 let per_s = outcome.visits as f64 / outcome.elapsed_s;
                 report.add("visits_per_s", "visits", per_s, "/s");
@@ -133,10 +133,10 @@ fn run(command: Command) -> Result<(), Failure> {
 
 fn load(target: &Target, talk: &Talk) -> Load {
     if talk.senders >= talk.members {
-        usage("at least one member must only read");
+        usage("at least one member must only read: more --members or fewer --senders");
     }
     if talk.senders > 1 && !target.dialect.has_one_order() {
-        usage("this server promises no order between senders: say --senders 1");
+        usage("this protocol promises no order between senders: say --senders 1");
     }
     Load {
         members: talk.members as usize,
@@ -158,7 +158,7 @@ fn title(workload: &str, talk: &Talk, flow: &Flow) -> String {
     )
 }
 
-fn speak(
+fn run_load(
     target: &Target,
     load: &Load,
     title: String,
@@ -184,7 +184,7 @@ fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), F
     let all = talk.members as usize;
     let stalling = all * percent as usize / 100;
     if stalling == 0 {
-        usage("there is nobody who never reads: more --members or --stalled-percent");
+        usage("no member would stall: more --members or --stalled-percent");
     }
     let mut without = Load {
         in_flight_max: flow.in_flight.into(),
@@ -206,7 +206,7 @@ fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), F
         outcome
     };
     let per_s = |outcome: &load::Outcome| outcome.deliveries as f64 / outcome.elapsed_s;
-    // In turn, since a machine is not equally fast all the time.
+    // In turn, since a machine's speed varies.
     let mut rounds = Vec::new();
     for _ in 0..SLOW_ROUNDS {
         let alone = per_s(&run(&without)?);
@@ -216,17 +216,17 @@ fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), F
     rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (share, alone, outcome) = rounds.swap_remove(SLOW_ROUNDS / 2);
     let mut report = Report::new(format!(
-        "{}, {stalling} who never read",
+        "{}, {stalling} that never read",
         title("slow", talk, flow)
     ));
     report.add_load(&outcome);
     report.add(
         "alone_deliveries_per_s",
-        "without those who never read",
+        "deliveries without members that never read",
         alone,
         "/s",
     );
-    report.add("alone_share", "the others' share of that", share, "");
+    report.add("alone_share", "  share of that with them", share, "");
     tell(target, &report, "deliveries", &progress)
 }
 
@@ -250,7 +250,7 @@ fn join(target: &Target, members: u32, is_idle: bool) -> Result<(), Failure> {
 
 fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(), Failure> {
     if target.dialect != Protocol::Chat {
-        usage("what is hostile depends on the protocol: only for --dialect chat");
+        usage("hostile works with --dialect chat only");
     }
     let mut progress = Progress::new();
     let outcome = hostile::run(load, target.address, server(target), &mut progress);
@@ -263,7 +263,7 @@ fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(),
     } = load.attackers;
     let mut report = Report::new(format!(
         "hostile: 2 users, {} messages/s each; a flood of {flood_times} times the rate, \
-         {silent} who never register, {deaf} who never read, {lengths} lengths of 2^63",
+         {silent} connections that never register, {deaf} members that never read, {lengths} lengths of 2^63",
         load.rate
     ));
     report.add_hostile(&outcome?, memory_bytes_max);

@@ -1,4 +1,4 @@
-//! One connection of the pool: what it does, and how it gets into the room.
+//! One connection of the client pool: its role, and how it joins the room.
 
 use std::io::Write;
 
@@ -11,21 +11,21 @@ use crate::{
     order::Cursor,
 };
 
-/// What a member is called.
+/// The name of a member.
 pub fn name(number: usize) -> String {
     format!("bench{number:05}")
 }
 
-/// What a connection does.
+/// What a connection does in the run.
 pub enum Role {
-    /// Receives everything, and is checked.
+    /// Receives every message and is checked.
     Reads(Cursor),
-    /// The same, but comes late and goes early.
+    /// Like [`Role::Reads`], but joins late and leaves early.
     Visits(Cursor),
-    /// Says things; what it receives is checked at the end. Not kept until then: that
-    /// would be all messages once for each sender.
+    /// Sends. What it receives is digested and checked at the end: to keep it would
+    /// take all messages once for each sender.
     Sends { number: usize, received: Digest },
-    /// Is there and reads what comes, which is nothing.
+    /// Stays connected and reads, though nothing is sent.
     Idles,
     /// Never reads.
     Stalls,
@@ -36,7 +36,7 @@ pub enum Stage {
     Connecting,
     Joining,
     Joined,
-    /// It is closed, by us or, where that is no failure, by the server.
+    /// Closed, by this program or, where that is no failure, by the server.
     Gone,
 }
 
@@ -45,11 +45,11 @@ pub struct Connection {
     pub stage: Stage,
     pub role: Role,
     pub name: String,
-    /// The start of a unit; only before joining and for those who send.
+    /// The start of a unit that is not complete; used before joining and by senders.
     pub held: Vec<u8>,
     pub out: Vec<u8>,
     pub out_sent: usize,
-    /// The server sends no more than what can be read now.
+    /// The server has shut down its side: what can be read now is the last.
     pub is_ended: bool,
 }
 
@@ -59,7 +59,8 @@ impl Connection {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
-    /// Goes through what came before it is in the room; whether it is now.
+    /// Handles bytes that arrive before the connection has joined. Returns whether it
+    /// has joined now.
     pub fn join_step(
         &mut self,
         dialect: &dyn Dialect,
@@ -81,7 +82,7 @@ impl Connection {
                 }
                 Unit::Answer(answer) => {
                     self.out.extend(&answer);
-                    // A few bytes on a new connection: the system has room.
+                    // A new connection's buffer has room for a few bytes.
                     let sent = self.stream.write(&self.out[self.out_sent..]).unwrap_or(0);
                     self.out_sent += sent;
                 }
@@ -103,5 +104,5 @@ pub fn join_as(role: &Role) -> JoinAs {
 }
 
 pub fn refused(name: &str, sentence: &str) -> Failure {
-    Failure::unusable(format!("the server refuses {name}: {sentence}"))
+    Failure::unusable(format!("the server refused {name}: {sentence}"))
 }

@@ -14,7 +14,7 @@ use clap::{
 
 use crate::{bound::Writes, dialect::Protocol, text::TEXT_BYTES_MIN};
 
-/// The most members, lengths, senders and message bytes that can be asked for.
+/// The most members, huge lengths, senders and message bytes that can be asked for.
 const MEMBERS_MAX: i64 = 100_000;
 const LENGTHS_MAX: i64 = 10_000_000;
 const SENDERS_MAX: i64 = 64;
@@ -26,19 +26,19 @@ const CONNECT_TIMEOUT_MS: u64 = 3_000;
 /// The longest run, in seconds.
 const SECONDS_MAX: i64 = 3_600;
 
-/// Measures what a chat server holds, and checks that it loses nothing.
+/// Measures how fast a chat server is, and checks that it loses nothing.
 ///
-/// Every workload joins as many members as asked for, over one connection each,
-/// from one thread. Every delivery is checked: none missing, none twice, none to
-/// its sender, one order for all. A run that loses anything fails.
+/// Every workload joins the given number of members, over one connection each, from one
+/// thread. Every delivery is checked: none missing, none twice, none to its sender, one
+/// order for all. A run that loses anything fails.
 ///
 /// Start the server with `--rate-limit off` where members send fast. For figures
 /// that mean something, give the server a core of its own: `taskset -c 0
 /// chat-server ...`, `taskset -c 1 chat-bench ...`.
 ///
-/// Exit codes: 0 measured, 1 something was lost or came wrong, 2 wrong usage,
-/// 3 nothing can be measured there (no server, another protocol, a limit), or the
-/// figures cannot be written.
+/// Exit codes: 0 measured, 1 something was lost, repeated or changed, 2 wrong usage, 3
+/// nothing can be measured there (no server, another protocol, a limit), or the figures
+/// cannot be written.
 #[derive(Debug, Parser)]
 #[command(name = "chat-bench", version, max_term_width = 100)]
 pub struct Options {
@@ -48,7 +48,7 @@ pub struct Options {
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Senders that send as fast as they are taken
+    /// Senders that send as fast as the server takes it
     Burst {
         #[command(flatten)]
         target: Target,
@@ -57,7 +57,7 @@ pub enum Command {
         #[command(flatten)]
         flow: Flow,
     },
-    /// One sender at a steady rate: how long a message takes
+    /// One sender at a steady rate: measures latency
     Paced {
         #[command(flatten)]
         target: Target,
@@ -67,7 +67,7 @@ pub enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         rate: u32,
     },
-    /// Members that do nothing: what each costs in memory of a server just started
+    /// Members that do nothing: measures the memory of each, on a server just started
     Idle {
         #[command(flatten)]
         target: Target,
@@ -75,7 +75,7 @@ pub enum Command {
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=MEMBERS_MAX))]
         members: u32,
     },
-    /// Members that register one after another, 64 at a time: how fast
+    /// Members that register, 64 at a time: measures registrations a second
     Join {
         #[command(flatten)]
         target: Target,
@@ -83,7 +83,7 @@ pub enum Command {
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=MEMBERS_MAX))]
         members: u32,
     },
-    /// A paced sender, while other members come and go without a pause
+    /// A paced sender, while other members come and go
     Churn {
         #[command(flatten)]
         target: Target,
@@ -92,11 +92,11 @@ pub enum Command {
         /// Messages a second
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         rate: u32,
-        /// How many come and go at a time, beyond the members
+        /// How many members come and go, beyond the others
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         visitors: u32,
     },
-    /// Bursts without and with members that never read, in turn: three of each
+    /// Bursts without and with members that never read, in turn, three of each
     Slow {
         #[command(flatten)]
         target: Target,
@@ -108,26 +108,27 @@ pub enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=90))]
         stalled_percent: u32,
     },
-    /// Two users who chat, first quietly and then while others attack the server,
-    /// which needs no options: that they lose nothing, and how much longer it takes
+    /// Two users who chat, first undisturbed and then under attack, on a server with
+    /// default options: checks that they lose nothing and measures how much longer it
+    /// takes
     Hostile {
         #[command(flatten)]
         target: Target,
-        /// Messages a second of each of the two
+        /// Messages a second of each of the two users
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         rate: u32,
-        /// How long each of the two runs takes, in seconds
+        /// The length of each of the two runs, in seconds
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
         seconds: u32,
         #[command(flatten)]
         attackers: Attackers,
-        /// The bound to show beside the server's memory, in bytes: what its options add
-        /// up to [default: that of a server without options]
+        /// The bound to show beside the server's memory, in bytes [default: what the
+        /// options of a default server add up to]
         #[arg(long, value_name = "BYTES", default_value_t = Limits::default().memory_bytes_max(), hide_default_value = true)]
         memory_bytes_max: u64,
     },
-    /// Serves as a bound to hold a server against: writes the same frames to the
-    /// same sockets, and does nothing else
+    /// Serves as a bound to compare a server with: writes the same frames to the same
+    /// sockets, and does nothing else
     Bound {
         /// How to write
         writes: Writes,
@@ -137,17 +138,17 @@ pub enum Command {
     },
 }
 
-/// Whom to measure, and how to tell.
+/// The server to measure, and the form of the report.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// The server: HOST:PORT or chat://HOST:PORT
     #[arg(value_parser = parse_address)]
     pub address: SocketAddr,
-    /// What it speaks
+    /// Its protocol
     #[arg(long, value_enum, default_value = "chat")]
     pub dialect: Protocol,
-    /// The server's process, to read its CPU time and memory [default: the one that
-    /// listens there, if it is on this machine]
+    /// The server's process id, to read its CPU time and memory [default: the process
+    /// that listens there, if it runs on this machine]
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Print one line of JSON rather than a table
@@ -158,10 +159,10 @@ pub struct Target {
     pub svg: Option<PathBuf>,
 }
 
-/// Who speaks, and what.
+/// Senders and messages.
 #[derive(Debug, Clone, Args)]
 pub struct Talk {
-    /// Members, the senders included
+    /// Members, senders included
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=MEMBERS_MAX))]
     pub members: u32,
     /// How many of them send
@@ -178,13 +179,13 @@ pub struct Talk {
     pub messages: u32,
 }
 
-/// Who attacks.
+/// The attackers.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Attackers {
-    /// How many times the rate of a member one of them sends; 0: nobody does
+    /// How many times a member's rate the flooding member sends; 0 for no flood
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub flood_times: u32,
-    /// Connections that never register, and come again when they are closed
+    /// Connections that never register, and reconnect when they are closed
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(0..=MEMBERS_MAX))]
     pub silent: u32,
     /// Members that never read
@@ -195,11 +196,10 @@ pub struct Attackers {
     pub lengths: u32,
 }
 
-/// How fast a burst is.
+/// Flow control of a burst.
 #[derive(Debug, Clone, Args)]
 pub struct Flow {
-    /// How many messages may be on their way: sent, and not yet delivered to the
-    /// average member
+    /// How many messages may be sent and not yet delivered, on average over the members
     #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     pub in_flight: u32,
 }
@@ -209,17 +209,16 @@ fn parse_address(value: &str) -> Result<SocketAddr, String> {
         .parse()
         .map_err(|error| format!("say HOST:PORT ({error})"))?;
     if address.name().is_some() {
-        return Err("members have names of their own: leave out what is before the @".to_owned());
+        return Err("members have generated names: leave out the name before the @".to_owned());
     }
     let addresses = (address.host(), address.port())
         .to_socket_addrs()
-        .map_err(|error| format!("the host is not known: {error}"))?;
-    reachable(&addresses.collect::<Vec<_>>()).ok_or_else(|| "it has no address".to_owned())
+        .map_err(|error| format!("cannot look up the host: {error}"))?;
+    reachable(&addresses.collect::<Vec<_>>()).ok_or_else(|| "the host has no address".to_owned())
 }
 
-/// The first of a host's addresses at which a server listens, and the first of all
-/// where none does. A single address is not tried: that would be a connection of its
-/// own to the server.
+/// The first of a host's addresses at which a server listens, or else the first. A
+/// single address is not tried: that would be one more connection to the server.
 fn reachable(addresses: &[SocketAddr]) -> Option<SocketAddr> {
     let first = addresses.first().copied();
     if addresses.len() < 2 {

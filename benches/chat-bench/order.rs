@@ -1,12 +1,11 @@
-//! What everybody must receive, and how far each member has got with it.
+//! The order that all members must receive, and each member's cursor in it.
 //!
-//! All members receive the same bytes in the same order. So whoever is the first
-//! to receive a message has it judged with care (is it the next of its sender, the
-//! next of all?), and its bytes are kept; for everybody else it is enough that the
-//! bytes are the same. That is as strict as judging each delivery, and costs a
-//! comparison of memory. Bytes that differ are judged one unit at a time, to say
-//! what is wrong: a message that is missing, that came twice, that came in
-//! another order.
+//! All members receive the same bytes in the same order. The first member to receive a
+//! message has it checked in full (is it the next of its sender, and the next of all?),
+//! and its bytes are kept; for every other member it is enough that the bytes are
+//! equal. That is as strict as checking each delivery, and costs one comparison of
+//! memory. Bytes that differ are checked unit by unit, to name the fault: a message is
+//! missing, came twice or came out of order.
 
 use crate::{
     dialect::{Dialect, JoinAs, Message, Unit, shown},
@@ -15,25 +14,25 @@ use crate::{
     text::{Stamp, TEXT_BYTES_MIN, blank},
 };
 
-/// The messages of the run, in their order, as they go over the wire.
+/// The messages of the run in their order, as bytes on the wire.
 pub struct Order {
     bytes: Vec<u8>,
     frames: Vec<Frame>,
-    /// For each sender, the number of its messages so far.
+    /// The number of messages so far, by sender.
     counts: Vec<u32>,
     last_seq: Option<u64>,
-    /// What each text is but for its stamp.
+    /// The text that all messages share, apart from the stamp.
     blank: Vec<u8>,
 }
 
 struct Frame {
-    /// Where it ends in the bytes.
+    /// The end of the frame in `bytes`.
     end: usize,
     sent_ns: u64,
     sender: usize,
 }
 
-/// What is called for a unit that is no message.
+/// Called for a unit that is not a message.
 pub type OnOther<'a> = dyn FnMut(Unit<'_>) -> Result<(), Failure> + 'a;
 
 impl Order {
@@ -51,12 +50,12 @@ impl Order {
         self.frames.len()
     }
 
-    /// When a message was sent, in nanoseconds since the run began.
+    /// When a message was sent, in nanoseconds since the start of the run.
     pub fn sent_ns(&self, index: usize) -> u64 {
         self.frames[index].sent_ns
     }
 
-    /// What a sender must have received: everything but its own.
+    /// What a sender must have received: every message but its own.
     pub fn without(&self, sender: usize) -> Digest {
         let mut start = 0;
         let mut others = Digest::new();
@@ -73,23 +72,23 @@ impl Order {
         index.checked_sub(1).map_or(0, |last| self.frames[last].end)
     }
 
-    /// Takes a message that nobody had before.
+    /// Appends a message that no member has received before.
     fn append(&mut self, bytes: &[u8], message: &Message<'_>) -> Result<(), Failure> {
         let stamp = stamp(message)?;
         check_rest(message, &self.blank)?;
         let count = self.counts.get_mut(stamp.sender).ok_or_else(|| {
             Failure::lost(format!(
-                "a message of sender {}, which is none of ours",
+                "a message of sender {}, which is not one of this run's",
                 stamp.sender
             ))
         })?;
         if stamp.index != *count {
             return Err(Failure::lost(format!(
-                "after message {count} of sender {} came its message {}: {}",
+                "message {count} of sender {} was followed by its message {}: {}",
                 stamp.sender,
                 u64::from(stamp.index) + 1,
                 if stamp.index < *count {
-                    "it came twice or late"
+                    "it was repeated or out of order"
                 } else {
                     "some are missing"
                 },
@@ -99,14 +98,14 @@ impl Order {
             && seq != last + 1
         {
             return Err(Failure::lost(format!(
-                "after number {last} came number {seq}"
+                "seq {last} was followed by seq {seq}"
             )));
         }
         if let Some(name) = message.sender
             && name != crate::member::name(stamp.sender).as_bytes()
         {
             return Err(Failure::lost(format!(
-                "a message of {} came under the name {:?}",
+                "a message of {} arrived under the name {:?}",
                 crate::member::name(stamp.sender),
                 shown(name)
             )));
@@ -123,12 +122,12 @@ impl Order {
     }
 }
 
-/// What a text says about itself.
+/// The stamp in a message's text.
 pub fn stamp(message: &Message<'_>) -> Result<Stamp, Failure> {
     Stamp::read(message.text).ok_or_else(|| changed(message))
 }
 
-/// Whether the text is as long as it was, and the same behind its stamp.
+/// Checks the length of the text and everything behind its stamp.
 pub fn check_rest(message: &Message<'_>, blank: &[u8]) -> Result<(), Failure> {
     if message.text.get(TEXT_BYTES_MIN..) == blank.get(TEXT_BYTES_MIN..) {
         return Ok(());
@@ -138,25 +137,24 @@ pub fn check_rest(message: &Message<'_>, blank: &[u8]) -> Result<(), Failure> {
 
 fn changed(message: &Message<'_>) -> Failure {
     Failure::lost(format!(
-        "somebody else speaks in the room, or a text was changed: {} bytes, {:?}",
+        "another client sends in this room, or a text was changed: {} bytes, {:?}",
         message.text.len(),
         shown(message.text)
     ))
 }
 
-/// How far one member has got.
+/// The position of one member in the order.
 pub struct Cursor {
-    /// The message that it is to receive next; `None` before its first, where it
-    /// came late.
+    /// The message expected next; `None` before the first one of a late joiner.
     next: Option<usize>,
-    /// How many bytes of the order it has.
+    /// The same position in bytes.
     position: usize,
-    /// The start of a unit, behind the last that is whole.
+    /// The start of a unit that is not complete.
     held: Vec<u8>,
 }
 
 impl Cursor {
-    /// From the first message on.
+    /// A cursor at the first message.
     pub fn from_start() -> Self {
         Self {
             next: Some(0),
@@ -165,7 +163,7 @@ impl Cursor {
         }
     }
 
-    /// From whichever message comes first.
+    /// A cursor at whichever message arrives first.
     pub fn from_anywhere() -> Self {
         Self {
             next: None,
@@ -173,12 +171,12 @@ impl Cursor {
         }
     }
 
-    /// The message that it is to receive next.
+    /// The message expected next.
     pub fn next(&self) -> Option<usize> {
         self.next
     }
 
-    /// Judges what it received.
+    /// Checks bytes that the member received.
     pub fn take(
         &mut self,
         mut bytes: &[u8],
@@ -200,7 +198,7 @@ impl Cursor {
                     return Ok(());
                 }
             }
-            // Something new or something else: on from the last whole message.
+            // New or different bytes: check again from the last complete message.
             let next = self.next.unwrap_or(next);
             let start = order.start(next);
             self.held
@@ -213,7 +211,7 @@ impl Cursor {
         Ok(())
     }
 
-    /// Once the order has what is held, too, it need not be held.
+    /// Drops the held bytes once the order contains them.
     fn rejoin(&mut self, order: &Order) {
         if self.next.is_some() && order.bytes[self.position..].starts_with(&self.held) {
             self.position += self.held.len();
@@ -248,8 +246,8 @@ impl Cursor {
         Ok(())
     }
 
-    /// Judges one message. `false` when that is not possible yet: those before it
-    /// have not been received by anybody.
+    /// Checks one message. Returns `false` if that is not possible yet, because no
+    /// member has received the messages before it.
     fn judge(
         &mut self,
         bytes: &[u8],
@@ -258,7 +256,7 @@ impl Cursor {
     ) -> Result<bool, Failure> {
         let next = match self.next {
             Some(next) => next,
-            // With one sender, its numbers are places in the order.
+            // With a single sender, its message numbers are positions in the order.
             None => stamp(message)?.index as usize,
         };
         if next > order.len() {
@@ -271,7 +269,7 @@ impl Cursor {
             let stamp = stamp(message)?;
             return Err(Failure::lost(format!(
                 "a member received message {} of sender {} where the others received another: \
-                 one is missing, came twice or came in another order",
+                 one is missing, repeated or out of order",
                 u64::from(stamp.index) + 1,
                 stamp.sender
             )));
@@ -282,7 +280,7 @@ impl Cursor {
     }
 }
 
-/// How many of `frames` end at `position` or before. Usually few: gallops.
+/// Galloping search: how many of `frames` end at `position` or before. Usually few.
 fn passed(frames: &[Frame], position: usize) -> usize {
     let mut bound = 1;
     while frames

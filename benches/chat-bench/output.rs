@@ -1,10 +1,10 @@
-//! What is printed.
+//! Standard output and standard error.
 
 use std::io::{self, ErrorKind, Write};
 
 use crate::failure::Failure;
 
-/// Prints to the standard output. Whoever closed it wants no more: that is no
+/// Prints to standard output. A reader that closed it wants no more, which is no
 /// failure.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout();
@@ -12,15 +12,15 @@ pub fn print(text: &str) -> Result<(), Failure> {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match printed {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::unusable(format!("cannot print: {error}")))
-        }
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::unusable(format!(
+            "cannot write to standard output: {error}"
+        ))),
         _ => Ok(()),
     }
 }
 
-/// Prints to the standard error, as far as that is possible: there is no other place
-/// to complain.
+/// Prints to standard error and ignores failures: there is no other place to report
+/// them.
 pub fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

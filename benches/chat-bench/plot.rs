@@ -1,18 +1,18 @@
-//! A plot of a run: what was done each second, over time.
+//! Plot of a run: the rate over time, as SVG.
 
 use std::fmt::Write;
 
 use crate::report::shown;
 
-/// Sizes, in units of the picture.
+/// Sizes, in SVG units.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 320.0;
 const MARGIN: f64 = 56.0;
 
-/// How many lines across the picture.
+/// How many horizontal grid lines.
 const RULES: u32 = 4;
 
-/// A picture of `samples`: seconds, and a count until then.
+/// Draws `samples`: pairs of seconds and a running count.
 pub fn svg(title: &str, what: &str, samples: &[(f64, u64)]) -> String {
     let rates: Vec<_> = samples
         .windows(2)

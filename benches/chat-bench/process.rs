@@ -1,22 +1,22 @@
-//! What the system says about a process: its CPU time and its memory.
+//! CPU time and memory of a process, from /proc.
 
 use std::{
     fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-/// How often the system counts CPU time, in a second. The same on every Linux.
+/// Clock ticks a second, the same on every Linux.
 const TICKS_PER_S: f64 = 100.0;
 
 /// `TCP_LISTEN` in /proc/net/tcp.
 const STATE_LISTEN: &str = "0A";
 
-/// A process of this machine.
+/// A process on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process(u32);
 
 impl Process {
-    /// This one.
+    /// This process.
     pub fn this() -> Self {
         Self(std::process::id())
     }
@@ -25,7 +25,8 @@ impl Process {
         Self(id)
     }
 
-    /// The one that listens on this address, if it is here and may be looked at.
+    /// The process that listens on this address, if it runs on this machine and may be
+    /// inspected.
     pub fn listening_on(address: SocketAddr) -> Option<Self> {
         if !address.ip().is_loopback() {
             return None;
@@ -47,10 +48,10 @@ impl Process {
             .map(Self)
     }
 
-    /// The CPU time it has used, in seconds.
+    /// Its CPU time so far, in seconds.
     pub fn cpu_s(self) -> Option<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
-        // The name in parentheses may hold anything.
+        // The name in parentheses may contain anything.
         let (_, fields) = stat.rsplit_once(')')?;
         let mut fields = fields.split_ascii_whitespace().skip(11);
         let user: f64 = fields.next()?.parse().ok()?;
@@ -58,12 +59,12 @@ impl Process {
         Some((user + system) / TICKS_PER_S)
     }
 
-    /// The memory it has resident, in bytes.
+    /// Its resident memory, in bytes.
     pub fn resident_bytes(self) -> Option<u64> {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most memory that it has had resident since its start, in bytes.
+    /// Its peak resident memory, in bytes.
     pub fn peak_bytes(self) -> Option<u64> {
         self.status_bytes("VmHWM:")
     }
@@ -76,8 +77,8 @@ impl Process {
     }
 }
 
-/// The socket in this table that listens on `address`, or on all addresses with its
-/// port.
+/// The inode of the socket in this table that listens on `address`, or on all addresses
+/// with its port.
 fn listening_inode(table: &str, address: SocketAddr) -> Option<String> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
@@ -91,8 +92,8 @@ fn listening_inode(table: &str, address: SocketAddr) -> Option<String> {
     })
 }
 
-/// Whether a socket that is bound to `bound` is there for `ip`. One that is bound to
-/// all of IPv6 may be there for all of IPv4.
+/// Whether a socket bound to `bound` accepts connections to `ip`. A socket bound to all
+/// of IPv6 may also accept IPv4.
 fn serves(bound: IpAddr, ip: IpAddr) -> bool {
     match bound {
         IpAddr::V4(bound) if bound.is_unspecified() => ip.is_ipv4(),
@@ -100,8 +101,8 @@ fn serves(bound: IpAddr, ip: IpAddr) -> bool {
     }
 }
 
-/// An address as these tables have it: words of 32 bits in hexadecimal digits, each
-/// as it lies in this machine's memory.
+/// Parses an address of these tables: hexadecimal words of 32 bits, each in this
+/// machine's byte order.
 fn ip_address(digits: &str) -> Option<IpAddr> {
     let mut bytes = Vec::new();
     for word in digits.as_bytes().chunks(8) {
@@ -118,7 +119,7 @@ fn ip_address(digits: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// Only on machines whose words begin with their lowest byte.
+    /// The table below is written in little-endian order.
     #[cfg(target_endian = "little")]
     #[test]
     fn one_port_of_two_servers() {

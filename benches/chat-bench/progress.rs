@@ -1,4 +1,4 @@
-//! How far the run is: a bar for those who watch, and samples for the plot.
+//! Progress of the run: a bar in a terminal, and samples for the plot.
 
 use std::{
     io::IsTerminal,
@@ -20,7 +20,7 @@ pub struct Progress {
     is_shown: bool,
     start: Instant,
     next: Instant,
-    /// Seconds since the messages began, and deliveries until then.
+    /// Pairs of seconds since the first message and deliveries until then.
     pub samples: Vec<(f64, u64)>,
 }
 
@@ -43,7 +43,7 @@ impl Progress {
             }
         }
         if joined == members {
-            // From here on, what counts is what is delivered.
+            // From here on the samples count deliveries.
             self.next = Instant::now();
         }
     }
@@ -66,7 +66,7 @@ impl Progress {
         self.draw(share, &format!("{deliveries} deliveries"));
     }
 
-    /// Leaves the line as it was.
+    /// Clears the bar.
     pub fn end(&self) {
         if self.is_shown {
             complain("\r\x1b[K");

@@ -1,26 +1,25 @@
-//! The figures of a run: a table for people, an object for programs.
+//! Report: the figures of a run, as a table for people or as JSON for programs.
 
 use std::fmt::Write;
 
 use crate::{hostile, joining, latency::Histogram, load};
 
-/// A share of a core above which a process has no time to spare.
+/// The share of a core above which a process counts as busy.
 const BUSY_SHARE: f64 = 0.9;
 
-/// How late a program that has little to do may be on a machine that is free, in
-/// milliseconds.
+/// How late an idle machine may schedule a program, in milliseconds.
 const LATE_MS_MAX: f64 = 1.0;
 
 /// One figure.
 struct Figure {
-    /// For programs: words and, last, the unit.
+    /// The key in the JSON: words and, last, the unit.
     key: &'static str,
     label: &'static str,
     value: Option<f64>,
     unit: &'static str,
 }
 
-/// What is told about a run.
+/// The title, figures and notes of a run.
 pub struct Report {
     title: String,
     figures: Vec<Figure>,
@@ -50,7 +49,7 @@ impl Report {
         self.figures.push(Figure {
             key,
             label,
-            // What cannot be divided is not known, and JSON has no word for it.
+            // A division by zero has no result, and JSON no word for it.
             value: value.into().filter(|value| value.is_finite()),
             unit,
         });
@@ -97,7 +96,7 @@ impl Report {
         self.add_shares(outcome.elapsed_s, outcome.server_cpu_s, outcome.own_cpu_s);
     }
 
-    /// `memory_bytes_max`: what the server's options add up to.
+    /// `memory_bytes_max` is the bound that the server's options add up to.
     pub fn add_hostile(&mut self, outcome: &hostile::Outcome, memory_bytes_max: u64) {
         let messages = outcome.messages as f64;
         self.add("messages", "messages of the pair, none lost", messages, "");
@@ -122,7 +121,7 @@ impl Report {
         self.add("late_ms", "attacked: late to send, p99", late.1, "ms");
         if late.0.max(late.1) > LATE_MS_MAX {
             self.note(
-                "the machine let this program wait, so the times above are its times too"
+                "the machine delayed this program, so the latencies above include its delays"
                     .to_owned(),
             );
         }
@@ -134,15 +133,10 @@ impl Report {
             self.add(key, label, percent, "%");
         }
         let peak_bytes = outcome.peak_bytes.map(|bytes| bytes as f64);
-        self.add(
-            "peak_bytes",
-            "server memory at its most",
-            peak_bytes,
-            "bytes",
-        );
+        self.add("peak_bytes", "server peak memory", peak_bytes, "bytes");
         self.add(
             "memory_bytes_max",
-            "  the bound that its options add up to",
+            "  bound, by its options",
             memory_bytes_max as f64,
             "bytes",
         );
@@ -159,8 +153,8 @@ impl Report {
         let grown_bytes = bytes_per_connection.filter(|&bytes| bytes > 0.0);
         if grown_bytes != bytes_per_connection {
             self.note(
-                "the server has not grown, since it had memory to spare from before: \
-                 start it anew to see what a connection takes"
+                "the server's memory has not grown, since it had spare memory from before: \
+                 restart it to measure what a connection takes"
                     .to_owned(),
             );
         }
@@ -190,18 +184,18 @@ impl Report {
         self.add("own_cpu_percent", "generator CPU", percent(own), "%");
         let is_busy = |share: Option<f64>| share.is_some_and(|share| share >= BUSY_SHARE);
         if is_busy(own) && server.is_some() && !is_busy(server) {
-            self.note("the generator was the bottleneck: the server can do more".to_owned());
+            self.note("the generator was the bottleneck: the server could do more".to_owned());
         }
         if server.is_none() {
             self.note(
-                "the server's process is not known here (see --server-pid), so neither are \
-                 its CPU time and memory"
+                "the server's process is unknown (see --server-pid), and so are its CPU time \
+                 and memory"
                     .to_owned(),
             );
         }
     }
 
-    /// For people.
+    /// The table for people.
     pub fn table(&self) -> String {
         let mut table = format!("{}\n", self.title);
         let width = self.figures.iter().map(|figure| figure.label.len()).max();
@@ -219,7 +213,7 @@ impl Report {
         table
     }
 
-    /// For programs: one line.
+    /// One line of JSON for programs.
     pub fn json(&self) -> String {
         let mut fields = vec![format!("\"title\":{}", quoted(&self.title))];
         for Figure { key, value, .. } in &self.figures {
@@ -232,7 +226,8 @@ impl Report {
     }
 }
 
-/// A number with thousands apart, and no more digits than mean something.
+/// Formats a number with separators between thousands, and no more digits than are
+/// significant.
 pub fn shown(value: f64) -> String {
     if value.abs() < 100.0 && value.fract() != 0.0 {
         return format!("{value:.3}");
@@ -297,8 +292,8 @@ mod tests {
             report.json(),
             "{\"title\":\"a \\\"title\\\"\",\"known_s\":1.5,\"unknown_s\":null,\
              \"ratio\":null,\"bytes_per_connection\":null,\
-             \"notes\":[\"the server has not grown, since it had memory to spare from before: \
-             start it anew to see what a connection takes\",\"back\\\\slash\"]}\n"
+             \"notes\":[\"the server's memory has not grown, since it had spare memory from before: \
+             restart it to measure what a connection takes\",\"back\\\\slash\"]}\n"
         );
     }
 }

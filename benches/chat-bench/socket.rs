@@ -1,4 +1,4 @@
-//! Sockets that begin to connect and do not wait for it.
+//! Non-blocking connects.
 
 use std::{io, net::SocketAddr};
 
@@ -6,12 +6,12 @@ use mio::{Interest, Poll, Token, net::TcpStream};
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
-/// What those who do not read let the system take in, in bytes.
+/// The receive buffer of clients that do not read, in bytes.
 const UNREAD_BYTES: usize = 4 * 1024;
 
-/// Begins to connect to `address`; `poll` gives notice of it as `token`. `reads`: it
-/// is going to read what comes. The second result is of the connecting, as far as it
-/// is known by now.
+/// Starts to connect to `address` and registers the socket with `poll` as `token`.
+/// `reads`: whether the client is going to read. The second result is that of the
+/// connect, as far as it is known yet.
 pub fn connect(
     address: SocketAddr,
     reads: bool,
@@ -22,7 +22,7 @@ pub fn connect(
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if !reads {
-        // Before connecting: the window is agreed upon then.
+        // Before connecting, when the window is negotiated.
         socket.set_recv_buffer_size(UNREAD_BYTES)?;
     }
     let connected = match socket.connect(&address.into()) {

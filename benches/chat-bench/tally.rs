@@ -1,5 +1,5 @@
-//! What the members of a pool received: whether it was due, how much it was and how
-//! long it took.
+//! Tally of the deliveries: whether each was due, how many there were and how long they
+//! took.
 
 use std::time::Instant;
 
@@ -13,14 +13,13 @@ use crate::{
 
 pub struct Tally {
     pub order: Order,
-    /// How many messages those have received, all together, who are here from the
-    /// start, and those who visit.
+    /// Deliveries to the members that stay from the start, and to visitors.
     pub deliveries: u64,
     pub visitors_deliveries: u64,
     pub latency: Histogram,
-    /// Every delivery is timed; otherwise the last of each read.
+    /// Whether every delivery is timed, or only the last of each read.
     pub times_all: bool,
-    /// When the first message was sent.
+    /// The start of the run.
     pub start: Instant,
 }
 
@@ -36,7 +35,8 @@ impl Tally {
         }
     }
 
-    /// A member received `bytes`. What it is to answer is put with what it sends.
+    /// Checks and counts `bytes` that a member received. Answers are appended to what
+    /// it sends.
     pub fn take(
         &mut self,
         member: &mut Connection,
@@ -70,7 +70,7 @@ impl Tally {
                 let first = cursor.next();
                 cursor.take(bytes, &mut self.order, dialect, &mut on_other)?;
                 if let Some(end) = cursor.next() {
-                    // What comes in one piece at first counts as one.
+                    // The first bytes count as one delivery, whatever they contain.
                     let first = first.unwrap_or(end.saturating_sub(1));
                     self.visitors_deliveries += (end - first) as u64;
                 }

@@ -1,5 +1,5 @@
-//! The texts that are sent: each says who sent it, which of its messages it is
-//! and when it was sent, so that its receivers can be checked and timed.
+//! Texts with a stamp: each says who sent it, which of the sender's messages it is and
+//! when it was sent, so that deliveries can be checked and timed.
 
 /// Hexadecimal digits of each field.
 const SENDER_DIGITS: usize = 2;
@@ -9,22 +9,22 @@ const STAMP_DIGITS: usize = 12;
 /// The shortest text that holds all fields, in bytes.
 pub const TEXT_BYTES_MIN: usize = SENDER_DIGITS + INDEX_DIGITS + STAMP_DIGITS;
 
-/// A text of this length that says nothing yet.
+/// A text of this length without a stamp.
 pub fn blank(text_bytes: usize) -> Vec<u8> {
     vec![b'x'; text_bytes]
 }
 
-/// What a text says.
+/// The stamp of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     pub sender: usize,
     pub index: u32,
-    /// Nanoseconds since the run began.
+    /// Nanoseconds since the start of the run.
     pub sent_ns: u64,
 }
 
 impl Stamp {
-    /// Writes it to the start of a text.
+    /// Writes the stamp to the start of a text.
     pub fn write(self, text: &mut [u8]) {
         let (sender, rest) = text.split_at_mut(SENDER_DIGITS);
         let (index, rest) = rest.split_at_mut(INDEX_DIGITS);
@@ -33,7 +33,7 @@ impl Stamp {
         write_hex(&mut rest[..STAMP_DIGITS], self.sent_ns);
     }
 
-    /// Reads it back; `None` where there is none.
+    /// Reads the stamp of a text, if it has one.
     pub fn read(text: &[u8]) -> Option<Self> {
         let (sender, rest) = text.split_at_checked(SENDER_DIGITS)?;
         let (index, rest) = rest.split_at_checked(INDEX_DIGITS)?;

@@ -1,5 +1,5 @@
-//! chat.v1. What is rare is decoded with the generated types; a Chat, of which
-//! there are millions, by a walk over its fields.
+//! The chat.v1 dialect. A Chat, of which there are millions, is read by a walk over its
+//! fields; every other message is decoded with the generated types.
 
 use chat::{
     frame,
@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use super::{Dialect, JoinAs, Message, Split, Unit};
 
-/// The longest frame that any server may announce, with room to spare, in bytes.
+/// The longest frame accepted from a server, in bytes: more than any may announce.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 
 /// The numbers of `ServerEnvelope.chat` and of the fields of `Chat`.
@@ -21,7 +21,7 @@ const CHAT_TEXT: u64 = 1;
 const CHAT_SENDER: u64 = 2;
 const CHAT_SEQ: u64 = 3;
 
-/// `Leave` as a frame: its length, the arm, nothing in it.
+/// `Leave` as a frame: length, field number, empty message.
 const LEAVE: &[u8] = &[2, 3 << 3 | 2, 0];
 
 pub struct Chat;
@@ -107,7 +107,7 @@ enum Value<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The fields of a message that are numbers or bytes, up to the first that is not.
+/// The number and bytes fields of a message, up to the first field of another type.
 fn fields(mut bytes: &[u8]) -> impl Iterator<Item = (u64, Value<'_>)> {
     std::iter::from_fn(move || {
         let key = number(&mut bytes)?;
@@ -125,7 +125,7 @@ fn fields(mut bytes: &[u8]) -> impl Iterator<Item = (u64, Value<'_>)> {
     })
 }
 
-/// Takes a varint off the front.
+/// Takes a varint off the front of `bytes`.
 fn number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {

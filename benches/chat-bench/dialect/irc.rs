@@ -1,4 +1,4 @@
-//! An IRC server: lines, of which few are messages.
+//! The IRC dialect: lines, few of which are messages.
 
 use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, line, shown};
 
@@ -33,12 +33,12 @@ impl Dialect for Irc {
                     Some(text) => Message::of_text(text.strip_prefix(b":").unwrap_or(text)),
                     None => Unit::Other,
                 },
-                // Welcome.
+                // RPL_WELCOME.
                 b"001" if join_as == JoinAs::Idle => Unit::Joined { interval_ms: 0 },
                 b"001" => Unit::Answer(format!("JOIN #{ROOM}\r\n").into_bytes()),
-                // The end of the list of who is in the channel.
+                // RPL_ENDOFNAMES.
                 b"366" => Unit::Joined { interval_ms: 0 },
-                // No message of the day.
+                // ERR_NOMOTD.
                 b"422" => Unit::Other,
                 [b'4' | b'5', _, _] => Unit::Refused(shown(line)),
                 _ => Unit::Other,

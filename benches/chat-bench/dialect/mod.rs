@@ -1,6 +1,6 @@
-//! How the servers that can be measured want to be spoken to. A dialect is thin:
-//! what a client sends to get into the room, what stands around a text, and how
-//! what comes back splits into units.
+//! Dialects: the protocols of the servers that can be measured. A dialect is thin: the
+//! bytes with which a client joins, the bytes around a text, and how received bytes
+//! split into units.
 
 mod chat;
 mod irc;
@@ -10,7 +10,7 @@ mod redis;
 
 use clap::ValueEnum;
 
-/// The room, in the protocols that have more than one.
+/// The name of the room, in protocols that have more than one.
 const ROOM: &str = "bench";
 
 /// A server's protocol.
@@ -39,8 +39,8 @@ impl Protocol {
         }
     }
 
-    /// How many connections may be on their way into the room at a time: fewer than
-    /// the server lets the system hold for it.
+    /// How many connections may be joining at a time: fewer than the server's accept
+    /// queue holds.
     pub fn joining_max(self) -> usize {
         match self {
             Self::Irc => 8,
@@ -48,51 +48,51 @@ impl Protocol {
         }
     }
 
-    /// Whether those who send also receive what the others send.
+    /// Whether senders also receive what the others send.
     pub fn senders_are_members(self) -> bool {
         matches!(self, Self::Chat | Self::Irc)
     }
 
-    /// Whether all members see the messages of several senders in one order.
+    /// Whether all members receive the messages of several senders in one order.
     pub fn has_one_order(self) -> bool {
         matches!(self, Self::Chat | Self::Redis)
     }
 }
 
-/// What a connection is there for.
+/// What a connection joins for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinAs {
-    /// Reads what is said. In the protocols that separate the two, says nothing.
+    /// To receive. In protocols that separate the two, it cannot send.
     Reader,
-    /// Says things. In those protocols, hears nothing.
+    /// To send. In those protocols, it does not receive.
     Sender,
-    /// Is there. Where a newcomer is announced to all, stays out of the room.
+    /// To stay connected. Where a join is announced to all, it stays out of the room.
     Idle,
 }
 
-/// What the start of a run of bytes holds.
+/// One unit of what a server sends.
 pub enum Unit<'a> {
     /// Something that was said.
     Message(Message<'a>),
-    /// The connection is in the room.
+    /// The connection has joined.
     Joined {
-        /// How long the server makes a member wait between messages; 0: not at all.
+        /// The announced interval between messages, in milliseconds; 0 without a limit.
         interval_ms: u32,
     },
-    /// Something that is to be answered like this.
+    /// A request, and the answer to it.
     Answer(Vec<u8>),
-    /// Something that means nothing here.
+    /// Anything else.
     Other,
-    /// The server refuses, for this reason.
+    /// The server refuses something, for this reason.
     Refused(String),
 }
 
 /// Something that was said.
 pub struct Message<'a> {
     pub text: &'a [u8],
-    /// Its place in the order, where the protocol has one.
+    /// Its position in the order, where the protocol has one.
     pub seq: Option<u64>,
-    /// The name of who said it, where the protocol tells.
+    /// The sender's name, where the protocol tells it.
     pub sender: Option<&'a [u8]>,
 }
 
@@ -106,7 +106,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// One unit and the bytes it takes; `None` while it is not whole.
+/// A unit and its length in bytes; `None` while it is incomplete.
 pub type Split<'a> = Option<(usize, Unit<'a>)>;
 
 /// A server's protocol, from a client's side.
@@ -114,21 +114,21 @@ pub trait Dialect {
     /// What a new connection sends first.
     fn join(&self, name: &str, join_as: JoinAs) -> Vec<u8>;
 
-    /// What stands before and behind a text of this length to publish it.
+    /// The bytes before and behind a text of this length in a message.
     fn around_text(&self, text_bytes: usize) -> (Vec<u8>, Vec<u8>);
 
     /// What a connection sends last.
     fn leave(&self) -> &'static [u8];
 
-    /// Splits the first unit off. An error is a sentence: these bytes are not of
-    /// this protocol.
+    /// Splits off the first unit. Fails with a sentence if the bytes are not of this
+    /// protocol.
     fn split<'a>(&self, bytes: &'a [u8], join_as: JoinAs) -> Result<Split<'a>, String>;
 }
 
-/// The longest line of a text protocol that is waited for, in bytes.
+/// The longest line of a text protocol, in bytes.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// The first line of `bytes` without its end, and the bytes it takes.
+/// The first line of `bytes` without its line break, and its length with it.
 fn line(bytes: &[u8]) -> Result<Option<(usize, &[u8])>, String> {
     match bytes.iter().position(|&byte| byte == b'\n') {
         Some(end) => {
@@ -140,7 +140,7 @@ fn line(bytes: &[u8]) -> Result<Option<(usize, &[u8])>, String> {
     }
 }
 
-/// A number in decimal digits.
+/// Parses a decimal number.
 fn decimal(digits: &[u8]) -> Result<usize, String> {
     std::str::from_utf8(digits)
         .ok()
@@ -148,7 +148,7 @@ fn decimal(digits: &[u8]) -> Result<usize, String> {
         .ok_or_else(|| format!("{:?} is no number", shown(digits)))
 }
 
-/// Bytes of a peer as a person can read them.
+/// Formats received bytes for people.
 pub fn shown(bytes: &[u8]) -> String {
     const SHOWN_BYTES_MAX: usize = 80;
     bytes[..bytes.len().min(SHOWN_BYTES_MAX)]

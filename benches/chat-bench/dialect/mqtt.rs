@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 with QoS 0: packets with a type and a length.
+//! The MQTT 3.1.1 dialect with QoS 0: packets with a type and a length.
 
 use super::{Dialect, JoinAs, Message, ROOM, Split, Unit};
 
@@ -9,18 +9,18 @@ const SUBSCRIBE: u8 = 8 << 4 | 2;
 const SUBSCRIBE_ACK: u8 = 9 << 4;
 const DISCONNECT: &[u8] = &[14 << 4, 0];
 
-/// The most bytes that a length takes.
+/// The most bytes in a length.
 const LENGTH_BYTES_MAX: usize = 4;
 
 pub struct Mqtt;
 
 impl Dialect for Mqtt {
     fn join(&self, name: &str, join_as: JoinAs) -> Vec<u8> {
-        // Protocol, level 4, a clean session, no keepalive, the name.
+        // Protocol name, level 4, clean session, no keepalive, client name.
         let hello = [&string("MQTT")[..], &[4, 1 << 1, 0, 0], &string(name)];
         let mut bytes = packet(CONNECT, &hello.concat());
         if join_as != JoinAs::Sender {
-            // Packet 1, the room, QoS 0.
+            // Packet id 1, topic, QoS 0.
             let room = [&[0, 1][..], &string(ROOM), &[0]];
             bytes.extend(packet(SUBSCRIBE, &room.concat()));
         }

@@ -1,4 +1,4 @@
-//! nats-server: lines, and payloads of a length that a line gives.
+//! The nats-server dialect: lines, and payloads whose length a line announces.
 
 use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, decimal, line, shown};
 
@@ -10,7 +10,7 @@ impl Dialect for Nats {
             JoinAs::Sender => String::new(),
             JoinAs::Reader | JoinAs::Idle => format!("SUB {ROOM} 1\r\n"),
         };
-        // The Pong says that what came before it is done.
+        // The PONG confirms everything before it.
         format!(
             "CONNECT {{\"verbose\":false,\"pedantic\":false,\"echo\":false,\"name\":\"{name}\"}}\r\n{subscribe}PING\r\n"
         )

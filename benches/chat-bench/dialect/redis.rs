@@ -1,4 +1,4 @@
-//! redis-server: arrays of strings whose lengths stand before them.
+//! The redis-server dialect: arrays of strings with a length each.
 
 use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, decimal, line, shown};
 
@@ -54,7 +54,7 @@ impl Dialect for Redis {
                     _ => Unit::Other,
                 }
             }
-            // How many received what was published.
+            // The number of receivers of a PUBLISH.
             line if line.starts_with(b":") => Unit::Other,
             line if line.starts_with(b"-") => Unit::Refused(shown(line)),
             line => return Err(format!("{:?} is no line of Redis", shown(line))),
