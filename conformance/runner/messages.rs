@@ -113,20 +113,20 @@ pub struct Decoded {
     pub kind: String,
     /// The message in proto3 JSON, fields at their defaults left out.
     pub body: Value,
-    /// Whether fields came that the schema does not have.
-    pub unknown_fields: bool,
+    /// What it holds that the schema does not define: "a field" or "an enum value".
+    pub unknown: Option<&'static str>,
 }
 
 /// Decodes an envelope.
 pub fn decode(envelope: Envelope, bytes: &[u8]) -> Result<Decoded, String> {
     let message =
         DynamicMessage::decode(descriptor(envelope)?, bytes).map_err(|e| e.to_string())?;
-    let unknown_fields = has_unknown_fields(&message);
+    let unknown = unknown_part(&message);
     let Some((field, value)) = message.fields().next() else {
         return Ok(Decoded {
             kind: "nothing".to_owned(),
             body: Value::Object(Default::default()),
-            unknown_fields,
+            unknown,
         });
     };
     let inner = value.as_message().ok_or("an arm that is no message")?;
@@ -137,15 +137,29 @@ pub fn decode(envelope: Envelope, bytes: &[u8]) -> Result<Decoded, String> {
     Ok(Decoded {
         kind: field.name().to_owned(),
         body,
-        unknown_fields,
+        unknown,
     })
 }
 
-fn has_unknown_fields(message: &DynamicMessage) -> bool {
-    message.unknown_fields().next().is_some()
-        || message
-            .fields()
-            .any(|(_, value)| value.as_message().is_some_and(has_unknown_fields))
+fn unknown_part(message: &DynamicMessage) -> Option<&'static str> {
+    if message.unknown_fields().next().is_some() {
+        return Some("a field");
+    }
+    message
+        .fields()
+        .find_map(|(field, value)| match (field.kind(), value) {
+            (prost_reflect::Kind::Enum(known), value) => {
+                let numbers: Vec<_> = match value {
+                    prost_reflect::Value::List(values) => {
+                        values.iter().filter_map(|v| v.as_enum_number()).collect()
+                    }
+                    value => value.as_enum_number().into_iter().collect(),
+                };
+                let is_unknown = |number: &i32| known.get_value(*number).is_none();
+                numbers.iter().any(is_unknown).then_some("an enum value")
+            }
+            (_, value) => value.as_message().and_then(unknown_part),
+        })
 }
 
 #[cfg(test)]
@@ -160,14 +174,23 @@ mod tests {
         assert_eq!(bytes, [0x0a, 6, 0x0a, 2, 0xc3, 0xa9, 0x28, 7]);
         let back = decode(Envelope::Client, &bytes).unwrap();
         assert_eq!((back.kind.as_str(), back.body), ("chat", body));
-        assert!(!back.unknown_fields);
+        assert_eq!(back.unknown, None);
     }
 
     #[test]
     fn unknown_fields_and_empty_envelopes_are_reported() {
         let extra = [0x98, 0x06, 0x01];
         let bytes = encode(Envelope::Server, "chat", &json!({}), &extra, &[]).unwrap();
-        assert!(decode(Envelope::Server, &bytes).unwrap().unknown_fields);
+        assert_eq!(
+            decode(Envelope::Server, &bytes).unwrap().unknown,
+            Some("a field")
+        );
+        // Error.code is 999.
+        let bytes = [0x1a, 3, 0x08, 0xe7, 0x07];
+        assert_eq!(
+            decode(Envelope::Server, &bytes).unwrap().unknown,
+            Some("an enum value")
+        );
         assert_eq!(decode(Envelope::Server, &[]).unwrap().kind, "nothing");
         assert!(decode(Envelope::Server, &[0x0a]).is_err());
         assert!(encode(Envelope::Client, "joined", &json!({}), &[], &[]).is_err());

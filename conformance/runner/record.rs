@@ -207,7 +207,8 @@ impl Draft {
         let decoded = messages::decode(from, &raw[start..])
             .ok()
             .filter(|_| start > 0);
-        let Some(decoded) = decoded.filter(|d| d.kind != "nothing" && !d.unknown_fields) else {
+        let Some(decoded) = decoded.filter(|d| d.kind != "nothing" && d.unknown != Some("a field"))
+        else {
             let verb = if from == Envelope::Client {
                 "sends bytes"
             } else {

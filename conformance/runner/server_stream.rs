@@ -55,10 +55,10 @@ impl ServerStream {
             return wrong("CHAT-FRAME-12", sentence);
         }
         if message.kind == "nothing" {
-            return wrong(
-                "CHAT-FRAME-1",
-                "an envelope with nothing in it came".to_owned(),
-            );
+            // A byte of zero between frames is an empty envelope, too.
+            let rules = &["CHAT-FRAME-1", "CHAT-GROW-9"];
+            let problem = Problem::new(Kind::WrongAnswer, rules, "an empty envelope came");
+            return Err(problem.showing(message));
         }
         match (&self.granted, message.kind.as_str()) {
             (None, "registered") => {

@@ -136,11 +136,12 @@ pub struct Limits {
     /// The longest name, in bytes. Always 32 in this version, never absent.
     #[prost(uint32, tag = "3")]
     pub name_bytes_max: u32,
-    /// How many chats a member may send at once (CHAT-LIM-2). At least 1 if
-    /// chat_interval_ms is set. Absent: 0, which goes with no rate limit.
+    /// How many chats a member may send at once: the tokens that it has at most
+    /// (CHAT-LIM-2). At least 1 if chat_interval_ms is set. Absent: 0, which goes with no
+    /// rate limit.
     #[prost(uint32, tag = "4")]
     pub chat_burst: u32,
-    /// How often a member may send one more chat after a burst, in milliseconds
+    /// How often a member gets one more token after a burst, in milliseconds
     /// (CHAT-LIM-2). Absent: 0, no rate limit.
     #[prost(uint32, tag = "5")]
     pub chat_interval_ms: u32,
@@ -173,7 +174,7 @@ pub struct Limits {
     /// The same in bytes. Absent: 0, no such limit.
     #[prost(uint32, tag = "12")]
     pub bytes_per_second_max: u32,
-    /// How long a member with keepalive has to send something after another client asks
+    /// How long a member with keepalive has for a sign of life after another client asks
     /// for its name, in milliseconds (CHAT-NAME-8). Absent: 0, no session is ended for
     /// that.
     #[prost(uint32, tag = "13")]

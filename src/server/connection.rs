@@ -350,7 +350,7 @@ impl<T: Transport> Connection<T> {
 
     /// Has the frames in what was buffered and `read` judged, as many as one pass takes,
     /// under one lock: in the order in which they arrived (CHAT-ORD-3), each before the
-    /// next is looked at (CHAT-LEAVE-3).
+    /// next is looked at (CHAT-LEAVE-3, CHAT-ERR-11).
     fn consume(&mut self, read: &[u8]) {
         let Some((id, handle)) = &self.member else {
             return;

@@ -49,7 +49,7 @@ impl<'a> Frames<'a> {
     /// What the next frame is to the session; `None` when the pass is over.
     pub(super) fn next(&mut self, guard: &HubGuard<'_>, frame_bytes_max: u32) -> Option<Event> {
         if guard.outbound.is_ended {
-            self.unread = &[]; // CHAT-LEAVE-4: the rest is of no interest.
+            self.unread = &[]; // CHAT-LEAVE-4, CHAT-ERR-10: the rest is of no interest.
         }
         // A Register that waits holds up what is behind it, too.
         if self.count == FRAMES_PER_PASS_MAX

@@ -242,6 +242,7 @@ impl Sessions {
                 context.reply(rejection::cut_short().fatal());
                 self.end(context, CloseReason::CutShort);
             }
+            // Before Register there is nothing to answer (CHAT-REG-13).
             Event::EndOfStream {
                 inside_frame: false,
             }

@@ -122,7 +122,8 @@ impl Sessions {
         true
     }
 
-    /// Tells a newcomer what has become of the name that it waits for.
+    /// Tells a newcomer what has become of the name that it waits for: by the members of
+    /// this moment, and without another question (CHAT-NAME-12).
     pub(super) fn handle_name_wait(&mut self, context: &mut Context<'_>) {
         let Some(State::AwaitingName(pending)) = self.states.get(context.id.0) else {
             return;

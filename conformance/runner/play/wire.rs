@@ -261,7 +261,16 @@ impl Play<'_> {
     /// The server's own Ping, for the cases about it.
     fn receive_ping(&mut self, who: &str, after: Option<&Expr>) -> Outcome {
         let (deadline, floor) = self.window(who, after)?;
-        match self.conn(who)?.next(deadline)? {
+        let event = loop {
+            let mut event = self.conn(who)?.next(deadline)?;
+            if let Event::Message(message) = &mut event
+                && self.is_foreign(message)
+            {
+                continue;
+            }
+            break event;
+        };
+        match event {
             Event::Message(message) if message.kind == "ping" => {
                 too_early(floor, &message)?;
                 let token = message.body["token"].as_str().unwrap_or("0").to_owned();

@@ -5,7 +5,7 @@ import socket
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from client import Client
-from framing import encode_length
+from framing import FrameReader, Refused, encode_length
 from mutants import Mutants
 from schema import chat_pb2 as pb
 
@@ -61,6 +61,55 @@ class UnparsableIgnored(Client):
             self.frames._bytes.clear()
         else:
             super().end(exit_code, sentence)
+
+
+class OtherLengths(FrameReader):
+    """Keeps only the low bits of a length."""
+
+    bits = None
+
+    def check_length(self, length, bytes_max):
+        pass
+
+    def _decode_length(self):
+        length = 0
+        for position, byte in enumerate(self._bytes):
+            length += (byte % 128) << (7 * position)
+            if byte < 128:
+                return length % 2**self.bits, position + 1
+            if position == 9:
+                raise Refused(pb.ERROR_CODE_MALFORMED_FRAME, "The length has no end.")
+        return None, 0
+
+
+@mutant("length-low-32-bits", "CHAT-FRAME-14", "keeps the low 32 bits of a length")
+class LengthLow32Bits(Client):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.frames = OtherLengths()
+        self.frames.bits = 32
+
+
+@mutant("length-low-64-bits", "CHAT-FRAME-14", "keeps the low 64 bits of a length")
+class LengthLow64Bits(Client):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.frames = OtherLengths()
+        self.frames.bits = 64
+
+
+class EndlessLengths(FrameReader):
+    def _decode_length(self):
+        if len(self._bytes) >= 10 and min(self._bytes[:10]) > 127:
+            return None, 0
+        return super()._decode_length()
+
+
+@mutant("endless-length-awaited", "CHAT-FRAME-11", "waits for the last byte of a length for ever")
+class EndlessLengthAwaited(Client):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.frames = EndlessLengths()
 
 
 @mutant("chat-first", "CHAT-REG-1", "sends a Chat before Register")

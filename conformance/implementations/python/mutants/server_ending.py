@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 
+import room as room_module
 from connection import Connection
 from framing import Refused
 from mutants.server_parts import (
@@ -48,8 +49,11 @@ class LeaveDropsQueue(Room):
         super().end(session, reason)
 
 
-@mutant("leave-overtakes", "CHAT-LEAVE-3", "drops a chat when Leave directly follows it")
-class LeaveOvertakes(Room):
+class Overtaken(Room):
+    """Handles chats late, so that other frames overtake them."""
+
+    reasons = ()
+
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.held = deque()
@@ -69,12 +73,17 @@ class LeaveOvertakes(Room):
                 self.refuse(session, refused)
 
     def end(self, session, reason):
-        if reason == pb.LEFT_REASON_LEAVE:
+        if reason in self.reasons:
             self.held = deque(pair for pair in self.held if pair[0] is not session)
         elif session.is_member():
             while any(pair[0] is session for pair in self.held):
                 self.release_first()
         super().end(session, reason)
+
+
+@mutant("leave-overtakes", "CHAT-LEAVE-3", "drops a chat when Leave directly follows it")
+class LeaveOvertakes(Overtaken):
+    reasons = (pb.LEFT_REASON_LEAVE,)
 
 
 @mutant("acts-after-leave", "CHAT-LEAVE-4", "acts on messages for a moment after Leave")
@@ -269,6 +278,33 @@ class ErrorIdSticks(Room):
         return error
 
 
+@mutant("acts-after-error", "CHAT-ERR-10", "acts on messages for a moment after a fatal error")
+class ActsAfterError(Room):
+    def refuse(self, session, refused, reason=None):
+        reason = reason or room_module.ENDS_SESSION.get(refused.code)
+        if reason is None or not session.is_member() or session.cannot_write:
+            super().refuse(session, refused, reason)
+        else:
+            session.reply(error=self.make_error(refused, True))
+            session.cannot_write = True
+            later(MOMENT_SECONDS, self.end, session, reason)
+
+
+@mutant("error-overtakes", "CHAT-ERR-11", "drops a chat when a malformed frame directly follows it")
+class ErrorOvertakes(Overtaken):
+    reasons = (pb.LEFT_REASON_PROTOCOL_ERROR,)
+
+
+@mutant("error-drops-answers", "CHAT-ERR-11", "drops the queued answers before a fatal error")
+class ErrorDropsAnswers(Room):
+    connection_class = DelayingConnection
+
+    def refuse(self, session, refused, reason=None):
+        if refused.code in room_module.ENDS_SESSION:
+            session.held.clear()
+        super().refuse(session, refused, reason)
+
+
 class WrongCodes(Room):
     """Sends wrong codes."""
 
@@ -307,6 +343,41 @@ class WrongCodeForLongText(WrongCodes):
 @mutant("code-missing", "CHAT-ERR-5", "sends errors without a code")
 class CodeMissing(WrongCodes):
     instead = dict.fromkeys(pb.ErrorCode.values(), pb.ERROR_CODE_UNSPECIFIED)
+
+
+class CheckedEarly(Room):
+    """Runs a check of a chat before those that come first in the schema's table."""
+
+    def receive_chat(self, session, chat):
+        try:
+            self.check_early(session, chat)
+        except Refused as refused:
+            refused.chat_id = chat.id
+            raise
+        super().receive_chat(session, chat)
+
+
+@mutant("rate-before-text", "CHAT-ERR-5", "checks the rate of a chat before its text")
+class RateBeforeText(CheckedEarly):
+    def check_early(self, session, chat):
+        # Without a charge of its own: it gives the token back.
+        self.charge(session)
+        session.chat_credit_ms += self.limits.chat_interval_ms
+
+
+@mutant("text-content-before-length", "CHAT-ERR-5", "checks the characters of a text first")
+class TextContentBeforeLength(CheckedEarly):
+    def check_early(self, session, chat):
+        if room_module.NOT_IN_TEXT.search(chat.text):
+            raise Refused(pb.ERROR_CODE_TEXT_INVALID, "There is a control character.")
+
+
+@mutant("name-before-session", "CHAT-ERR-5", "checks the name of a Register in an open session")
+class NameBeforeSession(Room):
+    def receive_from_member(self, session, envelope):
+        if envelope.WhichOneof("message") == "register":
+            self.check_name(envelope.register.name)
+        super().receive_from_member(session, envelope)
 
 
 @mutant("error-detail-missing", "CHAT-ERR-6", "sends errors without a sentence")

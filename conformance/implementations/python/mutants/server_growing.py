@@ -48,6 +48,16 @@ class CreditNeverGrows(Room):
         super().charge(session)
 
 
+@mutant("refusals-make-debt", "CHAT-LIM-2", "charges refused chats even without a token")
+class RefusalsMakeDebt(Room):
+    def charge(self, session):
+        try:
+            super().charge(session)
+        except Refused:
+            session.chat_credit_ms -= self.limits.chat_interval_ms
+            raise
+
+
 @mutant("rate-refusal-silent", "CHAT-LIM-3", "drops a chat above the rate without an answer")
 class RateRefusalSilent(Room):
     def refuse(self, session, refused, reason=None):
@@ -210,3 +220,45 @@ class PingToAll(Connection):
         while not self.session.over:
             await asyncio.sleep(self.room.limits.keepalive_interval_ms / 1000)
             self.room.ping(self.session, 1)
+
+
+@mutant("unknown-fields-relayed", "CHAT-GROW-9", "relays the unknown fields of a chat")
+class UnknownFieldsRelayed(Room):
+    def make_chat(self, session, chat):
+        numbered = pb.Chat()
+        numbered.CopyFrom(chat)
+        numbered.MergeFrom(super().make_chat(session, chat))
+        numbered.id = 0
+        return numbered
+
+
+@mutant("field-of-its-own", "CHAT-GROW-9", "sends a field in Registered that the schema lacks")
+class FieldOfItsOwn(Room):
+    def make_registered(self, session):
+        registered = super().make_registered(session)
+        # Field 100, a string.
+        registered.MergeFromString(b"\xa2\x06\x04beta")
+        return registered
+
+
+@mutant("code-of-its-own", "CHAT-GROW-9", "sends an error code that the schema lacks")
+class CodeOfItsOwn(Room):
+    def make_error(self, refused, ends_session):
+        error = super().make_error(refused, ends_session)
+        error.code = 4_000 + error.code
+        return error
+
+
+@mutant("message-of-its-own", "CHAT-GROW-9", "sends a message that the schema lacks")
+class MessageOfItsOwn(Room):
+    def admit(self, session, register):
+        super().admit(session, register)
+        # Arm 100, empty.
+        session.send_event(b"\x03\xa2\x06\x00")
+
+
+@mutant("empty-envelope-sent", "CHAT-GROW-9", "sends an empty envelope as a sign of life")
+class EmptyEnvelopeSent(Room):
+    def admit(self, session, register):
+        super().admit(session, register)
+        session.send_event(b"\x00")

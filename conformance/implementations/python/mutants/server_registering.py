@@ -127,6 +127,28 @@ class TooOftenWithoutWait(Server):
         super().reject(connection, refused)
 
 
+class EndsOfStream(Room):
+    """Treats the end of a stream without a message in its own way."""
+
+    def end_of_stream(self, session, inside_frame):
+        if session.over or session.is_member() or inside_frame:
+            super().end_of_stream(session, inside_frame)
+        else:
+            self.end_unregistered(session)
+
+
+@mutant("half-close-refused", "CHAT-REG-13", "sends NOT_REGISTERED at the end of an empty stream")
+class HalfCloseRefused(EndsOfStream):
+    def end_unregistered(self, session):
+        self.refuse(session, Refused(pb.ERROR_CODE_NOT_REGISTERED, "There was no Register."))
+
+
+@mutant("half-close-held", "CHAT-REG-13", "holds an empty stream that ended until the deadline")
+class HalfCloseHeld(EndsOfStream):
+    def end_unregistered(self, session):
+        pass
+
+
 # Names.
 
 
@@ -261,3 +283,31 @@ class NameKept(Room):
 @mutant("name-freed-late", "CHAT-NAME-5", "frees a name a while after it closed the connection")
 class NameFreedLate(NameKept):
     kept_seconds = 1.0
+
+
+@mutant("name-given-twice", "CHAT-NAME-12", "gives a reclaimed name to every client that waits")
+class NameGivenTwice(Room):
+    def is_taken(self, name):
+        return name not in self.waited_for and super().is_taken(name)
+
+    def decide_waiting_register(self, session):
+        self.waited_for = {session.waiting[0].name}
+        super().decide_waiting_register(session)
+        self.waited_for = set()
+
+    waited_for = frozenset()
+
+
+@mutant(
+    "name-wait-in-vain", "CHAT-NAME-12", "refuses clients that waited although the name is free"
+)
+class NameWaitInVain(Room):
+    is_deciding = False
+
+    def is_taken(self, name):
+        return self.is_deciding or super().is_taken(name)
+
+    def decide_waiting_register(self, session):
+        self.is_deciding = True
+        super().decide_waiting_register(session)
+        self.is_deciding = False
