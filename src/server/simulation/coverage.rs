@@ -1,8 +1,9 @@
-//! What the schedules have reached, so that the simulator cannot go blind.
+//! Coverage: what the schedules have reached, so that the simulation cannot lose a case
+//! unnoticed.
 
 use std::collections::BTreeMap;
 
-/// How often each thing was reached.
+/// How often each case was reached.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Coverage(BTreeMap<&'static str, u64>);
 

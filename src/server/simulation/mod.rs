@@ -1,32 +1,42 @@
-//! A simulation of the server: the engine, the log, the room and the connections
-//! as they are, over streams in memory, in a time of their own. A seed decides all
-//! that happens, so a run can be had again.
+//! Deterministic simulation: the server's real hub, sessions, room, log and connections
+//! run over in-memory pipes, on a simulated clock. A seed decides everything that
+//! happens, so every run can be repeated.
 //!
 //! ```text
-//!   schedule ── who is next, what happens ──▶ world
-//!                                              │ connects, sends, reads, faults
-//!        peers ◀── stream ──▶ Connection ──▶ Room
-//!          │ received                          │ published
-//!          └──────────────▶ oracle ◀───────────┘
+//!   schedule ── the next event ──▶ world
+//!                                    │ connect, send, read, fault, tick
+//!      clients ◀── pipe ──▶ Connection ──▶ Hub
+//!         │ received                        │ published
+//!         └────────────▶ oracle ◀───────────┘
 //! ```
 //!
-//! One future drives everything on a runtime of one thread with its clock stopped:
-//! it moves the connections itself, one at a time, and the clock.
+//! | module | what it does |
+//! |---|---|
+//! | `schedule` | turns a seed into events, with `config` for the server and `inputs` for the clients |
+//! | `world` | carries them out: `polling` runs connections, `clock` lets time pass, `memory` checks bounds |
+//! | `link`, `pipe`, `sent` | one connection from both ends, its transport, and what its client sends |
+//! | `oracle` | checks every step against the rules, with `model` as the simplest room that can be right |
+//! | `coverage`, `trace` | what was reached; what happened, for a person |
 //!
-//! `SIMULATION_SEEDS` says how many seeds to run, `SIMULATION_FROM` which is the first
-//! of them, so that a night's run need not repeat the last one's; `SIMULATION_SEED`
-//! shows one.
+//! One future drives everything, on a runtime of one thread whose clock stands still: it
+//! polls the connections itself, one at a time, and advances the clock.
 //!
-//! To add a limit with its error code: give it a small value in `schedule::limits`,
-//! say in `oracle` what its cause is (`answered` for what the server decides by
-//! itself, `causes` for what ends a session), and take it off [`NOT_REACHED`].
+//! `SIMULATION_SEEDS` is the number of seeds to run and `SIMULATION_FROM` the first of
+//! them, so that a long run need not repeat the last one. `SIMULATION_SEED` runs one
+//! seed and prints its trace.
+//!
+//! To add a limit with its error code: give the limit a small value in
+//! `schedule::config`, say in `oracle` what causes the error (`is_own_decision` for an
+//! error that answers no frame, `possible_reasons` for one that ends a session), and
+//! take the code off [`NOT_REACHED`].
 
 mod coverage;
+mod link;
 mod model;
 mod oracle;
+mod pipe;
 mod schedule;
 mod sent;
-mod stream;
 mod trace;
 mod world;
 
@@ -43,49 +53,50 @@ use tokio::{runtime, task::coop::unconstrained};
 
 use crate::wire::{ErrorCode, LeftReason};
 use coverage::Coverage;
-use stream::{FNV_START, hash};
+use pipe::{FNV_START, hash};
 use trace::Trace;
 
-/// How many seeds the tests run.
+/// How many seeds the tests run by default.
 const SEEDS: u64 = 2_000;
 
-/// How many seeds are run twice.
+/// How many seeds are run twice, to compare their traces.
 const SEEDS_TWICE: u64 = 60;
 
-/// How many seeds are run at the same time.
+/// How many seeds run at the same time.
 const THREADS: usize = 2;
 
-/// Codes that no schedule can reach, with the reason.
+/// Error codes that no schedule reaches, with the reason.
 const NOT_REACHED: [ErrorCode; 1] = [
     // Never sent.
     ErrorCode::Unspecified,
 ];
 
-/// What the seeds together must have reached, besides all codes and reasons.
+/// What all seeds together must reach, besides every error code and every reason of
+/// Left.
 const REACHED: [&str; 24] = [
     "stalls",
     "reads again",
     "half-closes",
-    "is cut short",
+    "half-closes early",
     "ends inside a frame",
     "closes",
     "resets",
     "clock jumps",
     "wall clock jumps",
     "closes under way",
-    "ended at once",
+    "aborted",
     "ping",
     "members in pages",
     "replies full",
     "backlog",
     "segment boundary",
-    "room paused",
-    "room paced",
-    "lag",
-    "told of its lag",
-    "held up",
-    "name check",
-    "name had after a wait",
+    "read pause",
+    "paced reads",
+    "out of reach",
+    "out of reach is told",
+    "throttled",
+    "name probe",
+    "joins after a name probe",
     "memory full",
 ];
 
@@ -98,12 +109,12 @@ fn run(seed: u64, trace: Trace) -> Coverage {
     runtime.block_on(unconstrained(schedule::run(seed, trace)))
 }
 
-/// Runs a seed; whether all was as it should be.
+/// Runs a seed; `None` if the oracle found a fault.
 fn try_run(seed: u64, trace: Trace) -> Option<Coverage> {
     catch_unwind(AssertUnwindSafe(|| run(seed, trace))).ok()
 }
 
-/// What the variable says, if it says anything.
+/// The number in an environment variable, if it is set.
 fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(
@@ -114,7 +125,7 @@ fn variable(name: &str) -> Option<u64> {
     )
 }
 
-/// Runs all seeds; what they have reached, or the first one that failed.
+/// Runs all seeds once for all tests. Returns what they reached, or a seed that failed.
 fn sweep() -> &'static Result<Coverage, u64> {
     static SWEEP: OnceLock<Result<Coverage, u64>> = OnceLock::new();
     SWEEP.get_or_init(|| {
@@ -132,7 +143,7 @@ fn sweep() -> &'static Result<Coverage, u64> {
                             return;
                         }
                         let run = try_run(seed, Trace::default());
-                        let mut result = result.lock().expect("nobody panics with it");
+                        let mut result = result.lock().expect("no thread panics with it");
                         match (&mut *result, run) {
                             (Ok(all), Some(coverage)) => all.add(&coverage),
                             (Ok(_), None) => {
@@ -149,18 +160,18 @@ fn sweep() -> &'static Result<Coverage, u64> {
                 });
             }
         });
-        result.into_inner().expect("nobody panics with it")
+        result.into_inner().expect("no thread panics with it")
     })
 }
 
-/// Runs a seed again, to show what happens in it.
+/// Runs one seed and prints its trace.
 fn replay(seed: u64) {
     let trace = Trace::on();
     let is_right = try_run(seed, trace.clone()).is_some();
     eprintln!("{}", trace.text());
     assert!(
         is_right,
-        "seed {seed} fails, as told above; replay it with\n    \
+        "seed {seed} fails, as shown above; replay it with\n    \
          SIMULATION_SEED={seed} cargo test --locked --lib simulation -- --nocapture"
     );
 }
@@ -172,17 +183,17 @@ fn every_schedule_keeps_every_promise() {
     }
     if let Err(seed) = sweep() {
         replay(*seed);
-        panic!("seed {seed} fails, and not when it is run again");
+        panic!("seed {seed} failed, but not when it was run again");
     }
 }
 
 #[test]
-fn the_schedules_reach_every_corner() {
+fn the_schedules_reach_every_error_code_and_every_case() {
     if variable("SIMULATION_SEED").is_some() {
         return;
     }
     let Ok(coverage) = sweep() else {
-        return; // The other test says so.
+        return; // every_schedule_keeps_every_promise reports it.
     };
     eprintln!("{coverage}");
     let codes = (0..).map_while(|number| ErrorCode::try_from(number).ok());

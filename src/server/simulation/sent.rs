@@ -1,76 +1,79 @@
-//! What a peer sends: right, wrong or in pieces, and what it should lead to.
+//! Sent frames: what a simulated client sends, valid or not, and how the server must
+//! answer it.
 
 use fastrand::Rng;
 use prost::Message as _;
 
 use crate::wire::{self, Capability, ClientEnvelope, ErrorCode, client_envelope::Message};
 
-/// One frame, or what is none.
+/// One frame, or bytes that are no frame.
 #[derive(Debug, Clone)]
 pub(super) enum Sent {
     Register {
         name: String,
         password: String,
-        asked: Vec<i32>,
-        /// Why it is refused whoever is there.
-        refusal: Option<ErrorCode>,
+        capabilities: Vec<i32>,
+        /// The error with which the server rejects it, whoever the members are.
+        rejection: Option<ErrorCode>,
     },
     Chat {
         id: u64,
         text: String,
-        refusal: Option<ErrorCode>,
+        /// The error with which the server rejects it, whatever the rate is.
+        rejection: Option<ErrorCode>,
     },
     Leave,
     Ping(u64),
     Pong(u64),
-    /// An envelope with nothing in it, or with something new.
+    /// An envelope without a message, or with one that the schema does not have.
     Unknown(Vec<u8>),
-    /// A frame whose body is no envelope.
-    Unparsable,
-    /// A length that is too long: nothing of the body comes.
-    TooLong(u64),
-    /// A length without an end.
-    Unending,
+    /// A frame whose body does not parse.
+    BadEnvelope,
+    /// A length above the bound, without a body.
+    LengthTooLong(u64),
+    /// A varint that does not end.
+    EndlessLength,
 }
 
 impl Sent {
-    /// Whether the server ends the session over it, if it came `first` or later.
+    /// Whether the server ends the session over it. `is_first`: it is the client's first
+    /// frame.
     pub(super) fn ends_session(&self, is_first: bool) -> bool {
         match self {
-            Self::Register { refusal, .. } => is_first && refusal.is_some(),
-            Self::Leave | Self::Unparsable | Self::TooLong(_) | Self::Unending => true,
+            Self::Register { rejection, .. } => is_first && rejection.is_some(),
+            Self::Leave | Self::BadEnvelope | Self::LengthTooLong(_) | Self::EndlessLength => true,
             _ => is_first,
         }
     }
 
-    /// The error that the server answers a first frame with, or a later one that
-    /// ends the session.
-    pub(super) fn ending_error(&self, is_first: bool) -> Option<ErrorCode> {
+    /// The error with which the server ends the session over it, if it does so.
+    pub(super) fn fatal_error(&self, is_first: bool) -> Option<ErrorCode> {
         match self {
-            Self::Unparsable | Self::Unending => Some(ErrorCode::MalformedFrame),
-            Self::TooLong(_) => Some(ErrorCode::FrameTooLong),
-            Self::Register { refusal, .. } if is_first => *refusal,
+            Self::BadEnvelope | Self::EndlessLength => Some(ErrorCode::MalformedFrame),
+            Self::LengthTooLong(_) => Some(ErrorCode::FrameTooLong),
+            Self::Register { rejection, .. } if is_first => *rejection,
             _ if is_first => Some(ErrorCode::NotRegistered),
             _ => None,
         }
     }
 
+    /// The bytes that the client sends.
     pub(super) fn bytes(&self, rng: &mut Rng) -> Vec<u8> {
         let body = match self {
             Self::Register {
                 name,
                 password,
-                asked,
+                capabilities,
                 ..
             } => encoded(Message::Register(wire::Register {
                 name: name.clone(),
-                capabilities: asked.clone(),
+                capabilities: capabilities.clone(),
                 password: password.clone(),
             })),
             Self::Chat { id, text, .. } => encoded(Message::Chat(wire::Chat {
                 text: text.clone(),
                 id: *id,
-                // What only the server may say.
+                // Fields that only the server sets.
                 sender: "Mallory".to_owned(),
                 seq: 7,
                 time_unix_ms: 7,
@@ -80,11 +83,11 @@ impl Sent {
             &Self::Pong(token) => encoded(Message::Pong(wire::Pong { token })),
             Self::Unknown(body) => body.clone(),
             // A text that is longer than its frame.
-            Self::Unparsable => vec![0x0a, 0x05, b'x'],
-            Self::TooLong(length) => return length_bytes(*length, 0),
-            Self::Unending => return vec![0xff; 10],
+            Self::BadEnvelope => vec![0x0a, 0x05, b'x'],
+            Self::LengthTooLong(length) => return length_bytes(*length, 0),
+            Self::EndlessLength => return vec![0xff; 10],
         };
-        // Sometimes in more bytes than it needs (CHAT-FRAME-3).
+        // Sometimes the length takes more bytes than it needs (CHAT-FRAME-3).
         let padding = if rng.u8(..) < 16 { rng.usize(0..8) } else { 0 };
         let mut bytes = length_bytes(body.len() as u64, padding);
         bytes.extend_from_slice(&body);
@@ -92,8 +95,8 @@ impl Sent {
     }
 }
 
-/// What a client asks for: anything, known or not, and more than once.
-pub(super) fn asked(rng: &mut Rng) -> Vec<i32> {
+/// The capabilities that a client asks for: known ones or not, and some twice.
+pub(super) fn capabilities(rng: &mut Rng) -> Vec<i32> {
     let all = [
         i32::from(Capability::Presence),
         Capability::Receipts.into(),
@@ -111,7 +114,7 @@ fn encoded(message: Message) -> Vec<u8> {
     ClientEnvelope { message }.encode_to_vec()
 }
 
-/// `length` as a varint, with `padding` bytes more than it needs.
+/// `length` as a varint that takes `padding` more bytes than it needs.
 fn length_bytes(mut length: u64, padding: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while length > 127 {

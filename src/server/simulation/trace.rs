@@ -1,8 +1,8 @@
-//! What happened in a run, line by line: written only where somebody reads it.
+//! Trace: everything that happens in a run, line by line. Off unless a test reads it.
 
 use std::{cell::RefCell, fmt::Arguments, rc::Rc};
 
-/// A trace that its owner keeps when the run panics.
+/// A trace. It survives a panic of the run.
 #[derive(Clone, Default)]
 pub(super) struct Trace(Option<Rc<RefCell<String>>>);
 

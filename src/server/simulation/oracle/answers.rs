@@ -1,4 +1,4 @@
-//! What a peer may be told in answer to what it has sent (CHAT-ORD-8).
+//! Answers: which message may answer which frame of a client (CHAT-ORD-8).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,10 +9,10 @@ use crate::{
     wire::{Capability, Error, ErrorCode, Registered, server_envelope::Message},
 };
 
-use super::{super::sent::Sent, View};
+use super::{super::sent::Sent, ConnectionRecord};
 
-impl View {
-    /// Whether `message` is what frame `index` is answered with.
+impl ConnectionRecord {
+    /// Whether `message` can be the answer to frame `index`.
     pub(super) fn is_answer(&self, index: usize, message: &Message, limits: &Limits) -> bool {
         let is_first = index == 0;
         let sent = &self.frames[index].sent;
@@ -22,7 +22,7 @@ impl View {
                 && error.id == id
                 && (error.retry_after_ms > 0) == (code == ErrorCode::RateLimited)
         };
-        if let Some(code) = sent.ending_error(is_first) {
+        if let Some(code) = sent.fatal_error(is_first) {
             return matches!(message, Message::Error(error) if is(error, code, true, 0));
         }
         match (sent, message) {
@@ -39,28 +39,28 @@ impl View {
             (
                 Sent::Chat {
                     id,
-                    refusal: Some(code),
+                    rejection: Some(code),
                     ..
                 },
                 Message::Error(error),
             ) => is(error, *code, false, *id),
             (Sent::Chat { id, .. }, Message::Error(error)) => {
-                let is_refused = is(error, ErrorCode::RateLimited, false, *id);
+                let is_rejected = is(error, ErrorCode::RateLimited, false, *id);
                 assert!(
-                    !is_refused || self.frames[index].seq.is_none(),
+                    !is_rejected || self.frames[index].seq.is_none(),
                     "CHAT-CHAT-8: {error:?}"
                 );
                 assert!(
-                    !is_refused || self.is_too_fast(index, limits),
+                    !is_rejected || self.is_too_fast(index, limits),
                     "CHAT-LIM-2: {error:?}"
                 );
-                is_refused
+                is_rejected
             }
             (Sent::Chat { id, .. }, Message::Receipt(receipt)) => {
                 assert!(self.grants(Capability::Receipts), "CHAT-GROW-7");
                 let frame = &self.frames[index];
-                let told = (receipt.id, Some(receipt.seq), receipt.time_unix_ms);
-                told == (*id, frame.seq, frame.unix_ms)
+                let received = (receipt.id, Some(receipt.seq), receipt.time_unix_ms);
+                received == (*id, frame.seq, frame.unix_ms)
             }
             (Sent::Ping(token), Message::Pong(pong)) => {
                 self.grants(Capability::Keepalive) && pong.token == *token
@@ -75,13 +75,13 @@ impl View {
         }
     }
 
-    /// Whether frame `index` needs no answer.
-    pub(super) fn may_be_silent(&self, index: usize) -> bool {
+    /// Whether the server may leave frame `index` without an answer.
+    pub(super) fn may_go_unanswered(&self, index: usize) -> bool {
         match &self.frames[index].sent {
-            // In the order, without a receipt.
-            Sent::Chat { refusal: None, .. } => {
-                self.frames[index].seq.is_some() && !self.grants(Capability::Receipts)
-            }
+            // Accepted, from a member without receipts.
+            Sent::Chat {
+                rejection: None, ..
+            } => self.frames[index].seq.is_some() && !self.grants(Capability::Receipts),
             Sent::Pong(_) => self.grants(Capability::Keepalive),
             Sent::Leave => true,
             _ => false,
@@ -89,15 +89,15 @@ impl View {
     }
 
     fn check_registered(&self, registered: &Registered, limits: &Limits) {
-        assert!(!self.is_registered, "it is registered once");
+        assert!(!self.is_registered, "a second Registered");
         assert_eq!(registered.name, self.name, "CHAT-REG-4");
         assert_eq!(registered.limits, Some(limits.announced()), "CHAT-LIM-1");
         let granted: BTreeSet<_> = registered.capabilities.iter().copied().collect();
         assert_eq!(granted, self.granted, "CHAT-REG-7");
     }
 
-    /// Whether the rate left no room for frame `index` when it was read: its
-    /// tokens, reckoned from the chats that were accepted before.
+    /// Whether the chat rate left no token for frame `index` when the server read it,
+    /// given the chats that were accepted before.
     fn is_too_fast(&self, index: usize, limits: &Limits) -> bool {
         let (Some(rate), Some(read)) = (limits.chat_rate(), self.frames[index].read) else {
             return false;
@@ -107,13 +107,16 @@ impl View {
             .iter()
             .filter(|frame| frame.seq.is_some())
             .count();
-        // Full again at this moment.
-        let mut full: Option<Instant> = None;
-        for &accepted in &self.accepted[..before] {
-            full = Some(full.map_or(accepted, |full| full.max(accepted)) + interval);
+        // When the token bucket is full again.
+        let mut full_at: Option<Instant> = None;
+        for &accepted_at in &self.accepted_at[..before] {
+            let from = full_at.map_or(accepted_at, |full_at| full_at.max(accepted_at));
+            full_at = Some(from + interval);
         }
-        let due = full.map_or(Duration::ZERO, |full| full.saturating_duration_since(read));
-        // Milliseconds are cut off in two places.
-        due + interval + Duration::from_millis(2) > interval * rate.burst
+        let missing = full_at.map_or(Duration::ZERO, |full_at| {
+            full_at.saturating_duration_since(read)
+        });
+        // The server truncates to milliseconds in two places.
+        missing + interval + Duration::from_millis(2) > interval * rate.burst
     }
 }
