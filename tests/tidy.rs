@@ -394,7 +394,9 @@ fn every_path_that_a_page_names_exists() {
         for (number, line) in prose(&text) {
             for word in quoted(line) {
                 let is_word = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
-                let is_path = word.contains('/') && word.chars().all(is_word);
+                let has_border =
+                    word.contains('/') || word.ends_with(".rs") || word.ends_with(".md");
+                let is_path = has_border && word.chars().all(is_word);
                 let first = word.split('/').next().unwrap_or_default();
                 let is_ours = first != "target" && !first.is_empty() && root().join(first).exists();
                 if is_path && (is_map || is_ours) {
@@ -408,5 +410,59 @@ fn every_path_that_a_page_names_exists() {
             }
         }
     }
-    assert!(paths > 10, "the paths were not found");
+    assert!(paths > 100, "the paths were not found");
+}
+
+/// The words of a line of code.
+fn words(line: &str) -> impl Iterator<Item = &str> + Clone {
+    line.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+}
+
+/// Whether a file declares `member` and has code of `owner`, which is a type or the
+/// module that the file is.
+fn declares(path: &Path, text: &str, owner: &str, member: &str) -> bool {
+    let has_owner = path.file_stem() == Some(owner.as_ref())
+        || text.lines().any(|line| {
+            let mut words = words(line);
+            let is_item = words
+                .clone()
+                .any(|word| ["impl", "struct", "enum", "trait"].contains(&word));
+            is_item && words.any(|word| word == owner)
+        });
+    let has_member = text.lines().any(|line| {
+        let is_variant = words(line.trim_start()).next() == Some(member);
+        let mut after_fn = words(line).skip_while(|&word| word != "fn").skip(1);
+        is_variant || after_fn.next() == Some(member)
+    });
+    has_owner && has_member
+}
+
+#[test]
+fn every_function_that_the_map_names_exists() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("a map");
+    let code = texts("src");
+    let known: BTreeSet<_> = code
+        .iter()
+        .flat_map(|(_, text)| text.lines().flat_map(words))
+        .collect();
+    let mut functions = 0;
+    for (number, line) in prose(&map) {
+        for word in quoted(line) {
+            let at = format!("ARCHITECTURE.md:{number} names {word}");
+            if let Some((owner, member)) = word.split_once("::") {
+                functions += 1;
+                let is_declared = code
+                    .iter()
+                    .any(|(path, text)| declares(path, text, owner, member));
+                assert!(is_declared, "{at}, which is not in src");
+            } else if words(word).count() == 1 {
+                let is_there = root().join(word).exists();
+                assert!(
+                    known.contains(word) || is_there,
+                    "{at}, which is not in src"
+                );
+            }
+        }
+    }
+    assert!(functions > 30, "the functions were not found");
 }
