@@ -2,14 +2,14 @@
 //! too few capabilities or announce limits that leave nothing to prove, or the case
 //! may ask too much of this machine.
 
-use std::time::Duration;
-
 use crate::{
     connection_caps::ConnectionCaps,
     plan::{Plan, Target},
-    play::Facts,
+    probe::Facts,
     server_under_test::Source,
+    timing::{Timing, announced},
     transcript::{Action, Case, Payload, expr::Limits, print},
+    verdict::millis,
 };
 
 /// The longest text or envelope that the suite sends: each case holds it several
@@ -19,6 +19,14 @@ const SENT_BYTES_MAX: u64 = 1 << 20;
 /// How many members a case may need: the usual bound on open files is 1,024, for the
 /// suite and for the server.
 const CROWD_MAX: u64 = 900;
+
+/// The limits within which a member must send something.
+const ANSWERED_WITHIN: [&str; 4] = [
+    "register_deadline_ms",
+    "keepalive_interval_ms",
+    "idle_deadline_ms",
+    "name_check_deadline_ms",
+];
 
 /// Why the case does not apply to this target; None when it does.
 pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Option<String> {
@@ -39,7 +47,10 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
     if case.is_slow() && plan.skip_slow {
         return Some("left out by --skip-slow".to_owned());
     }
-    let wait = Duration::from_millis(longest_wait(case, facts));
+    if let Some(reason) = too_far(case, facts, plan.timing) {
+        return Some(reason);
+    }
+    let wait = announced(longest_wait(case, facts));
     if wait > plan.wait_max {
         return Some(format!(
             "it waits {} s, as the server announced; raise --wait-max, or start the server with shorter deadlines",
@@ -94,16 +105,24 @@ fn too_much(case: &Case, limits: &Limits) -> Option<String> {
         })
 }
 
+/// Why the network takes too large a part of a limit within which the suite must answer.
+fn too_far(case: &Case, facts: &Facts, timing: Timing) -> Option<String> {
+    let timing = timing.over(facts.round_trip);
+    let limit = ANSWERED_WITHIN.into_iter().find(|limit| {
+        let value = announced(facts.limits.get(limit));
+        case.depends_on(limit) && !value.is_zero() && timing.is_too_far_for(value)
+    })?;
+    Some(format!(
+        "a round trip of {} ms leaves too little of {limit}; start the server with a longer one",
+        millis(facts.round_trip)
+    ))
+}
+
 /// The longest wait that a step of the case makes on purpose, in milliseconds.
 fn longest_wait(case: &Case, facts: &Facts) -> u64 {
     let longest = std::cell::Cell::new(0);
     case.any_step(&|step| {
-        let expr = match &step.action {
-            Action::Silence(expr) => Some(expr),
-            Action::Receive { after, .. } | Action::Closed { after, .. } => after.as_ref(),
-            _ => None,
-        };
-        let wait = expr.map_or(0, |e| e.value(&facts.limits));
+        let wait = step.action.wait().map_or(0, |e| e.value(&facts.limits));
         longest.set(longest.get().max(wait));
         false
     });

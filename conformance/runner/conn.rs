@@ -15,19 +15,17 @@ use crate::{
     messages::{self, Envelope},
     problem::{Problem, Received},
     server_stream::ServerStream,
+    timing::Timing,
     trace::Trace,
     verdict::{Kind, millis},
 };
-
-/// The pause between pieces, so that they arrive apart. No verdict depends on it.
-const PIECE_PAUSE: Duration = Duration::from_micros(300);
 
 /// How many bytes of a frame are sent with a pause after each. The rest of a long
 /// frame follows without pauses, since it shows nothing new.
 const PIECES_PAUSED_MAX: usize = 12;
 
-/// How long after a deadline the bytes that arrived before it are still read.
-const OVERTIME: Duration = Duration::from_secs(1);
+/// The receive buffer of a connection that catches up.
+const WIDE_WINDOW_BYTES: usize = 1 << 20;
 
 /// How many bytes of a frame are shown.
 const TRACE_BYTES_MAX: usize = 64;
@@ -48,6 +46,7 @@ pub struct Conn {
     stream: TcpStream,
     sends: Envelope,
     cut: Cut,
+    timing: Timing,
     began: Instant,
     /// Bytes received and not yet taken as frames.
     buffer: Vec<u8>,
@@ -73,7 +72,7 @@ impl Conn {
     /// Connects as a client.
     pub fn connect(
         addresses: &[SocketAddr],
-        timeout: Duration,
+        timing: Timing,
         small_window: bool,
         cut: Cut,
         began: Instant,
@@ -89,8 +88,8 @@ impl Conn {
                 // The system rounds it up to the least that it allows.
                 socket.set_recv_buffer_size(1)?;
             }
-            match socket.connect_timeout(&(*address).into(), timeout) {
-                Ok(()) => return Self::new(socket.into(), Envelope::Client, cut, began),
+            match socket.connect_timeout(&(*address).into(), timing.step()) {
+                Ok(()) => return Self::new(socket.into(), Envelope::Client, cut, timing, began),
                 Err(error) => last = error,
             }
         }
@@ -102,6 +101,7 @@ impl Conn {
         stream: TcpStream,
         sends: Envelope,
         cut: Cut,
+        timing: Timing,
         began: Instant,
     ) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
@@ -109,6 +109,7 @@ impl Conn {
             stream,
             sends,
             cut,
+            timing,
             began,
             buffer: Vec::new(),
             closed: false,
@@ -132,32 +133,26 @@ impl Conn {
     /// Sends bytes, cut as this run cuts them; `prefix` is the length of the
     /// frame's prefix. An error of the transport is no verdict: the messages that the
     /// other end sent before it closed decide.
-    pub fn send(
-        &mut self,
-        bytes: &[u8],
-        prefix: usize,
-        shown: &str,
-        timeout: Duration,
-    ) -> Result<(), Problem> {
+    pub fn send(&mut self, bytes: &[u8], prefix: usize, shown: &str) -> Result<(), Problem> {
         self.note(format!("-> {shown}  [{}]", shortened(bytes)));
         self.last_sent = Instant::now();
         match self.cut {
-            Cut::Whole => self.write(bytes, timeout),
+            Cut::Whole => self.write(bytes),
             Cut::Merged => {
                 self.pending.extend_from_slice(bytes);
                 Ok(())
             }
             Cut::Prefix => {
                 let (head, tail) = bytes.split_at(prefix.saturating_sub(1).max(1).min(bytes.len()));
-                self.write(head, timeout)?;
-                thread::sleep(PIECE_PAUSE);
-                self.write(tail, timeout)
+                self.write(head)?;
+                thread::sleep(self.timing.piece());
+                self.write(tail)
             }
             Cut::Bytes => {
                 for (i, byte) in bytes.iter().enumerate() {
-                    self.write(std::slice::from_ref(byte), timeout)?;
+                    self.write(std::slice::from_ref(byte))?;
                     if i < PIECES_PAUSED_MAX {
-                        thread::sleep(PIECE_PAUSE);
+                        thread::sleep(self.timing.piece());
                     }
                 }
                 Ok(())
@@ -166,16 +161,17 @@ impl Conn {
     }
 
     /// Writes the bytes that the merged cut holds back.
-    pub fn flush(&mut self, timeout: Duration) -> Result<(), Problem> {
+    pub fn flush(&mut self) -> Result<(), Problem> {
         if self.pending.is_empty() {
             return Ok(());
         }
         let pending = std::mem::take(&mut self.pending);
         self.last_sent = Instant::now();
-        self.write(&pending, timeout)
+        self.write(&pending)
     }
 
-    fn write(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), Problem> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        let timeout = self.timing.step();
         let _ = self.stream.set_write_timeout(Some(timeout));
         match self.stream.write_all(bytes) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -200,6 +196,12 @@ impl Conn {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Lifts the bound of a small window, so that much can be read in a short time over a
+    /// network.
+    pub fn widen_window(&self) {
+        let _ = socket2::SockRef::from(&self.stream).set_recv_buffer_size(WIDE_WINDOW_BYTES);
+    }
+
     /// Makes closing break the connection off with a reset.
     pub fn set_reset(&mut self) {
         self.note("-> reset".to_owned());
@@ -216,7 +218,7 @@ impl Conn {
     pub fn next(&mut self, deadline: Instant) -> Result<Event, Problem> {
         let mut chunk = [0; 16 * 1024];
         loop {
-            if Instant::now() >= deadline + OVERTIME {
+            if Instant::now() >= deadline + self.timing.overtime() {
                 return Ok(Event::Timeout);
             }
             if let Some(message) = self.take_frame()? {

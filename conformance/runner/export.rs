@@ -160,6 +160,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::Join { .. } => "join",
         Action::Send { .. } => "send",
         Action::Receive { .. } => "receive",
+        Action::AllMembers { .. } => "members",
         Action::Finds { .. } => "finds",
         Action::Nothing { .. } => "nothing",
         Action::Closed { .. } => "closed",

@@ -22,16 +22,19 @@ mod messages;
 mod pattern;
 mod plan;
 mod play;
+mod probe;
 mod problem;
 mod process;
 mod progress;
 mod record;
+mod register;
 mod report;
 mod rules;
 mod run;
 mod server_stream;
 mod server_under_test;
 mod suite;
+mod timing;
 mod trace;
 mod transcript;
 mod verdict;
@@ -58,6 +61,7 @@ use report::Report;
 use run::{Run, Unreachable};
 use server_under_test::Source;
 use suite::{KnownFailures, Suite};
+use timing::Timing;
 use transcript::Side;
 
 fn main() -> ExitCode {
@@ -238,7 +242,7 @@ fn judge(
             args.jobs.into()
         },
         exclusive: is_exclusive,
-        scale: args.timeout_scale,
+        timing: Timing::new(args.timeout_scale),
         strict: args.strict,
         skip_slow: args.skip_slow,
         wait_max: Duration::from_secs(args.wait_max),

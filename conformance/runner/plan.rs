@@ -9,6 +9,7 @@ use crate::{
     rules::Rule,
     server_under_test::Source,
     suite::KnownFailures,
+    timing::Timing,
     transcript::{Case, Side},
 };
 
@@ -22,8 +23,8 @@ pub struct Plan {
     pub cuts: Vec<Cut>,
     /// How many cases at a time.
     pub jobs: usize,
-    /// All deadlines are multiplied with this.
-    pub scale: f64,
+    /// The deadlines and pauses of the suite, next to the target.
+    pub timing: Timing,
     /// Whether a SHOULD that is not followed fails.
     pub strict: bool,
     /// Whether cases that wait for deadlines are left out.

@@ -12,13 +12,15 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+
+use crate::timing;
 
 /// How much of a program's stderr is kept, from its end.
 const STDERR_BYTES_MAX: usize = 4 * 1024;
@@ -31,16 +33,6 @@ const STDOUT_LINE_BYTES_MAX: u64 = 1 << 16;
 
 /// How many bytes of lines may wait to be read.
 const STDOUT_WAITING_BYTES_MAX: usize = 4 << 20;
-
-/// How long after a program's end the rest of its stderr is waited for. A process that
-/// inherited it may keep it open.
-const LAST_WORDS_PAUSE: Duration = Duration::from_millis(200);
-
-/// How often the end of a process is looked for.
-const POLL: Duration = Duration::from_millis(2);
-
-/// How often it is looked for while a line is waited for.
-const END_POLL: Duration = Duration::from_millis(20);
 
 /// The process groups that run.
 struct Groups {
@@ -158,7 +150,7 @@ impl Process {
     pub fn line(&mut self, deadline: Instant) -> Option<String> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left.min(END_POLL)) {
+            match self.lines.recv_timeout(left.min(timing::LINE_POLL)) {
                 Ok(line) => {
                     self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
                     return Some(line);
@@ -228,16 +220,18 @@ impl Process {
             if Instant::now() >= deadline {
                 return None;
             }
-            thread::sleep(POLL);
+            thread::sleep(timing::POLL);
         }
     }
 
-    /// The last lines of its stderr. If it has ended, all of that has been read.
-    pub fn last_words(&mut self) -> String {
+    /// The last lines of its stderr. If it has ended, all of that has been read, unless
+    /// the deadline passes.
+    pub fn last_words(&mut self, deadline: Instant) -> String {
         /// As many as show a panic or a traceback's end.
         const LINES_SHOWN_MAX: usize = 4;
         if self.ended().is_some() {
-            let _ = self.stderr_open.recv_timeout(LAST_WORDS_PAUSE);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let _ = self.stderr_open.recv_timeout(left);
         }
         let bytes = self.stderr.lock().map(|b| b.clone()).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -291,6 +285,8 @@ fn keep_tail(mut source: impl Read, kept: &Mutex<Vec<u8>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// The buffer of a pipe, and that of its reader.

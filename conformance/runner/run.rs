@@ -19,7 +19,8 @@ use crate::{
     interrupt::{self, Interrupted},
     mark::{self, Mark},
     plan::{Plan, Target},
-    play::{self, ClientUnderTest, Facts, Played, ProbeError, RunContext, Stop, Subject},
+    play::{self, ClientUnderTest, Played, RunContext, Stop, Subject},
+    probe::{Facts, ProbeError, probe},
     rules::Level,
     server_under_test::{ServerUnderTest, Source},
     transcript::Case,
@@ -33,6 +34,9 @@ const GIVE_UP_CASES: usize = 8;
 /// After how many cases in a row that cannot reach the address the remaining cases are
 /// not run.
 const GONE_CASES: usize = 3;
+
+/// How often a case is played at the most when the suite itself is too slow for it.
+const ATTEMPTS_MAX: usize = 3;
 
 /// How many outcomes may wait to be told.
 const OUTCOMES_WAITING_MAX: usize = 64;
@@ -190,8 +194,8 @@ fn facts(plan: &Plan, target: &Target, name: &str) -> Result<Facts, Unreachable>
             return Ok(Facts::assumed());
         }
     };
-    let mut server = ServerUnderTest::open(source, plan.scale).map_err(Unreachable)?;
-    play::probe(&server, name, &plan.admission, plan.scale).map_err(|error| match error {
+    let mut server = ServerUnderTest::open(source, plan.timing).map_err(Unreachable)?;
+    probe(&server, name, &plan.admission, plan.timing).map_err(|error| match error {
         ProbeError::Unreachable(why) => {
             let why = server.death().unwrap_or(why);
             Unreachable(format!("the server cannot be reached: {why}"))
@@ -240,7 +244,7 @@ fn judge(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> 
     };
     for cut in cuts {
         outcome.cuts.push(cut.name().to_owned());
-        let played = match play_once(shared, case, *cut, server) {
+        let played = match play_in_time(shared, case, *cut, server) {
             Ok(played) => played,
             Err(reason) => {
                 shared.gone.fetch_add(1, Ordering::Relaxed);
@@ -258,6 +262,13 @@ fn judge(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> 
                 outcome.verdict = Verdict::NotRun {
                     reason,
                     incomplete: false,
+                };
+                break;
+            }
+            Some(Stop::Incomplete(reason) | Stop::Late(reason)) => {
+                outcome.verdict = Verdict::NotRun {
+                    reason,
+                    incomplete: true,
                 };
                 break;
             }
@@ -299,6 +310,22 @@ fn given_up(shared: &Shared) -> Option<String> {
     None
 }
 
+/// Plays a case again as long as the suite itself is too slow for it.
+fn play_in_time(
+    shared: &Shared,
+    case: &Case,
+    cut: Cut,
+    server: &mut Option<ServerUnderTest>,
+) -> Result<Played, String> {
+    for _ in 1..ATTEMPTS_MAX {
+        let played = play_once(shared, case, cut, server)?;
+        if !matches!(played.stop, Some(Stop::Late(_))) {
+            return Ok(played);
+        }
+    }
+    play_once(shared, case, cut, server)
+}
+
 fn play_once(
     shared: &Shared,
     case: &Case,
@@ -310,7 +337,7 @@ fn play_once(
     let mut context = RunContext {
         case,
         cut,
-        scale: plan.scale,
+        timing: plan.timing.over(shared.facts.round_trip),
         mark: Mark::new(&shared.run_name, n),
         shared: false,
         caps: plan.caps,
@@ -334,7 +361,7 @@ fn play_once(
     }
     let open = match server {
         Some(server) => server,
-        None => server.insert(ServerUnderTest::open(source, plan.scale)?),
+        None => server.insert(ServerUnderTest::open(source, plan.timing)?),
     };
     let played = play::play(&context, Subject::Server(open));
     if matches!(source, Source::Command(_))

@@ -3,14 +3,10 @@
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use crate::process::Process;
-
-/// How long a command may take until it says where it listens. Generous, since
-/// it may be an interpreter on a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(20);
+use crate::{process::Process, timing::Timing};
 
 /// The beginning of the line that a server prints first.
 const LISTENING: &str = "listening on ";
@@ -29,33 +25,35 @@ pub struct ServerUnderTest {
     /// Where it listens: all that its name resolves to.
     pub addresses: Vec<SocketAddr>,
     source: Source,
+    timing: Timing,
     /// The process, if the suite started it.
     pub process: Option<Process>,
 }
 
 impl ServerUnderTest {
     /// Reaches the server, or starts it.
-    pub fn open(source: &Source, scale: f64) -> Result<Self, String> {
+    pub fn open(source: &Source, timing: Timing) -> Result<Self, String> {
         let command = match source {
             Source::Address(addresses) => {
                 return Ok(Self {
                     addresses: addresses.clone(),
                     source: source.clone(),
+                    timing,
                     process: None,
                 });
             }
             Source::Command(command) => command,
         };
         let mut process = Process::start(command)?;
-        let deadline = Instant::now() + START_DEADLINE.mul_f64(scale);
+        let deadline = Instant::now() + timing.start();
         let Some(line) = process.line(deadline) else {
-            let how = match process.wait(Instant::now() + Duration::from_millis(200)) {
+            let how = match process.wait(Instant::now() + timing.death()) {
                 Some(status) => format!("it ended with {status}"),
                 None => "it printed nothing".to_owned(),
             };
             return Err(format!(
                 "{command:?} did not say where it listens (its first line must be \"listening on chat://HOST:PORT\"): {how}{}",
-                said(&process.last_words())
+                said(&process.last_words(Instant::now() + timing.error_output()))
             ));
         };
         let Some(address) = line.strip_prefix(LISTENING) else {
@@ -66,19 +64,18 @@ impl ServerUnderTest {
         Ok(Self {
             addresses: resolve(address)?,
             source: source.clone(),
+            timing,
             process: Some(process),
         })
     }
 
     /// Ends the server and starts it anew.
-    pub fn restart(&mut self, scale: f64) -> Result<(), String> {
-        /// As long as the schema gives it (CHAT-CLOSE-3).
-        const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+    pub fn restart(&mut self) -> Result<(), String> {
         if let Some(mut process) = self.process.take() {
             process.terminate();
-            process.wait(Instant::now() + SHUTDOWN_DEADLINE);
+            process.wait(Instant::now() + self.timing.shutdown());
         }
-        *self = Self::open(&self.source, scale)?;
+        *self = Self::open(&self.source, self.timing)?;
         Ok(())
     }
 
@@ -88,7 +85,7 @@ impl ServerUnderTest {
         let status = process.ended()?;
         Some(format!(
             "the server's process ended by itself with {status}{}",
-            said(&process.last_words())
+            said(&process.last_words(Instant::now() + self.timing.error_output()))
         ))
     }
 }

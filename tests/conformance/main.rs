@@ -9,6 +9,7 @@ mod hopeless;
 mod implementations;
 mod left_behind;
 mod mutants;
+mod network;
 mod reference;
 mod reports;
 mod structure;

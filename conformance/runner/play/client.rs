@@ -4,7 +4,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -16,16 +16,10 @@ use crate::{
     messages::{self, Envelope},
     problem::Problem,
     process::Process,
+    timing::POLL,
     transcript::{expr::Limits, print, word},
     verdict::{Kind, millis},
 };
-
-/// Between two looks whether the client has connected.
-const ACCEPT_POLL: Duration = Duration::from_millis(2);
-
-/// How much longer a client may take for a step than a server: it is started
-/// anew in every case, and may be an interpreter.
-const CLIENT_PATIENCE: u32 = 3;
 
 /// A client to be started, and the server's end for it to connect to.
 pub struct ClientUnderTest {
@@ -103,12 +97,13 @@ impl Play<'_> {
     }
 
     fn client_until(&self) -> Instant {
-        (Instant::now() + self.step_deadline * CLIENT_PATIENCE).min(self.deadline)
+        Instant::now() + self.context.timing.client_step()
     }
 
     pub(super) fn client_starts(&mut self, password: Option<&str>) -> Outcome {
         let name = self.bindings.fill_text("<client>")?;
-        let (deadline, cut, began) = (self.client_until(), self.context.cut, self.began);
+        let (deadline, timing) = (self.client_until(), self.context.timing);
+        let (cut, began) = (self.context.cut, self.began);
         let client = self.client()?;
         if password.is_some() && !client.takes_password() {
             return Err(StepError::NotRun(
@@ -121,21 +116,21 @@ impl Play<'_> {
                 Ok((stream, _)) => {
                     let conn = stream
                         .set_nonblocking(false)
-                        .and_then(|()| Conn::new(stream, Envelope::Server, cut, began))
+                        .and_then(|()| Conn::new(stream, Envelope::Server, cut, timing, began))
                         .map_err(|e| format!("the client's connection cannot be used: {e}"))?;
                     self.conns.insert("server".to_owned(), conn);
                     return Ok(());
                 }
                 Err(_) if Instant::now() < deadline => {
                     if let Some(status) = client.process.as_mut().and_then(Process::ended) {
-                        let words = client.process.as_mut().map(Process::last_words);
+                        let words = client.process.as_mut().map(|p| p.last_words(deadline));
                         let sentence = format!(
                             "the client ended with {status} before it connected; its last words: {}",
                             words.unwrap_or_default()
                         );
                         return Err(Problem::new(Kind::Crash, &[], sentence).into());
                     }
-                    thread::sleep(ACCEPT_POLL);
+                    thread::sleep(POLL);
                 }
                 Err(_) => {
                     return Err(Problem::new(Kind::Hang, &[], "the client did not connect").into());
@@ -191,12 +186,11 @@ impl Play<'_> {
 
     fn answer(&mut self, kind: &str, body: &Value) -> Outcome {
         let envelope = messages::encode(Envelope::Server, kind, body, &[], &[])?;
-        let timeout = self.step_deadline;
         let conn = self.conn("server")?;
         let frame = framing::frame(&envelope);
         let prefix = frame.len() - envelope.len();
-        conn.send(&frame, prefix, &print::message(kind, body), timeout)?;
-        conn.flush(timeout)?;
+        conn.send(&frame, prefix, &print::message(kind, body))?;
+        conn.flush()?;
         Ok(())
     }
 
@@ -234,7 +228,7 @@ impl Play<'_> {
                         &[],
                         format!(
                             "the client ended with {status} without printing it; its last words: {}",
-                            process.last_words()
+                            process.last_words(deadline)
                         ),
                     ),
                     None => Problem::new(Kind::Hang, &[], "the client printed nothing"),
@@ -248,7 +242,8 @@ impl Play<'_> {
     pub(super) fn client_never_shows(&mut self, text: &str) -> Outcome {
         self.client_never_prints(text)?;
         let text = self.bindings.fill_text(text)?;
-        let said = self.process()?.last_words();
+        let deadline = self.client_until();
+        let said = self.process()?.last_words(deadline);
         if said.contains(&text) {
             let mut problem = Problem::new(
                 Kind::WrongAnswer,
@@ -300,9 +295,10 @@ impl Play<'_> {
     /// It ends by itself, not as if all were well, and has said why.
     pub(super) fn client_fails(&mut self) -> Outcome {
         self.client_ends()?;
+        let deadline = self.client_until();
         let process = self.process()?;
         let has_failed = process.ended().is_some_and(|status| !status.success());
-        if has_failed && !process.last_words().is_empty() {
+        if has_failed && !process.last_words(deadline).is_empty() {
             return Ok(());
         }
         let sentence = match has_failed {

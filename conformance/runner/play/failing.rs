@@ -1,6 +1,6 @@
 //! Failure reports: turns the error of a step into a failure with its diff and trace.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Play, StepError, Stop, Subject};
 use crate::{
@@ -21,6 +21,8 @@ impl Play<'_> {
     ) -> Stop {
         let problem = match error {
             StepError::NotRun(reason) => return Stop::NotRun(reason),
+            StepError::Incomplete(reason) => return Stop::Incomplete(reason),
+            StepError::Late(reason) => return Stop::Late(reason),
             StepError::Problem(problem) => problem,
             StepError::Fault(sentence) => Problem::new(Kind::Fault, &[], sentence),
         };
@@ -79,8 +81,6 @@ impl Play<'_> {
     /// A close or a silence is a crash when the process of the target has died, unless
     /// the suite told it to end.
     fn death_of_target(&mut self, problem: Problem) -> Problem {
-        /// A dying process closes its connections a little before it is gone.
-        const DEATH_DEADLINE: Duration = Duration::from_millis(500);
         let Subject::Server(target) = &mut self.subject else {
             return problem;
         };
@@ -90,7 +90,7 @@ impl Play<'_> {
             return problem;
         }
         if let (Kind::Closed, Some(process)) = (problem.kind, &mut target.process) {
-            process.wait(Instant::now() + DEATH_DEADLINE.mul_f64(self.context.scale));
+            process.wait(Instant::now() + self.context.timing.death());
         }
         match target.death() {
             Some(sentence) => Problem::new(Kind::Crash, &problem.rules, sentence),

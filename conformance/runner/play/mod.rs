@@ -2,8 +2,10 @@
 //! each wait, and writes the observed steps down in the transcript's notation.
 
 mod client;
+mod crowd;
 mod encode;
 mod failing;
+mod joining;
 mod pace;
 mod server;
 mod together;
@@ -22,8 +24,11 @@ use crate::{
     cut::Cut,
     mark::Mark,
     pattern::Bindings,
+    probe::Facts,
     problem::{Problem, Received},
+    register::leave,
     server_under_test::ServerUnderTest,
+    timing::Timing,
     transcript::{Action, Case, Side, Step, print},
     verdict::{Failure, Kind, millis},
 };
@@ -32,20 +37,6 @@ use pace::Pace;
 
 pub use client::{ClientUnderTest, try_client};
 pub use encode::encode;
-pub use server::{Facts, ProbeError, probe};
-
-/// How long a step waits for the message it expects.
-pub const STEP_DEADLINE: Duration = Duration::from_secs(3);
-
-/// How long a whole case may take, not counting waits that are part of the case.
-const CASE_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long a member is waited for that leaves at the end of a case.
-const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
-
-/// How much sooner than announced a deadline may strike, in percent, before it
-/// counts as too early: clocks and queues are not exact.
-const EARLY_PERCENT: u32 = 15;
 
 /// The context of one play of a case.
 pub struct RunContext<'a> {
@@ -53,8 +44,8 @@ pub struct RunContext<'a> {
     pub case: &'a Case,
     /// How bytes are cut.
     pub cut: Cut,
-    /// All deadlines are multiplied with this.
-    pub scale: f64,
+    /// The deadlines and pauses of the suite, over the network to the target.
+    pub timing: Timing,
     /// The mark in the names of this play.
     pub mark: Mark,
     /// Whether others may be talking on the same server.
@@ -71,8 +62,13 @@ pub struct RunContext<'a> {
 pub enum Stop {
     /// It failed.
     Failed(Box<Failure>),
-    /// It cannot be judged on this target.
+    /// The case does not apply to this target.
     NotRun(String),
+    /// The case could not be judged: the server was at its capacity, or the suite has no
+    /// more time for it.
+    Incomplete(String),
+    /// The suite itself took too long, so that nothing is proven.
+    Late(String),
 }
 
 /// The observed steps, and how the play ended.
@@ -87,6 +83,8 @@ pub struct Played {
 enum StepError {
     Problem(Problem),
     NotRun(String),
+    Incomplete(String),
+    Late(String),
     /// The transcript, or the suite, is at fault.
     Fault(String),
 }
@@ -130,8 +128,8 @@ struct Play<'a> {
     /// Names of members that the runner itself registers.
     helpers: Vec<String>,
     began: Instant,
+    /// When the suite gives the case up.
     deadline: Instant,
-    step_deadline: Duration,
     expected: String,
     /// The person of the current step.
     who: String,
@@ -168,8 +166,7 @@ pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
         paces: BTreeMap::new(),
         helpers: Vec::new(),
         began,
-        deadline: began + CASE_DEADLINE.mul_f64(context.scale),
-        step_deadline: STEP_DEADLINE.mul_f64(context.scale),
+        deadline: began + context.timing.case(),
         expected: String::new(),
         who: "the suite".to_owned(),
         extra_trace: Vec::new(),
@@ -196,8 +193,21 @@ pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
 }
 
 impl Play<'_> {
+    /// The deadline of a wait that begins now.
     fn until(&self) -> Instant {
-        (Instant::now() + self.step_deadline).min(self.deadline)
+        Instant::now() + self.context.timing.step()
+    }
+
+    /// Ends a case for which the suite has no more time. That proves nothing of the
+    /// target, which has met the deadline of every step.
+    fn in_time(&self) -> Outcome {
+        if Instant::now() < self.deadline {
+            return Ok(());
+        }
+        let ms = millis(self.deadline - self.began);
+        Err(StepError::Incomplete(format!(
+            "the suite has no more than {ms} ms for it; raise --timeout-scale"
+        )))
     }
 
     fn step(&mut self, step: &Step) -> Outcome {
@@ -208,13 +218,9 @@ impl Play<'_> {
         if !matches!(step.action, Action::Send { .. } | Action::Nothing { .. }) {
             self.flush()?;
         }
-        if Instant::now() >= self.deadline {
-            let sentence = format!(
-                "the case took longer than {} ms",
-                millis(self.deadline - self.began)
-            );
-            return Err(Problem::new(Kind::Hang, &[], sentence).into());
-        }
+        self.in_time()?;
+        // Messages on their way are no part of the suite's time.
+        self.deadline += self.context.timing.round_trip() * 2;
         match &step.action {
             Action::Connect { who, small_window } => self.connect(who, *small_window),
             Action::Join {
@@ -225,6 +231,7 @@ impl Play<'_> {
             } => self.join(who, name, capabilities, *patiently),
             Action::Send { who, payload } => self.send(who, payload),
             Action::Receive { who, wanted, after } => self.receive(who, wanted, after.as_ref()),
+            Action::AllMembers { who } => self.all_members(who),
             Action::Finds { who, names } => self.finds(who, names),
             Action::Nothing { who } => {
                 self.conn(who)?.nothing_since = Some(step.line);
@@ -249,13 +256,8 @@ impl Play<'_> {
                 Ok(())
             }
             Action::Silence(expr) => {
-                let mut pause = Duration::from_millis(expr.value(&self.bindings.limits));
-                if !expr.is_limit() {
-                    pause = pause.mul_f64(self.context.scale);
-                }
-                self.deadline += pause;
-                thread::sleep(pause);
-                Ok(())
+                let ms = expr.value(&self.bindings.limits);
+                self.silence(self.context.timing.silence(ms, expr.is_limit()))
             }
             Action::Repeat { count, steps } => {
                 for i in 1..=count.value(&self.bindings.limits) {
@@ -293,9 +295,25 @@ impl Play<'_> {
     }
 
     fn flush(&mut self) -> Outcome {
-        let timeout = self.step_deadline;
         for conn in self.conns.values_mut() {
-            conn.flush(timeout)?;
+            conn.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps. A deadline of the server may have passed during a sleep that took too
+    /// long.
+    fn silence(&mut self, pause: Duration) -> Outcome {
+        self.deadline += pause;
+        let began = Instant::now();
+        thread::sleep(pause);
+        let elapsed = began.elapsed();
+        if self.context.timing.is_overslept(pause, elapsed) {
+            return Err(StepError::Late(format!(
+                "this machine is too busy: a pause of {} ms took {} ms",
+                millis(pause),
+                millis(elapsed)
+            )));
         }
         Ok(())
     }
@@ -313,9 +331,10 @@ impl Play<'_> {
         self.flush()?;
         self.expected = "nothing more".to_owned();
         let names: Vec<String> = self.conns.keys().cloned().collect();
+        thread::sleep(self.context.timing.rest());
         for who in names {
             self.who.clone_from(&who);
-            self.pump_what_has_come(&who)?;
+            self.pump_what_has_come(&who, Duration::ZERO)?;
             while let Some(message) = self.first_unasked(&who) {
                 // The rest of a list that is long for others' sake.
                 let names = message.body["names"].as_array();
@@ -343,14 +362,14 @@ impl Play<'_> {
             return;
         }
         self.crowd.clear();
-        let deadline = Instant::now() + LEAVE_DEADLINE.mul_f64(self.context.scale);
+        let Ok(frame) = leave() else { return };
+        let deadline = Instant::now() + self.context.timing.leave();
         let conns = std::mem::take(&mut self.conns);
         let mut leaving: Vec<Conn> = Vec::new();
         for (_, mut conn) in conns {
             if conn.server.granted.is_some() && !conn.is_closed() && !conn.server.is_ended() {
-                // Leave is arm 3, an empty message.
-                let _ = conn.send(&[2, 0x1a, 0], 1, "leave", LEAVE_DEADLINE);
-                let _ = conn.flush(LEAVE_DEADLINE);
+                let _ = conn.send(&frame, 1, "leave");
+                let _ = conn.flush();
                 leaving.push(conn);
             }
         }
@@ -360,7 +379,17 @@ impl Play<'_> {
     }
 }
 
-/// How much sooner than `limit` something may come.
-fn earliest(limit: Duration) -> Duration {
-    limit * (100 - EARLY_PERCENT) / 100
+/// Why the case cannot be judged, if a message says that the server takes no further
+/// connection of the suite.
+fn at_capacity(message: &Received) -> Option<StepError> {
+    let code = message.body["code"].as_str()?;
+    let code = code.strip_prefix("ERROR_CODE_").unwrap_or(code);
+    let option = match code {
+        "TOO_MANY_CONNECTIONS" => "--connections-per-address-max",
+        "CONNECTING_TOO_FAST" => "--connections-per-minute-max",
+        _ => return None,
+    };
+    Some(StepError::Incomplete(format!(
+        "the server said {code}; let it take more connections from the suite's address, or give {option}"
+    )))
 }

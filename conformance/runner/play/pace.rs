@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::transcript::expr::Limits;
+use crate::{timing::announced, transcript::expr::Limits};
 
 /// How much slower than allowed the suite sends after a burst, in percent: chats that
 /// were sent evenly may arrive bunched.
@@ -27,7 +27,7 @@ impl Pace {
     /// Counts one chat, and says how long to wait before it; [`Pace::sent`] is told
     /// when it is out.
     pub fn pause(&mut self, limits: &Limits) -> Duration {
-        let interval = Duration::from_millis(limits.get("chat_interval_ms"));
+        let interval = announced(limits.get("chat_interval_ms"));
         if interval.is_zero() {
             return Duration::ZERO;
         }

@@ -11,7 +11,7 @@ use crate::{
 
 impl Play<'_> {
     pub(super) fn skip(&mut self, who: &str) -> Outcome {
-        self.pump_what_has_come(who)?;
+        self.pump_what_has_come(who, self.context.timing.rest())?;
         for queue in &mut self.conn(who)?.queues {
             queue.clear();
         }
@@ -23,8 +23,10 @@ impl Play<'_> {
     pub(super) fn catch_up(&mut self, who: &str) -> Outcome {
         let first = self.bindings.get(&format!("{who}.seq"));
         let mut last: u64 = first.and_then(|s| s.parse().ok()).unwrap_or(0);
-        let deadline = self.until();
+        self.conn(who)?.widen_window();
         while last < self.last_seq {
+            self.in_time()?;
+            let deadline = self.until();
             match self.next(who, deadline, true) {
                 Ok(Event::Message(message)) if message.kind == "chat" => {
                     let seq = message.body["seq"]
@@ -62,10 +64,11 @@ impl Play<'_> {
         for who in people {
             self.who.clone_from(who);
             let mut heard = Vec::new();
-            let deadline = self.until();
             let queues = &mut self.conn(who)?.queues;
             let mut read: Vec<Received> = queues.iter_mut().flat_map(|q| q.drain(..)).collect();
             while !read.iter().any(|m| m.kind == "server_closing") {
+                self.in_time()?;
+                let deadline = self.until();
                 match self.next(who, deadline, true)? {
                     Event::Message(message) => read.push(message),
                     Event::Timeout => return Err(self.silent(who).into()),

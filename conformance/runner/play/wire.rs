@@ -4,18 +4,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Outcome, Play, StepError, Subject, earliest, encode};
+use super::{Outcome, Play, StepError, Subject, at_capacity, encode};
 use crate::{
     conn::{Conn, Event},
     framing,
     messages::{self, Envelope},
     problem::{Problem, Received},
+    timing::{announced, earliest},
     transcript::{Content, Payload, Side, Wanted, expr::Expr, print},
     verdict::{Kind, millis},
 };
-
-/// How long the end of a case waits for messages that are on their way.
-const REST_PAUSE: Duration = Duration::from_millis(2);
 
 impl Play<'_> {
     pub(super) fn envelope(&self) -> Envelope {
@@ -33,11 +31,11 @@ impl Play<'_> {
     }
 
     pub(super) fn dial(&mut self, small_window: bool) -> Result<Conn, StepError> {
-        let Subject::Server(target) = &self.subject else {
+        let Subject::Server(server) = &self.subject else {
             return Err(StepError::Fault("a client case cannot connect".to_owned()));
         };
-        let (timeout, cut) = (self.step_deadline, self.context.cut);
-        Conn::connect(&target.addresses, timeout, small_window, cut, self.began).map_err(|error| {
+        let (timing, cut) = (self.context.timing, self.context.cut);
+        Conn::connect(&server.addresses, timing, small_window, cut, self.began).map_err(|error| {
             let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
             let kind = if refused { Kind::Crash } else { Kind::Hang };
             Problem::new(
@@ -77,7 +75,6 @@ impl Play<'_> {
             self.nothing_before_registered(who)?;
         }
         let (bytes, prefix) = encode(payload, self.envelope(), &self.bindings)?;
-        let timeout = self.step_deadline;
         let shown = match payload {
             Payload::Frame {
                 envelope: Content::Message { kind, body, .. },
@@ -91,7 +88,7 @@ impl Play<'_> {
             }
             _ => "raw bytes".to_owned(),
         };
-        self.conn(who)?.send(&bytes, prefix, &shown, timeout)?;
+        self.conn(who)?.send(&bytes, prefix, &shown)?;
         if is_paced && let Some(pace) = self.paces.get_mut(who) {
             pace.sent();
         }
@@ -100,7 +97,7 @@ impl Play<'_> {
 
     /// Checks that the client sent nothing before Registered.
     fn nothing_before_registered(&mut self, who: &str) -> Outcome {
-        self.pump_what_has_come(who)?;
+        self.pump_what_has_come(who, self.context.timing.rest())?;
         match self.first_unasked(who) {
             None => Ok(()),
             Some(message) => {
@@ -120,7 +117,6 @@ impl Play<'_> {
         deadline: Instant,
         answer_pings: bool,
     ) -> Result<Event, StepError> {
-        let timeout = self.step_deadline;
         loop {
             let event = self.conn(who)?.next(deadline)?;
             let Event::Message(mut message) = event else {
@@ -129,6 +125,11 @@ impl Play<'_> {
             if self.is_foreign(&mut message) {
                 continue;
             }
+            if self.context.case.saturation().is_none()
+                && let Some(error) = at_capacity(&message)
+            {
+                return Err(error);
+            }
             if message.kind == "ping" && self.envelope() == Envelope::Client {
                 if answer_pings {
                     let pong =
@@ -136,8 +137,8 @@ impl Play<'_> {
                     let envelope = messages::encode(Envelope::Client, "pong", &pong, &[], &[])?;
                     let frame = framing::frame(&envelope);
                     let conn = self.conn(who)?;
-                    conn.send(&frame, 1, &print::message("pong", &pong), timeout)?;
-                    conn.flush(timeout)?;
+                    conn.send(&frame, 1, &print::message("pong", &pong))?;
+                    conn.flush()?;
                 }
                 continue;
             }
@@ -210,12 +211,13 @@ impl Play<'_> {
         }
     }
 
-    pub(super) fn pump_what_has_come(&mut self, who: &str) -> Outcome {
+    /// Reads messages until none has come for so long.
+    pub(super) fn pump_what_has_come(&mut self, who: &str, rest: Duration) -> Outcome {
         if self.conn(who)?.is_closed() {
             return Ok(());
         }
         let give_up = self.until();
-        while let Event::Message(message) = self.next(who, Instant::now() + REST_PAUSE, true)? {
+        while let Event::Message(message) = self.next(who, Instant::now() + rest, true)? {
             if Instant::now() >= give_up {
                 let sentence = format!("{who} receives messages without an end");
                 return Err(Problem::new(Kind::WrongAnswer, &[], sentence)
@@ -295,10 +297,10 @@ impl Play<'_> {
         let Some(expr) = after else {
             return Ok((self.until(), None));
         };
-        let limit = Duration::from_millis(expr.value(&self.bindings.limits));
+        let limit = announced(expr.value(&self.bindings.limits));
         self.deadline += limit;
         let last_sent = self.conn(who)?.last_sent;
-        let deadline = (last_sent + limit + self.step_deadline).min(self.deadline);
+        let deadline = last_sent + limit + self.context.timing.step();
         Ok((deadline, Some(last_sent + earliest(limit))))
     }
 
@@ -323,7 +325,7 @@ impl Play<'_> {
     }
 
     pub(super) fn silent(&mut self, who: &str) -> Problem {
-        let ms = millis(self.step_deadline);
+        let ms = millis(self.context.timing.step());
         let other = self.first_unasked(who);
         let mut problem = Problem::new(
             Kind::Hang,
@@ -369,7 +371,7 @@ impl Play<'_> {
             },
             Event::Message(message) => Err(self.unexpected(who, &message).into()),
             Event::Timeout => {
-                let ms = millis(self.step_deadline);
+                let ms = millis(self.context.timing.step());
                 let sentence = format!("{who}'s connection was not closed within {ms} ms");
                 Err(Problem::new(Kind::Hang, &[], sentence).into())
             }

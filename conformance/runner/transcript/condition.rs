@@ -23,6 +23,14 @@ impl Condition {
         })
     }
 
+    /// Whether it is about this limit.
+    pub fn is_of(&self, limit: &str) -> bool {
+        match self {
+            Self::Announced(expr) => expr.is_of(limit),
+            Self::AtLeast(expr, needed) => expr.is_of(limit) || needed.is_of(limit),
+        }
+    }
+
     /// Why it does not hold, in a sentence.
     pub fn why_not(&self, limits: &Limits) -> Option<String> {
         match self {

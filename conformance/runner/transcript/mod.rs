@@ -70,10 +70,16 @@ impl Case {
     /// Whether the case waits for a deadline or a silence to pass.
     pub fn is_slow(&self) -> bool {
         self.any_step(&|step| match &step.action {
-            Action::Silence(expr) => expr.is_limit(),
-            Action::Receive { after, .. } | Action::Closed { after, .. } => after.is_some(),
-            _ => false,
+            Action::Silence(wait) => wait.is_limit(),
+            action => action.wait().is_some(),
         })
+    }
+
+    /// Whether the case depends on a limit in milliseconds, so that the suite must answer
+    /// within it.
+    pub fn depends_on(&self, limit: &str) -> bool {
+        self.when.iter().any(|condition| condition.is_of(limit))
+            || self.any_step(&|step| step.action.wait().is_some_and(|wait| wait.is_of(limit)))
     }
 
     /// Whether the case ends the server.
@@ -223,6 +229,11 @@ pub enum Action {
         /// No sooner than this many milliseconds after the last that it sent.
         after: Option<Expr>,
     },
+    /// Reads Members up to the last.
+    AllMembers {
+        /// The person.
+        who: String,
+    },
     /// Checks the names that Members gave.
     Finds {
         /// The person.
@@ -321,6 +332,15 @@ pub enum Action {
 }
 
 impl Action {
+    /// How long the step waits before it can succeed, in milliseconds.
+    pub fn wait(&self) -> Option<&Expr> {
+        match self {
+            Action::Silence(wait) => Some(wait),
+            Action::Receive { after, .. } | Action::Closed { after, .. } => after.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The person whose connection the action is about, if it is about one.
     pub fn who(&self) -> Option<&str> {
         match self {
@@ -328,6 +348,7 @@ impl Action {
             | Action::Join { who, .. }
             | Action::Send { who, .. }
             | Action::Receive { who, .. }
+            | Action::AllMembers { who }
             | Action::Finds { who, .. }
             | Action::Nothing { who }
             | Action::Closed { who, .. }

@@ -54,6 +54,7 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, L
             })
         }
         ("receives", "nothing") => one(Action::Nothing { who: name }),
+        ("receives", "all members") => one(Action::AllMembers { who: name }),
         ("receives", rest) => one(receives(who, rest)?),
         ("hears", rest) => one(hears(who, rest)?),
         ("is", "closed") => one(Action::Closed {

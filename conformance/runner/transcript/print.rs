@@ -83,6 +83,7 @@ pub fn action(action: &Action) -> String {
                 .collect();
             format!("{who} finds {}", names.join(", "))
         }
+        Action::AllMembers { who } => format!("{who} receives all members"),
         Action::Nothing { who } => format!("{who} receives nothing"),
         Action::Closed { who, after } => format!("{who} is closed{}", suffix(after)),
         Action::HalfClose { who } => format!("{who} half-closes"),

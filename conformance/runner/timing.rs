@@ -1,0 +1,187 @@
+//! Timing: every deadline and pause of the suite. `--timeout-scale` multiplies each of
+//! them, and a wait for an answer is longer by the time that the network takes.
+
+use std::time::Duration;
+
+/// How long a step waits for the message it expects.
+const STEP: Duration = Duration::from_secs(3);
+
+/// How much longer a step waits for a client: it is started anew in every case, and may
+/// be an interpreter.
+const CLIENT_STEP_FACTOR: u32 = 3;
+
+/// How many round trips a step may take: a connection is opened, a message goes out,
+/// its effect reaches another connection, and that one's answer comes back.
+const STEP_ROUND_TRIPS: u32 = 4;
+
+/// How long a whole case may take, not counting round trips and waits that are part of
+/// the case.
+const CASE: Duration = Duration::from_secs(30);
+
+/// How long a command may take until it says where it listens. It may be an interpreter
+/// on a busy machine.
+const START: Duration = Duration::from_secs(20);
+
+/// How long a server that is told to end may take (CHAT-CLOSE-3).
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// How long the suite waits for a member that leaves at the end of a case.
+const LEAVE: Duration = Duration::from_millis(500);
+
+/// How long after the close of its connections a dying process may still run.
+const DEATH: Duration = Duration::from_millis(500);
+
+/// How long after a program's end the rest of its error output is waited for.
+const ERROR_OUTPUT: Duration = Duration::from_secs(2);
+
+/// How long the end of a case waits for messages that are on their way.
+const REST: Duration = Duration::from_millis(2);
+
+/// The pause between two attempts at a name that is about to be free.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// The pause between the pieces of a cut frame, so that they arrive apart.
+const PIECE: Duration = Duration::from_micros(300);
+
+/// How long after a deadline the bytes that arrived before it are still read.
+const OVERTIME: Duration = Duration::from_secs(1);
+
+/// How much longer than planned a silence of the suite may last before the machine
+/// counts as too busy for the case.
+const OVERSLEPT: Duration = Duration::from_millis(100);
+
+/// How much sooner than announced a deadline may strike, in percent, before it counts
+/// as too early: clocks and queues are not exact.
+const EARLY_PERCENT: u32 = 15;
+
+/// How many round trips a limit must leave room for, where a case answers within it.
+const LIMIT_ROUND_TRIPS: u32 = 4;
+
+/// The pause between two looks at a process or a listener. No verdict depends on it.
+pub const POLL: Duration = Duration::from_millis(2);
+
+/// The same while a line of output is waited for.
+pub const LINE_POLL: Duration = Duration::from_millis(20);
+
+/// The deadlines and pauses of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    scale: f64,
+    round_trip: Duration,
+}
+
+impl Timing {
+    /// With this `--timeout-scale`, next to the target.
+    pub fn new(scale: f64) -> Self {
+        Self {
+            scale,
+            round_trip: Duration::ZERO,
+        }
+    }
+
+    /// The same over a network with this round trip.
+    pub fn over(self, round_trip: Duration) -> Self {
+        Self { round_trip, ..self }
+    }
+
+    /// How long a message and its answer take at least.
+    pub fn round_trip(self) -> Duration {
+        self.round_trip
+    }
+
+    fn scaled(self, duration: Duration) -> Duration {
+        duration.mul_f64(self.scale)
+    }
+
+    /// How long a step waits for the message it expects.
+    pub fn step(self) -> Duration {
+        self.scaled(STEP) + self.round_trip * STEP_ROUND_TRIPS
+    }
+
+    /// How long a step waits for a client.
+    pub fn client_step(self) -> Duration {
+        self.step() * CLIENT_STEP_FACTOR
+    }
+
+    /// How long a whole case may take.
+    pub fn case(self) -> Duration {
+        self.scaled(CASE)
+    }
+
+    /// How long a command may take until it says where it listens.
+    pub fn start(self) -> Duration {
+        self.scaled(START)
+    }
+
+    /// How long a server that is told to end may take. The schema sets this bound, so a
+    /// scale below 1 leaves it alone.
+    pub fn shutdown(self) -> Duration {
+        SHUTDOWN.mul_f64(self.scale.max(1.0)) + self.round_trip
+    }
+
+    /// How long the suite waits for a member that leaves at the end of a case.
+    pub fn leave(self) -> Duration {
+        self.scaled(LEAVE) + self.round_trip
+    }
+
+    /// How long a dying process may still run.
+    pub fn death(self) -> Duration {
+        self.scaled(DEATH)
+    }
+
+    /// How long the error output of a program that has ended is waited for.
+    pub fn error_output(self) -> Duration {
+        self.scaled(ERROR_OUTPUT)
+    }
+
+    /// How long the end of a case waits for messages that are on their way.
+    pub fn rest(self) -> Duration {
+        self.scaled(REST) + self.round_trip
+    }
+
+    /// The pause between two attempts at a name.
+    pub fn retry(self) -> Duration {
+        self.scaled(RETRY)
+    }
+
+    /// The pause between the pieces of a cut frame.
+    pub fn piece(self) -> Duration {
+        self.scaled(PIECE)
+    }
+
+    /// How long after a deadline the bytes that arrived before it are still read.
+    pub fn overtime(self) -> Duration {
+        self.scaled(OVERTIME)
+    }
+
+    /// A pause of a transcript: of a limit that the server announced exactly as long as
+    /// that, and otherwise as long as everything that was sent needs to arrive.
+    pub fn silence(self, ms: u64, is_limit: bool) -> Duration {
+        let pause = Duration::from_millis(ms);
+        match is_limit {
+            true => pause,
+            false => self.scaled(pause) + self.round_trip,
+        }
+    }
+
+    /// Whether a pause took so much longer than planned that the suite itself is late.
+    pub fn is_overslept(self, planned: Duration, elapsed: Duration) -> bool {
+        elapsed > planned + planned / 10 + self.scaled(OVERSLEPT)
+    }
+
+    /// Whether the suite cannot answer within a limit of the server, which is so if the
+    /// network takes too large a part of it.
+    pub fn is_too_far_for(self, limit: Duration) -> bool {
+        self.round_trip * LIMIT_ROUND_TRIPS > limit
+    }
+}
+
+/// How much sooner than `limit` a deadline of the server may strike.
+pub fn earliest(limit: Duration) -> Duration {
+    limit * (100 - EARLY_PERCENT) / 100
+}
+
+/// A limit in milliseconds that a server announced.
+pub fn announced(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

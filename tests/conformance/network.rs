@@ -1,0 +1,135 @@
+//! A network in between: the suite against the reference server through a proxy that
+//! delays every byte. Nothing is wrong with the server, so every case passes.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{CONFORMS, listening_to, reference, report};
+
+/// How many pieces may be on their way in one direction of a connection, as in the
+/// buffers of a network.
+const PIECES_MAX: usize = 64;
+
+/// A piece of a stream and when it is due; empty: the end of the stream.
+type Piece = (Instant, Vec<u8>);
+
+/// Starts a proxy to `server` that delays everything in both directions, and says where
+/// it listens.
+fn delayed(server: &str, delay: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let server = server.to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = server.clone();
+            thread::spawn(move || connect(client, &server, delay));
+        }
+    });
+    address
+}
+
+fn connect(client: TcpStream, server: &str, delay: Duration) {
+    thread::sleep(delay);
+    let Ok(upstream) = TcpStream::connect(server) else {
+        return;
+    };
+    for stream in [&client, &upstream] {
+        stream.set_nodelay(true).expect("a socket");
+    }
+    for (source, sink) in [(&client, &upstream), (&upstream, &client)] {
+        let source = source.try_clone().expect("a second handle");
+        let sink = sink.try_clone().expect("a second handle");
+        let (sender, receiver) = sync_channel(PIECES_MAX);
+        thread::spawn(move || read(source, &sender, delay));
+        thread::spawn(move || write(sink, &receiver));
+    }
+}
+
+fn read(mut source: TcpStream, pieces: &SyncSender<Piece>, delay: Duration) {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let read = source.read(&mut buffer).unwrap_or(0);
+        let piece = (Instant::now() + delay, buffer[..read].to_vec());
+        if pieces.send(piece).is_err() || read == 0 {
+            return;
+        }
+    }
+}
+
+fn write(mut sink: TcpStream, pieces: &Receiver<Piece>) {
+    for (due, piece) in pieces {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if piece.is_empty() || sink.write_all(&piece).is_err() {
+            let _ = sink.shutdown(Shutdown::Write);
+            return;
+        }
+    }
+}
+
+/// All cases conform through a network with this delay each way, as many as without it.
+fn conforms_over(delay: Duration, options: &[&str]) {
+    // Short enough that the suite waits for them, long enough for the round trip.
+    let deadlines = "--register-deadline-ms 5000 --name-check-deadline-ms 3000 \
+        --keepalive-interval-ms 3000 --idle-deadline-ms 9000";
+    let (_server, address) = listening_to(&reference(deadlines));
+    let address = delayed(&address, delay);
+    let arguments = ["server", &address, "--jobs", "32"];
+    let (ran, report) = report(&[&arguments, options].concat());
+    assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+    // Those that end the server, flood the room, or need options that are not given.
+    let not_run: Vec<_> = report["cases"]
+        .as_array()
+        .expect("cases")
+        .iter()
+        .filter(|case| case["verdict"] == "not-run")
+        .filter(|case| {
+            let reason = case["reason"].as_str().expect("a reason");
+            ![
+                "it ends the server",
+                "it floods the room",
+                "give --",
+                "it needs ",
+            ]
+            .iter()
+            .any(|known| reason.starts_with(known))
+        })
+        .collect();
+    assert!(not_run.is_empty(), "{not_run:?}");
+    let passed = report["counts"]["passed"].as_u64();
+    assert!(passed > Some(100), "{report}");
+}
+
+/// The part of it that takes a few seconds: a crowd, and a contested name.
+#[test]
+fn a_server_behind_a_slow_network_conforms() {
+    let (_server, address) = listening_to(&reference("--name-check-deadline-ms 3000"));
+    let address = delayed(&address, Duration::from_millis(200));
+    let arguments = ["server", &address, "--jobs", "16", "--cuts", "whole"];
+    let cases = ["presence/m*", "names/holder*", "chatting/*"];
+    let cases = cases.iter().flat_map(|case| ["--case", case]);
+    let arguments: Vec<&str> = arguments.into_iter().chain(cases).collect();
+    let (ran, report) = report(&arguments);
+    assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+    let names = ["presence/many-members", "names/holder-answers"];
+    for case in report["cases"].as_array().expect("cases") {
+        let is_named = names.iter().any(|name| case["case"] == *name);
+        assert!(!is_named || case["verdict"] == "passed", "{case}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn every_case_passes_over_a_network_of_50_ms_each_way() {
+    conforms_over(Duration::from_millis(50), &[]);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn every_case_passes_over_a_network_of_200_ms_each_way() {
+    conforms_over(Duration::from_millis(200), &[]);
+}
