@@ -15,7 +15,7 @@ use crate::{
     messages::{self, Envelope},
     problem::{Problem, Received},
     server_stream::ServerStream,
-    timing::Timing,
+    timing::{READ_TIMEOUT_MIN, Timing},
     trace::Trace,
     verdict::{Kind, millis},
 };
@@ -227,10 +227,9 @@ impl Conn {
             if self.closed {
                 return Ok(Event::Closed);
             }
-            // Zero would mean for ever.
             let left = deadline
                 .saturating_duration_since(Instant::now())
-                .max(Duration::from_millis(1));
+                .max(READ_TIMEOUT_MIN);
             let _ = self.stream.set_read_timeout(Some(left));
             match self.stream.read(&mut chunk) {
                 Ok(0) => self.set_closed("<- end of stream")?,

@@ -63,6 +63,9 @@ pub const POLL: Duration = Duration::from_millis(2);
 /// The same while a line of output is waited for.
 pub const LINE_POLL: Duration = Duration::from_millis(20);
 
+/// The shortest wait for bytes: zero would be a wait without an end.
+pub const READ_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
 /// The deadlines and pauses of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {

@@ -121,6 +121,26 @@ fn no_module_of_the_runner_depends_on_itself() {
     assert_eq!(circle(&modules), None);
 }
 
+/// Every duration is one that `--timeout-scale` multiplies. A signal's are none of the
+/// target's.
+#[test]
+fn every_duration_of_the_runner_can_be_scaled() {
+    let mut found = 0;
+    for (path, text) in files(&runner()) {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_literal = |at: &usize| code[*at..].starts_with(|c: char| c.is_ascii_digit());
+        let durations = ["from_secs(", "from_millis(", "from_micros("]
+            .iter()
+            .flat_map(|word| code.match_indices(word).map(|(at, _)| at + word.len()))
+            .filter(is_literal)
+            .count();
+        let may_have = path.ends_with("timing.rs") || path.ends_with("interrupt.rs");
+        assert!(durations == 0 || may_have, "{}", path.display());
+        found += durations;
+    }
+    assert!(found > 10, "the durations were not found");
+}
+
 #[test]
 fn no_file_of_the_runner_is_long() {
     for (path, text) in files(&runner()) {
