@@ -3,6 +3,7 @@
 //! may ask too much of this machine.
 
 use crate::{
+    capacity::Need,
     connection_caps::ConnectionCaps,
     plan::{Plan, Target},
     probe::Facts,
@@ -42,6 +43,12 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
         return Some(reason);
     }
     if is_server && let Some(reason) = too_much(case, &facts.limits) {
+        return Some(reason);
+    }
+    if is_server
+        && !case.is_saturating()
+        && let Some(reason) = Need::of(case, &facts.limits).exceeds(plan.caps)
+    {
         return Some(reason);
     }
     if case.is_slow() && plan.skip_slow {

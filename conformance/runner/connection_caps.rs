@@ -24,6 +24,11 @@ impl ConnectionCaps {
         }
     }
 
+    /// How many connections the suite may have at a time.
+    pub fn at_once(&self) -> Option<usize> {
+        self.server.into_iter().chain(self.address).min()
+    }
+
     /// Why a case is not run without knowing a limit.
     pub fn unknown(saturation: Saturation) -> String {
         match saturation {

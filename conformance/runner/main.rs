@@ -4,6 +4,7 @@
 
 mod admission;
 mod applicable;
+mod capacity;
 mod cli;
 mod conn;
 mod connection_caps;

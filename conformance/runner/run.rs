@@ -15,6 +15,7 @@ use std::{
 
 use crate::{
     applicable,
+    capacity::{Capacity, Need},
     cut::Cut,
     interrupt::{self, Interrupted},
     mark::{self, Mark},
@@ -76,6 +77,8 @@ struct Shared {
     plan: Arc<Plan>,
     target: Target,
     facts: Facts,
+    /// The room for connections at an address.
+    capacity: Capacity,
     queue: Mutex<VecDeque<usize>>,
     run_name: String,
     counter: AtomicU64,
@@ -104,11 +107,16 @@ pub fn run(
     };
     // Slow cases begin first; the outcomes keep the order of the cases.
     let mut order: Vec<usize> = (0..plan.cases.len()).collect();
-    order.sort_by_key(|i| (!plan.cases[*i].is_slow(), *i));
+    // A case that saturates the server leaves no room for those after it.
+    order.sort_by_key(|i| {
+        let case = &plan.cases[*i];
+        (case.is_saturating(), !case.is_slow(), *i)
+    });
     let shared = Arc::new(Shared {
         plan: Arc::clone(plan),
         target: target.clone(),
         facts,
+        capacity: Capacity::new(plan.caps, 1),
         queue: Mutex::new(order.into()),
         run_name,
         counter: AtomicU64::new(1),
@@ -310,7 +318,8 @@ fn given_up(shared: &Shared) -> Option<String> {
     None
 }
 
-/// Plays a case again as long as the suite itself is too slow for it.
+/// Plays a case again as long as the suite is too slow for it, or too many connections of
+/// other plays still count.
 fn play_in_time(
     shared: &Shared,
     case: &Case,
@@ -322,6 +331,7 @@ fn play_in_time(
         if !matches!(played.stop, Some(Stop::Late(_))) {
             return Ok(played);
         }
+        thread::sleep(shared.plan.timing.again());
     }
     play_once(shared, case, cut, server)
 }
@@ -351,9 +361,18 @@ fn play_once(
         }
         Target::Server(source) => source,
     };
-    context.shared = matches!(source, Source::Address(_)) && !plan.exclusive;
-    if case.is_saturating() {
-        // A connection that has just closed may still count.
+    let is_address = matches!(source, Source::Address(_));
+    context.shared = is_address && !plan.exclusive;
+    let need = Need::of(case, &shared.facts.limits);
+    let _reservation = match is_address {
+        true => match shared.capacity.reserve(need, case.is_saturating()) {
+            Ok(reservation) => Some(reservation),
+            Err(reason) => return Ok(Played::incomplete(reason)),
+        },
+        false => None,
+    };
+    if case.is_saturating() || server.as_ref().is_some_and(|s| s.is_full(need, plan.caps)) {
+        // A connection that has closed may still count.
         *server = None;
     }
     if server.as_mut().is_some_and(|t| t.death().is_some()) {
@@ -363,6 +382,7 @@ fn play_once(
         Some(server) => server,
         None => server.insert(ServerUnderTest::open(source, plan.timing)?),
     };
+    open.connections_opened += need.in_all;
     let played = play::play(&context, Subject::Server(open));
     if matches!(source, Source::Command(_))
         && (played.stop.is_some() || case.is_closing() || case.is_saturating() || case.is_heavy())

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{process::Process, timing::Timing};
+use crate::{capacity::Need, connection_caps::ConnectionCaps, process::Process, timing::Timing};
 
 /// The beginning of the line that a server prints first.
 const LISTENING: &str = "listening on ";
@@ -28,6 +28,8 @@ pub struct ServerUnderTest {
     timing: Timing,
     /// The process, if the suite started it.
     pub process: Option<Process>,
+    /// How many connections the suite has opened to it since it was started.
+    pub connections_opened: usize,
 }
 
 impl ServerUnderTest {
@@ -40,6 +42,7 @@ impl ServerUnderTest {
                     source: source.clone(),
                     timing,
                     process: None,
+                    connections_opened: 0,
                 });
             }
             Source::Command(command) => command,
@@ -66,6 +69,7 @@ impl ServerUnderTest {
             source: source.clone(),
             timing,
             process: Some(process),
+            connections_opened: 0,
         })
     }
 
@@ -77,6 +81,13 @@ impl ServerUnderTest {
         }
         *self = Self::open(&self.source, self.timing)?;
         Ok(())
+    }
+
+    /// Whether its caps leave no room for a play, because it may still count connections
+    /// of the plays before.
+    pub fn is_full(&self, need: Need, caps: ConnectionCaps) -> bool {
+        let max = caps.at_once().into_iter().chain(caps.minute).min();
+        max.is_some_and(|max| self.connections_opened.saturating_add(need.in_all) > max)
     }
 
     /// How its process died, if it did.

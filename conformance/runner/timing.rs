@@ -40,6 +40,9 @@ const REST: Duration = Duration::from_millis(2);
 /// The pause between two attempts at a name that is about to be free.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// The pause before a case is played again.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// The pause between the pieces of a cut frame, so that they arrive apart.
 const PIECE: Duration = Duration::from_micros(300);
 
@@ -56,6 +59,9 @@ const EARLY_PERCENT: u32 = 15;
 
 /// How many round trips a limit must leave room for, where a case answers within it.
 const LIMIT_ROUND_TRIPS: u32 = 4;
+
+/// How long a server remembers a new connection from an address.
+pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// The pause between two looks at a process or a listener. No verdict depends on it.
 pub const POLL: Duration = Duration::from_millis(2);
@@ -145,6 +151,11 @@ impl Timing {
     /// The pause between two attempts at a name.
     pub fn retry(self) -> Duration {
         self.scaled(RETRY)
+    }
+
+    /// The pause before a case is played again.
+    pub fn again(self) -> Duration {
+        self.scaled(AGAIN) + self.round_trip
     }
 
     /// The pause between the pieces of a cut frame.

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod by_address;
+mod capacity;
 mod files;
 mod hopeless;
 mod implementations;

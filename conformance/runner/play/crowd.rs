@@ -81,7 +81,7 @@ impl Play<'_> {
             conn.send(&frame, 1, "register")?;
             match conn.next(Instant::now() + timing.step())? {
                 Event::Message(message) if message.kind == "registered" => Ok(conn),
-                Event::Message(message) => match at_capacity(&message) {
+                Event::Message(message) => match at_capacity(&message, &self.context.caps) {
                     Some(error) => Err(error),
                     None => Err(Problem::new(
                         Kind::Refusal,

@@ -79,6 +79,16 @@ pub struct Played {
     pub stop: Option<Stop>,
 }
 
+impl Played {
+    /// A play that did not begin.
+    pub fn incomplete(reason: String) -> Self {
+        Self {
+            observed: Vec::new(),
+            stop: Some(Stop::Incomplete(reason)),
+        }
+    }
+}
+
 /// Why a step did not succeed.
 enum StepError {
     Problem(Problem),
@@ -380,16 +390,22 @@ impl Play<'_> {
 }
 
 /// Why the case cannot be judged, if a message says that the server takes no further
-/// connection of the suite.
-fn at_capacity(message: &Received) -> Option<StepError> {
+/// connection of the suite. Where an option says how many it takes, the suite keeps to
+/// that, and the server still counts some that have just closed: so it tries again.
+fn at_capacity(message: &Received, caps: &ConnectionCaps) -> Option<StepError> {
     let code = message.body["code"].as_str()?;
     let code = code.strip_prefix("ERROR_CODE_").unwrap_or(code);
-    let option = match code {
-        "TOO_MANY_CONNECTIONS" => "--connections-per-address-max",
-        "CONNECTING_TOO_FAST" => "--connections-per-minute-max",
+    let (cap, option) = match code {
+        // Without the option, this is how a server refuses everybody.
+        "SERVER_FULL" if caps.server.is_some() => (caps.server, "--connections-max"),
+        "TOO_MANY_CONNECTIONS" => (caps.address, "--connections-per-address-max"),
+        "CONNECTING_TOO_FAST" => (caps.minute, "--connections-per-minute-max"),
         _ => return None,
     };
-    Some(StepError::Incomplete(format!(
-        "the server said {code}; let it take more connections from the suite's address, or give {option}"
-    )))
+    Some(match cap {
+        Some(_) => StepError::Late(format!("the server said {code}, below {option}")),
+        None => StepError::Incomplete(format!(
+            "the server said {code}; let it take more connections from the suite's address, or give {option}"
+        )),
+    })
 }

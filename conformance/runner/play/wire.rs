@@ -126,7 +126,7 @@ impl Play<'_> {
                 continue;
             }
             if self.context.case.saturation().is_none()
-                && let Some(error) = at_capacity(&message)
+                && let Some(error) = at_capacity(&message, &self.context.caps)
             {
                 return Err(error);
             }
