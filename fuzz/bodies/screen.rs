@@ -23,7 +23,10 @@ pub fn run(data: &[u8]) {
     while lines.len() < LINES_MAX && !rest.is_empty() {
         let (name, text) = (part(&mut rest), part(&mut rest));
         // What a peer wrote also stands in notices.
-        let notice = Printable::new().name(&name).own(" left: ").peer(&text);
+        let notice = Printable::new()
+            .name(&name)
+            .trusted(" left: ")
+            .untrusted(&text);
         lines.push((format!("* {notice}"), Line::notice(&notice)));
         let message = Printable::message(&name, &text);
         // As pipes get it: one line.

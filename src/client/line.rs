@@ -51,8 +51,8 @@ impl Line {
     pub fn message(sender: &str, text: &str) -> Self {
         Self {
             style: BOLD,
-            head: Printable::new().own("@").name(sender).own(":"),
-            body: Printable::new().own(" ").peer(text),
+            head: Printable::new().trusted("@").name(sender).trusted(":"),
+            body: Printable::new().trusted(" ").untrusted(text),
         }
     }
 
@@ -60,7 +60,7 @@ impl Line {
     pub fn notice(line: &Printable) -> Self {
         Self {
             style: DIM,
-            head: Printable::new().own("* ").then(line),
+            head: Printable::new().trusted("* ").append(line),
             body: Printable::new(),
         }
     }
@@ -204,7 +204,9 @@ mod tests {
     fn names_and_notices_are_cut_too() {
         let rows = Line::message("\u{1b}\u{1b}", "hi").rows(8, false);
         assert_eq!(rows, "@\\u{1b}\\\n  u{1b}:\n  hi\n");
-        let notice = Printable::new().own("not sent: ").peer("@Carol: yes");
+        let notice = Printable::new()
+            .trusted("not sent: ")
+            .untrusted("@Carol: yes");
         assert_eq!(
             Line::notice(&notice).rows(14, false),
             "* not sent: \n  @Carol: yes\n"
@@ -217,7 +219,7 @@ mod tests {
             Line::message("Bob", "hi you").rows(8, true),
             "\x1b[1m@Bob:\x1b[0m hi\n  you\n"
         );
-        let notice = Line::notice(&Printable::new().own("Eve joined"));
+        let notice = Line::notice(&Printable::new().trusted("Eve joined"));
         assert_eq!(notice.rows(80, true), "\x1b[2m* Eve joined\x1b[0m\n");
     }
 

@@ -42,13 +42,17 @@ impl Printable {
 
     /// What a member said: `@name: text`.
     pub fn message(sender: &str, text: &str) -> Self {
-        Self::new().own("@").name(sender).own(": ").peer(text)
+        Self::new()
+            .trusted("@")
+            .name(sender)
+            .trusted(": ")
+            .untrusted(text)
     }
 
     /// Appends words of this program.
-    pub fn own(self, words: &'static str) -> Self {
+    pub fn trusted(self, words: &'static str) -> Self {
         // Nothing unsafe is written in the source; what is, shows.
-        self.peer(words)
+        self.untrusted(words)
     }
 
     /// Appends a number.
@@ -59,7 +63,7 @@ impl Printable {
 
     /// Appends a text that somebody else wrote. What is unsafe in it becomes
     /// visible, like `\u{1b}`.
-    pub fn peer(mut self, text: &str) -> Self {
+    pub fn untrusted(mut self, text: &str) -> Self {
         let mut before = Before::Nothing;
         let mut characters = text.chars().peekable();
         while let Some(character) = characters.next() {
@@ -129,7 +133,7 @@ impl Printable {
     /// that nobody can be called `Bob: yes @Alice`; an endless name is cut.
     pub fn name(mut self, name: &str) -> Self {
         if name.is_empty() {
-            return self.own("(no name)");
+            return self.trusted("(no name)");
         }
         let mut characters = name.chars();
         for character in characters.by_ref().take(NAME_CHARS_MAX) {
@@ -146,7 +150,7 @@ impl Printable {
     }
 
     /// Appends another line that is safe already.
-    pub fn then(mut self, other: &Self) -> Self {
+    pub fn append(mut self, other: &Self) -> Self {
         self.0.push_str(&other.0);
         self
     }
@@ -256,7 +260,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(text: &str, expected: &str) {
-        assert_eq!(Printable::new().peer(text).as_str(), expected, "{text:?}");
+        assert_eq!(
+            Printable::new().untrusted(text).as_str(),
+            expected,
+            "{text:?}"
+        );
     }
 
     #[test]
@@ -394,8 +402,8 @@ mod tests {
         /// What came out is safe to put in again, unchanged.
         #[test]
         fn safe_is_safe(text in any_text()) {
-            let once = Printable::new().peer(&text);
-            prop_assert_eq!(Printable::new().peer(once.as_str()), once);
+            let once = Printable::new().untrusted(&text);
+            prop_assert_eq!(Printable::new().untrusted(once.as_str()), once);
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn join(
 ) -> Result<Session, Exit> {
     let found = options.password();
     let found = found.map_err(|sentence| {
-        say(&Printable::new().peer(&sentence));
+        say(&Printable::new().untrusted(&sentence));
         Exit::Usage
     })?;
     let mut has_password = found.is_some();
@@ -34,7 +34,7 @@ pub(super) async fn join(
     };
     if let Some(found) = found {
         if let Some(warning) = found.warning {
-            say(&Printable::new().peer(&warning));
+            say(&Printable::new().untrusted(&warning));
         }
         connector = connector.password(found.password);
     }
@@ -78,8 +78,8 @@ async fn ask_for_password(
             match text.and_then(Password::parse) {
                 Ok(password) => Ok(Some(password)),
                 Err(error) => {
-                    let line = Printable::new().own("what was typed ");
-                    say(&line.peer(&error.to_string()));
+                    let line = Printable::new().trusted("what was typed ");
+                    say(&line.untrusted(&error.to_string()));
                     Ok(None)
                 }
             }
@@ -87,8 +87,8 @@ async fn ask_for_password(
         Ok(Answer::End) => Ok(None),
         Ok(Answer::Interrupt) => Err(Exit::Done),
         Err(error) => {
-            let line = Printable::new().own("cannot ask for a password here: ");
-            say(&line.peer(&error.to_string()));
+            let line = Printable::new().trusted("cannot ask for a password here: ");
+            say(&line.untrusted(&error.to_string()));
             Ok(None)
         }
     }

@@ -38,7 +38,8 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
         write_lines(),
         watch_output(),
     ) else {
-        say(&Printable::new().own("this system gives no more threads, end something else first"));
+        say(&Printable::new()
+            .trusted("this system gives no more threads, end something else first"));
         session.leave().await;
         return Exit::Failed;
     };
@@ -75,7 +76,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
                 is_input_over = true;
                 if let Ok(Err(error)) = read {
                     has_failed = true;
-                    say(&Printable::new().own("cannot read the input: ").peer(&error.to_string()));
+                    say(&Printable::new().trusted("cannot read the input: ").untrusted(&error.to_string()));
                 }
                 if !listen {
                     sender.leave();
@@ -129,8 +130,8 @@ fn is_output_lost(written: Result<io::Result<()>, RecvError>) -> bool {
     match written {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             say(&Printable::new()
-                .own("cannot write the output: ")
-                .peer(&error.to_string()));
+                .trusted("cannot write the output: ")
+                .untrusted(&error.to_string()));
             true
         }
         _ => false,

@@ -27,7 +27,7 @@ use crate::wire::Capability;
 /// Runs the program and says how it ended.
 pub async fn run(options: &Options) -> Exit {
     let Ok(mut signals) = Signals::new() else {
-        say(&Printable::new().own("this system does not let signals be caught"));
+        say(&Printable::new().trusted("this system does not let signals be caught"));
         return Exit::Failed;
     };
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();

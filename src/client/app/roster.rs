@@ -38,20 +38,20 @@ impl Roster {
         let others = || self.names.values().filter(|name| *name != own);
         let count = others().count();
         if count == 0 {
-            return Printable::new().own("nobody else is here");
+            return Printable::new().trusted("nobody else is here");
         }
-        let mut line = Printable::new().own("here with you: ");
+        let mut line = Printable::new().trusted("here with you: ");
         for (index, name) in others().take(NAMES_LISTED_MAX).enumerate() {
             if index > 0 {
-                line = line.own(", ");
+                line = line.trusted(", ");
             }
             line = line.name(name);
         }
         if count > NAMES_LISTED_MAX {
             line = line
-                .own(" and ")
+                .trusted(" and ")
                 .number((count - NAMES_LISTED_MAX) as u64)
-                .own(" more");
+                .trusted(" more");
         }
         line
     }

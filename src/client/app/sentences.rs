@@ -18,55 +18,55 @@ pub(super) fn no_session(
     name: &str,
     has_password: bool,
 ) -> (Exit, Printable) {
-    let at = || Printable::new().peer(&address.to_string());
+    let at = || Printable::new().untrusted(&address.to_string());
     let line = Printable::new();
     match error {
-        ConnectError::Address(error) => (Exit::Usage, line.peer(&error.to_string())),
+        ConnectError::Address(error) => (Exit::Usage, line.untrusted(&error.to_string())),
         ConnectError::Lookup(error) => (
             Exit::CannotConnect,
-            line.own("cannot find the host ")
-                .peer(address.host())
-                .own(": ")
-                .peer(&reason(error))
-                .own("; check the address"),
+            line.trusted("cannot find the host ")
+                .untrusted(address.host())
+                .trusted(": ")
+                .untrusted(&reason(error))
+                .trusted("; check the address"),
         ),
         ConnectError::Connect(error) => (
             Exit::CannotConnect,
-            line.own("cannot connect to ")
-                .then(&at())
-                .own(": ")
-                .peer(&reason(error))
-                .own("; check the address and that the server runs"),
+            line.trusted("cannot connect to ")
+                .append(&at())
+                .trusted(": ")
+                .untrusted(&reason(error))
+                .trusted("; check the address and that the server runs"),
         ),
         ConnectError::Silent => (
             Exit::CannotConnect,
-            line.own("the server at ")
-                .then(&at())
-                .own(" does not answer; check that it is a chat server, or try again later"),
+            line.trusted("the server at ")
+                .append(&at())
+                .trusted(" does not answer; check that it is a chat server, or try again later"),
         ),
         ConnectError::Closed => (
             Exit::CannotConnect,
-            line.own("the server at ")
-                .then(&at())
-                .own(" closed the connection without an answer; check that it is a chat server"),
+            line.trusted("the server at ").append(&at()).trusted(
+                " closed the connection without an answer; check that it is a chat server",
+            ),
         ),
         ConnectError::Lost(error) => (
             Exit::CannotConnect,
-            line.own("the connection to ")
-                .then(&at())
-                .own(" broke before the server answered: ")
-                .peer(&reason(error))
-                .own("; try again"),
+            line.trusted("the connection to ")
+                .append(&at())
+                .trusted(" broke before the server answered: ")
+                .untrusted(&reason(error))
+                .trusted("; try again"),
         ),
         ConnectError::NotChat => (
             Exit::CannotConnect,
-            line.own("what answers at ")
-                .then(&at())
-                .own(" is no chat server, it speaks another protocol; check the address"),
+            line.trusted("what answers at ")
+                .append(&at())
+                .trusted(" is no chat server, it speaks another protocol; check the address"),
         ),
         ConnectError::ServerClosed { detail } => (
             Exit::CannotConnect,
-            with_detail(line.own("the server is closing"), detail).own("; try again later"),
+            with_detail(line.trusted("the server is closing"), detail).trusted("; try again later"),
         ),
         ConnectError::Refused { code, detail } => (
             Exit::Refused,
@@ -77,30 +77,30 @@ pub(super) fn no_session(
 
 /// Why a registration was refused.
 fn refused_name(code: ErrorCode, detail: &str, name: &str, has_password: bool) -> Printable {
-    let the_name = Printable::new().own("the name ").then(&quote(name));
+    let the_name = Printable::new().trusted("the name ").append(&quote(name));
     match code {
-        ErrorCode::NameInUse => the_name.own(" is taken on this server, choose another"),
-        ErrorCode::NameReserved => the_name.own(" is reserved, choose another"),
+        ErrorCode::NameInUse => the_name.trusted(" is taken on this server, choose another"),
+        ErrorCode::NameReserved => the_name.trusted(" is reserved, choose another"),
         ErrorCode::NameInvalid if name.is_empty() => {
-            Printable::new().own("the name is empty, choose one")
+            Printable::new().trusted("the name is empty, choose one")
         }
-        ErrorCode::NameInvalid => the_name.own(
+        ErrorCode::NameInvalid => the_name.trusted(
             " is not allowed, choose one of 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' \
              and '-' that begins with a letter or a digit",
         ),
         // CHAT-ADM-9. It shows neither (CHAT-ADM-8).
         ErrorCode::PasswordWrong if has_password => Printable::new()
-            .own("the password is wrong, ask whoever runs the server for the right one"),
-        ErrorCode::PasswordWrong => Printable::new().own(
+            .trusted("the password is wrong, ask whoever runs the server for the right one"),
+        ErrorCode::PasswordWrong => Printable::new().trusted(
             "the server asks for a password: write it into a file that only you can read and \
              say --password-file FILE, or set CHAT_PASSWORD",
         ),
-        ErrorCode::NameNotAllowed => the_name.own(
+        ErrorCode::NameNotAllowed => the_name.trusted(
             " is not on this server's list, choose one that is or ask whoever runs the server",
         ),
-        ErrorCode::ServerFull => Printable::new().own("the server is full, try again later"),
+        ErrorCode::ServerFull => Printable::new().trusted("the server is full, try again later"),
         ErrorCode::RegisterTimeout => {
-            Printable::new().own("the registration took too long for the server, try again")
+            Printable::new().trusted("the registration took too long for the server, try again")
         }
         _ => ended_by(code, detail, "the server refused the registration"),
     }
@@ -112,26 +112,26 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
     let line = Printable::new();
     match code {
         ErrorCode::IdleTimeout => {
-            line.own("the server heard nothing from here for too long, connect again")
+            line.trusted("the server heard nothing from here for too long, connect again")
         }
-        ErrorCode::NameReclaimed => line.own(
+        ErrorCode::NameReclaimed => line.trusted(
             "somebody else took this name while the server could not reach this client, \
              choose another or try again",
         ),
-        ErrorCode::Overloaded => line.own(
+        ErrorCode::Overloaded => line.trusted(
             "the server has too much to hold, most of it for here, and ended the session, \
              connect again",
         ),
-        ErrorCode::SlowConsumer => line.own(
+        ErrorCode::SlowConsumer => line.trusted(
             "what the others said was read too slowly here and the server ended the session, \
              connect again",
         ),
-        ErrorCode::ServerFull => line.own("the server is full, try again later"),
-        ErrorCode::TooManyConnections => line.own(
+        ErrorCode::ServerFull => line.trusted("the server is full, try again later"),
+        ErrorCode::TooManyConnections => line.trusted(
             "too many are connected to the server from this network, close one or try again later",
         ),
         ErrorCode::ConnectingTooFast => line
-            .own("too many connections came from this network to the server, wait a minute and try again"),
+            .trusted("too many connections came from this network to the server, wait a minute and try again"),
         ErrorCode::MalformedFrame
         | ErrorCode::FrameTooLong
         | ErrorCode::NotRegistered
@@ -139,16 +139,16 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
         | ErrorCode::UnknownMessage
         | ErrorCode::TooManyErrors
         | ErrorCode::NotGranted => with_detail(
-            line.own("the server did not understand this client"),
+            line.trusted("the server did not understand this client"),
             detail,
         )
-        .own("; check that both are of the same version"),
+        .trusted("; check that both are of the same version"),
         // CHAT-GROW-5: an unknown code has the server's words and no others.
-        _ if detail.is_empty() => line.own(what).own(" and did not say why"),
+        _ if detail.is_empty() => line.trusted(what).trusted(" and did not say why"),
         _ => line
-            .own(what)
-            .own(": ")
-            .peer(&cut(detail, DETAIL_CHARS_MAX)),
+            .trusted(what)
+            .trusted(": ")
+            .untrusted(&cut(detail, DETAIL_CHARS_MAX)),
     }
 }
 
@@ -159,7 +159,7 @@ pub(super) fn end(ended: &Ended) -> (Exit, Option<Printable>) {
         Ending::Left => (Exit::Done, None),
         Ending::ServerClosed { detail } => (
             Exit::Done,
-            Some(with_detail(line.own("the server closed"), detail)),
+            Some(with_detail(line.trusted("the server closed"), detail)),
         ),
         Ending::Error { code, detail } => (
             Exit::Ended,
@@ -168,9 +168,9 @@ pub(super) fn end(ended: &Ended) -> (Exit, Option<Printable>) {
         Ending::Lost { reason } => (
             Exit::Lost,
             Some(
-                line.own("the connection is lost: ")
-                    .peer(&cut(reason, DETAIL_CHARS_MAX))
-                    .own("; connect again"),
+                line.trusted("the connection is lost: ")
+                    .untrusted(&cut(reason, DETAIL_CHARS_MAX))
+                    .trusted("; connect again"),
             ),
         ),
     }
@@ -180,19 +180,19 @@ pub(super) fn end(ended: &Ended) -> (Exit, Option<Printable>) {
 pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Printable {
     let line = match text {
         Some(text) => Printable::new()
-            .own("not sent: ")
-            .then(&quote(text))
-            .own(" - "),
-        None => Printable::new().own("refused: "),
+            .trusted("not sent: ")
+            .append(&quote(text))
+            .trusted(" - "),
+        None => Printable::new().trusted("refused: "),
     };
     match code {
         ErrorCode::TextInvalid => {
-            line.own("the server does not take this text, write it in another way")
+            line.trusted("the server does not take this text, write it in another way")
         }
-        ErrorCode::TextTooLong => line.own("it is too long for the server, write less"),
-        ErrorCode::RateLimited => line.own("the server takes no more for now, try again later"),
-        _ if detail.is_empty() => line.own("the server did not say why"),
-        _ => line.peer(&cut(detail, DETAIL_CHARS_MAX)),
+        ErrorCode::TextTooLong => line.trusted("it is too long for the server, write less"),
+        ErrorCode::RateLimited => line.trusted("the server takes no more for now, try again later"),
+        _ if detail.is_empty() => line.trusted("the server did not say why"),
+        _ => line.untrusted(&cut(detail, DETAIL_CHARS_MAX)),
     }
 }
 
@@ -211,21 +211,21 @@ pub(super) fn undelivered(
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)
-    .map(|(count, words)| Printable::new().number(count as u64).own(words));
-    let unread = has_unread.then(|| Printable::new().own("those that were not read yet"));
+    .map(|(count, words)| Printable::new().number(count as u64).trusted(words));
+    let unread = has_unread.then(|| Printable::new().trusted("those that were not read yet"));
     counted
         .chain(unread)
-        .reduce(|line, part| line.own(", ").then(&part))
+        .reduce(|line, part| line.trusted(", ").append(&part))
         .map(|parts| {
-            let line = Printable::new().own("lines that may not have arrived: ");
-            line.then(&parts)
+            let line = Printable::new().trusted("lines that may not have arrived: ");
+            line.append(&parts)
         })
 }
 
 /// "Alice left (connection lost)".
 pub(super) fn left(name: &str, reason: LeftReason) -> Printable {
     let line = Printable::new().name(name);
-    line.own(match reason {
+    line.trusted(match reason {
         // CHAT-GROW-8
         LeftReason::Leave | LeftReason::Unspecified => " left",
         LeftReason::ConnectionLost => " left (connection lost)",
@@ -239,13 +239,15 @@ fn with_detail(line: Printable, detail: &str) -> Printable {
     if detail.is_empty() {
         line
     } else {
-        line.own(" (").peer(&cut(detail, DETAIL_CHARS_MAX)).own(")")
+        line.trusted(" (")
+            .untrusted(&cut(detail, DETAIL_CHARS_MAX))
+            .trusted(")")
     }
 }
 
 /// The start of something that the user wrote.
 fn quote(text: &str) -> Printable {
-    Printable::new().peer(&cut(text, QUOTE_CHARS_MAX))
+    Printable::new().untrusted(&cut(text, QUOTE_CHARS_MAX))
 }
 
 fn cut(text: &str, chars_max: usize) -> String {

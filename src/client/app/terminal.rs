@@ -41,8 +41,8 @@ pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Sign
         Ok(running) => running,
         Err(error) => {
             say(&Printable::new()
-                .own("cannot use this terminal: ")
-                .peer(&error.to_string()));
+                .trusted("cannot use this terminal: ")
+                .untrusted(&error.to_string()));
             session.leave().await;
             return Exit::Failed;
         }
@@ -155,7 +155,7 @@ impl Room {
                 }
             }
             Event::Joined { name } => {
-                self.notice(Printable::new().name(&name).own(" joined"));
+                self.notice(Printable::new().name(&name).trusted(" joined"));
                 self.roster.add(name);
             }
             Event::Left { name, reason } => {
@@ -178,15 +178,21 @@ impl Room {
 
     fn greet(&mut self) {
         self.has_greeted = true;
-        let line = Printable::new().own("you are ").name(&self.name).own(", ");
-        self.notice(line.then(&self.who()).own("; /help shows the commands"));
+        let line = Printable::new()
+            .trusted("you are ")
+            .name(&self.name)
+            .trusted(", ");
+        self.notice(
+            line.append(&self.who())
+                .trusted("; /help shows the commands"),
+        );
     }
 
     fn who(&self) -> Printable {
         if self.has_presence {
             self.roster.here(&self.name)
         } else {
-            Printable::new().own("this server does not tell who is here")
+            Printable::new().trusted("this server does not tell who is here")
         }
     }
 
@@ -211,14 +217,16 @@ impl Room {
         match command {
             "/help" => {
                 for line in HELP {
-                    self.notice(Printable::new().own(line));
+                    self.notice(Printable::new().trusted(line));
                 }
             }
             "/who" => self.notice(self.who()),
             QUIT => self.leave(),
             _ => {
-                let line = Printable::new().own("there is no command ").peer(command);
-                self.notice(line.own("; /help shows those that there are, // sends a slash"));
+                let line = Printable::new()
+                    .trusted("there is no command ")
+                    .untrusted(command);
+                self.notice(line.trusted("; /help shows those that there are, // sends a slash"));
             }
         }
     }
@@ -236,7 +244,7 @@ impl Room {
         self.outgoing.finish(&mut put);
         if !has_room {
             self.given_up += 1;
-            self.notice(Printable::new().own("not sent: too many lines are waiting"));
+            self.notice(Printable::new().trusted("not sent: too many lines are waiting"));
         }
     }
 
@@ -244,7 +252,9 @@ impl Room {
     fn cannot_send(&mut self, error: &SendError) {
         self.waiting.pop_front();
         self.given_up += 1;
-        let line = Printable::new().own("not sent: ").peer(&error.to_string());
+        let line = Printable::new()
+            .trusted("not sent: ")
+            .untrusted(&error.to_string());
         self.notice(line);
     }
 
@@ -255,7 +265,7 @@ impl Room {
         if !self.waiting.is_empty() {
             let line = Printable::new()
                 .number(self.waiting.len() as u64)
-                .own(" lines are still to be sent; Ctrl-C leaves without them");
+                .trusted(" lines are still to be sent; Ctrl-C leaves without them");
             self.notice(line);
         }
     }
