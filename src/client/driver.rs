@@ -13,7 +13,7 @@ use tokio_util::codec::{FramedRead, FramedWrite};
 use super::codec::{Codec, Halves};
 use super::event::{Ended, Ending, Event};
 use super::outbox::{Outbox, Step};
-use super::pace::Pace;
+use super::pacer::Pacer;
 use crate::wire::{
     Capability, Chat, ClientEnvelope, Error, ErrorCode, Leave, Ping, Pong, Registered,
     ServerEnvelope, client_envelope, server_envelope,
@@ -89,10 +89,10 @@ impl Driver {
         let limits = registered.limits.unwrap_or_default();
         let has = |capability: Capability| registered.capabilities.contains(&capability.into());
         let now = now();
-        let pace = Pace::new(limits.chat_burst, limits.chat_interval_ms, now);
+        let pacer = Pacer::new(limits.chat_burst, limits.chat_interval_ms, now);
         let interval_ms = limits.keepalive_interval_ms.max(KEEPALIVE_INTERVAL_MS_MIN);
         Self {
-            outbox: Mutex::new(Outbox::new(pace, has(Capability::Receipts), now)),
+            outbox: Mutex::new(Outbox::new(pacer, has(Capability::Receipts), now)),
             answered: Notify::new(),
             keepalive: has(Capability::Keepalive).then(|| Keepalive {
                 interval: Duration::from_millis(interval_ms.into()),

@@ -31,7 +31,7 @@
 //! | `session` | [`Session`]: send, next, leave |
 //! | `event` | [`Event`], and how a session ends |
 //! | `driver` | the task under a session: reads, writes, answers pings |
-//! | `outbox`, `pace` | what to send when (pure) |
+//! | `outbox`, `pacer` | what to send when (pure) |
 //! | `codec` | frames on a byte stream |
 //! | `outgoing` | [`Outgoing`]: makes any line sendable (pure) |
 //! | `render` | [`Printable`]: makes what others wrote safe to print (pure) |
@@ -57,7 +57,7 @@ mod event;
 mod line;
 mod outbox;
 mod outgoing;
-mod pace;
+mod pacer;
 mod render;
 mod session;
 
@@ -66,6 +66,6 @@ pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
 pub use line::{COLUMNS_MIN, INDENT, Line};
 pub use outgoing::Outgoing;
-pub use pace::Pace;
+pub use pacer::Pacer;
 pub use render::{MARKS_MAX, NAME_CHARS_MAX, Printable};
 pub use session::{SendError, Sender, Session};

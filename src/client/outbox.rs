@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::pace::Pace;
+use super::pacer::Pacer;
 
 /// How many chats may be without an answer, where receipts are granted: enough
 /// to fill a long line, little enough to remember the texts.
@@ -44,7 +44,7 @@ pub(crate) enum Step {
 /// gives no [`Step::Send`], and the rest as answers come.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    pace: Pace,
+    pacer: Pacer,
     receipts: bool,
     /// To be sent, by id: what was refused for its rate has a lower id than what
     /// is new, and so goes first.
@@ -57,9 +57,9 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(pace: Pace, receipts: bool, now: Instant) -> Self {
+    pub(crate) fn new(pacer: Pacer, receipts: bool, now: Instant) -> Self {
         Self {
-            pace,
+            pacer,
             receipts,
             due: BTreeMap::new(),
             unanswered: VecDeque::new(),
@@ -89,8 +89,8 @@ impl Outbox {
         let Some(first) = self.due.first_entry() else {
             return Step::Idle;
         };
-        if let Err(later) = self.pace.take(now) {
-            return match self.pace.is_paused(now) {
+        if let Err(later) = self.pacer.take(now) {
+            return match self.pacer.is_paused(now) {
                 true => Step::Paused(later),
                 false => Step::Wait(later),
             };
@@ -139,7 +139,8 @@ impl Outbox {
             return Err(Some(chat.text));
         }
         let pause_ms = retry_after_ms.clamp(1, RETRY_AFTER_MS_MAX);
-        self.pace.pause(Duration::from_millis(pause_ms.into()), now);
+        self.pacer
+            .pause(Duration::from_millis(pause_ms.into()), now);
         self.due.insert(chat.id, chat);
         Ok(())
     }
@@ -178,8 +179,8 @@ mod tests {
     fn outbox(receipts: bool) -> (Outbox, Instant) {
         let now = Instant::now();
         // A pause of the bucket shows; its rate does not.
-        let pace = Pace::new(2_000, 1, now);
-        (Outbox::new(pace, receipts, now), now)
+        let pacer = Pacer::new(2_000, 1, now);
+        (Outbox::new(pacer, receipts, now), now)
     }
 
     /// Sends all that can be sent and gives the ids.
