@@ -30,8 +30,8 @@ const PURE: [&str; 17] = [
     "src/server/read_buffer.rs",
     "src/server/reply_buffer.rs",
     "src/server/slow_consumer.rs",
-    "src/client/line.rs",
-    "src/client/render.rs",
+    "src/client/wrap.rs",
+    "src/client/sanitize.rs",
 ];
 const IMPURE: [&str; 12] = [
     "tokio",

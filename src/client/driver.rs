@@ -12,8 +12,8 @@ use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::codec::{Codec, Halves};
 use super::event::{Ended, Ending, Event};
-use super::outbox::{Outbox, Step};
 use super::pacer::Pacer;
+use super::send_queue::{SendQueue, Step};
 use crate::wire::{
     Capability, Chat, ClientEnvelope, Error, ErrorCode, Leave, Ping, Pong, Registered,
     ServerEnvelope, client_envelope, server_envelope,
@@ -64,7 +64,7 @@ enum Written {
 
 /// What both loops share, and the ends of the queues.
 pub(crate) struct Driver {
-    outbox: Mutex<Outbox>,
+    queue: Mutex<SendQueue>,
     /// Set off when an answer came that lets the writer go on.
     answered: Notify,
     keepalive: Option<Keepalive>,
@@ -92,7 +92,7 @@ impl Driver {
         let pacer = Pacer::new(limits.chat_burst, limits.chat_interval_ms, now);
         let interval_ms = limits.keepalive_interval_ms.max(KEEPALIVE_INTERVAL_MS_MIN);
         Self {
-            outbox: Mutex::new(Outbox::new(pacer, has(Capability::Receipts), now)),
+            queue: Mutex::new(SendQueue::new(pacer, has(Capability::Receipts), now)),
             answered: Notify::new(),
             keepalive: has(Capability::Keepalive).then(|| Keepalive {
                 interval: Duration::from_millis(interval_ms.into()),
@@ -115,7 +115,7 @@ impl Driver {
         let Halves { reader, writer } = halves;
         let (controls, controls_queued) = mpsc::channel(CONTROLS_QUEUED_MAX);
         let shared = Shared {
-            outbox: &self.outbox,
+            queue: &self.queue,
             answered: &self.answered,
         };
         let ending = {
@@ -149,14 +149,11 @@ impl Driver {
             }
         };
         self.sends.close();
-        let mut unsent = self.outbox.get_mut().map_or(0, |outbox| outbox.unsent());
+        let mut unsent = self.queue.get_mut().map_or(0, |queue| queue.unsent());
         while self.sends.try_recv().is_ok() {
             unsent += 1;
         }
-        let unconfirmed = self
-            .outbox
-            .get_mut()
-            .map_or(0, |outbox| outbox.unconfirmed());
+        let unconfirmed = self.queue.get_mut().map_or(0, |queue| queue.unconfirmed());
         // Nobody has to be there to hear it.
         let _ = self
             .events
@@ -171,14 +168,14 @@ impl Driver {
 
 #[derive(Clone, Copy)]
 struct Shared<'a> {
-    outbox: &'a Mutex<Outbox>,
+    queue: &'a Mutex<SendQueue>,
     answered: &'a Notify,
 }
 
 impl Shared<'_> {
-    /// The outbox; never kept across a wait.
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The queue; never kept across a wait.
+    fn queue(&self) -> MutexGuard<'_, SendQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -242,7 +239,7 @@ async fn read<R: AsyncRead + Unpin>(
                 }
                 None
             }
-            _ => match judge(received, &mut shared.outbox()) {
+            _ => match judge(received, &mut shared.queue()) {
                 Judged::Nothing => None,
                 Judged::Event(event) => Some(event),
                 Judged::End(ending) => return ending,
@@ -272,7 +269,7 @@ enum Judged {
     End(Ending),
 }
 
-fn judge(received: ServerEnvelope, outbox: &mut Outbox) -> Judged {
+fn judge(received: ServerEnvelope, queue: &mut SendQueue) -> Judged {
     use server_envelope::Message;
     // CHAT-GROW-2: nothing, or nothing that is known here.
     let Some(message) = received.message else {
@@ -296,7 +293,7 @@ fn judge(received: ServerEnvelope, outbox: &mut Outbox) -> Judged {
             name: left.name,
         },
         Message::Receipt(receipt) => {
-            outbox.receipt(receipt.id, now());
+            queue.receipt(receipt.id, now());
             Event::Receipt {
                 id: receipt.id,
                 seq: receipt.seq,
@@ -309,7 +306,7 @@ fn judge(received: ServerEnvelope, outbox: &mut Outbox) -> Judged {
                 detail: error.detail,
             });
         }
-        Message::Error(error) => return refused(error, outbox),
+        Message::Error(error) => return refused(error, queue),
         // CHAT-CLOSE-4: the end of the session closes the connection.
         Message::ServerClosing(closing) => {
             return Judged::End(Ending::ServerClosed {
@@ -320,16 +317,14 @@ fn judge(received: ServerEnvelope, outbox: &mut Outbox) -> Judged {
     })
 }
 
-fn refused(error: Error, outbox: &mut Outbox) -> Judged {
+fn refused(error: Error, queue: &mut SendQueue) -> Judged {
     let text = match error.code() {
-        // CHAT-LIM-3 says when to send it again; the outbox does.
-        ErrorCode::RateLimited => {
-            match outbox.rate_limited(error.id, error.retry_after_ms, now()) {
-                Ok(()) => return Judged::Nothing,
-                Err(text) => text,
-            }
-        }
-        _ => outbox.refused(error.id, now()),
+        // CHAT-LIM-3 says when to send it again; the queue does.
+        ErrorCode::RateLimited => match queue.rate_limited(error.id, error.retry_after_ms, now()) {
+            Ok(()) => return Judged::Nothing,
+            Err(text) => text,
+        },
+        _ => queue.refused(error.id, now()),
     };
     Judged::Event(Event::Refused {
         id: error.id,
@@ -363,7 +358,7 @@ async fn write<W: AsyncWrite + Unpin>(
         let mut is_paced = false;
         let message = match controls.try_recv() {
             Ok(message) => Some(message),
-            Err(_) => match shared.outbox().step(now()) {
+            Err(_) => match shared.queue().step(now()) {
                 Step::Send(draft) => Some(client_envelope::Message::Chat(Chat {
                     text: draft.text,
                     id: draft.id,
@@ -387,7 +382,7 @@ async fn write<W: AsyncWrite + Unpin>(
             }
             // Take the next one before anything is waited for.
             if let Some((id, text)) = next_send(sends, shared) {
-                shared.outbox().push(id, text);
+                shared.queue().push(id, text);
             }
             continue;
         }
@@ -398,9 +393,9 @@ async fn write<W: AsyncWrite + Unpin>(
         if wish != Leaving::No || !has_more {
             let since = *leaving_since.get_or_insert_with(now);
             let (is_settled, progressed_at) = {
-                let outbox = shared.outbox();
-                let is_settled = outbox.unsent() == 0 && outbox.unconfirmed() == 0;
-                (is_settled, outbox.progressed_at().max(since))
+                let queue = shared.queue();
+                let is_settled = queue.unsent() == 0 && queue.unconfirmed() == 0;
+                (is_settled, queue.progressed_at().max(since))
             };
             if is_settled && !has_more {
                 return leave(&mut writer).await;
@@ -416,7 +411,7 @@ async fn write<W: AsyncWrite + Unpin>(
                 give_up_at = Some(until);
             }
         }
-        let has_room = shared.outbox().has_room();
+        let has_room = shared.queue().has_room();
         // Each of these can be dropped without losing anything.
         tokio::select! {
             Some(message) = controls.recv() => {
@@ -425,7 +420,7 @@ async fn write<W: AsyncWrite + Unpin>(
                 }
             }
             send = sends.recv(), if has_more && has_room => match send {
-                Some((id, text)) => shared.outbox().push(id, text),
+                Some((id, text)) => shared.queue().push(id, text),
                 // Leaving, or every sender is dropped: the same.
                 None => has_more = false,
             },
@@ -451,7 +446,7 @@ fn next_send(
     sends: &mut mpsc::Receiver<(u64, String)>,
     shared: &Shared<'_>,
 ) -> Option<(u64, String)> {
-    if shared.outbox().has_room() {
+    if shared.queue().has_room() {
         sends.try_recv().ok()
     } else {
         None

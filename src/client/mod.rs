@@ -31,11 +31,11 @@
 //! | `session` | [`Session`]: send, next, leave |
 //! | `event` | [`Event`], and how a session ends |
 //! | `driver` | the task under a session: reads, writes, answers pings |
-//! | `outbox`, `pacer` | what to send when (pure) |
+//! | `send_queue`, `pacer` | what to send when (pure) |
 //! | `codec` | frames on a byte stream |
 //! | `outgoing` | [`Outgoing`]: makes any line sendable (pure) |
-//! | `render` | [`Printable`]: makes what others wrote safe to print (pure) |
-//! | `line` | [`Line`]: cuts lines into the rows of a terminal (pure) |
+//! | `sanitize` | [`Printable`]: makes what others wrote safe to print (pure) |
+//! | `wrap` | [`Line`]: cuts lines into the rows of a terminal (pure) |
 //! | `app` | the program: options, terminal, pipes, sentences, exit codes |
 //!
 //! # What holds
@@ -54,18 +54,18 @@ mod codec;
 mod connect;
 mod driver;
 mod event;
-mod line;
-mod outbox;
 mod outgoing;
 mod pacer;
-mod render;
+mod sanitize;
+mod send_queue;
 mod session;
+mod wrap;
 
 pub use address::{Address, AddressError, SCHEME};
 pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
-pub use line::{COLUMNS_MIN, INDENT, Line};
 pub use outgoing::Outgoing;
 pub use pacer::Pacer;
-pub use render::{MARKS_MAX, NAME_CHARS_MAX, Printable};
+pub use sanitize::{MARKS_MAX, NAME_CHARS_MAX, Printable};
 pub use session::{SendError, Sender, Session};
+pub use wrap::{COLUMNS_MIN, INDENT, Line};

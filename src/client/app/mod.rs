@@ -1,18 +1,18 @@
-//! The program `chat-client`: options, a terminal or pipes, sentences, exit
+//! The program `chat-client`: options, a terminal or pipes, messages, exit
 //! codes. Everything that needs no more than the library stays out of here.
 
+mod connect;
 mod exit;
-mod gate;
-mod joining;
-mod lines;
-mod mode;
+mod member_list;
+mod messages;
 mod options;
 mod password;
-mod roster;
+mod pipe;
+mod prompt_gate;
 mod screen;
-mod sentences;
 mod signals;
 mod terminal;
+mod terminal_mode;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -42,13 +42,13 @@ pub async fn run(options: &Options) -> Exit {
     let connector = Connector::new()
         .capabilities(capabilities)
         .timeout(options.timeout());
-    let session = match joining::join(options, connector, is_terminal, &mut signals).await {
+    let session = match connect::connect(options, connector, is_terminal, &mut signals).await {
         Ok(session) => session,
         Err(exit) => return exit,
     };
     match screen {
         Some(screen) => terminal::run(session, screen, &mut signals).await,
-        None => lines::run(session, options.listen, &mut signals).await,
+        None => pipe::run(session, options.listen, &mut signals).await,
     }
 }
 
@@ -56,12 +56,12 @@ pub async fn run(options: &Options) -> Exit {
 /// server did not take and that the session did not; `has_unread`: there are more that
 /// nobody has read.
 fn sum_up(ended: &Ended, refused: usize, held: usize, has_unread: bool) -> Exit {
-    let (exit, sentence) = sentences::end(ended);
+    let (exit, sentence) = messages::end(ended);
     if let Some(sentence) = sentence {
         say(&sentence);
     }
     let unsent = ended.unsent + held;
-    match sentences::undelivered(refused, unsent, ended.unconfirmed, has_unread) {
+    match messages::undelivered(refused, unsent, ended.unconfirmed, has_unread) {
         Some(sentence) => {
             say(&sentence);
             // What ended the session says more than what came of it.

@@ -9,7 +9,7 @@ use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices};
 use nix::unistd::read;
 use tokio::sync::oneshot;
 
-use super::{mode::Mode, signals::Signals};
+use super::{signals::Signals, terminal_mode::TerminalMode};
 
 /// How often somebody is asked who types a wrong one. Nobody is asked for ever.
 pub(super) const ASKED_TIMES_MAX: u32 = 3;
@@ -77,9 +77,9 @@ fn read_line() -> Answer {
 }
 
 /// Has the terminal not show what is typed, but for the line break at its end.
-fn unseen() -> io::Result<Mode> {
+fn unseen() -> io::Result<TerminalMode> {
     // What was typed before the prompt was shown on the screen: it is dropped.
-    Mode::change(SetArg::TCSAFLUSH, |unseen| {
+    TerminalMode::change(SetArg::TCSAFLUSH, |unseen| {
         unseen.local_flags.remove(LocalFlags::ECHO);
         let whole_lines = LocalFlags::ICANON | LocalFlags::ECHONL | LocalFlags::ISIG;
         unseen.local_flags.insert(whole_lines);

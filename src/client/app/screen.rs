@@ -24,7 +24,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
-use super::{gate::Gate, mode::Mode, terminal};
+use super::{prompt_gate::PromptGate, terminal, terminal_mode::TerminalMode};
 use crate::client::Line;
 
 /// What stands before the line that is being typed.
@@ -77,8 +77,8 @@ enum Print {
 pub(super) struct Screen {
     editor: Editor<Hooks, DefaultHistory>,
     printer: Box<dyn ExternalPrinter + Send>,
-    gate: Arc<Gate>,
-    stops: Stops,
+    gate: Arc<PromptGate>,
+    stops: SigtstpMask,
 }
 
 impl Screen {
@@ -90,8 +90,8 @@ impl Screen {
             .ok()?
             .behavior(Behavior::Stdio)
             .build();
-        let stops = Stops::hold_back();
-        let gate = Arc::new(Gate::new());
+        let stops = SigtstpMask::hold_back();
+        let gate = Arc::new(PromptGate::new());
         let mut editor = Editor::with_config(config).ok()?;
         let printer = Box::new(editor.create_external_printer().ok()?);
         editor.set_helper(Some(Hooks(Arc::clone(&gate))));
@@ -103,8 +103,8 @@ impl Screen {
         })
     }
 
-    /// Shows the prompt. The terminal is as it was when [`Running`] is dropped.
-    pub(super) fn start(self, is_colourful: bool) -> io::Result<Running> {
+    /// Shows the prompt. The terminal is as it was when [`ActiveScreen`] is dropped.
+    pub(super) fn start(self, is_colourful: bool) -> io::Result<ActiveScreen> {
         let quiet = self::quiet()?;
         let (inputs, inputs_queued) = mpsc::channel(INPUTS_QUEUED_MAX);
         let (prints, prints_queued) = mpsc::channel(PRINTS_QUEUED_MAX);
@@ -119,7 +119,7 @@ impl Screen {
         thread::Builder::new().name("editor".to_owned()).spawn({
             let (gate, stop) = (Arc::clone(&gate), Arc::clone(&stop));
             move || {
-                let _ = Stops::signals().thread_unblock();
+                let _ = SigtstpMask::signals().thread_unblock();
                 edit(editor, &gate, &stop, &inputs);
                 let _ = over.send(());
             }
@@ -127,7 +127,7 @@ impl Screen {
         thread::Builder::new()
             .name("printer".to_owned())
             .spawn(move || print(printer, &gate, prints_queued, is_colourful))?;
-        Ok(Running {
+        Ok(ActiveScreen {
             inputs: inputs_queued,
             prints,
             stop,
@@ -139,16 +139,16 @@ impl Screen {
 }
 
 /// A terminal with a prompt.
-pub(super) struct Running {
+pub(super) struct ActiveScreen {
     inputs: mpsc::Receiver<Input>,
     prints: mpsc::Sender<Print>,
     stop: Arc<AtomicBool>,
     is_over: oneshot::Receiver<()>,
-    quiet: Option<Mode>,
-    stops: Option<Stops>,
+    quiet: Option<TerminalMode>,
+    stops: Option<SigtstpMask>,
 }
 
-impl Running {
+impl ActiveScreen {
     /// The next thing that somebody did; [`Input::End`] for ever after the last.
     /// Cancel safe.
     pub(super) async fn input(&mut self) -> Input {
@@ -156,8 +156,8 @@ impl Running {
     }
 
     /// Where to print.
-    pub(super) fn prints(&self) -> Prints {
-        Prints(self.prints.clone())
+    pub(super) fn printer(&self) -> Printer {
+        Printer(self.prints.clone())
     }
 
     /// Gives the terminal back after the last input: Ctrl-C and Ctrl-Z are signals
@@ -167,7 +167,7 @@ impl Running {
         self.stops = None;
     }
 
-    /// Prints what is waiting, ends the prompt, wherever the user is in it, and
+    /// Printer what is waiting, ends the prompt, wherever the user is in it, and
     /// gives the terminal back.
     pub(super) async fn stop(mut self, to_print: VecDeque<Line>) {
         // An editor that waits for its input to be taken goes on, and ends.
@@ -205,17 +205,17 @@ impl Running {
     }
 }
 
-/// Prints above the prompt.
-pub(super) struct Prints(mpsc::Sender<Print>);
+/// Printer above the prompt.
+pub(super) struct Printer(mpsc::Sender<Print>);
 
-impl Prints {
+impl Printer {
     /// Waits until something can be printed. Cancel safe.
     pub(super) async fn ready(&self) {
         // A thread that has ended takes everything.
         let _ = self.0.reserve().await;
     }
 
-    /// Prints a line.
+    /// Printer a line.
     ///
     /// # Errors
     ///
@@ -231,7 +231,7 @@ impl Prints {
 /// Edits lines until somebody leaves or `stop` is set.
 fn edit(
     mut editor: Editor<Hooks, DefaultHistory>,
-    gate: &Arc<Gate>,
+    gate: &Arc<PromptGate>,
     stop: &AtomicBool,
     inputs: &mpsc::Sender<Input>,
 ) {
@@ -257,10 +257,10 @@ fn edit(
     gate.over();
 }
 
-/// Prints until the queue is closed or the terminal is gone.
+/// Printer until the queue is closed or the terminal is gone.
 fn print(
     mut printer: Box<dyn ExternalPrinter + Send>,
-    gate: &Gate,
+    gate: &PromptGate,
     mut prints: mpsc::Receiver<Print>,
     is_colourful: bool,
 ) {
@@ -295,7 +295,7 @@ fn columns() -> usize {
     }
 }
 
-/// Prints above the prompt; below it when the editor has just gone.
+/// Printer above the prompt; below it when the editor has just gone.
 fn print_or_write(printer: &mut dyn ExternalPrinter, text: String) -> io::Result<()> {
     match printer.print(text.clone()) {
         Ok(()) => Ok(()),
@@ -305,8 +305,8 @@ fn print_or_write(printer: &mut dyn ExternalPrinter, text: String) -> io::Result
 
 /// Keeps the terminal silent between two prompts: what is typed then is not
 /// echoed into the lines, and Ctrl-C stays a key for the next prompt.
-fn quiet() -> io::Result<Mode> {
-    Mode::change(SetArg::TCSANOW, |quiet| {
+fn quiet() -> io::Result<TerminalMode> {
+    TerminalMode::change(SetArg::TCSANOW, |quiet| {
         quiet
             .local_flags
             .remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG | LocalFlags::IEXTEN);
@@ -321,9 +321,9 @@ fn quiet() -> io::Result<Mode> {
 /// waits for the stop only where no other thread can take the signal; elsewhere
 /// the terminal is taken before the stop, and the shell has it afterwards, which
 /// leaves it without a prompt and with an echo when the program goes on.
-struct Stops;
+struct SigtstpMask;
 
-impl Stops {
+impl SigtstpMask {
     /// For this thread and those that it starts from here on.
     fn hold_back() -> Self {
         let _ = Self::signals().thread_block();
@@ -335,14 +335,14 @@ impl Stops {
     }
 }
 
-impl Drop for Stops {
+impl Drop for SigtstpMask {
     fn drop(&mut self) {
         let _ = Self::signals().thread_unblock();
     }
 }
 
 /// The prompt; rustyline asks for it when the terminal is ready.
-struct Marker(Arc<Gate>);
+struct Marker(Arc<PromptGate>);
 
 impl Prompt for Marker {
     fn raw(&self) -> &str {
@@ -352,7 +352,7 @@ impl Prompt for Marker {
 }
 
 /// What rustyline calls while somebody types.
-struct Hooks(Arc<Gate>);
+struct Hooks(Arc<PromptGate>);
 
 impl Validator for Hooks {
     fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use super::exit::Exit;
-use super::roster::Roster;
-use super::screen::{Input, Running, Screen};
+use super::member_list::MemberList;
+use super::screen::{ActiveScreen, Input, Screen};
 use super::signals::Signals;
-use super::{say, sentences, sum_up};
+use super::{messages, say, sum_up};
 use crate::cli;
 use crate::client::{Ended, Event, Line, Outgoing, Printable, SendError, Session};
 use crate::wire::Capability;
@@ -37,8 +37,8 @@ pub(super) fn only_line(input: &str) -> Option<&str> {
 
 /// Runs the session until somebody leaves or the server ends it.
 pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Signals) -> Exit {
-    let running = match screen.start(cli::is_colourful()) {
-        Ok(running) => running,
+    let screen = match screen.start(cli::is_colourful()) {
+        Ok(screen) => screen,
         Err(error) => {
             say(&Printable::new()
                 .trusted("cannot use this terminal: ")
@@ -47,68 +47,68 @@ pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Sign
             return Exit::Failed;
         }
     };
-    let mut room = Room::new(&session, running);
-    if !room.has_presence {
-        room.greet();
+    let mut view = ChatView::new(&session, screen);
+    if !view.has_presence {
+        view.greet();
     }
     let sender = session.sender();
-    let prints = room.running.prints();
+    let printer = view.screen.printer();
     let ended = loop {
-        let next_line = room.waiting.front().cloned();
+        let next_line = view.waiting.front().cloned();
         tokio::select! {
-            event = session.next(), if room.to_print.is_empty() => match event {
+            event = session.next(), if view.to_print.is_empty() => match event {
                 Some(Event::Ended(ended)) => break ended,
-                Some(event) => room.event(event),
+                Some(event) => view.event(event),
                 None => return Exit::Failed,
             },
-            () = prints.ready(), if !room.to_print.is_empty() => {
-                let to_print = &mut room.to_print;
+            () = printer.ready(), if !view.to_print.is_empty() => {
+                let to_print = &mut view.to_print;
                 while let Some(line) = to_print.pop_front() {
-                    if let Err(line) = prints.try_print(line) {
+                    if let Err(line) = printer.try_print(line) {
                         to_print.push_front(line);
                         break;
                     }
                 }
             }
-            input = room.running.input(), if !room.is_leaving => match input {
-                Input::Lines(lines) => room.lines(&lines),
-                Input::End => room.leave(),
+            input = view.screen.input(), if !view.is_leaving => match input {
+                Input::Lines(lines) => view.lines(&lines),
+                Input::End => view.leave(),
                 Input::Interrupt => {
-                    room.leave_now();
+                    view.leave_now();
                     sender.leave_now();
                 }
             },
             // Dropped without sending anything if something else comes first.
             sent = sender.send(next_line.unwrap_or_default()),
-                if !room.waiting.is_empty() && !room.is_over =>
+                if !view.waiting.is_empty() && !view.is_over =>
             {
                 match sent {
                     Ok(_) => {
-                        room.waiting.pop_front();
+                        view.waiting.pop_front();
                     }
                     // What waits is counted when the end has come to its turn.
-                    Err(SendError::Ended) => room.is_over = true,
-                    Err(error) => room.cannot_send(&error),
+                    Err(SendError::Ended) => view.is_over = true,
+                    Err(error) => view.cannot_send(&error),
                 }
             }
             () = signals.next() => {
-                room.leave_now();
+                view.leave_now();
                 sender.leave_now();
             }
         }
-        if room.is_leaving && room.waiting.is_empty() {
+        if view.is_leaving && view.waiting.is_empty() {
             sender.leave();
         }
     };
-    room.close(&ended).await
+    view.close(&ended).await
 }
 
 /// What the terminal knows about the session.
-struct Room {
-    running: Running,
+struct ChatView {
+    screen: ActiveScreen,
     name: String,
     outgoing: Outgoing,
-    roster: Roster,
+    members: MemberList,
     has_presence: bool,
     has_greeted: bool,
     is_leaving: bool,
@@ -125,13 +125,13 @@ struct Room {
     to_print: VecDeque<Line>,
 }
 
-impl Room {
-    fn new(session: &Session, running: Running) -> Self {
+impl ChatView {
+    fn new(session: &Session, screen: ActiveScreen) -> Self {
         Self {
-            running,
+            screen,
             name: session.registered().name.clone(),
             outgoing: Outgoing::new(session.limits().text_bytes_max as usize),
-            roster: Roster::default(),
+            members: MemberList::default(),
             has_presence: session.has(Capability::Presence),
             has_greeted: false,
             is_leaving: false,
@@ -148,7 +148,7 @@ impl Room {
             Event::Message { sender, text, .. } => self.message(&sender, &text),
             Event::Members { names, more } => {
                 for name in names {
-                    self.roster.add(name);
+                    self.members.add(name);
                 }
                 if !more && !self.has_greeted {
                     self.greet();
@@ -156,11 +156,11 @@ impl Room {
             }
             Event::Joined { name } => {
                 self.notice(Printable::new().name(&name).trusted(" joined"));
-                self.roster.add(name);
+                self.members.add(name);
             }
             Event::Left { name, reason } => {
-                self.notice(sentences::left(&name, reason));
-                self.roster.remove(&name);
+                self.notice(messages::left(&name, reason));
+                self.members.remove(&name);
             }
             Event::Refused {
                 id,
@@ -170,7 +170,7 @@ impl Room {
                 ..
             } => {
                 self.refused += usize::from(id != 0);
-                self.notice(sentences::not_sent(text.as_deref(), code, &detail));
+                self.notice(messages::not_sent(text.as_deref(), code, &detail));
             }
             Event::Receipt { .. } | Event::Ended(_) => {}
         }
@@ -190,7 +190,7 @@ impl Room {
 
     fn who(&self) -> Printable {
         if self.has_presence {
-            self.roster.here(&self.name)
+            self.members.here(&self.name)
         } else {
             Printable::new().trusted("this server does not tell who is here")
         }
@@ -232,17 +232,17 @@ impl Room {
     }
 
     fn queue(&mut self, line: &str) {
-        let mut has_room = true;
+        let mut fits = true;
         let waiting = &mut self.waiting;
         let mut put = |text| {
-            has_room = waiting.len() < LINES_WAITING_MAX;
-            if has_room {
+            fits = waiting.len() < LINES_WAITING_MAX;
+            if fits {
                 waiting.push_back(text);
             }
         };
         self.outgoing.push(line.as_bytes(), &mut put);
         self.outgoing.finish(&mut put);
-        if !has_room {
+        if !fits {
             self.given_up += 1;
             self.notice(Printable::new().trusted("not sent: too many lines are waiting"));
         }
@@ -261,7 +261,7 @@ impl Room {
     /// Leaves when everything that waits is sent.
     fn leave(&mut self) {
         self.is_leaving = true;
-        self.running.release();
+        self.screen.release();
         if !self.waiting.is_empty() {
             let line = Printable::new()
                 .number(self.waiting.len() as u64)
@@ -297,7 +297,7 @@ impl Room {
     /// Gives the terminal back and says how it ended.
     async fn close(mut self, ended: &Ended) -> Exit {
         self.give_up_waiting();
-        self.running.stop(self.to_print).await;
+        self.screen.stop(self.to_print).await;
         sum_up(ended, self.refused, self.given_up, false)
     }
 }

@@ -17,12 +17,12 @@ const NAMES_LISTED_MAX: usize = 50;
 
 /// The set of names that presence keeps right (CHAT-PRES-1 to CHAT-PRES-4).
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct MemberList {
     /// By the name in lower case, so that the list is in people's order.
     names: BTreeMap<String, String>,
 }
 
-impl Roster {
+impl MemberList {
     pub(super) fn add(&mut self, name: String) {
         if self.names.len() < NAMES_MAX && name.len() <= NAME_BYTES_MAX {
             self.names.insert(name.to_ascii_lowercase(), name);
@@ -61,39 +61,39 @@ impl Roster {
 mod tests {
     use super::*;
 
-    fn roster(names: impl IntoIterator<Item = String>) -> Roster {
-        let mut roster = Roster::default();
+    fn members(names: impl IntoIterator<Item = String>) -> MemberList {
+        let mut members = MemberList::default();
         for name in names {
-            roster.add(name);
+            members.add(name);
         }
-        roster
+        members
     }
 
     #[test]
     fn lists_the_others_in_order() {
-        let mut roster = roster(["bob", "Alice", "Carol", "Me"].map(str::to_owned));
+        let mut members = members(["bob", "Alice", "Carol", "Me"].map(str::to_owned));
         assert_eq!(
-            roster.here("Me").as_str(),
+            members.here("Me").as_str(),
             "here with you: Alice, bob, Carol"
         );
-        roster.remove("BOB");
-        roster.remove("Carol");
-        roster.remove("Alice");
-        assert_eq!(roster.here("Me").as_str(), "nobody else is here");
+        members.remove("BOB");
+        members.remove("Carol");
+        members.remove("Alice");
+        assert_eq!(members.here("Me").as_str(), "nobody else is here");
     }
 
     #[test]
     fn a_crowd_is_counted() {
-        let roster = roster((0..60).map(|number| format!("n{number:02}")));
-        assert!(roster.here("x").as_str().ends_with(", n49 and 10 more"));
+        let members = members((0..60).map(|number| format!("n{number:02}")));
+        assert!(members.here("x").as_str().ends_with(", n49 and 10 more"));
     }
 
     #[test]
     fn the_memory_is_bounded() {
-        let roster = roster((0..=NAMES_MAX).map(|number| format!("n{number}")));
-        assert_eq!(roster.names.len(), NAMES_MAX);
-        let mut roster = Roster::default();
-        roster.add("x".repeat(NAME_BYTES_MAX + 1));
-        assert_eq!(roster.names.len(), 0);
+        let members = members((0..=NAMES_MAX).map(|number| format!("n{number}")));
+        assert_eq!(members.names.len(), NAMES_MAX);
+        let mut members = MemberList::default();
+        members.add("x".repeat(NAME_BYTES_MAX + 1));
+        assert_eq!(members.names.len(), 0);
     }
 }

@@ -5,11 +5,11 @@ use std::io;
 use nix::sys::termios::{self, SetArg, Termios};
 
 /// Gives the terminal back as it was when it is dropped.
-pub(super) struct Mode {
+pub(super) struct TerminalMode {
     original: Termios,
 }
 
-impl Mode {
+impl TerminalMode {
     /// Changes the terminal. `when`: whether what was typed before is dropped.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ impl Mode {
     }
 }
 
-impl Drop for Mode {
+impl Drop for TerminalMode {
     fn drop(&mut self) {
         let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.original);
     }

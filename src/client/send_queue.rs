@@ -8,7 +8,7 @@ use super::pacer::Pacer;
 
 /// How many chats may be without an answer, where receipts are granted: enough
 /// to fill a long line, little enough to remember the texts.
-pub(crate) const UNANSWERED_CHATS_MAX: usize = 256;
+pub(crate) const IN_FLIGHT_CHATS_MAX: usize = 256;
 
 /// How often one chat is sent again after RATE_LIMITED before it is given up.
 pub(crate) const RETRIES_MAX: u32 = 100;
@@ -40,41 +40,41 @@ pub(crate) enum Step {
 
 /// The sending side's memory.
 ///
-/// Call [`Outbox::push`] while [`Outbox::has_room`], [`Outbox::step`] until it
+/// Call [`SendQueue::push`] while [`SendQueue::has_room`], [`SendQueue::step`] until it
 /// gives no [`Step::Send`], and the rest as answers come.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     pacer: Pacer,
     receipts: bool,
     /// To be sent, by id: what was refused for its rate has a lower id than what
     /// is new, and so goes first.
-    due: BTreeMap<u64, Draft>,
+    pending: BTreeMap<u64, Draft>,
     /// Sent, no answer yet. Without receipts the last few, in case of a refusal.
-    unanswered: VecDeque<Draft>,
+    in_flight: VecDeque<Draft>,
     /// When a chat was last sent for the first time, accepted or refused for good. What
     /// is sent again and again gets nowhere.
     progressed_at: Instant,
 }
 
-impl Outbox {
+impl SendQueue {
     pub(crate) fn new(pacer: Pacer, receipts: bool, now: Instant) -> Self {
         Self {
             pacer,
             receipts,
-            due: BTreeMap::new(),
-            unanswered: VecDeque::new(),
+            pending: BTreeMap::new(),
+            in_flight: VecDeque::new(),
             progressed_at: now,
         }
     }
 
     /// Whether another chat may be pushed.
     pub(crate) fn has_room(&self) -> bool {
-        self.due.is_empty() && (!self.receipts || self.unanswered.len() < UNANSWERED_CHATS_MAX)
+        self.pending.is_empty() && (!self.receipts || self.in_flight.len() < IN_FLIGHT_CHATS_MAX)
     }
 
     /// Takes a chat to be sent. Ids go up.
     pub(crate) fn push(&mut self, id: u64, text: String) {
-        self.due.insert(
+        self.pending.insert(
             id,
             Draft {
                 id,
@@ -86,7 +86,7 @@ impl Outbox {
 
     /// What to do now. A chat that it gives counts as sent.
     pub(crate) fn step(&mut self, now: Instant) -> Step {
-        let Some(first) = self.due.first_entry() else {
+        let Some(first) = self.pending.first_entry() else {
             return Step::Idle;
         };
         if let Err(later) = self.pacer.take(now) {
@@ -99,10 +99,10 @@ impl Outbox {
         if chat.retries == 0 {
             self.progressed_at = now;
         }
-        if self.unanswered.len() >= UNANSWERED_CHATS_MAX {
-            self.unanswered.pop_front();
+        if self.in_flight.len() >= IN_FLIGHT_CHATS_MAX {
+            self.in_flight.pop_front();
         }
-        self.unanswered.push_back(chat.clone());
+        self.in_flight.push_back(chat.clone());
         Step::Send(chat)
     }
 
@@ -141,19 +141,19 @@ impl Outbox {
         let pause_ms = retry_after_ms.clamp(1, RETRY_AFTER_MS_MAX);
         self.pacer
             .pause(Duration::from_millis(pause_ms.into()), now);
-        self.due.insert(chat.id, chat);
+        self.pending.insert(chat.id, chat);
         Ok(())
     }
 
     /// How many chats are waiting to be sent.
     pub(crate) fn unsent(&self) -> usize {
-        self.due.len()
+        self.pending.len()
     }
 
     /// How many chats were sent and have no receipt yet.
     pub(crate) fn unconfirmed(&self) -> usize {
         if self.receipts {
-            self.unanswered.len()
+            self.in_flight.len()
         } else {
             0
         }
@@ -167,8 +167,8 @@ impl Outbox {
 
     fn answer(&mut self, id: u64) -> Option<Draft> {
         // Answers come in the order of the chats (CHAT-RCPT-2): it is the first.
-        let index = self.unanswered.iter().position(|chat| chat.id == id)?;
-        self.unanswered.remove(index)
+        let index = self.in_flight.iter().position(|chat| chat.id == id)?;
+        self.in_flight.remove(index)
     }
 }
 
@@ -176,85 +176,85 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn outbox(receipts: bool) -> (Outbox, Instant) {
+    fn queue(receipts: bool) -> (SendQueue, Instant) {
         let now = Instant::now();
         // A pause of the bucket shows; its rate does not.
         let pacer = Pacer::new(2_000, 1, now);
-        (Outbox::new(pacer, receipts, now), now)
+        (SendQueue::new(pacer, receipts, now), now)
     }
 
     /// Sends all that can be sent and gives the ids.
-    fn sent(outbox: &mut Outbox, now: Instant) -> Vec<u64> {
+    fn sent(queue: &mut SendQueue, now: Instant) -> Vec<u64> {
         let mut ids = Vec::new();
-        while let Step::Send(chat) = outbox.step(now) {
+        while let Step::Send(chat) = queue.step(now) {
             ids.push(chat.id);
         }
         ids
     }
 
-    fn push_all(outbox: &mut Outbox, ids: impl IntoIterator<Item = u64>) {
+    fn push_all(queue: &mut SendQueue, ids: impl IntoIterator<Item = u64>) {
         for id in ids {
-            outbox.push(id, format!("text {id}"));
+            queue.push(id, format!("text {id}"));
         }
     }
 
     #[test]
     fn sends_in_order_and_forgets_what_is_answered() {
-        let (mut outbox, now) = outbox(true);
-        push_all(&mut outbox, 1..=3);
-        assert_eq!(sent(&mut outbox, now), [1, 2, 3]);
-        assert_eq!(outbox.unconfirmed(), 3);
-        outbox.receipt(1, now);
-        assert_eq!(outbox.refused(2, now), Some("text 2".to_owned()));
-        assert_eq!(outbox.refused(2, now), None);
-        assert_eq!(outbox.unconfirmed(), 1);
+        let (mut queue, now) = queue(true);
+        push_all(&mut queue, 1..=3);
+        assert_eq!(sent(&mut queue, now), [1, 2, 3]);
+        assert_eq!(queue.unconfirmed(), 3);
+        queue.receipt(1, now);
+        assert_eq!(queue.refused(2, now), Some("text 2".to_owned()));
+        assert_eq!(queue.refused(2, now), None);
+        assert_eq!(queue.unconfirmed(), 1);
     }
 
     #[test]
     fn rate_limited_goes_again_before_later_ones() {
-        let (mut outbox, now) = outbox(true);
-        push_all(&mut outbox, 1..=2);
-        assert_eq!(sent(&mut outbox, now), [1, 2]);
-        assert_eq!(outbox.rate_limited(2, 50, now), Ok(()));
-        assert_eq!(outbox.rate_limited(1, 50, now), Ok(()));
-        push_all(&mut outbox, [3]);
+        let (mut queue, now) = queue(true);
+        push_all(&mut queue, 1..=2);
+        assert_eq!(sent(&mut queue, now), [1, 2]);
+        assert_eq!(queue.rate_limited(2, 50, now), Ok(()));
+        assert_eq!(queue.rate_limited(1, 50, now), Ok(()));
+        push_all(&mut queue, [3]);
         let later = now + Duration::from_millis(50);
-        assert_eq!(outbox.step(now), Step::Paused(later));
+        assert_eq!(queue.step(now), Step::Paused(later));
         let much_later = now + Duration::from_secs(1);
-        assert_eq!(sent(&mut outbox, much_later), [1, 2, 3]);
+        assert_eq!(sent(&mut queue, much_later), [1, 2, 3]);
     }
 
     #[test]
     fn a_chat_refused_without_end_is_given_up() {
-        let (mut outbox, mut now) = outbox(true);
-        push_all(&mut outbox, [1]);
+        let (mut queue, mut now) = queue(true);
+        push_all(&mut queue, [1]);
         for _ in 0..RETRIES_MAX {
-            assert_eq!(sent(&mut outbox, now), [1]);
-            assert_eq!(outbox.rate_limited(1, u32::MAX, now), Ok(()));
+            assert_eq!(sent(&mut queue, now), [1]);
+            assert_eq!(queue.rate_limited(1, u32::MAX, now), Ok(()));
             now += Duration::from_millis(RETRY_AFTER_MS_MAX.into());
         }
-        assert_eq!(sent(&mut outbox, now), [1]);
+        assert_eq!(sent(&mut queue, now), [1]);
         assert_eq!(
-            outbox.rate_limited(1, 1, now),
+            queue.rate_limited(1, 1, now),
             Err(Some("text 1".to_owned()))
         );
-        assert_eq!(outbox.rate_limited(77, 1, now), Err(None));
+        assert_eq!(queue.rate_limited(77, 1, now), Err(None));
     }
 
     #[test]
     fn the_memory_is_bounded() {
         for receipts in [false, true] {
-            let (mut outbox, now) = outbox(receipts);
+            let (mut queue, now) = queue(receipts);
             let mut pushed = 0;
-            while outbox.has_room() && pushed < 2 * UNANSWERED_CHATS_MAX {
+            while queue.has_room() && pushed < 2 * IN_FLIGHT_CHATS_MAX {
                 pushed += 1;
-                push_all(&mut outbox, [pushed as u64]);
-                sent(&mut outbox, now + Duration::from_secs(pushed as u64));
+                push_all(&mut queue, [pushed as u64]);
+                sent(&mut queue, now + Duration::from_secs(pushed as u64));
             }
             // With receipts it waits for them, without it forgets the oldest.
-            assert_eq!(pushed == UNANSWERED_CHATS_MAX, receipts);
-            assert_eq!(outbox.unanswered.len(), UNANSWERED_CHATS_MAX);
-            assert_eq!(outbox.unconfirmed() > 0, receipts);
+            assert_eq!(pushed == IN_FLIGHT_CHATS_MAX, receipts);
+            assert_eq!(queue.in_flight.len(), IN_FLIGHT_CHATS_MAX);
+            assert_eq!(queue.unconfirmed() > 0, receipts);
         }
     }
 }

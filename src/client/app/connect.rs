@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::options::Options;
 use super::password::{self, Answer};
 use super::signals::Signals;
-use super::{say, sentences};
+use super::{messages, say};
 use crate::client::{Connector, Printable, Session};
 use crate::password::{Password, PasswordError};
 
@@ -16,7 +16,7 @@ use crate::password::{Password, PasswordError};
 /// # Errors
 ///
 /// How the program ends if there is no session; why was said (CHAT-ADM-9).
-pub(super) async fn join(
+pub(super) async fn connect(
     options: &Options,
     mut connector: Connector,
     is_terminal: bool,
@@ -60,7 +60,7 @@ pub(super) async fn join(
                 continue;
             }
         }
-        let (exit, sentence) = sentences::no_session(&error, &options.address, name, has_password);
+        let (exit, sentence) = messages::no_session(&error, &options.address, name, has_password);
         say(&sentence);
         return Err(exit);
     }

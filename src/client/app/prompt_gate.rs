@@ -32,12 +32,12 @@ struct State {
 
 /// Shared by the thread that edits and the thread that prints.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct PromptGate {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-impl Gate {
+impl PromptGate {
     pub(super) fn new() -> Self {
         Self {
             state: Mutex::new(State {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn prints_only_above_a_prompt_or_after_the_last() {
-        let gate = Arc::new(Gate::new());
+        let gate = Arc::new(PromptGate::new());
         let (printed, prints) = mpsc::sync_channel(2);
         let printer = thread::spawn({
             let gate = Arc::clone(&gate);

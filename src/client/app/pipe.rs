@@ -16,7 +16,7 @@ use tokio::sync::oneshot::{self, error::RecvError};
 
 use super::exit::Exit;
 use super::signals::Signals;
-use super::{say, sentences, sum_up};
+use super::{messages, say, sum_up};
 use crate::client::{Event, Outgoing, Printable, Sender, Session};
 
 /// How much of the input is read at a time, in bytes.
@@ -65,7 +65,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
                 }
                 Some(Event::Refused { id, text, code, detail, .. }) => {
                     refused += usize::from(id != 0);
-                    say(&sentences::not_sent(text.as_deref(), code, &detail));
+                    say(&messages::not_sent(text.as_deref(), code, &detail));
                 }
                 Some(Event::Ended(ended)) => break ended,
                 // Receipts are counted by the session.
