@@ -165,6 +165,18 @@ impl Connector {
     }
 }
 
+impl Session {
+    /// Connects to `address` and registers as `name`, asking for receipts and
+    /// keepalive. [`Connector`] can ask for something else.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says which step failed.
+    pub async fn connect(address: &str, name: &str) -> Result<Self, ConnectError> {
+        Connector::new().connect(address, name).await
+    }
+}
+
 /// Waits for the answer to Register. CHAT-REG-10: nothing is sent until it is
 /// there.
 async fn answer<R>(reader: &mut FramedRead<R, Codec>) -> Result<Registered, ConnectError>

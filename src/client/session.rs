@@ -9,7 +9,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
 use super::codec::{BODY_BYTES_CEILING, Halves};
-use super::connect::{ConnectError, Connector};
 use super::driver::{Driver, Leaving};
 use super::event::{Ended, Ending, Event};
 use crate::wire::{Capability, Limits, Registered};
@@ -37,16 +36,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects to `address` and registers as `name`, asking for receipts and
-    /// keepalive. [`Connector`] can ask for something else.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError`] says which step failed.
-    pub async fn connect(address: &str, name: &str) -> Result<Self, ConnectError> {
-        Connector::new().connect(address, name).await
-    }
-
     pub(crate) fn start<S>(mut halves: Halves<S>, registered: Registered) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -12,7 +12,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthChar;
 
-use super::Printable;
+use super::sanitize::Printable;
 
 /// What a row begins with that goes on with a line.
 pub const INDENT: &str = "  ";

@@ -2,10 +2,11 @@
 //! somebody types when the server asks for one.
 
 use super::exit::Exit;
+use super::messages;
 use super::options::Options;
 use super::password::{self, Answer};
+use super::report::say;
 use super::signals::Signals;
-use super::{messages, say};
 use crate::client::{Connector, Printable, Session};
 use crate::password::{Password, PasswordError};
 

@@ -1,6 +1,7 @@
 //! The program `chat-client`: options, a terminal or pipes, messages, exit
 //! codes. Everything that needs no more than the library stays out of here.
 
+mod command;
 mod connect;
 mod exit;
 mod member_list;
@@ -8,20 +9,21 @@ mod messages;
 mod options;
 mod password;
 mod pipe;
-mod prompt_gate;
+mod report;
 mod screen;
 mod signals;
 mod terminal;
 mod terminal_mode;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 pub use exit::Exit;
 pub use options::Options;
 
+use self::report::say;
 use self::screen::Screen;
 use self::signals::Signals;
-use super::{Connector, Ended, Printable};
+use super::{Connector, Printable};
 use crate::wire::Capability;
 
 /// Runs the program and says how it ended.
@@ -50,33 +52,4 @@ pub async fn run(options: &Options) -> Exit {
         Some(screen) => terminal::run(session, screen, &mut signals).await,
         None => pipe::run(session, options.listen, &mut signals).await,
     }
-}
-
-/// Says how it ended and what was lost. `refused` and `held` count lines that the
-/// server did not take and that the session did not; `has_unread`: there are more that
-/// nobody has read.
-fn sum_up(ended: &Ended, refused: usize, held: usize, has_unread: bool) -> Exit {
-    let (exit, sentence) = messages::end(ended);
-    if let Some(sentence) = sentence {
-        say(&sentence);
-    }
-    let unsent = ended.unsent + held;
-    match messages::undelivered(refused, unsent, ended.unconfirmed, has_unread) {
-        Some(sentence) => {
-            say(&sentence);
-            // What ended the session says more than what came of it.
-            if exit == Exit::Done {
-                Exit::Undelivered
-            } else {
-                exit
-            }
-        }
-        None => exit,
-    }
-}
-
-/// Says one sentence on the error output; if that is gone there is nobody to
-/// hear it.
-fn say(sentence: &Printable) {
-    let _ = writeln!(io::stderr(), "chat-client: {sentence}");
 }

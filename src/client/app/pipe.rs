@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot::{self, error::RecvError};
 
 use super::exit::Exit;
+use super::messages;
+use super::report::{say, sum_up};
 use super::signals::Signals;
-use super::{messages, say, sum_up};
 use crate::client::{Event, Outgoing, Printable, Sender, Session};
 
 /// How much of the input is read at a time, in bytes.

@@ -4,15 +4,13 @@ use std::collections::VecDeque;
 
 use super::exit::Exit;
 use super::member_list::MemberList;
+use super::report::{say, sum_up};
 use super::screen::{ActiveScreen, Input, Screen};
 use super::signals::Signals;
-use super::{messages, say, sum_up};
+use super::{command, messages};
 use crate::cli;
 use crate::client::{Ended, Event, Line, Outgoing, Printable, SendError, Session};
 use crate::wire::Capability;
-
-/// The command that leaves; the editor ends with it.
-pub(super) const QUIT: &str = "/quit";
 
 /// How many typed or pasted lines may wait to be sent.
 const LINES_WAITING_MAX: usize = 10_000;
@@ -20,20 +18,6 @@ const LINES_WAITING_MAX: usize = 10_000;
 /// How many lines may wait to be printed: events are not taken while any does,
 /// so these are answers to what was typed, and nobody reads more of them.
 const PRINTS_WAITING_MAX: usize = 1_000;
-
-const HELP: [&str; 4] = [
-    "/who shows who is here",
-    "/quit leaves, and so do Ctrl-D and Ctrl-C",
-    "//word sends a line that begins with /word",
-    "everything else, and a paste of several lines, is sent to all who are here",
-];
-
-/// The line of an input that has only one, without spaces and line breaks at its
-/// end: what can be a command.
-pub(super) fn only_line(input: &str) -> Option<&str> {
-    let line = input.trim_end();
-    (!line.contains('\n')).then_some(line)
-}
 
 /// Runs the session until somebody leaves or the server ends it.
 pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Signals) -> Exit {
@@ -199,7 +183,7 @@ impl ChatView {
     /// Takes what was typed or pasted.
     fn lines(&mut self, lines: &str) {
         // Nobody types several lines: what looks like a command in a paste is text.
-        let Some(line) = only_line(lines) else {
+        let Some(line) = command::only_line(lines) else {
             for line in lines.split('\n') {
                 self.queue(line);
             }
@@ -208,24 +192,24 @@ impl ChatView {
         // A second slash makes the first one part of the text.
         match lines.strip_prefix('/') {
             Some(text) if text.starts_with('/') => self.queue(text),
-            Some(_) => self.command(line),
+            Some(_) => self.run(line),
             None => self.queue(lines),
         }
     }
 
-    fn command(&mut self, command: &str) {
-        match command {
+    fn run(&mut self, typed: &str) {
+        match typed {
             "/help" => {
-                for line in HELP {
+                for line in command::HELP {
                     self.notice(Printable::new().trusted(line));
                 }
             }
             "/who" => self.notice(self.who()),
-            QUIT => self.leave(),
+            command::QUIT => self.leave(),
             _ => {
                 let line = Printable::new()
                     .trusted("there is no command ")
-                    .untrusted(command);
+                    .untrusted(typed);
                 self.notice(line.trusted("; /help shows those that there are, // sends a slash"));
             }
         }
