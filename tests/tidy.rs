@@ -294,6 +294,125 @@ fn the_suite_shares_nothing_with_the_server_but_the_schema() {
     }
 }
 
+/// What a `use` names, one path each, `{...}` written out.
+fn paths_of(import: &str) -> Vec<String> {
+    let Some((head, group)) = import.split_once('{') else {
+        return vec![import.trim().to_owned()];
+    };
+    let group = group.trim_end().trim_end_matches('}');
+    let mut members = vec![String::new()];
+    let mut depth = 0;
+    for c in group.chars() {
+        match c {
+            ',' if depth == 0 => members.push(String::new()),
+            c => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                members.last_mut().expect("never empty").push(c);
+            }
+        }
+    }
+    let whole = |member: &String| format!("{}{}", head.trim(), member.trim());
+    members
+        .iter()
+        .map(whole)
+        .flat_map(|path| paths_of(&path))
+        .collect()
+}
+
+/// The modules of the library, each with the modules that it imports, tests aside.
+fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let module = |path: &Path| -> Vec<String> {
+        let path = path.with_extension("");
+        let names = path
+            .iter()
+            .skip(1)
+            .map(|it| it.to_string_lossy().into_owned());
+        names
+            .filter(|name| name != "mod" && name != "lib")
+            .collect()
+    };
+    let texts: Vec<_> = texts("src")
+        .into_iter()
+        .filter(|(path, _)| path.extension().is_some_and(|it| it == "rs"))
+        .collect();
+    let modules: BTreeSet<_> = texts.iter().map(|(path, _)| module(path)).collect();
+    let mut imports = BTreeMap::new();
+    for (path, text) in &texts {
+        let here = module(path);
+        let text = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
+        let code: String = code(text).map(|(_, line)| format!("{line} ")).collect();
+        let named = code
+            .split(';')
+            .filter_map(|item| item.rsplit_once("use ").map(|(_, import)| import))
+            .flat_map(paths_of);
+        let mut edges = BTreeSet::new();
+        for import in named {
+            let mut target = here.clone();
+            for (index, word) in import.split("::").enumerate() {
+                match word.trim() {
+                    "crate" => target.clear(),
+                    "self" => {}
+                    "super" => drop(target.pop()),
+                    // Another crate, or a child named without `self`.
+                    _ if index == 0 => break,
+                    name => target.push(name.to_owned()),
+                }
+            }
+            // The longest part of the path that is a module; the rest is in it.
+            while !modules.contains(&target) && target.pop().is_some() {}
+            edges.insert(target);
+        }
+        imports.insert(here, edges);
+    }
+    imports
+}
+
+/// The parts of one state machine, which know its state.
+const MAY_IMPORT_EACH_OTHER: &str = "session";
+
+/// A module may know what it consists of and what it is part of; of two others, at most
+/// one knows the other, whatever stands between them.
+#[test]
+fn no_modules_import_each_other() {
+    let imports = imports();
+    assert!(imports.len() > 40, "the modules were not found");
+    for start in imports.keys() {
+        if start
+            .first()
+            .is_some_and(|name| name == MAY_IMPORT_EACH_OTHER)
+        {
+            continue;
+        }
+        let is_kin = |a: &[String], b: &[String]| a.starts_with(b) || b.starts_with(a);
+        let mut reached = BTreeMap::new();
+        let mut open = vec![start];
+        while let Some(module) = open.pop() {
+            for next in &imports[module] {
+                if !is_kin(module, next)
+                    && imports.contains_key(next)
+                    && !reached.contains_key(next)
+                {
+                    reached.insert(next, module);
+                    open.push(next);
+                }
+            }
+        }
+        let mut way = vec![start.join("::")];
+        let mut at = start;
+        while let Some(&before) = reached.get(at) {
+            way.push(before.join("::"));
+            at = before;
+            if at == start || way.len() > imports.len() {
+                break;
+            }
+        }
+        assert!(!reached.contains_key(start), "a circle, backwards: {way:?}");
+    }
+}
+
 #[test]
 fn the_proofs_that_the_threat_model_names_exist() {
     let model = fs::read_to_string(root().join("SECURITY.md")).expect("a threat model");
