@@ -1,6 +1,6 @@
-//! The memory of a segment: zeroed, and resident only where it was touched. Where
-//! the system offers it, it is a file as well, which lives in memory and has no
-//! name: what stands in a file, the system can send without copying it.
+//! Memory of a segment: a zeroed memory map, resident only where it was touched. On
+//! Linux it maps an anonymous file (memfd), so that the system can send the bytes with
+//! `sendfile`, without a copy.
 
 #[cfg(target_os = "linux")]
 use std::os::fd::OwnedFd;
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-/// Bytes at an address that stays the same until it is dropped.
+/// A memory map. Its address stays the same until it is dropped.
 pub(super) struct Memory {
     map: MmapRaw,
     #[cfg(target_os = "linux")]
@@ -21,7 +21,7 @@ impl Memory {
     /// # Panics
     ///
     /// If the system has no memory left.
-    #[expect(clippy::expect_used, reason = "no memory is the end of any allocation")]
+    #[expect(clippy::expect_used, reason = "out of memory, as in any allocation")]
     pub(super) fn new(bytes: usize) -> Self {
         #[cfg(target_os = "linux")]
         if let Some((map, file)) = in_file(bytes) {
@@ -38,17 +38,17 @@ impl Memory {
         }
     }
 
-    /// Where the bytes are.
+    /// The address of the first byte.
     pub(super) fn as_mut_ptr(&self) -> *mut u8 {
         self.map.as_mut_ptr()
     }
 
-    /// How many they are.
+    /// How many bytes there are.
     pub(super) fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// The file that holds the same bytes, where there is one.
+    /// The file that holds the same bytes, if there is one.
     pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
         #[cfg(target_os = "linux")]
         return self.file.as_ref().map(AsFd::as_fd);
@@ -57,8 +57,8 @@ impl Memory {
     }
 }
 
-/// `None` where the system refuses: no descriptor left, or no such file there.
-/// Memory without a file does as well, it only costs a copy.
+/// A map of an anonymous file. `None` if the system has no descriptor left or knows no
+/// such files; then memory without a file does, at the cost of a copy.
 #[cfg(target_os = "linux")]
 fn in_file(bytes: usize) -> Option<(MmapRaw, OwnedFd)> {
     use nix::{sys::memfd, unistd};

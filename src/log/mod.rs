@@ -1,13 +1,12 @@
-//! The room's log: one contiguous run of frames that are ready to send, and the
-//! readers that follow it. Pure: no socket, no clock.
+//! The log: all published frames in order, encoded and ready to send, and the readers
+//! that follow it. Pure: no socket, no clock.
 //!
-//! A frame is encoded once, when it is appended. A [`Reader`] is a place in the
-//! log; what it has to send next is a slice of the log's own memory, as long as
-//! possible, which leaves out what its connection must not see. So delivering to
-//! N connections copies nothing and makes nothing for each of them, and a reader
-//! that is behind sends many frames at once.
-//! Long stretches are not even copied by the system, since a segment is a file in
-//! memory as well, which it can send from.
+//! A frame is encoded once, when it is appended. A [`Reader`] is a position in the log.
+//! What it sends next is a slice of the log's own memory, as long as possible, without
+//! the frames that its connection must not receive. So fan-out to N connections copies
+//! nothing and allocates nothing for each of them, and a reader that is behind sends
+//! many frames at once. The system need not copy long slices either, since a segment is
+//! a file in memory from which it can send.
 //!
 //! ```text
 //!            segment            segment            segment (being filled)
@@ -16,12 +15,12 @@
 //!       └──────────────┘ └──────────────┘ └──────────────┘
 //!               ▲                               ▲     ▲
 //!         a slow Reader                         │     Readers that keep up
-//!                                       a Reader under way
+//!                                          a Reader inside the segment
 //! ```
 //!
-//! Chunks are chained forwards and counted by reference: what every reader has
-//! passed is freed by itself. Readers take no lock. A reader only moves forward,
-//! so each frame goes out once, in the log's order (CHAT-ORD-2).
+//! Each segment holds a counted reference to the next one, so a segment is freed once
+//! every reader has passed it. Readers take no lock. A reader only moves forward, so it
+//! sends each frame once, in the log's order (CHAT-ORD-2).
 
 mod memory;
 mod reader;
@@ -42,8 +41,8 @@ use crate::{frame, wire::ServerEnvelope};
 pub use reader::{Reader, Unsent};
 use segment::{SEGMENT_BYTES, SegmentWriter};
 
-/// Which members receive a frame, its own author apart. The order is from few to
-/// many: the largest of several audiences has all that any of them has.
+/// Audience: which members receive a frame, its sender apart. Ordered from few members
+/// to many, so that the largest of several audiences includes the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Audience {
     /// The members with presence (CHAT-GROW-7).
@@ -52,19 +51,19 @@ pub enum Audience {
     Everyone,
 }
 
-/// The writing end of a log. Positions in it are counted in bytes from its start.
+/// The writer's end of a log. Positions are counted in bytes from the log's start.
 ///
 /// Publishing has two steps: [`Log::append`] gives a frame its place, and
 /// [`Log::commit`] lets the readers see it.
 pub struct Log {
     tail: SegmentWriter,
-    /// Full segments that are not committed yet, in their order.
+    /// Full segments that are not committed yet, in order.
     uncommitted: Vec<SegmentWriter>,
     committed_end: u64,
     retained: Retained,
 }
 
-/// How much of a log is in memory. Can be asked without the log at hand.
+/// How much of a log is in memory. Can be read without the log and its lock.
 #[derive(Debug, Clone)]
 pub struct Retained {
     segments: Arc<AtomicUsize>,
@@ -94,7 +93,7 @@ impl Log {
         self.tail.segment().base() + self.tail.filled_bytes() as u64
     }
 
-    /// The position behind the last frame that readers see.
+    /// The position behind the last committed frame.
     pub fn committed_end(&self) -> u64 {
         self.committed_end
     }
@@ -104,12 +103,12 @@ impl Log {
         &self.retained
     }
 
-    /// Appends `envelope` as a frame and returns where it stands. Readers do not see
-    /// it before the next [`Log::commit`].
+    /// Appends `envelope` as a frame and returns its range. Readers do not see it before
+    /// the next [`Log::commit`].
     ///
     /// # Panics
     ///
-    /// If the frame is longer than a segment: the limits see to it that none is.
+    /// If the frame is longer than a segment. The limits do not allow such frames.
     #[expect(clippy::expect_used, reason = "the room was made for this envelope")]
     pub fn append(&mut self, audience: Audience, envelope: &ServerEnvelope) -> Range<u64> {
         let length_bytes = frame::encoded_len(envelope);
@@ -128,7 +127,7 @@ impl Log {
         start..self.end()
     }
 
-    /// Lets the readers see everything that was appended.
+    /// Commits everything that was appended: readers see it from now on.
     pub fn commit(&mut self) {
         let mut full = self.uncommitted.drain(..).peekable();
         while let Some(segment) = full.next() {
@@ -140,9 +139,8 @@ impl Log {
         self.committed_end = self.end();
     }
 
-    /// A reader that begins at the present end, the frames that are not committed yet
-    /// left out. `wants_presence`: whether its
-    /// member belongs to [`Audience::Presence`].
+    /// A reader that begins at the present end, behind frames that are not committed
+    /// yet. `wants_presence`: whether its member belongs to [`Audience::Presence`].
     pub fn reader(&self, wants_presence: bool) -> Reader {
         Reader::new(
             Arc::clone(self.tail.segment()),

@@ -1,4 +1,4 @@
-//! A place in the log, and what lies ahead of it.
+//! Reader: the position of one connection in the log, and the frames that it skips.
 #![expect(
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -12,41 +12,39 @@ use crate::frame::{self, Split};
 
 use super::segment::Segment;
 
-/// Follows a log on behalf of one connection.
+/// Follows a log for one connection.
 ///
-/// [`Reader::unsent`] gives the bytes to send next; [`Reader::advance`] says how
-/// many of them were sent. Both cost nothing but arithmetic, whatever the number
-/// of frames.
+/// [`Reader::unsent`] returns the bytes to send next, and [`Reader::advance`] tells the
+/// reader how many of them were sent. Both cost the same for any number of frames.
 ///
-/// Small, since there is one for each member: offsets in the segment take 32 bits, and
-/// what few have at a time is kept apart.
+/// Every member has one, so it is small: offsets in the segment take 32 bits, and the
+/// skips, which few members have at a time, are boxed.
 pub struct Reader {
     segment: Arc<Segment>,
     offset: u32,
-    /// Where what [`Reader::unsent`] gave last ends.
+    /// The end of the bytes that [`Reader::unsent`] returned last.
     unsent_end: u32,
-    /// The last place at which a frame is known to begin, at most `offset`.
+    /// The last offset at which a frame is known to begin, at most `offset`.
     frame_start: u32,
     wants_presence: bool,
-    /// What it must not send, where there is anything.
+    /// The frames that it must not send, if there are any ahead.
     skips: Option<Box<Skips>>,
 }
 
-/// What a reader has to send next.
+/// The bytes that a reader sends next.
 #[derive(Debug, Clone, Copy)]
 pub struct Unsent<'a> {
-    /// The bytes. They do not change any more.
+    /// The bytes. They never change again.
     pub bytes: &'a [u8],
-    /// The file in which they stand too, and where in it, where there is one.
+    /// The file that holds the same bytes, and their offset in it, if there is one.
     pub file: Option<(BorrowedFd<'a>, u32)>,
 }
 
-/// What lies ahead of a reader that it must not send.
+/// The frames ahead of a reader that it must not send.
 struct Skips {
-    /// Where the frames stand that this connection published itself and that are
-    /// still ahead, in rising order.
+    /// The frames that this connection published itself, in rising order.
     own: VecDeque<Range<u64>>,
-    /// Where to stop for good.
+    /// The position at which it stops for good.
     until: u64,
 }
 
@@ -72,18 +70,18 @@ impl Reader {
         }
     }
 
-    /// The position in the log of what is sent next.
+    /// The position in the log that is sent next.
     pub fn position(&self) -> u64 {
         self.segment.base() + u64::from(self.offset)
     }
 
-    /// Whether it is given presence.
+    /// Whether it sends presence.
     pub fn wants_presence(&self) -> bool {
         self.wants_presence
     }
 
-    /// Leaves out `range`, which this connection published itself (CHAT-CHAT-2,
-    /// CHAT-PRES-6). Ranges come in rising order and none is passed yet.
+    /// Skips `range`, which this connection published itself (CHAT-CHAT-2, CHAT-PRES-6).
+    /// Ranges must come in rising order, before the reader has passed them.
     pub fn skip(&mut self, range: Range<u64>) {
         let own = &mut self.skips.get_or_insert_default().own;
         match own.back_mut() {
@@ -92,38 +90,38 @@ impl Reader {
         }
     }
 
-    /// How many separate ranges to leave out are still ahead.
+    /// How many separate ranges ahead are skipped.
     pub fn skip_count(&self) -> usize {
         self.skips.as_ref().map_or(0, |skips| skips.own.len())
     }
 
-    /// Goes no further than `position`, the end of a frame.
+    /// Stops at `position`, which is the end of a frame.
     pub fn stop_at(&mut self, position: u64) {
         let skips = self.skips.get_or_insert_default();
         skips.until = skips.until.min(position);
     }
 
-    /// The bytes to send next: from here to the next thing to leave out, the end
-    /// of a segment or the end of the log. Empty when there is nothing.
+    /// The bytes to send next: up to the next skipped frame, the end of the segment or
+    /// the end of the log. Empty if there is nothing to send.
     pub fn unsent(&mut self) -> Unsent<'_> {
         self.unsent_end = in_32_bits(self.locate());
         let unsent = self.offset as usize..self.unsent_end as usize;
         Unsent {
-            // A reader that begins behind the committed end has nothing to send yet.
+            // Empty also for a reader that begins behind the committed end.
             bytes: self.segment.committed().get(unsent).unwrap_or_default(),
             file: self.segment.file().map(|file| (file, self.offset)),
         }
     }
 
-    /// The first `bytes` of what [`Reader::unsent`] gave were sent.
+    /// The first `bytes` of [`Reader::unsent`] were sent.
     pub fn advance(&mut self, bytes: usize) {
         assert!(
             bytes <= (self.unsent_end - self.offset) as usize,
-            "no more is sent than was ahead"
+            "no more bytes are sent than were unsent"
         );
         self.offset += in_32_bits(bytes);
         if self.offset == self.unsent_end {
-            // What is ahead always ends with a frame.
+            // The unsent bytes always end with a frame.
             self.frame_start = self.offset;
         }
     }
@@ -133,7 +131,7 @@ impl Reader {
         !self.rest_of_frame().is_empty()
     }
 
-    /// The rest of a frame that was sent in part, empty if none was.
+    /// The rest of a frame that was sent in part; empty if none was.
     pub fn rest_of_frame(&self) -> &[u8] {
         let committed = self.segment.committed();
         let offset = self.offset as usize;
@@ -153,17 +151,20 @@ impl Reader {
     /// The first `bytes` of [`Reader::rest_of_frame`] were sent.
     pub fn advance_in_frame(&mut self, bytes: usize) {
         let rest = self.rest_of_frame().len();
-        assert!(bytes <= rest, "no more is sent than the rest of the frame");
+        assert!(
+            bytes <= rest,
+            "no more bytes are sent than the frame has left"
+        );
         self.offset += in_32_bits(bytes);
         if bytes == rest {
             self.frame_start = self.offset;
         }
     }
 
-    /// Moves over what is to be left out, and returns the offset in the segment up
-    /// to which bytes are to be sent.
+    /// Moves past skipped frames, and returns the offset in the segment up to which bytes
+    /// can be sent.
     fn locate(&mut self) -> usize {
-        // Ends: each turn moves to a later segment or past something left out.
+        // The loop ends: each turn moves to a later segment or past a skipped frame.
         loop {
             let committed = self.segment.committed().len();
             let offset = self.offset as usize;
@@ -171,7 +172,8 @@ impl Reader {
                 let Some(next) = self.segment.next() else {
                     return offset;
                 };
-                // Committed a last time between the two looks?
+                // The segment may have been committed a last time since `committed` was
+                // loaded.
                 if self.segment.committed().len() == committed {
                     self.segment = Arc::clone(next);
                     self.offset = 0;
@@ -216,7 +218,7 @@ impl Reader {
         }
     }
 
-    /// The next run of presence to leave out that ends beyond here.
+    /// The next run of presence frames that the reader skips and has not passed.
     fn presence_ahead(&self) -> Option<(usize, usize)> {
         if self.wants_presence {
             return None;

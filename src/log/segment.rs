@@ -1,7 +1,7 @@
 //! Segment: a contiguous piece of the log. One writer fills it once, from the front,
-//! while any number of readers read what is committed. The only module with unsafe
-//! code, for the one thing that safe Rust cannot say: that the committed part of a
-//! buffer no longer changes while the rest of it still does.
+//! while any number of readers read the committed part. This is the only module with
+//! unsafe code, for the one thing that safe Rust cannot express: the committed part of a
+//! buffer never changes while the rest of it still does.
 #![expect(
     clippy::indexing_slicing,
     reason = "offsets are the log's own: no peer has a say in them"
@@ -18,18 +18,18 @@ use std::{
 
 use super::memory::Memory;
 
-/// The size of a segment, in bytes. Large enough that readers seldom change segments,
-/// which ends a write early, and that a frame always fits; small enough that counting
-/// retained bytes in segments is fine enough. Pages that are not filled are not resident.
+/// The size of a segment, in bytes. Large enough that a frame always fits and that
+/// readers seldom change segments, which cuts a write short. Small enough that retained
+/// bytes can be counted in segments. Pages that are not filled are not resident.
 pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
 
-/// How many separate runs of presence a segment can hold. Notices that follow one
-/// another are one run; a segment whose runs are used up is closed early, so this
-/// bounds what a reader who skips them has to look through.
+/// How many separate runs of presence frames a segment can hold. Presence frames that
+/// follow one another are one run. A segment with that many runs is closed early, which
+/// bounds the runs that a reader without presence searches.
 pub(super) const PRESENCE_RUNS_MAX: usize = 128;
 
-// The largest frame, with its length, fits into an empty segment; and offsets fit
-// into the halves of a packed run.
+// The longest frame with its length fits into an empty segment, and an offset fits into
+// half of a packed run.
 const _: () = assert!(SEGMENT_BYTES >= 2 * crate::limits::FRAME_BYTES_CEILING as usize);
 const _: () = assert!(SEGMENT_BYTES <= u32::MAX as usize);
 
@@ -38,12 +38,12 @@ pub(super) struct Segment {
     /// The position in the log of the first byte.
     base: u64,
     memory: Memory,
-    /// How many bytes are committed. They do not change any more.
+    /// How many bytes are committed. They never change again.
     committed: AtomicUsize,
-    /// Where the presence are: `start << 32 | end`, in rising order.
+    /// The runs of presence frames: `start << 32 | end`, in rising order.
     presence_runs: [AtomicU64; PRESENCE_RUNS_MAX],
     presence_runs_used: AtomicUsize,
-    /// Set once, when this segment gets no more bytes.
+    /// Set once, when this segment is full and committed.
     next: OnceLock<Arc<Segment>>,
     /// How many segments of the log are alive, this one included.
     live: Arc<AtomicUsize>,
@@ -66,11 +66,12 @@ pub(super) struct SegmentWriter {
 }
 
 impl Segment {
+    /// The position in the log of the first byte.
     pub(super) fn base(&self) -> u64 {
         self.base
     }
 
-    /// The bytes that are committed by now.
+    /// The committed bytes.
     pub(super) fn committed(&self) -> &[u8] {
         let committed = self.committed.load(Ordering::Acquire);
         // SAFETY: `committed` is at most the length of the memory, which lives as long
@@ -79,7 +80,7 @@ impl Segment {
         unsafe { std::slice::from_raw_parts(self.memory.as_mut_ptr(), committed) }
     }
 
-    /// The file in which the same bytes stand, where there is one.
+    /// The file that holds the same bytes, if there is one.
     pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
         self.memory.file()
     }
@@ -89,8 +90,8 @@ impl Segment {
         self.next.get()
     }
 
-    /// The runs of presence, as offsets, in rising order. Those below a length that
-    /// was loaded with [`Segment::committed`] before this call are all here.
+    /// The runs of presence frames, as offsets, in rising order: at least all those below
+    /// a length that [`Segment::committed`] loaded before this call.
     pub(super) fn presence_runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let used = self.presence_runs_used.load(Ordering::Acquire);
         self.presence_runs.iter().take(used).map(|run| {
@@ -129,7 +130,7 @@ impl SegmentWriter {
         self.filled
     }
 
-    /// Whether a frame of `length_bytes` fits, with its run if it is presence.
+    /// Whether a frame of `length_bytes` fits, and its run if it is a presence frame.
     pub(super) fn has_room(&self, length_bytes: usize, is_presence: bool) -> bool {
         length_bytes <= SEGMENT_BYTES - self.filled
             && (!is_presence
@@ -137,12 +138,12 @@ impl SegmentWriter {
                 || self.segment.presence_runs_used.load(Ordering::Relaxed) < PRESENCE_RUNS_MAX)
     }
 
-    /// Fills the next `length_bytes` bytes with `fill`, which gets them zeroed.
-    /// Readers see them once they are committed.
+    /// Lets `fill` write the next `length_bytes` bytes, which are zero. Readers see them
+    /// once they are committed.
     ///
     /// # Panics
     ///
-    /// If they do not fit: [`SegmentWriter::has_room`] is to be asked first.
+    /// If they do not fit ([`SegmentWriter::has_room`]).
     pub(super) fn fill(
         &mut self,
         length_bytes: usize,
@@ -174,12 +175,12 @@ impl SegmentWriter {
         self.filled = end;
     }
 
-    /// Lets the readers see everything that is filled.
+    /// Commits everything that is filled: readers see it from now on.
     pub(super) fn commit(&self) {
         self.segment.committed.store(self.filled, Ordering::Release);
     }
 
-    /// Closes this segment: its readers go on in `next`.
+    /// Closes this segment: its readers continue in `next`.
     pub(super) fn link(&self, next: &SegmentWriter) {
         let linked = self.segment.next.set(Arc::clone(&next.segment));
         assert!(linked.is_ok(), "a segment is closed once");
@@ -189,8 +190,8 @@ impl SegmentWriter {
         let used = self.segment.presence_runs_used.load(Ordering::Relaxed);
         let pack = |start: usize, end: usize| (start as u64) << 32 | end as u64;
         if self.last_run_ends_at(start) {
-            // A reader may see the run grow beyond the bytes that it knows of,
-            // which changes nothing about those.
+            // A reader may see the run grow beyond the bytes that it knows, which changes
+            // nothing about the bytes that it knows.
             let last = &self.segment.presence_runs[used - 1];
             let run_start = (last.load(Ordering::Relaxed) >> 32) as usize;
             last.store(pack(run_start, end), Ordering::Relaxed);
@@ -214,8 +215,8 @@ impl SegmentWriter {
 impl Drop for Segment {
     fn drop(&mut self) {
         self.live.fetch_sub(1, Ordering::Relaxed);
-        // A reader far behind may hold a long chain alone: take it apart link by
-        // link, since dropping it from inside itself would use stack for each.
+        // A reader far behind may hold a long chain alone. A loop drops it segment by
+        // segment, since a recursive drop would use stack for each of them.
         let mut next = self.next.take();
         while let Some(mut segment) = next.and_then(Arc::into_inner) {
             next = segment.next.take();

@@ -1,4 +1,5 @@
-//! The log against a model that keeps every frame in a list.
+//! Tests of the log: a property test against a model that keeps every frame in a list,
+//! and cases that it does not reach.
 
 use std::{fs::File, os::unix::fs::FileExt};
 
@@ -16,31 +17,31 @@ fn envelope(text_bytes: usize) -> ServerEnvelope {
     }
 }
 
-/// Sends up to `bytes_max` bytes of what is ahead of `reader`.
+/// Sends up to `bytes_max` of the unsent bytes of `reader`.
 fn send(reader: &mut Reader, bytes_max: usize, received: &mut Vec<u8>) -> usize {
-    let ahead = reader.unsent();
-    check_file(ahead);
-    let sent = ahead.bytes.len().min(bytes_max);
-    received.extend_from_slice(&ahead.bytes[..sent]);
+    let unsent = reader.unsent();
+    check_file(unsent);
+    let sent = unsent.bytes.len().min(bytes_max);
+    received.extend_from_slice(&unsent.bytes[..sent]);
     reader.advance(sent);
     sent
 }
 
-/// The same bytes stand in a file, where the system has files without a name.
-fn check_file(ahead: Unsent<'_>) {
-    assert_eq!(ahead.file.is_some(), cfg!(target_os = "linux"));
-    if let Some((file, offset)) = ahead.file {
+/// Checks that the segment's file holds the same bytes, on a system with such files.
+fn check_file(unsent: Unsent<'_>) {
+    assert_eq!(unsent.file.is_some(), cfg!(target_os = "linux"));
+    if let Some((file, offset)) = unsent.file {
         let file = File::from(file.try_clone_to_owned().expect("a descriptor is left"));
-        let mut bytes = vec![0; ahead.bytes.len()];
+        let mut bytes = vec![0; unsent.bytes.len()];
         file.read_exact_at(&mut bytes, u64::from(offset))
             .expect("the file is as long as the segment");
-        assert!(bytes == ahead.bytes);
+        assert!(bytes == unsent.bytes);
     }
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Reader `by` publishes, or nobody in the room does.
+    /// The connection of reader `by` publishes, or another one.
     Append {
         by: Option<usize>,
         text_bytes: usize,
@@ -66,7 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (
             prop::option::of(0..READERS),
-            // Mostly small; some that fill a segment in a few steps.
+            // Mostly small; some fill a segment in a few steps.
             prop_oneof![0..100usize, 30_000..60_000usize],
             any::<bool>(),
         ).prop_map(|(by, text_bytes, is_presence)| Step::Append { by, text_bytes, is_presence }),
@@ -79,13 +80,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a reader should have received at the end.
+/// What a reader must receive.
 #[derive(Default)]
 struct Model {
     expected: Vec<u8>,
     /// Where frames end in `expected`.
     frame_ends: Vec<usize>,
-    /// How much of `expected` is committed.
+    /// How many bytes of `expected` are committed.
     committed: usize,
     is_stopped: bool,
 }
@@ -113,8 +114,8 @@ proptest! {
                         readers[by].skip(range);
                     }
                     for (i, model) in models.iter_mut().enumerate() {
-                        let is_unasked = is_presence && i % 2 != 0;
-                        if by != Some(i) && !is_unasked && !model.is_stopped {
+                        let is_unwanted = is_presence && i % 2 != 0;
+                        if by != Some(i) && !is_unwanted && !model.is_stopped {
                             frame_bytes(&envelope, &mut model.expected);
                             model.frame_ends.push(model.expected.len());
                         }
@@ -158,8 +159,8 @@ proptest! {
             }
         }
 
-        // What everybody has passed is freed, all but the segment in use; a reader
-        // that stopped holds what came after.
+        // Segments that every reader has passed are freed, except for the last. A reader
+        // that stopped keeps those behind its position.
         if models.iter().all(|model| !model.is_stopped) {
             prop_assert_eq!(log.retained().bytes(), SEGMENT_BYTES as u64);
         }
@@ -226,12 +227,12 @@ fn presence_frames_in_a_row_are_one_run() {
 #[test]
 fn a_long_chain_is_freed_without_recursion() {
     const SEGMENTS: usize = 300;
-    // Far too little for a call inside a call for each segment.
+    // Far too little for a recursive call for each segment.
     const STACK_BYTES: usize = 64 * 1024;
 
     let mut log = Log::new();
     let reader = log.reader(true);
-    // Separate presence runs close a segment early, so that this touches little memory.
+    // Separate runs of presence close a segment early, so this touches little memory.
     for _ in 0..SEGMENTS * segment::PRESENCE_RUNS_MAX {
         log.append(Audience::Presence, &envelope(1));
         log.append(Audience::Everyone, &envelope(1));
@@ -241,7 +242,7 @@ fn a_long_chain_is_freed_without_recursion() {
     let dropping = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
         .spawn(|| drop(reader))
-        .expect("a thread can be had");
+        .expect("the system starts a thread");
     dropping
         .join()
         .expect("dropping does not overflow the stack");
@@ -262,14 +263,13 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
             std::thread::spawn(move || {
                 let mut next = 1;
                 while next <= FRAMES {
-                    let ahead = reader.unsent().bytes;
-                    let bytes = ahead.len();
-                    let mut rest = ahead;
+                    let mut rest = reader.unsent().bytes;
+                    let bytes = rest.len();
                     while let Ok(Split::Frame { body, rest: after }) = split(rest, u32::MAX) {
                         rest = after;
                         let envelope = ServerEnvelope::decode(body).expect("whole frames");
                         let Some(Message::Chat(chat)) = envelope.message else {
-                            panic!("presence came to a reader that skips them");
+                            panic!("a reader without presence received presence");
                         };
                         assert_eq!(chat.seq, next);
                         next += 1;
@@ -302,15 +302,13 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
         }
     }
     for thread in threads {
-        thread
-            .join()
-            .expect("what a reader sees is whole and in order");
+        thread.join().expect("a reader sees whole frames in order");
     }
 }
 
 #[test]
-fn a_reader_that_begins_before_the_commit_skips_what_came_before_it() {
-    // In the same segment, and behind several full ones.
+fn a_reader_that_begins_before_a_commit_skips_earlier_frames() {
+    // The earlier frames fill a part of a segment, or several segments.
     for frames in [1, 20] {
         let mut log = Log::new();
         for _ in 0..frames {

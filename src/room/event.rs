@@ -1,4 +1,4 @@
-//! Events: what the room says happened when it applied a command.
+//! Room events: the result of applying a command.
 
 use crate::{
     log::Audience,
@@ -6,10 +6,10 @@ use crate::{
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
-/// What became of one command.
+/// The result of one command.
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    /// The member has joined; the others are told.
+    /// The member has joined; the others receive Joined.
     Joined(Publication),
     /// Another member holds the name; nothing has changed (CHAT-NAME-3).
     NameTaken,
@@ -19,7 +19,7 @@ pub enum Event {
         seq: u64,
         /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.
         time_unix_ms: i64,
-        /// What the others are sent.
+        /// The message to the others.
         published: Publication,
     },
     /// The member has left.
@@ -28,7 +28,7 @@ pub enum Event {
         name: Name,
         /// How many of its chats were accepted.
         chats: u64,
-        /// What the others are told.
+        /// The message to the others.
         published: Publication,
     },
     /// The command names no member; nothing has changed.
@@ -36,7 +36,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// What is published for it, if anything.
+    /// The message to publish, if there is one.
     pub fn publication(&self) -> Option<&Publication> {
         match self {
             Self::Joined(published)
@@ -47,10 +47,10 @@ impl Event {
     }
 }
 
-/// A message for the members in its audience, except the member that it is about.
+/// A message for all members in its audience, except the member that caused it.
 #[derive(Debug, PartialEq)]
 pub struct Publication {
-    /// Who receives it.
+    /// The members that receive it.
     pub audience: Audience,
     /// The message.
     pub envelope: ServerEnvelope,

@@ -1,4 +1,4 @@
-//! The members of a room, by their ids.
+//! Member table: the members of a room, by id.
 
 use super::MemberId;
 use crate::name::Name;
@@ -11,7 +11,7 @@ pub(super) struct Member {
     pub(super) chats: u64,
 }
 
-/// A table of members. Ids are small numbers that are used again, so this is as long
+/// The table of members. Ids are small numbers that are reused, so the table is as long
 /// as the highest id.
 #[derive(Debug, Default)]
 pub(super) struct Members {
@@ -27,7 +27,7 @@ impl Members {
         self.entries.get_mut(member.0 as usize)?.as_mut()
     }
 
-    /// Adds a member whose id nobody has.
+    /// Adds a member whose id is free.
     pub(super) fn insert(&mut self, member: MemberId, name: Name) {
         let index = member.0 as usize;
         if self.entries.len() <= index {

@@ -1,5 +1,5 @@
-//! The room: the pure state that all agree on. It applies commands in one order and
-//! says what happened; it knows neither connections nor where its commands come from.
+//! Room: the pure, replicable state that all members agree on. It applies commands in one
+//! order and returns events; it knows neither connections nor the origin of a command.
 //! Two rooms that apply the same commands publish the same frames, byte for byte.
 //!
 //! ```text
@@ -33,14 +33,14 @@ pub struct Room {
     seq: u64,
     members: Members,
     names: NameIndex,
-    /// All that was applied, for the tests that apply it to another room.
+    /// All applied commands, for the tests that apply them to a second room.
     #[cfg(test)]
     journal: Vec<Command>,
 }
 
 impl Room {
-    /// An empty room. `epoch` names this life of its numbers: 1 to 64 printable ASCII
-    /// characters that no earlier life had (CHAT-ORD-7).
+    /// An empty room. `epoch` identifies this run of its numbers: 1 to 64 printable ASCII
+    /// characters that no earlier run had (CHAT-ORD-7).
     pub fn new(epoch: String) -> Self {
         Self {
             epoch,
@@ -52,7 +52,7 @@ impl Room {
         }
     }
 
-    /// The name of this life of its numbers (CHAT-ORD-7).
+    /// The epoch, which identifies this run of its numbers (CHAT-ORD-7).
     pub fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -67,7 +67,7 @@ impl Room {
         self.names.len()
     }
 
-    /// Which member holds a name.
+    /// The member that holds a name.
     pub fn holder(&self, name: &Name) -> Option<MemberId> {
         self.names.holder(&self.members, name)
     }
@@ -77,12 +77,12 @@ impl Room {
         self.members.get(member).map(|member| &member.name)
     }
 
-    /// The names behind `name`, in order; all of them where it is `None`.
+    /// The names behind `name`, in order; all of them if it is `None`.
     pub fn names_after(&self, name: Option<&Name>) -> impl Iterator<Item = &Name> {
         self.names.names_after(&self.members, name)
     }
 
-    /// Applies the next command in the order, and says what happened.
+    /// Applies the next command in the order.
     pub fn apply(&mut self, command: Command) -> Event {
         #[cfg(test)]
         self.journal.push(command.clone());
@@ -97,7 +97,7 @@ impl Room {
         }
     }
 
-    /// CHAT-NAME-3: the first Join in the order has the name.
+    /// CHAT-NAME-3: the first Join in the order takes the name.
     fn join(&mut self, member: MemberId, name: Name) -> Event {
         if self.holder(&name).is_some() || self.members.get(member).is_some() {
             return Event::NameTaken;
@@ -120,7 +120,7 @@ impl Room {
         };
         sender.chats += 1;
         self.seq += 1; // CHAT-ORD-1
-        // To every other member (CHAT-CHAT-1); all but the text is the server's
+        // To every other member (CHAT-CHAT-1). The server sets every field but the text
         // (CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9).
         let chat = wire::Chat {
             text,
@@ -138,7 +138,7 @@ impl Room {
 
     /// Frees the name (CHAT-NAME-5) and tells the members with presence (CHAT-PRES-3).
     fn leave(&mut self, member: MemberId, reason: wire::LeftReason) -> Event {
-        // While its name can still be looked up.
+        // Before the member is removed, since the index looks up its name.
         self.names.remove(&self.members, member);
         let Some(gone) = self.members.remove(member) else {
             return Event::Ignored;
@@ -154,7 +154,7 @@ impl Room {
         }
     }
 
-    /// All commands that were applied so far, in their order.
+    /// All commands that were applied so far, in order.
     #[cfg(test)]
     pub(crate) fn journal(&self) -> &[Command] {
         &self.journal

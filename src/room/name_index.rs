@@ -1,12 +1,11 @@
-//! Name index: finds the member that holds a name, and lists names in their order.
+//! Name index: finds the member that holds a name, and lists names in order.
 
 use super::{MemberId, members::Members};
 use crate::name::Name;
 
-/// The ids of the members, in the order of their names. The names themselves stand in
-/// [`Members`] alone, so this takes 4 bytes for a member where a map of names takes
-/// some 40; to join and to leave costs moving what lies behind, microseconds among
-/// 100,000.
+/// The ids of the members, sorted by their names. Only [`Members`] holds the names, so
+/// the index takes 4 bytes a member, where a map of names takes about 40. To join and to
+/// leave moves the ids behind, which takes microseconds among 100,000 members.
 #[derive(Debug, Default)]
 pub(super) struct NameIndex {
     members: Vec<MemberId>,
@@ -18,13 +17,13 @@ impl NameIndex {
         self.members.len()
     }
 
-    /// Which member holds a name.
+    /// The member that holds a name.
     pub(super) fn holder(&self, members: &Members, name: &Name) -> Option<MemberId> {
         let place = self.place(members, name).ok()?;
         self.members.get(place).copied()
     }
 
-    /// Adds a member whose name nobody else holds.
+    /// Adds a member whose name is free.
     pub(super) fn insert(&mut self, members: &Members, member: MemberId) {
         if let Some(entry) = members.get(member)
             && let Err(place) = self.place(members, &entry.name)
@@ -42,7 +41,7 @@ impl NameIndex {
         }
     }
 
-    /// The names behind `name`, in order; all of them where it is `None`.
+    /// The names behind `name`, in order; all of them if it is `None`.
     pub(super) fn names_after<'a>(
         &'a self,
         members: &'a Members,
@@ -58,7 +57,7 @@ impl NameIndex {
             .filter_map(|&member| members.get(member).map(|entry| &entry.name))
     }
 
-    /// Where a name is, or where it would be.
+    /// The place of a name, or the place at which it would be inserted.
     fn place(&self, members: &Members, name: &Name) -> Result<usize, usize> {
         self.members.binary_search_by(|&member| {
             let entry = members.get(member);

@@ -1,5 +1,4 @@
-//! What the room does with commands that no session makes, and that replaying a
-//! journal publishes the same frames.
+//! Tests of the room: commands that no session makes, and a journal that is replayed.
 
 use super::*;
 use crate::{text::Text, wire::LeftReason};
@@ -31,7 +30,7 @@ fn leave(member: u32) -> Command {
 }
 
 #[test]
-fn the_first_join_in_the_order_has_the_name() {
+fn the_first_join_in_the_order_takes_the_name() {
     let mut room = Room::new("epoch".to_owned());
     assert!(matches!(room.apply(join(3, "Alice")), Event::Joined(_)));
     assert_eq!(room.apply(join(1, "aLICE")), Event::NameTaken);
@@ -51,7 +50,7 @@ fn a_member_joins_once() {
 }
 
 #[test]
-fn commands_of_nobody_change_nothing() {
+fn commands_of_unknown_members_change_nothing() {
     let mut room = Room::new("epoch".to_owned());
     room.apply(join(0, "Alice"));
     for command in [chat(1, "x"), leave(1), chat(7_000, "x"), leave(7_000)] {
@@ -61,7 +60,7 @@ fn commands_of_nobody_change_nothing() {
 }
 
 #[test]
-fn numbers_go_on_when_the_room_has_been_empty() {
+fn numbers_continue_after_the_room_was_empty() {
     let mut room = Room::new("epoch".to_owned());
     for round in 1..=3 {
         room.apply(join(0, "Alice"));
@@ -73,7 +72,7 @@ fn numbers_go_on_when_the_room_has_been_empty() {
 }
 
 #[test]
-fn the_same_commands_have_the_same_events() {
+fn the_same_commands_have_the_same_events_in_every_room() {
     let commands = [
         join(0, "Alice"),
         join(1, "bob"),
@@ -82,7 +81,7 @@ fn the_same_commands_have_the_same_events() {
         leave(0),
         chat(0, "too late"),
         join(2, "ALICE"),
-        chat(2, "it is me"),
+        chat(2, "hello again"),
     ];
     let run = |commands: &[Command]| {
         let mut room = Room::new("epoch".to_owned());

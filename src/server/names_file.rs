@@ -1,4 +1,5 @@
-//! The file that says who may come in: one name a line, `#` begins a comment.
+//! Name list: the file of the names that may register, one name a line. `#` begins a
+//! comment.
 
 use std::{
     collections::BTreeSet,
@@ -9,16 +10,16 @@ use std::{
 
 use crate::name::{Name, NameError};
 
-/// The longest file that is read, in bytes: a hundred thousand of the longest
-/// names.
+/// The longest file that the server reads, in bytes: room for a hundred thousand of the
+/// longest names.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads the names.
 ///
 /// # Errors
 ///
-/// A sentence with the file, the line where there is one, and what is allowed. A
-/// file without a name is one too: nobody could come in, which nobody wants.
+/// A sentence with the file, the line if the fault is in one, and what is allowed. A file
+/// without a name is an error too, since nobody could register.
 pub(super) fn read(path: &Path) -> Result<BTreeSet<Name>, String> {
     let text = read_text(path)
         .map_err(|error| format!("cannot read the list of names {}: {error}", path.display()))?;
@@ -45,7 +46,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The names, or the first line that is none (from 1) and why.
+/// The names; or the number of the first line that is no name, from 1, and the reason.
 fn parse(text: &str) -> Result<BTreeSet<Name>, (usize, &'static str)> {
     if text.starts_with('\u{feff}') {
         let sentence = "the file begins with a byte order mark (U+FEFF), which belongs to no name; save it as UTF-8 without BOM";
@@ -83,14 +84,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_a_line() {
+    fn a_name_list_has_one_name_a_line_and_comments() {
         let text = "# the class\nBob\n\n  alice  # sits in front\r\nBOB\n";
         assert_eq!(names(text), Ok(vec!["alice".to_owned(), "Bob".to_owned()]));
         assert_eq!(names("#\n \n"), Ok(Vec::new()));
     }
 
     #[test]
-    fn the_line_that_is_no_name_is_told() {
+    fn a_name_list_reports_the_line_that_is_no_name() {
         assert_eq!(names("alice\n\nalice bob\n"), Err(3));
         assert_eq!(names("Server"), Err(1));
         assert_eq!(names("é"), Err(1));

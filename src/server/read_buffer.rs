@@ -1,18 +1,18 @@
-//! Read buffer: what has arrived on one connection and has not been used yet.
+//! Read buffer: the bytes that have arrived on one connection and are not parsed yet.
 
 use std::borrow::Cow;
 
-/// Bytes that wait for the rest of their frame, or until they may be judged. Takes no
-/// memory while empty, and otherwise as much as it holds: there is one for each
-/// connection, and few hold anything for long.
+/// Bytes that wait for the rest of their frame, or until the session takes them. Takes no
+/// memory while empty, and otherwise exactly as much as it holds: every connection has
+/// one, and few of them hold anything for long.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
     bytes: Box<[u8]>,
 }
 
 impl ReadBuffer {
-    /// Takes out what it holds, followed by `read`. [`ReadBuffer::restore`] puts back
-    /// what was not used.
+    /// Takes out the bytes that it holds, followed by `read`. [`ReadBuffer::restore`] puts
+    /// back those that were not used.
     pub(super) fn take<'a>(&mut self, read: &'a [u8]) -> Cow<'a, [u8]> {
         if self.bytes.is_empty() {
             return Cow::Borrowed(read);
@@ -22,7 +22,7 @@ impl ReadBuffer {
         Cow::Owned(bytes)
     }
 
-    /// Puts back all but the first `used` bytes of what was taken.
+    /// Puts back the bytes taken, except for the first `used`.
     pub(super) fn restore(&mut self, taken: Cow<'_, [u8]>, used: usize) {
         self.bytes = match taken {
             Cow::Borrowed(bytes) => bytes.get(used..).unwrap_or_default().into(),
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unused_bytes_come_again_before_new_ones() {
+    fn the_read_buffer_returns_unused_bytes_before_new_ones() {
         let mut buffer = ReadBuffer::default();
         let mut seen = Vec::new();
         let mut feed = |read: &str, used: usize| {

@@ -1,7 +1,7 @@
-//! Reply buffer: the replies to one connection that were not sent yet, encoded.
+//! Reply buffer: the encoded replies to one connection that are not sent yet.
 //!
-//! A reply that tells the number of a chat waits until that chat is committed, and the
-//! replies behind it wait too, so that they keep their order.
+//! A reply with the number of a chat is held until that chat is committed, and so are
+//! the replies behind it, which keeps their order.
 
 use std::collections::VecDeque;
 
@@ -13,32 +13,29 @@ use crate::{
 #[cfg(test)]
 use crate::limits::{FRAME_OVERHEAD_BYTES_MAX, UNREGISTERED_FRAME_BYTES_MAX};
 
-/// How many bytes of replies a connection may have waiting before it is not read
-/// from any more. What comes in makes replies, so this stops their growth; a
-/// normal client has a few hundred bytes at the most.
+/// How many bytes of replies may wait before the server stops reading from a connection.
+/// Frames provoke replies, so this bounds the replies. An ordinary client has a few
+/// hundred bytes of them.
 pub(super) const REPLIES_PAUSE_BYTES: usize = 32 * 1024;
 
-/// What the replies to a single event take at the most, in bytes: an error and the
-/// one that ends the session over it, each in the smallest frame that can be
-/// configured. Whoever is told of the members has taken all replies before that.
+/// How much the replies to a single event take at most, in bytes: an error and the one
+/// that ends the session, each in the smallest frame that can be configured. A page of
+/// members goes only to a connection that has taken all replies before it.
 #[cfg(test)]
 const EVENT_BYTES_MAX: usize = 2 * (FRAME_OVERHEAD_BYTES_MAX as usize + 4);
 
-/// How much memory an replies takes at the most, in bytes, when the longest envelope
-/// takes `frame_bytes_max`: less than [`REPLIES_PAUSE_BYTES`] that are not sent, one
-/// frame of which a part was sent (its whole is kept until it is sent) or which goes
-/// before the others, and what one event adds; and all that twice, since a `Vec`
-/// that is full doubles.
+/// How much memory a reply buffer takes at most, in bytes, if the longest envelope takes
+/// `frame_bytes_max`: up to [`REPLIES_PAUSE_BYTES`] of unsent replies, one frame that is
+/// sent in part (it is kept whole until it is sent) or that goes first, and the replies
+/// to one event. All of that twice, since a full `Vec` doubles.
 #[cfg(test)]
 pub(super) fn buffered_bytes_max(frame_bytes_max: u32) -> usize {
     let frame_bytes_max = frame_bytes_max.max(UNREGISTERED_FRAME_BYTES_MAX) as usize;
     2 * (REPLIES_PAUSE_BYTES + frame_bytes_max + EVENT_BYTES_MAX)
 }
 
-/// Replies, encoded, in order (CHAT-ORD-8). Takes a pointer's memory while empty,
-/// as nearly all of them are nearly always.
-///
-/// Takes at most `buffered_bytes_max` of memory, which is derived above.
+/// Encoded replies, in order (CHAT-ORD-8). Takes the memory of a pointer while empty,
+/// which nearly all of them nearly always are, and `buffered_bytes_max` at most.
 #[derive(Debug, Default)]
 pub(super) struct ReplyBuffer {
     waiting: Option<Box<Waiting>>,
@@ -47,9 +44,10 @@ pub(super) struct ReplyBuffer {
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: Vec<u8>,
+    /// How many of the bytes were sent.
     sent: usize,
-    /// What waits for a commit, in order. One for each pass that nobody has committed
-    /// yet.
+    /// The replies that wait for a commit, in order: one hold for each pass that is not
+    /// committed yet.
     holds: VecDeque<Hold>,
 }
 
@@ -61,13 +59,13 @@ struct Hold {
 }
 
 impl Waiting {
-    /// Where the frame begins and ends of which a part was sent; both where the next
-    /// begins, if there is none.
+    /// The start and the end of the frame that was sent in part. If there is none, both
+    /// are the start of the next frame.
     fn frame_under_way(&self) -> (usize, usize) {
         let (mut start, mut end) = (0, 0);
         while end < self.sent
-            && let Some(ahead) = self.bytes.get(end..)
-            && let Ok(Split::Frame { rest, .. }) = frame::split(ahead, u32::MAX)
+            && let Some(frames) = self.bytes.get(end..)
+            && let Ok(Split::Frame { rest, .. }) = frame::split(frames, u32::MAX)
         {
             start = end;
             end = self.bytes.len() - rest.len();
@@ -83,9 +81,9 @@ impl ReplyBuffer {
     /// Adds a reply behind the others.
     pub(super) fn push(&mut self, envelope: &ServerEnvelope) {
         let waiting = self.waiting.get_or_insert_default();
-        // Who reads, but never all there is, must not make it grow: what was sent
-        // goes first. Nothing is sent between the replies of one turn, so this moves
-        // bytes once a turn at the most.
+        // A peer that reads, but never everything, must not make the buffer grow: sent
+        // bytes are dropped before it does. Nothing is sent between the replies of one
+        // pass, so this moves bytes at most once a pass.
         let free_bytes = waiting.bytes.capacity() - waiting.bytes.len();
         if waiting.sent > 0 && free_bytes < frame::encoded_len(envelope) {
             let (begun, _) = waiting.frame_under_way();
@@ -108,7 +106,7 @@ impl ReplyBuffer {
         }
     }
 
-    /// How many bytes it holds, sent ones included: where the next reply begins.
+    /// The offset of the next reply: how many bytes the buffer holds, sent ones included.
     pub(super) fn end(&self) -> usize {
         let waiting = self.waiting.as_ref();
         waiting.map_or(0, |waiting| waiting.bytes.len())
@@ -133,7 +131,7 @@ impl ReplyBuffer {
         }
     }
 
-    /// What may be sent next.
+    /// The bytes to send next: the unsent ones that are not held.
     pub(super) fn unsent(&self) -> &[u8] {
         let Some(waiting) = &self.waiting else {
             return &[];
@@ -158,7 +156,7 @@ impl ReplyBuffer {
         }
     }
 
-    /// Gives up the replies of which nothing was sent, and their memory.
+    /// Drops the replies of which nothing was sent, and frees their memory.
     pub(super) fn forget(&mut self) {
         let Some(waiting) = &mut self.waiting else {
             return;
@@ -178,7 +176,7 @@ impl ReplyBuffer {
         waiting.map_or(0, |waiting| waiting.bytes.capacity())
     }
 
-    /// Whether so much waits that no more may be added by reading.
+    /// Whether so many replies wait that the server must not read from the connection.
     pub(super) fn is_full(&self) -> bool {
         let waiting = self.waiting.as_ref();
         waiting.is_some_and(|waiting| waiting.bytes.len() - waiting.sent >= REPLIES_PAUSE_BYTES)
@@ -199,16 +197,16 @@ mod tests {
         (envelope, bytes)
     }
 
-    /// Sends three replies in pieces that are no frames, and forgets at each place.
+    /// Sends a part of three replies, then drops the rest, for each length of the part.
     #[test]
-    fn what_was_begun_is_sent_to_its_end() {
+    fn forget_keeps_the_rest_of_a_frame_that_was_sent_in_part() {
         let (replies, frames): (Vec<_>, Vec<_>) = (1_000..1_003).map(reply).unzip();
         let all = frames.concat();
         for sent in 0..all.len() {
             let mut buffer = ReplyBuffer::default();
             replies.iter().for_each(|reply| buffer.push(reply));
             buffer.advance(sent);
-            // Makes room first where much was sent.
+            // Drops sent bytes first if there are many.
             buffer.push(&replies[0]);
             buffer.forget();
             let ends = [0, 1, 2, 3].map(|count| frames[..count].concat().len());
@@ -245,9 +243,10 @@ mod tests {
         assert!(buffer.is_empty());
     }
 
-    /// Room is made in front of what waits, and a rest of a frame goes before it.
+    /// Sent bytes in front of a held reply are dropped, and the rest of a frame of the
+    /// log is put before it.
     #[test]
-    fn what_waits_for_a_commit_may_move() {
+    fn a_held_reply_stays_held_when_it_moves() {
         let (reply, frame) = reply(1_000);
         let mut buffer = ReplyBuffer::default();
         for round in 0..100 {
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_takes_no_memory_for_ever() {
+    fn sent_replies_are_dropped_before_the_buffer_grows() {
         let (reply, frame) = reply(7);
         let mut replies = ReplyBuffer::default();
         replies.push(&reply);
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_but_never_all_makes_it_take_no_more_than_its_bound() {
+    fn a_peer_that_never_reads_everything_keeps_the_buffer_within_its_bound() {
         let (reply, frame) = reply(u64::MAX);
         let mut replies = ReplyBuffer::default();
         for sent in (1..40).cycle().take(20_000) {

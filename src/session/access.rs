@@ -6,20 +6,19 @@ use crate::{name::Name, password::Password};
 
 use super::rejection::{self, Rejection};
 
-/// What a client needs in order to register. By default nothing: the server is for
-/// everybody.
+/// What a client needs in order to register; by default nothing.
 #[derive(Debug, Clone, Default)]
 pub struct AccessPolicy {
     /// The password, if there is one (CHAT-ADM-1).
     pub password: Option<Password>,
-    /// The only names that may register, if not all may (CHAT-ADM-4). Equal
-    /// regardless of case, as names are.
+    /// The only names that may register, if not all may (CHAT-ADM-4). Case does not
+    /// matter, as for all names.
     pub names: Option<BTreeSet<Name>>,
 }
 
 impl AccessPolicy {
-    /// Checks the password of a Register. A client without one sends an empty one,
-    /// which no password is.
+    /// Checks the password of a Register. A client without a password sends an empty one,
+    /// which matches no password.
     pub(super) fn check_password(&self, offered: &str) -> Result<(), Rejection> {
         match &self.password {
             None => Ok(()), // CHAT-ADM-3
@@ -28,7 +27,7 @@ impl AccessPolicy {
         }
     }
 
-    /// Checks a name that the rules for names allow.
+    /// Checks a valid name.
     pub(super) fn check_name(&self, name: &Name) -> Result<(), Rejection> {
         match &self.names {
             Some(names) if !names.contains(name) => Err(rejection::name_not_allowed(name)),

@@ -1,11 +1,11 @@
-//! Error budget: how many non-fatal errors a session may provoke (CHAT-ERR-8). It is
-//! generous and forgiving: a newer client sends what an older server does not know,
-//! and a script sends faster than it may. A client that goes on regardless does
-//! nothing else.
+//! Error budget: a token bucket for the non-fatal errors that a session may cause
+//! (CHAT-ERR-8). It is generous, since honest clients cause errors too: a newer client
+//! sends messages that an older server does not know, and a script exceeds the chat
+//! rate. A client that uses up the budget does little else.
 
 use crate::token_bucket::TokenBucket;
 
-/// One error is forgotten every so often, in milliseconds.
+/// In how much time the budget forgets one error, in milliseconds.
 const FORGOTTEN_EVERY_MS: u64 = 100;
 
 /// The errors of one session that are not forgotten yet.
@@ -15,8 +15,8 @@ pub(super) struct ErrorBudget {
 }
 
 impl ErrorBudget {
-    /// Charges one error. Returns whether the session has provoked more than
-    /// `errors_max`.
+    /// Charges one error. Returns whether the session has caused more than `errors_max`,
+    /// forgotten ones left out.
     pub(super) fn charge(&mut self, now_ms: u64, errors_max: u32) -> bool {
         self.bucket.charge(now_ms, FORGOTTEN_EVERY_MS);
         let capacity_ms = u64::from(errors_max) * FORGOTTEN_EVERY_MS;
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_of_errors_up_to_the_limit_is_survived() {
+    fn a_session_may_cause_errors_max_errors_at_once() {
         let mut errors = ErrorBudget::default();
         for _ in 0..100 {
             assert!(!errors.charge(5_000, 100));
@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_errors_a_second_are_forgotten_and_no_more_than_there_were() {
+    fn the_error_budget_forgets_ten_errors_a_second_and_saves_nothing_up() {
         let mut errors = ErrorBudget::default();
         for _ in 0..100 {
             assert!(!errors.charge(0, 100));

@@ -1,8 +1,8 @@
-//! Inbound rate limit: how many frames and bytes a server reads from a member
-//! (CHAT-LIM-9), whatever they hold. A member above it is not closed but throttled:
-//! the server stops reading until the excess is paid off, so that the system at the
-//! member's end makes it wait. An honest client with much to say loses nothing, and
-//! a flood costs no more than the limit allows.
+//! Inbound rate limit: how many frames and bytes the server reads from a member
+//! (CHAT-LIM-9), whatever they hold. A member above the rate is throttled, not closed:
+//! the server stops reading from it until the excess is paid off, and TCP makes it wait.
+//! An honest client with much to send loses nothing, and a flood costs no more than the
+//! limit allows.
 
 use crate::{
     limits::{FLOOD_WINDOW_MS, Limits, Rate},
@@ -12,16 +12,16 @@ use crate::{
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// What one member has sent of late, in nanoseconds of its allowance. A frame costs
-/// its share of a second, and so does a byte; the larger of the two counts.
+/// A token bucket in nanoseconds. A frame costs a second divided by the frames per
+/// second, and a byte a second divided by the bytes per second; the larger cost counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct InboundRate {
     bucket: TokenBucket,
 }
 
 impl InboundRate {
-    /// Charges what arrived. Returns whether the rate is exceeded, so that the server
-    /// must stop reading.
+    /// Charges frames and bytes that arrived. Returns whether the rate is exceeded, so
+    /// that the server must stop reading.
     pub(super) fn charge(&mut self, now_ms: u64, frames: u64, bytes: u64, limits: &Limits) -> bool {
         let cost_ns = |count: u64, per_second_max: Option<u32>| {
             per_second_max.map_or(0, |most| {
@@ -34,17 +34,17 @@ impl InboundRate {
         self.is_exceeded(now_ms, limits)
     }
 
-    /// Whether the rate is still exceeded. One charge is never more than one read, so
-    /// this comes to an end.
+    /// Whether the rate is still exceeded. This ends, since one charge is at most one
+    /// read.
     pub(super) fn is_exceeded(&self, now_ms: u64, limits: &Limits) -> bool {
         let capacity_ns = window_ms(limits.chat_rate()) * NS_PER_MS;
         self.bucket.is_overdrawn(now_ms * NS_PER_MS, capacity_ns)
     }
 }
 
-/// How much may arrive at once: as much as in this time, in milliseconds. The limits
-/// are at least twice the rate of chats, so a burst of chats fits in twice
-/// (CHAT-LIM-2).
+/// The capacity of the bucket, as the time in which the rate allows as much, in
+/// milliseconds. The rate is at least twice the chat rate, so a burst of chats fits in
+/// twice (CHAT-LIM-2).
 fn window_ms(rate: Option<Rate>) -> u64 {
     let burst_ms = rate.map_or(0, |rate| {
         u64::from(rate.burst) * u64::from(rate.interval_ms)
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_seconds_worth_passes_at_once_and_then_the_rate() {
+    fn the_inbound_rate_allows_ten_seconds_worth_at_once() {
         let limits = limits(Some(100), None);
         let mut inbound = InboundRate::default();
         assert!(!inbound.charge(0, 1_000, 1 << 30, &limits));
@@ -74,13 +74,13 @@ mod tests {
         assert!(!inbound.is_exceeded(10, &limits));
         assert!(!inbound.charge(1_000, 99, 0, &limits));
         assert!(inbound.charge(1_000, 1, 0, &limits));
-        // Silence makes up for it, and no further than for ten seconds.
+        // Silence pays off the excess, and saves up no more than ten seconds' worth.
         assert!(!inbound.charge(90_000, 1_000, 0, &limits));
         assert!(inbound.charge(90_000, 1, 0, &limits));
     }
 
     #[test]
-    fn a_burst_that_is_worth_more_fits_in_twice() {
+    fn the_inbound_rate_allows_twice_the_chat_burst_at_once() {
         let limits = Limits {
             chat_burst: 30,
             chat_interval_ms: Some(1_000),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_count_for_themselves() {
+    fn the_inbound_rate_counts_bytes_apart_from_frames() {
         let limits = limits(Some(100), Some(1_000));
         let mut inbound = InboundRate::default();
         assert!(!inbound.charge(0, 1, 10_000, &limits));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_everything_passes() {
+    fn without_an_inbound_rate_nothing_is_throttled() {
         let limits = limits(None, None);
         assert!(!InboundRate::default().charge(0, u64::MAX, u64::MAX, &limits));
     }
@@ -117,7 +117,7 @@ mod tests {
             if chat > rate.burst {
                 now_ms += u64::from(rate.interval_ms);
             }
-            // The longest frame, with a Pong beside it.
+            // The longest frame and a Pong.
             assert!(!inbound.charge(now_ms, 2, frame_bytes + 12, &limits));
         }
     }

@@ -1,5 +1,5 @@
-//! Keepalive: pings a member that is silent, and ends its session when it stays so
-//! (CHAT-KEEP). Only members with keepalive are asked.
+//! Keepalive: pings a silent member, and ends its session if it stays silent (CHAT-KEEP).
+//! Only members with keepalive are pinged.
 
 use crate::{
     limits::Limits,
@@ -8,11 +8,11 @@ use crate::{
 
 use super::{Context, Progress, Sessions, State, envelope, rejection, state::Session};
 
-/// How long a Ping may take to be answered before a silent member is ended, in
-/// milliseconds, where the limits leave that much time.
+/// How long the server waits for the answer to a Ping before it ends the session, in
+/// milliseconds, if the limits leave that much time.
 const ANSWER_MS_MAX: u32 = 10_000;
 
-/// The silence of a member: since when nothing has arrived, and the Pings in it.
+/// The silence of a member: since when no frame has arrived, and the Pings since then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Silence {
     since_ms: u64,
@@ -23,7 +23,7 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Something arrives now.
+    /// A silence that begins now.
     pub(super) fn new(now_ms: u64) -> Self {
         Self {
             since_ms: now_ms,
@@ -34,7 +34,7 @@ impl Silence {
 
     /// How long it has lasted, in milliseconds.
     pub(super) fn ms(&self, now_ms: u64) -> u32 {
-        // Longer than any deadline is all the same.
+        // u32::MAX is longer than any deadline.
         u32::try_from(now_ms.saturating_sub(self.since_ms)).unwrap_or(u32::MAX)
     }
 
@@ -45,8 +45,8 @@ impl Silence {
         }
     }
 
-    /// Whether it has lasted for the deadline, with a Ping in it that had time to be
-    /// answered. So a server that was stopped meanwhile pings first.
+    /// Whether it has lasted for the deadline, and the first Ping since then had time to
+    /// be answered. So a server that was suspended pings before it ends a session.
     fn is_over(&self, now_ms: u64, limits: &Limits) -> bool {
         let (interval_ms, deadline_ms) = (limits.keepalive_interval_ms, limits.idle_deadline_ms);
         let answer_ms = (deadline_ms.saturating_sub(interval_ms) / 2).min(ANSWER_MS_MAX);
@@ -60,7 +60,7 @@ impl Silence {
 }
 
 impl Sessions {
-    /// Handles the passing of time for a member from which everything was read.
+    /// Handles a tick for a member from which everything was read.
     pub(super) fn handle_silence(
         &mut self,
         context: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a member is to be pinged, or has let the deadline pass.
+    /// Whether the server must ping a member, or end its session.
     pub(super) fn is_silence_due(&self, now_ms: u64, session: &Session) -> bool {
         let silence = &session.silence;
         silence.is_over(now_ms, &self.limits) || silence.is_ping_due(now_ms, &self.limits)
@@ -93,7 +93,7 @@ impl Sessions {
 }
 
 impl Context<'_> {
-    /// Pings a member. The token only has to differ from ping to ping.
+    /// Pings a member. The token need only differ from Ping to Ping.
     pub(super) fn ping(&mut self, session: &mut Session) {
         let now_ms = self.now.elapsed_ms;
         session.silence.note_ping(now_ms);

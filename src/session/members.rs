@@ -1,5 +1,5 @@
-//! Members: tells a new member with presence who is here, in pages that fit into a
-//! frame (CHAT-PRES-1).
+//! Paging of members: sends a new member with presence the names of all members, in
+//! pages that fit into a frame (CHAT-PRES-1).
 
 use crate::{
     limits::Limits,
@@ -10,15 +10,15 @@ use crate::{
 
 use super::{ConnectionId, Sessions, State, envelope, state::Session};
 
-/// The bytes a Members may take beyond its names, at the most: the arm's tag and
-/// length, and `more`.
+/// How much a Members takes beyond its names at most, in bytes: the tag and the length of
+/// the message, and `more`.
 const MEMBERS_OVERHEAD_BYTES_MAX: usize = 16;
 
 impl Sessions {
-    /// The further Members that are due to a member whose earlier ones have been sent
-    /// (CHAT-PRES-1). The caller asks when the connection has nothing else to send, so
-    /// that a large room is told in steps that fit into memory. The names are members
-    /// at this moment, so none of them has a Left that was sent before (CHAT-PRES-4).
+    /// The next page of members that is due to a member (CHAT-PRES-1). The caller asks
+    /// for it when the connection has nothing else to send, so one page at a time takes
+    /// memory. The page has the names of this moment, so no Left for any of them was sent
+    /// before (CHAT-PRES-4).
     pub fn more_members(&mut self, room: &Room, id: &ConnectionId) -> Option<ServerEnvelope> {
         if self.closing.is_some() {
             return None; // CHAT-CLOSE-2: ServerClosing may have been sent.
@@ -31,7 +31,7 @@ impl Sessions {
     }
 }
 
-/// The members behind `after`, as many as fit into a frame.
+/// A page of the members behind `after`, as many as fit into a frame.
 pub(super) fn next_page(
     limits: &Limits,
     session: &mut Session,
@@ -43,7 +43,7 @@ pub(super) fn next_page(
     let mut last = None;
     let mut page_bytes = 0;
     for name in room.names_after(after.as_ref()) {
-        // A tag, a length of one byte, the name.
+        // The tag, the length in one byte, and the name.
         page_bytes += 2 + name.as_str().len();
         if page_bytes > bytes_max {
             page.more = true;

@@ -1,5 +1,5 @@
-//! Messages: what a registered client may send (CHAT-CHAT, CHAT-LEAVE, CHAT-KEEP), and
-//! what is refused without ending its session.
+//! Messages: handles the messages of a registered client (CHAT-CHAT, CHAT-LEAVE,
+//! CHAT-KEEP), and rejects some of them without ending the session.
 
 use crate::{
     room::{self, Command},
@@ -51,20 +51,20 @@ impl Sessions {
             Some(Sent::Leave(_)) => self.end(context, CloseReason::Leave), // CHAT-LEAVE-2
             // CHAT-REG-6
             Some(Sent::Register(_)) => {
-                self.refuse(context, rejection::already_registered().non_fatal());
+                self.reject_message(context, rejection::already_registered().non_fatal());
             }
             // CHAT-GROW-6
             Some(Sent::Ping(_) | Sent::Pong(_)) if !granted.keepalive => {
-                self.refuse(context, rejection::not_granted().non_fatal());
+                self.reject_message(context, rejection::not_granted().non_fatal());
             }
             // CHAT-KEEP-1
             Some(Sent::Ping(ping)) => context.reply(self::envelope(Message::Pong(wire::Pong {
                 token: ping.token,
             }))),
-            // CHAT-KEEP-5: that it came is noted already.
+            // CHAT-KEEP-5: its arrival was noted above.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
-            None => self.refuse(context, rejection::unknown_message().non_fatal()),
+            None => self.reject_message(context, rejection::unknown_message().non_fatal()),
         }
     }
 
@@ -75,7 +75,7 @@ impl Sessions {
             // CHAT-CHAT-8
             Err(error) => {
                 let answer = rejection::text(error, text_bytes_max).for_chat(chat.id);
-                return self.refuse(context, answer);
+                return self.reject_message(context, answer);
             }
         };
         let rate = self.limits.chat_rate();
@@ -93,7 +93,7 @@ impl Sessions {
                 // CHAT-LIM-3. Never more than one interval, which is a u32.
                 let retry_after_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
                 let answer = rejection::rate(retry_after_ms).for_chat(chat.id);
-                return self.refuse(context, answer);
+                return self.reject_message(context, answer);
             }
         }
         let accepted = context.room.apply(Command::Chat {
@@ -111,8 +111,8 @@ impl Sessions {
         };
         context.effects.push(Effect::Publish(published));
         if receipts {
-            // CHAT-RCPT-1, CHAT-RCPT-3; a refusal took its place in the same queue of
-            // replies, so the answers keep the order of the chats (CHAT-RCPT-2).
+            // CHAT-RCPT-1, CHAT-RCPT-3; rejections go through the same queue of replies,
+            // so the answers keep the order of the chats (CHAT-RCPT-2).
             context.reply(envelope(Message::Receipt(wire::Receipt {
                 id: chat.id,
                 seq,
@@ -121,9 +121,9 @@ impl Sessions {
         }
     }
 
-    /// Refuses something that a member sent, and ends its session when that happens
-    /// too often (CHAT-ERR-8, CHAT-ERR-9).
-    fn refuse(&mut self, context: &mut Context<'_>, answer: ServerEnvelope) {
+    /// Rejects a message of a member, and ends its session if that happens too often
+    /// (CHAT-ERR-8, CHAT-ERR-9).
+    fn reject_message(&mut self, context: &mut Context<'_>, answer: ServerEnvelope) {
         context.reply(answer);
         let now_ms = context.now.elapsed_ms;
         if let Some(errors_max) = self.limits.errors_max

@@ -1,24 +1,24 @@
-//! Sessions: judges what each client sent, and makes commands for the room. Pure:
+//! Sessions: checks the messages of each client, and makes commands for the room. Pure:
 //! events and the time go in, effects come out; no socket, no clock, no random source.
 //!
 //! # How to call it
 //!
-//! 1. [`Sessions::connect`] for each connection; it gives the connection's
-//!    [`ConnectionId`], or the answer to send before closing it.
-//! 2. [`Sessions::handle`] for each thing that happens to it, in order. The caller
-//!    carries out the effects in their order, before the next call:
-//!    [`Effect::Subscribe`] and [`Effect::Publish`] are positions in one order.
-//! 3. [`Sessions::disconnect`] once, when the connection is gone. It takes the id
-//!    back, so nothing can be said about that connection afterwards.
+//! 1. [`Sessions::connect`] for each connection. It returns the connection's
+//!    [`ConnectionId`], or the answer to send before the connection is closed.
+//! 2. [`Sessions::handle`] for each event of the connection, in order. The caller carries
+//!    out the effects in their order, before the next call: [`Effect::Subscribe`] and
+//!    [`Effect::Publish`] are positions in one order.
+//! 3. [`Sessions::disconnect`] once, when the connection is gone. It takes the id, so no
+//!    later call can name the connection.
 //!
-//! Time passes only in arguments: [`Sessions::due`] lists the connections with a
-//! deadline behind them, and the caller hands each of them an [`Event::Tick`].
+//! Time passes only in arguments: [`Sessions::due`] lists the connections with a deadline
+//! behind them, and the caller handles an [`Event::Tick`] for each of them.
 //!
 //! # Sessions and the room
 //!
-//! A session knows what one client may do: framing errors, text, rate, errors,
-//! keepalive, access. The [`Room`] knows what all agree on: names, members, numbers. A
-//! session asks the room by a [`Command`], which is applied in the same call.
+//! A session decides what one client may do: framing errors, text, rates, errors,
+//! keepalive, access. The [`Room`] decides what all members agree on: names, members,
+//! numbers. A session sends the room a [`Command`], which is applied in the same call.
 
 mod access;
 mod error_budget;
@@ -56,14 +56,14 @@ pub struct Sessions {
     limits: Limits,
     access: AccessPolicy,
     states: Slab<State>,
-    /// The questions to holders of names that somebody else asked for; an answered
-    /// one stays until the holder goes, or is asked again.
+    /// The probes of holders whose names other clients registered. An answered one stays
+    /// until the holder leaves or is probed again.
     probes: BTreeMap<Name, HolderProbe>,
-    /// What ServerClosing says, once the server closes.
+    /// The text of ServerClosing, once the server closes.
     closing: Option<String>,
 }
 
-/// One call of [`Sessions::handle`]: what it is about and what follows from it.
+/// One call of [`Sessions::handle`]: its arguments and its effects.
 struct Context<'a> {
     now: Time,
     id: &'a ConnectionId,
@@ -72,7 +72,7 @@ struct Context<'a> {
 }
 
 impl Sessions {
-    /// No connections yet, for clients that `access` lets in.
+    /// No connections yet, of clients that `access` allows.
     ///
     /// # Panics
     ///
@@ -94,7 +94,7 @@ impl Sessions {
         }
     }
 
-    /// The bounds that they keep to.
+    /// The limits of every session.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -108,8 +108,8 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// What to tell it before closing it, where the server is full (CHAT-REG-9) or
-    /// closing (CHAT-CLOSE-1).
+    /// The answer to send before the connection is closed, if the server is full
+    /// (CHAT-REG-9) or closes (CHAT-CLOSE-1).
     pub fn connect(&mut self, now: Time) -> Result<ConnectionId, Box<ServerEnvelope>> {
         if let Some(detail) = &self.closing {
             return Err(Box::new(server_closing(detail.clone())));
@@ -123,7 +123,7 @@ impl Sessions {
         ))
     }
 
-    /// A connection is gone. Ends its session, where it still has one.
+    /// A connection is gone. Ends its session, if it still has one.
     pub fn disconnect(
         &mut self,
         room: &mut Room,
@@ -135,15 +135,15 @@ impl Sessions {
         self.states.remove(id.0);
     }
 
-    /// A connection is one too many from its address. Takes its id back, before
-    /// anything was said about it; returns what to tell it.
+    /// A connection exceeds a limit of its address. Takes its id; returns the answer to
+    /// send before it is closed.
     pub fn reject(&mut self, id: ConnectionId, limit: AddressLimit) -> Box<ServerEnvelope> {
         self.states.remove(id.0);
         Box::new(rejection::address_limit(limit).fatal())
     }
 
-    /// Something happened to a connection. Appends what follows from it to `effects`;
-    /// nothing follows once its session has ended.
+    /// Handles an event of a connection, and appends its effects to `effects`. There are
+    /// none once the session has ended.
     pub fn handle(
         &mut self,
         room: &mut Room,
@@ -170,8 +170,8 @@ impl Sessions {
         }
     }
 
-    /// Appends the index ([`ConnectionId::index`]) of each connection that
-    /// [`Event::Tick`] is due to.
+    /// Appends the index ([`ConnectionId::index`]) of each connection that must handle an
+    /// [`Event::Tick`].
     pub fn due(&self, room: &Room, now: Time, indices: &mut Vec<usize>) {
         let due = self
             .states
@@ -180,8 +180,8 @@ impl Sessions {
         indices.extend(due.map(|(index, _)| index));
     }
 
-    /// The server closes: publishes ServerClosing, after which nothing is accepted
-    /// (CHAT-CLOSE-5). The caller hands every connection an [`Event::Tick`] afterwards.
+    /// The server closes: publishes ServerClosing, after which no message is accepted
+    /// (CHAT-CLOSE-5). The caller then handles an [`Event::Tick`] for every connection.
     pub fn begin_closing(&mut self, detail: String, effects: &mut Vec<Effect>) {
         if self.closing.is_some() {
             return;
@@ -193,10 +193,11 @@ impl Sessions {
         self.closing = Some(detail);
     }
 
-    /// Frames and bytes arrived from a connection, whatever they hold. Returns whether
-    /// the server must stop reading from it for now (CHAT-LIM-6, CHAT-LIM-9); once that
-    /// has changed, [`Event::Tick`] is due to it. Before it has registered there is
-    /// nothing to count: the first frame registers it or ends it.
+    /// Charges frames and bytes that arrived, whatever they hold. Returns whether the
+    /// server must stop reading from the connection for now (CHAT-LIM-6, CHAT-LIM-9);
+    /// once it may read again, [`Sessions::due`] lists the connection. Before a
+    /// connection has registered nothing is charged: its first frame registers it or
+    /// ends it.
     pub fn charge_inbound(
         &mut self,
         room: &Room,
@@ -217,8 +218,8 @@ impl Sessions {
         session.is_throttled
     }
 
-    /// Whether the server must not read from a connection for now, nor hand on what
-    /// arrived: it is above its inbound rate, or its Register waits (CHAT-NAME-7).
+    /// Whether the server must not read from a connection for now, nor handle frames that
+    /// have arrived: it is above its inbound rate, or its Register waits (CHAT-NAME-7).
     pub fn is_throttled(&self, id: &ConnectionId) -> bool {
         match self.states.get(id.0) {
             Some(State::Registered(session)) => session.is_throttled,
@@ -227,7 +228,7 @@ impl Sessions {
         }
     }
 
-    /// What happens to the stream itself means the same before and after Register.
+    /// Handles events of the stream itself, which are the same before and after Register.
     fn handle_stream(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
             Event::BadFrame(error) => self.end_with(context, rejection::frame(error)),
@@ -235,10 +236,10 @@ impl Sessions {
             // CHAT-LIM-5
             Event::WriteTimedOut => self.end_with(context, rejection::slow_consumer()),
             Event::Evicted => self.end_with(context, rejection::overloaded()), // CHAT-LIM-10
-            // CHAT-LEAVE-5. A stream cut inside a frame is most likely a client
-            // that was killed, so the others are told of a lost connection.
+            // CHAT-LEAVE-5. A stream that ends inside a frame most likely means that the
+            // client was killed, so the others receive Left with a lost connection.
             Event::EndOfStream { inside_frame: true } => {
-                // CHAT-FRAME-10; the frame itself was never handed on (CHAT-FRAME-9).
+                // CHAT-FRAME-10; the frame itself was never handled (CHAT-FRAME-9).
                 context.reply(rejection::cut_short().fatal());
                 self.end(context, CloseReason::CutShort);
             }
@@ -247,7 +248,7 @@ impl Sessions {
                 inside_frame: false,
             }
             | Event::ConnectionLost => self.end(context, CloseReason::ConnectionLost),
-            // Each state handles messages and time itself.
+            // Each state handles messages and ticks itself.
             Event::Message(_) | Event::Tick { .. } => {}
         }
     }
@@ -274,7 +275,8 @@ impl Sessions {
         self.end(context, CloseReason::Error(code));
     }
 
-    /// CHAT-CLOSE-1: members find ServerClosing in the log, the others are told.
+    /// CHAT-CLOSE-1: members find ServerClosing in the log; the others receive it as a
+    /// reply.
     fn end_for_closing(&mut self, context: &mut Context<'_>) {
         let state = self.states.get(context.id.0);
         if let (Some(State::Unregistered { .. } | State::AwaitingName(_)), Some(detail)) =
@@ -285,7 +287,7 @@ impl Sessions {
         self.end(context, CloseReason::ServerClosing);
     }
 
-    /// Ends a session, where there is one: its member leaves the room.
+    /// Ends a session, if there is one: its member leaves the room.
     fn end(&mut self, context: &mut Context<'_>, reason: CloseReason) {
         let Some(state) = self.states.get_mut(context.id.0) else {
             return;
@@ -324,12 +326,12 @@ impl Sessions {
     #[expect(
         clippy::indexing_slicing,
         clippy::unreachable,
-        reason = "`handle` looked at the state; what the peer sent has no say in it"
+        reason = "`handle` has checked the state, and no peer can change it in between"
     )]
     fn session(&mut self, id: &ConnectionId) -> &mut Session {
         match &mut self.states[id.0] {
             State::Registered(session) => session,
-            state => unreachable!("only events of a session come here, not {state:?}"),
+            state => unreachable!("only events of a session are handled here, not {state:?}"),
         }
     }
 }

@@ -1,20 +1,20 @@
-//! Name reclaiming: asks the holder of a name for a sign of life when another client
-//! registers it, and takes the name back when there is none (CHAT-NAME-7).
+//! Name reclaiming: when a client registers a name that is in use, the server probes the
+//! holder with a Ping, and frees the name if no answer arrives (CHAT-NAME-7).
 //!
 //! ```text
 //!  newcomer: Register ──▶ waits ─────────────────────────▶ NAME_IN_USE, or the name
 //!                           │                                   ▲             ▲
-//!  holder:                  └──▶ Ping ──▶ something arrived ────┘             │
-//!                                   └───▶ nothing for the deadline: ended ────┘
+//!  holder:                  └──▶ Ping ──▶ bytes arrive ─────────┘             │
+//!                                   └───▶ none before the deadline: ended ────┘
 //! ```
 //!
-//! Only a member with keepalive can be asked. For another one the newcomer is told
-//! NAME_IN_USE at once; when its machine is gone, TCP finds out within a minute.
+//! Only a holder with keepalive can be probed. For another holder the newcomer receives
+//! NAME_IN_USE at once; if the holder's machine is gone, TCP detects it within a minute.
 //!
-//! Everything happens when time passes: the holder and the newcomers that wait are due
-//! to [`Event::Tick`](super::Event::Tick). A holder that answers keeps its name, so two
-//! clients that reconnect by themselves cannot throw each other out. It is asked once
-//! for all newcomers that wait, and at most once in a deadline.
+//! Everything happens on [`Event::Tick`](super::Event::Tick), of the holder and of the
+//! newcomers that wait. A holder that answers keeps its name, so two clients that
+//! reconnect automatically cannot evict each other. One probe serves all newcomers that
+//! wait, and a holder is probed at most once per deadline.
 
 use crate::{
     name::Name,
@@ -23,20 +23,20 @@ use crate::{
 
 use super::{ConnectionId, Context, Progress, Sessions, State, rejection, state::Granted};
 
-/// How many may wait for the answer of one holder. Others are refused at once: only
-/// one can get the name.
+/// How many newcomers may wait for one holder. The server rejects others at once, since
+/// only one can get the name.
 const PENDING_REGISTERS_MAX: usize = 4;
 
-/// A client whose Register waits.
+/// A Register that waits for a name.
 #[derive(Debug)]
 pub(super) struct PendingRegister {
-    /// When it was accepted: the register deadline counts from here.
+    /// When the connection was accepted; the register deadline counts from there.
     pub(super) since_ms: u64,
     pub(super) name: Name,
     pub(super) granted: Granted,
 }
 
-/// A question to a holder, and the newcomers that wait for the answer.
+/// The probe of a holder, and the newcomers that wait for the result.
 #[derive(Debug)]
 pub(super) struct HolderProbe {
     began_ms: u64,
@@ -45,24 +45,25 @@ pub(super) struct HolderProbe {
     waiting: Vec<usize>,
 }
 
-/// How far a question is.
+/// The progress of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProbeState {
-    ToAsk,
-    /// The Ping is on its way out.
-    Asking,
-    /// The Ping had gone out, and had time to be answered since then.
-    Asked {
+    /// The holder was not pinged yet.
+    Begun,
+    /// The Ping is queued.
+    Pinging,
+    /// The Ping was sent; the deadline counts from `since_ms`.
+    Pinged {
         since_ms: u64,
-        /// Where the transport tells: how far what was sent had got at that time, until
-        /// the Ping has arrived.
+        /// Until the client's system has acknowledged the Ping: the progress at
+        /// `since_ms`. `None` also if the transport does not know.
         unacked: Option<Progress>,
     },
-    /// Something has arrived since.
+    /// Bytes have arrived since, or the holder cannot be probed.
     Answered,
 }
 
-/// What a newcomer must be told.
+/// The answer to a newcomer.
 enum Answer {
     Wait,
     Free,
@@ -73,25 +74,25 @@ impl HolderProbe {
     fn begin(now_ms: u64) -> Self {
         Self {
             began_ms: now_ms,
-            state: ProbeState::ToAsk,
+            state: ProbeState::Begun,
             waiting: Vec::new(),
         }
     }
 
-    /// Whether there was time for an answer, and none arrived.
+    /// Whether the holder had time to answer and did not.
     fn has_timed_out(&self, now_ms: u64, deadline_ms: u32) -> bool {
         match self.state {
-            ProbeState::Asked { since_ms, .. } => {
+            ProbeState::Pinged { since_ms, .. } => {
                 now_ms.saturating_sub(since_ms) >= u64::from(deadline_ms)
             }
-            ProbeState::ToAsk | ProbeState::Asking | ProbeState::Answered => false,
+            ProbeState::Begun | ProbeState::Pinging | ProbeState::Answered => false,
         }
     }
 }
 
 impl Sessions {
-    /// Makes a newcomer wait for `name`, which the member `holder` has. Returns false
-    /// where there is nothing to wait for.
+    /// Makes a newcomer wait for `name`, which the member `holder` holds. Returns false
+    /// if the holder cannot be probed or was just probed, or too many wait.
     pub(super) fn wait_for_name(
         &mut self,
         now_ms: u64,
@@ -109,7 +110,7 @@ impl Sessions {
         let begin = || HolderProbe::begin(now_ms);
         let probe = self.probes.entry(name.clone()).or_insert_with(begin);
         if probe.state == ProbeState::Answered {
-            // It has just said that it is there.
+            // It has answered within the last deadline.
             if now_ms.saturating_sub(probe.began_ms) < deadline_ms {
                 return false;
             }
@@ -122,8 +123,8 @@ impl Sessions {
         true
     }
 
-    /// Tells a newcomer what has become of the name that it waits for: by the members of
-    /// this moment, and without another question (CHAT-NAME-12).
+    /// Handles a tick for a newcomer that waits for a name: by the members of
+    /// this moment, without another probe (CHAT-NAME-12).
     pub(super) fn handle_name_wait(&mut self, context: &mut Context<'_>) {
         let Some(State::AwaitingName(pending)) = self.states.get(context.id.0) else {
             return;
@@ -141,7 +142,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a newcomer can be told something.
+    /// Whether a newcomer can be answered.
     pub(super) fn is_wait_over(
         &self,
         room: &Room,
@@ -153,16 +154,16 @@ impl Sessions {
             || !matches!(self.answer(room, index, &pending.name), Answer::Wait)
     }
 
-    /// A newcomer waits no longer, whatever the reason.
+    /// A newcomer waits no longer, for any reason.
     pub(super) fn stop_waiting(&mut self, index: usize, pending: &PendingRegister) {
         if let Some(probe) = self.probes.get_mut(&pending.name) {
             probe.waiting.retain(|&waiting| waiting != index);
         }
     }
 
-    /// Asks a holder for a sign of life, or takes its name from it when there was
-    /// none. `replies_flushed`: whether it was sent all replies; `progress`: how far they
-    /// have got. Returns whether its session has ended.
+    /// Handles a tick for a member that may be probed: pings it, or ends its session if
+    /// the probe has timed out. `replies_flushed`, `progress`: see
+    /// [`Event::Tick`](super::Event::Tick). Returns whether the session has ended.
     pub(super) fn handle_probe(
         &mut self,
         context: &mut Context<'_>,
@@ -179,35 +180,34 @@ impl Sessions {
             return false;
         };
         match probe.state {
-            ProbeState::ToAsk => {
-                // CHAT-NAME-7. A holder that has said something at this moment has
-                // answered.
+            ProbeState::Begun => {
+                // CHAT-NAME-7. Bytes that arrived at this very moment are an answer.
                 probe.state = match session.silence.ms(now_ms) == 0 {
                     true => ProbeState::Answered,
-                    false => ProbeState::Asking,
+                    false => ProbeState::Pinging,
                 };
                 context.ping(session);
             }
-            ProbeState::Asking if replies_flushed => {
-                probe.state = ProbeState::Asked {
+            ProbeState::Pinging if replies_flushed => {
+                probe.state = ProbeState::Pinged {
                     since_ms: now_ms,
                     unacked: progress,
                 };
             }
-            // It takes nothing, so it cannot be asked. If that lasts it is closed for
-            // that (CHAT-LIM-5).
-            ProbeState::Asking => probe.state = ProbeState::Answered,
-            // CHAT-NAME-8: behind a full queue of the network the Ping takes its time, and
-            // the deadline counts from when it has arrived; or from when the last byte
-            // has, of a holder that is gone.
-            ProbeState::Asked {
+            // A holder that takes no bytes cannot be probed. If that lasts, the server
+            // closes it as a slow consumer (CHAT-LIM-5).
+            ProbeState::Pinging => probe.state = ProbeState::Answered,
+            // CHAT-NAME-8: the Ping may be slow behind a full queue of the network, so
+            // the deadline counts from its acknowledgment; or from the last one of any
+            // byte, if the holder is gone.
+            ProbeState::Pinged {
                 unacked: Some(before),
                 ..
             } => {
                 let acked_bytes = progress.map_or(u64::MAX, |progress| progress.acked_bytes);
                 if acked_bytes > before.acked_bytes {
                     let has_arrived = acked_bytes >= before.written_bytes;
-                    probe.state = ProbeState::Asked {
+                    probe.state = ProbeState::Pinged {
                         since_ms: now_ms,
                         unacked: (!has_arrived).then_some(Progress {
                             acked_bytes,
@@ -216,7 +216,7 @@ impl Sessions {
                     };
                 }
             }
-            ProbeState::Asked { unacked: None, .. } | ProbeState::Answered => {}
+            ProbeState::Pinged { unacked: None, .. } | ProbeState::Answered => {}
         }
         let is_gone = probe.has_timed_out(now_ms, deadline_ms); // CHAT-NAME-8
         if is_gone {
@@ -225,35 +225,35 @@ impl Sessions {
         is_gone
     }
 
-    /// Something arrived from a member, if only a part of a frame: if it is asked for
-    /// its name, that is an answer (CHAT-NAME-8).
+    /// Bytes arrived from a member, perhaps only a part of a frame, which answers a probe
+    /// (CHAT-NAME-8).
     pub(super) fn note_activity(&mut self, room: &Room, member: MemberId) {
         if let Some(probe) = self.probe_of(room, member)
-            && probe.state != ProbeState::ToAsk
+            && probe.state != ProbeState::Begun
         {
             probe.state = ProbeState::Answered;
         }
     }
 
-    /// The server does not read from a holder for now: it cannot be silent meanwhile.
+    /// The server does not read from a member for now, so its probe counts as answered.
     pub(super) fn suspend_probe(&mut self, room: &Room, member: MemberId) {
         if let Some(probe) = self.probe_of(room, member) {
             probe.state = ProbeState::Answered;
         }
     }
 
-    /// The question to a member.
+    /// The probe of a member, if there is one.
     fn probe_of(&mut self, room: &Room, member: MemberId) -> Option<&mut HolderProbe> {
-        // Nearly always nobody is asked.
+        // Nearly always there are no probes.
         if self.probes.is_empty() {
             return None;
         }
         self.probes.get_mut(room.name(member)?)
     }
 
-    /// Whether a holder is to be asked, or has let the deadline pass.
+    /// Whether the server must ping a holder, or end its session.
     pub(super) fn is_probe_due(&self, room: &Room, now_ms: u64, member: MemberId) -> bool {
-        // Nearly always nobody is asked.
+        // Nearly always there are no probes.
         if self.probes.is_empty() {
             return false;
         }
@@ -262,9 +262,9 @@ impl Sessions {
             let deadline_ms = self.limits.name_check_deadline_ms;
             matches!(
                 probe.state,
-                ProbeState::ToAsk
-                    | ProbeState::Asking
-                    | ProbeState::Asked {
+                ProbeState::Begun
+                    | ProbeState::Pinging
+                    | ProbeState::Pinged {
                         unacked: Some(_),
                         ..
                     }

@@ -1,5 +1,5 @@
-//! Registering: what a connection may send before it has a session, and how the
-//! session begins (CHAT-REG, CHAT-ADM, CHAT-NAME).
+//! Register: checks the first message of a connection, and opens the session (CHAT-REG,
+//! CHAT-ADM, CHAT-NAME).
 
 use crate::{
     name::Name,
@@ -25,7 +25,7 @@ impl Sessions {
             Event::Message(ClientEnvelope {
                 message: Some(Sent::Register(register)),
             }) => self.register(context, since_ms, &register),
-            // CHAT-REG-2: whatever else comes first, known or not.
+            // CHAT-REG-2: any other first message, known or not.
             Event::Message(_) => self.end_with(context, rejection::not_registered()),
             // CHAT-REG-5
             Event::Tick { reads_drained, .. }
@@ -40,7 +40,7 @@ impl Sessions {
     }
 
     fn register(&mut self, context: &mut Context<'_>, since_ms: u64, register: &wire::Register) {
-        // CHAT-ADM-2: before anything is said about names.
+        // CHAT-ADM-2: the password first, so that a stranger learns nothing about names.
         if let Err(rejection) = self.access.check_password(&register.password) {
             return self.end_with(context, rejection);
         }
@@ -56,7 +56,7 @@ impl Sessions {
         if let Some(holder) = context.room.holder(&name)
             && self.wait_for_name(context.now.elapsed_ms, &name, holder, context.id)
         {
-            // CHAT-NAME-7: the answer comes when time has passed.
+            // CHAT-NAME-7: a later tick answers it.
             if let Some(state) = self.states.get_mut(context.id.0) {
                 *state = State::AwaitingName(Box::new(PendingRegister {
                     since_ms,
@@ -69,7 +69,7 @@ impl Sessions {
         }
     }
 
-    /// Asks the room for a name, and opens the session where it is free.
+    /// Asks the room for a name, and opens the session if it is free.
     pub(super) fn join(&mut self, context: &mut Context<'_>, name: Name, granted: Granted) {
         let joined = context.room.apply(Command::Join {
             member: context.id.member(),
@@ -79,10 +79,10 @@ impl Sessions {
             // CHAT-NAME-3, CHAT-NAME-4
             return self.end_with(context, rejection::name_in_use(&name));
         };
-        // Published before Subscribe, so that the newcomer's own place in the log is
-        // behind it (CHAT-PRES-6).
+        // Publish before Subscribe, so that the newcomer's position in the log is behind
+        // its own Joined (CHAT-PRES-6).
         context.effects.push(Effect::Publish(publication));
-        // CHAT-ORD-4, CHAT-ORD-5: the log from here on, nothing from before.
+        // CHAT-ORD-4, CHAT-ORD-5: the log from here on, and nothing earlier.
         context.effects.push(Effect::Subscribe {
             name: name.clone(),
             presence: granted.presence,
@@ -108,7 +108,7 @@ impl Sessions {
     pub(super) fn handle_awaiting_name(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
             Event::Tick { .. } => self.handle_name_wait(context),
-            // The server does not read from it; and it was not to send (CHAT-REG-10).
+            // The server does not read from it, and the client must not send (CHAT-REG-10).
             Event::Message(_) => self.end_with(context, rejection::not_registered()),
             event => self.handle_stream(context, event),
         }

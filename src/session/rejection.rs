@@ -1,8 +1,8 @@
-//! Rejections: the error code and the sentence for everything that a session refuses
+//! Rejections: the error code and the sentence for everything that a session rejects
 //! (CHAT-ERR-5, CHAT-ERR-6).
 //!
-//! Every sentence fits into the smallest frame that can be configured, and
-//! repeats nothing that a peer sent unless it was checked to be safe to print.
+//! Every sentence fits into the smallest frame that can be configured, and repeats
+//! nothing that a client sent unless it is safe to print.
 
 use crate::{
     frame::FrameError,
@@ -13,8 +13,8 @@ use crate::{
 
 use super::AddressLimit;
 
-/// A rejection that has not been sent yet. Which of its three ways to go it takes
-/// depends on what is refused: the session, a chat, or neither.
+/// A rejection that has not been sent yet. It becomes an Error in one of three ways: it
+/// ends the session, it rejects one chat, or neither.
 pub(super) struct Rejection {
     pub(super) code: ErrorCode,
     detail: String,
@@ -22,17 +22,17 @@ pub(super) struct Rejection {
 }
 
 impl Rejection {
-    /// As an error that ends the session (CHAT-ERR-2).
+    /// An error that ends the session (CHAT-ERR-2).
     pub(super) fn fatal(self) -> ServerEnvelope {
         self.envelope(true, 0)
     }
 
-    /// As an error that the session survives (CHAT-ERR-3) and that refuses no chat.
+    /// An error after which the session continues (CHAT-ERR-3), about no chat.
     pub(super) fn non_fatal(self) -> ServerEnvelope {
         self.envelope(false, 0)
     }
 
-    /// As an error that refuses the chat with this id (CHAT-ERR-4).
+    /// An error that rejects the chat with this id (CHAT-ERR-4).
     pub(super) fn for_chat(self, id: u64) -> ServerEnvelope {
         self.envelope(false, id)
     }
@@ -76,7 +76,7 @@ pub(super) fn bad_envelope() -> Rejection {
 pub(super) fn cut_short() -> Rejection {
     rejection(
         ErrorCode::MalformedFrame,
-        "the stream ended inside a frame, which was not acted on",
+        "the stream ended inside a frame, which was ignored",
     )
 }
 
@@ -97,15 +97,12 @@ pub(super) fn already_registered() -> Rejection {
 pub(super) fn register_timeout(deadline_ms: u32) -> Rejection {
     rejection(
         ErrorCode::RegisterTimeout,
-        format!("no Register came within {deadline_ms} ms, connect again"),
+        format!("no Register arrived within {deadline_ms} ms, connect again"),
     )
 }
 
 pub(super) fn server_full() -> Rejection {
-    rejection(
-        ErrorCode::ServerFull,
-        "the server takes no further connection, try again later",
-    )
+    rejection(ErrorCode::ServerFull, "the server is full, try again later")
 }
 
 pub(super) fn address_limit(limit: AddressLimit) -> Rejection {
@@ -144,16 +141,16 @@ pub(super) fn name(error: NameError) -> Rejection {
 pub(super) fn name_in_use(name: &Name) -> Rejection {
     rejection(
         ErrorCode::NameInUse,
-        format!("the name {name} is taken, choose another"),
+        format!("the name {name} is in use, choose another"),
     )
 }
 
-/// CHAT-ADM-1. Says nothing of either password (CHAT-ADM-5).
+/// CHAT-ADM-1. The sentence repeats neither password (CHAT-ADM-5).
 pub(super) fn password_wrong(is_missing: bool) -> Rejection {
     rejection(
         ErrorCode::PasswordWrong,
         if is_missing {
-            "this server asks for a password, connect again with it"
+            "this server requires a password, connect again with it"
         } else {
             "the password is wrong, connect again with the right one"
         },
@@ -171,7 +168,7 @@ pub(super) fn name_reclaimed(deadline_ms: u32) -> Rejection {
     rejection(
         ErrorCode::NameReclaimed,
         format!(
-            "somebody else asked for your name, and nothing came from you for {deadline_ms} ms after a Ping"
+            "another client asked for your name, and nothing arrived from you for {deadline_ms} ms after a Ping"
         ),
     )
 }
@@ -207,7 +204,7 @@ pub(super) fn rate(retry_after_ms: u32) -> Rejection {
 pub(super) fn too_many_errors() -> Rejection {
     rejection(
         ErrorCode::TooManyErrors,
-        "too much of what you sent was refused, see the errors before this one",
+        "too many of your messages were rejected, see the errors before this one",
     )
 }
 
@@ -228,20 +225,20 @@ pub(super) fn not_granted() -> Rejection {
 pub(super) fn idle_timeout(deadline_ms: u32) -> Rejection {
     rejection(
         ErrorCode::IdleTimeout,
-        format!("nothing came from you for {deadline_ms} ms, connect again"),
+        format!("nothing arrived from you for {deadline_ms} ms, connect again"),
     )
 }
 
 pub(super) fn slow_consumer() -> Rejection {
     rejection(
         ErrorCode::SlowConsumer,
-        "you do not read what is sent to you fast enough, connect again",
+        "you do not read fast enough, connect again",
     )
 }
 
 pub(super) fn overloaded() -> Rejection {
     rejection(
         ErrorCode::Overloaded,
-        "what waits for all clients takes too much of the server's memory, and most of it waits for you; read faster and connect again",
+        "the queues of all clients take too much of the server's memory, and yours is the largest; connect again and read faster",
     )
 }

@@ -1,4 +1,4 @@
-//! The state of one connection, as far as the rules go.
+//! Session state: the state machine of one connection, and the session of a member.
 
 use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
 
@@ -7,47 +7,47 @@ use super::{
     name_reclaim::PendingRegister,
 };
 
-/// Where a connection stands.
+/// The state of one connection.
 ///
 /// ```text
 ///               Register accepted               Leave, end of stream, lost,
-///                  (CHAT-REG-3)                 an error that ends the session,
-///                                               the server closes
+///                  (CHAT-REG-3)                 a fatal error, the server closes
+///
 ///  Unregistered ───────────────▶ Registered ──────────────────────────▶ Ended
 ///      │                                                                 ▲
 ///      │   ▲                                                             │
 ///      ▼   │ the holder is gone (CHAT-NAME-7)                            │
 ///  AwaitingName                                                          │
 ///      └─────────────────────────────────────────────────────────────────┘
-///        any other first message (CHAT-REG-2), a name refused (CHAT-NAME),
+///        any other first message (CHAT-REG-2), a name rejected (CHAT-NAME),
 ///        the deadline (CHAT-REG-5), end of stream, lost, the server closes
 /// ```
 #[derive(Debug)]
 pub(super) enum State {
     /// Not registered yet.
     Unregistered {
-        /// When it was accepted: the register deadline counts from here.
+        /// When the connection was accepted; the register deadline counts from there.
         since_ms: u64,
     },
-    /// Its Register waits for a sign of life from the holder of the name.
+    /// Its Register waits for the probe of the name's holder.
     AwaitingName(Box<PendingRegister>),
     /// Registered: a member of the room.
     Registered(Session),
-    /// Over; its name is free. The connection may still be flushing.
+    /// The session is over and its name free. The connection may still send.
     Ended,
 }
 
-/// The session of a registered client. Its name is in the room.
+/// The session of a member. The room has its name.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) granted: Granted,
     pub(super) chat_rate: TokenBucket,
     pub(super) inbound_rate: InboundRate,
     pub(super) error_budget: ErrorBudget,
-    /// It has sent more than is read from it for now (CHAT-LIM-9).
+    /// The server does not read from it, since it is above its inbound rate (CHAT-LIM-9).
     pub(super) is_throttled: bool,
     pub(super) silence: Silence,
-    /// The last name of the Members sent so far, while there are more to send
+    /// The last name of the last page of members, while further pages are due
     /// (CHAT-PRES-1).
     pub(super) members_after: Option<Name>,
 }
@@ -66,7 +66,7 @@ impl Session {
         }
     }
 
-    /// Whether it is throttled and need not be any more.
+    /// Whether it is throttled and back within its inbound rate.
     pub(super) fn may_resume(&self, now_ms: u64, limits: &Limits) -> bool {
         self.is_throttled && !self.inbound_rate.is_exceeded(now_ms, limits)
     }
@@ -81,8 +81,8 @@ pub(super) struct Granted {
 }
 
 impl Granted {
-    /// Grants what was asked for and is known; ignores the rest (CHAT-REG-7,
-    /// CHAT-GROW-4).
+    /// Grants the requested capabilities that the server knows, and ignores the others
+    /// (CHAT-REG-7, CHAT-GROW-4).
     pub(super) fn from_asked(asked: &[i32]) -> Self {
         let has = |capability: Capability| asked.contains(&i32::from(capability));
         Self {
@@ -92,7 +92,7 @@ impl Granted {
         }
     }
 
-    /// As Registered lists them.
+    /// The list in Registered.
     pub(super) fn to_wire(self) -> Vec<i32> {
         [
             (self.presence, Capability::Presence),
