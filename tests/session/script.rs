@@ -1,0 +1,293 @@
+//! Script: drives sessions and a room, and writes every event and effect down.
+
+use chat::{
+    limits::Limits,
+    log::Audience,
+    room::{Publication, Room},
+    session::{AccessPolicy, AddressLimit, ConnectionId, Effect, Event, Sessions, Time},
+    wire::{
+        self, Capability, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
+        server_envelope::Message,
+    },
+};
+
+/// The password of the tests. No output may hold it.
+pub const PASSWORD: &str = "open sesame";
+
+pub const START_UNIX_MS: i64 = 1_700_000_000_000;
+
+/// Sessions and a room. Every event and effect is written down.
+pub struct Script {
+    pub sessions: Sessions,
+    pub room: Room,
+    pub elapsed_ms: u64,
+    pub transcript: String,
+}
+
+/// A connection and its label in the script.
+pub struct Client {
+    pub label: &'static str,
+    pub id: ConnectionId,
+}
+
+impl Script {
+    pub fn new(limits: Limits) -> Self {
+        Self::with_access(limits, AccessPolicy::default())
+    }
+
+    pub fn with_access(limits: Limits, access: AccessPolicy) -> Self {
+        Self {
+            sessions: Sessions::new(limits, access),
+            room: Room::new("epoch-1".to_owned()),
+            elapsed_ms: 0,
+            transcript: String::new(),
+        }
+    }
+
+    pub fn note(&mut self, line: String) {
+        self.transcript.push_str(&line);
+        self.transcript.push('\n');
+    }
+
+    pub fn now(&self) -> Time {
+        Time {
+            elapsed_ms: self.elapsed_ms,
+            unix_ms: START_UNIX_MS + self.elapsed_ms as i64,
+            earliest_arrival_ms: self.elapsed_ms,
+        }
+    }
+
+    pub fn connect(&mut self, label: &'static str) -> Client {
+        let id = self.sessions.connect(self.now()).expect("there is room");
+        Client { label, id }
+    }
+
+    pub fn connect_rejected(&mut self) {
+        let answer = self.sessions.connect(self.now()).expect_err("no room");
+        self.note(format!(
+            "a connection is rejected\n    <- {}",
+            show(&answer)
+        ));
+    }
+
+    pub fn reject(&mut self, client: Client, limit: AddressLimit) {
+        let answer = self.sessions.reject(client.id, limit);
+        self.note(format!(
+            "{}: is rejected\n    <- {}",
+            client.label,
+            show(&answer)
+        ));
+    }
+
+    pub fn handle(&mut self, client: &Client, what: &str, event: Event) {
+        self.note(format!("{}: {what}", client.label));
+        let mut effects = Vec::new();
+        {
+            let now = self.now();
+            self.sessions
+                .handle(&mut self.room, now, &client.id, event, &mut effects);
+        }
+        self.effects(effects);
+    }
+
+    pub fn effects(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            let line = match effect {
+                Effect::Reply(envelope) => format!("<- {}", show(&envelope)),
+                Effect::Publish(Publication { audience, envelope }) => {
+                    let whom = match audience {
+                        Audience::Everyone => "all",
+                        Audience::Presence => "presence",
+                    };
+                    format!("=> {whom}: {}", show(&envelope))
+                }
+                Effect::Subscribe { name, presence } => {
+                    format!("subscribes as {name}, presence {presence}")
+                }
+                Effect::Closed(closed) => format!("{closed:?}"),
+            };
+            self.note(format!("    {line}"));
+        }
+    }
+
+    pub fn send(&mut self, client: &Client, message: Sent) {
+        let what = format!("{message:?}");
+        let envelope = ClientEnvelope {
+            message: Some(message),
+        };
+        self.handle(client, &what, Event::Message(envelope));
+    }
+
+    pub fn register(&mut self, client: &Client, name: &str, capabilities: &[Capability]) {
+        let asked: Vec<_> = capabilities.iter().map(|c| c.as_str_name()).collect();
+        let capabilities = capabilities.iter().map(|&c| c.into()).collect();
+        self.register_raw(client, name, capabilities, &asked.join(" "));
+    }
+
+    pub fn register_raw(
+        &mut self,
+        client: &Client,
+        name: &str,
+        capabilities: Vec<i32>,
+        asked: &str,
+    ) {
+        let register = wire::Register {
+            name: name.to_owned(),
+            capabilities,
+            ..Default::default()
+        };
+        let envelope = ClientEnvelope {
+            message: Some(Sent::Register(register)),
+        };
+        let what = format!("register {name:?} {asked}");
+        self.handle(client, what.trim_end(), Event::Message(envelope));
+    }
+
+    pub fn register_with_password(&mut self, client: &Client, name: &str, password: &str) {
+        let register = Sent::Register(wire::Register {
+            name: name.to_owned(),
+            password: password.to_owned(),
+            ..Default::default()
+        });
+        let which = match password {
+            "" => "no",
+            PASSWORD => "the right",
+            _ => "another",
+        };
+        // The Debug form, as a log would show it.
+        let what = format!("{register:?}, that is {which} password");
+        let envelope = ClientEnvelope {
+            message: Some(register),
+        };
+        self.handle(client, &what, Event::Message(envelope));
+    }
+
+    pub fn chat(&mut self, client: &Client, text: &str, id: u64) {
+        let chat = wire::Chat {
+            text: text.to_owned(),
+            id,
+            ..Default::default()
+        };
+        let envelope = ClientEnvelope {
+            message: Some(Sent::Chat(chat)),
+        };
+        self.handle(
+            client,
+            &format!("chat {text:?} id {id}"),
+            Event::Message(envelope),
+        );
+    }
+
+    pub fn member(&mut self, label: &'static str, capabilities: &[Capability]) -> Client {
+        let client = self.connect(label);
+        self.register(&client, label, capabilities);
+        client
+    }
+
+    /// Lets time pass. Each client that is due handles a Tick.
+    pub fn pass_ms(&mut self, ms: u64, clients: &[&Client]) {
+        self.elapsed_ms += ms;
+        self.note(format!("{ms} ms pass"));
+        let mut due = Vec::new();
+        self.sessions.due(&self.room, self.now(), &mut due);
+        for client in clients {
+            if due.contains(&client.id.index()) {
+                self.handle(client, "tick", tick(true, true));
+            }
+        }
+    }
+
+    pub fn close(&mut self) {
+        self.note("the server closes".to_owned());
+        let mut effects = Vec::new();
+        self.sessions
+            .begin_closing("maintenance".to_owned(), &mut effects);
+        self.effects(effects);
+    }
+
+    pub fn disconnect(&mut self, client: Client) {
+        self.note(format!("{}: is gone", client.label));
+        let mut effects = Vec::new();
+        let now = self.now();
+        self.sessions
+            .disconnect(&mut self.room, now, client.id, &mut effects);
+        self.effects(effects);
+    }
+}
+
+pub fn tick(reads_drained: bool, replies_flushed: bool) -> Event {
+    Event::Tick {
+        reads_drained,
+        replies_flushed,
+        progress: None,
+    }
+}
+
+/// Limits under which no member is pinged or closed for its silence.
+pub fn long_deadlines() -> Limits {
+    Limits {
+        keepalive_interval_ms: 1_000_000,
+        idle_deadline_ms: 2_000_000,
+        register_deadline_ms: 20_000,
+        ..Limits::default()
+    }
+}
+
+/// A line for a message, with its essential fields.
+pub fn show(envelope: &ServerEnvelope) -> String {
+    match envelope
+        .message
+        .as_ref()
+        .expect("a server sends no empty envelope")
+    {
+        Message::Registered(registered) => format!(
+            "registered {} epoch {} seq {} granted {:?}",
+            registered.name,
+            registered.epoch,
+            registered.seq,
+            registered.capabilities().collect::<Vec<_>>()
+        ),
+        Message::Chat(chat) => {
+            assert_eq!(chat.id, 0, "CHAT-CHAT-9");
+            let after_ms = chat.time_unix_ms - START_UNIX_MS;
+            format!(
+                "chat #{} @{}: {:?} at {after_ms} ms",
+                chat.seq, chat.sender, chat.text
+            )
+        }
+        Message::Error(error) => {
+            let mut line = format!("error {} ({})", error.code().as_str_name(), error.detail);
+            if error.ends_session {
+                line += " ends the session";
+            }
+            if error.id != 0 {
+                line += &format!(" id {}", error.id);
+            }
+            if error.retry_after_ms != 0 {
+                line += &format!(" retry after {} ms", error.retry_after_ms);
+            }
+            line
+        }
+        Message::ServerClosing(closing) => format!("server closing ({})", closing.detail),
+        Message::Receipt(receipt) => {
+            let after_ms = receipt.time_unix_ms - START_UNIX_MS;
+            format!(
+                "receipt id {} #{} at {after_ms} ms",
+                receipt.id, receipt.seq
+            )
+        }
+        Message::Joined(joined) => format!("joined {}", joined.name),
+        Message::Left(left) => format!("left {} {}", left.name, left.reason().as_str_name()),
+        Message::Members(members) => {
+            format!("members {:?} more {}", members.names, members.more)
+        }
+        Message::Ping(ping) => format!("ping {}", ping.token),
+        Message::Pong(pong) => format!("pong {}", pong.token),
+    }
+}
+
+pub const ALL: [Capability; 3] = [
+    Capability::Presence,
+    Capability::Receipts,
+    Capability::Keepalive,
+];
