@@ -168,7 +168,11 @@ fn every_id_that_is_cited_is_in_the_schema() {
         "benches",
         "docs",
         "fuzz/bodies",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "README.md",
+        "SECURITY.md",
         "proto",
     ] {
         if !root().join(folder).exists() {
