@@ -17,8 +17,8 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
 ///
 /// In a terminal: type lines, see what others say; /help shows the commands.
 /// Otherwise: sends each line of the input, writes what others say to the output
-/// as `@name: text`, everything else to the error output, and leaves when the
-/// input ends and the server has confirmed every line.
+/// as `@name: text` and problems to the error output, and leaves when the input
+/// ends and the server has confirmed every line.
 #[derive(Debug, Parser)]
 #[command(name = "chat-client", version, max_term_width = 100, after_help = help_after())]
 pub struct Options {
