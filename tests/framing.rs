@@ -1,5 +1,5 @@
-//! Framing: every cut of the bytes gives the same frames (CHAT-FRAME-7), and the
-//! bounds hold at their edges.
+//! Framing: the same bytes in any pieces give the same frames (CHAT-FRAME-7), and the
+//! bounds on lengths hold at their edges.
 
 use chat::{
     frame::{self, FrameError, LENGTH_BYTES_MAX, Split},
@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 const BODY_BYTES_MAX: u32 = 300;
 
-/// All frames of `bytes`, and how it ends: with how many bytes of a frame that is
-/// not complete, or with an error.
+/// All frames of some bytes; then how many bytes of an incomplete frame follow, or the
+/// error.
 type Outcome = (Vec<Vec<u8>>, Result<usize, FrameError>);
 
 fn whole(mut bytes: &[u8]) -> Outcome {
@@ -27,7 +27,7 @@ fn whole(mut bytes: &[u8]) -> Outcome {
     }
 }
 
-/// As a connection does it: what is not used up waits for more.
+/// Splits `bytes` as a connection does, in pieces: unused bytes wait for the next piece.
 fn in_pieces(bytes: &[u8], cuts: &[usize]) -> Outcome {
     let mut frames = Vec::new();
     let mut held = Vec::new();
@@ -54,7 +54,7 @@ fn frame_of(body: &[u8], length_bytes: usize) -> Vec<u8> {
     bytes
 }
 
-/// A length written in more bytes than it needs.
+/// A length in `length_bytes` bytes, or in as many more as it needs.
 fn longer_length(mut length: u64, length_bytes: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -70,7 +70,7 @@ fn longer_length(mut length: u64, length_bytes: usize) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn every_cut_gives_the_same_frames(
+    fn every_split_of_the_bytes_gives_the_same_frames(
         bodies in prop::collection::vec(
             (prop::collection::vec(any::<u8>(), 0..=300), 1usize..=10),
             0..8,
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_encoded_is_split_off_again(text in ".{0,80}", id in any::<u64>()) {
+    fn an_encoded_frame_is_split_off_again(text in ".{0,80}", id in any::<u64>()) {
         use prost::Message as _;
         let envelope = ClientEnvelope {
             message: Some(Sent::Chat(wire::Chat { text, id, ..Default::default() })),
@@ -122,7 +122,7 @@ fn check(bytes: &[u8], expected: Result<Split<'_>, FrameError>) {
 }
 
 #[test]
-fn lengths_at_their_edges() {
+fn lengths_at_the_edges_of_the_bounds() {
     let too_long = |length_bytes| {
         Err(FrameError::TooLong {
             length_bytes,
@@ -145,7 +145,7 @@ fn lengths_at_their_edges() {
             rest: &[8],
         }),
     );
-    // 300 is allowed and waited for, 301 is refused before its body comes.
+    // 300 is within the bound, 301 is rejected before its body arrives.
     check(&[0xac, 0x02], Ok(Split::Partial));
     check(&[0xad, 0x02], too_long(301));
     check(&[0x80; 9], Ok(Split::Partial));
@@ -159,7 +159,7 @@ fn lengths_at_their_edges() {
             }),
         );
     }
-    // Eleven bytes, even if they would mean a small number.
+    // Eleven bytes, even for a small number.
     check(&[0x80; 10], Err(FrameError::Length));
     check(&frame_of(&[9], 11), Err(FrameError::Length));
     check(&longer_length(1 << 31, 1), too_long(1 << 31));

@@ -1,4 +1,5 @@
-//! The real server under load: bursts that lose nothing, and many at once.
+//! Load: bursts through a running server lose nothing, and two thousand members chat at
+//! once.
 
 mod support;
 
@@ -14,16 +15,16 @@ use socket2::SockRef;
 
 use support::{NOTHING, PATIENCE, Peer, Received, TestServer, chat, frames};
 
-/// CHAT-ORD-2, CHAT-ORD-3, CHAT-ORD-4, CHAT-CHAT-2, CHAT-LIM-6: senders who
-/// outrun the room are slowed, and nothing is lost, though the server keeps a
-/// fraction of what is said.
+/// CHAT-ORD-2, CHAT-ORD-3, CHAT-ORD-4, CHAT-CHAT-2, CHAT-LIM-6: senders that are faster
+/// than the readers are slowed down. Nothing is lost, though the server keeps a fraction
+/// of the burst.
 #[test]
 fn a_burst_loses_nothing() {
     const SENDERS: usize = 4;
     const CHATS_EACH: usize = 6_000;
     const READERS: usize = 8;
-    /// All stop reading for so long, once: a hiccup of a network. The room is slow as
-    /// a whole then, and waited for.
+    /// For how long all readers stop once, as in a hiccup of a network. The whole room is
+    /// slow then, so the senders wait for it.
     const HICCUP: Duration = Duration::from_millis(400);
     let server = TestServer::start(&["--rate-limit", "off", "--lag-bytes-max", "2097152"]);
     let senders: Vec<_> = (0..SENDERS)
@@ -32,7 +33,7 @@ fn a_burst_loses_nothing() {
     let readers: Vec<_> = (0..READERS)
         .map(|index| {
             let reader = Peer::join(&server, &format!("reader{index}"));
-            // Little of the burst is to fit into what the system keeps.
+            // Little of the burst fits into the system's buffers.
             SockRef::from(&reader.stream)
                 .set_recv_buffer_size(64 * 1024)
                 .expect("any size is allowed");
@@ -79,7 +80,7 @@ fn a_burst_loses_nothing() {
                     writer.send_bytes(&frames(&chats));
                 }
             });
-            // A sender reads, too: what the others say, and never its own.
+            // A sender receives the chats of the others, and never its own.
             thread::spawn(move || {
                 let own = format!("sender{index}");
                 let mut last_seq = 0;
@@ -101,7 +102,7 @@ fn a_burst_loses_nothing() {
         .into_iter()
         .map(|sender| sender.join().expect("a sender got everything"))
         .collect();
-    // Nothing but this comes behind the burst.
+    // Nothing else follows the burst.
     let (first, others) = senders.split_first_mut().expect("there are some");
     first.say("the end");
     for other in others {
@@ -109,10 +110,10 @@ fn a_burst_loses_nothing() {
     }
 }
 
-/// CHAT-CLOSE-5, CHAT-CLOSE-6: a signal in the middle of a burst. Everybody has
-/// all that was accepted, up to the same number, and then ServerClosing.
+/// CHAT-CLOSE-5, CHAT-CLOSE-6: a signal closes the server in the middle of a burst. Every
+/// member receives all accepted chats, up to the same number, and then ServerClosing.
 #[test]
-fn a_burst_that_is_cut_off_by_the_end_has_the_same_end_for_all() {
+fn all_members_receive_the_same_chats_before_server_closing() {
     for _ in 0..3 {
         let mut server = TestServer::start(&["--rate-limit", "off", "--lag-bytes-max", "2097152"]);
         let receipts = [Capability::Receipts];
@@ -137,8 +138,8 @@ fn a_burst_that_is_cut_off_by_the_end_has_the_same_end_for_all() {
                     });
                     let mut seqs = Vec::new();
                     let mut is_told = false;
-                    // The system may drop the last words of a server to somebody
-                    // who goes on sending, so the end may be any.
+                    // The system may drop the last bytes of a server to a client that
+                    // continues to send, so the stream may end anywhere.
                     while let Some(message) = sender.recv_or_cut() {
                         assert!(!is_told, "CHAT-CLOSE-2");
                         match message {
@@ -203,11 +204,11 @@ fn a_burst_that_is_cut_off_by_the_end_has_the_same_end_for_all() {
     }
 }
 
-/// Two thousand at once, of whom one says one thing.
+/// Two thousand members connect at once; one chats to all, and fifty answer.
 #[test]
-fn two_thousand_at_once() {
+fn two_thousand_members_chat_at_once() {
     const MEMBERS: usize = 2_000;
-    // For the sockets of this process, and somewhat more.
+    // Descriptors for the sockets of this process, and some more.
     let limit = rlimit::increase_nofile_limit(u64::MAX).expect("the system says");
     assert!(limit > MEMBERS as u64 + 200, "this needs file descriptors");
     let server = TestServer::start(&[]);

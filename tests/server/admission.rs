@@ -1,4 +1,5 @@
-//! A server that is not for everybody: who gets in, and what nobody gets to see.
+//! Access policy, over sockets: the password, the name list, and wrong configurations.
+//! No output shows a password.
 
 use std::process::Command;
 
@@ -22,7 +23,7 @@ fn join(server: &TestServer, name: &str, password: &str) -> Peer {
     peer
 }
 
-fn is_refused(server: &TestServer, name: &str, password: &str, code: ErrorCode) {
+fn is_rejected(server: &TestServer, name: &str, password: &str, code: ErrorCode) {
     let mut peer = Peer::connect(server);
     peer.send(&register_with_password(name, password));
     let error = peer.is_ended(code);
@@ -35,22 +36,22 @@ fn is_refused(server: &TestServer, name: &str, password: &str, code: ErrorCode) 
 
 /// CHAT-ADM-1, CHAT-ADM-2, CHAT-ADM-5.
 #[test]
-fn who_has_the_password_gets_in_and_nobody_else() {
+fn only_clients_with_the_password_can_register() {
     let file = file(format!("{SECRET}\n").as_bytes(), 0o600);
     let server = TestServer::start(&["-vv", "--password-file", path(&file)]);
     let mut alice = join(&server, "Alice", SECRET);
     let shorter = SECRET.trim_end_matches('é');
     for name in ["Bob", "alice", "server", "x y", ""] {
         for password in ["", shorter, &format!("{SECRET}\n"), "guessed-at", "\0"] {
-            is_refused(&server, name, password, ErrorCode::PasswordWrong);
+            is_rejected(&server, name, password, ErrorCode::PasswordWrong);
         }
     }
-    is_refused(&server, "alice", SECRET, ErrorCode::NameInUse);
+    is_rejected(&server, "alice", SECRET, ErrorCode::NameInUse);
     let mut bob = join(&server, "Bob", SECRET);
     bob.say("hello");
     alice.hears("hello");
     server.wait_for_log("PASSWORD_WRONG");
-    // Whatever a log is asked for, it holds no password, right or wrong.
+    // Even the most verbose log holds no password, right or wrong.
     drop(bob);
     server.wait_for_log("Bob");
     let log = server.log();
@@ -61,9 +62,9 @@ fn who_has_the_password_gets_in_and_nobody_else() {
     assert!(!log.contains("everybody on this machine"), "{log}");
 }
 
-/// CHAT-ADM-1, CHAT-FRAME-7: the same in whatever pieces it comes.
+/// CHAT-ADM-1, CHAT-FRAME-7: byte by byte.
 #[test]
-fn a_password_comes_in_pieces() {
+fn a_password_may_arrive_in_pieces() {
     let mut command = command(&[]);
     command.env("CHAT_PASSWORD", SECRET);
     let server = TestServer::run(command);
@@ -88,25 +89,25 @@ fn a_server_without_a_password_ignores_one() {
 
 /// CHAT-ADM-4.
 #[test]
-fn names_that_are_not_on_the_list_stay_out() {
+fn only_names_on_the_list_can_register() {
     let list = file(b"# the class\nAlice\n\n bob # left row\r\n", 0o644);
     let mut command = command(&[]);
     command.env("CHAT_ALLOW", path(&list));
     let server = TestServer::run(command);
     let mut alice = join(&server, "aLICE", "");
-    is_refused(&server, "Alice", "", ErrorCode::NameInUse);
-    is_refused(&server, "Carol", "", ErrorCode::NameNotAllowed);
-    is_refused(&server, "bob1", "", ErrorCode::NameNotAllowed);
-    // The rules for names come first.
-    is_refused(&server, "server", "", ErrorCode::NameReserved);
-    is_refused(&server, "-", "", ErrorCode::NameInvalid);
+    is_rejected(&server, "Alice", "", ErrorCode::NameInUse);
+    is_rejected(&server, "Carol", "", ErrorCode::NameNotAllowed);
+    is_rejected(&server, "bob1", "", ErrorCode::NameNotAllowed);
+    // The server checks the rules for names first.
+    is_rejected(&server, "server", "", ErrorCode::NameReserved);
+    is_rejected(&server, "-", "", ErrorCode::NameInvalid);
     let mut bob = join(&server, "BOB", "");
     bob.say("hello");
     assert_eq!(alice.hears("hello").sender, "BOB");
 }
 
-/// What is wrong with the configuration keeps the server from starting, with exit
-/// code 2 and a sentence that holds `words`, and no word of a password.
+/// Checks that the server does not start, with exit code 2 and a sentence that holds
+/// `words` and no password.
 #[track_caller]
 fn does_not_start(command: Command, words: &str) {
     let output = output(command);
@@ -119,7 +120,7 @@ fn does_not_start(command: Command, words: &str) {
 }
 
 #[test]
-fn a_wrong_configuration_does_not_start_open() {
+fn a_server_with_a_wrong_password_configuration_does_not_start() {
     let with_file = |content: &[u8], words: &str| {
         let file = file(content, 0o600);
         let words = words.replace("FILE", path(&file));
@@ -180,7 +181,7 @@ fn a_wrong_configuration_does_not_start_open() {
 }
 
 #[test]
-fn a_wrong_list_of_names_does_not_start_open() {
+fn a_server_with_a_wrong_name_list_does_not_start() {
     let with_list = |content: &[u8], words: &str| {
         let file = file(content, 0o644);
         let words = words.replace("FILE", path(&file));
@@ -205,7 +206,7 @@ fn a_wrong_list_of_names_does_not_start_open() {
 }
 
 #[test]
-fn a_password_that_everybody_can_read_is_warned_of() {
+fn a_password_file_that_all_users_can_read_is_warned_of() {
     for (mode, is_exposed) in [(0o644, true), (0o604, true), (0o640, false), (0o400, false)] {
         let file = file(SECRET.as_bytes(), mode);
         let server = TestServer::start(&["--password-file", path(&file)]);

@@ -1,4 +1,4 @@
-//! Presence, receipts and keepalive; and the quiet of those who asked for none.
+//! Capabilities, over sockets: presence, receipts and keepalive, and members without them.
 
 use std::{
     collections::BTreeSet,
@@ -13,12 +13,12 @@ use crate::support::{
 
 /// CHAT-PRES-1, CHAT-PRES-2, CHAT-PRES-3, CHAT-PRES-5, CHAT-PRES-6.
 #[test]
-fn presence_tells_who_comes_and_who_goes_and_why() {
+fn presence_reports_joins_leaves_and_reasons() {
     let server = TestServer::start(&[]);
     let (mut bob, _) = Peer::join_with(&server, "Bob", &[Capability::Presence]);
     assert_eq!(bob.sees_members(), (vec!["Bob".to_owned()], false));
 
-    // Before any Chat by the newcomer; after the last one.
+    // Joined comes before the first Chat of the newcomer, Left after the last one.
     let mut alice = Peer::join(&server, "Alice");
     alice.send_bytes(&frames(&[chat("hello"), leave()]));
     bob.sees_joined("Alice");
@@ -41,10 +41,10 @@ fn presence_tells_who_comes_and_who_goes_and_why() {
     alice.send_bytes(&[0xff, 0xff, 0x03]);
     bob.sees_left("Alice", LeftReason::ProtocolError);
 
-    // Nobody who was refused or did not register is news.
-    let mut refused = Peer::connect(&server);
-    refused.say("hello");
-    refused.is_ended(ErrorCode::NotRegistered);
+    // A connection that never registered is not reported.
+    let mut rejected = Peer::connect(&server);
+    rejected.say("hello");
+    rejected.is_ended(ErrorCode::NotRegistered);
     let (mut carol, _) = Peer::join_with(&server, "Carol", &[Capability::Presence]);
     bob.sees_joined("Carol");
     let (names, more) = carol.sees_members();
@@ -53,7 +53,7 @@ fn presence_tells_who_comes_and_who_goes_and_why() {
         set(["Bob", "Carol"])
     );
     assert!(!more);
-    // Her own coming was no news to her: this is what she hears next.
+    // Carol receives no Joined about herself: this is the next message.
     bob.say("welcome");
     carol.hears("welcome");
 }
@@ -62,8 +62,8 @@ fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.map(str::to_owned).into()
 }
 
-/// CHAT-PRES-1, CHAT-PRES-4: pages that are sent while people come and go still
-/// add up to who is there.
+/// CHAT-PRES-1, CHAT-PRES-4: pages that are sent while members join and leave still add up
+/// to the present members.
 #[test]
 fn members_in_several_pages_add_up() {
     let server = TestServer::start(&["--frame-bytes-max", "257", "--text-bytes-max", "1"]);
@@ -74,7 +74,7 @@ fn members_in_several_pages_add_up() {
     for round in 0..10 {
         let observer = format!("Observer{round}");
         let (mut bob, _) = Peer::join_with(&server, &observer, &[Capability::Presence]);
-        // From both ends of the order, while the pages are on their way.
+        // Members from both ends of the order leave while the pages are sent.
         for index in [round, 59 - round] {
             others[index].send(&leave());
         }
@@ -82,7 +82,7 @@ fn members_in_several_pages_add_up() {
         for index in [round, 59 - round] {
             others[index].rest();
         }
-        // Whatever comes before this is all there is to know.
+        // The observer has received all pages and presence before this chat.
         others[30].say("!");
 
         let mut members = BTreeSet::new();
@@ -121,7 +121,7 @@ fn members_in_several_pages_add_up() {
 
 /// CHAT-RCPT-1, CHAT-RCPT-2, CHAT-RCPT-3.
 #[test]
-fn each_chat_gets_its_receipt_or_its_error_in_order() {
+fn each_chat_is_answered_by_a_receipt_or_an_error_in_order() {
     let server = TestServer::start(&["--rate-burst", "3", "--rate-limit", "1"]);
     let (mut alice, _) = Peer::join_with(&server, "Alice", &[Capability::Receipts]);
     let mut bob = Peer::join(&server, "Bob");
@@ -151,11 +151,11 @@ fn each_chat_gets_its_receipt_or_its_error_in_order() {
     assert_eq!(alice.is_refused(ErrorCode::RateLimited).id, u64::MAX);
 }
 
-/// CHAT-GROW-7: the smallest client hears nothing that it did not ask for. That
-/// it never does is checked for every message of every test; here is much that
-/// it might hear.
+/// CHAT-GROW-7: a client without capabilities receives nothing that it did not ask for.
+/// Every test checks that for every message; this one provokes many that it must not
+/// receive.
 #[test]
-fn who_asks_for_nothing_gets_nothing_but_the_four_messages() {
+fn a_member_without_capabilities_receives_only_the_four_basic_messages() {
     let server = TestServer::start(&["--idle-deadline-ms", "300"]);
     let (mut alice, registered) = Peer::join_with(&server, "Alice", NOTHING);
     assert_eq!(registered.capabilities, []);
@@ -173,13 +173,12 @@ fn who_asks_for_nothing_gets_nothing_but_the_four_messages() {
         bob.send(&leave());
         bob.is_closed();
     }
-    // CHAT-GROW-6: nor may she use what she did not ask for.
+    // CHAT-GROW-6: nor may Alice use a capability that she did not ask for.
     for message in [ping(1), pong(1)] {
         alice.send(&message);
         alice.is_refused(ErrorCode::NotGranted);
     }
-    // CHAT-KEEP-6: and she may be silent for as long as she likes, longer than
-    // somebody who asked to be looked after.
+    // CHAT-KEEP-6: and she may be silent without end, longer than a member with keepalive.
     let (mut kept, _) = Peer::join_with(&server, "Kept", &[Capability::Keepalive]);
     while let Received::Ping(_) = kept.recv() {}
     kept.is_closed();
@@ -192,7 +191,7 @@ fn who_asks_for_nothing_gets_nothing_but_the_four_messages() {
 
 /// CHAT-KEEP-1 to CHAT-KEEP-5.
 #[test]
-fn keepalive_pings_the_silent_and_ends_the_dead() {
+fn keepalive_pings_silent_members_and_ends_dead_ones() {
     let options = [
         "--idle-deadline-ms",
         "900",
@@ -211,15 +210,15 @@ fn keepalive_pings_the_silent_and_ends_the_dead() {
 
     alive.send(&ping(42));
     assert!(matches!(alive.recv(), Received::Pong(pong) if pong.token == 42));
-    alive.send(&pong(99)); // answers nothing, and does no harm
-    // Lives on for three times the deadline by answering.
+    alive.send(&pong(99)); // answers no Ping, and does no harm
+    // Stays a member for three times the deadline by answering.
     while start.elapsed() < Duration::from_millis(2_700) {
         match alive.recv() {
             Received::Ping(ping) => alive.send(&pong(ping.token)),
             other => panic!("{other:?}"),
         }
     }
-    // The other one was pinged too, more than once, and did not answer.
+    // The dead one was pinged too, more than once.
     let mut pings = Vec::new();
     let error = loop {
         match dead.recv() {

@@ -1,4 +1,4 @@
-//! What may be said, how fast, and in which order it arrives.
+//! Chats, over sockets: valid texts, the chat rate, and the order of delivery.
 
 use std::{thread, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::support::{Peer, Received, TestServer, chat, chat_with_id, envelope, f
 
 /// CHAT-CHAT-6, CHAT-CHAT-7, CHAT-CHAT-8, CHAT-ERR-4.
 #[test]
-fn texts_that_are_refused_are_neither_delivered_nor_numbered() {
+fn rejected_texts_are_neither_delivered_nor_numbered() {
     let server = TestServer::start(&[]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
@@ -84,10 +84,10 @@ fn a_client_cannot_forge_what_the_server_sets() {
     assert!(got.time_unix_ms > 0);
 }
 
-/// CHAT-ORD-4, CHAT-ORD-5, CHAT-ORD-6: a member's chats begin behind the number
-/// that Registered gave it.
+/// CHAT-ORD-4, CHAT-ORD-5, CHAT-ORD-6: the chats that a member receives begin behind the
+/// number in its Registered.
 #[test]
-fn a_newcomer_hears_what_comes_after_and_nothing_from_before() {
+fn a_newcomer_receives_later_chats_and_no_earlier_ones() {
     let server = TestServer::start(&["--rate-limit", "off"]);
     let (mut alice, _) = Peer::join_with(&server, "Alice", &[Capability::Receipts]);
     for round in 0..50 {
@@ -108,8 +108,8 @@ fn a_newcomer_hears_what_comes_after_and_nothing_from_before() {
     }
 }
 
-/// CHAT-LIM-2, CHAT-LIM-3, CHAT-ERR-4: a person who pastes a hundred lines is
-/// not refused, and who is refused is told how long to wait.
+/// CHAT-LIM-2, CHAT-LIM-3, CHAT-ERR-4: the server accepts a hundred pasted lines, and an
+/// error says how long to wait.
 #[test]
 fn a_burst_is_accepted_and_then_the_rate_counts() {
     let server = TestServer::start(&["--rate-limit", "4"]);
@@ -117,8 +117,8 @@ fn a_burst_is_accepted_and_then_the_rate_counts() {
     let mut bob = Peer::join(&server, "Bob");
     let chats: Vec<_> = (1..=110).map(|id| chat_with_id("pasted", id)).collect();
     alice.send_bytes(&frames(&chats));
-    // A slow machine may earn her a chat or two more while they are read, but not
-    // the last one.
+    // On a slow machine Alice may earn a token or two more while the server reads, but
+    // not for the last chat.
     let mut errors = Vec::new();
     while errors.last().is_none_or(|last: &wire::Error| last.id < 110) {
         let error = alice.is_refused(ErrorCode::RateLimited);
@@ -127,7 +127,7 @@ fn a_burst_is_accepted_and_then_the_rate_counts() {
         errors.push(error);
     }
     let wait_ms = errors.last().map_or(0, |last| last.retry_after_ms);
-    // The wait that the server asked for, which this test is about.
+    // The wait that the server asked for.
     thread::sleep(Duration::from_millis(wait_ms.into()));
     alice.send(&chat_with_id("after the wait", 110));
     for _ in 0..110 - errors.len() {
@@ -137,7 +137,7 @@ fn a_burst_is_accepted_and_then_the_rate_counts() {
 }
 
 #[test]
-fn without_a_rate_limit_nothing_is_refused() {
+fn without_a_rate_limit_no_chat_is_rejected() {
     let server = TestServer::start(&["--rate-limit", "off"]);
     let (mut alice, registered) = Peer::join_with(&server, "Alice", &[]);
     let limits = registered.limits.expect("CHAT-LIM-1");

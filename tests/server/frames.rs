@@ -1,4 +1,5 @@
-//! Bytes that are frames, bytes that are none, and bytes that nearly are.
+//! Framing, over sockets: frames in any pieces, malformed frames, unknown fields and
+//! messages, and other protocols.
 
 use std::io::Write;
 
@@ -13,7 +14,7 @@ use crate::support::{
 const UNREGISTERED_BYTES_MAX: usize = 1_024;
 const MEMBER_BYTES_MAX: usize = 8_192;
 
-/// A length in `bytes` bytes, more than it needs where that is more.
+/// A length in exactly `bytes` bytes.
 fn length_in(length: u64, bytes: usize) -> Vec<u8> {
     let mut out: Vec<_> = (0..bytes)
         .map(|index| length.unbounded_shr(7 * index as u32) as u8 & 0x7f | 0x80)
@@ -24,7 +25,7 @@ fn length_in(length: u64, bytes: usize) -> Vec<u8> {
     out
 }
 
-/// The body `body`, made `bytes` long with a field that nobody knows.
+/// `body`, padded to `bytes` bytes with an unknown field.
 fn padded(mut body: Vec<u8>, bytes: usize) -> Vec<u8> {
     // Field 1000, length-delimited: a tag of two bytes, a length of two.
     let padding = bytes - body.len() - 4;
@@ -34,9 +35,9 @@ fn padded(mut body: Vec<u8>, bytes: usize) -> Vec<u8> {
     body
 }
 
-/// CHAT-FRAME-8, CHAT-REG-2: what other protocols say first.
+/// CHAT-FRAME-8, CHAT-REG-2: the first bytes of other protocols.
 #[test]
-fn other_protocols_are_told_that_this_is_none_of_theirs() {
+fn other_protocols_are_rejected_with_an_error() {
     let http = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: a browser of some kind\r\nAccept: */*\r\n\r\n";
     // A handshake record of TLS 1.0 to 1.3 that holds a ClientHello.
     let mut tls = vec![
@@ -60,10 +61,9 @@ fn other_protocols_are_told_that_this_is_none_of_theirs() {
     Peer::join(&server, "Alice");
 }
 
-/// CHAT-FRAME-5, CHAT-FRAME-6: judged when the length is there, before any of the
-/// body is.
+/// CHAT-FRAME-5, CHAT-FRAME-6: the server judges the length as soon as it has arrived.
 #[test]
-fn a_length_above_the_bound_is_refused_before_the_body_comes() {
+fn a_length_above_the_bound_is_rejected_before_its_body_arrives() {
     let server = TestServer::start(&[]);
     for is_member in [false, true] {
         let bytes_max = if is_member {
@@ -120,7 +120,7 @@ fn a_length_that_does_not_end_or_fit_is_malformed() {
     }
 }
 
-/// CHAT-FRAME-3 is a MAY; this server does, as most protobuf libraries do.
+/// CHAT-FRAME-3 is a MAY. This server accepts such lengths, as most protobuf libraries do.
 #[test]
 fn a_length_may_take_up_to_ten_bytes() {
     let server = TestServer::start(&[]);
@@ -145,7 +145,7 @@ fn a_length_may_take_up_to_ten_bytes() {
 
 /// CHAT-FRAME-9, CHAT-FRAME-10, CHAT-PRES-5.
 #[test]
-fn a_frame_that_is_cut_short_is_not_acted_on() {
+fn a_frame_that_the_end_of_the_stream_cuts_is_ignored() {
     let server = TestServer::start(&[]);
     let (mut bob, _) = Peer::join_with(&server, "Bob", &[Capability::Presence]);
     bob.sees_members();
@@ -171,9 +171,9 @@ fn a_frame_that_is_cut_short_is_not_acted_on() {
     peer.is_ended(ErrorCode::MalformedFrame);
 }
 
-/// CHAT-ERR-1: also when much was still due to whoever stops inside a frame.
+/// CHAT-ERR-1: also if many chats are still due to the client.
 #[test]
-fn nothing_follows_the_error_for_a_frame_that_is_cut_short() {
+fn nothing_follows_the_error_for_a_cut_frame() {
     let server = TestServer::start(&["--rate-limit", "off"]);
     let mut alice = Peer::join(&server, "Alice");
     let (mut carol, _) = Peer::join_with(&server, "Carol", &[Capability::Presence]);
@@ -204,7 +204,7 @@ fn nothing_follows_the_error_for_a_frame_that_is_cut_short() {
 
 /// CHAT-FRAME-7.
 #[test]
-fn frames_in_one_byte_pieces_and_many_in_one_piece_are_the_same() {
+fn frames_are_the_same_in_pieces_of_any_size() {
     let server = TestServer::start(&[]);
     let mut bob = Peer::join(&server, "Bob");
     let texts: Vec<_> = (1..=20).map(|count| "é".repeat(count * 7)).collect();
@@ -215,8 +215,8 @@ fn frames_in_one_byte_pieces_and_many_in_one_piece_are_the_same() {
     for pieces_of in [1, 2, 3, bytes.len()] {
         let mut alice = Peer::connect(&server);
         for piece in bytes.chunks(pieces_of) {
-            // Without Nagle's algorithm each write is a segment of its own, unless
-            // the server is slow, which is as good.
+            // Without Nagle's algorithm each write is a TCP segment of its own, unless the
+            // server is slow, and then frames arrive in other pieces.
             alice.send_bytes(piece);
         }
         alice.registered();
@@ -231,7 +231,7 @@ fn frames_in_one_byte_pieces_and_many_in_one_piece_are_the_same() {
 
 /// CHAT-FRAME-8.
 #[test]
-fn bodies_that_do_not_parse() {
+fn bodies_that_do_not_parse_are_malformed_frames() {
     let server = TestServer::start(&[]);
     let invalid_utf8: &[&[u8]] = &[b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"ab\xe2\x82"];
     let text_of = |text: &[u8]| {
@@ -265,7 +265,7 @@ fn bodies_that_do_not_parse() {
 
 /// CHAT-GROW-3, CHAT-CHAT-4, CHAT-CHAT-5.
 #[test]
-fn fields_that_nobody_knows_are_ignored() {
+fn unknown_fields_are_ignored() {
     let server = TestServer::start(&[]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
@@ -282,18 +282,18 @@ fn fields_that_nobody_knows_are_ignored() {
         alice.send_bytes(&frame(&body));
         bob.hears("hello");
     }
-    // Of several arms the last one counts, as protobuf says.
+    // Of several messages in a oneof the last one counts, as protobuf says.
     let mut body = frames(&[]);
     body.extend(register("Carol", NOTHING).encode_to_vec());
-    body.extend(chat("the last arm").encode_to_vec());
+    body.extend(chat("the last message").encode_to_vec());
     alice.send_bytes(&frame(&body));
-    bob.hears("the last arm");
+    bob.hears("the last message");
 }
 
-/// Groups nested deep cost a parser its stack if it lets them. Either verdict is
-/// right; only the server's survival is asked for.
+/// Deeply nested groups can overflow the stack of a parser. Either error is right; the
+/// test checks that the server survives.
 #[test]
-fn deep_groups_do_no_harm() {
+fn deeply_nested_groups_do_no_harm() {
     let server = TestServer::start(&["--frame-bytes-max", "65536"]);
     let mut bob = Peer::join(&server, "Bob");
     for (start, end) in [([0xc3, 0x3e], [0xc4, 0x3e]), ([0x0b, 0x0b], [0x0c, 0x0c])] {
@@ -303,7 +303,7 @@ fn deep_groups_do_no_harm() {
             body.extend(end.repeat(depth));
             alice.send_bytes(&frame(&body));
             let Received::Error(error) = alice.recv() else {
-                panic!("it is refused in either case");
+                panic!("either way an error is sent");
             };
             let expected = [ErrorCode::MalformedFrame, ErrorCode::UnknownMessage];
             assert!(expected.contains(&error.code()), "{error:?}");
@@ -318,7 +318,7 @@ fn deep_groups_do_no_harm() {
 
 /// CHAT-GROW-1, CHAT-ERR-4.
 #[test]
-fn what_a_member_sends_that_nobody_knows_is_refused_and_passed_over() {
+fn unknown_messages_are_rejected_and_the_session_continues() {
     let server = TestServer::start(&[]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
@@ -332,10 +332,10 @@ fn what_a_member_sends_that_nobody_knows_is_refused_and_passed_over() {
     bob.hears("hello");
 }
 
-/// A peer that sends its worst for as long as it is let: the others notice
-/// nothing (CHAT-LIM-4), and the end comes as an error or as a closed connection.
+/// A client sends junk for as long as the server lets it. The others do not notice
+/// (CHAT-LIM-4), and the server closes the connection.
 #[test]
-fn junk_without_end() {
+fn endless_junk_is_cut_off_and_disturbs_no_member() {
     let server = TestServer::start(&[]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
@@ -345,7 +345,7 @@ fn junk_without_end() {
             .set_write_timeout(Some(PATIENCE))
             .expect("not zero");
         let junk = [byte; 64 * 1024];
-        // Bounded: the server hears 4 MiB out at the most once it has closed.
+        // Bounded: a closed connection lingers for at most 4 MiB.
         let is_cut = (0..1_000).any(|_| peer.stream.write_all(&junk).is_err());
         assert!(is_cut, "{byte:#04x}");
     }

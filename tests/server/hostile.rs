@@ -1,4 +1,5 @@
-//! Limits against peers that mean harm, over real sockets.
+//! Limits against hostile clients, over sockets: connections of one address, floods,
+//! errors, and names of dead connections.
 
 use std::{
     net::TcpStream,
@@ -10,11 +11,11 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{NOTHING, Peer, Received, TestServer, frames, leave, ping, pong, register};
 
-/// Connects from this address of the machine, which has a whole network of them.
+/// Connects from a loopback address, of which a machine has a whole network.
 fn connect_from(server: &TestServer, address: &str) -> Peer {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("sockets can be made");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let local: std::net::SocketAddr = format!("{address}:0").parse().expect("an address");
-    socket.bind(&local.into()).expect("it is this machine's");
+    socket.bind(&local.into()).expect("a loopback address");
     socket
         .connect(&server.address.into())
         .expect("the server accepts");
@@ -23,11 +24,11 @@ fn connect_from(server: &TestServer, address: &str) -> Peer {
 
 /// CHAT-REG-11.
 #[test]
-fn one_address_has_so_many_connections_and_others_have_theirs() {
+fn connections_from_one_address_are_limited_and_others_are_not() {
     let server = TestServer::start(&["--limit-loopback", "--connections-per-address-max", "2"]);
     let mut alice = connect_from(&server, "127.0.0.1");
     alice.register("Alice", NOTHING);
-    // It need not register to count.
+    // An unregistered connection counts too.
     let silent = connect_from(&server, "127.0.0.1");
     for _ in 0..100 {
         connect_from(&server, "127.0.0.1").is_ended(ErrorCode::TooManyConnections);
@@ -36,7 +37,7 @@ fn one_address_has_so_many_connections_and_others_have_theirs() {
     bob.register("Bob", NOTHING);
     bob.say("I live elsewhere");
     alice.hears("I live elsewhere");
-    // A place is free once the server has seen its holder go.
+    // A place is free once the server has seen a connection close.
     alice.send(&leave());
     alice.is_closed();
     drop((alice, silent));
@@ -53,10 +54,10 @@ fn one_address_has_so_many_connections_and_others_have_theirs() {
     }
 }
 
-/// Who is turned away for its address takes no more places than who comes to a full
-/// server: the others need them.
+/// The server lingers for at most 64 rejected connections, also for those that are
+/// rejected for their address, since the others need the descriptors.
 #[test]
-fn one_address_that_is_turned_away_leaves_the_others_their_descriptors() {
+fn connections_rejected_for_their_address_leave_descriptors_for_others() {
     let server = TestServer::start(&[
         "--limit-loopback",
         "--connections-per-address-max",
@@ -66,7 +67,7 @@ fn one_address_that_is_turned_away_leaves_the_others_their_descriptors() {
     ]);
     let _first = connect_from(&server, "127.0.0.1");
     let before = server.descriptors();
-    // They stay, so that each is seen off with patience, if there is any for it.
+    // They stay open, so the server lingers for as many as it may.
     let many: Vec<_> = (0..300)
         .map(|_| connect_from(&server, "127.0.0.1"))
         .collect();
@@ -82,7 +83,7 @@ fn one_address_that_is_turned_away_leaves_the_others_their_descriptors() {
 
 /// CHAT-REG-12.
 #[test]
-fn one_address_makes_so_many_connections_a_minute() {
+fn new_connections_from_one_address_are_limited_per_minute() {
     let server = TestServer::start(&["--limit-loopback", "--connections-per-minute-max", "5"]);
     let mut first = connect_from(&server, "127.0.0.1");
     first.register("Alice", NOTHING);
@@ -93,16 +94,16 @@ fn one_address_makes_so_many_connections_a_minute() {
         let error = connect_from(&server, "127.0.0.1").is_ended(ErrorCode::ConnectingTooFast);
         assert!((1..=12_000).contains(&error.retry_after_ms), "{error:?}");
     }
-    // Whoever is in stays in, and other addresses notice nothing.
+    // Members stay, and other addresses are not limited.
     let mut bob = connect_from(&server, "127.0.0.3");
     bob.register("Bob", NOTHING);
     bob.say("I live elsewhere");
     first.hears("I live elsewhere");
 }
 
-/// What comes through a proxy or a tunnel on this machine is everybody.
+/// A proxy or a tunnel on this machine connects all clients from one address.
 #[test]
-fn this_machine_is_exempt_unless_asked_for() {
+fn loopback_addresses_are_limited_only_on_request() {
     let server = TestServer::start(&[
         "--connections-per-address-max",
         "1",
@@ -138,17 +139,17 @@ fn a_flood_waits_and_the_others_chat_on() {
             other => panic!("{other:?}"),
         }
     }
-    // Ten seconds' worth at once, and a turn's worth on credit; the rest takes a
-    // second and a half.
+    // The server reads ten seconds' worth at once, and one pass on credit; the rest takes
+    // a second and a half.
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
 /// CHAT-NAME-7, CHAT-NAME-8, CHAT-NAME-9.
 #[test]
-fn a_name_comes_back_from_a_dead_connection() {
+fn a_name_is_reclaimed_from_a_dead_connection() {
     let server = TestServer::start(&["--name-check-deadline-ms", "500"]);
     let (mut alive, _) = Peer::join_with(&server, "Alive", &[Capability::Keepalive]);
-    // It stays connected and says nothing any more.
+    // It stays connected and sends nothing any more.
     let (mut dead, _) = Peer::join_with(&server, "Dead", &[Capability::Keepalive]);
     let (mut witness, _) = Peer::join_with(&server, "Witness", &[Capability::Presence]);
     witness.sees_members();
@@ -176,7 +177,7 @@ fn a_name_comes_back_from_a_dead_connection() {
 
 /// CHAT-ERR-8, CHAT-ERR-9.
 #[test]
-fn who_provokes_error_after_error_is_told_and_closed() {
+fn a_member_that_causes_too_many_errors_is_closed_with_an_error() {
     let server = TestServer::start(&["--errors-max", "50"]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
@@ -194,9 +195,9 @@ fn who_provokes_error_after_error_is_told_and_closed() {
         errors += 1;
     }
     alice.is_closed();
-    // Some are forgotten meanwhile.
+    // The server forgets some meanwhile.
     assert!((50..1_000).contains(&errors), "{errors}");
-    // Fewer are survived, and their name is free.
+    // With fewer errors the session continues; the name of the closed one is free.
     bob.send_bytes(&[0; 50]);
     for _ in 0..50 {
         bob.is_refused(ErrorCode::UnknownMessage);

@@ -1,5 +1,4 @@
-//! The real server over real sockets: what it says to each thing a client may
-//! do, right or wrong.
+//! The server program over sockets: its answers to right and wrong clients.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
-//! Who gets in, and what those hear who do not.
+//! Register, over sockets: accepted and rejected names, first messages, the deadline, and
+//! a full server.
 
 use chat::wire::{Capability, ClientEnvelope, ErrorCode, client_envelope::Message};
 
@@ -8,7 +9,7 @@ use crate::support::{
 
 /// CHAT-NAME-1 to CHAT-NAME-4.
 #[test]
-fn a_name_is_refused_and_its_holder_undisturbed() {
+fn a_rejected_name_does_not_disturb_its_holder() {
     use ErrorCode::{NameInUse, NameInvalid, NameReserved};
     let server = TestServer::start(&[]);
     let mut alice = Peer::join(&server, "Alice");
@@ -45,7 +46,7 @@ fn a_name_is_refused_and_its_holder_undisturbed() {
 
 /// CHAT-NAME-1, CHAT-NAME-2, CHAT-REG-4.
 #[test]
-fn a_name_is_kept_as_it_was_written() {
+fn a_name_keeps_its_case() {
     let server = TestServer::start(&[]);
     let longest = "Z".repeat(32);
     for name in ["a", "0", "A.b_c-D", "x-", "allx", "server.", &longest] {
@@ -56,7 +57,7 @@ fn a_name_is_kept_as_it_was_written() {
 
 /// CHAT-REG-2.
 #[test]
-fn anything_but_register_first_is_refused() {
+fn a_first_message_other_than_register_is_rejected() {
     let server = TestServer::start(&[]);
     let mut alice = Peer::join(&server, "Alice");
     let firsts: [Vec<u8>; 8] = [
@@ -65,9 +66,9 @@ fn anything_but_register_first_is_refused() {
         frames(&[ping(1)]),
         frames(&[pong(1)]),
         frames(&[ClientEnvelope { message: None }]),
-        vec![0],                     // the same, spelled out
-        frame(&[0xfa, 0x07, 1, 42]), // field 127: an arm of another version
-        // What comes with it is lost.
+        vec![0],                     // the same, in bytes
+        frame(&[0xfa, 0x07, 1, 42]), // field 127: a message of another version
+        // The server ignores the frames behind it.
         frames(&[chat("hello"), register("Bob", NOTHING), chat("hello")]),
     ];
     for bytes in firsts {
@@ -80,9 +81,9 @@ fn anything_but_register_first_is_refused() {
     assert_eq!(alice.hears("the only chat").seq, 1);
 }
 
-/// CHAT-REG-5, CHAT-KEEP-6: the deadline is for those who do not register.
+/// CHAT-REG-5, CHAT-KEEP-6: the deadline concerns only clients that do not register.
 #[test]
-fn who_does_not_register_in_time_is_told_and_closed() {
+fn a_connection_that_does_not_register_in_time_is_closed_with_an_error() {
     let server = TestServer::start(&["--register-deadline-ms", "300"]);
     let mut member = Peer::join(&server, "Member");
     let mut silent = Peer::connect(&server);
@@ -98,7 +99,7 @@ fn who_does_not_register_in_time_is_told_and_closed() {
 
 /// CHAT-REG-6, CHAT-ERR-3.
 #[test]
-fn registering_twice_changes_nothing() {
+fn a_second_register_changes_nothing() {
     let server = TestServer::start(&[]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
@@ -111,10 +112,10 @@ fn registering_twice_changes_nothing() {
     let _carol = Peer::join(&server, "Carol");
 }
 
-/// CHAT-REG-3: a server reads in order, so who does not wait for Registered is
-/// handled alike.
+/// CHAT-REG-3: the server handles frames in order, so a client need not wait for
+/// Registered.
 #[test]
-fn register_and_more_in_one_write() {
+fn messages_sent_with_register_are_handled_after_it() {
     let server = TestServer::start(&[]);
     let mut bob = Peer::join(&server, "Bob");
     let mut alice = Peer::connect(&server);
@@ -135,12 +136,12 @@ fn register_and_more_in_one_write() {
 
 /// CHAT-REG-7, CHAT-GROW-4.
 #[test]
-fn capabilities_are_granted_as_asked_and_unknown_ones_ignored() {
+fn known_capabilities_are_granted_and_unknown_ones_ignored() {
     let server = TestServer::start(&[]);
     let mut peer = Peer::connect(&server);
     let mut asked = register("Alice", NOTHING);
     let Some(Message::Register(message)) = &mut asked.message else {
-        unreachable!("it was made so");
+        unreachable!("it is a Register");
     };
     message.capabilities = vec![2, 99, 2, 0, -1, i32::MAX];
     peer.send(&asked);
@@ -150,7 +151,7 @@ fn capabilities_are_granted_as_asked_and_unknown_ones_ignored() {
 
 /// CHAT-LIM-1, CHAT-LIM-7.
 #[test]
-fn the_limits_are_announced_as_they_were_set() {
+fn the_server_announces_its_configured_limits() {
     let server = TestServer::start(&[
         "--frame-bytes-max",
         "2000",
@@ -197,11 +198,11 @@ fn the_limits_are_announced_as_they_were_set() {
 
 /// CHAT-REG-9.
 #[test]
-fn a_full_server_says_so_and_has_room_again_later() {
+fn a_full_server_rejects_connections_until_one_closes() {
     let server = TestServer::start(&["--connections-max", "2"]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
-    // Many at once, each told; also one that has sent its Register already.
+    // Many at once; each receives the error.
     let mut many: Vec<_> = (0..200).map(|_| Peer::connect(&server)).collect();
     for peer in &mut many {
         peer.is_ended(ErrorCode::ServerFull);
@@ -211,7 +212,7 @@ fn a_full_server_says_so_and_has_room_again_later() {
     bob.send(&leave());
     bob.is_closed();
     drop(bob);
-    // His place is free once the server has seen him close.
+    // Bob's place is free once the server has seen him close.
     server.wait_for_log("name=Bob why=\"left\"");
     let mut carol = loop {
         let mut peer = Peer::connect(&server);

@@ -1,4 +1,4 @@
-//! Clients that do not read, or not fast enough.
+//! Slow consumers, over sockets: clients that do not read, or not fast enough.
 
 use std::{
     io::Write,
@@ -10,7 +10,7 @@ use chat::wire::{Capability, ErrorCode, LeftReason};
 
 use crate::support::{NOTHING, Peer, Received, TestServer, chat, frames, ping};
 
-/// What the server keeps for those behind, in these tests.
+/// How far a member may fall behind in these tests, in bytes.
 const LAG_BYTES_MAX: &str = "2097152";
 
 fn long_chats(count: usize) -> Vec<u8> {
@@ -18,16 +18,16 @@ fn long_chats(count: usize) -> Vec<u8> {
     frames(&(0..count).map(|_| chat(&text)).collect::<Vec<_>>())
 }
 
-/// CHAT-LIM-4, CHAT-LIM-5, CHAT-ORD-4, CHAT-PRES-5: the others get everything;
-/// who is too far behind is told, as the last thing it hears, if it reads again.
+/// CHAT-LIM-4, CHAT-LIM-5, CHAT-ORD-4, CHAT-PRES-5: the others receive everything. A
+/// member that is too far behind receives an error last, if it reads again.
 #[test]
-fn a_member_that_does_not_read_holds_nobody_and_is_told() {
+fn a_member_that_does_not_read_delays_no_other_and_is_told() {
     let server = TestServer::start(&[
         "--rate-limit",
         "off",
         "--lag-bytes-max",
         LAG_BYTES_MAX,
-        // So that only being behind can close it.
+        // Too long to close it, so that only its lag does.
         "--write-deadline-ms",
         "60000",
     ]);
@@ -36,7 +36,7 @@ fn a_member_that_does_not_read_holds_nobody_and_is_told() {
     let (mut reader, _) = Peer::join_with(&server, "Reader", &[Capability::Presence]);
     reader.sees_members();
 
-    // Twenty times what the server keeps.
+    // Twenty times LAG_BYTES_MAX.
     const CHATS: u64 = 10_000;
     let sending = thread::spawn(move || {
         sender.send_bytes(&long_chats(CHATS as usize));
@@ -55,7 +55,7 @@ fn a_member_that_does_not_read_holds_nobody_and_is_told() {
                 assert_eq!(left.name, "Stuck");
                 assert_eq!(left.reason(), LeftReason::SlowConsumer);
                 let mut stuck = stuck.take().expect("it leaves once");
-                // Reads again, while the others go on.
+                // It reads again while the others chat on.
                 reading = Some(thread::spawn(move || stuck.rest()));
             }
             other => panic!("{other:?}"),
@@ -81,9 +81,9 @@ fn a_member_that_does_not_read_holds_nobody_and_is_told() {
     stuck.hears("and on we go");
 }
 
-/// CHAT-LIM-5: also when nobody says anything more.
+/// CHAT-LIM-5: also if no further chats are sent.
 #[test]
-fn who_takes_nothing_for_the_write_deadline_is_closed() {
+fn a_member_that_takes_no_bytes_for_the_write_deadline_is_closed() {
     let server = TestServer::start(&["--rate-limit", "off", "--write-deadline-ms", "300"]);
     let mut stuck = Peer::join_narrow(&server, "Stuck", NOTHING);
     let mut sender = Peer::join(&server, "Sender");
@@ -109,15 +109,15 @@ fn who_takes_nothing_for_the_write_deadline_is_closed() {
             other => panic!("{other:?}"),
         }
     }
-    // The connection is closed too, even though it cannot be told.
+    // The connection is closed, though the error cannot be sent.
     let _sender = sending.join().expect("the server reads it all");
-    let taken = (0..).take_while(|_| stuck.stream_goes_on()).count();
-    assert!(taken < 1_000, "much of it was never sent");
+    let reads = (0..).take_while(|_| stuck.stream_goes_on()).count();
+    assert!(reads < 1_000, "most of it was never sent");
     Peer::join(&server, "Stuck");
 }
 
 impl Peer {
-    /// Reads once, whatever it is.
+    /// Reads once. Returns whether the stream goes on.
     fn stream_goes_on(&mut self) -> bool {
         use std::io::Read;
         let mut bytes = [0; 64 * 1024];
@@ -125,19 +125,17 @@ impl Peer {
     }
 }
 
-/// CHAT-LIM-5: reading slowly is not the same as not reading. Who always takes
-/// something within the deadline is not closed for it, however much the system
-/// keeps between the two.
+/// CHAT-LIM-5: a member that takes some bytes within each write deadline is not closed for
+/// it, however many bytes the system's buffers hold.
 #[test]
-fn who_reads_slowly_gets_everything() {
+fn a_slow_reader_receives_everything() {
     let server = TestServer::start(&["--rate-limit", "off", "--write-deadline-ms", "1500"]);
     let mut slow = Peer::join_narrow(&server, "Slow", NOTHING);
     let mut sender = Peer::join(&server, "Sender");
-    // More than a socket holds.
+    // More than the socket's buffers hold.
     const CHATS: u64 = 2_000;
     sender.send_bytes(&long_chats(CHATS as usize));
-    // Slowness is what this test is about: 200 kB a second, for so long that the
-    // deadline passes twice.
+    // 200 kB a second, for longer than two deadlines.
     let start = Instant::now();
     for seq in 1..=CHATS {
         assert_eq!(slow.chat().seq, seq);
@@ -147,10 +145,10 @@ fn who_reads_slowly_gets_everything() {
     }
 }
 
-/// CHAT-LIM-5, CHAT-LIM-6: replies that are not read stop the reading, so they
-/// take little memory, and then they end the session.
+/// CHAT-LIM-5, CHAT-LIM-6: the server stops reading from a client that does not read its
+/// replies, so they take little memory, and then ends the session.
 #[test]
-fn who_sends_without_reading_the_replies_is_not_read_from_and_then_closed() {
+fn a_sender_that_does_not_read_replies_is_not_read_from_and_then_closed() {
     let server = TestServer::start(&[
         "--rate-limit",
         "off",
@@ -163,12 +161,12 @@ fn who_sends_without_reading_the_replies_is_not_read_from_and_then_closed() {
     watcher.sees_members();
     let before_bytes = server.peak_bytes();
     let all = [Capability::Keepalive, Capability::Receipts];
-    // What makes replies: pings, chats with a receipt, chats that are refused,
-    // and empty frames, one byte each with an answer of sixty.
-    let refused = frames(&[chat("")]);
+    // Frames that provoke replies: pings, rejected chats, and empty frames, which take one
+    // byte each and are answered with sixty.
+    let rejected = frames(&[chat("")]);
     let floods = [
         ("Pings", frames(&[ping(u64::MAX)])),
-        ("Refused", refused),
+        ("Rejected", rejected),
         ("Empty", vec![0]),
     ];
     let mut flooders = Vec::new();
@@ -177,7 +175,7 @@ fn who_sends_without_reading_the_replies_is_not_read_from_and_then_closed() {
         watcher.sees_joined(name);
         flooders.push(thread::spawn(move || {
             let many = one.repeat(64 * 1024 / one.len());
-            // Ends when the server closes; until then it blocks.
+            // A write blocks until the server reads, and fails when it closes.
             let mut sent_bytes = 0;
             while flooder.stream.write_all(&many).is_ok() {
                 sent_bytes += many.len();
@@ -202,9 +200,9 @@ fn who_sends_without_reading_the_replies_is_not_read_from_and_then_closed() {
     }
 }
 
-/// A server whose clients are stuck has nothing to do, and does nothing.
+/// A server whose clients are all stuck or silent waits without polling.
 #[test]
-fn a_server_at_rest_rests() {
+fn a_server_with_stuck_clients_uses_no_processor_time() {
     let server = TestServer::start(&["--rate-limit", "off", "--write-deadline-ms", "60000"]);
     let mut sender = Peer::join(&server, "Sender");
     let mut witness = Peer::join(&server, "Witness");
@@ -212,7 +210,7 @@ fn a_server_at_rest_rests() {
         .map(|index| Peer::join_narrow(&server, &format!("stuck{index}"), NOTHING))
         .collect();
     let mut unregistered = Peer::connect(&server);
-    unregistered.send_bytes(&[5]); // a frame that never comes
+    unregistered.send_bytes(&[5]); // a length without its body
     sender.send_bytes(&long_chats(2_000));
     for _ in 0..2_000 {
         witness.chat();
@@ -223,6 +221,6 @@ fn a_server_at_rest_rests() {
     let used_ticks = server.processor_ticks() - before_ticks;
     assert!(
         used_ticks <= 10,
-        "{used_ticks} hundredths of a second in one"
+        "{used_ticks} hundredths of a second of processor time in one second"
     );
 }

@@ -1,9 +1,8 @@
-//! Inbound rates: a flood waits and loses nothing.
+//! Inbound rate: a flood is throttled and loses nothing.
 
 use super::*;
 
-/// Sends `count` of `message` and returns how long it took for all their answers
-/// to come.
+/// Sends `message` `count` times. Returns how long it took until all answers arrived.
 async fn answered_after_ms(mut peer: Peer, message: Sent, count: usize) -> u128 {
     let start = Instant::now();
     let bytes = encoded(message).repeat(count);
@@ -27,7 +26,7 @@ async fn answered_after_ms(mut peer: Peer, message: Sent, count: usize) -> u128 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_floods_is_made_to_wait_and_loses_nothing() {
+async fn a_flood_is_throttled_and_loses_nothing() {
     // CHAT-LIM-9
     let hub = hub(Limits {
         frames_per_second_max: Some(100),
@@ -46,7 +45,7 @@ async fn who_floods_is_made_to_wait_and_loses_nothing() {
         let start = Instant::now();
         alice.send(chat(10)).await;
         assert_eq!(bob.next_seq().await, seq);
-        assert_eq!(start.elapsed(), Duration::ZERO, "others do not notice");
+        assert_eq!(start.elapsed(), Duration::ZERO, "others do not wait");
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
     // Ten seconds' worth at once, then a hundred a second.
@@ -55,19 +54,19 @@ async fn who_floods_is_made_to_wait_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn long_frames_count_by_their_bytes() {
+async fn the_inbound_rate_counts_the_bytes_of_long_frames() {
     let hub = hub(Limits {
         bytes_per_second_max: Some(10_000),
         ..unlimited()
     });
     let peer = Peer::member(&hub, "peer", &[Capability::Receipts], 65_536).await;
-    // A megabyte, of which a tenth comes at once.
+    // A megabyte, of which the server reads a tenth at once.
     let after_ms = answered_after_ms(peer, chat(997), 1_000).await;
     assert!((85_000..95_000).contains(&after_ms), "{after_ms}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_keeps_to_the_rate_of_chats_is_not_made_to_wait() {
+async fn a_member_within_the_chat_rate_does_not_wait() {
     let hub = hub(Limits::default());
     let mut peer = Peer::member(&hub, "peer", &[Capability::Receipts], 1_024).await;
     for count in 0..1_000 {

@@ -1,5 +1,5 @@
-//! Transports with a handshake: it counts as a connection from the beginning, and has
-//! the register deadline.
+//! Transports with a handshake: the connection counts before the handshake, and the
+//! register deadline includes it.
 
 use std::{future::Future, io, net::SocketAddr};
 
@@ -15,10 +15,10 @@ use crate::server::{
 
 type Handshake = BoxFuture<'static, io::Result<DuplexStream>>;
 
-/// Accepts what a test hands it.
-struct Handed(Mutex<mpsc::Receiver<Handshake>>);
+/// A listener that accepts the handshakes of a test.
+struct TestListener(Mutex<mpsc::Receiver<Handshake>>);
 
-impl Listener for Handed {
+impl Listener for TestListener {
     type Stream = DuplexStream;
     type Handshake = Handshake;
 
@@ -43,8 +43,8 @@ struct Accepting {
 impl Accepting {
     fn new(limits: Limits) -> Self {
         let hub = hub(limits);
-        let (handshakes, handed) = mpsc::channel(8);
-        let listener = Arc::new(Handed(Mutex::new(handed)));
+        let (handshakes, accepted) = mpsc::channel(8);
+        let listener = Arc::new(TestListener(Mutex::new(accepted)));
         tokio::spawn(listener::accept(
             listener,
             Arc::clone(&hub),
@@ -53,12 +53,13 @@ impl Accepting {
         Self { hub, handshakes }
     }
 
-    async fn hand(
+    /// Accepts a stream with this handshake.
+    async fn accept(
         &self,
         handshake: impl Future<Output = io::Result<DuplexStream>> + Send + 'static,
     ) {
-        let handed = self.handshakes.send(Box::pin(handshake)).await;
-        handed.expect("the listener accepts");
+        let accepted = self.handshakes.send(Box::pin(handshake)).await;
+        accepted.expect("the listener accepts");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -71,7 +72,7 @@ async fn a_connection_registers_after_its_handshake() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         Ok(near)
     };
-    accepting.hand(handshake).await;
+    accepting.accept(handshake).await;
     assert_eq!(accepting.hub.connection_count(), 1, "it counts at once");
     let mut peer = Peer {
         stream: far,
@@ -86,7 +87,7 @@ async fn a_handshake_ends_at_the_register_deadline() {
     let limits = Limits::default();
     let deadline = Duration::from_millis(limits.register_deadline_ms.into());
     let accepting = Accepting::new(limits);
-    accepting.hand(std::future::pending()).await;
+    accepting.accept(std::future::pending()).await;
     tokio::time::sleep(deadline - Duration::from_millis(100)).await;
     assert_eq!(accepting.hub.connection_count(), 1);
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -101,7 +102,7 @@ async fn the_register_deadline_counts_from_before_the_handshake() {
         tokio::time::sleep(Duration::from_secs(9)).await;
         Ok(near)
     };
-    accepting.hand(handshake).await;
+    accepting.accept(handshake).await;
     let mut peer = Peer {
         stream: far,
         held: Vec::new(),
@@ -112,7 +113,7 @@ async fn the_register_deadline_counts_from_before_the_handshake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_fails_or_panics_gives_its_place_back() {
+async fn a_handshake_that_fails_or_panics_releases_its_permit() {
     let limits = Limits {
         connections_per_address_max: Some(1),
         ..Limits::default()
@@ -120,17 +121,19 @@ async fn a_handshake_that_fails_or_panics_gives_its_place_back() {
     let accepting = Accepting::new(limits);
     for _ in 0..3 {
         accepting
-            .hand(async { Err(io::ErrorKind::InvalidData.into()) })
+            .accept(async { Err(io::ErrorKind::InvalidData.into()) })
             .await;
         assert_eq!(accepting.hub.connection_count(), 0);
-        accepting.hand(async { panic!("a bug of a library") }).await;
+        accepting
+            .accept(async { panic!("a bug of a library") })
+            .await;
         assert_eq!(accepting.hub.connection_count(), 0);
     }
-    accepting.hand(std::future::pending()).await;
+    accepting.accept(std::future::pending()).await;
     assert_eq!(accepting.hub.connection_count(), 1);
-    // One too many: rejected, and told so once it can be.
+    // One too many: rejected, with an error after the handshake.
     let (near, far) = tokio::io::duplex(8_192);
-    accepting.hand(async { Ok(near) }).await;
+    accepting.accept(async { Ok(near) }).await;
     let mut peer = Peer {
         stream: far,
         held: Vec::new(),
@@ -141,7 +144,7 @@ async fn a_handshake_that_fails_or_panics_gives_its_place_back() {
 #[tokio::test(start_paused = true)]
 async fn an_aborted_server_does_not_wait_for_handshakes() {
     let accepting = Accepting::new(Limits::default());
-    accepting.hand(std::future::pending()).await;
+    accepting.accept(std::future::pending()).await;
     accepting.hub.abort();
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(accepting.hub.connection_count(), 0);

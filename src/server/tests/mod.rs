@@ -1,4 +1,5 @@
-//! Connections over in-memory streams, under time that passes only when all wait.
+//! Tests of connections over in-memory transports, on a paused clock that advances only
+//! when every task waits.
 
 use std::{
     pin::Pin,
@@ -24,7 +25,7 @@ use crate::{
     },
 };
 
-/// Longer than any deadline of these tests; passes at once when all wait.
+/// Longer than any deadline of these tests. Passes at once when every task waits.
 const LONG: Duration = Duration::from_secs(3_600);
 
 fn hub(limits: Limits) -> Arc<Hub> {
@@ -43,13 +44,14 @@ fn unlimited() -> Limits {
     }
 }
 
-/// The far end of a connection whose stream holds `buffer_bytes` each way.
+/// The client's end of a connection.
 struct Peer {
     stream: DuplexStream,
     held: Vec<u8>,
 }
 
 impl Peer {
+    /// Connects over a transport that holds `buffer_bytes` each way.
     fn connect(hub: &Arc<Hub>, buffer_bytes: usize) -> Self {
         let (near, far) = tokio::io::duplex(buffer_bytes);
         let member = hub.connect(None);
@@ -152,8 +154,8 @@ fn register_with(name: &str, capabilities: &[Capability]) -> Sent {
     })
 }
 
-/// Gives a connection that nobody else runs a turn. Returns whether it is gone.
-fn take_turn(connection: &mut Connection<DuplexStream>) -> bool {
+/// Polls a connection without a task once. Returns whether it is gone.
+fn poll_once(connection: &mut Connection<DuplexStream>) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     Pin::new(connection).poll(&mut context).is_ready()
 }

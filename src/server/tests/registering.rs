@@ -1,9 +1,9 @@
-//! Deadlines before registering, and names that are asked for.
+//! Register: its deadline, and the reclaiming of names.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn who_never_registers_is_told_so_at_the_deadline() {
+async fn a_connection_that_never_registers_is_closed_at_the_deadline() {
     let hub = hub(Limits::default());
     let start = Instant::now();
     let mut peer = Peer::connect(&hub, 1_024);
@@ -14,7 +14,7 @@ async fn who_never_registers_is_told_so_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trickle_does_not_extend_the_deadline() {
+async fn a_trickle_of_bytes_does_not_extend_the_register_deadline() {
     let hub = hub(Limits::default());
     let mut peer = Peer::connect(&hub, 1_024);
     let register = encoded(Sent::Register(wire::Register {
@@ -23,17 +23,17 @@ async fn a_trickle_does_not_extend_the_deadline() {
     }));
     for byte in &register[..20] {
         tokio::time::sleep(Duration::from_millis(600)).await;
-        // The last of them find it closed.
+        // The last ones find the stream closed.
         let _ = peer.stream.write_all(&[*byte]).await;
     }
     peer.expect_error(ErrorCode::RegisterTimeout).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_byte_a_second_for_an_hour_is_no_danger() {
+async fn one_byte_a_second_takes_the_memory_of_one_frame() {
     const SECOND: Duration = Duration::from_secs(1);
     let hub = hub(Limits::default());
-    // Who has not registered has ten seconds, and one to hear so.
+    // An unregistered client has ten seconds, and the linger time of one second.
     let mut stranger = Peer::connect(&hub, 1_024);
     let register = encoded(Sent::Register(wire::Register {
         password: "x".repeat(900),
@@ -51,8 +51,8 @@ async fn one_byte_a_second_for_an_hour_is_no_danger() {
     stranger.expect_error(ErrorCode::RegisterTimeout).await;
     assert_eq!(stranger.next().await, None);
 
-    // A member may take an hour for a message. It costs what it has sent of it, and
-    // nobody notices.
+    // A member may take an hour for a frame. It takes the memory of the part that has
+    // arrived, and the others do not wait.
     let mut slow = Peer::member(&hub, "slow", &[], 1_024).await;
     let mut alice = Peer::member(&hub, "alice", &[], 8_192).await;
     let mut bob = Peer::member(&hub, "bob", &[], 8_192).await;
@@ -78,7 +78,7 @@ async fn one_byte_a_second_for_an_hour_is_no_danger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_huge_lengths_are_told_so_and_cost_nothing() {
+async fn ten_thousand_huge_lengths_are_rejected_and_take_no_memory() {
     // 2^63: its last byte is the 64th bit.
     let huge = [[0x80; 9].as_slice(), &[0x01]].concat();
     let hub = hub(Limits::default());
@@ -97,7 +97,7 @@ async fn ten_thousand_huge_lengths_are_told_so_and_cost_nothing() {
         if number % 100 == 0 {
             alice.send(chat(10)).await;
             assert_eq!(bob.next_seq().await, number / 100 + 1);
-            // Alice may send one in a tenth of a second.
+            // The chat rate allows one chat in a tenth of a second.
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert_eq!(hub.registry.buffered_bytes(), 0);
         }
@@ -105,13 +105,13 @@ async fn ten_thousand_huge_lengths_are_told_so_and_cost_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_is_gone_loses_its_name_in_seconds() {
+async fn a_holder_that_does_not_answer_loses_its_name_in_seconds() {
     let hub = hub(Limits::default());
-    // It never reads nor sends again, as behind a cut cable.
+    // It neither reads nor sends again, as behind a cut cable.
     let _gone = Peer::member(&hub, "Alice", &[Capability::Keepalive], 1_024).await;
     let start = Instant::now();
     let mut back = Peer::connect(&hub, 1_024);
-    // What comes with the Register waits behind it.
+    // The chats sent with the Register wait behind it.
     let mut bytes = encoded(register("alice"));
     for _ in 0..3 {
         bytes.extend(encoded(chat(5)));
@@ -128,17 +128,17 @@ async fn a_holder_that_is_gone_loses_its_name_in_seconds() {
     }
 }
 
-/// CHAT-NAME-8: its answer is there, and was not read because more of the members was
-/// due to it.
+/// CHAT-NAME-8: the answer has arrived and was not read, since a page of members is due
+/// to the holder.
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_is_being_told_who_is_there_is_read_before_it_is_judged() {
+async fn the_answer_of_a_holder_that_receives_members_is_read_in_time() {
     let limits = Limits {
         frame_bytes_max: 1_024,
         text_bytes_max: 256,
         ..unlimited()
     };
     let deadline = Duration::from_millis(limits.name_check_deadline_ms.into());
-    // Nobody ticks but this test.
+    // Only this test ticks the hub.
     let hub = Arc::new(Hub::new(limits, AccessPolicy::default(), "test".to_owned()));
     let mut members = Vec::new();
     for index in 0..100 {
@@ -152,37 +152,37 @@ async fn a_holder_that_is_being_told_who_is_there_is_read_before_it_is_judged() 
         &[Capability::Presence, Capability::Keepalive],
     ));
     far.write_all(&held).await.expect("it is open");
-    assert!(!take_turn(&mut connection));
+    assert!(!poll_once(&mut connection));
     let mut newcomer = Peer::connect(&hub, 1_024);
     newcomer.send(register("Alice")).await;
-    // A moment later it is asked.
+    // A moment later it is probed.
     tokio::time::sleep(Duration::from_millis(1)).await;
     hub.tick();
-    assert!(!take_turn(&mut connection));
+    assert!(!poll_once(&mut connection));
     tokio::time::advance(deadline).await;
     hub.tick();
     let pong = Sent::Pong(wire::Pong { token: 0 });
     far.write_all(&encoded(pong)).await.expect("it is open");
     let mut taken = [0; 1_024];
     far.read_exact(&mut taken).await.expect("more of a page");
-    assert!(!take_turn(&mut connection));
+    assert!(!poll_once(&mut connection));
     hub.tick();
     newcomer.expect_error(ErrorCode::NameInUse).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_that_connect_again_by_themselves_do_not_throw_each_other_out() {
+async fn clients_that_reconnect_automatically_do_not_evict_each_other() {
     let hub = hub(Limits::default());
-    let mut usage = Peer::connect(&hub, 1_024);
-    usage.send(register("Alice")).await;
+    let mut holder = Peer::connect(&hub, 1_024);
+    holder.send(register("Alice")).await;
     let holding = tokio::spawn(async move {
         let mut pings = 0;
         loop {
-            match usage.next().await {
+            match holder.next().await {
                 Some(Message::Registered(_)) => {}
                 Some(Message::Ping(wire::Ping { token })) => {
                     pings += 1;
-                    usage.send(Sent::Pong(wire::Pong { token })).await;
+                    holder.send(Sent::Pong(wire::Pong { token })).await;
                 }
                 Some(Message::ServerClosing(_)) => return pings,
                 message => panic!("{message:?}"),
@@ -200,7 +200,7 @@ async fn clients_that_connect_again_by_themselves_do_not_throw_each_other_out() 
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     hub.begin_closing("test".to_owned());
-    // Once in five seconds and for its silence, however many ask.
+    // One Ping in five seconds, and those for its silence, however many clients ask.
     let pings = holding.await.expect("it kept its name");
     assert!((15..=25).contains(&pings), "{pings}");
 }

@@ -1,12 +1,12 @@
-//! What is answered and delivered before a connection goes.
+//! Replies, and the last bytes before a connection closes.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_read_replies_is_not_read_from() {
+async fn a_peer_that_does_not_read_replies_is_not_read_from() {
     let hub = hub(unlimited());
     let mut peer = Peer::member(&hub, "peer", &[], 4_096).await;
-    // Each empty frame makes a reply many times its size.
+    // Each empty frame provokes a reply many times its size.
     let empty_frames = [0u8; 4_096];
     let mut taken_bytes = 0;
     // Bounded, so that a server that takes everything fails below.
@@ -16,7 +16,7 @@ async fn who_does_not_read_replies_is_not_read_from() {
     {
         taken_bytes += bytes;
     }
-    // What its replies fill, what one read takes in, what the stream holds.
+    // The frames whose replies fill the buffer, one read, and the transport's buffer.
     assert!(
         taken_bytes < 16_384,
         "{taken_bytes} bytes of empty frames were taken"
@@ -29,7 +29,7 @@ async fn who_does_not_read_replies_is_not_read_from() {
             }
             message => panic!("{message:?}"),
         }
-        // Who reads them is read from again.
+        // A peer that reads its replies is read from again.
         if replies == taken_bytes {
             break;
         }
@@ -38,10 +38,10 @@ async fn who_does_not_read_replies_is_not_read_from() {
     assert_eq!(peer.next().await, None);
 }
 
-/// CHAT-LEAVE-3: what has come counts, though it is a write that tells first that the
-/// peer is gone.
+/// CHAT-LEAVE-3: frames that have arrived count, even if a failed write is the first sign
+/// that the peer is gone.
 #[tokio::test(start_paused = true)]
-async fn last_words_are_heard_though_nothing_can_be_sent_any_more() {
+async fn frames_that_arrived_before_a_failed_write_still_count() {
     let hub = hub(unlimited());
     let mut witness = Peer::member(&hub, "Witness", &[Capability::Presence], 1_024).await;
     let (near, mut far) = tokio::io::duplex(1_024);
@@ -49,15 +49,15 @@ async fn last_words_are_heard_though_nothing_can_be_sent_any_more() {
     far.write_all(&encoded(register("Vic")))
         .await
         .expect("it is open");
-    assert!(!take_turn(&mut connection));
+    assert!(!poll_once(&mut connection));
     witness.send(chat(1)).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let last_words = [encoded(chat(10)), encoded(Sent::Leave(wire::Leave {}))];
-    far.write_all(&last_words.concat())
+    let last_frames = [encoded(chat(10)), encoded(Sent::Leave(wire::Leave {}))];
+    far.write_all(&last_frames.concat())
         .await
         .expect("it is open");
     drop(far);
-    let is_gone = take_turn(&mut connection);
+    let is_gone = poll_once(&mut connection);
     assert!(is_gone, "a chat is due to it, and cannot be sent");
     drop(connection);
     assert!(matches!(witness.next().await, Some(Message::Joined(_))));
@@ -69,12 +69,12 @@ async fn last_words_are_heard_though_nothing_can_be_sent_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_reaches_a_peer_that_is_still_sending() {
+async fn a_fatal_error_reaches_a_peer_that_is_still_sending() {
     let hub = hub(Limits::default());
     let mut peer = Peer::connect(&hub, 1_024);
     peer.send(chat(10)).await;
     peer.expect_error(ErrorCode::NotRegistered).await;
-    // It goes on sending, and finds the end when the server has had enough.
+    // It continues to send until the server stops lingering.
     let mut sent_bytes = 0;
     while sent_bytes < 1 << 30
         && let Ok(Ok(bytes)) = timeout(LONG, peer.stream.write(&[0; 1_024])).await
@@ -86,7 +86,7 @@ async fn an_error_reaches_a_peer_that_is_still_sending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_connection_that_is_held_open_is_let_go() {
+async fn a_closed_connection_lingers_for_a_bounded_time() {
     let hub = hub(Limits {
         connections_max: 1,
         ..Limits::default()
@@ -94,7 +94,7 @@ async fn a_closed_connection_that_is_held_open_is_let_go() {
     let mut held = Peer::member(&hub, "held", &[], 1_024).await;
     held.send(Sent::Leave(wire::Leave {})).await;
     assert_eq!(held.next().await, None);
-    // Its peer does not close. The place is free again after the linger time.
+    // The peer does not close. Its place is free again after the linger time.
     let mut early = Peer::connect(&hub, 1_024);
     early.expect_error(ErrorCode::ServerFull).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -102,7 +102,7 @@ async fn a_closed_connection_that_is_held_open_is_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_said_before_the_close_is_delivered_before_it() {
+async fn chats_before_the_close_arrive_before_server_closing() {
     let hub = hub(unlimited());
     let mut reader = Peer::member(&hub, "reader", &[], 256).await;
     let mut newcomer = Peer::connect(&hub, 256);
@@ -130,7 +130,7 @@ async fn what_was_said_before_the_close_is_delivered_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_said_before_a_leave_is_delivered_before_the_end() {
+async fn chats_before_a_leave_arrive_before_the_end() {
     let hub = hub(unlimited());
     let mut leaver = Peer::member(&hub, "leaver", &[Capability::Receipts], 256).await;
     let mut sender = Peer::member(&hub, "sender", &[Capability::Receipts], 1 << 20).await;

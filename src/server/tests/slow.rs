@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
+async fn a_slow_consumer_is_closed_and_delays_no_other_member() {
     let hub = hub(unlimited());
     let mut watcher = Peer::member(&hub, "watcher", &[Capability::Presence], 1 << 20).await;
     let mut stuck = Peer::member(&hub, "stuck", &[], 100).await;
@@ -27,11 +27,11 @@ async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
         panic!("no Left but {left:?}");
     };
     assert_eq!(left.reason(), wire::LeftReason::SlowConsumer);
-    // At the write deadline, or at twice that where something was taken meanwhile.
+    // At the write deadline, or at twice that if it took some bytes meanwhile.
     let after_ms = start.elapsed().as_millis();
     assert!((10_000..=20_000).contains(&after_ms), "{after_ms}");
 
-    // When it reads at last: a prefix without a gap (CHAT-ORD-4), the error, the end.
+    // Then it reads: a prefix without a gap (CHAT-ORD-4), the error, the end.
     let mut seq = 0;
     loop {
         match stuck.next().await {
@@ -51,7 +51,7 @@ async fn who_does_not_read_is_told_so_and_costs_the_others_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn queues_that_take_too_much_are_emptied_the_largest_first() {
+async fn connections_with_the_largest_queues_are_evicted_first() {
     const HOGS: usize = 80;
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
@@ -61,7 +61,7 @@ async fn queues_that_take_too_much_are_emptied_the_largest_first() {
     let mut hogs = Vec::new();
     for index in 0..HOGS {
         let mut hog = Peer::member(&hub, &format!("hog{index}"), &[], 1_024).await;
-        // Answers to empty frames, which it does not read: 32 KiB at least.
+        // Replies to empty frames, which it does not read: at least 32 KiB.
         let frames = [0; 3_000];
         let _ = timeout(Duration::from_millis(1), hog.stream.write_all(&frames)).await;
         hogs.push(hog);
@@ -74,9 +74,9 @@ async fn queues_that_take_too_much_are_emptied_the_largest_first() {
     let mut evicted = 0;
     for hog in &mut hogs {
         let mut ended = None;
-        // A hog that stays is told of its errors, and then of the chat.
+        // A hog that stays receives its errors, and then the chat.
         while ended.is_none() {
-            match hog.next().await.expect("its end is told") {
+            match hog.next().await.expect("an error ends it") {
                 Message::Error(error) if error.ends_session => ended = Some(error.code()),
                 Message::Error(_) => {}
                 Message::Chat(_) => break,
@@ -89,13 +89,12 @@ async fn queues_that_take_too_much_are_emptied_the_largest_first() {
             evicted += 1;
         }
     }
-    // As many as it takes: the others have what they are allowed beside a segment of
-    // log, at most 48 of them with 32 KiB each.
+    // No more than needed: beside a segment of the log, 48 hogs with 32 KiB each may stay.
     assert!((32..60).contains(&evicted), "{evicted}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_beyond_what_is_retained_loses_nothing_when_all_are_slow() {
+async fn a_burst_longer_than_the_log_loses_nothing_in_a_slow_room() {
     const CHATS: u64 = 20_000;
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
@@ -127,10 +126,10 @@ async fn a_burst_beyond_what_is_retained_loses_nothing_when_all_are_slow() {
     sending.await.expect("all of it was taken");
 }
 
-/// Many who read slowly, and who say more than they read, keep the room waiting. Two
-/// who say little do not notice.
+/// Slow readers and a loud sender keep reads paused. Two members that say little do not
+/// notice.
 #[tokio::test(start_paused = true)]
-async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
+async fn a_member_that_says_little_does_not_notice_a_read_pause() {
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
         ..unlimited()
@@ -149,16 +148,16 @@ async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
             loud.send(chat(400)).await;
         }
     });
-    // Holds all that it is sent here.
+    // Its transport holds everything that it is sent.
     let mut first = Peer::member(&hub, "first", &[], 1 << 25).await;
     let mut second = Peer::member(&hub, "second", &[], 8_192).await;
     let mut paused = 0;
-    for said in 0..100 {
+    for number in 0..100 {
         tokio::time::sleep(Duration::from_millis(250)).await;
         paused += u32::from(hub.channel.is_paused());
         let before = Instant::now();
-        first.send(chat(20 + said)).await;
-        let heard = timeout(Duration::from_secs(10), async {
+        first.send(chat(20 + number)).await;
+        let received = timeout(Duration::from_secs(10), async {
             loop {
                 match second.next().await {
                     Some(Message::Chat(chat)) if chat.sender == "first" => break,
@@ -167,17 +166,17 @@ async fn a_room_that_waits_for_slow_readers_does_not_hold_up_who_says_little() {
                 }
             }
         });
-        heard.await.expect("it comes soon");
+        received.await.expect("it arrives soon");
         let waited_ms = before.elapsed().as_millis();
-        assert!(waited_ms <= 300, "message {said} took {waited_ms} ms");
+        assert!(waited_ms <= 300, "message {number} took {waited_ms} ms");
     }
-    assert!(paused > 90, "the room waited {paused} times of 100");
+    assert!(paused > 90, "reads were paused {paused} times of 100");
     drop(slow);
 }
 
-/// CHAT-LIM-2: what could not be read in time was said in time.
+/// CHAT-LIM-2: the rate counts from the arrival of a chat, not from when it is read.
 #[tokio::test(start_paused = true)]
-async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() {
+async fn chats_sent_in_time_are_within_the_rate_after_a_read_pause() {
     const INTERVAL_MS: u64 = 100;
     const CHATS: u32 = 600;
     let hub = hub(Limits {
@@ -195,7 +194,7 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
     }
     let mut senders = Vec::new();
     for index in 0..2 {
-        // Holds all that it sends and is sent.
+        // The transport holds everything that it sends and is sent.
         senders.push(Peer::member(&hub, &format!("sender{index}"), &[], 1 << 25).await);
     }
     let mut silent = Peer::member(&hub, "silent", &[], 1 << 25).await;
@@ -207,8 +206,8 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
         tokio::time::sleep(Duration::from_millis(INTERVAL_MS)).await;
         paused += u32::from(hub.channel.is_paused());
     }
-    assert!(paused > CHATS / 4, "the room waited {paused} times");
-    // Who was silent has saved up nothing by that.
+    assert!(paused > CHATS / 4, "reads were paused {paused} times");
+    // A silent member saves up no tokens by the pause.
     for _ in 0..60 {
         silent.send(chat(10)).await;
     }
@@ -221,18 +220,18 @@ async fn who_keeps_to_the_rate_is_refused_nothing_for_having_been_waited_with() 
         }
     }
     for sender in &mut senders {
-        let mut heard = 0;
-        while heard < CHATS {
+        let mut received = 0;
+        while received < CHATS {
             match sender.next().await {
-                Some(Message::Chat(chat)) => heard += u32::from(chat.sender != "silent"),
-                message => panic!("after {heard}: {message:?}"),
+                Some(Message::Chat(chat)) => received += u32::from(chat.sender != "silent"),
+                message => panic!("after {received}: {message:?}"),
             }
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
+async fn one_stuck_member_delays_a_burst_for_its_stall_budget() {
     const CHATS: u64 = 20_000;
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
@@ -259,8 +258,8 @@ async fn one_that_stops_reading_holds_up_a_burst_for_a_bounded_while() {
         reader.await.expect("all of it, in order");
     }
     sending.await.expect("all of it was taken");
-    // Far less than the write deadline, and less than two members that stop by
-    // turns could make of it (src/server/slow_consumer.rs).
+    // Far less than the write deadline, and less than the stall budgets of two members
+    // that stop by turns (src/server/slow_consumer.rs).
     let after_ms = start.elapsed().as_millis();
     assert!(after_ms < 3_000, "{after_ms}");
     let mut seq = 0;
