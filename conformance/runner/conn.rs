@@ -51,6 +51,7 @@ pub struct Conn {
     /// Bytes received and not yet taken as frames.
     buffer: Vec<u8>,
     closed: bool,
+    was_reset: bool,
     received: usize,
     /// The state of the server's stream, when the other end is a server.
     pub server: ServerStream,
@@ -113,6 +114,7 @@ impl Conn {
             began,
             buffer: Vec::new(),
             closed: false,
+            was_reset: false,
             received: 0,
             server: ServerStream::default(),
             pending: Vec::new(),
@@ -208,6 +210,11 @@ impl Conn {
         let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
+    /// Whether the other end closed by a reset.
+    pub fn was_reset(&self) -> bool {
+        self.was_reset
+    }
+
     /// Whether the other end has closed.
     pub fn is_closed(&self) -> bool {
         self.closed
@@ -244,6 +251,7 @@ impl Conn {
                     // FIN or RST: both are a close.
                     _ => {
                         self.buffer.clear();
+                        self.was_reset = true;
                         self.set_closed("<- reset")?;
                     }
                 },

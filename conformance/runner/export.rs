@@ -11,7 +11,7 @@ use crate::{
     play,
     rules::Rule,
     suite::Suite,
-    transcript::{Action, Case, Payload, Saturation, Side, Step, expr::Limits, print},
+    transcript::{Action, Arrival, Case, Payload, Saturation, Side, Step, expr::Limits, print},
 };
 
 /// The version of the form; `conformance/schema/case.schema.json` describes it.
@@ -108,14 +108,19 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
                 matches!(payload, Payload::Bytes(_) | Payload::Length { .. }) || payload.is_raw()
             );
         }
-        Action::Receive { wanted, after, .. } => {
+        Action::Receive {
+            wanted, arrival, ..
+        } => {
             value["action"] = json!("receive");
             value["wanted"] = wanted
                 .iter()
                 .map(|w| json!({ "message": w.kind, "body": w.body }))
                 .collect();
-            if let Some(after) = after {
-                value["after_ms"] = json!(after.value(&bindings.limits));
+            match arrival {
+                Arrival::Anytime => {}
+                Arrival::After(expr) => value["after_ms"] = json!(expr.value(&bindings.limits)),
+                Arrival::ByNow => value["by_now"] = json!(true),
+                Arrival::Within(expr) => value["within_ms"] = json!(expr.value(&bindings.limits)),
             }
         }
         Action::Repeat {
@@ -169,6 +174,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::Reset { .. } => "reset",
         Action::Skips { .. } => "skip",
         Action::CatchesUp { .. } => "catch-up",
+        Action::Accounts { .. } => "account",
         Action::Silence(_) => "silence",
         Action::Repeat { .. } => "repeat",
         Action::AnyOrder(_) => "any-order",

@@ -2,7 +2,11 @@
 //! `<fill text_bytes_max>`. A body that is sent has them substituted; a body that is
 //! received is matched against them, and a first match binds the placeholder.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::LazyLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -33,6 +37,8 @@ pub struct Bindings {
     /// Whether others may talk on the same server: then `<n+1>` matches any number from
     /// n + 1 up.
     pub shared: bool,
+    /// How far the clocks of the suite and of the server may differ.
+    pub clock_slack: Duration,
     /// Numbers of chats by members outside the case.
     pub foreign_seqs: Vec<u64>,
 }
@@ -71,10 +77,22 @@ impl Bindings {
         self.set(person, name);
     }
 
-    /// Binds the server's password, and the same without its last character.
+    /// Binds the server's password, the same without its last character, and the same
+    /// with upper and lower case swapped.
     pub fn set_password(&mut self, password: &str) {
         let mut short = password.to_owned();
         short.pop();
+        let mut swapped: String = password
+            .chars()
+            .map(|c| match c.is_ascii_uppercase() {
+                true => c.to_ascii_lowercase(),
+                false => c.to_ascii_uppercase(),
+            })
+            .collect();
+        if swapped == password {
+            swapped.push('x'); // No letters: another wrong one.
+        }
+        self.set("password.swapped", swapped);
         self.set("password", password.to_owned());
         self.set("password.short", short);
     }
@@ -86,6 +104,14 @@ impl Bindings {
                 .entry("password")
                 .or_insert_with(|| Value::from(password));
         }
+    }
+
+    /// Whether a time on the wire is now, as far as two clocks agree: a server on this
+    /// machine has the same one.
+    fn is_now(&self, unix_ms: i64) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_ms = now.map_or(0, |now| now.as_millis() as i64);
+        u128::from(unix_ms.abs_diff(now_ms)) <= self.clock_slack.as_millis()
     }
 
     /// The value of a word.
@@ -253,6 +279,7 @@ impl Bindings {
                 "maybe" => return Ok(true),
                 "any" => return Ok(got.is_some()),
                 "time" => return Ok(scalar(got).parse::<i64>().is_ok_and(|ms| ms > 0)),
+                "now" => return Ok(scalar(got).parse().is_ok_and(|ms| self.is_now(ms))),
                 _ => {}
             }
             if let Some(least) = inner.strip_prefix("at least ") {

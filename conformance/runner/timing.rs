@@ -49,6 +49,18 @@ const PIECE: Duration = Duration::from_micros(300);
 /// How long after a deadline the bytes that arrived before it are still read.
 const OVERTIME: Duration = Duration::from_secs(1);
 
+/// How long a message that must have arrived before a step may still take.
+const BY_NOW: Duration = Duration::from_millis(100);
+
+/// The shortest time within which a step demands a message: machines pause.
+const WITHIN_MIN: Duration = Duration::from_millis(300);
+
+/// How far the time of a chat may differ from the clock of the suite: for a server on
+/// this machine, and for one elsewhere, whose clock may be wrong by hours but not by
+/// units.
+pub const OWN_CLOCK_SLACK: Duration = Duration::from_secs(60);
+pub const OTHER_CLOCK_SLACK: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 /// How much longer than planned a silence of the suite may last before the machine
 /// counts as too busy for the case.
 const OVERSLEPT: Duration = Duration::from_millis(100);
@@ -161,6 +173,16 @@ impl Timing {
     /// The pause between the pieces of a cut frame.
     pub fn piece(self) -> Duration {
         self.scaled(PIECE)
+    }
+
+    /// How long a message that must have arrived before a step may still take.
+    pub fn by_now(self) -> Duration {
+        self.scaled(BY_NOW) + self.round_trip
+    }
+
+    /// How long a step waits that demands a message within a limit of the server.
+    pub fn within(self, limit: Duration) -> Duration {
+        limit.max(self.scaled(WITHIN_MIN)) + self.round_trip * STEP_ROUND_TRIPS
     }
 
     /// How long after a deadline the bytes that arrived before it are still read.

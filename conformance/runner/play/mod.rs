@@ -28,7 +28,7 @@ use crate::{
     problem::{Problem, Received},
     register::leave,
     server_under_test::ServerUnderTest,
-    timing::Timing,
+    timing::{OTHER_CLOCK_SLACK, OWN_CLOCK_SLACK, Timing},
     transcript::{Action, Case, Side, Step, print},
     verdict::{Failure, Kind, millis},
 };
@@ -135,6 +135,8 @@ struct Play<'a> {
     last_seq: u64,
     /// When each connection may send its next chats without exceeding the rate.
     paces: BTreeMap<String, Pace>,
+    /// How many chats each person has sent.
+    said: BTreeMap<String, u64>,
     /// Names of members that the runner itself registers.
     helpers: Vec<String>,
     began: Instant,
@@ -164,6 +166,10 @@ pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
     if let Some(password) = &context.admission.password {
         bindings.set_password(password);
     }
+    bindings.clock_slack = match &subject {
+        Subject::Server(server) if server.process.is_some() => OWN_CLOCK_SLACK,
+        _ => OTHER_CLOCK_SLACK,
+    };
     let began = Instant::now();
     let mut play = Play {
         context,
@@ -174,6 +180,7 @@ pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
         crowd_names: Vec::new(),
         last_seq: 0,
         paces: BTreeMap::new(),
+        said: BTreeMap::new(),
         helpers: Vec::new(),
         began,
         deadline: began + context.timing.case(),
@@ -240,14 +247,22 @@ impl Play<'_> {
                 patiently,
             } => self.join(who, name, capabilities, *patiently),
             Action::Send { who, payload } => self.send(who, payload),
-            Action::Receive { who, wanted, after } => self.receive(who, wanted, after.as_ref()),
+            Action::Receive {
+                who,
+                wanted,
+                arrival,
+            } => self.receive(who, wanted, arrival),
             Action::AllMembers { who } => self.all_members(who),
             Action::Finds { who, names } => self.finds(who, names),
             Action::Nothing { who } => {
                 self.conn(who)?.nothing_since = Some(step.line);
                 Ok(())
             }
-            Action::Closed { who, after } => self.closed(who, after.as_ref()),
+            Action::Closed {
+                who,
+                arrival,
+                in_order,
+            } => self.closed(who, arrival, *in_order),
             Action::HalfClose { who } => {
                 self.conn(who)?.half_close();
                 Ok(())
@@ -281,7 +296,11 @@ impl Play<'_> {
             Action::Restarts => self.restart(),
             Action::Crowd(count) => self.crowd(count.value(&self.bindings.limits)),
             Action::Skips { who } => self.skip(who),
-            Action::CatchesUp { who } => self.catch_up(who),
+            Action::CatchesUp {
+                who,
+                with_everything,
+            } => self.catch_up(who, *with_everything),
+            Action::Accounts { who, receiver } => self.account(who, receiver),
             Action::SameEnd(people) => self.same_end(people),
             Action::Stops => self.stop_server(),
             Action::Ends => self.server_ends(),

@@ -80,6 +80,24 @@ impl Play<'_> {
         Ok(())
     }
 
+    /// A fresh member comes, sends a chat and leaves. Returns its name.
+    pub(super) fn helper_says(&mut self, text: &str) -> Result<String, StepError> {
+        let who = "freshc";
+        let name = self.context.mark.name(who);
+        self.helpers.push(name.clone());
+        self.join(who, &name, &[], false)?;
+        let chat = messages::encode(Envelope::Client, "chat", &json!({"text": text}), &[], &[])?;
+        let deadline = self.until();
+        if let Some(mut conn) = self.conns.remove(who) {
+            conn.send(&framing::frame(&chat), 1, "chat")?;
+            conn.send(&leave()?, 1, "leave")?;
+            conn.flush()?;
+            while let Ok(Event::Message(_)) = conn.next(deadline) {}
+            self.keep_trace(who, Some(conn));
+        }
+        Ok(name)
+    }
+
     /// Ends the server and starts it anew.
     pub(super) fn restart(&mut self) -> Outcome {
         self.conns.clear();

@@ -5,7 +5,7 @@ use super::{Outcome, Play, StepError};
 use crate::{
     conn::Event,
     problem::{Problem, Received},
-    transcript::{Action, Step, Wanted, print},
+    transcript::{Action, Arrival, Step, Wanted, print},
     verdict::Kind,
 };
 
@@ -19,8 +19,8 @@ impl Play<'_> {
     }
 
     /// Every chat since its Registered, in order and without a gap, up to the last
-    /// that anybody has or up to an end that the server gave a reason for.
-    pub(super) fn catch_up(&mut self, who: &str) -> Outcome {
+    /// that anybody has or, unless it must have everything, up to an early end.
+    pub(super) fn catch_up(&mut self, who: &str, with_everything: bool) -> Outcome {
         let first = self.bindings.get(&format!("{who}.seq"));
         let mut last: u64 = first.and_then(|s| s.parse().ok()).unwrap_or(0);
         self.conn(who)?.widen_window();
@@ -43,11 +43,20 @@ impl Play<'_> {
                     last = due;
                 }
                 Ok(Event::Message(message))
-                    if message.body["code"] == "ERROR_CODE_SLOW_CONSUMER" => {}
+                    if message.body["code"] == "ERROR_CODE_SLOW_CONSUMER" && !with_everything => {}
                 Ok(Event::Message(message)) => return Err(self.unexpected(who, &message).into()),
+                Ok(Event::Closed) if with_everything => {
+                    let sentence = format!(
+                        "{who} was closed after number {last}, and others have up to {}",
+                        self.last_seq
+                    );
+                    return Err(Problem::new(Kind::Closed, &[], sentence).into());
+                }
                 // Told to go, or cut off where nothing could be said to it any more.
                 Ok(Event::Closed) => return Ok(()),
-                Err(StepError::Problem(problem)) if problem.sentence.contains("inside a frame") => {
+                Err(StepError::Problem(problem))
+                    if problem.sentence.contains("inside a frame") && !with_everything =>
+                {
                     return Ok(());
                 }
                 Ok(Event::Timeout) => return Err(self.silent(who).into()),
@@ -55,6 +64,84 @@ impl Play<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Each chat that `who` sent so far either reached `receiver` or was refused with
+    /// RATE_LIMITED, and the numbers have no gap. An answer to `who` and a chat by a
+    /// helper, both sent behind them, show that nothing more comes.
+    pub(super) fn account(&mut self, who: &str, receiver: &str) -> Outcome {
+        let sent = self.said.get(who).copied().unwrap_or(0);
+        let refused = self.refused(who)?;
+        let helper = self.helper_says("that was all")?;
+        let name = self.bindings.get(who).unwrap_or(who).to_owned();
+        let (mut heard, mut last) = (0, None);
+        loop {
+            let deadline = self.until();
+            let queued = self.conn(receiver)?.queues[1].pop_front();
+            let event = match queued {
+                Some(message) => Event::Message(message),
+                None => self.conn(receiver)?.next(deadline)?,
+            };
+            let mut message = match event {
+                Event::Message(message) => message,
+                Event::Timeout => return Err(self.silent(receiver).into()),
+                Event::Closed => {
+                    let sentence = format!("{receiver}'s connection was closed");
+                    return Err(Problem::new(Kind::Closed, &[], sentence).into());
+                }
+            };
+            let is_end = message.body["sender"] == helper.as_str();
+            if message.kind != "chat" || (!is_end && self.is_foreign(&mut message)) {
+                continue;
+            }
+            let seq = message.body["seq"].as_str().and_then(|s| s.parse().ok());
+            let is_next = last.is_none_or(|last| seq == Some(self.bindings.nth_after(last, 1)));
+            if !is_next {
+                let sentence = format!("{receiver} received another number than the next");
+                return Err(Problem::new(Kind::WrongAnswer, &["CHAT-CHAT-8"], sentence)
+                    .showing(&message)
+                    .into());
+            }
+            last = seq;
+            if is_end {
+                self.bindings.foreign_seqs.extend(seq);
+                break;
+            }
+            heard += u64::from(message.body["sender"] == name.as_str());
+        }
+        let sentence = format!(
+            "of {sent} chats by {who}, {heard} reached {receiver} and {refused} were refused"
+        );
+        match (heard + refused).cmp(&sent) {
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Less => {
+                Err(Problem::new(Kind::WrongAnswer, &["CHAT-LIM-3"], sentence).into())
+            }
+            std::cmp::Ordering::Greater => {
+                Err(Problem::new(Kind::WrongAnswer, &["CHAT-CHAT-8"], sentence).into())
+            }
+        }
+    }
+
+    /// How many chats of a member were refused for the rate, up to the answer to an
+    /// empty envelope that is sent here.
+    fn refused(&mut self, who: &str) -> Result<u64, StepError> {
+        let conn = self.conn(who)?;
+        conn.send(&[0], 1, "an empty envelope")?;
+        conn.flush()?;
+        let mut refused = 0;
+        loop {
+            let deadline = self.until();
+            let Some(message) = self.take(who, 0, deadline, true)? else {
+                return Err(self.silent(who).into());
+            };
+            match message.body["code"].as_str() {
+                Some("ERROR_CODE_RATE_LIMITED") => refused += 1,
+                Some("ERROR_CODE_UNKNOWN_MESSAGE") => return Ok(refused),
+                None if message.kind == "receipt" => {}
+                _ => return Err(self.unexpected(who, &message).into()),
+            }
+        }
     }
 
     /// Members that receive ServerClosing have received the same chats, their own as
@@ -88,7 +175,7 @@ impl Play<'_> {
                     );
                 }
             }
-            self.closed(who, None)?;
+            self.closed(who, &Arrival::Anytime, false)?;
             heard.sort_unstable();
             match &first {
                 None => first = Some(heard),

@@ -11,7 +11,7 @@ use crate::{
     messages::{self, Envelope},
     problem::{Problem, Received},
     timing::{announced, earliest},
-    transcript::{Content, Payload, Side, Wanted, expr::Expr, print},
+    transcript::{Arrival, Content, Payload, Side, Wanted, print},
     verdict::{Kind, millis},
 };
 
@@ -51,7 +51,7 @@ impl Play<'_> {
         let is_paced = matches!(
             payload,
             Payload::Frame { envelope: Content::Message { kind, .. }, .. } if kind == "chat"
-        ) && self.context.case.when.is_empty()
+        ) && !self.context.case.is_about_rate()
             && self.envelope() == Envelope::Client;
         if is_paced {
             let limits = &self.bindings.limits;
@@ -89,6 +89,9 @@ impl Play<'_> {
             _ => "raw bytes".to_owned(),
         };
         self.conn(who)?.send(&bytes, prefix, &shown)?;
+        if shown.starts_with("chat ") {
+            *self.said.entry(who.to_owned()).or_default() += 1;
+        }
         if is_paced && let Some(pace) = self.paces.get_mut(who) {
             pace.sent();
         }
@@ -148,7 +151,7 @@ impl Play<'_> {
 
     /// Whether a message is about members outside this case. Their names are removed from
     /// a Members.
-    fn is_foreign(&mut self, message: &mut Received) -> bool {
+    pub(super) fn is_foreign(&mut self, message: &mut Received) -> bool {
         let bindings = &mut self.bindings;
         let helpers = &self.helpers;
         let foreign = |bindings: &crate::pattern::Bindings, name: &str| {
@@ -229,20 +232,15 @@ impl Play<'_> {
         Ok(())
     }
 
-    pub(super) fn receive(
-        &mut self,
-        who: &str,
-        wanted: &[Wanted],
-        after: Option<&Expr>,
-    ) -> Outcome {
+    pub(super) fn receive(&mut self, who: &str, wanted: &[Wanted], arrival: &Arrival) -> Outcome {
         let kind = wanted.first().map_or("", |w| w.kind.as_str());
         let queue = self.conn(who)?.queue_of(kind);
         if wanted.iter().any(|w| w.kind == "ping") && self.envelope() == Envelope::Client {
-            return self.receive_ping(who, after);
+            return self.receive_ping(who, arrival);
         }
-        let (deadline, floor) = self.window(who, after)?;
-        let Some(message) = self.take(who, queue, deadline, after.is_none())? else {
-            return Err(self.silent(who).into());
+        let (deadline, floor) = self.window(who, arrival)?;
+        let Some(message) = self.take(who, queue, deadline, answers_pings(arrival))? else {
+            return Err(self.too_late(who, arrival).into());
         };
         too_early(floor, &message)?;
         for one in wanted {
@@ -261,8 +259,8 @@ impl Play<'_> {
     }
 
     /// The server's own Ping, for the cases about it.
-    fn receive_ping(&mut self, who: &str, after: Option<&Expr>) -> Outcome {
-        let (deadline, floor) = self.window(who, after)?;
+    fn receive_ping(&mut self, who: &str, arrival: &Arrival) -> Outcome {
+        let (deadline, floor) = self.window(who, arrival)?;
         let event = loop {
             let mut event = self.conn(who)?.next(deadline)?;
             if let Event::Message(message) = &mut event
@@ -292,16 +290,24 @@ impl Play<'_> {
     fn window(
         &mut self,
         who: &str,
-        after: Option<&Expr>,
+        arrival: &Arrival,
     ) -> Result<(Instant, Option<Instant>), StepError> {
-        let Some(expr) = after else {
-            return Ok((self.until(), None));
-        };
-        let limit = announced(expr.value(&self.bindings.limits));
-        self.deadline += limit;
-        let last_sent = self.conn(who)?.last_sent;
-        let deadline = last_sent + limit + self.context.timing.step();
-        Ok((deadline, Some(last_sent + earliest(limit))))
+        match arrival {
+            Arrival::Anytime => Ok((self.until(), None)),
+            Arrival::After(expr) => {
+                let limit = announced(expr.value(&self.bindings.limits));
+                self.deadline += limit;
+                let last_sent = self.conn(who)?.last_sent;
+                let deadline = last_sent + limit + self.context.timing.step();
+                Ok((deadline, Some(last_sent + earliest(limit))))
+            }
+            Arrival::ByNow => Ok((Instant::now() + self.context.timing.by_now(), None)),
+            Arrival::Within(expr) => {
+                let limit = announced(expr.value(&self.bindings.limits));
+                let deadline = Instant::now() + self.context.timing.within(limit);
+                Ok((deadline.min(self.until()), None))
+            }
+        }
     }
 
     /// Registered is the first message, and the first Members the second.
@@ -322,6 +328,20 @@ impl Play<'_> {
         Err(Problem::new(Kind::WrongAnswer, &[rule], sentence)
             .showing(message)
             .into())
+    }
+
+    /// What is wrong when nothing came in time.
+    fn too_late(&mut self, who: &str, arrival: &Arrival) -> Problem {
+        let mut problem = self.silent(who);
+        match arrival {
+            Arrival::Anytime | Arrival::After(_) => {}
+            Arrival::ByNow => problem.sentence = format!("{who} had not received it by then"),
+            Arrival::Within(expr) => {
+                let ms = expr.value(&self.bindings.limits);
+                problem.sentence = format!("{who} did not receive it within {ms} ms");
+            }
+        }
+        problem
     }
 
     pub(super) fn silent(&mut self, who: &str) -> Problem {
@@ -356,27 +376,38 @@ impl Play<'_> {
         Problem::new(kind, &[], sentence).showing(message)
     }
 
-    pub(super) fn closed(&mut self, who: &str, after: Option<&Expr>) -> Outcome {
-        let (deadline, floor) = self.window(who, after)?;
+    pub(super) fn closed(&mut self, who: &str, arrival: &Arrival, in_order: bool) -> Outcome {
+        let (deadline, floor) = self.window(who, arrival)?;
         if let Some(message) = self.first_unasked(who) {
             return Err(self.unexpected(who, &message).into());
         }
-        match self.next(who, deadline, after.is_none())? {
-            Event::Closed => match floor {
-                Some(floor) if Instant::now() < floor => {
-                    let sentence = format!("{who} was closed too early");
-                    Err(Problem::new(Kind::Closed, &[], sentence).into())
-                }
-                _ => Ok(()),
-            },
+        match self.next(who, deadline, answers_pings(arrival))? {
+            Event::Closed if floor.is_some_and(|floor| Instant::now() < floor) => {
+                let sentence = format!("{who} was closed too early");
+                Err(Problem::new(Kind::Closed, &[], sentence).into())
+            }
+            Event::Closed if in_order && self.conn(who)?.was_reset() => {
+                let sentence = format!("{who}'s connection was reset instead of closed in order");
+                Err(Problem::new(Kind::Closed, &[], sentence).into())
+            }
+            Event::Closed => Ok(()),
             Event::Message(message) => Err(self.unexpected(who, &message).into()),
             Event::Timeout => {
                 let ms = millis(self.context.timing.step());
-                let sentence = format!("{who}'s connection was not closed within {ms} ms");
+                let mut sentence = format!("{who}'s connection was not closed within {ms} ms");
+                if matches!(arrival, Arrival::ByNow) {
+                    sentence = format!("{who}'s connection was not closed by then");
+                }
                 Err(Problem::new(Kind::Hang, &[], sentence).into())
             }
         }
     }
+}
+
+/// Whether Pings are answered while a step waits; one that waits for a deadline of the
+/// server does not.
+fn answers_pings(arrival: &Arrival) -> bool {
+    !matches!(arrival, Arrival::After(_))
 }
 
 /// Makes `<n>` into `<n+0>`: other members may have talked since.

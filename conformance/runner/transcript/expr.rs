@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, fmt};
 
 /// `4`, `text_bytes_max`, `text_bytes_max+1`, `idle_deadline_ms*2`,
-/// `idle_deadline_ms/2`, `chat_burst or 50`.
+/// `idle_deadline_ms/2`, `chat_burst*chat_interval_ms`, `chat_burst or 50`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expr {
     base: Base,
-    times: u64,
+    times: Base,
     divided: u64,
     plus: i64,
     /// Stands in for a limit that is 0.
@@ -18,6 +18,34 @@ pub struct Expr {
 enum Base {
     Number(u64),
     Limit(String),
+}
+
+impl Base {
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(n) = text.parse() {
+            Some(Self::Number(n))
+        } else if limit_names().iter().any(|l| l == text) {
+            Some(Self::Limit(text.to_owned()))
+        } else {
+            None
+        }
+    }
+
+    fn value(&self, limits: &Limits) -> u64 {
+        match self {
+            Self::Number(n) => *n,
+            Self::Limit(name) => limits.get(name),
+        }
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(n) => write!(f, "{n}"),
+            Self::Limit(name) => f.write_str(name),
+        }
+    }
 }
 
 impl Expr {
@@ -36,16 +64,10 @@ impl Expr {
         let text = text.trim();
         let end = text.find(['*', '/', '+', '-']).unwrap_or(text.len());
         let (base, tail) = text.split_at(end);
-        let base = if let Ok(n) = base.parse() {
-            Base::Number(n)
-        } else if limit_names().iter().any(|l| l == base) {
-            Base::Limit(base.to_owned())
-        } else {
-            return Err(wanted());
-        };
-        let (mut times, mut divided, mut plus) = (1, 1, 0);
+        let base = Base::parse(base).ok_or_else(wanted)?;
+        let (mut times, mut divided, mut plus) = (Base::Number(1), 1, 0);
         if let Some(factor) = tail.strip_prefix('*') {
-            times = factor.parse().map_err(|_| wanted())?;
+            times = Base::parse(factor).ok_or_else(wanted)?;
         } else if let Some(divisor) = tail.strip_prefix('/') {
             divided = divisor.parse().map_err(|_| wanted())?;
             if divided == 0 {
@@ -70,29 +92,26 @@ impl Expr {
 
     /// Whether it depends on this limit.
     pub fn is_of(&self, limit: &str) -> bool {
-        matches!(&self.base, Base::Limit(name) if name == limit)
+        [&self.base, &self.times]
+            .into_iter()
+            .any(|base| matches!(base, Base::Limit(name) if name == limit))
     }
 
     /// The number, given the limits in force.
     pub fn value(&self, limits: &Limits) -> u64 {
-        let mut base = match &self.base {
-            Base::Number(n) => *n,
-            Base::Limit(name) => limits.get(name),
-        };
+        let mut base = self.base.value(limits);
         if let (0, Some(otherwise)) = (base, self.otherwise) {
             base = otherwise;
         }
-        (base.saturating_mul(self.times) / self.divided).saturating_add_signed(self.plus)
+        (base.saturating_mul(self.times.value(limits)) / self.divided)
+            .saturating_add_signed(self.plus)
     }
 }
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.base {
-            Base::Number(n) => write!(f, "{n}")?,
-            Base::Limit(name) => f.write_str(name)?,
-        }
-        if self.times != 1 {
+        write!(f, "{}", self.base)?;
+        if self.times != Base::Number(1) {
             write!(f, "*{}", self.times)?;
         }
         if self.divided != 1 {
@@ -173,6 +192,7 @@ mod tests {
             ("text_bytes_max-1", 4095),
             ("text_bytes_max/2", 2048),
             ("idle_deadline_ms*2", 4000),
+            ("text_bytes_max*idle_deadline_ms", 8_192_000),
             ("chat_burst or 50", 50),
         ] {
             let expr = Expr::parse(text).unwrap();

@@ -82,6 +82,11 @@ impl Case {
             || self.any_step(&|step| step.action.wait().is_some_and(|wait| wait.is_of(limit)))
     }
 
+    /// Whether the case is about the rate of chats, which the suite keeps in all others.
+    pub fn is_about_rate(&self) -> bool {
+        self.when.iter().any(|it| it.is_of("chat_interval_ms"))
+    }
+
     /// Whether the case ends the server.
     pub fn is_closing(&self) -> bool {
         self.any_step(&|step| matches!(step.action, Action::Stops))
@@ -226,8 +231,8 @@ pub enum Action {
         who: String,
         /// The alternatives.
         wanted: Vec<Wanted>,
-        /// No sooner than this many milliseconds after the last that it sent.
-        after: Option<Expr>,
+        /// When it may arrive.
+        arrival: Arrival,
     },
     /// Reads Members up to the last.
     AllMembers {
@@ -252,7 +257,9 @@ pub enum Action {
         /// The person.
         who: String,
         /// As in `Receive`.
-        after: Option<Expr>,
+        arrival: Arrival,
+        /// By the end of the stream, not by a reset.
+        in_order: bool,
     },
     /// Ends the sending side and goes on receiving.
     HalfClose {
@@ -295,6 +302,15 @@ pub enum Action {
     CatchesUp {
         /// The person.
         who: String,
+        /// It must have every chat, so it is not closed before.
+        with_everything: bool,
+    },
+    /// Checks that each chat of one member either reached another one or was refused.
+    Accounts {
+        /// The sender.
+        who: String,
+        /// The member that receives its chats.
+        receiver: String,
     },
     /// These connections receive the same chats, then ServerClosing, and are closed.
     SameEnd(Vec<String>),
@@ -336,7 +352,10 @@ impl Action {
     pub fn wait(&self) -> Option<&Expr> {
         match self {
             Action::Silence(wait) => Some(wait),
-            Action::Receive { after, .. } | Action::Closed { after, .. } => after.as_ref(),
+            Action::Receive { arrival, .. } | Action::Closed { arrival, .. } => match arrival {
+                Arrival::After(wait) => Some(wait),
+                Arrival::Anytime | Arrival::ByNow | Arrival::Within(_) => None,
+            },
             _ => None,
         }
     }
@@ -356,10 +375,26 @@ impl Action {
             | Action::Close { who }
             | Action::Reset { who }
             | Action::Skips { who }
-            | Action::CatchesUp { who } => Some(who),
+            | Action::CatchesUp { who, .. }
+            | Action::Accounts { who, .. } => Some(who),
             _ => None,
         }
     }
+}
+
+/// When a step takes the message that it expects.
+#[derive(Clone, Debug, Default)]
+pub enum Arrival {
+    /// Within the deadline of a step.
+    #[default]
+    Anytime,
+    /// No sooner than this many milliseconds after the last message that the connection
+    /// sent.
+    After(Expr),
+    /// Before the step: it has arrived by now.
+    ByNow,
+    /// Within so many milliseconds.
+    Within(Expr),
 }
 
 /// One message that would be right.

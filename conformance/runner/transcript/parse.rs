@@ -258,6 +258,17 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
     {
         return Ok((blame, vec![Action::Crowd(Expr::parse(expr)?)]));
     }
+    if let Some((who, receiver)) = line
+        .strip_prefix("each chat of ")
+        .and_then(|l| l.strip_suffix(" or is refused"))
+        .and_then(|l| l.split_once(" reaches "))
+    {
+        let action = Action::Accounts {
+            who: who.to_owned(),
+            receiver: receiver.to_owned(),
+        };
+        return Ok((blame, vec![action]));
+    }
     if let Some(people) = line.strip_suffix(" hear the same to the end") {
         let people = people.split(" and ").map(str::to_owned).collect();
         return Ok((blame, vec![Action::SameEnd(people)]));

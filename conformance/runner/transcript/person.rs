@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Action, Expr, Wanted, body,
+    Action, Arrival, Expr, Wanted, body,
     payload::{frame, message, payload},
     word::{LineError, Parsed, capability, is_person, json_value, string, unexpected},
 };
@@ -57,22 +57,22 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, L
         ("receives", "all members") => one(Action::AllMembers { who: name }),
         ("receives", rest) => one(receives(who, rest)?),
         ("hears", rest) => one(hears(who, rest)?),
-        ("is", "closed") => one(Action::Closed {
-            who: name,
-            after: None,
-        }),
-        ("is", rest) => {
-            if let Some(expr) = rest.strip_prefix("closed after ") {
-                return one(Action::Closed {
+        ("is", rest) => match rest.strip_prefix("refused ") {
+            Some(rest) => refused(who, rest),
+            None => {
+                let (rest, arrival) = arrival(rest)?;
+                let in_order = match rest {
+                    "closed" => false,
+                    "closed in order" => true,
+                    _ => return Err(unexpected(verb, rest)),
+                };
+                one(Action::Closed {
                     who: name,
-                    after: Some(Expr::parse(expr)?),
-                });
+                    arrival,
+                    in_order,
+                })
             }
-            match rest.strip_prefix("refused ") {
-                Some(rest) => refused(who, rest),
-                None => Err(unexpected(verb, rest)),
-            }
-        }
+        },
         ("finds", rest) => {
             let mut names = Vec::new();
             for word in rest.split(", ") {
@@ -87,7 +87,10 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, L
         ("half-closes", "") => one(Action::HalfClose { who: name }),
         ("closes", "") => one(Action::Close { who: name }),
         ("skips", "what has come") => one(Action::Skips { who: name }),
-        ("catches", "up") => one(Action::CatchesUp { who: name }),
+        ("catches", "up" | "up with everything") => one(Action::CatchesUp {
+            who: name,
+            with_everything: rest != "up",
+        }),
         ("resets", "") => one(Action::Reset { who: name }),
         ("types", rest) if who == "client" => one(Action::Types(string(rest)?)),
         ("prints", rest) if who == "client" => one(Action::Prints(string(rest)?)),
@@ -169,19 +172,41 @@ fn receives(who: &str, rest: &str) -> Result<Action, LineError> {
         match tail.strip_prefix("or ") {
             Some(more) => rest = more,
             None => {
-                let after = match tail.strip_prefix("after ") {
-                    Some(expr) => Some(Expr::parse(expr)?),
-                    None if tail.is_empty() => None,
-                    None => return Err(unexpected("receives", tail)),
-                };
+                let (rest, arrival) = arrival(tail)?;
+                if !rest.is_empty() {
+                    return Err(unexpected("receives", tail));
+                }
                 return Ok(Action::Receive {
                     who: who.to_owned(),
                     wanted,
-                    after,
+                    arrival,
                 });
             }
         }
     }
+}
+
+/// A step without the words about when its message arrives, and those: `after LIMIT`, `by now`, `within LIMIT`.
+fn arrival(rest: &str) -> Parsed<(&str, Arrival)> {
+    if rest == "by now" {
+        return Ok(("", Arrival::ByNow));
+    }
+    if let Some(rest) = rest.strip_suffix(" by now") {
+        return Ok((rest, Arrival::ByNow));
+    }
+    for (word, arrival) in [
+        ("after ", Arrival::After as fn(Expr) -> Arrival),
+        ("within ", Arrival::Within),
+    ] {
+        let (head, expr) = match rest.split_once(&format!(" {word}")) {
+            Some((head, expr)) => (head, Some(expr)),
+            None => ("", rest.strip_prefix(word)),
+        };
+        if let Some(expr) = expr {
+            return Ok((head, arrival(Expr::parse(expr)?)));
+        }
+    }
+    Ok((rest, Arrival::Anytime))
 }
 
 /// `bob hears alice "hello" as <n+1>`: a chat with everything the server sets.
@@ -193,6 +218,7 @@ fn hears(who: &str, rest: &str) -> Result<Action, LineError> {
         )));
     }
     let (text, tail) = json_value(rest)?;
+    let (tail, arrival) = arrival(tail)?;
     let seq = match tail.strip_prefix("as ") {
         Some(seq) => seq,
         None if tail.is_empty() => "<any>",
@@ -207,18 +233,20 @@ fn hears(who: &str, rest: &str) -> Result<Action, LineError> {
             kind: "chat".to_owned(),
             body,
         }],
-        after: None,
+        arrival,
     })
 }
 
 /// `alice is refused TEXT_INVALID id 7`, `alice is refused NAME_INVALID and closed`.
 fn refused(who: &str, rest: &str) -> Result<Vec<Action>, LineError> {
-    let (rest, after) = match rest.split_once(" after ") {
-        Some((rest, expr)) => (rest, Some(Expr::parse(expr)?)),
-        None => (rest, None),
+    let (rest, arrival) = arrival(rest)?;
+    let (rest, in_order) = match rest.strip_suffix(" in order") {
+        Some(rest) => (rest, true),
+        None => (rest, false),
     };
     let (rest, closed) = match rest.strip_suffix(" and closed") {
         Some(rest) => (rest, true),
+        None if in_order => return Err(unexpected("is refused", rest)),
         None => (rest, false),
     };
     let (code, id) = match rest.split_once(" id ") {
@@ -244,12 +272,13 @@ fn refused(who: &str, rest: &str) -> Result<Vec<Action>, LineError> {
             kind: "error".to_owned(),
             body,
         }],
-        after,
+        arrival,
     }];
     if closed {
         actions.push(Action::Closed {
             who: who.to_owned(),
-            after: None,
+            arrival: Arrival::Anytime,
+            in_order,
         });
     }
     Ok(actions)

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{Action, Content, Payload, Saturation, Step, Wanted};
+use super::{Action, Arrival, Content, Payload, Saturation, Step, Wanted};
 use crate::framing;
 
 /// The longest message that is shown whole; a longer one is shown in part.
@@ -72,9 +72,13 @@ pub fn action(action: &Action) -> String {
             line
         }
         Action::Send { who, payload } => format!("{who} sends {}", self::payload(payload)),
-        Action::Receive { who, wanted, after } => {
+        Action::Receive {
+            who,
+            wanted,
+            arrival,
+        } => {
             let wanted: Vec<String> = wanted.iter().map(self::wanted).collect();
-            format!("{who} receives {}{}", wanted.join(" or "), suffix(after))
+            format!("{who} receives {}{}", wanted.join(" or "), suffix(arrival))
         }
         Action::Finds { who, names } => {
             let names: Vec<String> = names
@@ -85,7 +89,14 @@ pub fn action(action: &Action) -> String {
         }
         Action::AllMembers { who } => format!("{who} receives all members"),
         Action::Nothing { who } => format!("{who} receives nothing"),
-        Action::Closed { who, after } => format!("{who} is closed{}", suffix(after)),
+        Action::Closed {
+            who,
+            arrival,
+            in_order,
+        } => {
+            let order = if *in_order { " in order" } else { "" };
+            format!("{who} is closed{order}{}", suffix(arrival))
+        }
         Action::HalfClose { who } => format!("{who} half-closes"),
         Action::Close { who } => format!("{who} closes"),
         Action::Reset { who } => format!("{who} resets"),
@@ -96,7 +107,14 @@ pub fn action(action: &Action) -> String {
         Action::Restarts => "the server starts again".to_owned(),
         Action::Crowd(expr) => format!("a crowd of {expr} joins"),
         Action::Skips { who } => format!("{who} skips what has come"),
-        Action::CatchesUp { who } => format!("{who} catches up"),
+        Action::CatchesUp {
+            who,
+            with_everything: false,
+        } => format!("{who} catches up"),
+        Action::CatchesUp { who, .. } => format!("{who} catches up with everything"),
+        Action::Accounts { who, receiver } => {
+            format!("each chat of {who} reaches {receiver} or is refused")
+        }
         Action::SameEnd(people) => format!("{} hear the same to the end", people.join(" and ")),
         Action::Stops => "the server is told to end".to_owned(),
         Action::Ends => "the server ends".to_owned(),
@@ -126,10 +144,13 @@ pub fn action(action: &Action) -> String {
     }
 }
 
-fn suffix(after: &Option<super::Expr>) -> String {
-    after
-        .as_ref()
-        .map_or_else(String::new, |e| format!(" after {e}"))
+fn suffix(arrival: &Arrival) -> String {
+    match arrival {
+        Arrival::Anytime => String::new(),
+        Arrival::After(expr) => format!(" after {expr}"),
+        Arrival::ByNow => " by now".to_owned(),
+        Arrival::Within(expr) => format!(" within {expr}"),
+    }
 }
 
 /// A message that would be right.
