@@ -30,8 +30,7 @@ impl Name {
     /// [`NameError`] with the rule it breaks.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if !starts_well || name.len() > NAME_BYTES_MAX || !name.chars().all(allowed) {
+        if !starts_well || name.len() > NAME_BYTES_MAX || !name.chars().all(is_allowed) {
             return Err(NameError::Invalid);
         }
         if RESERVED.iter().any(|word| word.eq_ignore_ascii_case(name)) {
@@ -48,6 +47,11 @@ impl Name {
     fn folded(&self) -> impl Iterator<Item = u8> + '_ {
         self.0.bytes().map(|byte| byte.to_ascii_lowercase())
     }
+}
+
+/// Whether a name may hold `c` (CHAT-NAME-1).
+pub(crate) fn is_allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
 impl Ord for Name {

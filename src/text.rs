@@ -53,7 +53,7 @@ impl Text {
 /// Whether CHAT-CHAT-6 keeps `c` out of texts: U+0000 to U+001F and U+007F to
 /// U+009F, which are Unicode's control characters, and its two line breaks that
 /// are none.
-fn is_forbidden(c: char) -> bool {
+pub(crate) fn is_forbidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 

@@ -7,6 +7,7 @@ use std::{mem, str};
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::codec::BODY_BYTES_CEILING;
+use crate::text::is_forbidden;
 
 /// What a tab becomes.
 const TAB: &str = "    ";
@@ -155,12 +156,6 @@ impl Outgoing {
             send(mem::take(&mut self.text));
         }
     }
-}
-
-/// Whether no text may hold this character (CHAT-CHAT-6). `is_control` is
-/// exactly U+0000 to U+001F and U+007F to U+009F.
-fn is_forbidden(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]

@@ -10,11 +10,14 @@ use std::fmt;
 
 use unicode_width::UnicodeWidthChar;
 
+use crate::limits::NAME_BYTES_MAX;
+use crate::{name, text};
+
 /// How many marks one character may carry; real words need up to four.
 pub const MARKS_MAX: usize = 8;
 
 /// How many characters of a name are shown. An allowed name is never longer.
-pub const NAME_CHARS_MAX: usize = 32;
+pub const NAME_CHARS_MAX: usize = NAME_BYTES_MAX;
 
 /// Asks for the look of an emoji.
 const EMOJI_LOOK: char = '\u{fe0f}';
@@ -137,7 +140,7 @@ impl Printable {
         }
         let mut characters = name.chars();
         for character in characters.by_ref().take(NAME_CHARS_MAX) {
-            if character.is_ascii_alphanumeric() || "._-".contains(character) {
+            if name::is_allowed(character) {
                 self.0.push(character);
             } else {
                 self.escape(character);
@@ -225,7 +228,7 @@ fn judge(character: char) -> Kind {
 /// what [`judge`] keeps, and what looks like nothing though it is not ignorable),
 /// what breaks lines, what is no character.
 fn is_unsafe(character: char) -> bool {
-    character.is_control()
+    text::is_forbidden(character)
         || matches!(
             character,
             '\u{ad}' // soft hyphen
@@ -236,7 +239,7 @@ fn is_unsafe(character: char) -> bool {
             | '\u{180b}'..='\u{180f}' // Mongolian selectors
             | '\u{200b}' // zero width space
             | '\u{200e}'..='\u{200f}' // direction marks
-            | '\u{2028}'..='\u{202e}' // separators, directions
+            | '\u{202a}'..='\u{202e}' // directions
             | '\u{2060}'..='\u{206f}' // invisible operators, isolates
             | '\u{2800}' // braille without a dot
             | '\u{3164}' // Hangul filler
