@@ -1,8 +1,8 @@
-//! Command lines: what those of all programs have in common.
+//! Command lines: what the programs have in common.
 //!
-//! An environment variable that is empty counts as one that is not set, as a
-//! container's configuration leaves it where a value is missing; and a value that is
-//! wrong is told with the variable that it comes from.
+//! An empty environment variable counts as not set, since a container's configuration
+//! often leaves one empty where a value is missing. A wrong value is reported with the
+//! variable that it comes from.
 
 use std::{
     env,
@@ -21,14 +21,14 @@ pub fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Whether output for people may have colours: not where `NO_COLOR` is set, nor in a
-/// terminal that calls itself dumb.
+/// Whether output for people may have colours: not if `NO_COLOR` is set or the terminal
+/// calls itself dumb.
 pub fn is_colourful() -> bool {
     variable("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Reads this process's command line and the variables that its options name. Help,
-/// the version and mistakes are printed and end the program, mistakes with code 2.
+/// Parses this process's command line and the variables of its options. Help, the
+/// version and mistakes are printed and end the program, mistakes with code 2.
 pub fn parse<P: Parser>() -> P {
     let arguments: Vec<_> = env::args_os().collect();
     let parsed = command::<P>()
@@ -40,8 +40,8 @@ pub fn parse<P: Parser>() -> P {
     }
 }
 
-/// Ends the program as for a mistake on its command line: with `sentence`, which
-/// names the variables that are in use, and code 2.
+/// Ends the program as for a mistake on the command line: with `sentence`, which is
+/// extended by the variables in use, and code 2.
 pub fn refuse<P: CommandFactory>(sentence: &str) -> ! {
     let sentence = naming_variables::<P>(sentence);
     command::<P>()
@@ -49,8 +49,8 @@ pub fn refuse<P: CommandFactory>(sentence: &str) -> ! {
         .exit()
 }
 
-/// `sentence`, and the variables that options have their values from, if any have:
-/// the mistake may stand in one of them.
+/// `sentence`, extended by the variables that options take their values from: the
+/// mistake may be in one of them.
 pub fn naming_variables<P: CommandFactory>(sentence: &str) -> String {
     let command = command::<P>();
     let Ok(matches) = command.clone().try_get_matches_from(env::args_os()) else {
@@ -62,7 +62,7 @@ pub fn naming_variables<P: CommandFactory>(sentence: &str) -> String {
     }
 }
 
-/// The variables that are empty and so count as not set.
+/// The names of the variables that are empty, and so count as not set.
 pub fn empty_variables<P: CommandFactory>() -> Vec<String> {
     P::command()
         .get_arguments()
@@ -95,8 +95,8 @@ fn variables_in_use(command: &Command, matches: &ArgMatches) -> Vec<String> {
         .collect()
 }
 
-/// `error`, and the variable that the wrong value comes from, if it does not come from
-/// `arguments`.
+/// `error`, extended by the variable that the wrong value comes from, if it does not
+/// come from `arguments`.
 fn with_variable(mut error: Error, mut command: Command, arguments: &[OsString]) -> Error {
     let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidArg) else {
         return error;

@@ -1,9 +1,9 @@
-//! Output files: the one way in which the programs of this project write a file
-//! that an option names.
+//! Output files: the one way in which the programs of this project write a file that an
+//! option names.
 //!
-//! A name on the command line may lead to a device, a pipe or a planted link. None
-//! of them is written, followed or replaced: only a regular file is, and it is
-//! whole from the moment it has its name.
+//! A name on the command line may be that of a device, a pipe or a planted link. None
+//! of them is written, followed or replaced: only a regular file is, and it is complete
+//! from the moment it has its name.
 
 use std::{
     fs::{self, File, FileType, Metadata, OpenOptions, Permissions},
@@ -27,7 +27,7 @@ const PERMISSION_BITS: u32 = 0o777;
 #[derive(Debug)]
 pub struct WrittenFile {
     path: PathBuf,
-    /// Open, so that the system gives its inode number to no other file.
+    /// Kept open, so that no other file gets its inode number.
     file: File,
 }
 
@@ -63,9 +63,8 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<WrittenFile> {
     })
 }
 
-/// Takes the file of an option as the command line gives it, if [`write_or_print`]
-/// may write it: so that a name that leads elsewhere is told before the work that
-/// the report is about, not after it.
+/// Checks the file of an option, as the command line gives it: [`write_or_print`] may
+/// write it. A wrong name is reported before the work of the report, not after it.
 ///
 /// # Errors
 ///
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_leaves_nothing_behind() {
+    fn a_failed_write_leaves_nothing_behind() {
         let folder = folder();
         let path = folder.path().join("name");
         let too_long = folder.path().join("x".repeat(1_000));

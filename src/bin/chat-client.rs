@@ -16,8 +16,8 @@ fn main() -> ExitCode {
     match runtime::build(&mut Builder::new_current_thread()) {
         Ok(runtime) => runtime.block_on(app::run(&options)).into(),
         Err(error) => {
-            let sentence = format!("chat-client: this system gives no event loop: {error}");
-            // Whoever closed the error output still gets the exit code.
+            let sentence = format!("chat-client: cannot start the event loop: {error}");
+            // A caller that closed the error output still gets the exit code.
             let _ = writeln!(io::stderr(), "{sentence}");
             Exit::Failed.into()
         }

@@ -1,15 +1,15 @@
-//! Where a server is, as people write it: `chat://host:port`, `host:port`,
-//! `chat://name@host:port`; an IPv6 address stands in brackets.
+//! Addresses of servers: `chat://host:port`, `host:port` or `chat://name@host:port`; an
+//! IPv6 address is in brackets.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What an address begins with, unless it is left out.
+/// The scheme of an address, which may be left out.
 pub const SCHEME: &str = "chat://";
 
-/// The address of a server, and the name to go by where the address gives one.
+/// The address of a server, and the member's name if the address has one.
 ///
-/// Parsed from text with [`str::parse`]; the host is not looked up yet.
+/// Parsed with [`str::parse`]; the host is not looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     name: Option<String>,
@@ -18,8 +18,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// The name before the `@`, if there was one. Whether it is a good name, the
-    /// server decides.
+    /// The name before the `@`, if there is one. The server decides whether it is
+    /// valid.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -35,7 +35,7 @@ impl Address {
     }
 }
 
-/// Writes the address without the name, the way it can be parsed again.
+/// Formats the address without the name, so that it can be parsed again.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -46,22 +46,22 @@ impl fmt::Display for Address {
     }
 }
 
-/// Why a text is no address.
+/// Why a text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AddressError {
-    /// It begins with the scheme of something else.
+    /// It has another scheme.
     Scheme(String),
-    /// There is an `@` with nothing before it.
+    /// The name before the `@` is empty.
     NameEmpty,
-    /// There is nothing where the host should be.
+    /// The host is empty.
     HostEmpty,
-    /// The host holds a character that no host has.
+    /// The host contains a character that no host has.
     HostCharacter(char),
     /// An IPv6 address without brackets, or brackets that do not match.
     Brackets,
-    /// No `:port` at the end.
+    /// There is no port.
     PortMissing,
-    /// What stands after the last `:` is not 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     Port(String),
 }
 
@@ -101,7 +101,7 @@ impl FromStr for Address {
             Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
             None => text,
         };
-        // A slash at the end is what shells and browsers add.
+        // Shells and browsers append a slash.
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (name, rest) = match rest.rsplit_once('@') {
             Some(("", _)) => return Err(AddressError::NameEmpty),
@@ -115,7 +115,7 @@ impl FromStr for Address {
             port: port
                 .parse()
                 .ok()
-                // A sign is what `parse` takes and no port has.
+                // `parse` accepts a sign; a port has none.
                 .filter(|&number: &u16| number != 0 && !port.starts_with('+'))
                 .ok_or_else(|| AddressError::Port(port.to_owned()))?,
         })
@@ -132,13 +132,13 @@ fn split_port(text: &str) -> Result<(&str, &str), AddressError> {
                 None if after.is_empty() => return Err(AddressError::PortMissing),
                 None => return Err(AddressError::Brackets),
             };
-            // A zone such as %eth0 may follow an address of one link.
+            // A zone such as %eth0 may follow a link-local address.
             (host, port, |c| {
                 c.is_ascii_alphanumeric() || ":.%-_".contains(c)
             })
         } else {
             let (host, port) = text.rsplit_once(':').ok_or(AddressError::PortMissing)?;
-            // Brackets help only where the colons are those of an IPv6 address.
+            // Only an IPv6 address is missing its brackets.
             let digits = host.split_once('%').map_or(host, |(digits, _)| digits);
             let is_ipv6 = digits.contains(':')
                 && digits
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read_again() {
+    fn a_formatted_address_parses_again() {
         for text in ["chat://host:1", "chat://[::1]:5000"] {
             let address: Address = text.parse().expect("an address");
             assert_eq!(address.to_string(), text);

@@ -1,5 +1,5 @@
-//! Frames on a byte stream, for tokio: [`crate::frame`] does the splitting, this
-//! keeps the bytes that are not a whole frame yet.
+//! Codec: frames on a tokio byte stream. [`crate::frame`] splits; this buffers
+//! incomplete frames.
 
 use std::{fmt, io};
 
@@ -11,35 +11,34 @@ use tokio_util::codec::{Decoder, Encoder, FramedRead, FramedWrite};
 use crate::frame::{self, FrameError, Split};
 use crate::wire::{ClientEnvelope, ServerEnvelope};
 
-/// The longest envelope until Registered has come, in bytes (CHAT-FRAME-6,
-/// CHAT-FRAME-12).
+/// The longest envelope before Registered, in bytes (CHAT-FRAME-6, CHAT-FRAME-12).
 pub(crate) const REGISTERING_BODY_BYTES_MAX: u32 = 1_024;
 
-/// The longest envelope that this client takes from any server, in bytes: what a
-/// server announces is a promise about itself, not a right to this much memory.
+/// The longest envelope that this client accepts from any server, in bytes: the
+/// server's announced limit does not entitle it to that much memory.
 pub(crate) const BODY_BYTES_CEILING: u32 = 1_048_576;
 
-/// Reads what a server sends and writes what a client sends.
+/// Decodes server envelopes and encodes client envelopes.
 #[derive(Debug)]
 pub(crate) struct Codec {
     body_bytes_max: u32,
 }
 
 impl Codec {
-    /// The codec of a connection that has not registered yet.
+    /// A codec for a connection that has not registered.
     pub(crate) fn new() -> Self {
         Self {
             body_bytes_max: REGISTERING_BODY_BYTES_MAX,
         }
     }
 
-    /// Applies the bound that Registered announced, in bytes (CHAT-FRAME-12).
+    /// Applies the limit that Registered announced, in bytes (CHAT-FRAME-12).
     pub(crate) fn registered(&mut self, frame_bytes_max: u32) {
         self.body_bytes_max = frame_bytes_max.min(BODY_BYTES_CEILING);
     }
 }
 
-/// The two directions of one connection, which never wait for each other.
+/// The two directions of one connection, which do not block each other.
 #[derive(Debug)]
 pub(crate) struct Halves<S> {
     pub(crate) reader: FramedRead<ReadHalf<S>, Codec>,
@@ -47,7 +46,7 @@ pub(crate) struct Halves<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite> Halves<S> {
-    /// Frames on a stream that has not registered yet.
+    /// Frames on a stream that has not registered.
     pub(crate) fn new(stream: S) -> Self {
         let (read_half, write_half) = split(stream);
         Self {
@@ -57,15 +56,14 @@ impl<S: AsyncRead + AsyncWrite> Halves<S> {
     }
 }
 
-/// Why reading came to an end before the stream did; the connection has to be
-/// closed then (CHAT-FRAME-11).
+/// Why decoding failed. The connection must be closed then (CHAT-FRAME-11).
 #[derive(Debug)]
 pub(crate) enum CodecError {
     /// The transport failed.
     Io(io::Error),
-    /// The bytes are no frame.
+    /// The bytes are not a frame.
     Frame(FrameError),
-    /// The bytes of a frame are no envelope.
+    /// The body of a frame is not an envelope.
     Body,
 }
 
@@ -74,7 +72,7 @@ impl fmt::Display for CodecError {
         match self {
             Self::Io(error) => write!(f, "{error}"),
             Self::Frame(error) => write!(f, "{error}"),
-            Self::Body => write!(f, "a frame does not hold an envelope"),
+            Self::Body => write!(f, "a frame does not contain an envelope"),
         }
     }
 }
@@ -92,7 +90,7 @@ impl Decoder for Codec {
     fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<ServerEnvelope>, CodecError> {
         let (envelope, used_bytes) =
             match frame::split(bytes, self.body_bytes_max).map_err(CodecError::Frame)? {
-                // No memory is reserved for what has not come.
+                // No memory is reserved for bytes that have not arrived.
                 Split::Partial => return Ok(None),
                 Split::Frame { body, rest } => {
                     let envelope = ServerEnvelope::decode(body).map_err(|_| CodecError::Body)?;
@@ -103,8 +101,8 @@ impl Decoder for Codec {
         Ok(Some(envelope))
     }
 
-    /// What the end of the stream cut short is not acted on (CHAT-FRAME-9); the
-    /// end itself says enough.
+    /// A frame that the end of the stream cut short is dropped (CHAT-FRAME-9); the end
+    /// itself is reported.
     fn decode_eof(&mut self, bytes: &mut BytesMut) -> Result<Option<ServerEnvelope>, CodecError> {
         let envelope = self.decode(bytes)?;
         if envelope.is_none() {
@@ -190,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_envelope_is_an_error() {
-        // A field with the wire type that protobuf does not have.
+    fn a_body_that_is_no_envelope_is_an_error() {
+        // A field with a wire type that protobuf does not define.
         let mut bytes = BytesMut::from(&[1u8, 0x0f][..]);
         assert!(matches!(
             Codec::new().decode(&mut bytes),

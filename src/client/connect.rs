@@ -1,5 +1,5 @@
-//! From an address to a session: connecting, registering, and every way in which
-//! either can fail.
+//! Connector: looks up an address, connects, registers, and names every way in which
+//! that can fail.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -19,13 +19,14 @@ use crate::wire::{
 };
 
 /// How long one connection attempt may take, and then the answer to Register, in
-/// milliseconds: long enough for a bad link, short enough for a person.
+/// milliseconds: long enough for a slow link, short enough for a person.
 pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
 
 /// How many addresses of one host are tried.
 pub const ADDRESSES_MAX: usize = 16;
 
-/// Opens sessions: what to ask for, how long to wait.
+/// Opens sessions: which capabilities to ask for, which password to send, how long to
+/// wait.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), chat::client::ConnectError> {
@@ -69,8 +70,8 @@ impl Connector {
         self
     }
 
-    /// Registers with this password, for a server that asks for one. It goes over
-    /// the network as it is, to whatever server the address names.
+    /// Registers with this password. It crosses the network as it is, to whichever
+    /// server the address names.
     #[must_use]
     pub fn password(mut self, password: Password) -> Self {
         self.password = Some(password);
@@ -95,8 +96,7 @@ impl Connector {
         self.connect_to(&address, name).await
     }
 
-    /// Connects to an address that is parsed already; the name in it is not
-    /// used.
+    /// Connects to a parsed address; the name in it is ignored.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl Connector {
         for socket_address in found.take(ADDRESSES_MAX) {
             match timeout(self.timeout, TcpStream::connect(socket_address)).await {
                 Ok(Ok(stream)) => {
-                    // A chat is one small frame: nothing to wait for.
+                    // A chat is one small frame, which should not wait for another.
                     stream.set_nodelay(true).map_err(ConnectError::Connect)?;
                     return self.register(stream, name).await;
                 }
@@ -122,11 +122,11 @@ impl Connector {
         Err(ConnectError::Connect(failure))
     }
 
-    /// Registers on a byte stream that is connected already.
+    /// Registers on a connected byte stream.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] says what came instead of Registered.
+    /// [`ConnectError`] says what arrived in place of Registered.
     pub async fn register<S>(&self, stream: S, name: &str) -> Result<Session, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -143,7 +143,8 @@ impl Connector {
                     .map_or_else(String::new, |password| password.reveal().to_owned()),
             })),
         };
-        // The server would refuse the frame and could not say that it is the name.
+        // The server would refuse the frame, and could not say that the name is the
+        // reason.
         if prost::Message::encoded_len(&register) > REGISTERING_BODY_BYTES_MAX as usize {
             return Err(ConnectError::Refused {
                 code: ErrorCode::NameInvalid,
@@ -152,8 +153,8 @@ impl Connector {
         }
         let mut halves = Halves::new(stream);
         let deadline = Instant::now() + self.timeout;
-        // A server that is full says so and closes without reading; what it said
-        // is still there when the write fails.
+        // A full server sends its error and closes without reading. The error can be
+        // read even if the write fails.
         let written = timeout_at(deadline, halves.writer.send(register)).await;
         if written.is_err() {
             return Err(ConnectError::Silent);
@@ -177,8 +178,7 @@ impl Session {
     }
 }
 
-/// Waits for the answer to Register. CHAT-REG-10: nothing is sent until it is
-/// there.
+/// Waits for the answer to Register, and sends nothing until it arrives (CHAT-REG-10).
 async fn answer<R>(reader: &mut FramedRead<R, Codec>) -> Result<Registered, ConnectError>
 where
     R: AsyncRead + Unpin,
@@ -206,7 +206,7 @@ where
                     detail: closing.detail,
                 });
             }
-            // CHAT-GROW-2, and what has no meaning yet.
+            // CHAT-GROW-2, and messages without a meaning before Registered.
             _ => {}
         }
     }
@@ -216,19 +216,19 @@ where
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address cannot be read.
+    /// The address cannot be parsed.
     Address(AddressError),
-    /// The host could not be looked up.
+    /// The host lookup failed.
     Lookup(io::Error),
-    /// No address of the host took the connection; the error of the last one.
+    /// No address of the host accepted the connection; the last error.
     Connect(io::Error),
-    /// Nothing came within the time.
+    /// The server did not answer in time.
     Silent,
     /// The connection was closed without an answer.
     Closed,
     /// The connection broke before there was an answer.
     Lost(io::Error),
-    /// What came is not this protocol.
+    /// The server speaks another protocol.
     NotChat,
     /// The server is shutting down.
     ServerClosed {
@@ -248,9 +248,8 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether the server asks for a password and was given none, or another one
-    /// ([`Connector::password`]). To try again with the same is of no use
-    /// (CHAT-ADM-7).
+    /// Whether the server asks for a password, or for another than the one given
+    /// ([`Connector::password`]). Retrying with the same is pointless (CHAT-ADM-7).
     pub fn is_about_password(&self) -> bool {
         matches!(
             self,
@@ -265,13 +264,13 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(error) => write!(f, "this is no address: {error}"),
+            Self::Address(error) => write!(f, "this is not an address: {error}"),
             Self::Lookup(error) => write!(f, "cannot look up the host: {error}"),
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             Self::Silent => write!(f, "the server did not answer in time"),
             Self::Closed => write!(f, "the connection was closed without an answer"),
             Self::Lost(error) => write!(f, "the connection broke: {error}"),
-            Self::NotChat => write!(f, "what answered does not speak this protocol"),
+            Self::NotChat => write!(f, "the server speaks another protocol"),
             Self::ServerClosed { detail } => write!(f, "the server is closing: {detail:?}"),
             Self::Refused { code, detail } => {
                 write!(f, "the server refused ({}): {detail:?}", code.as_str_name())

@@ -1,5 +1,5 @@
-//! The task under a session: one loop reads the connection, one writes it, and
-//! neither waits for the other.
+//! Driver: the task under a session. One loop reads the connection, one writes it, and
+//! neither blocks the other.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::wire::{
     ServerEnvelope, client_envelope, server_envelope,
 };
 
-/// How many pings and pongs may wait to be written. A server that sends more and
-/// does not read the answers is not read either.
+/// How many pings and pongs may wait to be written. A server that sends more pings
+/// without reading the answers is not read either.
 const CONTROLS_QUEUED_MAX: usize = 16;
 
-/// How long the server may take no byte, in milliseconds. It may pause a fast
-/// sender for a while (CHAT-LIM-6).
+/// How long one write may block, in milliseconds. A server may pause a fast sender for
+/// a while (CHAT-LIM-6).
 const WRITE_TIMEOUT_MS: u64 = 60_000;
 
 /// How long to wait for the next receipt before Leave, in milliseconds.
@@ -33,39 +33,38 @@ const RECEIPT_TIMEOUT_MS: u64 = 10_000;
 /// How long to wait for the server to close after Leave, in milliseconds.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
-/// How long to look for the server's reason after a write failed, in
-/// milliseconds.
+/// How long to read on for the server's reason after a failed write, in milliseconds.
 const REASON_TIMEOUT_MS: u64 = 1_000;
 
-/// The shortest silence that is answered with a ping, in milliseconds: a server
-/// that announces less does not make this client busy.
+/// The shortest silence that is answered with a ping, in milliseconds, whatever the
+/// server announces.
 const KEEPALIVE_INTERVAL_MS_MIN: u32 = 50;
 
-/// Whether the holder of the session wants to leave.
+/// Whether the user of the session wants to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leaving {
     No,
-    /// What is still to be sent is there already, though it has not been given to the
-    /// session yet.
+    /// Everything still to be sent exists already, though the session has not been
+    /// given all of it.
     Soon,
-    /// After everything is sent and answered.
+    /// Once everything is sent and answered.
     WhenSent,
-    /// At once.
+    /// Immediately.
     Now,
 }
 
-/// Why the writing loop ended.
+/// Why the write loop ended.
 enum Written {
-    /// Leave is sent.
+    /// Leave has been sent.
     Left,
-    /// The connection takes no more.
+    /// Writing failed.
     Failed(String),
 }
 
-/// What both loops share, and the ends of the queues.
+/// The state of the task: what both loops share, and its channels.
 pub(crate) struct Driver {
     queue: Mutex<SendQueue>,
-    /// Set off when an answer came that lets the writer go on.
+    /// Notified when an answer may let the writer continue.
     answered: Notify,
     keepalive: Option<Keepalive>,
     sends: mpsc::Receiver<(u64, String)>,
@@ -96,7 +95,7 @@ impl Driver {
             answered: Notify::new(),
             keepalive: has(Capability::Keepalive).then(|| Keepalive {
                 interval: Duration::from_millis(interval_ms.into()),
-                // At least one more interval for the answer to a ping to come.
+                // At least one more interval, so that the answer to a ping can arrive.
                 deadline: Duration::from_millis(
                     u64::from(limits.idle_deadline_ms).max(2 * u64::from(interval_ms)),
                 ),
@@ -107,7 +106,7 @@ impl Driver {
         }
     }
 
-    /// Runs the session to its end and tells how it ended.
+    /// Runs the session to its end and reports how it ended.
     pub(crate) async fn run<S>(mut self, halves: Halves<S>)
     where
         S: AsyncRead + AsyncWrite,
@@ -128,12 +127,13 @@ impl Driver {
                 &mut self.leaving,
             );
             tokio::pin!(reading, writing);
-            // The loop that is dropped here has nothing left that is wanted.
+            // The loop that is dropped here has nothing left to do.
             tokio::select! {
                 ending = &mut reading => ending,
                 written = &mut writing => match written {
                     Written::Left => {
-                        // What is still due comes before the close (CHAT-LEAVE-2).
+                        // The server first sends what is queued, then closes
+                        // (CHAT-LEAVE-2).
                         let wait = Duration::from_millis(CLOSE_TIMEOUT_MS);
                         match timeout(wait, reading).await {
                             Ok(Ending::Lost { .. }) | Err(_) => Ending::Left,
@@ -141,7 +141,7 @@ impl Driver {
                         }
                     }
                     Written::Failed(reason) => {
-                        // The server may have said why before it closed.
+                        // The server may have sent its reason before it closed.
                         let wait = Duration::from_millis(REASON_TIMEOUT_MS);
                         timeout(wait, reading).await.unwrap_or(Ending::Lost { reason })
                     }
@@ -154,7 +154,7 @@ impl Driver {
             unsent += 1;
         }
         let unconfirmed = self.queue.get_mut().map_or(0, |queue| queue.unconfirmed());
-        // Nobody has to be there to hear it.
+        // The session may have been dropped.
         let _ = self
             .events
             .send(Event::Ended(Ended {
@@ -173,13 +173,13 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// The queue; never kept across a wait.
+    /// Locks the queue; the guard is never held across an await.
     fn queue(&self) -> MutexGuard<'_, SendQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The time, for the parts that take it as an argument.
+/// The current time, for the modules that take it as an argument.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
@@ -190,7 +190,7 @@ fn envelope(message: client_envelope::Message) -> ClientEnvelope {
     }
 }
 
-/// Reads until the session ends, and says how it did.
+/// Reads until the session ends, and returns how it ended.
 async fn read<R: AsyncRead + Unpin>(
     mut reader: FramedRead<R, Codec>,
     shared: &Shared<'_>,
@@ -209,15 +209,16 @@ async fn read<R: AsyncRead + Unpin>(
                 } else {
                     keepalive.interval
                 };
-                // `next` is cancel safe: what it read stays in its buffer.
+                // `next` is cancel safe: bytes that it read stay in its buffer.
                 match timeout_at(heard_at + wait, reader.next()).await {
                     Ok(read) => read,
                     Err(_) if has_pinged => {
-                        return lost("nothing came from the server for too long");
+                        return lost("the server was silent for too long");
                     }
                     Err(_) => {
                         has_pinged = true;
-                        // A full queue holds signs of life already.
+                        // A full queue already holds messages that keep the session
+                        // alive.
                         let _ = controls.try_send(client_envelope::Message::Ping(Ping::default()));
                         continue;
                     }
@@ -225,17 +226,17 @@ async fn read<R: AsyncRead + Unpin>(
             }
         };
         let received = match read {
-            None => return lost("the server closed the connection without a word"),
+            None => return lost("the server closed the connection without a reason"),
             // CHAT-FRAME-11: dropping the reader closes the connection.
             Some(Err(error)) => return lost(&error.to_string()),
             Some(Ok(received)) => received,
         };
         let event = match received.message {
-            // CHAT-KEEP-2; the server that did not grant keepalive does not ask.
+            // CHAT-KEEP-2. Without keepalive no answer is due.
             Some(server_envelope::Message::Ping(Ping { token })) if keepalive.is_some() => {
                 let pong = client_envelope::Message::Pong(Pong { token });
                 if controls.send(pong).await.is_err() {
-                    // The writer is gone, and with it the one who needs a pong.
+                    // The writer has ended, and with it the session.
                 }
                 None
             }
@@ -247,10 +248,10 @@ async fn read<R: AsyncRead + Unpin>(
         };
         shared.answered.notify_one();
         if let Some(event) = event {
-            // Whoever dropped the session needs no events.
+            // A dropped session needs no events.
             let _ = events.send(event).await;
         }
-        // Now, not before: a holder who took long is not the server's silence.
+        // Only now: a user who takes events slowly is not a silent server.
         heard_at = Instant::now();
         has_pinged = false;
     }
@@ -262,7 +263,7 @@ fn lost(reason: &str) -> Ending {
     }
 }
 
-/// What a message means to the session.
+/// What a received message means for the session.
 enum Judged {
     Nothing,
     Event(Event),
@@ -271,7 +272,7 @@ enum Judged {
 
 fn judge(received: ServerEnvelope, queue: &mut SendQueue) -> Judged {
     use server_envelope::Message;
-    // CHAT-GROW-2: nothing, or nothing that is known here.
+    // CHAT-GROW-2: an empty or unknown message.
     let Some(message) = received.message else {
         return Judged::Nothing;
     };
@@ -319,7 +320,7 @@ fn judge(received: ServerEnvelope, queue: &mut SendQueue) -> Judged {
 
 fn refused(error: Error, queue: &mut SendQueue) -> Judged {
     let text = match error.code() {
-        // CHAT-LIM-3 says when to send it again; the queue does.
+        // CHAT-LIM-3: the queue sends it again.
         ErrorCode::RateLimited => match queue.rate_limited(error.id, error.retry_after_ms, now()) {
             Ok(()) => return Judged::Nothing,
             Err(text) => text,
@@ -335,7 +336,7 @@ fn refused(error: Error, queue: &mut SendQueue) -> Judged {
     })
 }
 
-/// Writes until Leave is sent or the connection takes no more.
+/// Writes until Leave is sent or a write fails.
 async fn write<W: AsyncWrite + Unpin>(
     mut writer: FramedWrite<W, Codec>,
     shared: &Shared<'_>,
@@ -352,9 +353,9 @@ async fn write<W: AsyncWrite + Unpin>(
             Leaving::WhenSent => sends.close(),
             Leaving::Now => return leave(&mut writer).await,
         }
-        // Everything that can be said at once goes out in one write.
+        // Everything that may be sent now goes out in one write.
         let mut wait_until = None;
-        // Whether the announced rate is all that holds the next chat up.
+        // Whether the announced rate alone delays the next chat.
         let mut is_paced = false;
         let message = match controls.try_recv() {
             Ok(message) => Some(message),
@@ -380,7 +381,7 @@ async fn write<W: AsyncWrite + Unpin>(
             if let Err(failed) = within(writer.feed(envelope(message))).await {
                 return failed;
             }
-            // Take the next one before anything is waited for.
+            // Take the next chat before the flush.
             if let Some((id, text)) = next_send(sends, shared) {
                 shared.queue().push(id, text);
             }
@@ -400,8 +401,8 @@ async fn write<W: AsyncWrite + Unpin>(
             if is_settled && !has_more {
                 return leave(&mut writer).await;
             }
-            // As long as receipts come there is reason to wait for more; no longer than
-            // that for a server that refuses a chat and says when to try it again.
+            // While receipts arrive, the session waits for more. A server that refuses
+            // a chat for its rate and names a time to retry does not stretch that.
             if !is_settled && !is_paced {
                 let timeout = Duration::from_millis(RECEIPT_TIMEOUT_MS);
                 let until = Instant::from_std(progressed_at) + timeout;
@@ -412,7 +413,7 @@ async fn write<W: AsyncWrite + Unpin>(
             }
         }
         let has_room = shared.queue().has_room();
-        // Each of these can be dropped without losing anything.
+        // Every branch is cancel safe.
         tokio::select! {
             Some(message) = controls.recv() => {
                 if let Err(failed) = within(writer.feed(envelope(message))).await {
@@ -421,7 +422,7 @@ async fn write<W: AsyncWrite + Unpin>(
             }
             send = sends.recv(), if has_more && has_room => match send {
                 Some((id, text)) => shared.queue().push(id, text),
-                // Leaving, or every sender is dropped: the same.
+                // Leaving, or every sender was dropped.
                 None => has_more = false,
             },
             Ok(()) = leaving.changed() => {}
@@ -432,7 +433,7 @@ async fn write<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Says Leave (CHAT-LEAVE-1), after everything else that is to be said.
+/// Sends Leave (CHAT-LEAVE-1), behind everything else.
 async fn leave<W: AsyncWrite + Unpin>(writer: &mut FramedWrite<W, Codec>) -> Written {
     let leave = envelope(client_envelope::Message::Leave(Leave {}));
     match within(writer.send(leave)).await {
@@ -441,7 +442,7 @@ async fn leave<W: AsyncWrite + Unpin>(writer: &mut FramedWrite<W, Codec>) -> Wri
     }
 }
 
-/// The next chat that was given to the session, if there is one and room for it.
+/// The next chat of the session, if there is one and the queue has room.
 fn next_send(
     sends: &mut mpsc::Receiver<(u64, String)>,
     shared: &Shared<'_>,
@@ -453,13 +454,13 @@ fn next_send(
     }
 }
 
-/// Bounds a write; after a failure nothing can be written any more.
+/// Bounds a write. After a failure nothing can be written any more.
 async fn within<E: ToString>(write: impl Future<Output = Result<(), E>>) -> Result<(), Written> {
     match timeout(Duration::from_millis(WRITE_TIMEOUT_MS), write).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Written::Failed(error.to_string())),
         Err(_) => Err(Written::Failed(
-            "the server took nothing for too long".to_owned(),
+            "the server accepted no bytes for too long".to_owned(),
         )),
     }
 }

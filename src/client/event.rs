@@ -1,24 +1,24 @@
-//! What a session tells the one who holds it.
+//! Events of a session.
 
 use crate::wire::{ErrorCode, LeftReason};
 
-/// Something that happened in the room or to what was sent.
+/// An event in the room or about a sent chat.
 ///
-/// Names, texts and details are what the server sent: make them safe with
-/// [`Printable`](super::Printable) before a terminal sees them.
+/// Names, texts and details are the server's bytes: pass them through
+/// [`Printable`](super::Printable) before a terminal shows them.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Another member said something.
+    /// Another member sent a chat.
     Message {
-        /// The chat's place in the one order, from 1 up.
+        /// The chat's number, from 1.
         seq: u64,
-        /// The name of the member.
+        /// The sender's name.
         sender: String,
         /// One line of text.
         text: String,
-        /// When the server accepted it, in milliseconds since
-        /// 1970-01-01T00:00:00Z by the server's clock.
+        /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z on
+        /// the server's clock.
         time_unix_ms: i64,
     },
     /// Some or all of the members, this session included. Needs presence.
@@ -28,56 +28,55 @@ pub enum Event {
         /// Whether more names follow in another event.
         more: bool,
     },
-    /// Somebody came. Needs presence.
+    /// A member joined. Needs presence.
     Joined {
         /// The name of the new member.
         name: String,
     },
-    /// Somebody went. Needs presence.
+    /// A member left. Needs presence.
     Left {
-        /// The name, free from now on.
+        /// The name of the member, free from now on.
         name: String,
-        /// Why; [`LeftReason::Unspecified`] for a reason that this library does
-        /// not know (CHAT-GROW-8).
+        /// The reason; [`LeftReason::Unspecified`] for one that this library does not
+        /// know (CHAT-GROW-8).
         reason: LeftReason,
     },
     /// A chat of this session was accepted. Needs receipts.
     Receipt {
-        /// What [`Session::send`](super::Session::send) gave.
+        /// The id that [`Session::send`](super::Session::send) returned.
         id: u64,
-        /// The chat's place in the one order.
+        /// The chat's number.
         seq: u64,
     },
-    /// Something was refused for good, and the session goes on. A chat that was
-    /// refused for its rate is sent again instead, and is not told.
+    /// The server refused something for good, and the session goes on. A chat that was
+    /// refused for its rate is sent again instead, without an event.
     Refused {
-        /// What [`Session::send`](super::Session::send) gave for the chat, 0 if
-        /// no chat was refused.
+        /// The id that [`Session::send`](super::Session::send) returned for the chat; 0
+        /// if something else was refused.
         id: u64,
-        /// The chat's text, where it is still known.
+        /// The chat's text, if it is still known.
         text: Option<String>,
-        /// What was wrong; [`ErrorCode::Unspecified`] for a code that this
-        /// library does not know (CHAT-GROW-5).
+        /// The error code; [`ErrorCode::Unspecified`] for one that this library does
+        /// not know (CHAT-GROW-5).
         code: ErrorCode,
         /// The server's sentence about it; can be empty.
         detail: String,
-        /// How long the server said to wait, in milliseconds; 0: waiting does
-        /// not help.
+        /// How long to wait before retrying, in milliseconds; 0 if waiting does not
+        /// help.
         retry_after_ms: u32,
     },
     /// The session is over: the last event.
     Ended(Ended),
 }
 
-/// How a session ended, and what became of what was sent.
+/// How a session ended, and how many chats it did not deliver for certain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
     /// What ended it.
     pub ending: Ending,
-    /// How many chats were given to the session and not sent.
+    /// How many chats were not sent.
     pub unsent: usize,
-    /// How many chats were sent and have no receipt. Always 0 without receipts:
-    /// then nobody knows.
+    /// How many chats were sent and have no receipt. Always 0 without receipts.
     pub unconfirmed: usize,
 }
 
@@ -85,24 +84,24 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Ending {
-    /// It left on purpose.
+    /// The client left.
     Left,
-    /// The server shuts down (ServerClosing).
+    /// The server is shutting down (ServerClosing).
     ServerClosed {
         /// The server's sentence about it; can be empty.
         detail: String,
     },
     /// The server ended it with an error (CHAT-ERR-7).
     Error {
-        /// What was wrong; [`ErrorCode::Unspecified`] for a code that this
-        /// library does not know.
+        /// The error code; [`ErrorCode::Unspecified`] for one that this library does
+        /// not know.
         code: ErrorCode,
         /// The server's sentence about it; can be empty.
         detail: String,
     },
-    /// The connection is gone, or had to be given up, and nobody said why.
+    /// The connection failed, or was given up, and the server gave no reason.
     Lost {
-        /// The reason, as far as it is known, in words for a person.
+        /// The reason as far as it is known, in words for a person.
         reason: String,
     },
 }

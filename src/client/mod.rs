@@ -1,7 +1,6 @@
-//! The client: a library that anyone can write a bot with, and `chat-client` on
-//! top of it.
+//! The client: a library for bots and clients, and the program `chat-client`.
 //!
-//! A bot that answers everybody:
+//! A bot that answers every message:
 //!
 //! ```no_run
 //! use chat::client::{Event, Session};
@@ -40,12 +39,12 @@
 //!
 //! # What holds
 //!
-//! - What a server sends never panics this code, and never takes more memory
-//!   than a few named bounds allow.
-//! - Reading never waits for writing, nor writing for reading; only events that
-//!   nobody takes stop the reading.
-//! - Nothing that a peer wrote reaches a terminal except through [`Printable`], nor
-//!   the left edge of a row except through [`Line`].
+//! - No bytes from a server make this code panic, or take more memory than a few named
+//!   constants allow.
+//! - Reading never waits for writing, nor writing for reading; only untaken events stop
+//!   the reading.
+//! - Text of a peer reaches a terminal only through [`Printable`], and the left edge of
+//!   a row only through [`Line`].
 
 mod address;
 #[cfg(feature = "cli")]

@@ -1,6 +1,6 @@
-//! Makes lines sendable: whatever bytes somebody typed or piped become chats
-//! that every server takes (CHAT-CHAT-6, CHAT-CHAT-7). Pure, and bounded: a line
-//! of any length needs memory for one chat only.
+//! Outgoing text: turns any bytes that were typed or piped into chats that every server
+//! accepts (CHAT-CHAT-6, CHAT-CHAT-7). Pure and bounded: a line of any length needs
+//! memory for one chat only.
 
 use std::{mem, str};
 
@@ -12,13 +12,13 @@ use crate::text::is_forbidden;
 /// What a tab becomes.
 const TAB: &str = "    ";
 
-/// Cuts a stream of bytes into texts of chats.
+/// Splits a stream of bytes into the texts of chats.
 ///
-/// A line is one chat. Empty lines are skipped; a carriage return at the end of a
-/// line is dropped; a tab becomes four spaces; other control characters and the
-/// line and paragraph separators become visible, like `\u{1b}`; bytes that are
-/// not UTF-8 become U+FFFD; a line that is too long becomes several chats, cut
-/// between characters as people see them.
+/// A line is one chat. Empty lines are skipped; a carriage return at the end of a line
+/// is dropped; a tab becomes four spaces; other control characters and the line and
+/// paragraph separators become visible escapes like `\u{1b}`; bytes that are not UTF-8
+/// become U+FFFD; a line that is too long becomes several chats, split between grapheme
+/// clusters.
 ///
 /// ```
 /// use chat::client::Outgoing;
@@ -33,18 +33,18 @@ const TAB: &str = "    ";
 #[derive(Debug)]
 pub struct Outgoing {
     text_bytes_max: usize,
-    /// What the current line gave so far and no chat has taken.
+    /// The part of the current line that is not in a chat yet.
     text: String,
-    /// The bytes of a character that is not complete yet, at most three.
+    /// The bytes of an incomplete character, at most three.
     partial: Vec<u8>,
-    /// A carriage return came last: it counts only if the line goes on.
+    /// The last character was a carriage return, which counts only if the line goes on.
     carriage_return: bool,
 }
 
 impl Outgoing {
     /// Texts of at most `text_bytes_max` bytes, [`Limits::text_bytes_max`] of the
     /// session; 0 counts as 1. Whatever a server announces, no text is longer than
-    /// what [`Session::send`](super::Session::send) takes, 1 MiB.
+    /// [`Session::send`](super::Session::send) accepts, 1 MiB.
     ///
     /// [`Limits::text_bytes_max`]: crate::wire::Limits::text_bytes_max
     pub fn new(text_bytes_max: usize) -> Self {
@@ -56,7 +56,7 @@ impl Outgoing {
         }
     }
 
-    /// Takes more bytes and gives the chats that they complete.
+    /// Takes more bytes and passes on the chats that they complete.
     pub fn push(&mut self, bytes: &[u8], mut send: impl FnMut(String)) {
         let mut joined = mem::take(&mut self.partial);
         joined.extend_from_slice(bytes);
@@ -68,7 +68,7 @@ impl Outgoing {
                     let (valid, after) = rest.split_at(error.valid_up_to());
                     self.push_str(str::from_utf8(valid).unwrap_or_default(), &mut send);
                     let Some(bad_bytes) = error.error_len() else {
-                        // The rest of this character may be about to come.
+                        // The rest of this character may follow.
                         self.partial = after.to_vec();
                         return;
                     };
@@ -79,7 +79,7 @@ impl Outgoing {
         }
     }
 
-    /// Ends the input: what is left is a line, with or without a line break.
+    /// Ends the input: the rest is a line, with or without a line break.
     pub fn finish(&mut self, mut send: impl FnMut(String)) {
         if !mem::take(&mut self.partial).is_empty() {
             self.push_char(char::REPLACEMENT_CHARACTER, &mut send);
@@ -111,8 +111,8 @@ impl Outgoing {
         }
     }
 
-    /// Appends one unit to the line, and sends what was there before if the unit
-    /// does not fit beside it.
+    /// Appends one unit to the line. If it does not fit, first sends the text before
+    /// it.
     fn append(&mut self, unit: &str, send: &mut impl FnMut(String)) {
         if self.text.len() + unit.len() > self.text_bytes_max {
             let keep_from = self.cut_for(unit);
@@ -125,24 +125,24 @@ impl Outgoing {
         if self.text.len() + unit.len() <= self.text_bytes_max {
             self.text.push_str(unit);
         } else if unit.chars().count() > 1 {
-            // An escape longer than a whole chat goes character by character.
+            // An escape longer than a chat is sent character by character.
             for character in unit.chars() {
                 self.append(character.encode_utf8(&mut [0; 4]), send);
             }
         } else {
-            // No chat can hold this character; '?' fits into every one.
+            // No chat can hold this character; every chat can hold '?'.
             self.append("?", send);
         }
     }
 
-    /// Where to cut the full text before `unit`: at its end, or before its last
-    /// character as people see them if `unit` belongs to that one.
+    /// Where to split the full text before `unit`: at its end, or before its last
+    /// grapheme cluster if `unit` belongs to it.
     fn cut_for(&self, unit: &str) -> usize {
         let last = self.text.graphemes(true).next_back().unwrap_or_default();
         let joined = format!("{last}{unit}");
         let belongs = joined.graphemes(true).next().map(str::len) > Some(last.len());
         let cut = self.text.len() - last.len();
-        // One endless character, all marks, is cut wherever the chat is full.
+        // A grapheme cluster that is longer than a chat is split anywhere.
         if belongs && cut > 0 && joined.len() <= self.text_bytes_max {
             cut
         } else {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_text_may_hold_becomes_visible() {
+    fn forbidden_characters_become_visible() {
         check(b"a\tb\n", &["a    b"]);
         check(b"\x1b[1m\n", &["\\u{1b}[1m"]);
         check("\u{2028}\n".as_bytes(), &["\\u{2028}"]);

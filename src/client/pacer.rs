@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::token_bucket::TokenBucket;
 
-/// The largest time that is counted with, in microseconds: sums of a few do not overflow.
+/// The largest time in a bucket, in microseconds: sums of a few do not overflow.
 const TIME_US_MAX: u64 = u64::MAX / 4;
 
 /// Sends no faster than the server allows.
@@ -15,19 +15,18 @@ const TIME_US_MAX: u64 = u64::MAX / 4;
 #[derive(Debug)]
 pub struct Pacer {
     bucket: TokenBucket,
-    /// The time that the bucket's times count from, in microseconds.
+    /// The bucket's time zero; its unit is the microsecond.
     started_at: Instant,
-    /// What one chat costs. Zero: no rate limit.
+    /// The cost of one chat; 0 without a rate limit.
     interval_us: u64,
     capacity_us: u64,
-    /// No chat may be sent before this.
+    /// No chat may be sent before this time.
     paused_until: Instant,
 }
 
 impl Pacer {
-    /// A full bucket for the limits that the server announced: `chat_burst`
-    /// chats at once, and one more every `chat_interval_ms` milliseconds; an
-    /// interval of 0 is no limit.
+    /// A full bucket for the announced limits: `chat_burst` chats at once, and one more
+    /// every `chat_interval_ms` milliseconds; an interval of 0 is no limit.
     pub fn new(chat_burst: u32, chat_interval_ms: u32, now: Instant) -> Self {
         let tokens_max = u64::from(chat_burst / 2).max(1);
         let interval_us = u64::from(chat_interval_ms) * 1_000;
@@ -55,13 +54,13 @@ impl Pacer {
             .map_err(|wait_us| now + Duration::from_micros(wait_us))
     }
 
-    /// Whether the server said to wait, rather than the limits that it announced.
+    /// Whether the server told the client to wait, beyond the announced limits.
     pub fn is_paused(&self, now: Instant) -> bool {
         now < self.paused_until
     }
 
-    /// Waits for `pause` before another chat is sent: the server said that its bucket is
-    /// empty, whatever this one holds. One chat may be sent when the pause ends.
+    /// Sends nothing for `pause`: the server's bucket is empty, whatever this one
+    /// holds. One chat may be sent when the pause ends.
     pub fn pause(&mut self, pause: Duration, now: Instant) {
         self.paused_until = self.paused_until.max(now + pause);
         self.bucket = TokenBucket::default();
@@ -82,7 +81,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// When each of `chats` sent as early as allowed leaves, in milliseconds.
+    /// When each of `chats`, sent as early as allowed, leaves, in milliseconds.
     fn due_ms(mut pacer: Pacer, start: Instant, chats: usize) -> Vec<u128> {
         let mut now = start;
         let mut due = Vec::new();

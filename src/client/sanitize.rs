@@ -1,10 +1,10 @@
-//! Makes what others wrote safe to print. Pure: text in, text out.
+//! Sanitizing: makes text of others safe to print. Pure: text in, text out.
 //!
-//! A name, a text or a sentence from a peer, the server included, may hold
-//! anything: escape sequences that repaint the screen, line breaks that forge a
-//! line, characters that turn the direction of what follows, characters that
-//! cannot be seen. [`Printable`] is the one type that the printers take, and
-//! everything gets into it by a door that fits where it comes from.
+//! A name, a text or an error detail from a peer, the server included, may contain
+//! anything: escape sequences that repaint the screen, line breaks that forge a line,
+//! characters that change the direction of writing, invisible characters. [`Printable`]
+//! is the only type that the printers accept, and each of its functions names the
+//! origin of what it appends.
 
 use std::fmt;
 
@@ -13,20 +13,20 @@ use unicode_width::UnicodeWidthChar;
 use crate::limits::NAME_BYTES_MAX;
 use crate::{name, text};
 
-/// How many marks one character may carry; real words need up to four.
+/// How many combining marks one character may carry; real words need up to four.
 pub const MARKS_MAX: usize = 8;
 
-/// How many characters of a name are shown. An allowed name is never longer.
+/// How many characters of a name are shown. A valid name is never longer.
 pub const NAME_CHARS_MAX: usize = NAME_BYTES_MAX;
 
-/// Asks for the look of an emoji.
+/// Variation selector 16: emoji presentation.
 const EMOJI_LOOK: char = '\u{fe0f}';
 
-/// Draws a key around the character before it.
+/// Combining enclosing keycap.
 const KEY_CAP: char = '\u{20e3}';
 
-/// One line that is safe to print: no control character, nothing that cannot be
-/// seen or that turns the direction, no line break.
+/// One line that is safe to print: no control character, no invisible character, no
+/// change of direction, no line break.
 ///
 /// ```
 /// use chat::client::Printable;
@@ -38,12 +38,12 @@ const KEY_CAP: char = '\u{20e3}';
 pub struct Printable(String);
 
 impl Printable {
-    /// An empty line, to be filled with the other functions.
+    /// An empty line, to append to.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What a member said: `@name: text`.
+    /// A chat: `@name: text`.
     pub fn message(sender: &str, text: &str) -> Self {
         Self::new()
             .trusted("@")
@@ -52,9 +52,9 @@ impl Printable {
             .untrusted(text)
     }
 
-    /// Appends words of this program.
+    /// Appends text of this program.
     pub fn trusted(self, words: &'static str) -> Self {
-        // Nothing unsafe is written in the source; what is, shows.
+        // The source contains nothing unsafe; if it did, it would show.
         self.untrusted(words)
     }
 
@@ -64,8 +64,8 @@ impl Printable {
         self
     }
 
-    /// Appends a text that somebody else wrote. What is unsafe in it becomes
-    /// visible, like `\u{1b}`.
+    /// Appends text of anyone else. Unsafe characters become visible escapes like
+    /// `\u{1b}`.
     pub fn untrusted(mut self, text: &str) -> Self {
         let mut before = Before::Nothing;
         let mut characters = text.chars().peekable();
@@ -80,7 +80,7 @@ impl Printable {
                         marks: 0,
                     },
                 ),
-                // A mark needs something to stand on, and the stack has an end.
+                // A mark needs a base character, and their number is bounded.
                 (
                     Kind::Mark,
                     Before::Base {
@@ -94,8 +94,9 @@ impl Printable {
                         marks: marks + 1,
                     },
                 ),
-                // A selector behind a character that has one look only cannot be seen.
-                // Of ASCII, keys have two, with a cap on: 1, U+FE0F, U+20E3.
+                // A selector changes nothing, and so is invisible, behind a character
+                // with a single presentation. In ASCII only keys have two, with a
+                // keycap: 1, U+FE0F, U+20E3.
                 (
                     Kind::Selector,
                     Before::Base {
@@ -118,8 +119,8 @@ impl Printable {
                         },
                     )
                 }
-                // Emoji and some scripts join characters: never ASCII ones, and
-                // never two joiners in a row.
+                // Emoji and some scripts join characters, but never ASCII characters
+                // and never with two joiners in a row.
                 (
                     Kind::Joiner,
                     Before::Base {
@@ -132,8 +133,9 @@ impl Printable {
         self
     }
 
-    /// Appends a name. What no name may hold (CHAT-NAME-1) becomes visible, so
-    /// that nobody can be called `Bob: yes @Alice`; an endless name is cut.
+    /// Appends a name. Characters that no name may contain (CHAT-NAME-1) become visible
+    /// escapes, so that no member can be called `Bob: yes @Alice`; a longer name is
+    /// cut.
     pub fn name(mut self, name: &str) -> Self {
         if name.is_empty() {
             return self.trusted("(no name)");
@@ -152,7 +154,7 @@ impl Printable {
         self
     }
 
-    /// Appends another line that is safe already.
+    /// Appends another safe line.
     pub fn append(mut self, other: &Self) -> Self {
         self.0.push_str(&other.0);
         self
@@ -170,7 +172,7 @@ impl Printable {
 
     fn escape(&mut self, character: char) -> Before {
         self.0.extend(character.escape_unicode());
-        // The escape ends in a brace; nothing may stand on it.
+        // Nothing may combine with the brace at the end of the escape.
         Before::Nothing
     }
 }
@@ -181,12 +183,12 @@ impl fmt::Display for Printable {
     }
 }
 
-/// What the next character would stand on.
+/// The character before the next one.
 #[derive(Clone, Copy)]
 enum Before {
     /// The start, an escape or a joiner.
     Nothing,
-    /// A visible character and the marks on it; a key is one of a telephone, bare.
+    /// A visible character and its marks; `is_key`: a bare telephone key.
     Base {
         is_ascii: bool,
         is_key: bool,
@@ -194,18 +196,18 @@ enum Before {
     },
 }
 
-/// What a character does to the line.
+/// How a character combines with its neighbours.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// It is seen, and takes room of its own.
+    /// A visible character.
     Base,
-    /// It changes the character before it: an accent.
+    /// A combining mark.
     Mark,
-    /// It chooses the look of the character before it: U+FE00 to U+FE0F.
+    /// A variation selector: U+FE00 to U+FE0F.
     Selector,
-    /// It joins its neighbours: U+200C and U+200D.
+    /// A joiner or non-joiner: U+200C and U+200D.
     Joiner,
-    /// It must not reach a terminal.
+    /// Must not reach a terminal.
     Unsafe,
 }
 
@@ -214,7 +216,7 @@ fn judge(character: char) -> Kind {
         '\u{200c}' | '\u{200d}' => Kind::Joiner,
         '\u{fe00}'..='\u{fe0f}' => Kind::Selector,
         _ if is_unsafe(character) => Kind::Unsafe,
-        // A skin tone belongs to the emoji before it, but is seen in any case.
+        // A skin tone modifies the emoji before it, but is visible in any case.
         _ => match character.width() {
             None => Kind::Unsafe,
             Some(0) => Kind::Mark,
@@ -223,10 +225,9 @@ fn judge(character: char) -> Kind {
     }
 }
 
-/// Characters that are no letters of anybody's: controls, what turns the
-/// direction, what cannot be seen (Unicode's Default_Ignorable_Code_Point, less
-/// what [`judge`] keeps, and what looks like nothing though it is not ignorable),
-/// what breaks lines, what is no character.
+/// Characters of no script: controls, changes of direction, invisible characters
+/// (Unicode's Default_Ignorable_Code_Point, less those that [`judge`] keeps, and others
+/// that show nothing), line breaks, noncharacters.
 fn is_unsafe(character: char) -> bool {
     text::is_forbidden(character)
         || matches!(
@@ -252,7 +253,7 @@ fn is_unsafe(character: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' // musical controls
             | '\u{e0000}'..='\u{e0fff}' // tags, more selectors
         )
-        // The last two of each plane are no characters.
+        // The last two code points of each plane are noncharacters.
         || u32::from(character) & 0xfffe == 0xfffe
         || matches!(character, '\u{fdd0}'..='\u{fdef}')
 }
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_left_alone() {
+    fn normal_text_is_unchanged() {
         for text in [
             "plain, with punctuation: @Bob (yes) \\n",
             "Grüße, naïve café — „ok“ 日本語 한국어 العربية עברית हिन्दी",
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_acts_on_becomes_visible() {
+    fn control_characters_become_visible() {
         check("\x1b[2J", r"\u{1b}[2J");
         check("a\r\nb\tc\x07\x08", r"a\u{d}\u{a}b\u{9}c\u{7}\u{8}");
         check("\u{7f}\u{9b}2J\u{85}", r"\u{7f}\u{9b}2J\u{85}");
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_turns_the_direction_becomes_visible() {
+    fn direction_characters_become_visible() {
         for character in "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}".chars() {
             check(
                 &format!("a{character}b"),
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_becomes_visible() {
+    fn invisible_characters_become_visible() {
         check("Al\u{200b}ice\u{feff}", r"Al\u{200b}ice\u{feff}");
         check("Al\u{200d}ice \u{200d}", r"Al\u{200d}ice \u{200d}");
         check("é\u{200d}\u{200d}", "é\u{200d}\\u{200d}");
@@ -315,11 +316,11 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_stands_on_what_has_another_look() {
+    fn variation_selectors_need_two_presentations() {
         check("Al\u{fe00}ice\u{fe0f}", r"Al\u{fe00}ice\u{fe0f}");
         check("\u{fe0f}", r"\u{fe0f}");
         check("❤\u{fe0f}e\u{fe0e}", "❤\u{fe0f}e\\u{fe0e}");
-        // The keys of a telephone are the only ASCII characters with another look.
+        // Telephone keys are the only ASCII characters with two presentations.
         check("#\u{fe0f}\u{20e3}", "#\u{fe0f}\u{20e3}");
         check("#\u{fe0e}\u{20e3}", "#\\u{fe0e}\\u{20e3}");
         check("a\u{fe0f}\u{20e3}", "a\\u{fe0f}\\u{20e3}");
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_space_or_like_nothing_becomes_visible() {
+    fn blank_characters_become_visible() {
         for character in "\u{2800}\u{13430}\u{1343f}\u{13440}\u{1345f}\u{16fe4}".chars() {
             check(
                 &format!("日{character}b"),
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tower_of_marks_ends() {
+    fn combining_marks_are_bounded() {
         let tower = format!("a{}", "\u{301}".repeat(20));
         let expected = format!(
             "a{}{}",
@@ -367,7 +368,7 @@ mod tests {
         );
     }
 
-    /// Said again, apart from the code above: what must never come out.
+    /// Written independently of the code above: characters that must never be printed.
     fn is_dangerous(character: char) -> bool {
         matches!(u32::from(character),
             0..=0x1f | 0x7f..=0x9f | 0x61c | 0x200b | 0x200e | 0x200f
@@ -375,7 +376,7 @@ mod tests {
     }
 
     fn any_text() -> impl Strategy<Value = String> {
-        // Half of the characters from where the danger is.
+        // Half of the characters are from the dangerous ranges.
         let nasty = prop_oneof![
             0u32..0xa0,
             0x2000u32..0x2070,
@@ -397,14 +398,14 @@ mod tests {
             let line = Printable::message(&sender, &text);
             prop_assert!(!line.as_str().chars().any(is_dangerous), "{line:?}");
             prop_assert_eq!(line.as_str().lines().count(), 1);
-            // The first ": " ends the real name, whatever the name is.
+            // The first ": " ends the real name, whatever the name contains.
             let (head, _) = line.as_str().split_once(": ").expect("a head");
             prop_assert!(!head[1..].contains(['@', ':', ' ']) || sender.is_empty());
         }
 
-        /// What came out is safe to put in again, unchanged.
+        /// Sanitizing is idempotent.
         #[test]
-        fn safe_is_safe(text in any_text()) {
+        fn sanitizing_twice_changes_nothing(text in any_text()) {
             let once = Printable::new().untrusted(&text);
             prop_assert_eq!(Printable::new().untrusted(once.as_str()), once);
         }

@@ -1,27 +1,27 @@
-//! What is to be sent, what was sent and has no answer, and what must be sent
-//! again. Pure: the time is an argument, nothing is sent here.
+//! Send queue: chats to send, chats in flight, and chats to send again. Pure: the time
+//! is an argument, and nothing is sent here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::pacer::Pacer;
 
-/// How many chats may be without an answer, where receipts are granted: enough
-/// to fill a long line, little enough to remember the texts.
+/// How many chats may be in flight where receipts are granted: enough to fill a long
+/// link, few enough to remember the texts.
 pub(crate) const IN_FLIGHT_CHATS_MAX: usize = 256;
 
 /// How often one chat is sent again after RATE_LIMITED before it is given up.
 pub(crate) const RETRIES_MAX: u32 = 100;
 
-/// The longest pause that a RATE_LIMITED can cause, in milliseconds.
+/// The longest pause that RATE_LIMITED can cause, in milliseconds.
 pub(crate) const RETRY_AFTER_MS_MAX: u32 = 60_000;
 
-/// A chat on its way.
+/// A chat to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) id: u64,
     pub(crate) text: String,
-    /// How often the server refused it for its rate.
+    /// How often the server answered RATE_LIMITED.
     pub(crate) retries: u32,
 }
 
@@ -30,29 +30,30 @@ pub(crate) struct Draft {
 pub(crate) enum Step {
     /// Send this chat now.
     Send(Draft),
-    /// Ask again at this time: the announced rate allows no more before.
+    /// Ask again at this time: the announced rate allows no chat before.
     Wait(Instant),
-    /// Ask again at this time: the server refused a chat and said to wait.
+    /// Ask again at this time: the server answered RATE_LIMITED.
     Paused(Instant),
-    /// Nothing is to be sent.
+    /// Nothing to send.
     Idle,
 }
 
-/// The sending side's memory.
+/// The chats of one session that are not settled yet.
 ///
-/// Call [`SendQueue::push`] while [`SendQueue::has_room`], [`SendQueue::step`] until it
-/// gives no [`Step::Send`], and the rest as answers come.
+/// Call [`SendQueue::push`] while [`SendQueue::has_room`], then [`SendQueue::step`]
+/// until it returns no [`Step::Send`], and the other functions as answers arrive.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     pacer: Pacer,
     receipts: bool,
-    /// To be sent, by id: what was refused for its rate has a lower id than what
-    /// is new, and so goes first.
+    /// To be sent, by id: a chat to be sent again has a lower id than new ones, and so
+    /// goes first.
     pending: BTreeMap<u64, Draft>,
-    /// Sent, no answer yet. Without receipts the last few, in case of a refusal.
+    /// Sent and not answered yet; without receipts the last few, in case one is
+    /// refused.
     in_flight: VecDeque<Draft>,
-    /// When a chat was last sent for the first time, accepted or refused for good. What
-    /// is sent again and again gets nowhere.
+    /// When a chat was last sent for the first time, accepted or refused for good. A
+    /// retry is no progress.
     progressed_at: Instant,
 }
 
@@ -72,7 +73,7 @@ impl SendQueue {
         self.pending.is_empty() && (!self.receipts || self.in_flight.len() < IN_FLIGHT_CHATS_MAX)
     }
 
-    /// Takes a chat to be sent. Ids go up.
+    /// Adds a chat. Ids increase.
     pub(crate) fn push(&mut self, id: u64, text: String) {
         self.pending.insert(
             id,
@@ -84,7 +85,7 @@ impl SendQueue {
         );
     }
 
-    /// What to do now. A chat that it gives counts as sent.
+    /// The next step. A chat that it returns counts as sent.
     pub(crate) fn step(&mut self, now: Instant) -> Step {
         let Some(first) = self.pending.first_entry() else {
             return Step::Idle;
@@ -112,19 +113,18 @@ impl SendQueue {
         self.answer(id);
     }
 
-    /// The chat was refused for good; gives its text, if it is still known.
+    /// The chat was refused for good. Returns its text, if it is still known.
     pub(crate) fn refused(&mut self, id: u64, now: Instant) -> Option<String> {
         self.progressed_at = now;
         self.answer(id).map(|chat| chat.text)
     }
 
-    /// The chat was refused for its rate: it is due again after `retry_after_ms`
-    /// milliseconds, ahead of all later ones.
+    /// The chat was refused for its rate: it is sent again after `retry_after_ms`
+    /// milliseconds, before all later ones.
     ///
     /// # Errors
     ///
-    /// Its text, if known, when it was refused too often or nothing is known of
-    /// it.
+    /// Its text, if known, when it was refused too often or is unknown.
     pub(crate) fn rate_limited(
         &mut self,
         id: u64,
@@ -159,14 +159,14 @@ impl SendQueue {
         }
     }
 
-    /// When a chat last got further: sent for the first time, accepted, or refused for
-    /// good.
+    /// When a chat was last sent for the first time, accepted or refused for good.
     pub(crate) fn progressed_at(&self) -> Instant {
         self.progressed_at
     }
 
     fn answer(&mut self, id: u64) -> Option<Draft> {
-        // Answers come in the order of the chats (CHAT-RCPT-2): it is the first.
+        // Answers arrive in the order of the chats (CHAT-RCPT-2), so it is usually the
+        // first.
         let index = self.in_flight.iter().position(|chat| chat.id == id)?;
         self.in_flight.remove(index)
     }
@@ -178,12 +178,12 @@ mod tests {
 
     fn queue(receipts: bool) -> (SendQueue, Instant) {
         let now = Instant::now();
-        // A pause of the bucket shows; its rate does not.
+        // The rate is high enough not to matter; only a pause does.
         let pacer = Pacer::new(2_000, 1, now);
         (SendQueue::new(pacer, receipts, now), now)
     }
 
-    /// Sends all that can be sent and gives the ids.
+    /// Sends everything that may be sent and returns the ids.
     fn sent(queue: &mut SendQueue, now: Instant) -> Vec<u64> {
         let mut ids = Vec::new();
         while let Step::Send(chat) = queue.step(now) {
@@ -251,7 +251,8 @@ mod tests {
                 push_all(&mut queue, [pushed as u64]);
                 sent(&mut queue, now + Duration::from_secs(pushed as u64));
             }
-            // With receipts it waits for them, without it forgets the oldest.
+            // With receipts the queue waits for them, without them it forgets the
+            // oldest.
             assert_eq!(pushed == IN_FLIGHT_CHATS_MAX, receipts);
             assert_eq!(queue.in_flight.len(), IN_FLIGHT_CHATS_MAX);
             assert_eq!(queue.unconfirmed() > 0, receipts);

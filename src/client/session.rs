@@ -1,4 +1,4 @@
-//! The session as its holder sees it: send, next, leave.
+//! Session: send, receive events, leave.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,18 +16,17 @@ use crate::wire::{Capability, Limits, Registered};
 /// How many chats may wait between [`Session::send`] and the wire.
 const SENDS_QUEUED_MAX: usize = 16;
 
-/// How many events may wait between the wire and [`Session::next`]. When they are
-/// not taken, the connection is not read, and the server slows down or gives up.
+/// How many events may wait between the wire and [`Session::next`]. While they are not
+/// taken, the connection is not read, and the server slows down or gives up.
 const EVENTS_QUEUED_MAX: usize = 64;
 
-/// How many events [`Session::send`] keeps while it waits and nobody takes them.
+/// How many events [`Session::send`] keeps while it waits.
 const BACKLOG_EVENTS_MAX: usize = 65_536;
 
-/// A member's place in the room, from Registered to the end.
+/// A session: from Registered to its end.
 ///
-/// A task of its own reads and writes the connection; it answers pings, sends no
-/// faster than the server takes chats, and sends again what was refused for its
-/// rate. A session that is dropped leaves.
+/// A task reads and writes the connection; it answers pings, keeps to the server's rate
+/// and sends again what was refused because of it. Dropping a session leaves.
 #[derive(Debug)]
 pub struct Session {
     registered: Registered,
@@ -66,14 +65,13 @@ impl Session {
         }
     }
 
-    /// What the server answered to Register: the name, the epoch, the number of
-    /// the last chat before this session.
+    /// The server's answer to Register: the name, the epoch, the number of the last
+    /// chat before this session.
     pub fn registered(&self) -> &Registered {
         &self.registered
     }
 
-    /// The bounds that the server announced. A server that announced none gets
-    /// zeros.
+    /// The limits that the server announced; zeros if it announced none.
     pub fn limits(&self) -> Limits {
         self.registered.limits.unwrap_or_default()
     }
@@ -83,10 +81,10 @@ impl Session {
         self.registered.capabilities.contains(&capability.into())
     }
 
-    /// Sends one line: 1 byte to [`Limits::text_bytes_max`], no control character
-    /// ([`Outgoing`](super::Outgoing) makes such lines of anything). Waits while
-    /// the server takes no more; events that come meanwhile are kept for
-    /// [`next`](Self::next). Gives the id that a receipt or a refusal will carry.
+    /// Sends one line: 1 to [`Limits::text_bytes_max`] bytes, without control
+    /// characters ([`Outgoing`](super::Outgoing) makes such lines of any bytes). Waits
+    /// while the server takes no more; events that arrive meanwhile are kept for
+    /// [`next`](Self::next). Returns the id that a receipt or refusal will carry.
     ///
     /// # Errors
     ///
@@ -100,7 +98,7 @@ impl Session {
             if events.backlog.len() >= BACKLOG_EVENTS_MAX {
                 return Err(SendError::EventsWaiting);
             }
-            // Both are cancel safe: the send is the same one until it is done.
+            // Both are cancel safe: `sending` lives until it is done.
             tokio::select! {
                 biased;
                 sent = &mut sending => return sent,
@@ -109,23 +107,22 @@ impl Session {
         }
     }
 
-    /// The next event, in the order of the wire; the last is [`Event::Ended`],
-    /// after it `None`. Cancel safe.
+    /// The next event, in the order of the wire; [`Event::Ended`] is the last, followed
+    /// by `None`. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.next().await
     }
 
-    /// Leaves: sends what was given to [`send`](Self::send), waits for its
-    /// receipts, says Leave (CHAT-LEAVE-1) and waits for the close. What others
-    /// say meanwhile is dropped; [`Sender::leave`] with [`next`](Self::next) keeps
-    /// it.
+    /// Leaves: sends everything given to [`send`](Self::send), waits for the receipts,
+    /// sends Leave (CHAT-LEAVE-1) and waits for the close. Chats that arrive meanwhile
+    /// are dropped; [`Sender::leave`] with [`next`](Self::next) keeps them.
     pub async fn leave(mut self) -> Ended {
         self.sender.leave();
         loop {
             match self.next().await {
                 Some(Event::Ended(ended)) => return ended,
                 Some(_) => {}
-                // The end was taken before.
+                // The end was reported before.
                 None => {
                     return Ended {
                         ending: Ending::Left,
@@ -137,9 +134,8 @@ impl Session {
         }
     }
 
-    /// A handle to send with from somewhere else. Whoever uses it sees that
-    /// [`next`](Self::next) is called meanwhile: a connection whose events nobody
-    /// takes stands still.
+    /// A handle that sends from another task. [`next`](Self::next) must still be called
+    /// meanwhile: while no events are taken, the connection stands still.
     pub fn sender(&self) -> Sender {
         self.sender.clone()
     }
@@ -155,14 +151,14 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// As [`Session::send`], and somebody else takes the events.
+    /// As [`Session::send`], while another task takes the events.
     ///
     /// # Errors
     ///
     /// [`SendError`]: the text is too long, or the session is over.
     pub async fn send(&self, text: impl Into<String>) -> Result<u64, SendError> {
         let text = text.into();
-        // A frame above the bound would end the session (CHAT-FRAME-5).
+        // A longer frame would end the session (CHAT-FRAME-5).
         if text.len() > self.text_bytes_max {
             return Err(SendError::TooLong {
                 text_bytes: text.len(),
@@ -171,15 +167,15 @@ impl Sender {
         }
         let place = self.sends.reserve().await;
         let place = place.map_err(|_| SendError::Ended)?;
-        // From 1: an id of 0 says that the sender does not care.
+        // From 1: an id of 0 asks for no receipt.
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         place.send((id, text));
         Ok(id)
     }
 
-    /// Prepares to leave: all that is going to be sent is there already, and
-    /// [`leave`](Self::leave) follows when it has been given to `send`. When no chat is
-    /// confirmed for ten seconds meanwhile, the session leaves without the rest.
+    /// Prepares to leave: everything still to be sent exists already, and
+    /// [`leave`](Self::leave) follows when `send` has taken it. If no chat is confirmed
+    /// for ten seconds meanwhile, the session leaves without the rest.
     pub fn leave_soon(&self) {
         self.leaving.send_if_modified(|leaving| {
             let begins = *leaving == Leaving::No;
@@ -190,9 +186,8 @@ impl Sender {
         });
     }
 
-    /// Begins to leave: what was given to `send` before is sent, and its receipts
-    /// are waited for, ten seconds at the most while none comes. Nothing can be sent
-    /// after it.
+    /// Starts to leave: sends everything given to `send` and waits for the receipts, at
+    /// most ten seconds while none arrives. Nothing can be sent after it.
     pub fn leave(&self) {
         self.leaving.send_if_modified(|leaving| {
             let begins = matches!(leaving, Leaving::No | Leaving::Soon);
@@ -203,17 +198,17 @@ impl Sender {
         });
     }
 
-    /// Leaves without sending what is still waiting; [`Ended`] counts it.
+    /// Leaves without sending the chats that wait; [`Ended`] counts them.
     pub fn leave_now(&self) {
         self.leaving.send_replace(Leaving::Now);
     }
 }
 
-/// What came and was not taken yet.
+/// Events that have arrived and are not taken yet.
 #[derive(Debug)]
 struct Events {
     queue: mpsc::Receiver<Event>,
-    /// Older than what is in the queue.
+    /// Older than the events in the queue.
     backlog: VecDeque<Event>,
     is_over: bool,
 }
@@ -227,7 +222,7 @@ impl Events {
             Some(event) => Some(event),
             None => self.queue.recv().await,
         };
-        // Without a last word only if the runtime dropped the task.
+        // Without a last event only if the runtime dropped the task.
         let event = event.unwrap_or_else(|| {
             Event::Ended(Ended {
                 ending: Ending::Lost {
@@ -246,7 +241,7 @@ impl Events {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The text is longer than the server takes.
+    /// The text is longer than the server accepts.
     TooLong {
         /// Its length in bytes.
         text_bytes: usize,
@@ -255,8 +250,7 @@ pub enum SendError {
     },
     /// The session is over or leaving; [`Session::next`] says why.
     Ended,
-    /// So many events are waiting that the session cannot go on: call
-    /// [`Session::next`] between sends.
+    /// Too many events are waiting: call [`Session::next`] between sends.
     EventsWaiting,
 }
 

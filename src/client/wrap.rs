@@ -1,12 +1,11 @@
-//! Lines as a terminal shows them: cut into rows. Pure: lines in, text out.
+//! Wrapping: cuts lines into the rows of a terminal. Pure: lines in, text out.
 //!
-//! A terminal whose row is full goes on at the left edge of the next one, where
-//! `@Carol: yes` in somebody's text, after enough spaces, looks like a line of
-//! Carol's. So lines are cut here, before the terminal would do it, and every row
-//! but a line's first begins with [`INDENT`]: what stands at the left edge was put
-//! there by this program.
+//! A terminal continues a full row at the left edge of the next, where `@Carol: yes` in
+//! Bob's text, after enough spaces, would look like a line of Carol's. So lines are cut
+//! here, before the terminal does it, and every row but a line's first begins with
+//! [`INDENT`]: only this program puts text at the left edge.
 //!
-//! Where terminals differ about how wide something is, the larger width counts: a
+//! Where terminals disagree about the width of a character, the larger width counts: a
 //! row may be cut too early, never too late.
 
 use unicode_segmentation::UnicodeSegmentation;
@@ -14,17 +13,17 @@ use unicode_width::UnicodeWidthChar;
 
 use super::sanitize::Printable;
 
-/// What a row begins with that goes on with a line.
+/// The start of every row of a line but its first.
 pub const INDENT: &str = "  ";
 
-/// The narrowest terminal whose rows are cut here, in columns. In a narrower one
-/// there is no room to pretend anything, and hardly any to read.
+/// The narrowest terminal for which lines are cut, in columns. A narrower one has no
+/// room for a forgery, and hardly any for text.
 pub const COLUMNS_MIN: usize = 8;
 
 // The indent and the widest character fit into a row.
 const _: () = assert!(INDENT.len() + WIDTH_MAX <= COLUMNS_MIN);
 
-/// The most columns that one character takes.
+/// The widest character, in columns.
 const WIDTH_MAX: usize = 3;
 
 const BOLD: &str = "\x1b[1m";
@@ -47,7 +46,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// What a member said: `@name: text`, the name bold.
+    /// A chat: `@name: text`, the name bold.
     pub fn message(sender: &str, text: &str) -> Self {
         Self {
             style: BOLD,
@@ -56,7 +55,7 @@ impl Line {
         }
     }
 
-    /// What nobody said: begins with a star, where a message begins with `@`.
+    /// A notice: begins with a star, where a chat begins with `@`.
     pub fn notice(line: &Printable) -> Self {
         Self {
             style: DIM,
@@ -65,7 +64,7 @@ impl Line {
         }
     }
 
-    /// The rows of a terminal of so many columns, each with a line break.
+    /// The rows for a terminal of this width, each with a line break.
     pub fn rows(&self, columns: usize, is_colourful: bool) -> String {
         let (style, plain) = if is_colourful {
             (self.style, PLAIN)
@@ -89,23 +88,23 @@ impl Line {
     }
 }
 
-/// Rows that are being filled.
+/// The rows that have been filled so far.
 struct Rows {
     text: String,
-    /// Where the cursor is, from 0.
+    /// The cursor's column, from 0.
     column: usize,
     columns: usize,
 }
 
 impl Rows {
-    /// Goes on with `line`. Words stay whole where they fit into a row, and so do
-    /// characters that belong together.
+    /// Appends `line`. Words are kept whole if they fit into a row, and so are grapheme
+    /// clusters.
     fn put(&mut self, line: &str) {
         for word in line.split_inclusive(' ') {
             self.make_room(width(word.trim_end_matches(' ')));
             for cluster in word.graphemes(true) {
                 if cluster == " " && self.column == self.columns {
-                    // The end of the row stands for the space between two words.
+                    // The row break stands for the space between two words.
                     self.new_row();
                     continue;
                 }
@@ -117,7 +116,7 @@ impl Rows {
         }
     }
 
-    /// Begins a row if so many columns fit into a new one and not into this one.
+    /// Starts a row if so many columns fit into a new one and not into this one.
     fn make_room(&mut self, columns: usize) {
         let fits_into_a_new_row = INDENT.len() + columns <= self.columns;
         if fits_into_a_new_row && columns > self.columns.saturating_sub(self.column) {
@@ -139,16 +138,16 @@ impl Rows {
     }
 }
 
-/// How many columns a piece of a [`Printable`] takes at the most.
+/// The largest width of a piece of a [`Printable`].
 fn width(piece: &str) -> usize {
     piece.chars().map(character_width).sum()
 }
 
 fn character_width(character: char) -> usize {
     match character {
-        // Widens what it stands on, in some terminals.
+        // Widens the character before it in some terminals.
         '\u{fe0f}' => 1,
-        // Half a flag; a whole character where flags are not known.
+        // Half a flag, or a whole character in a terminal without flags.
         '\u{1f1e6}'..='\u{1f1ff}' => 2,
         _ => character.width().unwrap_or(0).min(WIDTH_MAX),
     }
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_to_the_left_edge() {
+    fn no_text_reaches_the_left_edge() {
         let forged = format!("x{}@Carol: yes", " ".repeat(9));
         check(&forged, 16, "@Bob: x         \n  @Carol: yes");
         check(&forged, 12, "@Bob: x     \n     @Carol:\n  yes");
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_of_no_width_is_left_alone() {
+    fn a_terminal_without_a_width_is_not_wrapped() {
         let line = Line::message("Bob", &"x".repeat(100));
         assert_eq!(line.rows(7, false), format!("@Bob: {}\n", "x".repeat(100)));
         assert_eq!(line.rows(0, false).lines().count(), 1);

@@ -1,5 +1,5 @@
-//! The password of a server that is not for everybody (CHAT-ADM): a secret that
-//! can be compared and sent, and that nothing shows.
+//! Passwords (CHAT-ADM): a secret that can be compared and sent, and that no output
+//! shows.
 
 pub mod source;
 
@@ -12,38 +12,38 @@ use crate::limits::UNREGISTERED_FRAME_BYTES_MAX;
 /// The longest password, in bytes of UTF-8: room for a sentence.
 pub const PASSWORD_BYTES_MAX: usize = 256;
 
-// The larger part of a Register is left for what else is in it (CHAT-FRAME-6).
+// Most of a Register is left for its other fields (CHAT-FRAME-6).
 const _: () = assert!(PASSWORD_BYTES_MAX < UNREGISTERED_FRAME_BYTES_MAX as usize / 2);
 
-/// A password that the schema allows: 1 to [`PASSWORD_BYTES_MAX`] bytes, no
-/// control character. Its `Debug` shows nothing of it, not even the length.
+/// A password that the schema allows: 1 to [`PASSWORD_BYTES_MAX`] bytes without control
+/// characters. Its `Debug` shows nothing of it, not even the length.
 #[derive(Clone)]
 pub struct Password {
     text: String,
     padded: [u8; PASSWORD_BYTES_MAX],
 }
 
-/// Why something is no password.
+/// Why a text is not a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PasswordError {
-    /// Not even a character.
+    /// It is empty.
     Empty,
-    /// More than [`PASSWORD_BYTES_MAX`] bytes.
+    /// It is longer than [`PASSWORD_BYTES_MAX`] bytes.
     TooLong,
-    /// A line break or another control character.
+    /// It contains a line break or another control character.
     Control,
-    /// A file with a byte order mark before the password.
+    /// The file begins with a byte order mark.
     ByteOrderMark,
-    /// Bytes that are no text.
+    /// It is not UTF-8.
     NotUtf8,
 }
 
 impl Password {
-    /// Takes `text` if it can be a password.
+    /// Takes `text` if it is a valid password.
     ///
     /// # Errors
     ///
-    /// [`PasswordError`] says what is wrong, without saying any of it.
+    /// [`PasswordError`] says what is wrong and shows nothing of `text`.
     pub fn parse(text: &str) -> Result<Self, PasswordError> {
         if text.is_empty() {
             return Err(PasswordError::Empty);
@@ -60,24 +60,24 @@ impl Password {
         })
     }
 
-    /// Whether `offered` is the same, byte for byte (CHAT-ADM-1). How long that
-    /// takes tells nothing of this password: whatever its length and wherever the
-    /// first difference, [`PASSWORD_BYTES_MAX`] bytes are compared. A digest would
-    /// do the same with more code, and bring nothing where both are short.
+    /// Whether `offered` equals the password, byte for byte (CHAT-ADM-1), in constant
+    /// time: whatever the length of the password and the position of the first
+    /// difference, [`PASSWORD_BYTES_MAX`] bytes are compared. A digest would do the
+    /// same with more code, without a benefit for texts this short.
     pub fn matches(&self, offered: &str) -> bool {
         let same_bytes = self.padded.ct_eq(&padded(offered));
-        // Zeros at the end are padding, unless somebody offers them.
+        // Trailing zeros are padding, unless they were offered.
         let same_length = (self.text.len() as u64).ct_eq(&(offered.len() as u64));
         (same_bytes & same_length).into()
     }
 
-    /// The password itself, to be sent and for nothing else (CHAT-ADM-8).
+    /// The password itself, to send it and for nothing else (CHAT-ADM-8).
     pub fn reveal(&self) -> &str {
         &self.text
     }
 }
 
-/// The first bytes of `text`, with zeros behind them.
+/// The first bytes of `text`, padded with zeros.
 fn padded(text: &str) -> [u8; PASSWORD_BYTES_MAX] {
     let mut padded = [0; PASSWORD_BYTES_MAX];
     for (to, from) in padded.iter_mut().zip(text.bytes()) {
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_a_password() {
+    fn valid_and_invalid_passwords() {
         let check = |text: &str, expected: Result<(), PasswordError>| {
             assert_eq!(Password::parse(text).map(|_| ()), expected, "{text:?}");
         };
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_shows_it() {
+    fn debug_shows_nothing_of_it() {
         let password = Password::parse("open sesame").unwrap();
         assert_eq!(format!("{password:?}"), "Password(not shown)");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Where a program has its password from: a file, or the environment. Never the
-//! command line, which everybody on the machine can read.
+//! Sources of a password: a file or the environment, never the command line, which
+//! everybody on the machine can read.
 
 use std::{
     ffi::OsString,
@@ -14,27 +14,27 @@ use super::{PASSWORD_BYTES_MAX, Password, PasswordError};
 /// The environment variable that holds a password.
 pub const PASSWORD_VARIABLE: &str = "CHAT_PASSWORD";
 
-/// What is read of a file, in bytes: the longest password, a line break, and one
-/// more to tell that it is too long.
+/// The part of a file that is read, in bytes: the longest password, a line break, and
+/// one more byte to detect a longer one.
 const FILE_BYTES_READ_MAX: u64 = PASSWORD_BYTES_MAX as u64 + 3;
 
-/// A password, and what people should know about where it lay.
+/// A password, and a warning about its file.
 #[derive(Debug)]
 pub struct Found {
     /// The password.
     pub password: Password,
-    /// A sentence for whoever runs the program, where others can read the file.
+    /// A sentence for the operator, if others can read the file.
     pub warning: Option<String>,
 }
 
 /// Reads the password from `file`, or takes it from `variable`, the value of
-/// [`PASSWORD_VARIABLE`]. `None` where there is neither. One line break at the end
-/// of the file is not part of it.
+/// [`PASSWORD_VARIABLE`]; `None` without either. One line break at the end of the file
+/// is not part of it.
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong, and nothing of the password itself: both
-/// are given, the file cannot be read, what it holds cannot be a password.
+/// A sentence that says what is wrong and shows nothing of the password: both are
+/// given, the file cannot be read, or its content is not a password.
 pub fn find(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<Found>, String> {
     match (file, variable) {
         (None, None) => Ok(None),
@@ -71,12 +71,12 @@ fn read(path: &Path) -> Result<Found, String> {
     Ok(Found { password, warning })
 }
 
-/// The start of the file, and whether others than its owner's group may read it.
+/// The start of the file, and whether users outside its group may read it.
 fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, bool)> {
     const OTHERS_READ: u32 = 0o004;
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    // A pipe, as a shell's <(command), has no readers but this one.
+    // A pipe, such as a shell's <(command), has no other reader.
     let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS_READ != 0;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_READ_MAX).read_to_end(&mut bytes)?;
@@ -84,7 +84,7 @@ fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, bool)> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Password, PasswordError> {
-    // Some editors put it there, unseen; no prompt and no other client would.
+    // Some editors put it there unseen; no prompt and no other client would.
     if bytes.starts_with("\u{feff}".as_bytes()) {
         return Err(PasswordError::ByteOrderMark);
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_break_is_not_part_of_it() {
+    fn one_line_break_at_the_end_is_dropped() {
         let read = |bytes: &[u8]| parse(bytes).map(|password| password.reveal().to_owned());
         for bytes in [&b"open sesame"[..], b"open sesame\n", b"open sesame\r\n"] {
             assert_eq!(read(bytes).as_deref(), Ok("open sesame"));

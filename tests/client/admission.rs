@@ -1,5 +1,4 @@
-//! A server that is not for everybody: how the client comes by a password, and
-//! that nobody gets to see it.
+//! Servers with a password: where the client takes it from, and that it is never shown.
 
 use chat::client::{ConnectError, Connector};
 use chat::password::Password;
@@ -15,7 +14,7 @@ const SECRET: &str = "open sesame é";
 /// Environment variables: names and values.
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
-/// A connection, refused for its password, which is returned.
+/// Accepts a connection, refuses its password and returns it.
 fn refuse_password(server: &Server) -> String {
     let mut peer = server.accept();
     let password = peer.register().password;
@@ -24,7 +23,7 @@ fn refuse_password(server: &Server) -> String {
     password
 }
 
-/// A connection, accepted, with its password.
+/// Accepts and registers a connection; also returns its password.
 fn accept(server: &Server) -> (Peer, String) {
     let mut peer = server.accept();
     let register = peer.register();
@@ -71,18 +70,18 @@ fn a_pipe_is_told_and_fails() {
     for (variables, sentence) in [
         (
             &[][..],
-            "the server asks for a password: write it into a file that only you can read and \
+            "the server asks for a password: put it into a file that only you can read and \
              say --password-file FILE, or set CHAT_PASSWORD",
         ),
         (
             &[("CHAT_PASSWORD", SECRET)][..],
-            "the password is wrong, ask whoever runs the server for the right one",
+            "the password is wrong, ask the server's operator for the right one",
         ),
     ] {
         let server = Server::new();
         let program = Program::start_with(&[&server.address(), "Alice"], variables);
         refuse_password(&server);
-        // It ends, so there is no second try.
+        // The program ends, so it does not retry.
         let outcome = program.outcome();
         assert_eq!((outcome.code, &*outcome.output), (Some(4), ""));
         assert_eq!(outcome.errors, format!("chat-client: {sentence}\n"));
@@ -103,12 +102,12 @@ fn a_name_that_is_not_allowed_is_told() {
     assert_eq!(
         outcome.errors,
         "chat-client: the name Alice is not on this server's list, choose one that is or ask \
-         whoever runs the server\n"
+         its operator\n"
     );
 }
 
 #[test]
-fn what_cannot_be_a_password_is_told() {
+fn an_invalid_password_is_told() {
     let broken = file(b"open sesame\nclose sesame\n", 0o600);
     let broken = broken.to_str().expect("UTF-8");
     let whole = file(b"open sesame", 0o600);
@@ -124,7 +123,7 @@ fn what_cannot_be_a_password_is_told() {
         ("", &[], "a value is required"),
     ];
     for (path, variables, words) in refused {
-        // Nobody listens there, and nobody is asked.
+        // No server listens there, and the user is not asked.
         let arguments = ["127.0.0.1:1", "Alice", "--password-file", path];
         let outcome = Program::start_with(&arguments, variables).outcome();
         assert_eq!(outcome.code, Some(2), "{outcome:?}");
@@ -134,7 +133,7 @@ fn what_cannot_be_a_password_is_told() {
 }
 
 #[test]
-fn a_file_that_everybody_can_read_is_warned_of() {
+fn a_world_readable_password_file_is_warned_of() {
     let file = file(SECRET.as_bytes(), 0o644);
     let path = file.to_str().expect("UTF-8");
     let server = Server::new();
@@ -145,7 +144,7 @@ fn a_file_that_everybody_can_read_is_warned_of() {
         outcome.errors,
         format!(
             "chat-client: everybody on this machine can read the password file {path}; chmod 600 \
-             {path}\nchat-client: the password is wrong, ask whoever runs the server for the \
+             {path}\nchat-client: the password is wrong, ask the server's operator for the \
              right one\n"
         )
     );
@@ -176,7 +175,7 @@ async fn a_bot_has_a_password() {
 const PROMPT: &str = "the server asks for a password:";
 const AGAIN: &str = "the password is wrong, try again:";
 
-/// A terminal that has been asked for a password.
+/// A terminal that shows the password prompt.
 fn asked() -> (Server, Screen) {
     let server = Server::new();
     let screen = Screen::start(&[&server.address(), "Alice"]);
@@ -186,12 +185,12 @@ fn asked() -> (Server, Screen) {
 }
 
 #[test]
-fn a_terminal_asks_and_shows_nothing_of_it() {
+fn a_terminal_asks_without_echo() {
     let (server, mut screen) = asked();
     screen.type_keys("wrong sesame\r");
     assert_eq!(refuse_password(&server), "wrong sesame");
     screen.shows(&format!("{PROMPT}\n{AGAIN}"));
-    // The keys that edit a line work unseen.
+    // Line editing keys work without echo.
     screen.type_keys("forgotten\x15open sesame x\x7fé\r");
     let (mut peer, password) = accept(&server);
     assert_eq!(password, SECRET);
@@ -200,12 +199,12 @@ fn a_terminal_asks_and_shows_nothing_of_it() {
         "{PROMPT}\n{AGAIN}\n* you are Alice, nobody else is here; /help shows the commands\n>"
     );
     screen.shows(&joined);
-    // The editor has the terminal now, and shows what is typed.
+    // Now the editor has the terminal, with echo.
     screen.type_keys("seen");
     screen.shows(&format!("{joined} seen"));
     screen.type_keys("\r");
     assert_eq!(peer.accept_chat(), "seen");
-    // It is in no history either.
+    // The password is not in the history.
     screen.type_keys("\x1b[A\x1b[A\x1b[A\r");
     assert_eq!(peer.accept_chat(), "seen");
     screen.type_keys("/quit\r");
@@ -214,13 +213,13 @@ fn a_terminal_asks_and_shows_nothing_of_it() {
     assert!(!screen.whole().contains("sesame"));
 }
 
-/// CHAT-ADM-7: nobody is asked for ever.
+/// CHAT-ADM-7.
 #[test]
 fn a_terminal_gives_up_after_three_wrong_ones() {
     let (server, mut screen) = asked();
     let mut shown = PROMPT.to_owned();
     for guess in ["one", "two", "three"] {
-        // What is typed before it asks again is not taken for a password.
+        // Keys typed before the second prompt are not taken for a password.
         screen.ends_with(&shown);
         screen.type_keys(&format!("{guess}\r"));
         assert_eq!(refuse_password(&server), guess);
@@ -228,7 +227,7 @@ fn a_terminal_gives_up_after_three_wrong_ones() {
         shown += AGAIN;
     }
     screen.shows(&format!(
-        "{PROMPT}\n{AGAIN}\n{AGAIN}\nchat-client: the password is wrong, ask whoever runs the server \
+        "{PROMPT}\n{AGAIN}\n{AGAIN}\nchat-client: the password is wrong, ask the server's operator \
          for the right one\ncode 4, terminal as before"
     ));
 }
@@ -248,18 +247,18 @@ fn every_way_out_of_the_prompt_gives_the_terminal_back() {
     }
 }
 
-/// They would leave the terminal without an echo.
+/// These keys would leave the terminal without echo.
 #[test]
-fn neither_stop_nor_quit_is_a_key_at_the_prompt() {
+fn the_password_prompt_turns_off_the_stop_and_quit_keys() {
     let (server, mut screen) = asked();
-    // What came of them is taken back.
+    // Erases the characters that the keys produced.
     screen.type_keys("a\x1a\x1cb\x15open\r");
     assert_eq!(refuse_password(&server), "open");
 }
 
-/// With the real server, from both ends.
+/// With the real server.
 #[test]
-fn two_who_know_the_password_talk() {
+fn two_members_with_the_password_talk() {
     let file = file(SECRET.as_bytes(), 0o600);
     let path = file.to_str().expect("UTF-8");
     let server = TestServer::start(&["-vv", "--password-file", path]);

@@ -1,5 +1,5 @@
-//! A server that does what a test tells it, and says what it received. Every
-//! wait ends with a panic rather than not at all.
+//! A fake server that does what a test tells it, and records what it received. Every
+//! wait panics at its deadline.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -16,14 +16,14 @@ use prost::Message as _;
 pub use client_envelope::Message as FromClient;
 pub use server_envelope::Message as ToClient;
 
-/// How long anything may take, in seconds: far more than it does.
+/// The deadline of every wait, in seconds: far more than anything takes.
 pub const WAIT_SECONDS: u64 = 20;
 
-/// How often something is looked at that cannot be waited for, in milliseconds.
+/// How often a condition is polled, in milliseconds.
 pub const LOOK_MS: u64 = 5;
 
-/// The longest frame that is taken from a client: the longest text that it sends
-/// to any server, and what goes with it.
+/// The longest frame accepted from a client: the longest text that it sends to any
+/// server, with its overhead.
 const FRAME_BYTES_MAX: u32 = (1 << 20) + 256;
 
 pub struct Server(TcpListener);
@@ -54,12 +54,13 @@ impl Server {
         }
     }
 
-    /// The next connection, registered with everything it asked for.
+    /// Accepts and registers the next connection, with every capability that it asked
+    /// for.
     pub fn welcome(&self) -> (Peer, Register) {
         self.welcome_with(limits(), None)
     }
 
-    /// The next connection, registered with these limits and grants.
+    /// Accepts and registers the next connection, with these limits and capabilities.
     pub fn welcome_with(&self, limits: Limits, grants: Option<&[Capability]>) -> (Peer, Register) {
         let mut peer = self.accept();
         let register = peer.register();
@@ -77,7 +78,7 @@ impl Server {
     }
 }
 
-/// What a normal server announces, with rates that no test waits for.
+/// The limits of a normal server, without a rate limit to wait for.
 pub fn limits() -> Limits {
     Limits {
         frame_bytes_max: 4_096 + 256,
@@ -150,7 +151,7 @@ impl Peer {
         }
     }
 
-    /// The next chat's text, with a receipt for it.
+    /// Receives a chat and answers with its receipt.
     pub fn accept_chat(&mut self) -> String {
         let chat = self.chat();
         self.receipt(chat.id);
@@ -166,13 +167,13 @@ impl Peer {
         }));
     }
 
-    /// Leave, and then the close, which the client waits for.
+    /// Receives Leave and closes, which the client waits for.
     pub fn leave(mut self) {
         assert_eq!(self.receive(), Some(FromClient::Leave(Default::default())));
         self.close();
     }
 
-    /// Closes, and waits until the client has closed as well.
+    /// Closes, and waits for the client to close.
     pub fn close(mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
         while self.receive().is_some() {}
@@ -188,7 +189,7 @@ impl Peer {
     }
 
     pub fn send_bytes(&mut self, bytes: &[u8]) {
-        // A client that closed is what some tests want.
+        // Some tests expect the client to have closed.
         let _ = self.stream.write_all(bytes);
     }
 

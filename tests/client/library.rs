@@ -93,7 +93,7 @@ fn a_bot_sees_everything_and_leaves() {
 
 #[test]
 fn a_bot_that_only_sends_does_not_stand_still() {
-    // More receipts than any queue holds, and nobody takes them.
+    // More receipts than any queue holds, and no events are taken.
     const CHATS: u64 = 5_000;
     let serve = |server: Server| {
         let (mut peer, _) = server.welcome();
@@ -107,7 +107,7 @@ fn a_bot_that_only_sends_does_not_stand_still() {
         for number in 0..CHATS {
             session.send(number.to_string()).await.expect("sent");
         }
-        // Less than it waits for a receipt that does not come.
+        // Less than the wait for a missing receipt.
         let wait = std::time::Duration::from_secs(8);
         let leaving = tokio::time::timeout(wait, session.leave());
         leaving.await.expect("leaving takes no time")
@@ -215,7 +215,7 @@ fn every_end_is_told_once() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_here() {
+fn a_text_that_is_too_long_is_refused_locally() {
     let serve = |server: Server| {
         let (peer, _) = server.welcome();
         peer.leave();
@@ -232,7 +232,7 @@ fn what_cannot_be_sent_is_refused_here() {
 }
 
 #[test]
-fn a_name_that_no_frame_can_hold_is_refused_here() {
+fn a_name_that_no_frame_can_hold_is_refused_locally() {
     let serve = |server: Server| assert_eq!(server.accept().receive(), None);
     let error = check(serve, |address| async move {
         Session::connect(&address, &"x".repeat(2_000)).await

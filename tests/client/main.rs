@@ -1,5 +1,5 @@
-//! `chat-client` against a server that does what each test tells it: what comes
-//! out, what goes over the wire, how it ends. And, in `story`, against the real one.
+//! `chat-client` against a fake server: its output, its messages on the wire, its exit
+//! codes. And, in `real_server`, against the real one.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,7 +9,7 @@ mod fake;
 mod library;
 mod piped;
 mod program;
+mod real_server;
 mod registering;
 mod screen;
-mod story;
 mod terminal;

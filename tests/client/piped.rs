@@ -1,4 +1,4 @@
-//! Without a terminal: lines in, lines out.
+//! Pipe mode: lines in, lines out.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::fake::{FromClient, Peer, Server, ToClient, limits};
 use crate::program::{Outcome, Program};
 
-/// A client that is in the room.
+/// A client that has joined.
 fn joined(limits: Limits, grants: Option<&[Capability]>) -> (Program, Peer) {
     let server = Server::new();
     let program = Program::start(&[&server.address(), "Alice"]);
@@ -49,7 +49,7 @@ fn leaving_waits_for_the_receipts() {
     program.end_input();
     let chat = peer.chat();
     peer.say("Bob", "not yet");
-    // A Leave would come before the pong if it did not wait.
+    // Without the wait, Leave would arrive before the pong.
     peer.ping(7);
     assert!(matches!(peer.receive(), Some(FromClient::Pong(pong)) if pong.token == 7));
     peer.receipt(chat.id);
@@ -70,7 +70,7 @@ fn without_receipts_leave_is_enough() {
 
 #[test]
 fn a_thousand_lines_keep_their_order_whatever_the_rate() {
-    // One a millisecond: the client must be slower than its pipe.
+    // One chat a millisecond: slower than the pipe.
     let limits = Limits {
         chat_burst: 4,
         chat_interval_ms: 1,
@@ -86,14 +86,14 @@ fn a_thousand_lines_keep_their_order_whatever_the_rate() {
     for number in 0..1_000 {
         assert_eq!(peer.accept_chat(), format!("line {number}"));
     }
-    // Faster would be more than the server said it takes.
+    // A faster client would exceed the announced rate.
     assert!(start.elapsed() > Duration::from_millis(900));
     peer.leave();
     check(program, 0, "", "");
 }
 
 #[test]
-fn what_is_refused_for_its_rate_is_sent_again() {
+fn a_rate_limited_chat_is_sent_again() {
     let (mut program, mut peer) = joined(limits(), None);
     program.write(b"one\n");
     let chat = peer.chat();
@@ -109,8 +109,8 @@ fn what_is_refused_for_its_rate_is_sent_again() {
     check(program, 0, "", "");
 }
 
-/// Sends the lines of a pipe that has ended, to a server that does `serve` and then
-/// only waits, and gives what the client says of it.
+/// Runs the client with this many lines in a pipe that has ended; the server answers
+/// each chat with `answer`. Returns the client's errors.
 #[track_caller]
 fn undelivered(lines: usize, mut answer: impl FnMut(&mut Peer, u64) + Send + 'static) -> String {
     let (mut program, mut peer) = joined(limits(), None);
@@ -132,7 +132,7 @@ fn undelivered(lines: usize, mut answer: impl FnMut(&mut Peer, u64) + Send + 'st
     serving.join().expect("the server's part");
     let outcome = program.outcome();
     let waited_s = start.elapsed().as_secs_f64();
-    // Ten seconds, and what a busy machine adds.
+    // Ten seconds, with tolerance for a busy machine.
     assert!((9.0..14.0).contains(&waited_s), "{waited_s} s");
     assert_eq!((outcome.code, &*outcome.output), (Some(7), ""));
     outcome.errors
@@ -145,8 +145,8 @@ fn the_end_of_the_input_waits_ten_seconds_while_nothing_is_confirmed() {
     };
     let first = "chat-client: lines that may not have arrived: ";
     thread::scope(|scope| {
-        // However long the server says to wait, once or again and again, and however
-        // many lines there are behind the one that it refuses.
+        // Whatever time to retry the server names, once or repeatedly, and however many
+        // lines follow the refused one.
         scope.spawn(|| {
             assert_eq!(
                 undelivered(1, refuse(u32::MAX)),
@@ -161,7 +161,7 @@ fn the_end_of_the_input_waits_ten_seconds_while_nothing_is_confirmed() {
                 "{errors}"
             );
         });
-        // A server that confirms nothing.
+        // A server that sends no receipts.
         scope.spawn(|| {
             let errors = undelivered(5_000, |_, _| {});
             assert!(errors.starts_with(first), "{errors}");
@@ -221,7 +221,7 @@ fn the_server_closing_ends_it_well() {
 }
 
 #[test]
-fn lines_that_the_closing_cut_off_are_told() {
+fn lines_cut_off_by_a_closing_server_are_told() {
     let (mut program, mut peer) = joined(limits(), None);
     program.write(b"one\n");
     peer.chat();
@@ -243,7 +243,7 @@ fn a_lost_connection_has_its_own_code() {
         program,
         5,
         "",
-        "chat-client: the connection is lost: the server closed the connection without a word; \
+        "chat-client: the connection is lost: the server closed the connection without a reason; \
          connect again\n",
     );
 }
@@ -257,13 +257,13 @@ fn an_error_that_ends_the_session_has_its_own_code() {
         program,
         6,
         "",
-        "chat-client: what the others said was read too slowly here and the server ended the \
-         session, connect again\n",
+        "chat-client: this client read too slowly and the server ended the session, connect \
+         again\n",
     );
 }
 
 #[test]
-fn junk_closes_the_connection() {
+fn malformed_frames_close_the_connection() {
     // No length, no envelope, a frame above the bound (CHAT-FRAME-11).
     for junk in [&[0xff; 10][..], &[1, 0x0f], &[0x81, 0x22]] {
         let (program, mut peer) = joined(limits(), None);
@@ -279,10 +279,10 @@ fn junk_closes_the_connection() {
 }
 
 #[test]
-fn what_is_unknown_is_ignored() {
+fn unknown_messages_are_ignored() {
     let (mut program, mut peer) = joined(limits(), None);
-    // An arm that does not exist, an empty envelope, a reason and a code from the
-    // future, a second Registered (CHAT-GROW-2, CHAT-GROW-5, CHAT-GROW-8).
+    // An unknown message, an empty envelope, an unknown reason and an unknown code, a
+    // second Registered (CHAT-GROW-2, CHAT-GROW-5, CHAT-GROW-8).
     peer.send_bytes(&[3, 0xc2, 0x3e, 0, 0]);
     peer.send(ToClient::Left(chat::wire::Left {
         name: "Bob".to_owned(),
@@ -306,7 +306,7 @@ fn what_is_unknown_is_ignored() {
 }
 
 #[test]
-fn what_others_send_is_made_safe() {
+fn received_text_is_sanitized() {
     let (mut program, mut peer) = joined(limits(), None);
     peer.say("Bob", "\x1b]0;title\x07 a\u{202e}b\r\n@Carol: forged");
     peer.say("x: hi\n@Dave", "\u{9b}31m");
@@ -351,7 +351,7 @@ fn a_silent_server_is_pinged_and_then_given_up() {
         program,
         5,
         "",
-        "chat-client: the connection is lost: nothing came from the server for too long; \
+        "chat-client: the connection is lost: the server was silent for too long; \
          connect again\n",
     );
 }
@@ -362,7 +362,7 @@ fn listening_goes_on_after_the_input() {
     let mut program = Program::start(&["--listen", &server.address(), "log"]);
     program.end_input();
     let (mut peer, _) = server.welcome();
-    // The pong comes in place of a Leave.
+    // The pong shows that the client did not leave.
     peer.ping(1);
     assert!(matches!(peer.receive(), Some(FromClient::Pong(_))));
     peer.say("Bob", "anyone?");
@@ -400,7 +400,8 @@ fn a_closed_output_ends_quietly() {
     let input = child.stdin.take();
     let (mut peer, _) = server.welcome();
     peer.say("Bob", "one");
-    // The first line that nobody reads makes it leave; when that is, head decides.
+    // The first line without a reader makes the client leave; head decides when that
+    // is.
     let left = loop {
         peer.say("Bob", "more");
         peer.ping(1);
@@ -417,9 +418,9 @@ fn a_closed_output_ends_quietly() {
     assert_eq!(String::from_utf8_lossy(&outcome.stderr), "");
 }
 
-/// Also while nobody says anything.
+/// Also in a silent room.
 #[test]
-fn a_closed_output_ends_who_only_listens() {
+fn a_closed_output_ends_a_listening_client() {
     let (_, errors) = in_shell("\"$0\" --listen \"$1\" Alice | head -1", |mut peer| {
         peer.say("Bob", "one");
         let left = peer.receive();
@@ -429,8 +430,8 @@ fn a_closed_output_ends_who_only_listens() {
     assert_eq!(errors, "");
 }
 
-/// How the client ends in a shell that runs `script` with it as `$0` and the
-/// address as `$1`, and what it says; `serve` plays the server.
+/// Runs `script` in a shell, with the client as `$0` and the address as `$1`; `serve`
+/// is the server's part. Returns the exit code and the errors.
 fn in_shell(script: &str, serve: impl FnOnce(Peer)) -> (Option<i32>, String) {
     let server = Server::new();
     let child = std::process::Command::new("sh")
@@ -465,7 +466,7 @@ fn an_output_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn an_output_that_must_be_short_is_a_failure() {
+fn an_output_beyond_the_file_size_limit_is_a_failure() {
     let file = crate::support::file(b"", 0o600);
     let path = file.to_str().expect("plain");
     let script = format!("ulimit -f 1; exec \"$0\" --listen \"$1\" Alice >{path}");
@@ -494,10 +495,10 @@ fn an_input_that_cannot_be_read_is_a_failure() {
 
 #[test]
 fn lines_that_a_closed_output_cut_off_are_told() {
-    // Its code comes out of the pipe by the error output.
+    // The exit code leaves the pipeline on the error output.
     let script = "(yes | \"$0\" \"$1\" Alice; echo \"code $?\" >&2) | head -1";
     let (_, errors) = in_shell(script, |mut peer| {
-        // No receipts: there are always lines that wait.
+        // Without receipts, lines are always waiting.
         while matches!(peer.receive(), Some(FromClient::Chat(_))) {
             peer.say("Bob", "more");
         }
@@ -527,8 +528,7 @@ fn no_limit_that_is_announced_makes_a_line_too_long() {
     check(program, 0, "", "");
 }
 
-/// Whoever cannot be told why still gets the exit code, and a system that gives
-/// too little is told in a sentence.
+/// Too few descriptors are reported in a sentence, or at least with the exit code.
 #[test]
 fn a_lack_of_descriptors_is_said_in_a_sentence() {
     for descriptors in 4..10 {

@@ -1,4 +1,4 @@
-//! `chat-client` as a process, with pipes for everything.
+//! `chat-client` as a process with pipes for its standard streams.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -53,7 +53,7 @@ impl Program {
         }
     }
 
-    /// Types; the input stays open.
+    /// Writes to the input, which stays open.
     pub fn write(&mut self, bytes: &[u8]) {
         let input = self.input.as_mut().expect("an open input");
         input.write_all(bytes).expect("the program reads");
@@ -67,7 +67,7 @@ impl Program {
         self.child.id()
     }
 
-    /// Waits for the end, which must come by itself.
+    /// Waits for the program to end by itself.
     pub fn outcome(mut self) -> Outcome {
         let deadline = Instant::now() + Duration::from_secs(WAIT_SECONDS);
         let status = loop {
@@ -88,7 +88,7 @@ impl Program {
     }
 }
 
-/// Takes away what the test run's environment would configure.
+/// Removes the variables that would configure the programs.
 pub fn unconfigure(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CHAT_") {

@@ -1,4 +1,4 @@
-//! From the command line to the room, and every way not to get there.
+//! Registration, and every way in which it fails.
 
 use chat::wire::{Capability, ErrorCode};
 use insta::assert_snapshot;
@@ -38,7 +38,7 @@ fn every_refusal_has_its_sentence() {
 }
 
 #[test]
-fn an_unknown_refusal_has_the_servers_words_made_safe() {
+fn an_unknown_refusal_shows_the_sanitized_detail() {
     let outcome = refused(9_999, "go\x1b[2J away\n");
     assert_eq!(outcome.code, Some(4));
     assert_eq!(
@@ -62,7 +62,7 @@ fn a_pipe_asks_for_no_presence() {
     assert_eq!((outcome.code, &*outcome.errors), (Some(0), ""));
 }
 
-/// Runs against a server that sends `bytes` and closes.
+/// Runs the client against a server that sends `bytes` and closes.
 fn against(bytes: &[u8]) -> (Option<i32>, String) {
     let server = Server::new();
     let program = Program::start(&[&server.address(), "Alice"]);
@@ -79,14 +79,14 @@ fn against(bytes: &[u8]) -> (Option<i32>, String) {
 fn another_protocol_is_told() {
     let expected = (
         Some(3),
-        "chat-client: what answers at ADDRESS is no chat server, it speaks another protocol; \
+        "chat-client: the server at ADDRESS is not a chat server, it speaks another protocol; \
          check the address\n"
             .to_owned(),
     );
     let http = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\nand so on and so on";
     assert_eq!(against(http), expected);
     assert_eq!(against(&[0xff; 10]), expected);
-    // 1,025 bytes: above the bound until Registered (CHAT-FRAME-12).
+    // 1,025 bytes: above the limit before Registered (CHAT-FRAME-12).
     assert_eq!(against(&[0x81, 0x08]), expected);
 }
 
@@ -95,7 +95,7 @@ fn no_answer_is_told() {
     let (code, errors) = against(b"");
     assert_eq!(code, Some(3));
     assert_snapshot!(errors);
-    // A frame that is cut short is no answer either (CHAT-FRAME-9).
+    // A frame that is cut short is no answer (CHAT-FRAME-9).
     assert_eq!(against(b"\x05abc"), (code, errors));
 }
 
@@ -131,7 +131,7 @@ fn unknown_messages_before_registered_are_ignored() {
 }
 
 #[test]
-fn nobody_there_is_told() {
+fn a_refused_connection_is_told() {
     let address = Server::new().address();
     let outcome = Program::start(&[&address, "Alice"]).outcome();
     assert_eq!(outcome.code, Some(3));

@@ -1,5 +1,5 @@
-//! A terminal whose screen a test reads back: the program runs on a pty, a
-//! terminal emulator reads what it writes.
+//! A terminal whose screen a test can read: the program runs on a pty, and a terminal
+//! emulator reads its output.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,14 +17,14 @@ use crate::fake::{LOOK_MS, WAIT_SECONDS};
 const ROWS: u16 = 24;
 const COLUMNS: u16 = 80;
 
-/// Runs the client inside a shell that shows the terminal's settings before and
-/// after, and the exit code. An interrupt is for the client alone.
+/// Runs the client in a shell that compares the terminal's settings before and after,
+/// and shows the exit code. An interrupt reaches only the client.
 const SHELL: &str = r#"trap : INT; stty sane rows 24 columns "$WIDTH"; before=$(stty -g); "$0" "$@"; code=$?
 after=$(stty -g); [ "$before" = "$after" ] && echo "code $code, terminal as before"
 [ "$before" = "$after" ] || echo "code $code, terminal changed: $before -> $after""#;
 
-/// Runs the client as a job, and goes on with it when it stops; the terminal is
-/// the shell's meanwhile.
+/// Runs the client as a job, and resumes it when it stops; the shell has the terminal
+/// meanwhile.
 const SHELL_WITH_JOBS: &str = r#"set -m; stty sane rows 24 columns "$WIDTH"; "$0" "$@"
 while code=$?; [ $code -gt 128 ]; do stty sane; echo "stopped"; fg; done; echo "code $code""#;
 
@@ -32,9 +32,9 @@ pub struct Screen {
     keys: File,
     emulator: Arc<Mutex<vt100::Parser>>,
     columns: u16,
-    /// The client's, as the system shows it.
+    /// The client's command line in /proc.
     command_line: String,
-    /// Ends with the screen.
+    /// Killed with the screen.
     _process: PtyProcess,
 }
 
@@ -44,7 +44,7 @@ impl Screen {
         Self::start_with(arguments, "1", "xterm")
     }
 
-    /// Starts the client in a shell that goes on with it when it stops.
+    /// Starts the client as a job of a shell that resumes it.
     pub fn start_as_job(arguments: &[&str]) -> Self {
         Self::start_in(SHELL_WITH_JOBS, arguments, "1", "xterm", COLUMNS)
     }
@@ -77,7 +77,7 @@ impl Screen {
             let emulator = Arc::clone(&emulator);
             move || {
                 let mut bytes = [0; 4_096];
-                // A pty whose other end is closed reads as an error.
+                // Reading a pty whose other end is closed is an error.
                 while let Ok(read) = written.read(&mut bytes)
                     && read > 0
                 {
@@ -99,7 +99,7 @@ impl Screen {
         }
     }
 
-    /// Gives the terminal another width, as dragging its window does.
+    /// Resizes the terminal.
     pub fn resize(&mut self, columns: u16) {
         let mut emulator = self.emulator.lock().expect("no panic");
         let rows = emulator.screen().size().0;
@@ -118,8 +118,8 @@ impl Screen {
     pub fn signal(&self, name: &str) {
         let processes = std::fs::read_dir("/proc").expect("the system shows processes");
         let is_client = |id: &u32| {
-            // Each argument ends with a zero; the server's address is in one of them,
-            // so nobody else has the same.
+            // Each argument ends with a zero byte. The server's address is among them,
+            // so the command line is unique.
             std::fs::read_to_string(format!("/proc/{id}/cmdline"))
                 .is_ok_and(|line| line == self.command_line)
         };
@@ -134,8 +134,7 @@ impl Screen {
         self.keys.flush().expect("a pty");
     }
 
-    /// What is on the screen, without spaces at the end of rows or empty rows at
-    /// the end.
+    /// The text on the screen, without trailing spaces and empty rows.
     pub fn text(&self) -> String {
         let emulator = self.emulator.lock().expect("no panic");
         let contents = emulator.screen().contents();
@@ -161,7 +160,7 @@ impl Screen {
         self.wait_for(|text| text.ends_with(expected), expected);
     }
 
-    /// Waits until this was shown so many times, with what has scrolled away.
+    /// Waits until the text was shown this often, including what has scrolled away.
     #[track_caller]
     pub fn has_times(&self, part: &str, times: usize) {
         let expected = format!("{times} times {part}");
@@ -184,14 +183,14 @@ impl Screen {
         }
     }
 
-    /// Everything that was shown, with what has scrolled away.
+    /// Everything that was shown, including what has scrolled away.
     pub fn whole(&self) -> String {
         let mut emulator = self.emulator.lock().expect("no panic");
         let screen = emulator.screen_mut();
         screen.set_scrollback(usize::MAX);
         let mut rows = Vec::new();
         let mut above = screen.scrollback();
-        // The view goes down a screen at a time; the last one may overlap.
+        // The view moves a screen at a time; the last one may overlap.
         loop {
             screen.set_scrollback(above);
             let seen: Vec<String> = screen

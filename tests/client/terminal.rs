@@ -1,4 +1,4 @@
-//! In a terminal: what the screen shows while people type and talk.
+//! Terminal mode: the screen while members type and chat.
 
 use chat::wire::{Capability, ErrorCode, Joined, Left, LeftReason, Limits};
 
@@ -39,7 +39,7 @@ fn joined_and_left(peer: &mut Peer, name: &str, reason: LeftReason) {
 }
 
 #[test]
-fn half_typed_lines_survive_what_others_say() {
+fn a_half_typed_line_survives_incoming_chats() {
     let (mut screen, mut peer) = joined();
     let mut expected = GREETING.to_owned();
     let mut typed = String::new();
@@ -51,13 +51,13 @@ fn half_typed_lines_survive_what_others_say() {
         expected += &format!("@Bob: line {number}\n");
         screen.shows(&format!("{expected}> {typed}"));
     }
-    // The cursor is where it was, so editing goes on.
+    // The cursor has not moved, so editing continues.
     assert_eq!(screen.cursor(), (16, 2 + 30));
     screen.type_keys("\x7f!\r");
     let said = format!("{}!", &typed[..29]);
     assert_eq!(peer.accept_chat(), said);
     peer.say("Bob", "ok");
-    // The own line stands once, where it was typed.
+    // The user's own line is shown once, where it was typed.
     screen.shows(&format!("{expected}> {said}\n@Bob: ok\n>"));
 }
 
@@ -102,13 +102,11 @@ fn commands() {
          * everything else, and a paste of several lines, is sent to all who are here\n>",
     );
     screen.type_keys("/nick Bob\r");
-    screen.ends_with(
-        "* there is no command /nick Bob; /help shows those that there are, // sends a\n  slash\n>",
-    );
+    screen.ends_with("* unknown command /nick Bob; /help shows the commands, // sends a slash\n>");
     screen.type_keys("//shrug\r");
     assert_eq!(peer.accept_chat(), "/shrug");
     screen.type_keys("\x1b[A\r");
-    // The history has the line as it was typed.
+    // The history holds the line as it was typed.
     assert_eq!(peer.accept_chat(), "/shrug");
 }
 
@@ -125,7 +123,7 @@ fn refused_lines_are_told() {
     let chat = peer.chat();
     peer.refuse(chat.id, ErrorCode::Unspecified, 0);
     screen.ends_with("> later\n* not sent: later - as the server puts it\n>");
-    // Nothing that was said is refused here.
+    // No chat is refused.
     peer.refuse(0, ErrorCode::Unspecified, 0);
     screen.ends_with("* refused: as the server puts it\n>");
     screen.type_keys("/quit\r");
@@ -137,7 +135,7 @@ fn refused_lines_are_told() {
     );
 }
 
-/// What the screen shows after a proper end.
+/// Checks the screen after a normal end.
 #[track_caller]
 fn check_end(screen: &Screen, last: &str, code: i32) {
     screen.ends_with(&format!("{last}\ncode {code}, terminal as before"));
@@ -166,14 +164,14 @@ fn ctrl_z_stops_and_fg_goes_on() {
     peer.members(&["Alice", "Bob"]);
     screen.shows(&format!("{GREETING}>"));
     let mut typed = String::new();
-    // More than once: the stop and what comes after it are in a race.
+    // Repeated, since the stop races with what follows it.
     for number in 0..10 {
         typed.push_str("ab");
         screen.type_keys("ab");
         screen.ends_with(&format!("\n> {typed}"));
         screen.type_keys("\x1a");
         screen.has_times("stopped", number + 1);
-        // The prompt is back, the line with it, and the keys are the editor's.
+        // The prompt and the line are back, and the editor has the keys.
         screen.ends_with(&format!("\n> {typed}"));
     }
     screen.type_keys("\x7f!\r");
@@ -193,7 +191,7 @@ fn the_server_closing_ends_a_pending_prompt() {
     }
     peer.closing("moving house");
     assert_eq!(peer.receive(), None);
-    // Nothing that was said before is missing.
+    // No earlier chat is missing.
     screen.shows(&format!(
         "{GREETING}@Bob: bye 0\n@Bob: bye 1\n@Bob: bye 2\n@Bob: bye 3\n@Bob: bye 4\n> half ty\n\
          chat-client: the server closed (moving house)\ncode 0, terminal as before"
@@ -204,13 +202,13 @@ fn the_server_closing_ends_a_pending_prompt() {
 fn a_lost_connection_ends_a_pending_prompt() {
     let (screen, peer) = joined();
     peer.close();
-    check_end(&screen, "a word; connect again", 5);
+    check_end(&screen, "without a reason; connect again", 5);
 }
 
 #[test]
 fn a_paste_loses_nothing() {
-    // 300 lines, from a terminal that marks pastes and from one that does not,
-    // to a server with a rate.
+    // 300 lines, from terminals with and without bracketed paste, to a server with a
+    // rate limit.
     for (before, after) in [("\x1b[200~", "\x1b[201~\r"), ("", "\r")] {
         let rate = Limits {
             chat_burst: 10,
@@ -238,7 +236,7 @@ fn a_paste_loses_nothing() {
 fn a_paste_of_several_lines_holds_no_commands() {
     let (mut screen, mut peer) = joined();
     let lines = ["// a comment", "/etc/passwd", "/quit", "after"];
-    // With and without a line break at its end, and with a command there.
+    // With and without a line break at the end, and with a command there.
     for pasted in [&lines[..], &lines[..3]] {
         for end in ["", "\r"] {
             let pasted_text = pasted.join("\r");
@@ -248,7 +246,7 @@ fn a_paste_of_several_lines_holds_no_commands() {
             }
         }
     }
-    // One line is one, pasted or not.
+    // A single pasted line is treated like a typed one.
     screen.type_keys("\x1b[200~//one\r\x1b[201~\r");
     assert_eq!(peer.accept_chat(), "/one");
     screen.type_keys("\x1b[200~/quit\r\x1b[201~\r");
@@ -264,7 +262,7 @@ fn sum_of_numbers(text: &str) -> usize {
 }
 
 #[test]
-fn lines_that_the_closing_cut_off_are_counted() {
+fn lines_cut_off_by_a_closing_server_are_counted() {
     let rate = Limits {
         chat_burst: 2,
         chat_interval_ms: 60_000,
@@ -274,7 +272,7 @@ fn lines_that_the_closing_cut_off_are_counted() {
     let lines: Vec<String> = (0..300).map(|number| format!("pasted {number}")).collect();
     screen.type_keys(&format!("\x1b[200~{}\x1b[201~\r", lines.join("\r")));
     assert_eq!(peer.accept_chat(), "pasted 0");
-    // So much to print that the session is over long before its end is seen.
+    // So much output that the session is over long before its end is shown.
     for number in 0..2_000 {
         peer.say("Bob", &format!("message {number}"));
     }
@@ -309,7 +307,7 @@ fn a_line_that_the_limits_forbid_is_told() {
 #[test]
 fn messages_between_prompts_are_neither_lost_nor_mixed() {
     let (mut screen, mut peer) = joined();
-    // Each Enter ends a prompt while messages come.
+    // Each Enter ends a prompt while chats arrive.
     const LINES: usize = 200;
     let mut said = 0;
     for _ in 0..LINES {
@@ -333,7 +331,7 @@ fn messages_between_prompts_are_neither_lost_nor_mixed() {
 }
 
 #[test]
-fn what_others_send_is_made_safe() {
+fn received_text_is_sanitized() {
     let (screen, mut peer) = joined();
     peer.say("Bob", "\x1b[2J\x1b[H\u{202e}\n@Carol: forged");
     peer.say("a\x1b[1m", "x");
@@ -346,12 +344,13 @@ fn what_others_send_is_made_safe() {
     ));
 }
 
-/// Bob pretends to be Carol: a terminal that wrapped this would begin a row with it.
+/// Bob's text imitates Carol: a terminal that wrapped it would begin a row with her
+/// name.
 fn forged(columns: u16) -> String {
     format!("x{}@Carol: yes", " ".repeat(usize::from(columns) - 7))
 }
 
-/// No row begins in Carol's name, and what Bob said is all there.
+/// No row begins with Carol's name, and Bob's text is complete.
 #[track_caller]
 fn check_no_forgery(screen: &Screen) {
     let history = screen.whole();
@@ -367,14 +366,14 @@ fn check_no_forgery(screen: &Screen) {
 }
 
 #[test]
-fn nobody_begins_a_row_in_anothers_name() {
+fn no_text_can_forge_a_row_of_another_member() {
     for columns in [20, 33, 80, 132] {
         let server = Server::new();
         let screen = Screen::start_at(&[&server.address(), "Alice"], columns);
         let (mut peer, _) = server.welcome();
         peer.members(&["Alice"]);
         peer.say("Bob", &forged(columns));
-        // With wide, combining and joined characters in front.
+        // After wide, combining and joined characters.
         let wide = "日e\u{301}👩\u{200d}🔬";
         for padding in usize::from(columns) - 18..=usize::from(columns) - 8 {
             peer.say("Bob", &format!("{wide}{}@Carol: yes", " ".repeat(padding)));
@@ -386,7 +385,7 @@ fn nobody_begins_a_row_in_anothers_name() {
 }
 
 #[test]
-fn a_terminal_that_gets_another_width_is_cut_at_that() {
+fn lines_wrap_at_the_new_width_of_a_resized_terminal() {
     let (mut screen, mut peer) = joined();
     for columns in [40, 30, 70] {
         screen.resize(columns);
@@ -398,7 +397,7 @@ fn a_terminal_that_gets_another_width_is_cut_at_that() {
 }
 
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn colours_obey_no_color_and_term() {
     for (no_color, is_bold) in [("", true), ("1", false)] {
         let server = Server::new();
         let screen = Screen::start_with(&[&server.address(), "Alice"], no_color, "xterm");

@@ -4,13 +4,13 @@
 mod support;
 
 mod admission;
-mod asleep;
 mod capabilities;
 mod chatting;
+mod cli;
 mod frames;
 mod hostile;
-mod operations;
+mod lifecycle;
 mod registering;
 mod signals;
 mod slow;
-mod story;
+mod suspended;

@@ -1,4 +1,5 @@
-//! Signals that are not for closing, and the terminal that the server was started in.
+//! Signals other than SIGINT and SIGTERM, and the terminal that the server was started
+//! in.
 
 use std::{
     fs::File,
@@ -15,8 +16,8 @@ use nix::{
 
 use crate::support::{NOTHING, Peer, TestServer, command, signal};
 
-/// `chat-server` in a session of its own: with the terminal of its standard input, if
-/// that is one, and otherwise without.
+/// `chat-server` in a new session, with the terminal of its standard input or without
+/// one.
 fn in_own_session(before: &[&str], options: &[&str], has_terminal: bool) -> Command {
     let server = command(options);
     let mut session = Command::new("setsid");
@@ -34,8 +35,8 @@ fn in_own_session(before: &[&str], options: &[&str], has_terminal: bool) -> Comm
     session
 }
 
-/// A terminal's two ends, which no other process inherits: what holds the first open
-/// keeps the terminal from closing.
+/// Both ends of a terminal, which no other process inherits: a copy of the first would
+/// keep the terminal from closing.
 fn pty() -> (PtyMaster, File) {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a pty");
     grantpt(&master).expect("ours");
@@ -123,7 +124,7 @@ fn hooks_for_reloading_and_log_rotation_end_nothing() {
 /// CHAT-CLOSE-1: as after SIGTERM.
 #[test]
 fn a_server_whose_terminal_is_closed_tells_everybody() {
-    // As the terminal's first process, and below a shell, which ends before it.
+    // As the session leader, and below a shell, which ends first.
     for before in [&[][..], &["sh", "-c", "\"$0\" \"$@\"; exit"]] {
         let server = InTerminal::start(before, &[]);
         let mut alice = server.join("Alice");
@@ -151,7 +152,7 @@ fn a_hangup_ends_nothing_while_the_terminal_is_there() {
 }
 
 #[test]
-fn a_server_told_so_outlives_its_terminal() {
+fn no_hangup_and_nohup_outlive_the_terminal() {
     for (before, options) in [(&[][..], &["--no-hangup"][..]), (&["nohup"], &[])] {
         let mut server = InTerminal::start(before, options);
         let mut alice = server.join("Alice");
@@ -172,7 +173,7 @@ fn a_server_told_so_outlives_its_terminal() {
     }
 }
 
-/// The log of a server in a terminal that says this of itself.
+/// The line about Alice in the log of a server in a terminal, with these variables.
 fn log_in_terminal(variables: &[(&str, &str)]) -> String {
     let (master, slave) = pty();
     let mut child = Ended(

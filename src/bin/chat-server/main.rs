@@ -1,4 +1,4 @@
-//! `chat-server`: options in, a running server out.
+//! `chat-server`: runs a server with the given options.
 
 mod signals;
 
@@ -25,17 +25,15 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use signals::Signals;
 
-/// Packs the two blocks that the runtime keeps for each connection, which it wants
-/// aligned to 128 bytes, without the gaps that the system's allocator leaves.
+/// Packs the two blocks that the runtime keeps for each connection, aligned to 128
+/// bytes, without the gaps of the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What a program is told that was ended by a second signal: as if the signal
-/// had ended it.
+/// The exit code after a second signal: as if the signal had ended the program.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
 
-/// How many lines of log may wait to be written: the comings and goings of a full
-/// room.
+/// How many log lines may wait to be written: the joins and leaves of a full room.
 const LOG_LINES_QUEUED_MAX: usize = 20_000;
 
 fn main() -> ExitCode {
@@ -44,7 +42,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let sentence = cli::naming_variables::<Options>(&format!("{error:#}"));
-            // Whoever closed standard error still gets the exit code.
+            // A caller that closed standard error still gets the exit code.
             let _ = writeln!(std::io::stderr(), "chat-server: {sentence}");
             ExitCode::FAILURE
         }
@@ -52,21 +50,22 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    // Memory in huge pages would be resident long before it is used. Before any
-    // thread allocates; where the system refuses, it only costs memory.
+    // Huge pages would be resident long before they are used. This must precede any
+    // thread; a system that refuses only costs memory.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);
-    // As many connections as the system allows; what is lacking shows when accepting.
-    // Before the event loop, which needs some descriptors itself.
+    // As many connections as the system allows: a shortage shows when accepting. Before
+    // the event loop, which needs some descriptors itself.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     runtime::build(&mut Builder::new_multi_thread())
-        .context("this system gives no event loop")?
+        .context("cannot start the event loop")?
         .block_on(serve(options))
 }
 
 async fn serve(options: &Options) -> Result<()> {
     let limits = options.limits().unwrap_or_else(|it| refuse_to_start(&it));
-    // An empty one is refused: a server that was meant to be closed does not start open.
+    // An empty one is refused, so that a server that was meant to be closed does not
+    // start open.
     let password = std::env::var_os(PASSWORD_VARIABLE);
     let (access, warning) = options
         .access(password)
@@ -112,16 +111,16 @@ async fn serve(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Like any other wrong usage: the sentence, exit code 2.
+/// Ends the program as for any other wrong usage: with a sentence and exit code 2.
 fn refuse_to_start(sentence: &str) -> ! {
     cli::refuse::<Options>(sentence)
 }
 
-/// Says where the server listens: on standard output for programs, and how to
-/// join on standard error for people.
+/// Announces where the server listens: on standard output for programs, and how to join
+/// on standard error for people.
 fn announce(address: SocketAddr) {
     let mut stdout = std::io::stdout().lock();
-    // Whoever closed standard output does not want to know.
+    // A caller that closed standard output does not need it.
     let _ = writeln!(stdout, "listening on chat://{address}").and_then(|()| stdout.flush());
     if std::io::stderr().is_terminal() {
         let client = client_command();
@@ -132,8 +131,8 @@ fn announce(address: SocketAddr) {
     }
 }
 
-/// How to start the client: by its path where it lies beside this program, as
-/// after a build, so that the line can be pasted into a shell as it stands.
+/// The command that starts the client: by its path if it is beside this program, as
+/// after a build, so that the line can be pasted into a shell.
 fn client_command() -> String {
     let beside = || -> Option<String> {
         let path = std::env::current_exe().ok()?.with_file_name("chat-client");
@@ -142,7 +141,7 @@ fn client_command() -> String {
             return None;
         }
         let command = match path.strip_prefix(folder) {
-            // A shell looks for a word without a slash elsewhere.
+            // A shell looks up a word without a slash on its path.
             Ok(name) if name.components().count() == 1 => Path::new(".").join(name),
             Ok(below) => below.to_owned(),
             Err(_) => path,
@@ -153,9 +152,9 @@ fn client_command() -> String {
     beside().unwrap_or_else(|| "chat-client".to_owned())
 }
 
-/// Logs to standard error, through a thread of its own: a terminal that is
-/// scrolled or a pipe that nobody reads must not hold up the room. What does not
-/// fit into the queue is dropped. The guard writes out what is left.
+/// Logs to standard error through a thread: a terminal that is being scrolled or a pipe
+/// that is not read must not block the room. What does not fit into the queue is
+/// dropped. The guard writes the rest.
 fn start_log(verbose: u8) -> WorkerGuard {
     let level = match verbose {
         0 => LevelFilter::INFO,
@@ -170,7 +169,7 @@ fn start_log(verbose: u8) -> WorkerGuard {
         .with_writer(writer)
         .with_ansi(std::io::stderr().is_terminal() && cli::is_colourful())
         .with_target(false)
-        // It would say so on standard error, and panic if that is what is closed.
+        // It would report to standard error, and panic if that is closed.
         .log_internal_errors(false)
         .with_env_filter(
             EnvFilter::builder()

@@ -1,9 +1,9 @@
-//! Signals: SIGINT and SIGTERM close the server, a hangup closes it only where its
-//! terminal is gone, and SIGUSR1 and SIGUSR2 are ignored.
+//! Signals: SIGINT and SIGTERM close the server, SIGHUP closes it only if its terminal
+//! is gone, SIGUSR1 and SIGUSR2 are ignored.
 //!
-//! Managers of services and of log files send SIGHUP and SIGUSR1 for "read your
-//! configuration again" and "open your log again". There is nothing to do for either,
-//! and no reason to empty the room.
+//! Service managers and log rotation send SIGHUP and SIGUSR1 for "reload your
+//! configuration" and "reopen your log". There is nothing to do for either, and no
+//! reason to empty the room.
 
 use std::{fs::File, io, time::Duration};
 
@@ -14,11 +14,11 @@ use tokio::{
 };
 use tracing::info;
 
-/// The terminal that a process belongs to, whatever its standard streams are.
+/// The controlling terminal of a process, whatever its standard streams are.
 const TERMINAL: &str = "/dev/tty";
 
-/// How long after a hangup the terminal may still be there, in milliseconds: a shell
-/// that ends tells its jobs first.
+/// How long the terminal may outlive a SIGHUP, in milliseconds: a shell that exits
+/// signals its jobs first.
 const HANGUP_SETTLES_MS: u64 = 500;
 
 /// The signals of the server, caught from now on.
@@ -26,18 +26,18 @@ pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
-    /// Whether the server goes when its terminal does.
+    /// Whether the server closes when its terminal does.
     follows_terminal: bool,
 }
 
 impl Signals {
-    /// Catches the signals. With `no_hangup`, or where SIGHUP was ignored at the start
+    /// Catches the signals. With `no_hangup`, or if SIGHUP was ignored at the start
     /// (`nohup`), the server outlives its terminal.
     pub fn catch(no_hangup: bool) -> io::Result<Self> {
         let follows_terminal = !no_hangup && !is_hangup_ignored() && has_terminal();
-        // Caught for good, though nobody waits for them. The last is sent where files
-        // must be short (ulimit -f): then the room's log is no file, and the log on
-        // standard error ends.
+        // Caught for good, though nothing waits for them. SIGXFSZ is sent under a file
+        // size limit (ulimit -f): then the room's log is not kept in a file, and the
+        // log on standard error ends.
         for ignored in [
             SignalKind::user_defined1(),
             SignalKind::user_defined2(),
@@ -69,8 +69,8 @@ impl Signals {
         }
     }
 
-    /// Waits until the server is told to end at once. A shell and the system may both
-    /// tell that the terminal is gone: hangups do not count.
+    /// Waits until the server is told to end at once. SIGHUP does not count: a shell
+    /// and the system may both send it.
     pub async fn end_at_once(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -83,7 +83,7 @@ fn has_terminal() -> bool {
     File::open(TERMINAL).is_ok()
 }
 
-/// Whether the terminal that this process belonged to is gone.
+/// Whether the controlling terminal is gone.
 async fn is_terminal_gone() -> bool {
     if has_terminal() {
         sleep(Duration::from_millis(HANGUP_SETTLES_MS)).await;
@@ -91,9 +91,9 @@ async fn is_terminal_gone() -> bool {
     !has_terminal()
 }
 
-/// Whether SIGHUP is ignored by whoever started this process. To ask the system would
-/// be unsafe code; Linux also writes it into a file, as a mask in which SIGHUP, signal
-/// 1, is the lowest bit. Elsewhere `--no-hangup` says it.
+/// Whether this process was started with SIGHUP ignored. Asking the system would be
+/// unsafe code; Linux also has the mask of ignored signals in a file, where SIGHUP,
+/// signal 1, is the lowest bit. On other systems `--no-hangup` says it.
 fn is_hangup_ignored() -> bool {
     const HANGUP_BIT: u64 = 1;
     std::fs::read_to_string("/proc/self/status")

@@ -11,8 +11,8 @@ pub(super) const HELP: [&str; 4] = [
     "everything else, and a paste of several lines, is sent to all who are here",
 ];
 
-/// The line of an input that has only one, without spaces and line breaks at its
-/// end: what can be a command.
+/// The only line of an input, without trailing spaces and line breaks; only such an
+/// input can be a command.
 pub(super) fn only_line(input: &str) -> Option<&str> {
     let line = input.trim_end();
     (!line.contains('\n')).then_some(line)

@@ -1,5 +1,5 @@
-//! From the command line to a session: with the password that was given, or that
-//! somebody types when the server asks for one.
+//! Connecting: from the command line to a session, with a password from an option, the
+//! environment or the user.
 
 use super::exit::Exit;
 use super::messages;
@@ -10,13 +10,12 @@ use super::signals::Signals;
 use crate::client::{Connector, Printable, Session};
 use crate::password::{Password, PasswordError};
 
-/// Connects, with a password where one was given or, in a terminal, where the
-/// server asks for one and somebody types it. A password that was refused is not
-/// tried again (CHAT-ADM-7).
+/// Connects. If the server asks for a password and none was given, asks the user in a
+/// terminal. A refused password is not sent again (CHAT-ADM-7).
 ///
 /// # Errors
 ///
-/// How the program ends if there is no session; why was said (CHAT-ADM-9).
+/// The exit code if there is no session; the reason has been reported (CHAT-ADM-9).
 pub(super) async fn connect(
     options: &Options,
     mut connector: Connector,
@@ -67,8 +66,8 @@ pub(super) async fn connect(
     }
 }
 
-/// The password that somebody types; `None` for none, or something that cannot be
-/// one, which is said.
+/// The password that the user types; `None` for none, or for an invalid one, which is
+/// reported.
 async fn ask_for_password(
     prompt: &'static str,
     signals: &mut Signals,

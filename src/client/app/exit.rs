@@ -1,18 +1,18 @@
-//! How the program ends, for scripts.
+//! Exit codes, for scripts.
 
 use std::process::ExitCode;
 
-/// What the exit code says. The table in `--help` is written from these.
+/// The exit codes. The table in `--help` repeats them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Left on purpose, or the server closed, and nothing was lost.
+    /// The client left, or the server closed, and nothing was lost.
     Done = 0,
-    /// This machine refused something: a stream, a thread, a terminal.
+    /// This machine refused a stream, a thread or a terminal.
     Failed = 1,
-    /// The command line cannot be understood. clap uses the same number.
+    /// The command line is wrong. clap uses the same code.
     Usage = 2,
-    /// There is no connection to a chat server.
+    /// There is no chat server at the address.
     CannotConnect = 3,
     /// The server refused the registration.
     Refused = 4,
@@ -20,8 +20,7 @@ pub enum Exit {
     Lost = 5,
     /// The server ended the session with an error.
     Ended = 6,
-    /// The session ended well, but lines were refused, not sent or not
-    /// confirmed.
+    /// The session ended normally, but lines were refused, not sent or not confirmed.
     Undelivered = 7,
 }
 

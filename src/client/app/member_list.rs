@@ -1,24 +1,22 @@
-//! Who is here. Pure.
+//! Member list: the names of the members, kept current by presence. Pure.
 
 use std::collections::BTreeMap;
 
 use crate::client::Printable;
 
-/// How many names are remembered. A server with more than this in one room is
-/// not believed.
+/// How many names are kept. A server that names more is not believed.
 const NAMES_MAX: usize = 100_000;
 
-/// How long a name may be to be remembered, in bytes: more than any allowed name
-/// takes.
+/// The longest name that is kept, in bytes: longer than any valid name.
 const NAME_BYTES_MAX: usize = 64;
 
 /// How many names are listed; the rest is counted.
 const NAMES_LISTED_MAX: usize = 50;
 
-/// The set of names that presence keeps right (CHAT-PRES-1 to CHAT-PRES-4).
+/// The names, kept current by Members, Joined and Left (CHAT-PRES-1 to CHAT-PRES-4).
 #[derive(Debug, Default)]
 pub(super) struct MemberList {
-    /// By the name in lower case, so that the list is in people's order.
+    /// By the name in lower case, so that the list ignores case.
     names: BTreeMap<String, String>,
 }
 

@@ -1,17 +1,18 @@
-//! What the program says when something ends or is refused: one sentence, with
-//! what to do next. Pure.
+//! Messages of the program: one sentence for every end and refusal, with what to do
+//! next. Pure.
 
 use super::exit::Exit;
 use crate::client::{Address, ConnectError, Ended, Ending, Printable};
 use crate::wire::{ErrorCode, LeftReason};
 
-/// How much of a server's sentence is shown, in characters.
+/// The longest part of a server's detail that is shown, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
 
-/// How much of a refused line is shown again, in characters.
+/// The longest part of a refused line that is shown, in characters.
 const QUOTE_CHARS_MAX: usize = 60;
 
-/// Why there is no session. `has_password`: one was given.
+/// The exit code and the sentence for a failed connect. `has_password`: whether one was
+/// given.
 pub(super) fn no_session(
     error: &ConnectError,
     address: &Address,
@@ -60,9 +61,9 @@ pub(super) fn no_session(
         ),
         ConnectError::NotChat => (
             Exit::CannotConnect,
-            line.trusted("what answers at ")
+            line.trusted("the server at ")
                 .append(&at())
-                .trusted(" is no chat server, it speaks another protocol; check the address"),
+                .trusted(" is not a chat server, it speaks another protocol; check the address"),
         ),
         ConnectError::ServerClosed { detail } => (
             Exit::CannotConnect,
@@ -75,7 +76,7 @@ pub(super) fn no_session(
     }
 }
 
-/// Why a registration was refused.
+/// The sentence for a refused registration.
 fn refused_name(code: ErrorCode, detail: &str, name: &str, has_password: bool) -> Printable {
     let the_name = Printable::new().trusted("the name ").append(&quote(name));
     match code {
@@ -88,50 +89,48 @@ fn refused_name(code: ErrorCode, detail: &str, name: &str, has_password: bool) -
             " is not allowed, choose one of 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' \
              and '-' that begins with a letter or a digit",
         ),
-        // CHAT-ADM-9. It shows neither (CHAT-ADM-8).
+        // CHAT-ADM-9. The password is not shown (CHAT-ADM-8).
         ErrorCode::PasswordWrong if has_password => Printable::new()
-            .trusted("the password is wrong, ask whoever runs the server for the right one"),
+            .trusted("the password is wrong, ask the server's operator for the right one"),
         ErrorCode::PasswordWrong => Printable::new().trusted(
-            "the server asks for a password: write it into a file that only you can read and \
+            "the server asks for a password: put it into a file that only you can read and \
              say --password-file FILE, or set CHAT_PASSWORD",
         ),
-        ErrorCode::NameNotAllowed => the_name.trusted(
-            " is not on this server's list, choose one that is or ask whoever runs the server",
-        ),
+        ErrorCode::NameNotAllowed => the_name
+            .trusted(" is not on this server's list, choose one that is or ask its operator"),
         ErrorCode::ServerFull => Printable::new().trusted("the server is full, try again later"),
         ErrorCode::RegisterTimeout => {
-            Printable::new().trusted("the registration took too long for the server, try again")
+            Printable::new().trusted("the registration took too long, try again")
         }
         _ => ended_by(code, detail, "the server refused the registration"),
     }
 }
 
-/// Why the server ended the session, or refused in a way that no user causes;
-/// `what` it did is said where nothing better is known.
+/// The sentence for an error that ended the session, or that no user causes. `what`
+/// happened is said where nothing better is known.
 fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
     let line = Printable::new();
     match code {
         ErrorCode::IdleTimeout => {
-            line.trusted("the server heard nothing from here for too long, connect again")
+            line.trusted("the server heard nothing from this client for too long, connect again")
         }
         ErrorCode::NameReclaimed => line.trusted(
-            "somebody else took this name while the server could not reach this client, \
+            "another client took this name while the server could not reach this one, \
              choose another or try again",
         ),
         ErrorCode::Overloaded => line.trusted(
-            "the server has too much to hold, most of it for here, and ended the session, \
-             connect again",
+            "the server's queues are full, mostly with what this client has not read, and it \
+             ended the session, connect again",
         ),
-        ErrorCode::SlowConsumer => line.trusted(
-            "what the others said was read too slowly here and the server ended the session, \
-             connect again",
-        ),
+        ErrorCode::SlowConsumer => line
+            .trusted("this client read too slowly and the server ended the session, connect again"),
         ErrorCode::ServerFull => line.trusted("the server is full, try again later"),
         ErrorCode::TooManyConnections => line.trusted(
-            "too many are connected to the server from this network, close one or try again later",
+            "this network has too many connections to the server, close one or try again later",
         ),
-        ErrorCode::ConnectingTooFast => line
-            .trusted("too many connections came from this network to the server, wait a minute and try again"),
+        ErrorCode::ConnectingTooFast => line.trusted(
+            "this network made too many new connections to the server, wait a minute and try again",
+        ),
         ErrorCode::MalformedFrame
         | ErrorCode::FrameTooLong
         | ErrorCode::NotRegistered
@@ -143,7 +142,7 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
             detail,
         )
         .trusted("; check that both are of the same version"),
-        // CHAT-GROW-5: an unknown code has the server's words and no others.
+        // CHAT-GROW-5: for an unknown code the server's detail is all there is.
         _ if detail.is_empty() => line.trusted(what).trusted(" and did not say why"),
         _ => line
             .trusted(what)
@@ -152,7 +151,7 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
     }
 }
 
-/// How a session ended: the exit code, and a sentence where there is one to say.
+/// The exit code of a session's end, and its sentence if there is one.
 pub(super) fn end(ended: &Ended) -> (Exit, Option<Printable>) {
     let line = Printable::new();
     match &ended.ending {
@@ -176,7 +175,7 @@ pub(super) fn end(ended: &Ended) -> (Exit, Option<Printable>) {
     }
 }
 
-/// Why a line was refused, with the line.
+/// The sentence for a refused line, which it quotes.
 pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Printable {
     let line = match text {
         Some(text) => Printable::new()
@@ -196,8 +195,8 @@ pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Pri
     }
 }
 
-/// What became of lines that did not arrive for certain; `has_unread`: there are more
-/// in the input.
+/// The sentence for lines that may not have arrived; `has_unread`: whether the input
+/// has lines that were not read.
 pub(super) fn undelivered(
     refused: usize,
     unsent: usize,
@@ -245,7 +244,7 @@ fn with_detail(line: Printable, detail: &str) -> Printable {
     }
 }
 
-/// The start of something that the user wrote.
+/// The start of a text of the user.
 fn quote(text: &str) -> Printable {
     Printable::new().untrusted(&cut(text, QUOTE_CHARS_MAX))
 }
@@ -257,7 +256,7 @@ fn cut(text: &str, chars_max: usize) -> String {
     }
 }
 
-/// What the system says, without its number.
+/// The system's error without its number.
 fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text
@@ -274,9 +273,9 @@ mod tests {
     use super::*;
     use insta::assert_snapshot;
 
-    /// Every code there is, and the one for what is unknown.
+    /// Every error code, and the one for unknown ones.
     fn codes() -> impl Iterator<Item = ErrorCode> {
-        // Numbers may be left out.
+        // The numbers may have gaps.
         (0..100).filter_map(|number| ErrorCode::try_from(number).ok())
     }
 
@@ -298,7 +297,7 @@ mod tests {
     fn a_password_that_was_not_given() {
         assert_eq!(
             refused_name(ErrorCode::PasswordWrong, "said\nso", "Alice", false).as_str(),
-            "the server asks for a password: write it into a file that only you can read and \
+            "the server asks for a password: put it into a file that only you can read and \
              say --password-file FILE, or set CHAT_PASSWORD"
         );
     }

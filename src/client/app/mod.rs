@@ -1,5 +1,5 @@
-//! The program `chat-client`: options, a terminal or pipes, messages, exit
-//! codes. Everything that needs no more than the library stays out of here.
+//! The program `chat-client`: options, terminal, pipe, messages, exit codes, on top of
+//! the library.
 
 mod command;
 mod connect;
@@ -26,18 +26,18 @@ use self::signals::Signals;
 use super::{Connector, Printable};
 use crate::wire::Capability;
 
-/// Runs the program and says how it ended.
+/// Runs the program and returns its exit code.
 pub async fn run(options: &Options) -> Exit {
     let Ok(mut signals) = Signals::new() else {
-        say(&Printable::new().trusted("this system does not let signals be caught"));
+        say(&Printable::new().trusted("this system does not let this program catch signals"));
         return Exit::Failed;
     };
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    // A terminal that cannot edit lines (TERM=dumb) is used like a pipe.
+    // A terminal without line editing (TERM=dumb) is used like a pipe.
     let screen = if is_terminal { Screen::open() } else { None };
     let mut capabilities = vec![Capability::Receipts, Capability::Keepalive];
-    // Presence costs every server a message for each coming and going: only
-    // where somebody looks.
+    // Presence costs the server a message for each join and leave, so it is requested
+    // only where somebody sees it.
     if screen.is_some() {
         capabilities.push(Capability::Presence);
     }

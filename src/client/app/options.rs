@@ -10,14 +10,14 @@ use crate::client::address::Address;
 use crate::client::connect::CONNECT_TIMEOUT_MS;
 use crate::password::source::{self, Found};
 
-/// The longest `--connect-timeout`, in seconds: an hour is for ever.
+/// The longest `--connect-timeout`, in seconds.
 const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
 
 /// Joins a chat.
 ///
-/// In a terminal: type lines, see what others say; /help shows the commands.
-/// Otherwise: sends each line of the input, writes what others say to the output
-/// as `@name: text` and problems to the error output, and leaves when the input
+/// In a terminal: shows what others send above the line that you type; /help shows the
+/// commands. Otherwise: sends each line of the input, writes the chats of others to the
+/// output as `@name: text` and problems to the error output, and leaves when the input
 /// ends and the server has confirmed every line.
 #[derive(Debug, Parser)]
 #[command(name = "chat-client", version, max_term_width = 100, after_help = help_after())]
@@ -27,13 +27,13 @@ pub struct Options {
     #[arg(value_parser = parse_address)]
     pub address: Address,
 
-    /// The name to go by: 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' and '-',
-    /// beginning with a letter or a digit. Needed unless the address has one
+    /// Your name: 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' and '-', beginning
+    /// with a letter or a digit. Required unless the address has one
     pub name: Option<String>,
 
-    /// The password that the server asks for: the content of this file, but for one
-    /// line break at its end. CHAT_PASSWORD may hold the password itself instead. In
-    /// a terminal it is asked for where there is neither
+    /// The file with the server's password; one line break at its end is not part of
+    /// it. CHAT_PASSWORD may hold the password itself instead. In a terminal the client
+    /// asks for a missing password
     #[arg(long, env = "CHAT_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 
@@ -47,14 +47,14 @@ pub struct Options {
     )]
     pub connect_timeout: u64,
 
-    /// Without a terminal: go on listening after the end of the input
+    /// Without a terminal: keep listening after the end of the input
     #[arg(long)]
     pub listen: bool,
 }
 
 impl Options {
-    /// Reads the command line; help, the version and mistakes are printed and end
-    /// the program (mistakes with code 2).
+    /// Parses the command line. Help, the version and mistakes are printed and end the
+    /// program (mistakes with code 2).
     pub fn read() -> Self {
         let options: Self = cli::parse();
         if options.name().is_none() {
@@ -74,7 +74,7 @@ impl Options {
         self.name.as_deref().or(self.address.name())
     }
 
-    /// The password from the file, or from the environment
+    /// The password from the file or from the environment
     /// ([`PASSWORD_VARIABLE`](source::PASSWORD_VARIABLE)); an empty one is none.
     ///
     /// # Errors

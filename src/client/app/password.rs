@@ -1,4 +1,4 @@
-//! Asks for a password in a terminal, without showing what is typed.
+//! Password prompt: reads a line from the terminal without echo.
 
 use std::io::{self, Write};
 use std::thread;
@@ -11,35 +11,35 @@ use tokio::sync::oneshot;
 
 use super::{signals::Signals, terminal_mode::TerminalMode};
 
-/// How often somebody is asked who types a wrong one. Nobody is asked for ever.
+/// How often the user is asked after a wrong password.
 pub(super) const ASKED_TIMES_MAX: u32 = 3;
 
-/// The longest line that is read, in bytes: what a terminal holds.
+/// The longest line that is read, in bytes: the size of a terminal's line buffer.
 const LINE_BYTES_MAX: usize = 4_096;
 
-/// What somebody did when asked.
+/// The user's answer.
 pub(super) enum Answer {
-    /// Typed this, which may be no password.
+    /// A line, which may be no valid password.
     Line(Vec<u8>),
-    /// Ended the input: Ctrl-D, or the terminal is gone.
+    /// Ctrl-D, or the terminal is gone.
     End,
     /// Ctrl-C, or another signal to leave.
     Interrupt,
 }
 
-/// Shows `prompt` and reads a line that is not echoed. The terminal is as it was
-/// afterwards, whatever the answer.
+/// Shows `prompt` and reads a line without echo. The terminal is restored, whatever the
+/// answer.
 ///
 /// # Errors
 ///
 /// When this is no terminal, or the system gives no thread.
 pub(super) async fn ask(prompt: &'static str, signals: &mut Signals) -> io::Result<Answer> {
     let _unseen = unseen()?;
-    // Not before the echo is off: whoever sees the prompt may type.
+    // Not before the echo is off: a user who sees the prompt may type.
     let mut output = io::stdout();
     write!(output, "{prompt}").and_then(|()| output.flush())?;
     let (answer, answered) = oneshot::channel();
-    // A read cannot be called off: after a signal the program ends around it.
+    // A read cannot be cancelled: after a signal the program ends around it.
     thread::Builder::new()
         .name("password".to_owned())
         .spawn(move || {
@@ -55,8 +55,8 @@ pub(super) async fn ask(prompt: &'static str, signals: &mut Signals) -> io::Resu
     Ok(answer)
 }
 
-/// Reads the terminal itself, not the buffer of the standard library: what is
-/// typed after the line is for the editor.
+/// Reads the terminal itself, not the standard library's buffer: what is typed after
+/// the line is for the editor.
 fn read_line() -> Answer {
     let mut line = Vec::new();
     let mut bytes = [0; LINE_BYTES_MAX];
@@ -76,15 +76,15 @@ fn read_line() -> Answer {
     Answer::Line(line)
 }
 
-/// Has the terminal not show what is typed, but for the line break at its end.
+/// Turns the echo off, except for the line break at the end.
 fn unseen() -> io::Result<TerminalMode> {
-    // What was typed before the prompt was shown on the screen: it is dropped.
+    // What was typed before the prompt was echoed, so it is dropped.
     TerminalMode::change(SetArg::TCSAFLUSH, |unseen| {
         unseen.local_flags.remove(LocalFlags::ECHO);
         let whole_lines = LocalFlags::ICANON | LocalFlags::ECHONL | LocalFlags::ISIG;
         unseen.local_flags.insert(whole_lines);
-        // Ctrl-C is a signal, which is caught. These two would stop or end the
-        // program on the spot and leave the terminal without an echo.
+        // Ctrl-C sends a signal, which is caught. These two would stop or kill the
+        // program and leave the terminal without echo.
         for key in [
             SpecialCharacterIndices::VSUSP,
             SpecialCharacterIndices::VQUIT,

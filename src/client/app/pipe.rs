@@ -1,5 +1,5 @@
-//! Without a terminal: each line of the input is sent, the output carries
-//! `@name: text` lines and nothing else.
+//! Pipe mode: sends each line of the input and writes only `@name: text` lines to the
+//! output.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,15 +20,15 @@ use super::report::{say, sum_up};
 use super::signals::Signals;
 use crate::client::{Event, Outgoing, Printable, Sender, Session};
 
-/// How much of the input is read at a time, in bytes.
+/// How many bytes of the input one read takes.
 const INPUT_BYTES: usize = 8_192;
 
-/// How many lines may wait for whoever reads the output. When they are not taken,
-/// the server is not read either.
+/// How many lines may wait for the reader of the output. While they wait, the server is
+/// not read either.
 const OUTPUT_LINES_MAX: usize = 256;
 
-/// Runs the session until the input ends (and on, if `listen`), the server ends
-/// it, or a signal comes.
+/// Runs the session until the input ends (or further, with `listen`), the server ends
+/// it, or a signal arrives.
 pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signals) -> Exit {
     let sender = session.sender();
     let held = Arc::new(AtomicUsize::new(0));
@@ -39,8 +39,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
         write_lines(),
         watch_output(),
     ) else {
-        say(&Printable::new()
-            .trusted("this system gives no more threads, end something else first"));
+        say(&Printable::new().trusted("this system has no threads left, end another program first"));
         session.leave().await;
         return Exit::Failed;
     };
@@ -58,7 +57,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
                     let line = Printable::message(&name, &text);
                     if let Some(output) = &output {
                         tokio::select! {
-                            // An output that is closed is seen below.
+                            // A closed output is handled below.
                             _ = output.send(line) => {}
                             () = signals.next() => sender.leave_now(),
                         }
@@ -95,7 +94,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
                 has_failed |= is_output_lost(written);
                 sender.leave_now();
             }
-            // Who has nothing to say stays to be read, and nobody reads.
+            // A client whose input is over stays only for the reader of its output.
             told = &mut hung_up, if is_input_over && !is_hung_up => {
                 is_hung_up = true;
                 if let Ok(Ok(())) = told {
@@ -105,7 +104,7 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
             () = signals.next() => sender.leave_now(),
         }
     };
-    // The rest of the lines goes out, unless somebody has waited long enough.
+    // Writes the remaining lines, unless a signal arrives.
     drop(output);
     if !is_output_over {
         tokio::select! {
@@ -114,19 +113,19 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
         }
     }
     let held = held.load(Ordering::Acquire);
-    // A reader that could not hand on what it had read has not come to the rest.
+    // An input thread that holds chats has not read on.
     let has_unread = is_input_ended && held > 0;
     let exit = sum_up(&ended, refused, held, has_unread);
     if has_failed && matches!(exit, Exit::Done | Exit::Undelivered) {
-        // The cause says more than what came of it.
+        // The cause says more than its result.
         Exit::Failed
     } else {
         exit
     }
 }
 
-/// Whether the output could not be written, which is said. That nobody reads it
-/// any more (`| head -1`) is no failure.
+/// Whether writing the output failed, which is reported. A reader that has closed it
+/// (`| head -1`) is no failure.
 fn is_output_lost(written: Result<io::Result<()>, RecvError>) -> bool {
     match written {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -139,9 +138,9 @@ fn is_output_lost(written: Result<io::Result<()>, RecvError>) -> bool {
     }
 }
 
-/// Sends the lines of the input from a thread of its own: a read cannot be
-/// called off, so the program ends around it. `held` counts the chats that were
-/// read and not taken by the session yet.
+/// Sends the lines of the input from a thread, since a read cannot be cancelled: the
+/// program ends around it. `held` counts the chats that were read and that the session
+/// has not taken yet.
 fn feed(
     sender: Sender,
     text_bytes_max: usize,
@@ -152,7 +151,7 @@ fn feed(
         let send = |texts: Vec<String>| {
             held.fetch_add(texts.len(), Ordering::AcqRel);
             for text in texts {
-                // The session is over: what is held stays counted.
+                // The session is over: the held chats stay counted.
                 if runtime.block_on(sender.send(text)).is_err() {
                     return false;
                 }
@@ -164,7 +163,7 @@ fn feed(
     })
 }
 
-/// Reads to the end, or until `send` takes no more.
+/// Reads to the end, or until `send` returns `false`.
 fn read_lines(
     mut input: impl Read,
     text_bytes_max: usize,
@@ -189,8 +188,8 @@ fn read_lines(
     }
 }
 
-/// Writes lines from a thread of its own, each flushed: a write can take as long
-/// as the reader likes.
+/// Writes lines from a thread, each flushed: a write may block as long as the reader
+/// likes.
 fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::Result<()>>)> {
     let (lines, mut queued) = mpsc::channel::<Printable>(OUTPUT_LINES_MAX);
     let is_over = in_thread("output", move || {
@@ -206,13 +205,13 @@ fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::R
     Ok((lines, is_over))
 }
 
-/// Waits in a thread of its own until nobody can write to the input any more: all that
-/// will come is there, though it may not have been read yet.
+/// Waits in a thread until the input has no writer any more: everything to be read
+/// exists already, though it may not have been read.
 fn watch_input() -> io::Result<oneshot::Receiver<nix::Result<()>>> {
     in_thread("input-end", || {
         let input = io::stdin();
         let mode = SFlag::from_bits_truncate(fstat(&input)?.st_mode);
-        // All of a file is there.
+        // A file is complete.
         if mode & SFlag::S_IFMT == SFlag::S_IFREG {
             return Ok(());
         }
@@ -220,15 +219,15 @@ fn watch_input() -> io::Result<oneshot::Receiver<nix::Result<()>>> {
     })
 }
 
-/// Waits in a thread of its own until nobody can read the output any more: a reader
-/// that is gone (`| head -1`) shows when a line is written, which may not be soon.
+/// Waits in a thread until the output has no reader any more: otherwise a closed output
+/// (`| head -1`) shows only at the next write.
 fn watch_output() -> io::Result<oneshot::Receiver<nix::Result<()>>> {
     // A file has no reader.
     in_thread("output-end", || wait_for_hang_up(io::stdout().as_fd()))
 }
 
 fn wait_for_hang_up(stream: BorrowedFd<'_>) -> nix::Result<()> {
-    // Nothing is asked for, so that only an end is told.
+    // No event is requested, so only a hang-up is reported.
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     loop {
         match poll(&mut polled, PollTimeout::NONE) {
@@ -238,8 +237,7 @@ fn wait_for_hang_up(stream: BorrowedFd<'_>) -> nix::Result<()> {
     }
 }
 
-/// Does `work` in a thread of its own, which the program does not wait for, and tells
-/// what came of it.
+/// Runs `work` in a detached thread and sends its result.
 fn in_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,

@@ -6,9 +6,9 @@ use super::exit::Exit;
 use super::messages;
 use crate::client::{Ended, Printable};
 
-/// Says how it ended and what was lost. `refused` and `held` count lines that the
-/// server did not take and that the session did not; `has_unread`: there are more that
-/// nobody has read.
+/// Reports how the session ended and what was lost, and returns the exit code.
+/// `refused` counts lines that the server refused, `held` those that the session never
+/// took; `has_unread`: whether the input has more.
 pub(super) fn sum_up(ended: &Ended, refused: usize, held: usize, has_unread: bool) -> Exit {
     let (exit, sentence) = messages::end(ended);
     if let Some(sentence) = sentence {
@@ -18,7 +18,7 @@ pub(super) fn sum_up(ended: &Ended, refused: usize, held: usize, has_unread: boo
     match messages::undelivered(refused, unsent, ended.unconfirmed, has_unread) {
         Some(sentence) => {
             say(&sentence);
-            // What ended the session says more than what came of it.
+            // The end of the session says more than its results.
             if exit == Exit::Done {
                 Exit::Undelivered
             } else {
@@ -29,8 +29,8 @@ pub(super) fn sum_up(ended: &Ended, refused: usize, held: usize, has_unread: boo
     }
 }
 
-/// Says one sentence on the error output; if that is gone there is nobody to
-/// hear it.
+/// Writes one sentence to the error output. If that is closed, there is no reader to
+/// tell.
 pub(super) fn say(sentence: &Printable) {
     let _ = writeln!(io::stderr(), "chat-client: {sentence}");
 }

@@ -1,11 +1,11 @@
-//! The signals that mean "leave".
+//! Signals: SIGINT, SIGTERM and SIGHUP leave.
 
 use std::io;
 
 use nix::sys::signal::Signal::SIGXFSZ;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT, SIGTERM and SIGHUP, caught from now on.
+/// The three signals, caught from now on.
 #[derive(Debug)]
 pub(super) struct Signals {
     interrupt: Signal,
@@ -15,8 +15,8 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
-        // An output that must be short (ulimit -f) is an error to be told, no reason
-        // to die of a signal. Caught for good, though nobody waits for it.
+        // A file size limit (ulimit -f) must end in an error message, not in death by
+        // SIGXFSZ. Caught for good, though nothing waits for it.
         let _ = signal(SignalKind::from_raw(SIGXFSZ as i32))?;
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -25,7 +25,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one. Cancel safe.
+    /// Waits for the next of them. Cancel safe.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

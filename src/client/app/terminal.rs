@@ -1,4 +1,4 @@
-//! In a terminal: a prompt, what others say above it, notices, commands.
+//! Terminal mode: a prompt, chats and notices above it, commands.
 
 use std::collections::VecDeque;
 
@@ -15,11 +15,11 @@ use crate::wire::Capability;
 /// How many typed or pasted lines may wait to be sent.
 const LINES_WAITING_MAX: usize = 10_000;
 
-/// How many lines may wait to be printed: events are not taken while any does,
-/// so these are answers to what was typed, and nobody reads more of them.
+/// How many lines may wait to be printed. No events are taken while one waits, so these
+/// are answers to commands.
 const PRINTS_WAITING_MAX: usize = 1_000;
 
-/// Runs the session until somebody leaves or the server ends it.
+/// Runs the session until the user leaves or the server ends it.
 pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Signals) -> Exit {
     let screen = match screen.start(cli::is_colourful()) {
         Ok(screen) => screen,
@@ -62,7 +62,7 @@ pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Sign
                     sender.leave_now();
                 }
             },
-            // Dropped without sending anything if something else comes first.
+            // Dropped without sending if another branch is first.
             sent = sender.send(next_line.unwrap_or_default()),
                 if !view.waiting.is_empty() && !view.is_over =>
             {
@@ -70,7 +70,7 @@ pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Sign
                     Ok(_) => {
                         view.waiting.pop_front();
                     }
-                    // What waits is counted when the end has come to its turn.
+                    // The waiting lines are counted at the end.
                     Err(SendError::Ended) => view.is_over = true,
                     Err(error) => view.cannot_send(&error),
                 }
@@ -87,7 +87,7 @@ pub(super) async fn run(mut session: Session, screen: Screen, signals: &mut Sign
     view.close(&ended).await
 }
 
-/// What the terminal knows about the session.
+/// The session as the terminal shows it.
 struct ChatView {
     screen: ActiveScreen,
     name: String,
@@ -100,12 +100,12 @@ struct ChatView {
     is_over: bool,
     /// Lines that the session has not taken yet.
     waiting: VecDeque<String>,
-    /// Lines that the server did not take.
+    /// Lines that the server refused.
     refused: usize,
-    /// Lines that will not be sent any more.
+    /// Lines that were given up.
     given_up: usize,
-    /// Lines that the terminal has not taken yet. Input is never kept waiting for
-    /// them: the prompt, which they wait for, may wait for the input to be taken.
+    /// Lines that the terminal has not taken yet. Input never waits for them: they wait
+    /// for the prompt, which may wait for the input to be taken.
     to_print: VecDeque<Line>,
 }
 
@@ -180,9 +180,9 @@ impl ChatView {
         }
     }
 
-    /// Takes what was typed or pasted.
+    /// Handles typed or pasted input.
     fn lines(&mut self, lines: &str) {
-        // Nobody types several lines: what looks like a command in a paste is text.
+        // Several lines are a paste, whose lines are text and never commands.
         let Some(line) = command::only_line(lines) else {
             for line in lines.split('\n') {
                 self.queue(line);
@@ -208,9 +208,9 @@ impl ChatView {
             command::QUIT => self.leave(),
             _ => {
                 let line = Printable::new()
-                    .trusted("there is no command ")
+                    .trusted("unknown command ")
                     .untrusted(typed);
-                self.notice(line.trusted("; /help shows those that there are, // sends a slash"));
+                self.notice(line.trusted("; /help shows the commands, // sends a slash"));
             }
         }
     }
@@ -232,7 +232,7 @@ impl ChatView {
         }
     }
 
-    /// Gives up the line that is to be sent next.
+    /// Gives up the next line.
     fn cannot_send(&mut self, error: &SendError) {
         self.waiting.pop_front();
         self.given_up += 1;
@@ -242,7 +242,7 @@ impl ChatView {
         self.notice(line);
     }
 
-    /// Leaves when everything that waits is sent.
+    /// Leaves when every waiting line is sent.
     fn leave(&mut self) {
         self.is_leaving = true;
         self.screen.release();
@@ -278,7 +278,7 @@ impl ChatView {
         self.print(Line::notice(&line));
     }
 
-    /// Gives the terminal back and says how it ended.
+    /// Restores the terminal and reports how the session ended.
     async fn close(mut self, ended: &Ended) -> Exit {
         self.give_up_waiting();
         self.screen.stop(self.to_print).await;

@@ -1,20 +1,20 @@
-//! The terminal in another mode for a while.
+//! Terminal mode: termios settings that are restored on drop.
 
 use std::io;
 
 use nix::sys::termios::{self, SetArg, Termios};
 
-/// Gives the terminal back as it was when it is dropped.
+/// Restores the terminal's settings when it is dropped.
 pub(super) struct TerminalMode {
     original: Termios,
 }
 
 impl TerminalMode {
-    /// Changes the terminal. `when`: whether what was typed before is dropped.
+    /// Changes the settings. `when`: whether input that was typed before is dropped.
     ///
     /// # Errors
     ///
-    /// When standard input is no terminal, or refuses.
+    /// When standard input is no terminal, or refuses the settings.
     pub(super) fn change(when: SetArg, change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
         let original = termios::tcgetattr(io::stdin())?;
         let mut changed = original.clone();

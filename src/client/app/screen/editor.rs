@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 use super::super::command;
 use super::prompt_gate::PromptGate;
 
-/// What stands before the line that is being typed.
+/// The prompt.
 const PROMPT: &str = "> ";
 
-/// What somebody did at the prompt.
+/// The user's input.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::client::app) enum Input {
-    /// Lines: one, or several that were pasted.
+    /// One typed line, or several pasted ones.
     Lines(String),
     /// Ctrl-C.
     Interrupt,
@@ -30,7 +30,7 @@ pub(in crate::client::app) enum Input {
     End,
 }
 
-/// Edits lines until somebody leaves or `stop` is set.
+/// Reads lines until the user leaves or `stop` is set.
 pub(super) fn edit(
     mut editor: Editor<Hooks, DefaultHistory>,
     gate: &Arc<PromptGate>,
@@ -43,7 +43,7 @@ pub(super) fn edit(
         let input = match editor.readline(&prompt) {
             Ok(line) => Input::Lines(line),
             Err(ReadlineError::Interrupted) => Input::Interrupt,
-            // A terminal that fails is a terminal that is gone.
+            // A terminal that fails is gone.
             Err(_) => Input::End,
         };
         let is_last = match &input {
@@ -54,7 +54,7 @@ pub(super) fn edit(
             break;
         }
     }
-    // Its printer writes straight to the terminal from here on.
+    // From here on its printer writes straight to the terminal.
     drop(editor);
     gate.over();
 }
@@ -69,7 +69,7 @@ impl Prompt for Marker {
     }
 }
 
-/// What rustyline calls while somebody types.
+/// Callbacks of rustyline.
 pub(super) struct Hooks(pub(super) Arc<PromptGate>);
 
 impl Validator for Hooks {

@@ -1,5 +1,5 @@
-//! The terminal as two threads: one edits lines, one prints above them. Both
-//! block, so neither runs on the runtime.
+//! Screen: the terminal with a line editor, as two blocking threads: one reads lines,
+//! one prints above them.
 
 mod editor;
 mod printer;
@@ -32,7 +32,7 @@ use crate::client::Line;
 pub(super) use self::editor::Input;
 pub(super) use self::printer::Printer;
 
-/// How many lines the up key remembers. Nothing is kept after the program.
+/// How many lines the history holds. Nothing is kept on disk.
 const HISTORY_LINES_MAX: usize = 1_000;
 
 /// How many inputs may wait for the session.
@@ -41,12 +41,12 @@ const INPUTS_QUEUED_MAX: usize = 64;
 /// How long to wait for the last lines to be printed, in milliseconds.
 const FLUSH_TIMEOUT_MS: u64 = 1_000;
 
-/// How long to wait for the editor to notice a signal, in milliseconds, and how
-/// often it is sent: the first one can come between two prompts.
+/// How long to wait for the editor to notice a signal, in milliseconds, and how often
+/// it is sent: the first may arrive between two prompts.
 const STOP_WAIT_MS: u64 = 50;
 const STOP_SIGNALS_MAX: usize = 40;
 
-/// A terminal that can edit lines and print above them.
+/// A terminal with a line editor, not shown yet.
 pub(super) struct Screen {
     editor: Editor<Hooks, DefaultHistory>,
     printer: Box<dyn ExternalPrinter + Send>,
@@ -55,7 +55,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Opens the terminal; `None` if it can only be written and read like a pipe.
+    /// Opens the terminal; `None` if it supports no line editing.
     pub(super) fn open() -> Option<Self> {
         let config = Config::builder()
             .auto_add_history(true)
@@ -76,7 +76,7 @@ impl Screen {
         })
     }
 
-    /// Shows the prompt. The terminal is as it was when [`ActiveScreen`] is dropped.
+    /// Shows the prompt. Dropping the [`ActiveScreen`] restores the terminal.
     pub(super) fn start(self, is_colourful: bool) -> io::Result<ActiveScreen> {
         let quiet = self::quiet()?;
         let (inputs, inputs_queued) = mpsc::channel(INPUTS_QUEUED_MAX);
@@ -122,8 +122,7 @@ pub(super) struct ActiveScreen {
 }
 
 impl ActiveScreen {
-    /// The next thing that somebody did; [`Input::End`] for ever after the last.
-    /// Cancel safe.
+    /// The next input; [`Input::End`] for ever after the last. Cancel safe.
     pub(super) async fn input(&mut self) -> Input {
         self.inputs.recv().await.unwrap_or(Input::End)
     }
@@ -133,17 +132,16 @@ impl ActiveScreen {
         Printer(self.prints.clone())
     }
 
-    /// Gives the terminal back after the last input: Ctrl-C and Ctrl-Z are signals
-    /// again.
+    /// Releases the keys after the last input: Ctrl-C and Ctrl-Z are signals again.
     pub(super) fn release(&mut self) {
         self.quiet = None;
         self.stops = None;
     }
 
-    /// Prints what is waiting, ends the prompt, wherever the user is in it, and
-    /// gives the terminal back.
+    /// Prints the waiting lines, ends the prompt wherever the user is in it, and
+    /// restores the terminal.
     pub(super) async fn stop(mut self, to_print: VecDeque<Line>) {
-        // An editor that waits for its input to be taken goes on, and ends.
+        // An editor that waits for its input to be taken continues, and ends.
         self.inputs.close();
         self.flush(to_print).await;
         self.stop.store(true, Ordering::Release);
@@ -151,23 +149,23 @@ impl ActiveScreen {
             if self.is_over.try_recv() != Err(TryRecvError::Empty) {
                 break;
             }
-            // The editor waits in a system call for keys. Its own handler for
-            // this signal ends it and restores the terminal; between two prompts
-            // the signal is the runtime's, which only notes it.
+            // The editor blocks in a read. Its own handler for this signal ends the
+            // read and restores the terminal; between two prompts the signal goes to
+            // the runtime, which only notes it.
             let _ = kill(Pid::this(), Signal::SIGINT);
             let wait = Duration::from_millis(STOP_WAIT_MS);
             if timeout(wait, &mut self.is_over).await.is_ok() {
                 break;
             }
         }
-        // What was printed too late for the prompt comes out below it.
+        // Lines that were too late for the prompt are printed below it.
         self.flush(VecDeque::new()).await;
     }
 
     async fn flush(&self, to_print: VecDeque<Line>) {
         let (done, is_done) = oneshot::channel();
         let flush = async {
-            // Where the thread has ended, nobody sees it anyway.
+            // If the thread has ended, nothing can be shown.
             for line in to_print {
                 let _ = self.prints.send(Print::Line(line)).await;
             }
@@ -178,8 +176,8 @@ impl ActiveScreen {
     }
 }
 
-/// Keeps the terminal silent between two prompts: what is typed then is not
-/// echoed into the lines, and Ctrl-C stays a key for the next prompt.
+/// Silences the terminal between two prompts: keys are not echoed into the lines, and
+/// Ctrl-C stays a key for the next prompt.
 fn quiet() -> io::Result<TerminalMode> {
     TerminalMode::change(SetArg::TCSANOW, |quiet| {
         quiet

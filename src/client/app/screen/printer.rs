@@ -10,22 +10,22 @@ use tokio::sync::oneshot;
 use super::prompt_gate::PromptGate;
 use crate::client::Line;
 
-/// How many lines may wait to be printed, and how many go out in one print.
+/// How many lines may wait to be printed, and how many one print takes.
 pub(super) const PRINTS_QUEUED_MAX: usize = 256;
 
-/// How wide a terminal is taken to be that does not say it, in columns.
+/// The width of a terminal that does not report one, in columns.
 const COLUMNS: usize = 80;
 
-/// One row up and one down: nothing to see. rustyline takes a message only after
-/// it has printed the one before, so printing this tells when that is done.
+/// One row up and one down, which shows nothing. rustyline accepts a print only after
+/// it has finished the one before, so printing this tells when that is done.
 const NOTHING: &str = "\x1b[A\n";
 
 /// What the printer is asked to do.
 pub(super) enum Print {
-    /// A line, to be cut into rows when it is its turn: the terminal may have got
-    /// another width until then.
+    /// A line. It is cut into rows when it is printed, since the terminal may be
+    /// resized before.
     Line(Line),
-    /// Tell when everything before is on the screen.
+    /// A request to tell when everything before it is on the screen.
     Flush(oneshot::Sender<()>),
 }
 
@@ -33,9 +33,9 @@ pub(super) enum Print {
 pub(in crate::client::app) struct Printer(pub(super) mpsc::Sender<Print>);
 
 impl Printer {
-    /// Waits until something can be printed. Cancel safe.
+    /// Waits until there is room in the queue. Cancel safe.
     pub(in crate::client::app) async fn ready(&self) {
-        // A thread that has ended takes everything.
+        // A thread that has ended accepts everything.
         let _ = self.0.reserve().await;
     }
 
@@ -43,7 +43,7 @@ impl Printer {
     ///
     /// # Errors
     ///
-    /// The line, when it has to wait.
+    /// The line, if the queue is full.
     pub(in crate::client::app) fn try_print(&self, line: Line) -> Result<(), Line> {
         match self.0.try_send(Print::Line(line)) {
             Err(TrySendError::Full(Print::Line(line))) => Err(line),
@@ -82,7 +82,7 @@ pub(super) fn print(
     }
 }
 
-/// How wide the terminal is now.
+/// The terminal's current width.
 fn columns() -> usize {
     match terminal_size_of(io::stdout()) {
         Some((Width(columns), _)) if columns > 0 => columns.into(),
@@ -90,7 +90,7 @@ fn columns() -> usize {
     }
 }
 
-/// Prints above the prompt; below it when the editor has just gone.
+/// Prints above the prompt, or below it if the editor has just ended.
 fn print_or_write(printer: &mut dyn ExternalPrinter, text: String) -> io::Result<()> {
     match printer.print(text.clone()) {
         Ok(()) => Ok(()),

@@ -1,26 +1,26 @@
-//! When a line may be printed above the prompt.
+//! Prompt gate: decides when a line may be printed above the prompt.
 //!
-//! rustyline prints messages above the line that is being edited. Between two
-//! lines, when no prompt is there, it would write straight to the terminal: into
-//! the line that was just typed, or ahead of a message that still waits for the
-//! next prompt. So the printing thread asks here first.
+//! rustyline prints above the line that is being edited. Without a prompt, between two
+//! lines, it would write straight to the terminal: into the line that was just typed,
+//! or before a message that waits for the next prompt. So the printer thread passes
+//! this gate first.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long the end of a line waits for a print that has begun, in milliseconds.
-/// A print that takes longer waits for the next prompt, in its turn.
+/// How long the end of a line waits for a print that has begun, in milliseconds. A
+/// longer print waits for the next prompt.
 const PRINT_WAIT_MS: u64 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Prompt {
-    /// No prompt is there, another will come.
+    /// There is no prompt, but another will follow.
     Between,
-    /// The editor has been called and is not ready.
+    /// The editor has been called and is not ready yet.
     Coming,
-    /// Lines can be printed above it.
+    /// Lines can be printed above the prompt.
     There,
-    /// No prompt will come again: lines can be written as they are.
+    /// No prompt will follow: lines can be written directly.
     Over,
 }
 
@@ -30,7 +30,7 @@ struct State {
     is_printing: bool,
 }
 
-/// Shared by the thread that edits and the thread that prints.
+/// Shared by the editor and the printer.
 #[derive(Debug)]
 pub(super) struct PromptGate {
     state: Mutex<State>,
@@ -53,7 +53,7 @@ impl PromptGate {
         self.set(|_| Prompt::Coming);
     }
 
-    /// The editor runs. It says so more than once; only the first time counts.
+    /// The editor is ready. It reports so repeatedly; only the first time counts.
     pub(super) fn there(&self) {
         self.set(|prompt| match prompt {
             Prompt::Coming => Prompt::There,
@@ -61,7 +61,7 @@ impl PromptGate {
         });
     }
 
-    /// The line was accepted: nothing is printed until the next prompt.
+    /// The line was accepted: nothing may be printed until the next prompt.
     pub(super) fn accepted(&self) {
         self.set(|_| Prompt::Between);
         let wait = Duration::from_millis(PRINT_WAIT_MS);

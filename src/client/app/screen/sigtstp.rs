@@ -1,16 +1,16 @@
-//! SIGTSTP, the signal of Ctrl-Z: only the editor's thread takes it.
+//! SIGTSTP, the signal of Ctrl-Z, goes to the editor's thread only.
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Leaves the signal of Ctrl-Z to the editor's thread. rustyline gives the terminal
-/// back, sends it, and takes the terminal again as soon as sending returns. That
-/// waits for the stop only where no other thread can take the signal; elsewhere
-/// the terminal is taken before the stop, and the shell has it afterwards, which
-/// leaves it without a prompt and with an echo when the program goes on.
+/// Blocks SIGTSTP in all threads but the editor's. rustyline restores the terminal,
+/// sends the signal, and takes the terminal again as soon as sending returns. Sending
+/// waits for the stop only if no other thread can take the signal. Otherwise rustyline
+/// takes the terminal before the stop, and the shell restores it afterwards, which
+/// leaves the resumed program without a prompt and with an echo.
 pub(super) struct SigtstpMask;
 
 impl SigtstpMask {
-    /// For this thread and those that it starts from here on.
+    /// Blocks it in this thread and in those that it starts from here on.
     pub(super) fn hold_back() -> Self {
         let _ = Self::signals().thread_block();
         Self

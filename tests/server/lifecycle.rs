@@ -1,4 +1,5 @@
-//! From the first line on standard output to the last word to the clients.
+//! The life of a server and of its sessions, from the first line on standard output to
+//! ServerClosing.
 
 use std::{
     fs,
@@ -12,7 +13,7 @@ use crate::support::{
     NOTHING, Peer, Received, TestServer, chat, command, frames, leave, output, signal,
 };
 
-/// What a server may take to end (CHAT-CLOSE-3).
+/// How long a server may take to end (CHAT-CLOSE-3).
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// A text of 4,000 bytes: few of them fill the buffers of a socket.
@@ -21,8 +22,8 @@ fn long_text() -> String {
 }
 
 #[test]
-fn it_says_where_it_listens_and_logs_who_comes_but_not_what_is_said() {
-    // That this line can be read while the server runs shows that it is flushed.
+fn the_log_names_members_but_not_their_texts() {
+    // Reading this line while the server runs shows that it is flushed.
     let mut server = TestServer::start(&[]);
     assert!(server.address.ip().is_loopback());
     assert_ne!(server.address.port(), 0);
@@ -47,8 +48,7 @@ fn it_says_where_it_listens_and_logs_who_comes_but_not_what_is_said() {
 fn the_port_file_appears_whole_and_goes_at_the_end() {
     let dir = tempfile::tempdir().expect("a place for files");
     let path = dir.path().join("port");
-    // Whoever reads this old file sees it as it was: the new one takes its place
-    // and is not written into it.
+    // A reader of the old file sees its old content: the new file replaces it.
     fs::write(&path, "old").expect("writable");
     let old = fs::File::open(&path).expect("it was just written");
     let path_text = path.to_str().expect("plain ASCII");
@@ -70,8 +70,7 @@ fn a_port_file_that_cannot_be_written_keeps_the_server_from_starting() {
     assert!(stderr.contains("cannot write the port"), "{stderr}");
 }
 
-/// Here as in `chat::files`, which has the other kinds: a name that leads elsewhere is
-/// told, and what it leads to is as it was.
+/// `chat::files` tests the other kinds of file.
 #[test]
 fn a_port_file_that_is_no_regular_file_keeps_the_server_from_starting() {
     let dir = tempfile::tempdir().expect("a place for files");
@@ -133,14 +132,14 @@ fn a_chat_goes_to_the_others_and_never_back() {
         .expect("after 1970");
     let age_ms = now.as_millis() as i64 - to_bob.time_unix_ms;
     assert!((-1_000..60_000).contains(&age_ms), "{age_ms}");
-    // Nothing came back to her in the meantime: this is the first she hears.
+    // Her own chat did not return to her: this is the first that she receives.
     bob.say("hi");
     assert_eq!(alice.hears("hi").seq, 2);
     assert_eq!(carol.hears("hi").sender, "Bob");
 }
 
-/// CHAT-NAME-5, CHAT-LEAVE-2, CHAT-LEAVE-5, CHAT-ERR-1: the name is free when the
-/// connection is seen to close, whatever closed it.
+/// CHAT-NAME-5, CHAT-LEAVE-2, CHAT-LEAVE-5, CHAT-ERR-1: whatever ended the session, its
+/// name is free when the connection closes.
 #[test]
 fn a_name_is_free_as_soon_as_its_session_has_ended() {
     let server = TestServer::start(&[]);
@@ -161,7 +160,7 @@ fn a_name_is_free_as_soon_as_its_session_has_ended() {
 
 /// CHAT-LEAVE-3, CHAT-LEAVE-4.
 #[test]
-fn what_comes_before_leave_counts_and_what_comes_after_does_not() {
+fn chats_before_leave_count_and_chats_after_it_do_not() {
     let server = TestServer::start(&[]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
@@ -174,13 +173,13 @@ fn what_comes_before_leave_counts_and_what_comes_after_does_not() {
     assert_eq!(bob.hears("four").seq, 3);
 }
 
-/// CHAT-LEAVE-2: what was said before the Leave came is still sent.
+/// CHAT-LEAVE-2.
 #[test]
-fn who_leaves_is_sent_what_was_said_before() {
+fn a_leaving_member_receives_every_chat_before_its_leave() {
     let server = TestServer::start(&["--rate-limit", "off"]);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join_narrow(&server, "Bob", NOTHING);
-    // More than the sockets hold, so that much of it is due when he leaves.
+    // More than the sockets buffer, so that much is queued when he leaves.
     let chats: Vec<_> = (0..1_000).map(|_| chat(&long_text())).collect();
     let (mut carol, _) = Peer::join_with(&server, "Carol", &[Capability::Presence]);
     carol.sees_members();
@@ -192,8 +191,8 @@ fn who_leaves_is_sent_what_was_said_before() {
     carol.sees_left("Bob", LeftReason::Leave);
     alice.say("too late for Bob");
     carol.hears("too late for Bob");
-    // What he still sends must not cost him what is due to him: a system that
-    // closes with bytes unread drops what it has not sent.
+    // Bytes that he still sends must not cost him queued chats: a socket closed with
+    // unread bytes discards what it has not sent.
     bob.say("one more thing");
     for seq in 1..=1_000 {
         assert_eq!(bob.chat().seq, seq);
@@ -208,7 +207,7 @@ fn a_signal_ends_it_politely_and_in_time_whatever_clients_do() {
         let mut server = TestServer::start(&["--rate-limit", "off"]);
         let mut alice = Peer::join(&server, "Alice");
         let mut unregistered = Peer::connect(&server);
-        // Never reads, and has more due to it than its socket takes.
+        // Never reads, and has more queued than its socket buffers.
         let stuck = Peer::join_narrow(&server, "Stuck", NOTHING);
         fill(&server, &mut alice, 2_000);
         // Never closes.
@@ -224,7 +223,7 @@ fn a_signal_ends_it_politely_and_in_time_whatever_clients_do() {
     }
 }
 
-/// Has `from` say so much that who does not read has something due for sure.
+/// Sends so many chats that a member that does not read has some queued.
 fn fill(server: &TestServer, from: &mut Peer, count: usize) {
     let mut witness = Peer::join(server, "Witness");
     let chats: Vec<_> = (0..count).map(|_| chat(&long_text())).collect();
@@ -241,7 +240,7 @@ fn a_second_signal_ends_it_at_once() {
     let port_file_text = port_file.to_str().expect("plain");
     let mut server = TestServer::start(&["--rate-limit", "off", "--port-file", port_file_text]);
     let mut alice = Peer::join(&server, "Alice");
-    // Keeps the server from ending for some seconds.
+    // Delays the server's end for some seconds.
     let _stuck = Peer::join_narrow(&server, "Stuck", NOTHING);
     fill(&server, &mut alice, 2_000);
     server.signal("TERM");
@@ -253,12 +252,12 @@ fn a_second_signal_ends_it_at_once() {
     assert!(!port_file.exists());
 }
 
-/// CHAT-CLOSE-1: also to those that the server had not come to accept yet.
+/// CHAT-CLOSE-1.
 #[test]
-fn who_connected_just_before_the_signal_is_told_too() {
+fn connections_that_wait_to_be_accepted_are_told_of_the_closing() {
     for _ in 0..5 {
         let mut server = TestServer::start(&[]);
-        // A server that stands still accepts nobody, but the system does.
+        // A stopped server accepts no connection, but the system does.
         server.signal("STOP");
         let mut waiting: Vec<_> = (0..300).map(|_| Peer::connect(&server)).collect();
         server.signal("TERM");
@@ -271,7 +270,7 @@ fn who_connected_just_before_the_signal_is_told_too() {
     }
 }
 
-/// CHAT-LEAVE-5, CHAT-PRES-5: nobody says goodbye for a process that is killed.
+/// CHAT-LEAVE-5, CHAT-PRES-5.
 #[test]
 fn a_client_that_is_killed_is_gone_at_once() {
     let server = TestServer::start(&[]);
@@ -279,7 +278,7 @@ fn a_client_that_is_killed_is_gone_at_once() {
     bob.sees_members();
     let alice = Peer::join(&server, "Alice");
     bob.sees_joined("Alice");
-    // Another process holds her end of the connection, and nobody else does.
+    // Only another process holds her end of the connection.
     let mut client = Command::new("sleep")
         .arg("1000")
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(alice.stream)))
@@ -317,7 +316,7 @@ fn clients_see_the_end_of_a_server_that_is_killed() {
     alice.is_closed();
     unregistered.is_closed();
     drop(server);
-    // Its port can be had again at once.
+    // Its port is free at once.
     let server = TestServer::start(&["--listen", &address.to_string()]);
     assert_eq!(server.address, address);
     let (_, registered) = Peer::join_with(&server, "Alice", NOTHING);

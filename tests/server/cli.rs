@@ -1,4 +1,4 @@
-//! Options, the environment, and what the system may lack.
+//! Command line, environment, and shortages of the system.
 
 use std::{
     fs,
@@ -12,8 +12,8 @@ use clap::CommandFactory;
 
 use crate::support::{NOTHING, Peer, TestServer, command, leave, output};
 
-/// Options that are wrong: exit code 2, nothing on standard output, and a sentence
-/// that holds `words`.
+/// Wrong options: exit code 2, nothing on standard output, and a sentence that contains
+/// `words`.
 #[test]
 fn wrong_options_are_refused_with_what_is_allowed() {
     let refused: &[(&[&str], &str)] = &[
@@ -60,7 +60,7 @@ fn wrong_options_are_refused_with_what_is_allowed() {
     for (options, words) in refused {
         let output = output(command(options));
         let stderr = String::from_utf8_lossy(&output.stderr);
-        // The terminal's width may break lines anywhere.
+        // Lines may be wrapped anywhere.
         let unwrapped = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(output.status.code(), Some(2), "{options:?}: {stderr}");
         assert!(unwrapped.contains(words), "{options:?}: {stderr}");
@@ -120,7 +120,7 @@ fn the_environment_configures_it_and_options_override_it() {
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// The variables that options have.
+/// The environment variables of the options.
 fn variables() -> Vec<String> {
     Options::command()
         .get_arguments()
@@ -139,7 +139,7 @@ fn an_empty_variable_counts_as_not_set() {
     assert_eq!(limits, Some(Limits::default().announced()));
     server.wait_for_log("CHAT_LISTEN is empty and counts as not set");
 
-    // But a server that was meant to be closed does not start open.
+    // A server that was meant to be closed does not start open.
     let mut command = crate::support::command(&[]);
     command.env("CHAT_PASSWORD", "");
     let output = output(command);
@@ -160,13 +160,13 @@ fn a_wrong_value_is_told_with_its_variable() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains(&name), "{name}: {stderr}");
     }
-    // Right by itself, and wrong beside the others.
+    // Valid by itself, invalid beside the other limits.
     let mut command = command(&[]);
     command.env("CHAT_KEEPALIVE_INTERVAL_MS", "90000");
     let both = output(command);
     let stderr = String::from_utf8_lossy(&both.stderr);
     assert!(stderr.contains("CHAT_KEEPALIVE_INTERVAL_MS"), "{stderr}");
-    // The option is what counts, so it is the option that is wrong.
+    // The option overrides the variable, so only the option is wrong.
     let mut command = crate::support::command(&["--rate-burst", "many"]);
     command.env("CHAT_RATE_BURST", "5");
     let stderr = String::from_utf8_lossy(&output(command).stderr).into_owned();
@@ -200,8 +200,8 @@ fn a_switch_in_the_environment_takes_the_usual_words() {
     }
 }
 
-/// The line that says how to join is pasted into a shell where the server was
-/// started; the client beside it is a script that shows what it is given.
+/// The line is pasted into the shell that started the server; a script that prints its
+/// arguments takes the client's place.
 #[test]
 fn the_line_that_says_how_to_join_can_be_pasted() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -210,8 +210,8 @@ fn the_line_that_says_how_to_join_can_be_pasted() {
     let server = beside.join("chat-server");
     let client = beside.join("chat-client");
     let script = "cp \"$0\" \"$1\" && echo 'echo joined \"$@\"' >\"$2\" && chmod +x \"$2\"";
-    // By another process: a file that this one has open for writing cannot be run,
-    // and what other tests start at the same time has it open for a moment, too.
+    // Copied by another process: a file that is open for writing cannot be run, and
+    // children of other tests would inherit it for a moment.
     let made = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_chat-server")])
         .args([&server, &client])
@@ -257,7 +257,7 @@ fn the_line_that_says_how_to_join_can_be_pasted() {
     }
 }
 
-/// What runs `chat-server` with `options` in a shell after `limit`.
+/// `chat-server` with `options` in a shell, after `limit`.
 fn limited(limit: &str, options: &str) -> Command {
     let mut shell = Command::new("sh");
     let script = format!("{limit} && exec \"$0\" {options}");
@@ -265,9 +265,9 @@ fn limited(limit: &str, options: &str) -> Command {
     shell
 }
 
-/// The log is a file where it can be one; where files must be short it is not.
+/// The room's log is kept in a file if the system allows.
 #[test]
-fn it_serves_where_files_must_be_short() {
+fn it_serves_under_a_file_size_limit() {
     let mut server = TestServer::run(limited("ulimit -f 1", ""));
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
@@ -297,7 +297,7 @@ fn too_few_descriptors_are_said_in_a_sentence() {
     }
 }
 
-/// Whoever cannot be told why still gets the exit code.
+/// A caller that cannot be told why still gets the exit code.
 #[test]
 fn an_error_that_cannot_be_written_keeps_its_exit_code() {
     for to in ["/dev/full", "&-"] {
@@ -307,8 +307,7 @@ fn an_error_that_cannot_be_written_keeps_its_exit_code() {
     }
 }
 
-/// When the system has no file descriptor left, existing users notice nothing,
-/// and newcomers wait until there is one.
+/// Without a free file descriptor, members notice nothing and newcomers wait.
 #[test]
 fn it_outlives_a_lack_of_file_descriptors() {
     let mut shell = Command::new("sh");
@@ -320,7 +319,7 @@ fn it_outlives_a_lack_of_file_descriptors() {
     let server = TestServer::run(shell);
     let mut alice = Peer::join(&server, "Alice");
     let mut bob = Peer::join(&server, "Bob");
-    // The system connects them whether or not the server accepts.
+    // The system accepts connections before the server does.
     let many: Vec<_> = (0..40).map(|_| Peer::connect(&server)).collect();
     server.wait_for_log("cannot accept connections for now");
     alice.say("all is well");
@@ -336,8 +335,7 @@ fn it_outlives_a_lack_of_file_descriptors() {
     server.wait_for_log("accepting again");
 }
 
-/// Whoever starts it with `2>&1 | head -1` closes both of its outputs: it has
-/// nobody to log to, and serves on.
+/// Starting with `2>&1 | head -1` closes both outputs.
 #[test]
 fn it_serves_on_when_nobody_reads_its_log() {
     let Killed(child) = &mut Killed(
@@ -376,8 +374,8 @@ fn it_serves_on_when_nobody_reads_its_log() {
     assert_eq!(child.wait().expect("our child").code(), Some(0));
 }
 
-/// A log that goes into a pipe which nobody empties fills it in no time; what does
-/// not fit is not worth holding up the room for.
+/// A log into a pipe that is not read fills the pipe; the rest is dropped and does not
+/// block the room.
 #[test]
 fn it_serves_on_when_its_log_is_stuck() {
     let Killed(child) = &mut Killed(

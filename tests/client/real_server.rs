@@ -1,5 +1,5 @@
-//! The story: the real server, real clients on real terminals, from the first
-//! greeting to the server's end.
+//! The real server and real clients on terminals, from the first chat to the server's
+//! end.
 
 use crate::{screen::Screen, support::TestServer};
 
@@ -19,7 +19,7 @@ fn two_people_talk_on_terminals() {
     alices += "* Bob joined\n";
     alice.shows(&format!("{alices}>"));
 
-    // Each is in the middle of a line whenever the other's comes.
+    // Each types a line while the other's chat arrives.
     for round in 0..4 {
         let (hello, answer) = (format!("hello {round}"), format!("answer {round}"));
         alice.type_keys(&hello);
@@ -30,7 +30,7 @@ fn two_people_talk_on_terminals() {
         alices += &format!("> {hello}\n");
         bobs += &format!("@Alice: {hello}\n");
         bob.shows(&format!("{bobs}> {answer}"));
-        // Nobody sees their own line come back (CHAT-CHAT-2).
+        // No chat returns to its sender (CHAT-CHAT-2).
         alice.shows(&format!("{alices}>"));
         bob.type_keys("\r");
         bobs += &format!("> {answer}\n");
@@ -39,7 +39,7 @@ fn two_people_talk_on_terminals() {
         bob.shows(&format!("{bobs}>"));
     }
 
-    // She leaves; her name is free at once, in any case (CHAT-NAME-5).
+    // Alice leaves; her name is free at once, in any case (CHAT-NAME-5).
     alice.type_keys("/quit\r");
     alice.ends_with(ENDED);
     bobs += "* Alice left\n";
@@ -49,7 +49,8 @@ fn two_people_talk_on_terminals() {
     bobs += "* aLICE joined\n";
     bob.shows(&format!("{bobs}>"));
 
-    // The server goes, in the middle of a line; everybody is told and ends well.
+    // The server closes while a line is being typed; every client is told and exits
+    // normally.
     bob.type_keys("never said");
     bob.shows(&format!("{bobs}> never said"));
     server.signal("TERM");

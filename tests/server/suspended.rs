@@ -1,5 +1,5 @@
-//! A server that was stopped for a while, as a machine does that sleeps: what came
-//! meanwhile has come, though its clock is the first to tell that time has passed.
+//! A server that was stopped for a while, like one on a sleeping machine: bytes that
+//! arrived meanwhile count, although the clock jumps before the server reads them.
 
 use std::{thread, time::Duration};
 
@@ -7,14 +7,14 @@ use chat::wire::{Capability, ErrorCode};
 
 use crate::support::{NOTHING, Peer, Received, TestServer, chat, frames, ping, pong, register};
 
-/// How many are in each test: which of its news the server hears first is luck.
+/// How many members each test has, since the order of events after the stop is random.
 const MEMBERS: u64 = 8;
 
 /// The deadline of each test, and how long the server is stopped, in milliseconds.
 const DEADLINE_MS: &str = "2000";
 const STOP_MS: u64 = 2_500;
 
-/// Stops the server, and lets it go on when `meanwhile` is done and time has passed.
+/// Stops the server, runs `meanwhile`, and resumes the server after the deadline.
 fn stop(server: &TestServer, meanwhile: impl FnOnce()) {
     server.signal("STOP");
     meanwhile();
@@ -24,7 +24,7 @@ fn stop(server: &TestServer, meanwhile: impl FnOnce()) {
 
 /// CHAT-NAME-8.
 #[test]
-fn who_answered_meanwhile_keeps_its_name() {
+fn a_holder_that_answered_during_the_stop_keeps_its_name() {
     let server = TestServer::start(&["--name-check-deadline-ms", DEADLINE_MS]);
     let name = |index| format!("holder{index}");
     let mut holders: Vec<_> = (0..MEMBERS)
@@ -51,7 +51,7 @@ fn who_answered_meanwhile_keeps_its_name() {
 
 /// CHAT-KEEP-4.
 #[test]
-fn who_said_something_meanwhile_was_not_silent() {
+fn a_member_that_sent_during_the_stop_is_not_idle() {
     let server = TestServer::start(&["--idle-deadline-ms", DEADLINE_MS]);
     let mut members: Vec<_> = (0..MEMBERS)
         .map(|index| {
@@ -76,17 +76,17 @@ fn who_said_something_meanwhile_was_not_silent() {
 
 /// CHAT-LIM-5.
 #[test]
-fn who_read_meanwhile_is_not_stuck() {
+fn a_member_that_read_during_the_stop_is_not_slow() {
     let server = TestServer::start(&["--rate-limit", "off", "--write-deadline-ms", DEADLINE_MS]);
     let members: Vec<_> = (0..MEMBERS)
         .map(|index| Peer::join_narrow(&server, &format!("member{index}"), NOTHING))
         .collect();
     let mut sender = Peer::join(&server, "Sender");
-    // More than the system takes for them.
+    // More than the socket buffers.
     const CHATS: u64 = 200;
     let text = "x".repeat(4_000);
     sender.send_bytes(&frames(&vec![chat(&text); CHATS as usize]));
-    // Now the server has to wait for them.
+    // Now the server waits for them.
     thread::sleep(Duration::from_millis(500));
     let mut reading = Vec::new();
     stop(&server, || {
