@@ -244,3 +244,42 @@ fn a_newcomer_is_told_the_answer_of_the_holder_even_late() {
     let told = server.pass(0, &newcomer, Some(progress));
     assert_eq!(told, [Told::Error(ErrorCode::NameInUse)]);
 }
+
+/// The time is read before the lock is taken, so a tick may be older than what it
+/// looks at.
+#[test]
+fn a_tick_that_is_older_than_the_last_ping_changes_nothing() {
+    let mut server = Server::new(Limits::default());
+    let id = server.member("Alice");
+    assert_eq!(server.pass(31_000, &id, None), [Told::Ping]);
+    for now_ms in [0, 30_000, 30_999] {
+        server.now_ms = now_ms;
+        assert!(!server.is_due(&id));
+        assert_eq!(server.handle(&id, tick(true, None)), []);
+    }
+}
+
+/// CHAT-KEEP-4: its Ping waits in a queue of the network, behind what it still takes.
+#[test]
+fn a_member_behind_a_full_queue_of_the_network_has_its_time_when_the_ping_arrives() {
+    let mut server = Server::new(Limits::default());
+    let id = server.member("Alice");
+    // Beyond 32 bits, so that the count of the bytes wraps meanwhile.
+    let mut progress = Progress {
+        written_bytes: (1 << 32) + 1_000,
+        acked_bytes: (1 << 32) - 1_000_000,
+    };
+    assert_eq!(server.pass(30_000, &id, Some(progress)), [Told::Ping]);
+    for _ in 0..100 {
+        progress.acked_bytes += 10_000;
+        progress.written_bytes += 10_000;
+        let told = server.pass(1_000, &id, Some(progress));
+        assert!(told.is_empty() || told == [Told::Ping], "{told:?}");
+    }
+    progress.acked_bytes += 10_000;
+    let told = server.pass(1_000, &id, Some(progress));
+    assert!(told.is_empty() || told == [Told::Ping], "{told:?}");
+    // It has arrived, and is not answered.
+    let ends = (0..200).find(|_| server.pass(100, &id, Some(progress)) == [IDLE_TIMEOUT]);
+    assert!(ends.is_some_and(|ticks| ticks >= 90), "{ends:?}");
+}

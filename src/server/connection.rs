@@ -35,7 +35,7 @@ use super::{
     frames::Frames,
     hub::{Hub, HubGuard},
     outbound::{Next, Outbound},
-    read_budget::{READ_BYTES, ReadBudget},
+    read_budget::{READ_BYTES, ReadBudget, is_crowded, replies_bytes_max},
     read_buffer::ReadBuffer,
     registry::ConnectionHandle,
     transport::{Delivery, Transport},
@@ -357,7 +357,8 @@ impl<T: Transport> Connection<T> {
         };
         let frame_bytes_max = self.hub.limits().frame_bytes_max;
         let taken = self.read_buffer.take(read);
-        let mut frames = Frames::new(&taken);
+        let replies_bytes_max = replies_bytes_max(is_crowded(&self.hub));
+        let mut frames = Frames::new(&taken, replies_bytes_max);
         let outbound = &mut self.outbound;
         let mut guard = self.hub.enter(id, handle, outbound, &mut self.budget);
         while let Some(event) = frames.next(&guard, frame_bytes_max) {
@@ -483,7 +484,7 @@ impl<T: Transport> Connection<T> {
 
     fn read_bytes_max(&self) -> usize {
         self.budget
-            .bytes_max(&self.outbound, self.handle(), &self.hub.channel)
+            .bytes_max(&self.outbound, self.handle(), &self.hub)
     }
 
     /// Whether it has fallen too far behind the log.
@@ -511,8 +512,9 @@ impl<T: Transport> Future for Connection<T> {
         // An error of the transport is a lost connection: dropping it says so.
         let passes = connection.poll_passes(cx).map(|_| ());
         if let Some(handle) = connection.handle() {
-            let replies = connection.outbound.replies.buffered_bytes();
-            handle.set_buffered_bytes(replies + connection.read_buffer.buffered_bytes());
+            let replies_bytes = connection.outbound.replies.buffered_bytes();
+            let bytes = replies_bytes + connection.read_buffer.buffered_bytes();
+            connection.hub.registry.set_buffered_bytes(handle, bytes);
         }
         passes
     }

@@ -20,14 +20,17 @@ pub(super) struct Frames<'a> {
     count: usize,
     /// What is unread is the beginning of a frame.
     is_partial: bool,
+    replies_bytes_max: usize,
 }
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    /// The frames in `bytes`, until `replies_bytes_max` of replies wait.
+    pub(super) fn new(bytes: &'a [u8], replies_bytes_max: usize) -> Self {
         Self {
             unread: bytes,
             count: 0,
             is_partial: false,
+            replies_bytes_max,
         }
     }
 
@@ -54,7 +57,7 @@ impl<'a> Frames<'a> {
         // A Register that waits holds up what is behind it, too.
         if self.count == FRAMES_PER_PASS_MAX
             || guard.budget.is_throttled
-            || guard.outbound.replies.is_full()
+            || guard.outbound.replies.unsent_bytes() >= self.replies_bytes_max
         {
             return None;
         }

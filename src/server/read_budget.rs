@@ -2,14 +2,22 @@
 
 use super::{
     backpressure::{PAUSED_READ_BYTES, ReadBlockedSince},
-    channel::Channel,
+    hub::Hub,
     outbound::Outbound,
     registry::ConnectionHandle,
+    reply_buffer::REPLIES_PAUSE_BYTES,
 };
 
 /// What is read at once, in bytes. Large enough that a sender in full flow costs few
 /// system calls, small enough that the others soon get their turn.
 pub(super) const READ_BYTES: usize = 64 * 1024;
+
+/// How much is read at once, and how many bytes of replies may wait, while the buffers of
+/// all connections are crowded: enough to go on talking, too little to fill memory.
+const CROWDED_BYTES: usize = 1_024;
+
+/// The buffers of all connections are crowded at this part of what all queues may take.
+const CROWDED_PARTS: u64 = 2;
 
 /// How many stretches of its own chats may lie ahead of a connection in the log before
 /// the server stops reading from it: it sends without reading.
@@ -34,9 +42,11 @@ impl ReadBudget {
         &self,
         outbound: &Outbound,
         handle: Option<&ConnectionHandle>,
-        channel: &Channel,
+        hub: &Hub,
     ) -> usize {
-        if self.is_throttled || outbound.replies.is_full() {
+        let channel = &hub.channel;
+        let is_crowded = is_crowded(hub);
+        if self.is_throttled || outbound.replies.unsent_bytes() >= replies_bytes_max(is_crowded) {
             return 0;
         }
         match (&outbound.reader, handle) {
@@ -49,7 +59,22 @@ impl ReadBudget {
                 }
             }
             // Not registered: there is nothing that it could flood.
+            _ if is_crowded => CROWDED_BYTES,
             _ => READ_BYTES,
         }
+    }
+}
+
+/// Whether the buffers of all connections are crowded. They are counted where bytes are
+/// added, so a crowd cannot fill memory between two looks at the queues (CHAT-LIM-10).
+pub(super) fn is_crowded(hub: &Hub) -> bool {
+    hub.registry.buffered_bytes() >= hub.limits().queue_bytes_max / CROWDED_PARTS
+}
+
+/// How many bytes of replies may wait before the server stops reading from a connection.
+pub(super) fn replies_bytes_max(is_crowded: bool) -> usize {
+    match is_crowded {
+        true => CROWDED_BYTES,
+        false => REPLIES_PAUSE_BYTES,
     }
 }

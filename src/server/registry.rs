@@ -39,6 +39,8 @@ pub(super) struct ConnectionEntry {
 #[derive(Default)]
 pub(super) struct Registry {
     connections: RwLock<Vec<Option<ConnectionEntry>>>,
+    /// What the replies and unfinished frames of all take, in bytes.
+    buffered_bytes: AtomicU64,
 }
 
 impl ConnectionHandle {
@@ -86,15 +88,6 @@ impl ConnectionHandle {
     pub(super) fn position(&self) -> Option<u64> {
         let position = self.position.load(Ordering::Relaxed);
         (position != Self::NOT_SUBSCRIBED).then_some(position)
-    }
-
-    /// Sets how much memory its replies and unfinished frames take, in bytes.
-    pub(super) fn set_buffered_bytes(&self, bytes: usize) {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // Nearly always unchanged: a load is cheaper than a store.
-        if self.buffered_bytes.load(Ordering::Relaxed) != bytes {
-            self.buffered_bytes.store(bytes, Ordering::Relaxed);
-        }
     }
 
     /// How much memory its replies and unfinished frames take, in bytes.
@@ -167,6 +160,8 @@ impl Registry {
     /// Removes the connection `index`, and gives back its permit.
     pub(super) fn remove(&self, index: usize) -> Option<Permit> {
         let entry = self.write().get_mut(index)?.take()?;
+        self.buffered_bytes
+            .fetch_sub(entry.handle.buffered_bytes(), Ordering::Relaxed);
         Some(entry.permit)
     }
 
@@ -206,9 +201,22 @@ impl Registry {
     /// How much memory the replies and unfinished frames of all connections take, in
     /// bytes.
     pub(super) fn buffered_bytes(&self) -> u64 {
-        let connections = self.read();
-        let entries = connections.iter().flatten();
-        entries.map(|entry| entry.handle.buffered_bytes()).sum()
+        self.buffered_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets how much memory the replies and unfinished frames of one connection take, in
+    /// bytes. Only its own task calls this.
+    pub(super) fn set_buffered_bytes(&self, handle: &ConnectionHandle, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // Nearly always unchanged: a load is cheaper than a store.
+        let before = handle.buffered_bytes.load(Ordering::Relaxed);
+        if before == bytes {
+            return;
+        }
+        handle.buffered_bytes.store(bytes, Ordering::Relaxed);
+        // The sum wraps, and so does its difference.
+        let change = u64::from(bytes).wrapping_sub(before.into());
+        self.buffered_bytes.fetch_add(change, Ordering::Relaxed);
     }
 
     /// The entries, by index, to look at. Lock order: behind the hub's.

@@ -176,10 +176,10 @@ impl ReplyBuffer {
         waiting.map_or(0, |waiting| waiting.bytes.capacity())
     }
 
-    /// Whether so many replies wait that the server must not read from the connection.
-    pub(super) fn is_full(&self) -> bool {
+    /// How many bytes were not sent yet.
+    pub(super) fn unsent_bytes(&self) -> usize {
         let waiting = self.waiting.as_ref();
-        waiting.is_some_and(|waiting| waiting.bytes.len() - waiting.sent >= REPLIES_PAUSE_BYTES)
+        waiting.map_or(0, |waiting| waiting.bytes.len() - waiting.sent)
     }
 }
 
@@ -290,7 +290,7 @@ mod tests {
         let (reply, frame) = reply(u64::MAX);
         let mut replies = ReplyBuffer::default();
         for sent in (1..40).cycle().take(20_000) {
-            while !replies.is_full() {
+            while replies.unsent_bytes() < REPLIES_PAUSE_BYTES {
                 replies.push(&reply);
             }
             assert!(replies.buffered_bytes() <= buffered_bytes_max(frame.len() as u32));

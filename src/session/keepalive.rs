@@ -1,6 +1,8 @@
 //! Keepalive: pings a silent member, and ends its session if it stays silent (CHAT-KEEP).
 //! Only members with keepalive are pinged.
 
+use std::num::NonZeroU32;
+
 use crate::{
     limits::Limits,
     wire::{self, server_envelope::Message},
@@ -20,6 +22,9 @@ pub(super) struct Silence {
     first_ping_after_ms: u32,
     /// The same for the last one.
     last_ping_after_ms: u32,
+    /// How many bytes had been written when the first Ping was, in the low 32 bits, until
+    /// they have arrived; `None` where the transport does not tell.
+    unarrived: Option<NonZeroU32>,
 }
 
 impl Silence {
@@ -29,6 +34,7 @@ impl Silence {
             since_ms: now_ms,
             first_ping_after_ms: 0,
             last_ping_after_ms: 0,
+            unarrived: None,
         }
     }
 
@@ -38,10 +44,27 @@ impl Silence {
         u32::try_from(now_ms.saturating_sub(self.since_ms)).unwrap_or(u32::MAX)
     }
 
-    fn note_ping(&mut self, now_ms: u64) {
+    fn note_ping(&mut self, now_ms: u64, progress: Option<Progress>) {
         self.last_ping_after_ms = self.ms(now_ms);
         if self.first_ping_after_ms == 0 {
             self.first_ping_after_ms = self.last_ping_after_ms;
+            let written = progress.map(|progress| progress.written_bytes as u32 | 1);
+            self.unarrived = written.and_then(NonZeroU32::new);
+        }
+    }
+
+    /// Lets the time to answer begin when the first Ping has arrived: behind a full queue
+    /// of the network that takes a while. A peer that is gone does not acknowledge, and
+    /// the transport gives up on it.
+    fn note_progress(&mut self, now_ms: u64, progress: Option<Progress>) {
+        if let (Some(written), Some(progress)) = (self.unarrived, progress) {
+            // Less than 2 GiB lie between the two.
+            let is_behind =
+                (progress.acked_bytes as u32).wrapping_sub(written.get()) > u32::MAX / 2;
+            match is_behind {
+                true => self.first_ping_after_ms = self.ms(now_ms),
+                false => self.unarrived = None,
+            }
         }
     }
 
@@ -51,11 +74,13 @@ impl Silence {
         let (interval_ms, deadline_ms) = (limits.keepalive_interval_ms, limits.idle_deadline_ms);
         let answer_ms = (deadline_ms.saturating_sub(interval_ms) / 2).min(ANSWER_MS_MAX);
         let (ms, first_ping_after_ms) = (self.ms(now_ms), self.first_ping_after_ms);
-        ms >= deadline_ms && first_ping_after_ms > 0 && ms - first_ping_after_ms >= answer_ms
+        ms >= deadline_ms
+            && first_ping_after_ms > 0
+            && ms.saturating_sub(first_ping_after_ms) >= answer_ms
     }
 
     fn is_ping_due(&self, now_ms: u64, limits: &Limits) -> bool {
-        self.ms(now_ms) - self.last_ping_after_ms >= limits.keepalive_interval_ms
+        self.ms(now_ms).saturating_sub(self.last_ping_after_ms) >= limits.keepalive_interval_ms
     }
 }
 
@@ -76,27 +101,30 @@ impl Sessions {
         let Some(State::Registered(session)) = self.states.get_mut(context.id.0) else {
             return;
         };
+        session.silence.note_progress(now_ms, progress);
         if session.silence.is_over(now_ms, &self.limits) {
             // CHAT-KEEP-4
             let deadline_ms = self.limits.idle_deadline_ms;
             self.end_with(context, rejection::idle_timeout(deadline_ms));
         } else if session.silence.is_ping_due(now_ms, &self.limits) {
-            context.ping(session); // CHAT-KEEP-3
+            context.ping(session, progress); // CHAT-KEEP-3
         }
     }
 
     /// Whether the server must ping a member, or end its session.
     pub(super) fn is_silence_due(&self, now_ms: u64, session: &Session) -> bool {
         let silence = &session.silence;
-        silence.is_over(now_ms, &self.limits) || silence.is_ping_due(now_ms, &self.limits)
+        silence.unarrived.is_some()
+            || silence.is_over(now_ms, &self.limits)
+            || silence.is_ping_due(now_ms, &self.limits)
     }
 }
 
 impl Context<'_> {
-    /// Pings a member. The token need only differ from Ping to Ping.
-    pub(super) fn ping(&mut self, session: &mut Session) {
+    /// Pings a member. The token only has to differ from ping to ping.
+    pub(super) fn ping(&mut self, session: &mut Session, progress: Option<Progress>) {
         let now_ms = self.now.elapsed_ms;
-        session.silence.note_ping(now_ms);
+        session.silence.note_ping(now_ms, progress);
         self.reply(envelope(Message::Ping(wire::Ping { token: now_ms })));
     }
 }

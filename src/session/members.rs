@@ -27,7 +27,7 @@ impl Sessions {
             return None;
         };
         let after = session.members_after.take()?;
-        Some(next_page(&self.limits, session, room, Some(after)))
+        Some(next_page(&self.limits, session, room, Some(&after)))
     }
 }
 
@@ -36,14 +36,14 @@ pub(super) fn next_page(
     limits: &Limits,
     session: &mut Session,
     room: &Room,
-    after: Option<Name>,
+    after: Option<&Name>,
 ) -> ServerEnvelope {
     let bytes_max = limits.frame_bytes_max as usize - MEMBERS_OVERHEAD_BYTES_MAX;
     let mut page = wire::Members::default();
     let mut last = None;
     let mut page_bytes = 0;
-    for name in room.names_after(after.as_ref()) {
-        // The tag, the length in one byte, and the name.
+    for name in room.names_after(after) {
+        // A tag, a length of one byte, the name.
         page_bytes += 2 + name.as_str().len();
         if page_bytes > bytes_max {
             page.more = true;
@@ -52,6 +52,6 @@ pub(super) fn next_page(
         page.names.push(name.as_str().to_owned());
         last = Some(name);
     }
-    session.members_after = last.filter(|_| page.more).cloned();
+    session.members_after = last.filter(|_| page.more).cloned().map(Box::new);
     envelope(Message::Members(page))
 }

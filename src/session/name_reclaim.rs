@@ -186,7 +186,7 @@ impl Sessions {
                     true => ProbeState::Answered,
                     false => ProbeState::Pinging,
                 };
-                context.ping(session);
+                context.ping(session, progress);
             }
             ProbeState::Pinging if replies_flushed => {
                 probe.state = ProbeState::Pinged {

@@ -49,7 +49,7 @@ pub(super) struct Session {
     pub(super) silence: Silence,
     /// The last name of the last page of members, while further pages are due
     /// (CHAT-PRES-1).
-    pub(super) members_after: Option<Name>,
+    pub(super) members_after: Option<Box<Name>>,
 }
 
 impl Session {

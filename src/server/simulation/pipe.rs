@@ -16,7 +16,13 @@ use tokio::{
     time::Instant,
 };
 
-use crate::server::transport::Transport;
+use crate::{
+    server::{
+        slow_consumer::TICK_MS,
+        transport::{Delivery, Transport},
+    },
+    session::Progress,
+};
 
 /// Everything between a client and the server's end.
 pub(super) struct Pipe {
@@ -48,6 +54,10 @@ pub(super) struct Pipe {
     pub(super) blocked_since: Option<Instant>,
     /// For how long they were blocked at most before one succeeded.
     pub(super) longest_blocked: Duration,
+    /// Since when something waits for the client to read it.
+    waiting_since: Option<Instant>,
+    /// When the client had read everything that had waited for longer than a tick.
+    pub(super) caught_up: Instant,
     /// The server has closed its sending side.
     pub(super) is_shut_down: bool,
     /// For how long the server lingered after that.
@@ -85,6 +95,8 @@ impl Pipe {
             reset_is_seen: false,
             blocked_since: None,
             longest_blocked: Duration::ZERO,
+            waiting_since: None,
+            caught_up: Instant::now(),
             is_shut_down: false,
             lingered_for: None,
             shut_down_at: None,
@@ -117,6 +129,12 @@ impl Pipe {
     pub(super) fn take(&mut self, bytes_max: usize) -> Vec<u8> {
         let bytes = bytes_max.min(self.to_client.len());
         let taken = self.to_client.drain(..bytes).collect();
+        if self.to_client.is_empty()
+            && let Some(since) = self.waiting_since.take()
+            && since.elapsed() > Duration::from_millis(TICK_MS)
+        {
+            self.caught_up = Instant::now();
+        }
         if bytes > 0 {
             wake(&mut self.writer);
         }
@@ -238,6 +256,7 @@ impl AsyncWrite for ServerEnd {
         let sent = pipe.shorten(bytes.len().min(room));
         pipe.longest_blocked = pipe.longest_blocked.max(pipe.blocked());
         pipe.blocked_since = None;
+        pipe.waiting_since.get_or_insert_with(Instant::now);
         pipe.to_client.extend_from_slice(&bytes[..sent]);
         pipe.written_bytes += sent as u64;
         pipe.written_hash = hash(pipe.written_hash, &bytes[..sent]);
@@ -285,4 +304,17 @@ pub(super) fn hash(start: u64, bytes: &[u8]) -> u64 {
     })
 }
 
-impl Transport for ServerEnd {}
+impl Transport for ServerEnd {
+    /// What the client has read is acknowledged.
+    fn delivery(&self) -> Option<Delivery> {
+        let pipe = self.0.borrow();
+        let acked_bytes = pipe.written_bytes - pipe.to_client.len() as u64;
+        Some(Delivery {
+            progress: Progress {
+                written_bytes: pipe.written_bytes,
+                acked_bytes,
+            },
+            is_retransmitting: false,
+        })
+    }
+}

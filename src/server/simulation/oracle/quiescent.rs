@@ -80,8 +80,10 @@ impl Oracle {
                 .is_some_and(|paused| since_tick(paused) < idle_deadline);
             if record.grants(Capability::Keepalive) && is_reading && !was_paused {
                 let last_activity = record.last_activity.max(record.last_not_read);
+                // The time to answer a Ping begins when it has arrived.
+                let since = last_activity.max(quiescence.last_jump).max(pipe.caught_up);
                 assert!(
-                    since_tick(last_activity.max(quiescence.last_jump)) < idle_deadline,
+                    since_tick(since) < idle_deadline,
                     "CHAT-KEEP-4: {of} is silent and still a member"
                 );
             }
