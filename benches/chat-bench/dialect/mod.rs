@@ -7,6 +7,7 @@ mod irc;
 mod mqtt;
 mod nats;
 mod redis;
+mod websocket;
 
 use clap::ValueEnum;
 
@@ -26,6 +27,9 @@ pub enum Protocol {
     Irc,
     /// MQTT 3.1.1 with QoS 0
     Mqtt,
+    /// Text messages over WebSocket
+    #[value(name = "websocket")]
+    WebSocket,
 }
 
 impl Protocol {
@@ -36,6 +40,7 @@ impl Protocol {
             Self::Redis => Box::new(redis::Redis),
             Self::Irc => Box::new(irc::Irc),
             Self::Mqtt => Box::new(mqtt::Mqtt),
+            Self::WebSocket => Box::new(websocket::WebSocket),
         }
     }
 
@@ -50,7 +55,7 @@ impl Protocol {
 
     /// Whether senders also receive what the others send.
     pub fn senders_are_members(self) -> bool {
-        matches!(self, Self::Chat | Self::Irc)
+        matches!(self, Self::Chat | Self::Irc | Self::WebSocket)
     }
 
     /// Whether all members receive the messages of several senders in one order.
