@@ -103,7 +103,6 @@ async fn connections_with_the_largest_queues_are_evicted_first() {
         }
     }
     // Those that came first hold most; the later ones hold too little to help.
-    println!("{evicted:?}");
     let count = evicted.len();
     assert!((4..32).contains(&count), "{count} of {HOGS}");
     assert!(evicted.iter().all(|&index| index < 32), "{evicted:?}");
@@ -285,4 +284,40 @@ async fn one_stuck_member_delays_a_burst_for_its_stall_budget() {
     }
     assert!(seq < CHATS);
     assert_eq!(stuck.next().await, None);
+}
+
+/// The end of a read pause, without the tick that repairs a missed one: as soon as the
+/// whole room has caught up with the sender window, or one slow member with the log.
+#[tokio::test(start_paused = true)]
+async fn a_read_pause_ends_as_soon_as_the_slow_members_have_caught_up() {
+    for (slow_count, prompt_count) in [(3, 0), (1, 3)] {
+        let limits = Limits {
+            lag_bytes_max: LAG_BYTES_FLOOR,
+            ..unlimited()
+        };
+        // No task ticks this hub.
+        let hub = Arc::new(Hub::new(limits, AccessPolicy::default(), "test".to_owned()));
+        let mut slow = Vec::new();
+        for index in 0..slow_count {
+            slow.push(Peer::member(&hub, &format!("slow{index}"), &[], 8_192).await);
+        }
+        for index in 0..prompt_count {
+            let mut prompt = Peer::member(&hub, &format!("prompt{index}"), &[], 8_192).await;
+            tokio::spawn(async move { while prompt.next().await.is_some() {} });
+        }
+        let mut sender = Peer::member(&hub, "sender", &[], 8_192).await;
+        let mut sent = 0;
+        while !hub.channel.is_paused() {
+            sender.send(chat(4_000)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            sent += 1;
+            assert!(sent < 1_000, "reads do not pause");
+        }
+        for slow in &mut slow {
+            for seq in 1..=sent {
+                assert_eq!(slow.next_seq().await, seq);
+            }
+        }
+        assert!(!hub.channel.is_paused(), "{slow_count} slow members");
+    }
 }
