@@ -32,6 +32,7 @@
 //! | [`server`] | listeners, tasks and deadlines around sessions, room and log | yes |
 //! | [`client`] | a library for clients and bots, and the terminal on it | yes |
 //! | [`runtime`] | the event loop that the programs run on | yes |
+//! | [`address`] | how an address of a server is written | no |
 //! | [`cli`] | what the command lines of all programs have in common | yes |
 //! | [`files`] | writes the files that options name | yes |
 //!
@@ -65,6 +66,7 @@
     )
 )]
 
+pub mod address;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]

@@ -257,7 +257,7 @@ fn a_target_that_cannot_be_measured_is_told() {
         UNUSABLE,
         "no server answers",
     );
-    check_failure(&bench("nowhere", "burst"), WRONG_USAGE, "HOST:PORT");
+    check_failure(&bench("::1", "burst"), WRONG_USAGE, "brackets");
     check_failure(
         &bench(address, "burst --members 2 --senders 2"),
         WRONG_USAGE,

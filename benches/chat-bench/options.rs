@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use chat::{client::Address, files, limits::Limits};
+use chat::{
+    address::{Address, AddressError},
+    files,
+    limits::Limits,
+};
 use clap::{
     Args, Parser, Subcommand,
     builder::{PathBufValueParser, TypedValueParser},
@@ -141,7 +145,7 @@ pub enum Command {
 /// The server to measure, and the form of the report.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// The server: HOST:PORT or chat://HOST:PORT
+    /// The server: HOST[:PORT] or chat://HOST[:PORT]
     #[arg(value_parser = parse_address)]
     pub address: SocketAddr,
     /// Its protocol
@@ -207,7 +211,7 @@ pub struct Flow {
 fn parse_address(value: &str) -> Result<SocketAddr, String> {
     let address: Address = value
         .parse()
-        .map_err(|error| format!("say HOST:PORT ({error})"))?;
+        .map_err(|error: AddressError| error.to_string())?;
     if address.name().is_some() {
         return Err("members have generated names: leave out the name before the @".to_owned());
     }

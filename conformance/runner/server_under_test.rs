@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use chat::address::Address;
+
 use crate::{capacity::Need, connection_caps::ConnectionCaps, process::Process, timing::Timing};
 
 /// The beginning of the line that a server prints first.
@@ -109,18 +111,12 @@ fn said(words: &str) -> String {
     }
 }
 
-/// Reads `chat://host:port` or `host:port` and looks the host up.
+/// Parses an address and looks its host up.
 pub fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
-    let bare = address.strip_prefix("chat://").unwrap_or(address);
-    let bare = bare.rsplit_once('@').map_or(bare, |(_, host)| host);
-    let bare = bare.trim_end_matches('/');
-    let shape = || format!("{address:?} is no address; write chat://HOST:PORT or HOST:PORT");
-    let (host, port) = bare.rsplit_once(':').ok_or_else(shape)?;
-    port.parse::<u16>().map_err(|_| shape())?;
-    if host.is_empty() {
-        return Err(shape());
-    }
-    let found: Vec<SocketAddr> = bare
+    let parsed: Address = address
+        .parse()
+        .map_err(|e| format!("{address:?} is no address: {e}"))?;
+    let found: Vec<SocketAddr> = (parsed.host(), parsed.port())
         .to_socket_addrs()
         .map_err(|e| format!("the host of {address:?} cannot be looked up: {e}"))?
         .collect();

@@ -10,9 +10,9 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::FramedRead;
 
-use super::address::{Address, AddressError};
 use super::codec::{Codec, CodecError, Halves, REGISTERING_BODY_BYTES_MAX};
 use super::session::Session;
+use crate::address::{Address, AddressError};
 use crate::password::Password;
 use crate::wire::{
     Capability, ClientEnvelope, ErrorCode, Register, Registered, client_envelope, server_envelope,

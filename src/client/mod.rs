@@ -25,7 +25,6 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `address` | `chat://name@host:port` |
 //! | `connect` | [`Connector`]: from an address to a session |
 //! | `session` | [`Session`]: send, next, leave |
 //! | `event` | [`Event`], and how a session ends |
@@ -46,7 +45,6 @@
 //! - Text of a peer reaches a terminal only through [`Printable`], and the left edge of
 //!   a row only through [`Line`].
 
-mod address;
 #[cfg(feature = "cli")]
 pub mod app;
 mod codec;
@@ -60,7 +58,7 @@ mod send_queue;
 mod session;
 mod wrap;
 
-pub use address::{Address, AddressError, SCHEME};
+pub use crate::address::{Address, AddressError, DEFAULT_PORT, SCHEME};
 pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
 pub use outgoing::Outgoing;

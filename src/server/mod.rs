@@ -88,7 +88,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on the first of the addresses of `listen` (`HOST:PORT`, port 0 for
+    /// Listens on the first of the addresses of `listen` (`HOST[:PORT]`, port 0 for
     /// a free one) that can be had.
     ///
     /// # Errors

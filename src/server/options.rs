@@ -8,6 +8,7 @@ use clap::{
 
 use super::names_file;
 use crate::{
+    address::Address,
     limits::{DefaultValue, LIMITS, Limit, Limits, Unit},
     password::source,
     session::AccessPolicy,
@@ -29,11 +30,11 @@ use crate::{
         a unit: B, KiB, MiB, GiB, TiB; ms, s, min, h, d; /s, /min, /h. So: 64MiB, 10s, 20/min."
 )]
 pub struct Options {
-    /// Where to listen; port 0 is a free one
+    /// Where to listen; port 0 is a free one, and the port is 7227 if it is missing
     #[arg(
         long,
         env = "CHAT_LISTEN",
-        value_name = "HOST:PORT",
+        value_name = "HOST[:PORT]",
         default_value = "127.0.0.1:0",
         value_parser = parse_listen
     )]
@@ -172,13 +173,11 @@ impl FromArgMatches for LimitOptions {
 }
 
 fn parse_listen(value: &str) -> Result<String, String> {
-    match value.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-            Ok(value.to_owned())
-        }
-        _ => {
-            Err("say HOST:PORT with a port from 0 to 65535, like 127.0.0.1:0 or [::1]:4000".into())
-        }
+    match Address::parse_listen(value) {
+        Ok(_) => Ok(value.to_owned()),
+        Err(error) => Err(format!(
+            "{error}; say HOST:PORT, such as 127.0.0.1:0 or [::1]:4000"
+        )),
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tracing::debug;
 
 use super::transport::{Accepted, BACKLOG, Delivery, Listener, Transport};
+use crate::address::Address;
 
 /// A peer that is gone without a word is found in about a minute: after this
 /// silence the system asks it for a sign of life, this often, this many times.
@@ -75,8 +76,10 @@ impl Listener for Tcp {
 }
 
 async fn bind(listen: &str) -> io::Result<TcpListener> {
+    let listen = Address::parse_listen(listen)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let mut refused = None;
-    for address in lookup_host(listen).await? {
+    for address in lookup_host((listen.host(), listen.port())).await? {
         match bind_address(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => refused = Some(error),

@@ -1,7 +1,11 @@
 //! The real server and real clients on terminals, from the first chat to the server's
 //! end.
 
-use crate::{screen::Screen, support::TestServer};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use chat::address::DEFAULT_PORT;
+
+use crate::{program::Program, screen::Screen, support::TestServer};
 
 const HELP: &str = "/help shows the commands\n";
 const ENDED: &str = "code 0, terminal as before";
@@ -58,4 +62,49 @@ fn two_people_talk_on_terminals() {
     second.ends_with(ENDED);
     assert!(bob.text().contains("the server closed"), "{}", bob.text());
     assert_eq!(server.wait().code(), Some(0));
+}
+
+/// An address of this machine that only this test run uses, since the port is fixed.
+fn own_loopback_address() -> Ipv4Addr {
+    let [_, b, c, d] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, b, c, d.max(2))
+}
+
+/// Without a port, the server listens where the client looks for it; and an IPv6 address
+/// may have a scope with a name.
+#[test]
+fn an_address_may_lack_a_port_and_have_a_scope() {
+    let host = own_loopback_address().to_string();
+    let server = TestServer::start(&["--listen", &host]);
+    assert_eq!(server.address.port(), DEFAULT_PORT);
+    let say = |address: &str| {
+        let mut program = Program::start(&[address, "Alice"]);
+        program.end_input();
+        let outcome = program.outcome();
+        assert_eq!((outcome.code, &*outcome.errors), (Some(0), ""), "{address}");
+    };
+    say(&host);
+    say(&format!("chat://{host}/"));
+    // Only link-local addresses have scopes; a machine without a network has none.
+    if let Some((address, interface)) = link_local_address() {
+        let server = TestServer::start(&["--listen", &format!("[{address}%{interface}]:0")]);
+        say(&format!(
+            "[{address}%{interface}]:{}",
+            server.address.port()
+        ));
+    }
+}
+
+/// A link-local IPv6 address of this machine, and the name of its interface.
+fn link_local_address() -> Option<(Ipv6Addr, String)> {
+    const SCOPE_LINK: &str = "20";
+    let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    table.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [digits, _, _, SCOPE_LINK, _, interface] = fields[..] else {
+            return None;
+        };
+        let address = u128::from_str_radix(digits, 16).ok()?;
+        Some((Ipv6Addr::from(address), interface.to_owned()))
+    })
 }

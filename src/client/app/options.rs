@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
+use crate::address::Address;
 use crate::cli;
-use crate::client::address::Address;
 use crate::client::connect::CONNECT_TIMEOUT_MS;
 use crate::password::source::{self, Found};
 
@@ -22,8 +22,8 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
 #[derive(Debug, Parser)]
 #[command(name = "chat-client", version, max_term_width = 100, after_help = help_after())]
 pub struct Options {
-    /// The server: chat://host:port, host:port, or chat://name@host:port; an IPv6
-    /// address in brackets
+    /// The server: chat://name@host:port, of which all but the host may be left out; an
+    /// IPv6 address is in brackets, and the port is 7227 if it is missing
     #[arg(value_parser = parse_address)]
     pub address: Address,
 

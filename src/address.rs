@@ -1,11 +1,14 @@
-//! Addresses of servers: `chat://host:port`, `host:port` or `chat://name@host:port`; an
-//! IPv6 address is in brackets.
+//! Addresses of servers: `chat://name@host:port`, of which all but the host may be left
+//! out; an IPv6 address is in brackets.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// The scheme of an address, which may be left out.
 pub const SCHEME: &str = "chat://";
+
+/// The port of an address that names none.
+pub const DEFAULT_PORT: u16 = 7227;
 
 /// The address of a server, and the member's name if the address has one.
 ///
@@ -29,9 +32,52 @@ impl Address {
         &self.host
     }
 
-    /// The port, 1 to 65,535.
+    /// The port: 1 to 65,535, or 0 for any free one in [`Address::parse_listen`].
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Parses the address that a server listens on: without a name; port 0 is a free one.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError`] says what is wrong.
+    pub fn parse_listen(text: &str) -> Result<Self, AddressError> {
+        let address = Self::parse(text, 0)?;
+        match address.name {
+            Some(_) => Err(AddressError::Name),
+            None => Ok(address),
+        }
+    }
+
+    fn parse(text: &str, port_min: u16) -> Result<Self, AddressError> {
+        let rest = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("chat") => rest,
+            Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
+            None => text,
+        };
+        // Shells and browsers append a slash.
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (name, rest) = match rest.rsplit_once('@') {
+            Some(("", _)) => return Err(AddressError::NameEmpty),
+            Some((name, rest)) => (Some(name.to_owned()), rest),
+            None => (None, rest),
+        };
+        let (host, port) = split_port(rest)?;
+        let port = match port {
+            None => DEFAULT_PORT,
+            Some(port) => port
+                .parse()
+                .ok()
+                // `parse` accepts a sign; a port has none.
+                .filter(|&number| number >= port_min && !port.starts_with('+'))
+                .ok_or_else(|| AddressError::Port(port.to_owned()))?,
+        };
+        Ok(Self {
+            name,
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -59,10 +105,10 @@ pub enum AddressError {
     HostCharacter(char),
     /// An IPv6 address without brackets, or brackets that do not match.
     Brackets,
-    /// There is no port.
-    PortMissing,
     /// The port is not a number from 1 to 65535.
     Port(String),
+    /// It has a name, where a server listens.
+    Name,
 }
 
 impl fmt::Display for AddressError {
@@ -82,10 +128,10 @@ impl fmt::Display for AddressError {
                 f,
                 "an IPv6 address stands in brackets, for example {SCHEME}[::1]:5000"
             ),
-            Self::PortMissing => write!(f, "there is no port, write {SCHEME}host:port"),
             Self::Port(port) => {
                 write!(f, "the port {port:?} is not a number from 1 to 65535")
             }
+            Self::Name => write!(f, "a server listens under no name, leave out the name@"),
         }
     }
 }
@@ -96,48 +142,28 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let rest = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("chat") => rest,
-            Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
-            None => text,
-        };
-        // Shells and browsers append a slash.
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (name, rest) = match rest.rsplit_once('@') {
-            Some(("", _)) => return Err(AddressError::NameEmpty),
-            Some((name, rest)) => (Some(name.to_owned()), rest),
-            None => (None, rest),
-        };
-        let (host, port) = split_port(rest)?;
-        Ok(Self {
-            name,
-            host: host.to_owned(),
-            port: port
-                .parse()
-                .ok()
-                // `parse` accepts a sign; a port has none.
-                .filter(|&number: &u16| number != 0 && !port.starts_with('+'))
-                .ok_or_else(|| AddressError::Port(port.to_owned()))?,
-        })
+        Self::parse(text, 1)
     }
 }
 
-/// Splits `host:port` or `[host]:port`.
-fn split_port(text: &str) -> Result<(&str, &str), AddressError> {
+/// Splits `host:port` or `[host]:port`, where the port may be missing.
+fn split_port(text: &str) -> Result<(&str, Option<&str>), AddressError> {
     let (host, port, character_allowed): (_, _, fn(char) -> bool) =
         if let Some(inside) = text.strip_prefix('[') {
             let (host, after) = inside.split_once(']').ok_or(AddressError::Brackets)?;
             let port = match after.strip_prefix(':') {
-                Some(port) => port,
-                None if after.is_empty() => return Err(AddressError::PortMissing),
-                None => return Err(AddressError::Brackets),
+                None if !after.is_empty() => return Err(AddressError::Brackets),
+                port => port,
             };
-            // A zone such as %eth0 may follow a link-local address.
+            // A scope such as %eth0 may follow a link-local address.
             (host, port, |c| {
                 c.is_ascii_alphanumeric() || ":.%-_".contains(c)
             })
         } else {
-            let (host, port) = text.rsplit_once(':').ok_or(AddressError::PortMissing)?;
+            let (host, port) = match text.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            };
             // Only an IPv6 address is missing its brackets.
             let digits = host.split_once('%').map_or(host, |(digits, _)| digits);
             let is_ipv6 = digits.contains(':')
@@ -186,6 +212,9 @@ mod tests {
         check("chat://host:65535/", "- host 65535");
         check("chat://[::1]:5000", "- ::1 5000");
         check("chat://Bob@[fe80::1%eth0]:5000", "Bob fe80::1%eth0 5000");
+        check("localhost", "- localhost 7227");
+        check("chat://Bob@example.org/", "Bob example.org 7227");
+        check("[::1]", "- ::1 7227");
     }
 
     #[test]
@@ -196,9 +225,7 @@ mod tests {
         );
         check("chat://@host:1", "there is no name before the @");
         check("chat://:5000", "there is no host, write chat://host:port");
-        check("", "there is no port, write chat://host:port");
-        check("host", "there is no port, write chat://host:port");
-        check("chat://[::1]", "there is no port, write chat://host:port");
+        check("", "there is no host, write chat://host:port");
         let brackets = "an IPv6 address stands in brackets, for example chat://[::1]:5000";
         check("::1:5000", brackets);
         check("[::1:5000", brackets);
@@ -219,6 +246,22 @@ mod tests {
             "chat://host/room:5000",
             "the host has the character '/', write chat://host:port and nothing after it",
         );
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        let check = |text: &str, expected: Result<(&str, u16), AddressError>| {
+            let address = Address::parse_listen(text);
+            let parsed = address.as_ref().map(|it| (it.host(), it.port()));
+            assert_eq!(parsed, expected.as_ref().copied(), "{text:?}");
+        };
+        check("0.0.0.0", Ok(("0.0.0.0", 7227)));
+        check("127.0.0.1:0", Ok(("127.0.0.1", 0)));
+        check("[::]:4000", Ok(("::", 4_000)));
+        check("[fe80::1%eth0]", Ok(("fe80::1%eth0", 7227)));
+        check("Bob@host", Err(AddressError::Name));
+        check("host:65536", Err(AddressError::Port("65536".to_owned())));
+        assert!("host:0".parse::<Address>().is_err());
     }
 
     #[test]
