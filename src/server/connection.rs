@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::ReadBuf, net::TcpStream, time::Sleep};
+use tokio::{io::ReadBuf, net::TcpStream};
 
 use crate::{
     session::{ConnectionId, Event},
@@ -32,13 +32,14 @@ use crate::{
 
 use super::{
     backpressure::PAUSED_READ_BYTES,
+    deadline::Deadline,
     frames::Frames,
     hub::{Hub, HubGuard},
     outbound::{Next, Outbound},
     read_budget::{READ_BYTES, ReadBudget, is_crowded, replies_bytes_max},
     read_buffer::ReadBuffer,
     registry::ConnectionHandle,
-    transport::{Delivery, Transport},
+    transport::Transport,
 };
 
 /// How many writes of log a connection makes before it reads: enough to send
@@ -84,23 +85,7 @@ pub(super) struct Connection<T> {
     phase: Phase,
     /// Set while something is due that the transport does not take, and while
     /// lingering.
-    timer: Option<Box<Timer>>,
-}
-
-/// A deadline of a connection.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    /// How much the peer had acknowledged when it was set.
-    acked_bytes: u64,
-}
-
-impl Timer {
-    fn set(duration: Duration, delivery: Option<Delivery>) -> Box<Self> {
-        Box::new(Self {
-            sleep: Box::pin(tokio::time::sleep(duration)),
-            acked_bytes: delivery.map_or(0, |delivery| delivery.progress.acked_bytes),
-        })
-    }
+    deadline: Option<Box<Deadline>>,
 }
 
 enum Phase {
@@ -143,7 +128,7 @@ impl<T: Transport> Connection<T> {
             budget: ReadBudget::default(),
             read_buffer: ReadBuffer::default(),
             phase: Phase::Open,
-            timer: None,
+            deadline: None,
         }
     }
 
@@ -282,17 +267,17 @@ impl<T: Transport> Connection<T> {
         if let Some(handle) = self.handle() {
             handle.unsubscribe();
         }
-        self.timer = None;
+        self.deadline = None;
         self.phase = Phase::Lingering { dropped_bytes: 0 };
         Poll::Ready(Ok(()))
     }
 
     /// Reads and drops until the peer has closed too.
     fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Timer::set(Duration::from_millis(LINGER_MS), None));
-        if self.budget.is_at_end || timer.sleep.as_mut().poll(cx).is_ready() {
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Deadline::after(Duration::from_millis(LINGER_MS), None));
+        if self.budget.is_at_end || deadline.poll_passed(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
         let Phase::Lingering { dropped_bytes } = &mut self.phase else {
@@ -417,35 +402,33 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// `Ready` when something has been due for the write deadline and the peer has taken
-    /// nothing of it (CHAT-LIM-5). A peer that acknowledges takes something, and while
-    /// the network does not deliver, the transport's own deadline counts.
+    /// `Ready` when something has been due for the write deadline and the client has
+    /// taken nothing of it (CHAT-LIM-5).
     fn poll_write_deadline(&mut self, cx: &mut Context<'_>, flush: &Flush) -> Poll<()> {
-        let deadline = Duration::from_millis(self.hub.limits().write_deadline_ms.into());
-        if *flush == Flush::Blocked && self.timer.is_none() {
-            self.outbound.has_moved = false;
-            self.timer = Some(Timer::set(deadline, self.transport.delivery()));
+        let is_blocked = *flush == Flush::Blocked;
+        if is_blocked && self.deadline.is_none() {
+            self.set_write_deadline();
         }
-        // A timer that is no longer needed is left to run out: in a stream that
-        // stops and goes, setting it each time would cost more than it is worth.
-        while let Some(timer) = &mut self.timer {
-            ready!(timer.sleep.as_mut().poll(cx));
-            if *flush != Flush::Blocked {
-                self.timer = None;
-                continue;
-            }
-            let delivery = self.transport.delivery();
-            let is_delivered = delivery.is_some_and(|delivery| {
-                delivery.is_retransmitting || delivery.progress.acked_bytes > timer.acked_bytes
-            });
-            if !(self.outbound.has_moved || is_delivered || self.transport.is_writable_now()) {
-                self.timer = None;
+        // A deadline that is no longer needed is left to pass: in a stream that stops
+        // and goes, setting it each time would cost more than it is worth.
+        while let Some(deadline) = &mut self.deadline {
+            ready!(deadline.poll_passed(cx));
+            let is_stalled = deadline.is_stalled(self.outbound.has_moved, &self.transport);
+            self.deadline = None;
+            if is_blocked && is_stalled {
                 return Poll::Ready(());
             }
-            self.outbound.has_moved = false;
-            self.timer = Some(Timer::set(deadline, delivery));
+            if is_blocked {
+                self.set_write_deadline();
+            }
         }
         Poll::Pending
+    }
+
+    fn set_write_deadline(&mut self) {
+        let duration = Duration::from_millis(self.hub.limits().write_deadline_ms.into());
+        self.outbound.has_moved = false;
+        self.deadline = Some(Deadline::after(duration, self.transport.delivery()));
     }
 
     /// Does what it was notified for. `reads_drained`: whether everything that has

@@ -24,6 +24,7 @@
 //! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
 //! | `address_limiter` | how many connections one address may have and make | no |
 //! | `connection` | the task of one connection | yes |
+//! | `deadline` | a timer of one connection, and whether its client has got on | clock |
 //! | `frames`, `read_buffer` | what has arrived: cut into frames, kept until used | no |
 //! | `read_budget` | how much a connection may read now | no |
 //! | `outbound`, `reply_buffer` | what one connection has to send, in which order | no |
@@ -40,6 +41,7 @@ mod address_limiter;
 mod backpressure;
 mod channel;
 mod connection;
+mod deadline;
 mod eviction;
 mod frames;
 mod hub;
