@@ -277,9 +277,23 @@ fn a_member_behind_a_full_queue_of_the_network_has_its_time_when_the_ping_arrive
         assert!(told.is_empty() || told == [Told::Ping], "{told:?}");
     }
     progress.acked_bytes += 10_000;
-    let told = server.pass(1_000, &id, Some(progress));
+    let told = server.pass(100, &id, Some(progress));
     assert!(told.is_empty() || told == [Told::Ping], "{told:?}");
     // It has arrived, and is not answered.
     let ends = (0..200).find(|_| server.pass(100, &id, Some(progress)) == [IDLE_TIMEOUT]);
     assert!(ends.is_some_and(|ticks| ticks >= 90), "{ends:?}");
+}
+
+/// CHAT-NAME-8: the newcomer is told within the time that a check takes.
+#[test]
+fn a_holder_that_takes_what_is_sent_slowly_keeps_its_name() {
+    let (mut server, holder, newcomer, mut progress) = asked(1_000_000);
+    for _ in 0..50 {
+        progress.acked_bytes += 3_200;
+        assert_eq!(server.pass(100, &holder, Some(progress)), []);
+    }
+    let told = server.pass(0, &newcomer, None);
+    assert_eq!(told, [Told::Error(ErrorCode::NameInUse)]);
+    // Without a sign of life it is no longer silent than any other member may be.
+    assert_eq!(server.pass(1_000, &holder, Some(progress)), []);
 }

@@ -205,8 +205,12 @@ impl Sessions {
                 ..
             } => {
                 let acked_bytes = progress.map_or(u64::MAX, |progress| progress.acked_bytes);
-                if acked_bytes > before.acked_bytes {
-                    let has_arrived = acked_bytes >= before.written_bytes;
+                let has_arrived = acked_bytes >= before.written_bytes;
+                let is_late = now_ms.saturating_sub(probe.began_ms) >= u64::from(deadline_ms);
+                if acked_bytes > before.acked_bytes && is_late && !has_arrived {
+                    // It takes what is sent, only slowly: the newcomer need not wait.
+                    probe.state = ProbeState::Answered;
+                } else if acked_bytes > before.acked_bytes {
                     probe.state = ProbeState::Pinged {
                         since_ms: now_ms,
                         unacked: (!has_arrived).then_some(Progress {
