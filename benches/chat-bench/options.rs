@@ -145,7 +145,7 @@ pub enum Command {
 /// The server to measure, and the form of the report.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// The server: HOST[:PORT] or chat://HOST[:PORT]
+    /// The server: HOST, HOST:PORT, or the same behind chat://
     #[arg(value_parser = parse_address)]
     pub address: SocketAddr,
     /// Its protocol

@@ -102,7 +102,7 @@ pub struct RunArgs {
 /// Options of `server`.
 #[derive(Args)]
 pub struct ServerArgs {
-    /// Where the server listens: chat://HOST[:PORT] or HOST[:PORT].
+    /// Where the server listens: HOST, HOST:PORT, or the same behind chat://.
     #[arg(required_unless_present = "cmd", conflicts_with = "cmd")]
     pub address: Option<String>,
     /// Start the server with this command; its first line of output must be

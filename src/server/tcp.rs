@@ -1,7 +1,7 @@
 //! TCP: listening, the options of a socket, and what a TCP stream can do at once.
 
 use std::{
-    future::{Future, Ready},
+    future::Ready,
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
@@ -63,15 +63,10 @@ impl Listener for Tcp {
     type Stream = TcpStream;
     type Handshake = Ready<io::Result<TcpStream>>;
 
-    fn accept(
-        &self,
-    ) -> impl Future<Output = io::Result<(Accepted<TcpStream, Self::Handshake>, SocketAddr)>> + Send
-    {
-        async {
-            let (stream, peer) = self.listener.accept().await?;
-            set_options(&stream, self.write_deadline_ms);
-            Ok((Accepted::Ready(stream), peer))
-        }
+    async fn accept(&self) -> io::Result<(Accepted<TcpStream, Self::Handshake>, SocketAddr)> {
+        let (stream, peer) = self.listener.accept().await?;
+        set_options(&stream, self.write_deadline_ms);
+        Ok((Accepted::Ready(stream), peer))
     }
 }
 

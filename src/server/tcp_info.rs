@@ -112,11 +112,8 @@ mod tests {
     async fn a_peer_that_does_not_read_acknowledges_less_than_was_written() {
         let (stream, mut peer) = pair().await;
         let mut written = 0;
-        loop {
-            match stream.try_write(&[0; 65_536]) {
-                Ok(bytes) => written += bytes as u64,
-                Err(_) => break,
-            }
+        while let Ok(bytes) = stream.try_write(&[0; 65_536]) {
+            written += bytes as u64;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
         let stuck = delivery(&stream).unwrap();

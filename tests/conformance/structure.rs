@@ -84,7 +84,7 @@ fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
                     return Some(format!("{} -> {start}", way.join(" -> ")));
                 }
                 if seen.insert(next.clone()) {
-                    open.push([way.as_slice(), &[next.clone()]].concat());
+                    open.push([way.as_slice(), std::slice::from_ref(next)].concat());
                 }
             }
         }

@@ -22,16 +22,11 @@ impl Listener for TestListener {
     type Stream = DuplexStream;
     type Handshake = Handshake;
 
-    fn accept(
-        &self,
-    ) -> impl Future<Output = io::Result<(Accepted<DuplexStream, Handshake>, SocketAddr)>> + Send
-    {
-        async {
-            let handshake = self.0.lock().await.recv().await;
-            let handshake = handshake.ok_or(io::ErrorKind::BrokenPipe)?;
-            let peer = SocketAddr::from(([192, 0, 2, 1], 7_000));
-            Ok((Accepted::Handshake(handshake), peer))
-        }
+    async fn accept(&self) -> io::Result<(Accepted<DuplexStream, Handshake>, SocketAddr)> {
+        let handshake = self.0.lock().await.recv().await;
+        let handshake = handshake.ok_or(io::ErrorKind::BrokenPipe)?;
+        let peer = SocketAddr::from(([192, 0, 2, 1], 7_000));
+        Ok((Accepted::Handshake(handshake), peer))
     }
 }
 
