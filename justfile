@@ -35,12 +35,17 @@ bench *ARGUMENTS:
     cargo run --release --locked --bin chat-bench -- {{ ARGUMENTS }}
 
 # Measure chat-server beside the servers that people would pick instead
-competitors *OPTIONS="--runs 3 --out target/peers":
-    benches/peers/run {{ OPTIONS }}
+competitors *OPTIONS="--runs 3 --out target/competitors":
+    benches/competitors/run {{ OPTIONS }}
 
 # Write anew what is generated and kept in the repository
 generate:
     BLESS=1 cargo test --locked --test generated
+
+# Build the tarball and the Debian package, and try them
+package *TARGET:
+    packaging/build {{ TARGET }}
+    packaging/check
 
 # Check all that must hold before a change lands
 ci:
