@@ -148,7 +148,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused() {
-        assert_eq!(name_of(&["host"]), Err(ErrorKind::ValueValidation));
+        assert_eq!(name_of(&["host:port"]), Err(ErrorKind::ValueValidation));
+        // A port may be left out.
+        assert_eq!(name_of(&["host"]), Ok(None));
         assert_eq!(
             name_of(&["h:1", "A", "--connect-timeout", "0"]),
             Err(ErrorKind::ValueValidation)
