@@ -207,7 +207,9 @@ mod tests {
         };
         let capacity = Capacity::new(caps, 0);
         let need = need("alice joins\nbob joins\n");
-        let first = capacity.reserve(need, false).ok().expect("room");
+        let first = capacity
+            .reserve(need, false)
+            .unwrap_or_else(|_| panic!("room"));
         std::thread::scope(|scope| {
             let second = scope.spawn(|| capacity.reserve(need, false).is_ok());
             std::thread::sleep(crate::timing::POLL * 10);

@@ -80,9 +80,12 @@ fn head(kind: u8, payload_bytes: usize) -> Vec<u8> {
     head
 }
 
-/// The first byte, the payload and the length of an unmasked frame; `None` while it is
+/// The first byte, the payload and the length of an unmasked frame.
+type Frame<'a> = (u8, &'a [u8], usize);
+
+/// Splits off an unmasked frame; `None` while it is
 /// incomplete.
-fn split_frame(bytes: &[u8]) -> Result<Option<(u8, &[u8], usize)>, String> {
+fn split_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, String> {
     let Some(&[kind, short]) = bytes.get(..2) else {
         return Ok(None);
     };
