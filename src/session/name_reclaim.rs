@@ -191,7 +191,7 @@ impl Sessions {
             ProbeState::Pinging if replies_flushed => {
                 probe.state = ProbeState::Pinged {
                     since_ms: now_ms,
-                    unacked: progress,
+                    unacked: progress.filter(|sent| sent.acked_bytes < sent.written_bytes),
                 };
             }
             // A holder that takes no bytes cannot be probed. If that lasts, the server
