@@ -337,6 +337,12 @@ impl Conn {
         self.queues[queue].push_back(message);
     }
 
+    /// Keeps a message for the step after the one that it does not belong to.
+    pub fn put_back(&mut self, message: Received) {
+        let queue = self.queue_of(&message.kind);
+        self.queues[queue].push_front(message);
+    }
+
     /// Which of the two queues a message belongs to: 0 for answers to this
     /// connection, 1 for messages of the room. A client's messages are one stream.
     pub fn queue_of(&self, kind: &str) -> usize {

@@ -175,6 +175,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::Skips { .. } => "skip",
         Action::CatchesUp { .. } => "catch-up",
         Action::Accounts { .. } => "account",
+        Action::Otherwise => "otherwise-end",
         Action::Silence(_) => "silence",
         Action::Repeat { .. } => "repeat",
         Action::AnyOrder(_) => "any-order",

@@ -2,9 +2,10 @@
 //! rules it names.
 
 use crate::{
+    blame::missing_rule,
     rules::{Rule, Subject},
     suite::Suite,
-    transcript::{Action, Case, Side, Step},
+    transcript::{Action, Case, Side, Step, print},
 };
 
 /// The longest title that still fits into a line of a report.
@@ -18,6 +19,7 @@ pub fn lint(suite: &Suite, rules: &[Rule]) -> Vec<String> {
             found.push(format!("{}.chat:{line}: {sentence}", case.id));
         };
         check_header(case, rules, &mut complain);
+        check_blame(case, &mut complain);
         check_silences(case, &mut complain);
         check_raw(case, &mut complain);
         check_needs(case, &mut complain);
@@ -92,6 +94,24 @@ fn check_header(case: &Case, rules: &[Rule], complain: &mut Complain<'_>) {
             );
         }
     }
+}
+
+/// A step that a rule outside the header decides names that rule.
+fn check_blame(case: &Case, complain: &mut Complain<'_>) {
+    if case.rules.is_empty() {
+        return;
+    }
+    all_steps(&case.steps, &mut |step| {
+        if let Some(rule) = missing_rule(case, step) {
+            complain(
+                step.line,
+                format!(
+                    "none of its rules decides the step \"{}\": name the one that does, for example @{rule}",
+                    print::action(&step.action)
+                ),
+            );
+        }
+    });
 }
 
 /// "Receives nothing" needs a later step in which the same person receives something,

@@ -4,6 +4,7 @@
 
 mod admission;
 mod applicable;
+mod blame;
 mod capacity;
 mod cli;
 mod conn;
@@ -269,7 +270,7 @@ fn judge(
     let written = write_reports(&report, args);
     progress.end();
     for outcome in &report.cases {
-        if let Some(failure) = &outcome.failure {
+        for failure in outcome.failures() {
             print(&format!(
                 "\n{}",
                 report::text::failure(outcome, failure, &rules)

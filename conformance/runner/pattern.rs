@@ -272,6 +272,26 @@ impl Bindings {
         }
     }
 
+    /// The fields of a message that do not match the pattern.
+    pub fn differing(&self, pattern: &Value, got: &Value) -> Vec<String> {
+        let names = |value: &Value| -> Vec<String> {
+            let fields = value.as_object();
+            fields.into_iter().flat_map(|f| f.keys().cloned()).collect()
+        };
+        let mut fields = names(pattern);
+        fields.extend(
+            names(got)
+                .into_iter()
+                .filter(|name| pattern.get(name).is_none()),
+        );
+        let mut bindings = self.clone();
+        fields.retain(|name| {
+            let pattern = pattern.get(name).unwrap_or(&Value::Null);
+            !matches!(bindings.matches(pattern, got.get(name)), Ok(true))
+        });
+        fields
+    }
+
     fn matches_text(&mut self, pattern: &str, got: Option<&Value>) -> Result<bool, String> {
         let whole = pattern.strip_prefix('<').and_then(|p| p.strip_suffix('>'));
         if let Some(inner) = whole.filter(|p| !p.contains(['<', '>'])) {
@@ -385,6 +405,16 @@ mod tests {
             false,
         );
         check(json!({"a": "<without alice>"}), json!({"a": "alice"}), true);
+    }
+
+    #[test]
+    fn the_fields_that_differ_are_named() {
+        let (pattern, got) = (
+            json!({"a": 1, "b": "<any>"}),
+            json!({"a": 2, "b": 3, "c": 4}),
+        );
+        assert_eq!(bindings().differing(&pattern, &got), ["a", "c"]);
+        assert_eq!(bindings().differing(&pattern, &json!({"a": 1})), ["b"]);
     }
 
     #[test]

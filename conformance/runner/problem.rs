@@ -19,6 +19,12 @@ pub struct Received {
 }
 
 impl Received {
+    /// The code of an Error, as the schema's rules write it.
+    pub fn code(&self) -> Option<&str> {
+        let code = self.body["code"].as_str()?;
+        Some(code.strip_prefix("ERROR_CODE_").unwrap_or(code))
+    }
+
     /// In the transcript's notation.
     pub fn shown(&self) -> String {
         print::message(&self.kind, &self.body)
@@ -38,6 +44,12 @@ pub struct Problem {
     pub received: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// The code that came, if it was an Error.
+    pub code: Option<String>,
+    /// The kind of a message that no step expects, if that is the problem.
+    pub unexpected: Option<String>,
+    /// The fields that are wrong in a message of the right kind.
+    pub fields: Vec<String>,
 }
 
 impl Problem {
@@ -49,6 +61,9 @@ impl Problem {
             sentence: sentence.into(),
             received: String::new(),
             bytes: Vec::new(),
+            code: None,
+            unexpected: None,
+            fields: Vec::new(),
         }
     }
 
@@ -60,7 +75,8 @@ impl Problem {
     }
 
     /// The same, showing a message.
-    pub fn showing(self, message: &Received) -> Self {
+    pub fn showing(mut self, message: &Received) -> Self {
+        self.code = message.code().map(str::to_owned);
         self.with(message.shown(), &message.raw)
     }
 }

@@ -83,6 +83,17 @@ pub fn parse(schema: &str) -> Vec<Rule> {
         .collect()
 }
 
+/// The weight of the heaviest of some rules.
+pub fn heaviest(rules: &[Rule], ids: &[String]) -> Option<Level> {
+    let level = |id: &String| {
+        rules
+            .iter()
+            .find(|rule| rule.id == *id)
+            .map(|rule| rule.level)
+    };
+    ids.iter().filter_map(level).max()
+}
+
 /// Whether this is written like a rule's id: `CHAT-`, an area, a number.
 pub fn is_id(text: &str) -> bool {
     let mut parts = text.split('-');

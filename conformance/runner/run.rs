@@ -22,7 +22,7 @@ use crate::{
     plan::{Plan, Target},
     play::{self, ClientUnderTest, Played, RunContext, Stop, Subject},
     probe::{Facts, ProbeError, probe},
-    rules::Level,
+    rules::{Level, heaviest},
     server_under_test::{ServerUnderTest, Source},
     transcript::Case,
     verdict::{Failure, Kind, Outcome, Verdict, millis},
@@ -264,6 +264,14 @@ fn judge(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> 
             }
         };
         outcome.observed = played.observed;
+        outcome.is_whole &= played.is_whole;
+        let is_new =
+            |warning: &Failure, seen: &[Failure]| seen.iter().all(|s| s.line != warning.line);
+        for warning in played.warnings {
+            if is_new(&warning, &outcome.warnings) {
+                outcome.warnings.push(warning);
+            }
+        }
         match played.stop {
             None => {}
             Some(Stop::NotRun(reason)) => {
@@ -281,17 +289,15 @@ fn judge(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> 
                 break;
             }
             Some(Stop::Failed(mut failure)) => {
-                if outcome.cuts.len() > 1 {
-                    // It passed in another cut: the cut itself makes the difference.
-                    failure.rules.insert(0, "CHAT-FRAME-7".to_owned());
-                    failure.rules.dedup();
+                if outcome.cuts.len() > 1 && is_about_cuts(shared, case, server) {
+                    failure.rules = vec!["CHAT-FRAME-7".to_owned()];
                 }
-                outcome.verdict = weigh(plan, &failure);
                 outcome.failure = Some(*failure);
                 break;
             }
         }
     }
+    weigh(plan, &mut outcome);
     outcome.elapsed_ms = millis(began.elapsed());
     note_health(shared, &outcome);
     if let Some(reason) = plan.known.reason(&case.id).map(str::to_owned) {
@@ -353,6 +359,7 @@ fn play_once(
         caps: plan.caps,
         admission: &plan.admission,
         facts: &shared.facts,
+        rules: &plan.rules,
     };
     let source = match &shared.target {
         Target::Client(command) => {
@@ -392,17 +399,33 @@ fn play_once(
     Ok(played)
 }
 
-/// The verdict that the strongest of the broken rules asks for.
-fn weigh(plan: &Plan, failure: &Failure) -> Verdict {
-    if matches!(failure.kind, Kind::Crash | Kind::Malformed | Kind::Fault) {
-        return Verdict::Failed;
+/// Whether a case that failed in another cut still passes whole: then the server treats
+/// the same bytes in another way. No rule says so of clients.
+fn is_about_cuts(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> bool {
+    matches!(shared.target, Target::Server(_))
+        && play_in_time(shared, case, shared.plan.cuts[0], server).is_ok_and(|p| p.stop.is_none())
+}
+
+/// Sets the verdict that the heaviest of the broken rules asks for. What failed on the
+/// way of a case that broke no MUST is its failure.
+fn weigh(plan: &Plan, outcome: &mut Outcome) {
+    if matches!(outcome.verdict, Verdict::NotRun { .. }) {
+        return;
     }
-    let level = |id: &String| plan.rules.iter().find(|r| r.id == *id).map(|r| r.level);
-    match failure.rules.iter().filter_map(level).max() {
+    if outcome.failure.is_none() && !outcome.warnings.is_empty() {
+        outcome.failure = Some(outcome.warnings.remove(0));
+    }
+    let level = |failure: &Failure| match failure.kind.is_certain() {
+        true => None,
+        false => heaviest(&plan.rules, &failure.rules),
+    };
+    let levels = outcome.failures().map(|f| level(f).unwrap_or(Level::Must));
+    outcome.verdict = match levels.max() {
+        None => Verdict::Passed,
         Some(Level::May) => Verdict::Declined,
         Some(Level::Should) if !plan.strict => Verdict::Warned,
-        _ => Verdict::Failed,
-    }
+        Some(_) => Verdict::Failed,
+    };
 }
 
 /// Counts failures of a dead or silent target, so that a run against it ends soon.

@@ -27,6 +27,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether the target is wrong whatever rule the step is about.
+    pub fn is_certain(self) -> bool {
+        matches!(self, Kind::Crash | Kind::Malformed | Kind::Fault)
+    }
+
     /// In a word or two, for people.
     pub fn words(self) -> &'static str {
         match self {
@@ -143,6 +148,12 @@ pub struct Outcome {
     /// How it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The other steps that failed: on a SHOULD or a MAY, which does not end a case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Failure>,
+    /// Whether every step was judged, in every cut.
+    #[serde(skip)]
+    pub is_whole: bool,
 }
 
 impl Outcome {
@@ -157,7 +168,14 @@ impl Outcome {
             cuts: Vec::new(),
             observed: Vec::new(),
             failure: None,
+            warnings: Vec::new(),
+            is_whole: true,
         }
+    }
+
+    /// Everything that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.failure.iter().chain(&self.warnings)
     }
 }
 

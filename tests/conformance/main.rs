@@ -3,6 +3,7 @@
 //! another protocol, and bad input.
 
 mod bad_input;
+mod blame;
 mod by_address;
 mod capacity;
 mod files;

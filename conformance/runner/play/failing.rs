@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Play, StepError, Stop, Subject};
 use crate::{
+    blame::blame,
     framing,
     problem::Problem,
     process::Process,
@@ -11,11 +12,11 @@ use crate::{
     verdict::{Failure, Kind, millis},
 };
 
-impl Play<'_> {
+impl<'a> Play<'a> {
     /// Why the case stopped at this step.
     pub(super) fn stopped(
         &mut self,
-        step: &Step,
+        step: &'a Step,
         error: StepError,
         observed: &mut Vec<String>,
     ) -> Stop {
@@ -40,24 +41,9 @@ impl Play<'_> {
         } else {
             observed.push(format!("{who} receives {}", problem.received));
         }
-        let rules = if !problem.rules.is_empty() {
-            // The rules that the step decides are broken as well, since it did not happen.
-            let more = step
-                .rules
-                .iter()
-                .filter(|r| !problem.rules.contains(&r.as_str()));
-            problem
-                .rules
-                .iter()
-                .map(|r| (*r).to_owned())
-                .chain(more.cloned())
-                .collect()
-        } else if !step.rules.is_empty() {
-            step.rules.clone()
-        } else {
-            self.context.case.rules.clone()
-        };
-        let mut trace = std::mem::take(&mut self.extra_trace);
+        let step = self.failing.unwrap_or(step);
+        let rules = blame(self.context.case, step, &problem);
+        let mut trace = self.extra_trace.clone();
         for (who, conn) in &self.conns {
             trace.extend(conn.trace.lines(who));
         }

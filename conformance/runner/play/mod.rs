@@ -8,14 +8,11 @@ mod failing;
 mod joining;
 mod pace;
 mod server;
+mod steps;
 mod together;
 mod wire;
 
-use std::{
-    collections::BTreeMap,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use crate::{
     admission::Admission,
@@ -27,10 +24,11 @@ use crate::{
     probe::Facts,
     problem::{Problem, Received},
     register::leave,
+    rules::Rule,
     server_under_test::ServerUnderTest,
-    timing::{OTHER_CLOCK_SLACK, OWN_CLOCK_SLACK, Timing},
-    transcript::{Action, Case, Side, Step, print},
-    verdict::{Failure, Kind, millis},
+    timing::{OTHER_CLOCK_SLACK, OWN_CLOCK_SLACK, Timing, announced, earliest},
+    transcript::{Case, Side, Step},
+    verdict::{Failure, millis},
 };
 
 use pace::Pace;
@@ -56,6 +54,8 @@ pub struct RunContext<'a> {
     pub admission: &'a Admission,
     /// The limits and capabilities of the server.
     pub facts: &'a Facts,
+    /// The schema's rules.
+    pub rules: &'a [Rule],
 }
 
 /// Why a case did not come to its end.
@@ -75,6 +75,10 @@ pub enum Stop {
 pub struct Played {
     /// The steps that went as expected, and the message that came where one did not.
     pub observed: Vec<String>,
+    /// The steps that failed on a SHOULD or a MAY, and did not stop the case.
+    pub warnings: Vec<Failure>,
+    /// Whether no step was left out after one of them.
+    pub is_whole: bool,
     /// Why it stopped, if it did not come to its end.
     pub stop: Option<Stop>,
 }
@@ -84,6 +88,8 @@ impl Played {
     pub fn incomplete(reason: String) -> Self {
         Self {
             observed: Vec::new(),
+            warnings: Vec::new(),
+            is_whole: false,
             stop: Some(Stop::Incomplete(reason)),
         }
     }
@@ -124,6 +130,8 @@ pub enum Subject<'a> {
 /// One play of one case.
 struct Play<'a> {
     context: &'a RunContext<'a>,
+    /// The innermost step that failed.
+    failing: Option<&'a Step>,
     subject: Subject<'a>,
     bindings: Bindings,
     conns: BTreeMap<String, Conn>,
@@ -149,7 +157,7 @@ struct Play<'a> {
 }
 
 /// Plays a case.
-pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
+pub fn play<'a>(context: &'a RunContext<'a>, subject: Subject<'a>) -> Played {
     let case = context.case;
     let mut people = case.people();
     people.extend(case.names.iter().map(String::as_str));
@@ -173,6 +181,7 @@ pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
     let began = Instant::now();
     let mut play = Play {
         context,
+        failing: None,
         subject,
         bindings,
         conns: BTreeMap::new(),
@@ -188,28 +197,18 @@ pub fn play(context: &RunContext<'_>, subject: Subject<'_>) -> Played {
         who: "the suite".to_owned(),
         extra_trace: Vec::new(),
     };
-    let mut observed = Vec::new();
-    let mut stop = None;
-    for step in &case.steps {
-        let result = play.step(step);
-        match result {
-            Ok(()) => observed.extend(print::steps(std::slice::from_ref(step))),
-            Err(error) => {
-                stop = Some(play.stopped(step, error, &mut observed));
-                break;
-            }
-        }
-    }
-    if stop.is_none()
-        && let (Some(last), Err(error)) = (case.steps.last(), play.nothing_is_left())
-    {
-        stop = Some(play.stopped(last, error, &mut observed));
-    }
+    let mut played = Played {
+        observed: Vec::new(),
+        warnings: Vec::new(),
+        is_whole: true,
+        stop: None,
+    };
+    play.all_steps(&mut played);
     play.leave();
-    Played { observed, stop }
+    played
 }
 
-impl Play<'_> {
+impl<'a> Play<'a> {
     /// The deadline of a wait that begins now.
     fn until(&self) -> Instant {
         Instant::now() + self.context.timing.step()
@@ -227,96 +226,6 @@ impl Play<'_> {
         )))
     }
 
-    fn step(&mut self, step: &Step) -> Outcome {
-        if let Some(who) = step.action.who() {
-            self.who = who.to_owned();
-        }
-        self.expected = print::action(&step.action);
-        if !matches!(step.action, Action::Send { .. } | Action::Nothing { .. }) {
-            self.flush()?;
-        }
-        self.in_time()?;
-        // Messages on their way are no part of the suite's time.
-        self.deadline += self.context.timing.round_trip() * 2;
-        match &step.action {
-            Action::Connect { who, small_window } => self.connect(who, *small_window),
-            Action::Join {
-                who,
-                name,
-                capabilities,
-                patiently,
-            } => self.join(who, name, capabilities, *patiently),
-            Action::Send { who, payload } => self.send(who, payload),
-            Action::Receive {
-                who,
-                wanted,
-                arrival,
-            } => self.receive(who, wanted, arrival),
-            Action::AllMembers { who } => self.all_members(who),
-            Action::Finds { who, names } => self.finds(who, names),
-            Action::Nothing { who } => {
-                self.conn(who)?.nothing_since = Some(step.line);
-                Ok(())
-            }
-            Action::Closed {
-                who,
-                arrival,
-                in_order,
-            } => self.closed(who, arrival, *in_order),
-            Action::HalfClose { who } => {
-                self.conn(who)?.half_close();
-                Ok(())
-            }
-            Action::Close { who } => {
-                let conn = self.conns.remove(who);
-                self.keep_trace(who, conn);
-                Ok(())
-            }
-            Action::Reset { who } => {
-                let conn = self.conns.remove(who);
-                if let Some(mut conn) = conn {
-                    conn.set_reset();
-                    self.keep_trace(who, Some(conn));
-                }
-                Ok(())
-            }
-            Action::Silence(expr) => {
-                let ms = expr.value(&self.bindings.limits);
-                self.silence(self.context.timing.silence(ms, expr.is_limit()))
-            }
-            Action::Repeat { count, steps } => {
-                for i in 1..=count.value(&self.bindings.limits) {
-                    self.bindings.set("i", i.to_string());
-                    steps.iter().try_for_each(|step| self.step(step))?;
-                }
-                Ok(())
-            }
-            Action::AnyOrder(lanes) => self.any_order(lanes),
-            Action::Serves => self.still_serves(),
-            Action::Restarts => self.restart(),
-            Action::Crowd(count) => self.crowd(count.value(&self.bindings.limits)),
-            Action::Skips { who } => self.skip(who),
-            Action::CatchesUp {
-                who,
-                with_everything,
-            } => self.catch_up(who, *with_everything),
-            Action::Accounts { who, receiver } => self.account(who, receiver),
-            Action::SameEnd(people) => self.same_end(people),
-            Action::Stops => self.stop_server(),
-            Action::Ends => self.server_ends(),
-            Action::Saturate(saturation) => self.saturate(*saturation),
-            Action::ClientStarts { password } => self.client_starts(password.as_deref()),
-            Action::ClientJoins { capabilities } => self.client_joins(capabilities),
-            Action::Types(line) => self.client_types(line),
-            Action::InputEnds => self.client_input_ends(),
-            Action::Prints(line) => self.client_prints(line),
-            Action::NeverPrints(line) => self.client_never_prints(line),
-            Action::NeverShows(text) => self.client_never_shows(text),
-            Action::ClientEnds => self.client_ends(),
-            Action::ClientFails => self.client_fails(),
-        }
-    }
-
     fn conn(&mut self, who: &str) -> Result<&mut Conn, StepError> {
         self.conns
             .get_mut(who)
@@ -330,23 +239,6 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Sleeps. A deadline of the server may have passed during a sleep that took too
-    /// long.
-    fn silence(&mut self, pause: Duration) -> Outcome {
-        self.deadline += pause;
-        let began = Instant::now();
-        thread::sleep(pause);
-        let elapsed = began.elapsed();
-        if self.context.timing.is_overslept(pause, elapsed) {
-            return Err(StepError::Late(format!(
-                "this machine is too busy: a pause of {} ms took {} ms",
-                millis(pause),
-                millis(elapsed)
-            )));
-        }
-        Ok(())
-    }
-
     fn keep_trace(&mut self, who: &str, conn: Option<Conn>) {
         if let Some(conn) = conn {
             self.extra_trace.extend(conn.trace.lines(who));
@@ -355,34 +247,32 @@ impl Play<'_> {
         }
     }
 
-    /// Everything that came has been asked for.
-    fn nothing_is_left(&mut self) -> Outcome {
-        self.flush()?;
-        self.expected = "nothing more".to_owned();
-        let names: Vec<String> = self.conns.keys().cloned().collect();
-        thread::sleep(self.context.timing.rest());
-        for who in names {
-            self.who.clone_from(&who);
-            self.pump_what_has_come(&who, Duration::ZERO)?;
-            while let Some(message) = self.first_unasked(&who) {
-                // The rest of a list that is long for others' sake.
-                let names = message.body["names"].as_array();
-                let is_rest = message.kind == "members" && names.is_none_or(|n| n.is_empty());
-                if self.context.shared && is_rest {
-                    continue;
-                }
-                let sentence = format!("{who} received a message that no step expects");
-                return Err(Problem::new(Kind::WrongAnswer, &[], sentence)
-                    .showing(&message)
-                    .into());
+    /// Whether an error says that the suite was silent for too long, and it was: then the
+    /// machine is too busy, and the server is right.
+    fn is_late(&self, who: &str, message: &Received) -> Option<StepError> {
+        let conn = self.conns.get(who)?;
+        let has_keepalive = |granted: &Vec<String>| granted.iter().any(|c| c == "keepalive");
+        let limit = match message.code()? {
+            "IDLE_TIMEOUT" if conn.server.granted.as_ref().is_some_and(has_keepalive) => {
+                "idle_deadline_ms"
             }
-        }
-        Ok(())
+            "REGISTER_TIMEOUT" if conn.server.granted.is_none() => "register_deadline_ms",
+            _ => return None,
+        };
+        let limit = announced(self.bindings.limits.get(limit));
+        let silence = conn.last_sent.elapsed();
+        (silence >= earliest(limit)).then(|| {
+            StepError::Late(format!(
+                "this machine is too busy: the suite was silent for {} ms",
+                millis(silence)
+            ))
+        })
     }
 
-    fn first_unasked(&mut self, who: &str) -> Option<Received> {
-        let conn = self.conns.get_mut(who)?;
-        conn.queues.iter_mut().find_map(|queue| queue.pop_front())
+    /// The first message that no step has taken.
+    fn first_unasked(&self, who: &str) -> Option<&Received> {
+        let queues = &self.conns.get(who)?.queues;
+        queues.iter().find_map(|queue| queue.front())
     }
 
     /// Sends Leave, so that the names are free and the room is quiet for the next case.
@@ -412,8 +302,7 @@ impl Play<'_> {
 /// connection of the suite. Where an option says how many it takes, the suite keeps to
 /// that, and the server still counts some that have just closed: so it tries again.
 fn at_capacity(message: &Received, caps: &ConnectionCaps) -> Option<StepError> {
-    let code = message.body["code"].as_str()?;
-    let code = code.strip_prefix("ERROR_CODE_").unwrap_or(code);
+    let code = message.code()?;
     let (cap, option) = match code {
         // Without the option, this is how a server refuses everybody.
         "SERVER_FULL" if caps.server.is_some() => (caps.server, "--connections-max"),

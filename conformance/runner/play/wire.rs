@@ -15,6 +15,9 @@ use crate::{
     verdict::{Kind, millis},
 };
 
+/// The rules about the order of answers.
+const ORDERING: [&str; 2] = ["CHAT-ORD-8", "CHAT-RCPT-2"];
+
 impl Play<'_> {
     pub(super) fn envelope(&self) -> Envelope {
         match self.context.case.side() {
@@ -106,7 +109,7 @@ impl Play<'_> {
             Some(message) => {
                 let sentence = "the client sent a message before Registered";
                 Err(Problem::new(Kind::WrongAnswer, &["CHAT-REG-10"], sentence)
-                    .showing(&message)
+                    .showing(message)
                     .into())
             }
         }
@@ -243,6 +246,7 @@ impl Play<'_> {
             return Err(self.too_late(who, arrival).into());
         };
         too_early(floor, &message)?;
+        let mut fields = Vec::new();
         for one in wanted {
             let mut bindings = self.bindings.clone();
             let mut body = one.body.clone();
@@ -254,8 +258,58 @@ impl Play<'_> {
                 self.conn(who)?.nothing_since = None;
                 return self.first_in_place(who, &message);
             }
+            if one.kind == message.kind && fields.is_empty() {
+                fields = self.bindings.differing(&body, &message.body);
+            }
         }
-        Err(self.unexpected(who, &message).into())
+        if let Some(late) = self.is_late(who, &message) {
+            return Err(late);
+        }
+        let mut problem = self.unexpected(who, &message);
+        problem.fields = fields;
+        let ordering = self.ordering_rules();
+        if !ordering.is_empty() && self.comes_later(who, queue, wanted)? {
+            problem.rules = ordering;
+        }
+        if wanted.iter().all(|one| one.kind != message.kind) {
+            // The step may be a SHOULD, and the message that of the next step.
+            self.conn(who)?.put_back(message);
+        }
+        Err(problem.into())
+    }
+
+    /// The rules about the order of answers that the case is about.
+    fn ordering_rules(&self) -> Vec<&'static str> {
+        let is_of_case = |rule: &&str| self.context.case.rules.iter().any(|r| r == rule);
+        ORDERING.into_iter().filter(is_of_case).collect()
+    }
+
+    /// Whether a message that did not come in its place comes behind others.
+    fn comes_later(
+        &mut self,
+        who: &str,
+        queue: usize,
+        wanted: &[Wanted],
+    ) -> Result<bool, StepError> {
+        let deadline = self.until();
+        let mut others = Vec::new();
+        let mut has_come = false;
+        // A connection that is closed brings nothing more.
+        while let Ok(Some(message)) = self.take(who, queue, deadline, true) {
+            let mut bindings = self.bindings.clone();
+            has_come = wanted.iter().any(|one| {
+                one.kind == message.kind
+                    && matches!(bindings.matches(&one.body, Some(&message.body)), Ok(true))
+            });
+            others.push(message);
+            if has_come {
+                break;
+            }
+        }
+        for message in others.into_iter().rev() {
+            self.conn(who)?.put_back(message);
+        }
+        Ok(has_come)
     }
 
     /// The server's own Ping, for the cases about it.
@@ -277,7 +331,11 @@ impl Play<'_> {
                 self.bindings.set("token", token);
                 Ok(())
             }
-            Event::Message(message) => Err(self.unexpected(who, &message).into()),
+            Event::Message(message) => {
+                let problem = self.unexpected(who, &message);
+                self.conn(who)?.put_back(message);
+                Err(problem.into())
+            }
             Event::Closed => {
                 let sentence = format!("{who}'s connection was closed instead of a Ping");
                 Err(Problem::new(Kind::Closed, &[], sentence).into())
@@ -331,7 +389,7 @@ impl Play<'_> {
     }
 
     /// What is wrong when nothing came in time.
-    fn too_late(&mut self, who: &str, arrival: &Arrival) -> Problem {
+    fn too_late(&self, who: &str, arrival: &Arrival) -> Problem {
         let mut problem = self.silent(who);
         match arrival {
             Arrival::Anytime | Arrival::After(_) => {}
@@ -344,9 +402,9 @@ impl Play<'_> {
         problem
     }
 
-    pub(super) fn silent(&mut self, who: &str) -> Problem {
+    pub(super) fn silent(&self, who: &str) -> Problem {
         let ms = millis(self.context.timing.step());
-        let other = self.first_unasked(who);
+        let other = self.first_unasked(who).cloned();
         let mut problem = Problem::new(
             Kind::Hang,
             &[],
@@ -361,7 +419,7 @@ impl Play<'_> {
         problem
     }
 
-    pub(super) fn unexpected(&mut self, who: &str, message: &Received) -> Problem {
+    pub(super) fn unexpected(&self, who: &str, message: &Received) -> Problem {
         let quiet = self.conns.get(who).and_then(|c| c.nothing_since);
         let (kind, sentence) = match (message.kind.as_str(), quiet) {
             (_, Some(line)) => (
@@ -369,7 +427,8 @@ impl Play<'_> {
                 format!("{who} received a message, but line {line} says that it receives nothing"),
             ),
             ("error", None) if !self.expected.contains(" receives error") => {
-                (Kind::Refusal, format!("{who} was refused"))
+                let code = message.code().unwrap_or("without a code");
+                (Kind::Refusal, format!("{who} was refused: {code}"))
             }
             _ => (Kind::WrongAnswer, format!("{who} received another message")),
         };
@@ -379,7 +438,7 @@ impl Play<'_> {
     pub(super) fn closed(&mut self, who: &str, arrival: &Arrival, in_order: bool) -> Outcome {
         let (deadline, floor) = self.window(who, arrival)?;
         if let Some(message) = self.first_unasked(who) {
-            return Err(self.unexpected(who, &message).into());
+            return Err(self.unexpected(who, message).into());
         }
         match self.next(who, deadline, answers_pings(arrival))? {
             Event::Closed if floor.is_some_and(|floor| Instant::now() < floor) => {

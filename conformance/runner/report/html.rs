@@ -107,7 +107,7 @@ fn matrix(report: &Report, out: &mut String) {
 fn failures(report: &Report, out: &mut String) {
     let rules: Vec<_> = report.rules.iter().map(|l| l.rule.clone()).collect();
     for outcome in &report.cases {
-        if let Some(failure) = &outcome.failure {
+        for failure in outcome.failures() {
             let _ = writeln!(
                 out,
                 "<h3>{}</h3><p>{}</p><pre>{}</pre>",

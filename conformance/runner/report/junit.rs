@@ -29,11 +29,10 @@ pub fn junit(report: &Report) -> String {
             escape(case),
             seconds(outcome.elapsed_ms)
         );
-        let detail = outcome
-            .failure
-            .as_ref()
+        let detail: String = outcome
+            .failures()
             .map(|f| text::failure(outcome, f, &rules))
-            .unwrap_or_default();
+            .collect();
         let sentence = outcome
             .failure
             .as_ref()

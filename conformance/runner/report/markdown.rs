@@ -28,7 +28,7 @@ pub fn markdown(report: &Report) -> String {
     let failures: Vec<_> = report
         .cases
         .iter()
-        .filter_map(|o| o.failure.as_ref().map(|f| (o, f)))
+        .flat_map(|o| o.failures().map(move |f| (o, f)))
         .collect();
     if !failures.is_empty() {
         out.push_str("## What is not as it should be\n\n");

@@ -256,11 +256,8 @@ fn rule_lines(rules: &[Rule], suite: &Suite, side: Side, outcomes: &[Outcome]) -
 }
 
 fn rule_verdict(rule: &Rule, outcomes: &[Outcome]) -> RuleVerdict {
-    let blamed = outcomes.iter().any(|o| {
-        o.failure
-            .as_ref()
-            .is_some_and(|f| f.rules.contains(&rule.id))
-    });
+    let mut failures = outcomes.iter().flat_map(Outcome::failures);
+    let blamed = failures.any(|failure| failure.rules.contains(&rule.id));
     if blamed {
         return match rule.level {
             Level::Must => RuleVerdict::Broken,
@@ -272,6 +269,10 @@ fn rule_verdict(rule: &Rule, outcomes: &[Outcome]) -> RuleVerdict {
     for outcome in outcomes.iter().filter(|o| o.rules.contains(&rule.id)) {
         verdict = match (&outcome.verdict, verdict) {
             (Verdict::Passed | Verdict::UnexpectedPass { .. }, _) => return RuleVerdict::Kept,
+            // It failed on another rule, and went on.
+            (Verdict::Warned | Verdict::Declined, _) if outcome.is_whole => {
+                return RuleVerdict::Kept;
+            }
             (Verdict::NotRun { .. }, RuleVerdict::NoCase | RuleVerdict::NotRun) => {
                 RuleVerdict::NotRun
             }

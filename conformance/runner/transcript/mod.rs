@@ -276,6 +276,9 @@ pub enum Action {
         /// The person.
         who: String,
     },
+    /// Ends the case if the step before did not succeed, since the steps behind depend on
+    /// it. The case goes on otherwise, if that step is no MUST.
+    Otherwise,
     /// All connections are silent for this many milliseconds.
     Silence(Expr),
     /// Repeats steps; `<i>` counts from 1.

@@ -237,6 +237,7 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
         "the server fills up" => Some(Action::Saturate(Saturation::Server)),
         "the address fills up" => Some(Action::Saturate(Saturation::Address)),
         "the address connects too often" => Some(Action::Saturate(Saturation::AddressRate)),
+        "otherwise the case ends" => Some(Action::Otherwise),
         "client starts" => Some(Action::ClientStarts { password: None }),
         "client joins" => Some(Action::ClientJoins {
             capabilities: Vec::new(),

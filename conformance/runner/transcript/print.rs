@@ -117,6 +117,7 @@ pub fn action(action: &Action) -> String {
         }
         Action::SameEnd(people) => format!("{} hear the same to the end", people.join(" and ")),
         Action::Stops => "the server is told to end".to_owned(),
+        Action::Otherwise => "otherwise the case ends".to_owned(),
         Action::Ends => "the server ends".to_owned(),
         Action::Saturate(Saturation::Server) => "the server fills up".to_owned(),
         Action::Saturate(Saturation::Address) => "the address fills up".to_owned(),

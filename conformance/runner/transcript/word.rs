@@ -52,6 +52,7 @@ pub fn is_person(word: &str) -> bool {
                 | "repeat"
                 | "in"
                 | "and"
+                | "otherwise"
                 | "end"
                 | "any"
                 | "maybe"
