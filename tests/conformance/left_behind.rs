@@ -88,6 +88,17 @@ impl Folder {
     }
 }
 
+/// A test that fails leaves nothing behind either.
+impl Drop for Folder {
+    fn drop(&mut self) {
+        for id in self.ids() {
+            if is_running(id) {
+                let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
 fn is_running(id: i32) -> bool {
     // A zombie has ended.
     fs::read_to_string(format!("/proc/{id}/stat"))
