@@ -1,9 +1,9 @@
 //! Admission: the password and the list of names that the server under test has
 //! (CHAT-ADM). No message announces them, so the options of the command line do.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use crate::transcript::Case;
+use crate::{text_file::read_unmarked, transcript::Case};
 
 /// What a client needs to be admitted.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +17,10 @@ pub struct Admission {
 impl Admission {
     /// From the files that the server has them from.
     pub fn read(password: Option<&Path>, names: Option<&Path>) -> Result<Self, String> {
-        let read = |path: &Path| {
-            fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))
-        };
         let password = match password {
             None => None,
             Some(path) => {
-                let text = read(path)?;
+                let text = read_unmarked(path)?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 let text = text.strip_suffix('\r').unwrap_or(text);
                 if text.is_empty() || text.contains(char::is_control) {
@@ -35,7 +32,7 @@ impl Admission {
         let names = match names {
             None => Vec::new(),
             Some(path) => {
-                let names: Vec<String> = read(path)?
+                let names: Vec<String> = read_unmarked(path)?
                     .lines()
                     .filter_map(|line| line.split('#').next())
                     .map(|name| name.trim().to_owned())

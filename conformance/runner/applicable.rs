@@ -21,6 +21,9 @@ const SENT_BYTES_MAX: u64 = 1 << 20;
 /// suite and for the server.
 const CROWD_MAX: u64 = 900;
 
+/// The beginning of the reason that names a capability.
+pub const NOT_GRANTED: &str = "the server does not grant";
+
 /// The limits within which a member must send something.
 const ANSWERED_WITHIN: [&str; 4] = [
     "register_deadline_ms",
@@ -34,7 +37,7 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
     let is_server = matches!(target, Target::Server(_));
     let is_address = matches!(target, Target::Server(Source::Address(_)));
     if is_server && let Some(missing) = case.needs.iter().find(|c| !facts.granted.contains(c)) {
-        return Some(format!("the server does not grant {missing}"));
+        return Some(format!("{NOT_GRANTED} {missing}"));
     }
     if let Some(reason) = case.when.iter().find_map(|it| it.why_not(&facts.limits)) {
         return Some(reason);

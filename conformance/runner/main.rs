@@ -21,6 +21,7 @@ mod interrupt;
 mod lint;
 mod mark;
 mod messages;
+mod output;
 mod pattern;
 mod plan;
 mod play;
@@ -36,13 +37,13 @@ mod run;
 mod server_stream;
 mod server_under_test;
 mod suite;
+mod text_file;
 mod timing;
 mod trace;
 mod transcript;
 mod verdict;
 
 use std::{
-    fs,
     io::Write,
     process::ExitCode,
     sync::Arc,
@@ -56,6 +57,7 @@ use cli::{Cli, Command, RunArgs, ServerArgs};
 use cut::Cut;
 use exit::{Exit, Failed};
 use interrupt::Interrupted;
+use output::Output;
 use plan::{Plan, Target};
 use process::EndAll;
 use progress::Progress;
@@ -161,14 +163,8 @@ fn tell(lines: Vec<String>, wrong: &[String]) -> Result<Exit, Failed> {
     })
 }
 
-/// Writes to stdout. A reader that has closed it is no error.
 fn print(text: &str) -> Result<(), Failed> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(exit::usage(format!(
-            "standard output cannot be written: {e}"
-        ))),
-        _ => Ok(()),
-    }
+    Output::Stdout.print(text)
 }
 
 /// The cases, or the rules, one a line.
@@ -213,6 +209,7 @@ fn judge(
     args: &RunArgs,
     server: Option<&ServerArgs>,
 ) -> Result<Exit, Failed> {
+    let output = Output::beside(args)?;
     let rules = rules::parse(chat::wire::SCHEMA);
     let side = target.side();
     let cases = args
@@ -227,8 +224,7 @@ fn judge(
     let is_exclusive = server.is_some_and(|server| server.exclusive);
     let known = match &args.known_failures {
         Some(path) => {
-            let text = fs::read_to_string(path)
-                .map_err(|e| exit::usage(format!("{} cannot be read: {e}", path.display())))?;
+            let text = text_file::read(path).map_err(exit::usage)?;
             KnownFailures::parse(&path.display().to_string(), &text, suite).map_err(exit::usage)?
         }
         None => KnownFailures::default(),
@@ -254,7 +250,7 @@ fn judge(
     });
     interrupt::catch().map_err(exit::fault)?;
     let began = Instant::now();
-    let progress = Progress::new(plan.cases.len(), args.quiet);
+    let progress = Progress::new(plan.cases.len(), args.quiet, output);
     let ran = run::run(&plan, target, |i, outcome| progress.tell(i, outcome));
     // Reports are written without a target as well, since a CI system looks for them.
     let (run, reason) = match ran {
@@ -271,7 +267,7 @@ fn judge(
     progress.end();
     for outcome in &report.cases {
         for failure in outcome.failures() {
-            print(&format!(
+            output.print(&format!(
                 "\n{}",
                 report::text::failure(outcome, failure, &rules)
             ))?;
@@ -280,7 +276,7 @@ fn judge(
     written?;
     let was_begun = report.counts.not_run < report.counts.selected;
     if was_begun || reason.is_none() {
-        print(&format!("\n{}", report::text::summary(&report)))?;
+        output.print(&format!("\n{}", report::text::summary(&report)))?;
     }
     match reason {
         Some(sentence) => Err(exit::incomplete(sentence)),

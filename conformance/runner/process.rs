@@ -2,7 +2,7 @@
 //! with the run, and its output is read line by line.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     io::{BufRead, BufReader, Read, Write},
     os::unix::process::CommandExt,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -22,8 +22,12 @@ use nix::{
 
 use crate::timing;
 
-/// How much of a program's stderr is kept, from its end.
-const STDERR_BYTES_MAX: usize = 4 * 1024;
+/// How much of a program's stderr is kept from its beginning, where many interpreters
+/// say what is wrong.
+const STDERR_HEAD_BYTES_MAX: usize = 4 * 1024;
+
+/// How much is kept from its end, where others do.
+const STDERR_TAIL_BYTES_MAX: usize = 60 * 1024;
 
 /// How many lines of its stdout may wait to be read.
 const STDOUT_LINES_MAX: usize = 10_000;
@@ -80,7 +84,7 @@ pub struct Process {
     lines: mpsc::Receiver<String>,
     /// The bytes of the lines that wait.
     waiting: Arc<AtomicUsize>,
-    stderr: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Mutex<ErrorOutput>>,
     /// Closed when stderr has ended.
     stderr_open: mpsc::Receiver<()>,
     /// Whether the suite has told it to end.
@@ -123,12 +127,12 @@ impl Process {
             let waiting = Arc::clone(&waiting);
             thread::spawn(move || read_lines(stdout, &sender, &waiting));
         }
-        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let stderr = Arc::new(Mutex::new(ErrorOutput::default()));
         let (open, stderr_open) = mpsc::sync_channel(0);
         if let Some(source) = child.stderr.take() {
             let kept = Arc::clone(&stderr);
             thread::spawn(move || {
-                keep_tail(source, &kept);
+                keep(source, &kept);
                 drop(open);
             });
         }
@@ -224,19 +228,65 @@ impl Process {
         }
     }
 
-    /// The last lines of its stderr. If it has ended, all of that has been read, unless
-    /// the deadline passes.
-    pub fn last_words(&mut self, deadline: Instant) -> String {
-        /// As many as show a panic or a traceback's end.
-        const LINES_SHOWN_MAX: usize = 4;
+    /// Its stderr, as far as it is kept. If it has ended, all of that has been read,
+    /// unless the deadline passes.
+    pub fn error_output(&mut self, deadline: Instant) -> String {
         if self.ended().is_some() {
             let left = deadline.saturating_duration_since(Instant::now());
             let _ = self.stderr_open.recv_timeout(left);
         }
-        let bytes = self.stderr.lock().map(|b| b.clone()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-        lines[lines.len().saturating_sub(LINES_SHOWN_MAX)..].join(" | ")
+        let kept = self.stderr.lock().map(|kept| kept.text());
+        kept.unwrap_or_default()
+    }
+
+    /// The first and the last lines of its stderr, for a sentence.
+    pub fn error_lines(&mut self, deadline: Instant) -> String {
+        shown_lines(&self.error_output(deadline))
+    }
+}
+
+/// The first and the last lines of a text that are not blank.
+fn shown_lines(text: &str) -> String {
+    /// What is wrong often stands first, where a list of calls follows.
+    const FIRST_MAX: usize = 2;
+    /// As many as show the end of a panic or a traceback.
+    const LAST_MAX: usize = 4;
+    let mut lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    if lines.len() > FIRST_MAX + LAST_MAX {
+        let last = lines.split_off(lines.len() - LAST_MAX);
+        lines.truncate(FIRST_MAX);
+        lines.push("...");
+        lines.extend(last);
+    }
+    lines.join(" | ")
+}
+
+/// The beginning and the end of a program's stderr.
+#[derive(Default)]
+struct ErrorOutput {
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    is_cut: bool,
+}
+
+impl ErrorOutput {
+    fn add(&mut self, bytes: &[u8]) {
+        let room = STDERR_HEAD_BYTES_MAX.saturating_sub(self.head.len());
+        let (head, tail) = bytes.split_at(room.min(bytes.len()));
+        self.head.extend_from_slice(head);
+        self.tail.extend(tail);
+        let surplus = self.tail.len().saturating_sub(STDERR_TAIL_BYTES_MAX);
+        self.is_cut |= surplus > 0;
+        self.tail.drain(..surplus);
+    }
+
+    fn text(&self) -> String {
+        let mut bytes = self.head.clone();
+        if self.is_cut {
+            bytes.extend_from_slice(b"\n...\n");
+        }
+        bytes.extend(&self.tail);
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
@@ -272,13 +322,11 @@ fn read_lines(stdout: impl Read, lines: &mpsc::SyncSender<String>, waiting: &Ato
     }
 }
 
-fn keep_tail(mut source: impl Read, kept: &Mutex<Vec<u8>>) {
+fn keep(mut source: impl Read, kept: &Mutex<ErrorOutput>) {
     let mut chunk = [0; 1024];
     while let Ok(n @ 1..) = source.read(&mut chunk) {
         if let Ok(mut kept) = kept.lock() {
-            kept.extend_from_slice(&chunk[..n]);
-            let surplus = kept.len().saturating_sub(STDERR_BYTES_MAX);
-            kept.drain(..surplus);
+            kept.add(&chunk[..n]);
         }
     }
 }
@@ -304,5 +352,24 @@ mod tests {
         // The rest in the pipe comes in as soon as lines are taken.
         assert!(kept <= STDOUT_WAITING_BYTES_MAX + PIPE_BYTES, "{kept}");
         assert!(kept > 0);
+    }
+
+    #[test]
+    fn the_first_and_the_last_lines_of_an_error_output_are_shown() {
+        assert_eq!(shown_lines("one\n\ntwo\n"), "one | two");
+        let stack: String = (0..100).map(|n| format!("  at call {n}\n")).collect();
+        let text = format!("Error: cannot cope\n{stack}Node.js v20\n");
+        assert_eq!(
+            shown_lines(&text),
+            "Error: cannot cope |   at call 0 | ... |   at call 97 |   at call 98 |   at call 99 | Node.js v20"
+        );
+        let mut kept = ErrorOutput::default();
+        kept.add(b"first\n");
+        kept.add(&b"x".repeat(STDERR_HEAD_BYTES_MAX + STDERR_TAIL_BYTES_MAX));
+        kept.add(b"\nlast\n");
+        let text = kept.text();
+        assert!(text.starts_with("first\n") && text.ends_with("\nlast\n"));
+        assert!(text.contains("\n...\n"));
+        assert!(text.len() <= STDERR_HEAD_BYTES_MAX + STDERR_TAIL_BYTES_MAX + 5);
     }
 }

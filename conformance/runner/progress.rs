@@ -1,6 +1,6 @@
-//! Progress: one line a case on standard output, and in a terminal a line that says
-//! how far the run is. A thread of its own writes them, since standard output may be
-//! a pipe that nobody reads, and neither the run nor its reports wait for that.
+//! Progress: one line a case on the output for people, and in a terminal a line that says
+//! how far the run is. A thread of its own writes them, since that output may
+//! be a pipe that nobody reads, and neither the run nor its reports wait for that.
 
 use std::{
     io::{IsTerminal, Write},
@@ -8,7 +8,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::{report::text, verdict::Outcome};
+use crate::{output::Output, report::text, verdict::Outcome};
 
 /// The lines of a run as it goes on.
 pub struct Progress {
@@ -19,12 +19,12 @@ pub struct Progress {
 
 impl Progress {
     /// For a run of so many cases; a quiet one prints violations only.
-    pub fn new(cases: usize, is_quiet: bool) -> Self {
+    pub fn new(cases: usize, is_quiet: bool, output: Output) -> Self {
         // Room for all lines, so that the run never waits for its output.
         let (lines, receiver) = mpsc::sync_channel(cases.max(1));
         Self {
             lines,
-            writer: thread::spawn(move || write(cases, &receiver)),
+            writer: thread::spawn(move || write(cases, output, &receiver)),
             is_quiet,
         }
     }
@@ -45,14 +45,14 @@ impl Progress {
 }
 
 /// Errors are ignored: the output may be closed, and the reports are still due.
-fn write(cases: usize, lines: &mpsc::Receiver<(usize, Option<String>)>) {
-    let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+fn write(cases: usize, output: Output, lines: &mpsc::Receiver<(usize, Option<String>)>) {
+    let (mut output, mut stderr) = (output.stream(), std::io::stderr());
     let is_terminal = stderr.is_terminal();
     let clear = if is_terminal { "\r\x1b[K" } else { "" };
     for (i, line) in lines {
         let _ = write!(stderr, "{clear}");
         if let Some(line) = line {
-            let _ = writeln!(stdout, "{line}");
+            let _ = writeln!(output, "{line}");
         }
         if is_terminal {
             let _ = write!(stderr, "{} of {cases} cases", i + 1);

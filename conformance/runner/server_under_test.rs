@@ -58,7 +58,7 @@ impl ServerUnderTest {
             };
             return Err(format!(
                 "{command:?} did not say where it listens (its first line must be \"listening on chat://HOST:PORT\"): {how}{}",
-                said(&process.last_words(Instant::now() + timing.error_output()))
+                said(&process.error_lines(Instant::now() + timing.error_output()))
             ));
         };
         let Some(address) = line.strip_prefix(LISTENING) else {
@@ -98,16 +98,16 @@ impl ServerUnderTest {
         let status = process.ended()?;
         Some(format!(
             "the server's process ended by itself with {status}{}",
-            said(&process.last_words(Instant::now() + self.timing.error_output()))
+            said(&process.error_lines(Instant::now() + self.timing.error_output()))
         ))
     }
 }
 
-fn said(words: &str) -> String {
-    if words.is_empty() {
+fn said(lines: &str) -> String {
+    if lines.is_empty() {
         String::new()
     } else {
-        format!("; its last words: {words}")
+        format!("; its error output: {lines}")
     }
 }
 

@@ -6,6 +6,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
     rules::{Level, Rule},
+    text_file,
     transcript::{Case, Side, parse, word},
 };
 
@@ -95,9 +96,7 @@ fn read_folder(
             .display()
             .to_string();
         if name.ends_with(".chat") || name == UNCOVERED {
-            let text = fs::read_to_string(&path)
-                .map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
-            files.push((name, text));
+            files.push((name, text_file::read(&path)?));
         }
     }
     Ok(())

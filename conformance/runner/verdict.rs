@@ -59,6 +59,8 @@ pub struct Failure {
     pub step: String,
     /// What is wrong, in one sentence.
     pub sentence: String,
+    /// What is wrong, in words that other cases with the same cause share.
+    pub cause: String,
     /// What was expected.
     pub expected: String,
     /// The message that came.

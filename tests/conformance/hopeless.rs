@@ -236,7 +236,7 @@ fn a_crash_is_reported_as_a_crash() {
         "{kinds:?}"
     );
     assert!(
-        ran.stdout.contains("its last words: cannot cope"),
+        ran.stdout.contains("its error output: cannot cope"),
         "{}",
         ran.stdout
     );
@@ -266,7 +266,7 @@ fn the_error_output_of_a_client_is_reported() {
     ]);
     assert_eq!(ran.code, VIOLATES, "{}{}", ran.stdout, ran.stderr);
     assert!(
-        ran.stdout.contains("its last words: cannot cope"),
+        ran.stdout.contains("its error output: cannot cope"),
         "{}",
         ran.stdout
     );

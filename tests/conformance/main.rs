@@ -15,4 +15,5 @@ mod network;
 mod reference;
 mod reports;
 mod structure;
+mod summary;
 mod support;

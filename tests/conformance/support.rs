@@ -136,6 +136,11 @@ pub fn python(script: &str) -> String {
     format!("{} {}", python.display(), script.display())
 }
 
+/// The folder of the Python implementations.
+pub fn python_folder() -> PathBuf {
+    root().join("conformance/implementations/python")
+}
+
 /// The interpreter of the Python implementations, in their folder.
 pub fn python_command() -> Command {
     let mut command = Command::new(virtual_environment().join("bin/python"));

@@ -123,9 +123,9 @@ impl Play<'_> {
                 }
                 Err(_) if Instant::now() < deadline => {
                     if let Some(status) = client.process.as_mut().and_then(Process::ended) {
-                        let words = client.process.as_mut().map(|p| p.last_words(deadline));
+                        let words = client.process.as_mut().map(|p| p.error_lines(deadline));
                         let sentence = format!(
-                            "the client ended with {status} before it connected; its last words: {}",
+                            "the client ended with {status} before it connected; its error output: {}",
                             words.unwrap_or_default()
                         );
                         return Err(Problem::new(Kind::Crash, &[], sentence).into());
@@ -227,8 +227,8 @@ impl Play<'_> {
                         Kind::Crash,
                         &[],
                         format!(
-                            "the client ended with {status} without printing it; its last words: {}",
-                            process.last_words(deadline)
+                            "the client ended with {status} without printing it; its error output: {}",
+                            process.error_lines(deadline)
                         ),
                     ),
                     None => Problem::new(Kind::Hang, &[], "the client printed nothing"),
@@ -243,14 +243,15 @@ impl Play<'_> {
         self.client_never_prints(text)?;
         let text = self.bindings.fill_text(text)?;
         let deadline = self.client_until();
-        let said = self.process()?.last_words(deadline);
+        let said = self.process()?.error_output(deadline);
         if said.contains(&text) {
             let mut problem = Problem::new(
                 Kind::WrongAnswer,
                 &[],
                 "the client wrote the text to its error output",
             );
-            problem.received = said;
+            let lines = said.lines().filter(|line| line.contains(&text));
+            problem.received = lines.collect::<Vec<_>>().join(" | ");
             return Err(problem.into());
         }
         Ok(())
@@ -298,7 +299,7 @@ impl Play<'_> {
         let deadline = self.client_until();
         let process = self.process()?;
         let has_failed = process.ended().is_some_and(|status| !status.success());
-        if has_failed && !process.last_words(deadline).is_empty() {
+        if has_failed && !process.error_lines(deadline).is_empty() {
             return Ok(());
         }
         let sentence = match has_failed {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Play, StepError, Stop, Subject};
+use super::{Play, StepError, Stop, Subject, cause::cause};
 use crate::{
     blame::blame,
     framing,
@@ -28,6 +28,8 @@ impl<'a> Play<'a> {
             StepError::Fault(sentence) => Problem::new(Kind::Fault, &[], sentence),
         };
         let mut problem = self.death_of_target(problem);
+        let step = self.failing.unwrap_or(step);
+        let cause = cause(&step.action, &problem);
         let expected = std::mem::take(&mut self.expected);
         let who = self.who.clone();
         if problem.received.is_empty() {
@@ -41,7 +43,6 @@ impl<'a> Play<'a> {
         } else {
             observed.push(format!("{who} receives {}", problem.received));
         }
-        let step = self.failing.unwrap_or(step);
         let rules = blame(self.context.case, step, &problem);
         let mut trace = self.extra_trace.clone();
         for (who, conn) in &self.conns {
@@ -53,6 +54,7 @@ impl<'a> Play<'a> {
             rules,
             line: step.line,
             step: print::action(&step.action),
+            cause,
             sentence: problem.sentence,
             expected,
             received: problem.received,

@@ -1,6 +1,7 @@
 //! Interpreter: plays one case once, in one cut. It executes the steps in order, bounds
 //! each wait, and writes the observed steps down in the transcript's notation.
 
+mod cause;
 mod client;
 mod crowd;
 mod encode;

@@ -28,13 +28,12 @@ pub fn html(report: &Report) -> String {
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
     );
-    let summary = text::summary(report);
     let _ = writeln!(
         out,
         "<p>Target ({}): <code>{}</code></p><p>{}</p>",
         report.side,
         escape(&report.target),
-        escape(summary.lines().last().unwrap_or(""))
+        escape(&text::last_line(report))
     );
     matrix(report, &mut out);
     failures(report, &mut out);

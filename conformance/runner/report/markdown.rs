@@ -14,8 +14,7 @@ pub fn markdown(report: &Report) -> String {
         report.side,
         report.target.replace('`', "'")
     );
-    let summary = text::summary(report);
-    let _ = writeln!(out, "{}\n", summary.lines().last().unwrap_or(""));
+    let _ = writeln!(out, "{}\n", text::last_line(report));
     if report.side == "server" {
         let granted = if report.granted.is_empty() {
             "none".to_owned()

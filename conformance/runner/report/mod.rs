@@ -1,5 +1,6 @@
 //! Reports: the results of a run, rendered in several formats.
 
+pub mod causes;
 pub mod html;
 pub mod junit;
 pub mod markdown;
@@ -7,6 +8,7 @@ pub mod text;
 
 use std::path::Path;
 
+use causes::Cause;
 use serde::Serialize;
 
 use crate::{
@@ -116,6 +118,8 @@ pub struct Report {
     pub granted: Vec<String>,
     /// The counts.
     pub counts: Counts,
+    /// The causes of the failures, the most frequent first.
+    pub causes: Vec<Cause>,
     /// The cases, in the order of their ids.
     pub cases: Vec<Outcome>,
     /// The rules, in the order of the schema.
@@ -160,6 +164,7 @@ impl Report {
                 Vec::new()
             },
             counts,
+            causes: causes::causes(&outcomes, &plan.rules),
             rules: rule_lines(&plan.rules, suite, side, &outcomes),
             cases: outcomes,
         }

@@ -4,9 +4,14 @@ use std::fmt::Write;
 
 use super::Report;
 use crate::{
+    applicable::NOT_GRANTED,
+    register::all_capabilities,
     rules::Rule,
     verdict::{Failure, Outcome, Verdict},
 };
+
+/// How many common causes are named.
+const CAUSES_MAX: usize = 3;
 
 /// One case in one line.
 pub fn line(outcome: &Outcome) -> String {
@@ -64,9 +69,8 @@ pub fn failure(outcome: &Outcome, failure: &Failure, rules: &[Rule]) -> String {
     out
 }
 
-/// The summary: counts, and the rules that are not kept.
+/// The summary: the rules that are not kept, the common causes, and the counts.
 pub fn summary(report: &Report) -> String {
-    let counts = &report.counts;
     let mut out = String::new();
     for line in &report.rules {
         use super::RuleVerdict::*;
@@ -80,8 +84,42 @@ pub fn summary(report: &Report) -> String {
             );
         }
     }
-    let _ = write!(
+    causes(report, &mut out);
+    let _ = writeln!(out, "{}", last_line(report));
+    out
+}
+
+/// What most failures have in common, and which to mend first.
+fn causes(report: &Report, out: &mut String) {
+    let Some(first) = report.causes.first() else {
+        return;
+    };
+    let failures = report.counts.failed;
+    for cause in report
+        .causes
+        .iter()
+        .filter(|c| c.failures > 1)
+        .take(CAUSES_MAX)
+    {
+        let _ = writeln!(
+            out,
+            "{} of {failures} failures begin with: {}",
+            cause.failures, cause.cause
+        );
+    }
+    let rule = report.rules.iter().find(|line| line.rule.id == first.rule);
+    let sentence = rule.map_or("", |line| line.rule.sentence.as_str());
+    let _ = writeln!(
         out,
+        "mend first: {}: {sentence} (--case {})",
+        first.rule, first.case
+    );
+}
+
+/// The verdict in one line.
+pub fn last_line(report: &Report) -> String {
+    let counts = &report.counts;
+    let mut line = format!(
         "{}: {} cases, {} passed",
         report.result, counts.selected, counts.passed
     );
@@ -97,18 +135,41 @@ pub fn summary(report: &Report) -> String {
         (counts.not_run, "not run"),
     ] {
         if n > 0 {
-            let _ = write!(out, ", {n} {word}");
+            let _ = write!(line, ", {n} {word}");
         }
     }
-    let interrupted = match &report.interrupted {
-        Some(sentence) => format!("; {sentence}"),
-        None => String::new(),
-    };
-    let _ = writeln!(
-        out,
-        " in {}.{} s{interrupted}",
+    let _ = write!(
+        line,
+        " in {}.{} s",
         report.elapsed_ms / 1000,
         report.elapsed_ms % 1000 / 100
     );
-    out
+    if let Some(sentence) = &report.interrupted {
+        let _ = write!(line, "; {sentence}");
+    }
+    if let Some(sentence) = not_granted(report) {
+        let _ = write!(line, "; {sentence}");
+    }
+    line
+}
+
+/// Which capabilities the server does not grant, if cases were not run for that: a server
+/// without them must not seem to have passed everything.
+fn not_granted(report: &Report) -> Option<String> {
+    let is_for_that = |outcome: &&Outcome| matches!(&outcome.verdict, Verdict::NotRun { reason, .. } if reason.starts_with(NOT_GRANTED));
+    let cases = report.cases.iter().filter(is_for_that).count();
+    let missing: Vec<String> = all_capabilities()
+        .into_iter()
+        .filter(|capability| !report.granted.contains(capability))
+        .collect();
+    if cases == 0 || missing.is_empty() {
+        return None;
+    }
+    let which = match report.granted.is_empty() {
+        true => "no capability".to_owned(),
+        false => format!("not {}", missing.join(", not ")),
+    };
+    Some(format!(
+        "the server grants {which}, so {cases} cases about that were not run"
+    ))
 }
