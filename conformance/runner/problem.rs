@@ -31,6 +31,17 @@ impl Received {
     }
 }
 
+/// Where a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At a step that waits for something.
+    Step,
+    /// Where the case says that a connection receives nothing.
+    Silence,
+    /// At the end: a message that no step expects.
+    End,
+}
+
 /// A deviation from the rules.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -46,8 +57,10 @@ pub struct Problem {
     pub bytes: Vec<u8>,
     /// The code that came, if it was an Error.
     pub code: Option<String>,
-    /// The kind of a message that no step expects, if that is the problem.
-    pub unexpected: Option<String>,
+    /// The kind of the message that came.
+    pub came: Option<String>,
+    /// Where in the case it is.
+    pub place: Place,
     /// The fields that are wrong in a message of the right kind.
     pub fields: Vec<String>,
 }
@@ -62,7 +75,8 @@ impl Problem {
             received: String::new(),
             bytes: Vec::new(),
             code: None,
-            unexpected: None,
+            came: None,
+            place: Place::Step,
             fields: Vec::new(),
         }
     }
@@ -77,6 +91,7 @@ impl Problem {
     /// The same, showing a message.
     pub fn showing(mut self, message: &Received) -> Self {
         self.code = message.code().map(str::to_owned);
+        self.came = Some(message.kind.clone());
         self.with(message.shown(), &message.raw)
     }
 }

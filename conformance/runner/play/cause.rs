@@ -1,7 +1,7 @@
 //! Causes: a failure in a few words that are the same in all cases with the same cause.
 
 use crate::{
-    problem::Problem,
+    problem::{Place, Problem},
     transcript::{Action, print},
     verdict::Kind,
 };
@@ -16,8 +16,8 @@ pub fn cause(action: &Action, problem: &Problem) -> String {
         Kind::Closed => format!("a closed connection instead of {due}"),
         Kind::Refusal | Kind::WrongAnswer => {
             let came = came(problem);
-            if let Some(kind) = &problem.unexpected {
-                format!("a {kind} that is not due")
+            if problem.place != Place::Step {
+                format!("{came} that is not due")
             } else if !problem.fields.is_empty() && came == due {
                 format!("{due} with a wrong {}", problem.fields.join(" and "))
             } else if came.is_empty() {

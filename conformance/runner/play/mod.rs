@@ -5,6 +5,7 @@ mod cause;
 mod client;
 mod crowd;
 mod encode;
+mod expect;
 mod failing;
 mod joining;
 mod pace;
@@ -27,7 +28,7 @@ use crate::{
     register::leave,
     rules::Rule,
     server_under_test::ServerUnderTest,
-    timing::{OTHER_CLOCK_SLACK, OWN_CLOCK_SLACK, Timing, announced, earliest},
+    timing::{OTHER_CLOCK_SLACK, OWN_CLOCK_SLACK, Timing},
     transcript::{Case, Side, Step},
     verdict::{Failure, millis},
 };
@@ -246,28 +247,6 @@ impl<'a> Play<'a> {
             self.extra_trace
                 .push(format!("{who}: (closed by the suite)"));
         }
-    }
-
-    /// Whether an error says that the suite was silent for too long, and it was: then the
-    /// machine is too busy, and the server is right.
-    fn is_late(&self, who: &str, message: &Received) -> Option<StepError> {
-        let conn = self.conns.get(who)?;
-        let has_keepalive = |granted: &Vec<String>| granted.iter().any(|c| c == "keepalive");
-        let limit = match message.code()? {
-            "IDLE_TIMEOUT" if conn.server.granted.as_ref().is_some_and(has_keepalive) => {
-                "idle_deadline_ms"
-            }
-            "REGISTER_TIMEOUT" if conn.server.granted.is_none() => "register_deadline_ms",
-            _ => return None,
-        };
-        let limit = announced(self.bindings.limits.get(limit));
-        let silence = conn.last_sent.elapsed();
-        (silence >= earliest(limit)).then(|| {
-            StepError::Late(format!(
-                "this machine is too busy: the suite was silent for {} ms",
-                millis(silence)
-            ))
-        })
     }
 
     /// The first message that no step has taken.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Outcome, Play, Played, StepError, Stop};
 use crate::{
-    problem::Problem,
+    problem::{Place, Problem},
     rules::{Level, heaviest},
     transcript::{Action, Step, print},
     verdict::{Failure, Kind, millis},
@@ -200,16 +200,11 @@ impl<'a> Play<'a> {
                 let is_rest = message.kind == "members" && names.is_none_or(|n| n.is_empty());
                 !(is_shared && is_rest)
             });
-            if let Some(message) = message.cloned() {
-                if let Some(late) = self.is_late(&who, &message) {
-                    return Err(late);
-                }
+            if let Some(message) = message {
                 let sentence = format!("{who} received a message that no step expects");
-                let problem = Problem::new(Kind::WrongAnswer, &[], sentence).showing(&message);
-                return Err(StepError::Problem(Problem {
-                    unexpected: Some(message.kind),
-                    ..problem
-                }));
+                let mut problem = Problem::new(Kind::WrongAnswer, &[], sentence).showing(message);
+                problem.place = Place::End;
+                return Err(problem.into());
             }
         }
         Ok(())

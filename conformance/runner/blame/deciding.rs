@@ -1,173 +1,60 @@
-//! Blame: the rules that a failed step breaks. A step whose rule is not among those of
-//! its case blames that rule, and not the rules that the case is about.
+//! Deciding rules: which rules a step, a field or a message depends on.
 
+use super::context::Context;
 use crate::{
     problem::Problem,
-    transcript::{Action, Case, Content, Payload, Side, Step},
-    verdict::Kind,
+    transcript::{Action, Side},
 };
 
 /// The rules that can decide a step: the one that does so in any case, and those that
 /// may do so in a case about them. A rule that ends in a hyphen is a whole area.
 #[derive(Debug)]
-struct Deciding {
-    first: &'static str,
+pub(super) struct Deciding {
+    pub(super) first: &'static str,
     also: &'static [&'static str],
 }
 
 impl Deciding {
-    fn has(&self, rule: &str) -> bool {
-        let mut all = self.also.iter().chain(std::iter::once(&self.first));
-        all.any(|id| rule == *id || (id.ends_with('-') && rule.starts_with(id)))
-    }
-}
-
-/// The rules to blame for a problem at a step.
-pub fn blame(case: &Case, step: &Step, problem: &Problem) -> Vec<String> {
-    if !problem.rules.is_empty() {
-        return problem.rules.iter().map(|r| (*r).to_owned()).collect();
-    }
-    let context = Context::of(case, step);
-    // The end of a connection after a fatal error has its own rule, whatever the error.
-    if matches!(step.action, Action::Closed { .. }) && context.is_after_fatal_error {
-        return vec!["CHAT-ERR-1".to_owned()];
-    }
-    let deciding = match &problem.unexpected {
-        Some(kind) => of_unexpected(kind),
-        None => deciding(&step.action, &context, problem),
-    };
-    // A field that is wrong tells more than the step does.
-    let is_of_step = problem.unexpected.is_none() && problem.fields.is_empty();
-    let candidates: &[&[String]] = match (is_of_step, step.rules.is_empty(), &deciding) {
-        (true, false, _) | (false, false, None) => return step.rules.clone(),
-        (_, true, _) => &[&case.rules],
-        (false, false, Some(_)) => &[&step.rules, &case.rules],
-    };
-    let Some(deciding) = deciding else {
-        return case.rules.clone();
-    };
-    for rules in candidates {
-        let decided: Vec<String> = rules.iter().filter(|r| deciding.has(r)).cloned().collect();
-        if !decided.is_empty() {
-            return decided;
-        }
-    }
-    vec![deciding.first.to_owned()]
-}
-
-/// The rule that a step without a rule of its own must name, because none of those of its
-/// case decides it.
-pub fn missing_rule(case: &Case, step: &Step) -> Option<&'static str> {
-    if !step.rules.is_empty() || is_shorthand(&step.action) {
-        return None;
-    }
-    let context = Context::of(case, step);
-    if matches!(step.action, Action::Closed { .. }) && context.is_after_fatal_error {
-        return None;
-    }
-    let nothing = Problem::new(Kind::Hang, &[], "");
-    let deciding = deciding(&step.action, &context, &nothing)?;
-    let is_named = case.rules.iter().any(|rule| deciding.has(rule));
-    (!is_named).then_some(deciding.first)
-}
-
-/// Whether a step stands for several, which need no rules of their own.
-fn is_shorthand(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Join { .. } | Action::Saturate(_) | Action::Crowd(_)
-    )
-}
-
-/// The steps of the same person before a step.
-struct Context {
-    side: Side,
-    is_after_fatal_error: bool,
-    is_after_leave: bool,
-    is_after_end_of_stream: bool,
-    is_after_closing: bool,
-    /// Whether the last bytes were a complete frame.
-    has_sent_frame: bool,
-    /// Whether the case is about the choice among error codes.
-    is_about_codes: bool,
-}
-
-impl Context {
-    fn of(case: &Case, step: &Step) -> Self {
-        let mut context = Self {
-            side: case.side(),
-            is_after_fatal_error: false,
-            is_after_leave: false,
-            is_after_end_of_stream: false,
-            is_after_closing: false,
-            has_sent_frame: false,
-            is_about_codes: case.rules.iter().any(|rule| rule == "CHAT-ERR-5"),
+    /// Those of some rules that can decide it.
+    pub(super) fn among(&self, rules: &[String]) -> Vec<String> {
+        let decides = |rule: &&String| {
+            let mut all = self.also.iter().chain(std::iter::once(&self.first));
+            all.any(|id| rule == id || (id.ends_with('-') && rule.starts_with(id)))
         };
-        context.add(&case.steps, step);
-        context
-    }
-
-    /// Takes in the steps up to this one; whether it was among them.
-    fn add(&mut self, steps: &[Step], until: &Step) -> bool {
-        let who = until.action.who();
-        for step in steps {
-            if std::ptr::eq(step, until) {
-                return true;
-            }
-            match &step.action {
-                Action::Repeat { steps, .. } => {
-                    if self.add(steps, until) {
-                        return true;
-                    }
-                }
-                Action::AnyOrder(lanes) => {
-                    if lanes.iter().any(|lane| self.add(lane, until)) {
-                        return true;
-                    }
-                }
-                action if action.who() == who => self.note(action),
-                _ => {}
-            }
-        }
-        false
-    }
-
-    fn note(&mut self, action: &Action) {
-        match action {
-            Action::Connect { .. } | Action::Join { .. } => {
-                self.is_after_fatal_error = false;
-                self.is_after_leave = false;
-                self.is_after_end_of_stream = false;
-            }
-            Action::Send { payload, .. } => {
-                self.is_after_leave |= kind_of(payload) == Some("leave");
-                self.has_sent_frame =
-                    matches!(payload, Payload::Frame { cut_at, .. } if cut_at.is_none());
-            }
-            Action::HalfClose { .. } => self.is_after_end_of_stream = true,
-            Action::Receive { wanted, .. } => {
-                let last = wanted.first();
-                self.is_after_fatal_error =
-                    last.is_some_and(|w| w.kind == "error" && w.body["endsSession"] == true);
-                self.is_after_closing = last.is_some_and(|w| w.kind == "server_closing");
-            }
-            _ => {}
-        }
+        rules.iter().filter(decides).cloned().collect()
     }
 }
 
-fn kind_of(payload: &Payload) -> Option<&str> {
-    match payload {
-        Payload::Frame {
-            envelope: Content::Message { kind, .. },
-            ..
-        } => Some(kind),
+/// The rules against an error that is not due, by its code. Others depend on the step.
+pub(super) fn of_error_instead(code: &str) -> Option<Deciding> {
+    match code {
+        "TOO_MANY_ERRORS" => rules("CHAT-ERR-9", &[]),
+        "RATE_LIMITED" => rules("CHAT-LIM-2", &["CHAT-LIM-", "CHAT-ERR-5"]),
+        "NAME_RECLAIMED" => rules("CHAT-NAME-8", &["CHAT-NAME-4", "CHAT-NAME-9"]),
         _ => None,
     }
 }
 
+/// The rules by which a connection stays open, in cases about them.
+pub(super) const STAYING_OPEN: Deciding = Deciding {
+    first: "CHAT-ERR-3",
+    also: &[
+        "CHAT-ERR-9",
+        "CHAT-NAME-4",
+        "CHAT-NAME-8",
+        "CHAT-KEEP-5",
+        "CHAT-KEEP-6",
+    ],
+};
+
+/// The rules about messages that were sent before Leave.
+pub(super) const BEFORE_LEAVE: Deciding = Deciding {
+    first: "CHAT-LEAVE-2",
+    also: &["CHAT-LEAVE-3"],
+};
+
 /// The rules that can decide a step; None: all of those of the case.
-fn deciding(action: &Action, context: &Context, problem: &Problem) -> Option<Deciding> {
+pub(super) fn deciding(action: &Action, context: &Context, problem: &Problem) -> Option<Deciding> {
     match (action, context.side) {
         (Action::Receive { wanted, .. }, side) => {
             let first = wanted.first()?;
@@ -216,13 +103,8 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
     // The code is right, and another field is wrong.
     match problem.fields.as_slice() {
         [field] if field == "id" => return rules("CHAT-ERR-4", &[]),
-        [field] if field == "endsSession" => return rules("CHAT-ERR-2", &[]),
         [field] if field == "detail" => return rules("CHAT-ERR-6", &["CHAT-ADM-5"]),
         _ => {}
-    }
-    // Another error came: its code may be one of several that apply.
-    if problem.code.is_some() && context.is_about_codes {
-        return rules("CHAT-ERR-5", &[]);
     }
     match code {
         "MALFORMED_FRAME" if context.is_after_end_of_stream => rules("CHAT-FRAME-10", &[]),
@@ -267,7 +149,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
     match (kind, field) {
         ("registered", "name") => rules("CHAT-REG-4", &["CHAT-NAME-"]),
         ("registered", "seq") => rules("CHAT-ORD-6", &["CHAT-ORD-"]),
-        ("registered", "epoch") => rules("CHAT-ORD-7", &["CHAT-REG-3"]),
+        ("registered", "epoch") => rules("CHAT-ORD-7", &[]),
         ("registered", "capabilities") => {
             rules("CHAT-REG-7", &["CHAT-REG-8", "CHAT-GROW-", "CHAT-ADM-"])
         }
@@ -279,7 +161,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
             _ => rules("CHAT-REG-3", REGISTERING),
         },
         // A chat that does not come, or another in its place, is what most rules are about.
-        ("chat", "sender") => rules("CHAT-CHAT-4", &["CHAT-REG-4"]),
+        ("chat", "sender") => rules("CHAT-CHAT-4", SENDER),
         ("chat", "seq") => rules("CHAT-ORD-1", NUMBERED),
         ("chat", "timeUnixMs") => rules("CHAT-CHAT-5", &["CHAT-RCPT-3"]),
         ("chat", "id") => rules("CHAT-CHAT-9", &[]),
@@ -315,7 +197,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
 }
 
 /// Messages that no step expects: the rule against one too many.
-fn of_unexpected(kind: &str) -> Option<Deciding> {
+pub(super) fn of_unexpected(kind: &str) -> Option<Deciding> {
     match kind {
         "chat" => rules(
             "CHAT-ORD-2",
@@ -353,6 +235,9 @@ const REGISTERING: &[&str] = &[
     "CHAT-LIM-7",
     LEAVE,
 ];
+
+/// The rules that a wrong sender can break: a session that is changed has another name.
+const SENDER: &[&str] = &["CHAT-REG-4", "CHAT-REG-6", "CHAT-ERR-3"];
 
 /// The rules that a wrong number can break.
 const NUMBERED: &[&str] = &[
