@@ -184,7 +184,10 @@ impl Process {
     /// Tells it to end.
     pub fn terminate(&mut self) {
         self.is_told_to_end = true;
-        self.signal(Signal::SIGTERM);
+        // The number of one that has ended may be another's by now.
+        if self.ended().is_none() {
+            self.signal(Signal::SIGTERM);
+        }
     }
 
     /// Whether it was told to end.

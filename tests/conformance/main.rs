@@ -4,12 +4,14 @@
 
 mod bad_input;
 mod blame;
+mod bounds;
 mod by_address;
 mod capacity;
 mod files;
 mod hopeless;
 mod implementations;
 mod left_behind;
+mod load;
 mod mutants;
 mod network;
 mod reference;

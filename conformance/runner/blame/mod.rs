@@ -16,7 +16,12 @@ use crate::{
 /// The rules to blame for a problem at a step.
 pub fn blame(case: &Case, step: &Step, problem: &Problem) -> Vec<String> {
     if !problem.rules.is_empty() {
-        return problem.rules.iter().map(|r| (*r).to_owned()).collect();
+        let mut rules: Vec<String> = problem.rules.iter().map(|r| (*r).to_owned()).collect();
+        if problem.rules == ["CHAT-GROW-7"] && waits_for(&step.action, "ERROR_CODE_NOT_GRANTED") {
+            // The message is the answer, in place of the refusal.
+            rules.push("CHAT-GROW-6".to_owned());
+        }
+        return rules;
     }
     let context = Context::of(case, step);
     match problem.place {
@@ -82,9 +87,11 @@ fn of_what_came(
     if problem.fields == ["endsSession"] {
         // An error that ends the session, where it must go on, breaks the rule that keeps it.
         let is_kept = !is_fatal(&step.action) && !is_about("CHAT-ERR-2");
-        return match is_kept && !step.rules.is_empty() {
-            true => Some(step.rules.clone()),
-            false => only("CHAT-ERR-2"),
+        let deciding = deciding(&step.action, context, problem).filter(|_| is_kept);
+        return match deciding {
+            Some(_) if !step.rules.is_empty() => Some(step.rules.clone()),
+            Some(deciding) => Some(of_case(case, &deciding)),
+            None => only("CHAT-ERR-2"),
         };
     }
     if let Some(deciding) = problem.code.as_deref().and_then(of_error_instead)
@@ -118,6 +125,14 @@ fn of_what_came(
         return (!decided.is_empty()).then_some(decided);
     }
     None
+}
+
+/// Whether a step waits for an error with this code.
+fn waits_for(action: &Action, code: &str) -> bool {
+    match action {
+        Action::Receive { wanted, .. } => wanted.iter().any(|w| w.body["code"] == code),
+        _ => false,
+    }
 }
 
 /// Whether a step waits for an error that ends the session.
