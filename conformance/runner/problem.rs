@@ -18,6 +18,9 @@ pub struct Received {
     pub index: usize,
 }
 
+/// How an envelope with nothing in it is shown.
+const EMPTY: &str = "an empty envelope";
+
 impl Received {
     /// The code of an Error, as the schema's rules write it.
     pub fn code(&self) -> Option<&str> {
@@ -27,7 +30,10 @@ impl Received {
 
     /// In the transcript's notation.
     pub fn shown(&self) -> String {
-        print::message(&self.kind, &self.body)
+        match self.kind.as_str() {
+            "nothing" => EMPTY.to_owned(),
+            kind => print::message(kind, &self.body),
+        }
     }
 }
 

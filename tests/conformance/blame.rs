@@ -181,20 +181,16 @@ fn a_client_breaks_no_rule_about_servers() {
     let report_of = |command: &str| {
         let command = support::client(command);
         let arguments = ["client", "--cmd", &command, "--timeout-scale", "0.3"];
-        report(
-            &[
-                &arguments[..],
-                &["--jobs", "8", "--area", "chatting", "--area", "framing"],
-            ]
-            .concat(),
-        )
-        .1
+        let areas = ["chatting", "errors", "framing", "registering"];
+        let areas: Vec<&str> = areas.iter().flat_map(|area| ["--area", area]).collect();
+        report(&[&arguments[..], &["--jobs", "8"], &areas].concat()).1
     };
     let client = python("client.py");
     for command in [
         format!("{client} --mutant padded-frames"),
         format!("{client} --mutant chat-first"),
         format!("{client} --mutant cut-frame-shown"),
+        format!("{client} --mutant ends-session-ignored"),
         // It connects and says nothing; it dies; it ends well at once.
         "python3 -c \"import socket,sys,time; socket.create_connection(sys.argv[1][7:].rsplit(':',1)); time.sleep(60)\"".to_owned(),
         "sh -c 'exit 7'".to_owned(),

@@ -90,7 +90,10 @@ fn rules(first: &'static str, also: &'static [&'static str]) -> Option<Deciding>
 /// Messages of a client under test.
 fn of_client_message(kind: &str) -> Option<Deciding> {
     match kind {
-        "register" => rules("CHAT-REG-1", &["CHAT-REG-", "CHAT-ADM-", "CHAT-NAME-"]),
+        "register" => rules(
+            "CHAT-REG-1",
+            &["CHAT-REG-", "CHAT-ADM-", "CHAT-NAME-", "CHAT-FRAME-"],
+        ),
         "leave" => rules("CHAT-LEAVE-1", &["CHAT-LEAVE-"]),
         "pong" => rules("CHAT-KEEP-2", &["CHAT-KEEP-", "CHAT-GROW-", "CHAT-FRAME-"]),
         _ => None,

@@ -9,7 +9,7 @@ use deciding::{BEFORE_LEAVE, Deciding, STAYING_OPEN, deciding, of_error_instead,
 
 use crate::{
     problem::{Place, Problem},
-    transcript::{Action, Case, Step},
+    transcript::{Action, Case, Side, Step},
     verdict::Kind,
 };
 
@@ -30,7 +30,9 @@ pub fn blame(case: &Case, step: &Step, problem: &Problem) -> Vec<String> {
         Place::Silence => return case.rules.clone(),
         Place::End => return too_many(case, problem),
     }
-    if let Some(rules) = of_what_came(case, step, &context, problem) {
+    if case.side() == Side::Server
+        && let Some(rules) = of_what_came(case, step, &context, problem)
+    {
         return rules;
     }
     if problem.fields.is_empty() && !step.rules.is_empty() {
@@ -62,8 +64,8 @@ fn of_case(case: &Case, deciding: &Deciding) -> Vec<String> {
 /// The rules against a message that is not due.
 fn too_many(case: &Case, problem: &Problem) -> Vec<String> {
     match problem.came.as_deref().and_then(of_unexpected) {
-        Some(deciding) => of_case(case, &deciding),
-        None => case.rules.clone(),
+        Some(deciding) if case.side() == Side::Server => of_case(case, &deciding),
+        _ => case.rules.clone(),
     }
 }
 

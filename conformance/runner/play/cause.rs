@@ -53,8 +53,10 @@ fn due(action: &Action) -> String {
 
 /// The message that came.
 fn came(problem: &Problem) -> String {
-    match &problem.code {
-        Some(code) => code.clone(),
-        None => problem.received.split(' ').next().unwrap_or("").to_owned(),
+    match (&problem.code, problem.came.as_deref()) {
+        (Some(code), _) => code.clone(),
+        (None, Some("nothing")) => "empty envelope".to_owned(),
+        (None, Some(kind)) => kind.to_owned(),
+        (None, None) => String::new(),
     }
 }

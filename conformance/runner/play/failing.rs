@@ -43,7 +43,11 @@ impl<'a> Play<'a> {
         } else {
             observed.push(format!("{who} receives {}", problem.received));
         }
-        let rules = blame(self.context.case, step, &problem);
+        let mut rules = blame(self.context.case, step, &problem);
+        rules.retain(|id| self.context.binds(id));
+        if rules.is_empty() {
+            rules.clone_from(&self.context.case.rules);
+        }
         let mut trace = self.extra_trace.clone();
         for (who, conn) in &self.conns {
             trace.extend(conn.trace.lines(who));

@@ -26,7 +26,7 @@ use crate::{
     probe::Facts,
     problem::{Problem, Received},
     register::leave,
-    rules::Rule,
+    rules::{self, Rule},
     server_under_test::ServerUnderTest,
     timing::{OTHER_CLOCK_SLACK, OWN_CLOCK_SLACK, Timing},
     transcript::{Case, Side, Step},
@@ -58,6 +58,18 @@ pub struct RunContext<'a> {
     pub facts: &'a Facts,
     /// The schema's rules.
     pub rules: &'a [Rule],
+}
+
+impl RunContext<'_> {
+    /// Whether a rule binds the end under test. No other is blamed.
+    fn binds(&self, id: &str) -> bool {
+        let other = match self.case.side() {
+            Side::Server => rules::Subject::Client,
+            Side::Client => rules::Subject::Server,
+        };
+        let rule = self.rules.iter().find(|rule| rule.id == id);
+        rule.is_none_or(|rule| rule.subject != other)
+    }
 }
 
 /// Why a case did not come to its end.
