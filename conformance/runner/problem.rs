@@ -54,21 +54,19 @@ pub struct Problem {
     /// The kind of failure.
     pub kind: Kind,
     /// The rules that it breaks in any step; empty: those of the step.
-    pub rules: Vec<&'static str>,
+    pub rules: Box<[&'static str]>,
     /// One sentence.
     pub sentence: String,
     /// The message that came, in the transcript's notation.
     pub received: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// The code that came, if it was an Error.
-    pub code: Option<String>,
-    /// The kind of the message that came.
-    pub came: Option<String>,
+    /// The message that came.
+    pub message: Option<Box<Received>>,
     /// Where in the case it is.
     pub place: Place,
     /// The fields that are wrong in a message of the right kind.
-    pub fields: Vec<String>,
+    pub fields: Box<[String]>,
 }
 
 impl Problem {
@@ -76,14 +74,13 @@ impl Problem {
     pub fn new(kind: Kind, rules: &[&'static str], sentence: impl Into<String>) -> Self {
         Self {
             kind,
-            rules: rules.to_vec(),
+            rules: rules.into(),
             sentence: sentence.into(),
             received: String::new(),
             bytes: Vec::new(),
-            code: None,
-            came: None,
+            message: None,
             place: Place::Step,
-            fields: Vec::new(),
+            fields: Box::default(),
         }
     }
 
@@ -96,8 +93,17 @@ impl Problem {
 
     /// The same, showing a message.
     pub fn showing(mut self, message: &Received) -> Self {
-        self.code = message.code().map(str::to_owned);
-        self.came = Some(message.kind.clone());
+        self.message = Some(Box::new(message.clone()));
         self.with(message.shown(), &message.raw)
+    }
+
+    /// The kind of the message that came.
+    pub fn came(&self) -> Option<&str> {
+        self.message.as_ref().map(|message| message.kind.as_str())
+    }
+
+    /// The code that came, if it was an Error.
+    pub fn code(&self) -> Option<&str> {
+        self.message.as_ref().and_then(|message| message.code())
     }
 }

@@ -40,15 +40,9 @@ impl Context {
                 return true;
             }
             match &step.action {
-                Action::Repeat { steps, .. } => {
-                    if self.add(steps, until) {
-                        return true;
-                    }
-                }
-                Action::AnyOrder(lanes) => {
-                    if lanes.iter().any(|lane| self.add(lane, until)) {
-                        return true;
-                    }
+                Action::Repeat { steps, .. } if self.add(steps, until) => return true,
+                Action::AnyOrder(lanes) if lanes.iter().any(|lane| self.add(lane, until)) => {
+                    return true;
                 }
                 action if action.who() == who => self.note(action),
                 _ => {}

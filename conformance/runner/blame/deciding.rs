@@ -104,7 +104,7 @@ fn of_client_message(kind: &str) -> Option<Deciding> {
 fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding> {
     let code = code.strip_prefix("ERROR_CODE_")?;
     // The code is right, and another field is wrong.
-    match problem.fields.as_slice() {
+    match &*problem.fields {
         [field] if field == "id" => return rules("CHAT-ERR-4", &[]),
         [field] if field == "detail" => return rules("CHAT-ERR-6", &["CHAT-ADM-5"]),
         _ => {}
@@ -145,7 +145,7 @@ const ANSWERS: &[&str] = &["CHAT-LIM-9", "CHAT-ERR-11"];
 /// Messages of a server: the rule that asks for the message, or for the field of it that
 /// is wrong.
 fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
-    let field = match problem.fields.as_slice() {
+    let field = match &*problem.fields {
         [field] => field.as_str(),
         _ => "",
     };
@@ -157,7 +157,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
             rules("CHAT-REG-7", &["CHAT-REG-8", "CHAT-GROW-", "CHAT-ADM-"])
         }
         ("registered", "limits") => rules("CHAT-LIM-1", &["CHAT-LIM-7"]),
-        ("registered", _) => match problem.code.as_deref() {
+        ("registered", _) => match problem.code() {
             Some("NAME_IN_USE") => rules("CHAT-NAME-6", &["CHAT-NAME-", "CHAT-FRAME-9", LEAVE]),
             Some("PASSWORD_WRONG") => rules("CHAT-ADM-1", &["CHAT-ADM-"]),
             Some("NAME_NOT_ALLOWED") => rules("CHAT-ADM-4", &["CHAT-ADM-"]),

@@ -17,7 +17,7 @@ use crate::{
 pub fn blame(case: &Case, step: &Step, problem: &Problem) -> Vec<String> {
     if !problem.rules.is_empty() {
         let mut rules: Vec<String> = problem.rules.iter().map(|r| (*r).to_owned()).collect();
-        if problem.rules == ["CHAT-GROW-7"] && waits_for(&step.action, "ERROR_CODE_NOT_GRANTED") {
+        if *problem.rules == ["CHAT-GROW-7"] && waits_for(&step.action, "ERROR_CODE_NOT_GRANTED") {
             // The message is the answer, in place of the refusal.
             rules.push("CHAT-GROW-6".to_owned());
         }
@@ -63,7 +63,7 @@ fn of_case(case: &Case, deciding: &Deciding) -> Vec<String> {
 
 /// The rules against a message that is not due.
 fn too_many(case: &Case, problem: &Problem) -> Vec<String> {
-    match problem.came.as_deref().and_then(of_unexpected) {
+    match problem.came().and_then(of_unexpected) {
         Some(deciding) if case.side() == Side::Server => of_case(case, &deciding),
         _ => case.rules.clone(),
     }
@@ -80,13 +80,13 @@ fn of_what_came(
     let is_wrong = |field: &str| problem.fields.iter().any(|name| name == field);
     let is_about = |rule: &str| case.rules.iter().any(|id| id == rule);
     let only = |rule: &str| Some(vec![rule.to_owned()]);
-    if problem.came.as_deref() == Some("error") && is_wrong("code") {
+    if problem.came() == Some("error") && is_wrong("code") {
         // An error without a code has the wrong one whatever the cause.
-        if problem.code.is_none() || is_about("CHAT-ERR-5") {
+        if problem.code().is_none() || is_about("CHAT-ERR-5") {
             return only("CHAT-ERR-5");
         }
     }
-    if problem.fields == ["endsSession"] {
+    if *problem.fields == ["endsSession"] {
         // An error that ends the session, where it must go on, breaks the rule that keeps it.
         let is_kept = !is_fatal(&step.action) && !is_about("CHAT-ERR-2");
         let deciding = deciding(&step.action, context, problem).filter(|_| is_kept);
@@ -96,13 +96,13 @@ fn of_what_came(
             None => only("CHAT-ERR-2"),
         };
     }
-    if let Some(deciding) = problem.code.as_deref().and_then(of_error_instead)
+    if let Some(deciding) = problem.code().and_then(of_error_instead)
         && (problem.fields.is_empty() || is_wrong("code"))
     {
         return Some(of_case(case, &deciding));
     }
     if matches!(step.action, Action::Closed { .. }) {
-        return match &problem.came {
+        return match problem.came() {
             Some(_) if context.is_after_leave && is_about("CHAT-LEAVE-4") => only("CHAT-LEAVE-4"),
             Some(_) if context.is_after_fatal_error => only("CHAT-ERR-1"),
             Some(_) => Some(too_many(case, problem)),

@@ -53,8 +53,8 @@ fn due(action: &Action) -> String {
 
 /// The message that came.
 fn came(problem: &Problem) -> String {
-    match (&problem.code, problem.came.as_deref()) {
-        (Some(code), _) => code.clone(),
+    match (problem.code(), problem.came()) {
+        (Some(code), _) => code.to_owned(),
         (None, Some("nothing")) => "empty envelope".to_owned(),
         (None, Some(kind)) => kind.to_owned(),
         (None, None) => String::new(),

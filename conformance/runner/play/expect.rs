@@ -46,14 +46,14 @@ impl Play<'_> {
             }
         }
         let mut problem = self.unexpected(who, &message);
-        problem.fields = fields;
+        problem.fields = fields.into();
         if message.kind == "error" && kind == "error" {
             // The answer that is due, with a wrong field.
             problem.place = Place::Step;
         }
         let ordering = self.ordering_rules();
         if !ordering.is_empty() && self.comes_later(who, queue, wanted)? {
-            problem.rules = ordering;
+            problem.rules = ordering.into();
         }
         if wanted.iter().all(|one| one.kind != message.kind) {
             // The step may be a SHOULD, and the message that of the next step.

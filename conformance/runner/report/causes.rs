@@ -46,7 +46,7 @@ pub fn causes(outcomes: &[Outcome], rules: &[Rule]) -> Vec<Cause> {
         .filter_map(|(cause, group)| {
             let rule = most_blamed(&group, &place)?;
             // A case about the rule shows it with fewer steps than others.
-            let about = |o: &&Outcome| o.rules.iter().any(|id| *id == rule);
+            let about = |o: &&Outcome| o.rules.contains(&rule);
             let cases = || group.iter().map(|(outcome, _)| *outcome);
             let case = cases().find(about).or(cases().next())?;
             Some(Cause {
