@@ -377,8 +377,8 @@ fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
 }
 
 /// Modules that still know modules that know them: the parts of a session's state
-/// machine, and what may be read now, which asks the hub that hands it on.
-const IN_CIRCLES: [&str; 3] = ["session", "server::hub", "server::read_budget"];
+/// machine.
+const IN_CIRCLES: [&str; 1] = ["session"];
 
 /// A module may know what it consists of and what it is part of; of two others, at most
 /// one knows the other, whatever stands between them.

@@ -36,7 +36,7 @@ use super::{
     frames::Frames,
     hub::{Hub, HubGuard},
     outbound::{Next, Outbound},
-    read_budget::{READ_BYTES, ReadBudget, is_crowded, replies_bytes_max},
+    read_budget::{READ_BYTES, ReadBudget, replies_bytes_max},
     read_buffer::ReadBuffer,
     registry::ConnectionHandle,
     transport::Transport,
@@ -342,7 +342,7 @@ impl<T: Transport> Connection<T> {
         };
         let frame_bytes_max = self.hub.limits().frame_bytes_max;
         let taken = self.read_buffer.take(read);
-        let replies_bytes_max = replies_bytes_max(is_crowded(&self.hub));
+        let replies_bytes_max = replies_bytes_max(self.hub.registry.is_crowded());
         let mut frames = Frames::new(&taken, replies_bytes_max);
         let outbound = &mut self.outbound;
         let mut guard = self.hub.enter(id, handle, outbound, &mut self.budget);
@@ -466,8 +466,12 @@ impl<T: Transport> Connection<T> {
     }
 
     fn read_bytes_max(&self) -> usize {
+        let Hub {
+            channel, registry, ..
+        } = &*self.hub;
+        let is_crowded = registry.is_crowded();
         self.budget
-            .bytes_max(&self.outbound, self.handle(), &self.hub)
+            .bytes_max(&self.outbound, self.handle(), channel, is_crowded)
     }
 
     /// Whether it has fallen too far behind the log.

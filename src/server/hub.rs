@@ -77,7 +77,7 @@ impl Hub {
             start: Instant::now(),
             unix_ms,
             channel: Channel::new(&limits, &log),
-            registry: Registry::default(),
+            registry: Registry::new(limits.queue_bytes_max),
             is_aborted: AtomicBool::new(false),
             state: Mutex::new(State {
                 sessions: Sessions::new(limits.clone(), access),

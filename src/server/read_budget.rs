@@ -2,7 +2,7 @@
 
 use super::{
     backpressure::{PAUSED_READ_BYTES, ReadBlockedSince},
-    hub::Hub,
+    channel::Channel,
     outbound::Outbound,
     registry::ConnectionHandle,
     reply_buffer::REPLIES_PAUSE_BYTES,
@@ -15,9 +15,6 @@ pub(super) const READ_BYTES: usize = 64 * 1024;
 /// How much is read at once, and how many bytes of replies may wait, while the buffers of
 /// all connections are crowded: enough to go on talking, too little to fill memory.
 const CROWDED_BYTES: usize = 1_024;
-
-/// The buffers of all connections are crowded at this part of what all queues may take.
-const CROWDED_PARTS: u64 = 2;
 
 /// How many stretches of its own chats may lie ahead of a connection in the log before
 /// the server stops reading from it: it sends without reading.
@@ -37,15 +34,15 @@ pub(super) struct ReadBudget {
 }
 
 impl ReadBudget {
-    /// How much may be read at once, in bytes; 0: nothing for now.
+    /// How much may be read at once, in bytes; 0: nothing for now. `is_crowded`: see
+    /// [`Registry::is_crowded`](super::registry::Registry::is_crowded).
     pub(super) fn bytes_max(
         &self,
         outbound: &Outbound,
         handle: Option<&ConnectionHandle>,
-        hub: &Hub,
+        channel: &Channel,
+        is_crowded: bool,
     ) -> usize {
-        let channel = &hub.channel;
-        let is_crowded = is_crowded(hub);
         if self.is_throttled || outbound.replies.unsent_bytes() >= replies_bytes_max(is_crowded) {
             return 0;
         }
@@ -63,12 +60,6 @@ impl ReadBudget {
             _ => READ_BYTES,
         }
     }
-}
-
-/// Whether the buffers of all connections are crowded. They are counted where bytes are
-/// added, so a crowd cannot fill memory between two looks at the queues (CHAT-LIM-10).
-pub(super) fn is_crowded(hub: &Hub) -> bool {
-    hub.registry.buffered_bytes() >= hub.limits().queue_bytes_max / CROWDED_PARTS
 }
 
 /// How many bytes of replies may wait before the server stops reading from a connection.

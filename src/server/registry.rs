@@ -35,12 +35,16 @@ pub(super) struct ConnectionEntry {
     pub(super) permit: Permit,
 }
 
+/// The buffers of all connections are crowded at this part of what all queues may take.
+const CROWDED_PARTS: u64 = 2;
+
 /// The connections of a server, by their index.
-#[derive(Default)]
 pub(super) struct Registry {
     connections: RwLock<Vec<Option<ConnectionEntry>>>,
     /// What the replies and unfinished frames of all take, in bytes.
     buffered_bytes: AtomicU64,
+    /// From how many of them on the connections are crowded.
+    crowded_from_bytes: u64,
 }
 
 impl ConnectionHandle {
@@ -140,6 +144,22 @@ impl ConnectionHandle {
 }
 
 impl Registry {
+    /// No connections yet. `queue_bytes_max`: what all queues together may take.
+    pub(super) fn new(queue_bytes_max: u64) -> Self {
+        Self {
+            connections: RwLock::default(),
+            buffered_bytes: AtomicU64::new(0),
+            crowded_from_bytes: queue_bytes_max / CROWDED_PARTS,
+        }
+    }
+
+    /// Whether the buffers of all connections are crowded. They are counted where bytes
+    /// are added, so a crowd cannot fill memory between two looks at the queues
+    /// (CHAT-LIM-10).
+    pub(super) fn is_crowded(&self) -> bool {
+        self.buffered_bytes() >= self.crowded_from_bytes
+    }
+
     /// Adds the connection `index`.
     pub(super) fn insert(&self, index: usize, permit: Permit) -> Arc<ConnectionHandle> {
         let handle = Arc::new(ConnectionHandle::new());
