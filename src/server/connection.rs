@@ -413,9 +413,11 @@ impl<T: Transport> Connection<T> {
         // and goes, setting it each time would cost more than it is worth.
         while let Some(deadline) = &mut self.deadline {
             ready!(deadline.poll_passed(cx));
-            let is_stalled = deadline.is_stalled(self.outbound.has_moved, &self.transport);
+            // Asks the system only where it matters.
+            let is_stalled =
+                is_blocked && deadline.is_stalled(self.outbound.has_moved, &self.transport);
             self.deadline = None;
-            if is_blocked && is_stalled {
+            if is_stalled {
                 return Poll::Ready(());
             }
             if is_blocked {
