@@ -29,6 +29,7 @@
 //! | [`room`] | what all agree on: applies commands in one order | no |
 //! | [`password`] | a secret that nothing shows, and where programs have it from | to read it |
 //! | [`log`] | the room's log of ready frames, and readers of it | no |
+//! | [`store`] | the room on disk | yes |
 //! | [`server`] | listeners, tasks and deadlines around sessions, room and log | yes |
 //! | [`client`] | a library for clients and bots, and the terminal on it | yes |
 //! | [`runtime`] | the event loop that the programs run on | yes |
@@ -89,6 +90,8 @@ pub mod runtime;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod session;
+#[cfg(feature = "store")]
+pub mod store;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod text;
 #[cfg(any(feature = "client", feature = "server"))]

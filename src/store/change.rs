@@ -1,0 +1,58 @@
+//! Changes: what a commit records.
+
+use crate::wire;
+
+/// The bytes of a resume token.
+pub const TOKEN_BYTES: usize = 16;
+
+/// How many tokens a line keeps.
+pub const TOKENS_MAX: usize = 4;
+
+/// One thing that a commit records.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A chat was accepted under the next number.
+    Chat {
+        /// The chat as it is relayed; its id is not kept.
+        chat: wire::Chat,
+        /// The line that sent it and the id that it gave, if the line resumes. An id of
+        /// a line that the store does not know is not kept.
+        sent_by: Option<(u64, u64)>,
+    },
+    /// A line began, or what is known about it changed. `Line::sent` is ignored: ids
+    /// come with their chats.
+    Line(Line),
+    /// A line ended: it is forgotten with its ids.
+    LineEnded(u64),
+}
+
+/// A resume line: what continues over the connections of one client.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Line {
+    /// The caller's number for the line.
+    pub id: u64,
+    /// The name of the member.
+    pub name: String,
+    /// The tokens that resume it, at most [`TOKENS_MAX`], the one that was used last
+    /// first, then those given since in order.
+    pub tokens: Vec<[u8; TOKEN_BYTES]>,
+    /// The highest attempt that was taken.
+    pub attempt: u32,
+    /// The number of the last chat that was accepted before the line began.
+    pub began_seq: u64,
+    /// When a session of the line was last there.
+    pub seen_unix_ms: i64,
+    /// The ids of its newest chats, at most `Options::sent_ids_max`, the oldest first.
+    pub sent: Vec<Sent>,
+}
+
+/// The answer to a chat that a line sent: what its receipt said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The id that the sender gave it.
+    pub id: u64,
+    /// Its number.
+    pub seq: u64,
+    /// When it was accepted.
+    pub time_unix_ms: i64,
+}

@@ -1,0 +1,184 @@
+//! Commits: one batch of changes, one transaction.
+
+use std::collections::HashMap;
+
+use rusqlite::{CachedStatement, Connection, TransactionBehavior, params};
+
+use super::{Change, CommitError, Line, Position, Store, TOKENS_MAX, error, row};
+use crate::wire;
+
+const INSERT_CHAT: &str = "INSERT INTO chat (seq, time_unix_ms, start_bytes, sender, text, more)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const INSERT_SENT: &str = "INSERT INTO sent (line, seq, id, time_unix_ms) VALUES (?1, ?2, ?3, ?4)";
+/// All but the newest ?2 of a line.
+const TRIM_SENT: &str = "DELETE FROM sent WHERE line = ?1 AND seq <=
+    (SELECT seq FROM sent WHERE line = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)";
+const FORGET_LINE: &str = "DELETE FROM line WHERE id = ?1";
+const FORGET_SENT: &str = "DELETE FROM sent WHERE line = ?1";
+const UPSERT_LINE: &str = "INSERT INTO line (id, name, tokens, attempt, began_seq, seen_unix_ms)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET name = excluded.name,
+    tokens = excluded.tokens, attempt = excluded.attempt, began_seq = excluded.began_seq,
+    seen_unix_ms = excluded.seen_unix_ms";
+
+impl Store {
+    /// Records `changes` in their order, all or none of them. Chats carry the numbers
+    /// that follow the last one without a gap (CHAT-ORD-1). When this returns, no end of
+    /// the process takes them back, and with [`SyncMode::Always`](super::SyncMode) no
+    /// power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError::Full`]: nothing was recorded, and the store can be used on.
+    /// [`CommitError::Failed`]: the server must end.
+    pub fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
+        self.check_usable()?;
+        let written = self.write(changes);
+        self.position = self.keep_failure(written)?;
+        let checkpointed = self.background.committed(&self.connection);
+        self.keep_failure(checkpointed)
+    }
+
+    fn write(&mut self, changes: &[Change]) -> Result<Position, CommitError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut batch = Batch {
+            chat: transaction.prepare_cached(INSERT_CHAT)?,
+            sent: transaction.prepare_cached(INSERT_SENT)?,
+            trim_sent: transaction.prepare_cached(TRIM_SENT)?,
+            line: transaction.prepare_cached(UPSERT_LINE)?,
+            forget_line: transaction.prepare_cached(FORGET_LINE)?,
+            forget_sent: transaction.prepare_cached(FORGET_SENT)?,
+            sent_rows: &mut self.sent_rows,
+            sent_ids_max: self.sent_ids_max,
+            position: self.position,
+        };
+        for change in changes {
+            batch.record(change)?;
+        }
+        let position = batch.position;
+        drop(batch);
+        transaction.commit()?;
+        Ok(position)
+    }
+
+    /// Remembers a failure after which no commit may follow.
+    pub(super) fn keep_failure<T>(
+        &mut self,
+        result: Result<T, CommitError>,
+    ) -> Result<T, CommitError> {
+        match &result {
+            Err(CommitError::Failed(reason)) => self.failed = Some(reason.clone()),
+            // The ids that the transaction added are gone with it.
+            Err(CommitError::Full) => match count_sent(&self.connection) {
+                Ok(rows) => self.sent_rows = rows,
+                Err(error) => self.failed = Some(error::plain(&error)),
+            },
+            Ok(_) => {}
+        }
+        result
+    }
+}
+
+/// The statements of a transaction, and what it changes in memory.
+struct Batch<'a> {
+    chat: CachedStatement<'a>,
+    sent: CachedStatement<'a>,
+    trim_sent: CachedStatement<'a>,
+    line: CachedStatement<'a>,
+    forget_line: CachedStatement<'a>,
+    forget_sent: CachedStatement<'a>,
+    sent_rows: &'a mut HashMap<u64, u32>,
+    sent_ids_max: u32,
+    position: Position,
+}
+
+impl Batch<'_> {
+    fn record(&mut self, change: &Change) -> Result<(), CommitError> {
+        match change {
+            Change::Chat { chat, sent_by } => {
+                self.record_chat(chat)?;
+                if let &Some((line, id)) = sent_by {
+                    self.record_sent(line, id, chat)?;
+                }
+                Ok(())
+            }
+            Change::Line(line) => self.record_line(line),
+            Change::LineEnded(id) => self.end_line(*id),
+        }
+    }
+
+    fn record_chat(&mut self, chat: &wire::Chat) -> Result<(), CommitError> {
+        let expected = self.position.last_seq + 1;
+        if chat.seq != expected || expected > row::SEQ_MAX {
+            let fault = format!("chat {} was given where {expected} follows", chat.seq);
+            return Err(CommitError::Failed(fault));
+        }
+        let more = row::more(chat);
+        self.chat.execute(params![
+            chat.seq.cast_signed(),
+            chat.time_unix_ms,
+            self.position.end_bytes.cast_signed(),
+            chat.sender,
+            chat.text,
+            more
+        ])?;
+        self.position.last_seq = chat.seq;
+        self.position.end_bytes += row::bytes(chat, more.as_deref());
+        Ok(())
+    }
+
+    fn record_sent(&mut self, line: u64, id: u64, chat: &wire::Chat) -> Result<(), CommitError> {
+        // A line that has ended sends nothing again.
+        let Some(rows) = self.sent_rows.get_mut(&line) else {
+            return Ok(());
+        };
+        let line = line.cast_signed();
+        let seq = chat.seq.cast_signed();
+        let sent = params![line, seq, id.cast_signed(), chat.time_unix_ms];
+        self.sent.execute(sent)?;
+        *rows += 1;
+        // Twice as many, so that trimming is paid for by as many chats.
+        if *rows > self.sent_ids_max.saturating_mul(2) {
+            self.trim_sent.execute(params![line, self.sent_ids_max])?;
+            *rows = self.sent_ids_max;
+        }
+        Ok(())
+    }
+
+    fn record_line(&mut self, line: &Line) -> Result<(), CommitError> {
+        if line.tokens.len() > TOKENS_MAX {
+            let fault = format!("line {} has more than {TOKENS_MAX} tokens", line.id);
+            return Err(CommitError::Failed(fault));
+        }
+        self.line.execute(params![
+            line.id.cast_signed(),
+            line.name,
+            line.tokens.as_flattened(),
+            line.attempt,
+            line.began_seq.cast_signed(),
+            line.seen_unix_ms
+        ])?;
+        self.sent_rows.entry(line.id).or_default();
+        Ok(())
+    }
+
+    fn end_line(&mut self, id: u64) -> Result<(), CommitError> {
+        self.forget_line.execute([id.cast_signed()])?;
+        self.forget_sent.execute([id.cast_signed()])?;
+        self.sent_rows.remove(&id);
+        Ok(())
+    }
+}
+
+/// How many ids each line has in the database.
+pub(super) fn count_sent(connection: &Connection) -> rusqlite::Result<HashMap<u64, u32>> {
+    let mut statement = connection.prepare(
+        "SELECT line.id, count(sent.line) FROM line LEFT JOIN sent ON sent.line = line.id
+         GROUP BY line.id",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+    })?;
+    rows.collect()
+}

@@ -1,0 +1,186 @@
+//! The mark of the run, and when the numbers begin a new epoch (CHAT-ORD-7).
+//!
+//! A number of one epoch must never mean two chats. A process that is killed loses
+//! nothing that it had written, because the system still has it. A machine that loses
+//! power loses what was not synced, and the members may have seen it. So each start
+//! marks the database as running, with the boot of the machine and the mode of sync,
+//! before anything else is committed, and the next start compares.
+
+use std::fs;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Options, SyncMode};
+
+/// Why the numbers begin a new epoch. The chats that are kept keep their numbers, which
+/// go on; lines and ids are dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewEpochReason {
+    /// The database is new.
+    New,
+    /// The last run was not closed, the machine was started since, and commits were not
+    /// synced: the newest chats may be lost.
+    MayHaveLost,
+    /// The database is a backup: what came after it is lost.
+    Backup,
+}
+
+/// The mark that the last run left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) epoch: String,
+    pub(super) oldest_seq: u64,
+    is_running: bool,
+    is_backup: bool,
+    boot_id: Option<String>,
+    sync: String,
+}
+
+/// The boot of the machine, as the system names it; `None` where it does not.
+pub fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+impl Mark {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        connection
+            .query_row(
+                "SELECT epoch, oldest_seq, is_running, is_backup, boot_id, sync FROM room",
+                [],
+                |row| {
+                    Ok(Self {
+                        epoch: row.get(0)?,
+                        oldest_seq: row.get::<_, i64>(1)?.cast_unsigned(),
+                        is_running: row.get(2)?,
+                        is_backup: row.get(3)?,
+                        boot_id: row.get(4)?,
+                        sync: row.get(5)?,
+                    })
+                },
+            )
+            .optional()
+    }
+
+    /// Whether a start on the boot `boot_id` begins a new epoch.
+    fn new_epoch(&self, boot_id: Option<&str>) -> Option<NewEpochReason> {
+        let is_same_boot = boot_id.is_some() && self.boot_id.as_deref() == boot_id;
+        // A word of a later mode is none that is known to be safe.
+        let is_synced = self.sync == SyncMode::Always.as_str();
+        if self.is_backup {
+            Some(NewEpochReason::Backup)
+        } else if self.is_running && !is_same_boot && !is_synced {
+            Some(NewEpochReason::MayHaveLost)
+        } else {
+            None
+        }
+    }
+}
+
+/// Marks the database as running, in a new epoch if it needs one, and tells which epoch
+/// is in force, and why it is a new one. One transaction; the caller has SQLite sync it.
+pub(super) fn begin_run(
+    connection: &mut Connection,
+    options: &Options,
+) -> rusqlite::Result<(Mark, Option<NewEpochReason>)> {
+    let transaction = connection.transaction()?;
+    let found = Mark::read(&transaction)?;
+    let reason = match &found {
+        None => Some(NewEpochReason::New),
+        Some(mark) => mark.new_epoch(options.boot_id.as_deref()),
+    };
+    let (epoch, oldest_seq) = match found {
+        Some(found) if reason.is_none() => (found.epoch, found.oldest_seq),
+        Some(found) => (options.epoch_if_new.clone(), found.oldest_seq),
+        None => (options.epoch_if_new.clone(), 1),
+    };
+    let mark = Mark {
+        epoch,
+        oldest_seq,
+        is_running: true,
+        is_backup: false,
+        boot_id: options.boot_id.clone(),
+        sync: options.sync.as_str().to_owned(),
+    };
+    transaction.execute(
+        "INSERT OR REPLACE INTO room
+            (only, epoch, oldest_seq, is_running, is_backup, boot_id, sync, marked_unix_ms)
+            VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            mark.epoch,
+            mark.oldest_seq.cast_signed(),
+            mark.is_running,
+            mark.is_backup,
+            mark.boot_id,
+            mark.sync,
+            options.now_unix_ms
+        ],
+    )?;
+    if reason.is_some() {
+        forget_lines(&transaction)?;
+    }
+    transaction.commit()?;
+    Ok((mark, reason))
+}
+
+/// Drops all lines and ids.
+pub(super) fn forget_lines(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("DELETE FROM line; DELETE FROM sent;")
+}
+
+/// Marks the database as cleanly closed.
+pub(super) fn mark_as_closed(connection: &Connection, now_unix_ms: i64) -> rusqlite::Result<()> {
+    let mark = "UPDATE room SET is_running = 0, marked_unix_ms = ?1";
+    connection.execute(mark, [now_unix_ms]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(sync: SyncMode, boot_id: Option<&str>) -> Mark {
+        Mark {
+            epoch: "epoch".to_owned(),
+            oldest_seq: 1,
+            is_running: true,
+            is_backup: false,
+            boot_id: boot_id.map(str::to_owned),
+            sync: sync.as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_an_unclean_end_on_another_boot_without_sync_may_have_lost_chats() {
+        let lost = Some(NewEpochReason::MayHaveLost);
+        for (sync, on_another_boot) in [
+            (SyncMode::Always, None),
+            (SyncMode::Interval, lost),
+            (SyncMode::Off, lost),
+        ] {
+            let found = mark(sync, Some("a"));
+            assert_eq!(found.new_epoch(Some("a")), None, "{sync:?}");
+            assert_eq!(found.new_epoch(Some("b")), on_another_boot, "{sync:?}");
+            assert_eq!(found.new_epoch(None), on_another_boot, "{sync:?}");
+            let unknown = mark(sync, None);
+            assert_eq!(unknown.new_epoch(None), on_another_boot, "{sync:?}");
+            let closed = Mark {
+                is_running: false,
+                ..found
+            };
+            assert_eq!(closed.new_epoch(Some("b")), None, "{sync:?}");
+        }
+    }
+
+    #[test]
+    fn a_backup_begins_a_new_epoch_however_it_was_made() {
+        for is_running in [true, false] {
+            let backup = Mark {
+                is_backup: true,
+                is_running,
+                ..mark(SyncMode::Always, Some("a"))
+            };
+            let reason = backup.new_epoch(Some("a"));
+            assert_eq!(reason, Some(NewEpochReason::Backup));
+        }
+    }
+}
