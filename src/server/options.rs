@@ -6,7 +6,12 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, builder::ValueParser,
 };
 
+#[cfg(feature = "store")]
+use clap::Subcommand;
+
 use super::names_file;
+#[cfg(feature = "store")]
+use crate::store::operator::HistoryOptions;
 use crate::{
     address::Address,
     limits::{DefaultValue, LIMITS, Limit, Limits, Unit},
@@ -26,6 +31,8 @@ use crate::{
     name = "chat-server",
     version,
     max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
     after_help = "A plain SIZE is in bytes, a plain TIME in milliseconds, a plain RATE a second. With \
         a unit: B, KiB, MiB, GiB, TiB; ms, s, min, h, d; /s, /min, /h. So: 64MiB, 10s, 20/min."
 )]
@@ -65,6 +72,22 @@ pub struct Options {
 
     #[command(flatten)]
     limits: LimitOptions,
+
+    /// What to do instead of serving
+    #[cfg(feature = "store")]
+    #[command(subcommand)]
+    pub command: Option<ServerCommand>,
+}
+
+/// What the program does instead of serving.
+#[cfg(feature = "store")]
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Read, search and maintain a room that is kept on disk
+    ///
+    /// All but `prune` works while the server runs. Messages are printed as JSON, one a
+    /// line: {"seq":1,"time_unix_ms":1767225600000,"sender":"Alice","text":"hello"}
+    History(HistoryOptions),
 }
 
 impl Options {

@@ -28,8 +28,14 @@ pub(super) struct Directory(PathBuf);
 /// The right to write in a folder, held by one process. The system takes it back when
 /// the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct Lock {
-    _file: File,
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would leave it with a process that is being started at this moment,
+        // and has all files of this one until it runs its program.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Directory {
@@ -80,7 +86,7 @@ impl Directory {
             .open(&path)
             .map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(self.0.clone())),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }

@@ -134,6 +134,13 @@ pub(super) fn mark_as_closed(connection: &Connection, now_unix_ms: i64) -> rusql
     connection.execute(mark, [now_unix_ms]).map(drop)
 }
 
+/// Marks a copy as a backup, from which a server begins a new epoch.
+#[cfg(feature = "cli")]
+pub(super) fn mark_as_backup(connection: &Connection) -> rusqlite::Result<()> {
+    let mark = "UPDATE room SET is_backup = 1, is_running = 0";
+    connection.execute(mark, []).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

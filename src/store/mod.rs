@@ -21,6 +21,7 @@
 //! | `reader` | pages of the past |
 //! | `row` | a chat as a row, and back |
 //! | `error` | why a store does not open or commit |
+//! | [`operator`] | the command `chat-server history` (with the feature `cli`) |
 
 mod background;
 mod change;
@@ -30,6 +31,8 @@ mod directory;
 mod epoch;
 mod error;
 mod open;
+#[cfg(feature = "cli")]
+pub mod operator;
 mod prune;
 mod reader;
 mod row;

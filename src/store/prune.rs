@@ -31,7 +31,7 @@ impl Store {
 }
 
 /// One step of pruning; answers the oldest number that is left.
-fn prune(
+pub(super) fn prune(
     connection: &mut Connection,
     keep: Keep,
     position: Position,

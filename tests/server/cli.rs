@@ -55,7 +55,11 @@ fn wrong_options_are_refused_with_what_is_allowed() {
         (&["--listen", "Bob@127.0.0.1:0"], "leave out the name@"),
         (&["--listen", "127.0.0.1:65536"], "HOST:PORT"),
         (&["--no-such-option"], "unexpected argument"),
-        (&["an-argument"], "unexpected argument"),
+        (&["an-argument"], "unrecognized subcommand"),
+        (
+            &["--verbose", "history", "folder", "check"],
+            "cannot be used with",
+        ),
     ];
     for (options, words) in refused {
         let output = output(command(options));

@@ -2,6 +2,8 @@
 
 mod signals;
 
+#[cfg(feature = "store")]
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{
     io::{IsTerminal, Write},
     net::SocketAddr,
@@ -11,6 +13,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+#[cfg(feature = "store")]
+use chat::server::options::ServerCommand;
 use chat::{
     cli,
     files::{self, WrittenFile},
@@ -38,15 +42,29 @@ const LOG_LINES_QUEUED_MAX: usize = 20_000;
 
 fn main() -> ExitCode {
     let options: Options = cli::parse();
+    #[cfg(feature = "store")]
+    if let Some(ServerCommand::History(history)) = &options.command {
+        return history
+            .run(now_unix_ms())
+            .unwrap_or_else(|sentence| fail(&sentence));
+    }
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let sentence = cli::naming_variables::<Options>(&format!("{error:#}"));
-            // A caller that closed standard error still gets the exit code.
-            let _ = writeln!(std::io::stderr(), "chat-server: {sentence}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&cli::naming_variables::<Options>(&format!("{error:#}"))),
     }
+}
+
+/// Ends the program with a sentence.
+fn fail(sentence: &str) -> ExitCode {
+    // A caller that closed standard error still gets the exit code.
+    let _ = writeln!(std::io::stderr(), "chat-server: {sentence}");
+    ExitCode::FAILURE
+}
+
+#[cfg(feature = "store")]
+fn now_unix_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn run(options: &Options) -> Result<()> {
