@@ -1,11 +1,48 @@
 //! Addresses of servers: `chat://name@host:port`, of which all but the host may be left
-//! out; an IPv6 address is in brackets.
+//! out; an IPv6 address is in brackets. `chats://host:port#sha256=HEX` is encrypted; the
+//! pin says which certificate the server has.
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::pin::{Pin, PinError};
+
 /// The scheme of an address, which may be left out.
-pub const SCHEME: &str = "chat://";
+const SCHEME: &str = "chat://";
+
+/// Which transport carries the frames, as an address says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `chat`: TCP, not encrypted.
+    Chat,
+    /// `chats`: TLS over TCP.
+    Chats,
+}
+
+impl Scheme {
+    const ALL: [Self; 2] = [Self::Chat, Self::Chats];
+
+    /// As an address begins, before `://`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Chats => "chats",
+        }
+    }
+
+    /// Whether nobody between client and server can read what they say.
+    pub fn is_encrypted(self) -> bool {
+        match self {
+            Self::Chat => false,
+            Self::Chats => true,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|scheme| text.eq_ignore_ascii_case(scheme.as_str()))
+    }
+}
 
 /// The port of an address that names none.
 pub const DEFAULT_PORT: u16 = 7227;
@@ -15,12 +52,24 @@ pub const DEFAULT_PORT: u16 = 7227;
 /// Parsed with [`str::parse`]; the host is not looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
+    scheme: Scheme,
     name: Option<String>,
     host: String,
     port: u16,
+    pin: Option<Pin>,
 }
 
 impl Address {
+    /// Which transport carries the frames; TCP where the address has no scheme.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The certificate that the server must have, if the address names it.
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin
+    }
+
     /// The name before the `@`, if there is one. The server decides whether it is
     /// valid.
     pub fn name(&self) -> Option<&str> {
@@ -44,17 +93,25 @@ impl Address {
     /// [`AddressError`] says what is wrong.
     pub fn parse_listen(text: &str) -> Result<Self, AddressError> {
         let address = Self::parse(text, 0)?;
-        match address.name {
-            Some(_) => Err(AddressError::Name),
-            None => Ok(address),
+        match (&address.name, address.scheme, address.pin) {
+            (Some(_), ..) => Err(AddressError::Name),
+            (None, Scheme::Chat, None) => Ok(address),
+            (None, scheme, _) => Err(AddressError::Scheme(scheme.as_str().to_owned())),
         }
     }
 
     fn parse(text: &str, port_min: u16) -> Result<Self, AddressError> {
-        let rest = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("chat") => rest,
-            Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
-            None => text,
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => match Scheme::parse(scheme) {
+                Some(scheme) => (scheme, rest),
+                None => return Err(AddressError::Scheme(scheme.to_owned())),
+            },
+            None => (Scheme::Chat, text),
+        };
+        let (rest, pin) = match rest.split_once('#') {
+            Some(_) if !scheme.is_encrypted() => return Err(AddressError::PinUnencrypted),
+            Some((rest, pin)) => (rest, Some(pin.parse().map_err(AddressError::Pin)?)),
+            None => (rest, None),
         };
         // Shells and browsers append a slash.
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -74,20 +131,23 @@ impl Address {
                 .ok_or_else(|| AddressError::Port(port.to_owned()))?,
         };
         Ok(Self {
+            scheme,
             name,
             host: host.to_owned(),
             port,
+            pin,
         })
     }
 }
 
-/// Formats the address without the name, so that it can be parsed again.
+/// Formats the address without name and pin, so that it can be parsed again.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.scheme.as_str();
         if self.host.contains(':') {
-            write!(f, "{SCHEME}[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "{SCHEME}{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -109,6 +169,10 @@ pub enum AddressError {
     Port(String),
     /// It has a name, where a server listens.
     Name,
+    /// What follows the `#` is no pin.
+    Pin(PinError),
+    /// It has a pin, and its scheme has no certificates.
+    PinUnencrypted,
 }
 
 impl fmt::Display for AddressError {
@@ -116,7 +180,8 @@ impl fmt::Display for AddressError {
         match self {
             Self::Scheme(scheme) => write!(
                 f,
-                "it begins with {scheme}://, an address begins with {SCHEME}"
+                "it begins with {scheme}://, an address begins with {SCHEME}, or with chats:// \
+                 where it is encrypted"
             ),
             Self::NameEmpty => write!(f, "there is no name before the @"),
             Self::HostEmpty => write!(f, "there is no host, write {SCHEME}host:port"),
@@ -132,6 +197,11 @@ impl fmt::Display for AddressError {
                 write!(f, "the port {port:?} is not a number from 1 to 65535")
             }
             Self::Name => write!(f, "a server listens under no name, leave out the name@"),
+            Self::Pin(error) => write!(f, "what follows the # is no pin: {error}"),
+            Self::PinUnencrypted => write!(
+                f,
+                "it has a pin, which only an encrypted address has: write chats://host:port#..."
+            ),
         }
     }
 }
@@ -221,7 +291,8 @@ mod tests {
     fn mistakes_are_told() {
         check(
             "http://host:80",
-            "it begins with http://, an address begins with chat://",
+            "it begins with http://, an address begins with chat://, or with chats:// where it is \
+             encrypted",
         );
         check("chat://@host:1", "there is no name before the @");
         check("chat://:5000", "there is no host, write chat://host:port");
@@ -249,6 +320,24 @@ mod tests {
     }
 
     #[test]
+    fn an_encrypted_address_may_have_a_pin() {
+        let digits = "0a".repeat(32);
+        let parse = |text: &str| format!("{text}#sha256={digits}").parse::<Address>();
+        for text in ["chats://Bob@host:1", "CHATS://Bob@host:1/"] {
+            let address = parse(text).expect("an address");
+            assert_eq!(address.scheme(), Scheme::Chats);
+            assert_eq!((address.host(), address.port()), ("host", 1));
+            assert_eq!(address.pin(), Some(Pin::new([10; 32])));
+        }
+        assert_eq!(parse("host:1"), Err(AddressError::PinUnencrypted));
+        assert_eq!(parse("chat://host:1"), Err(AddressError::PinUnencrypted));
+        assert_eq!(
+            "chats://host#sha256=1".parse::<Address>(),
+            Err(AddressError::Pin(PinError))
+        );
+    }
+
+    #[test]
     fn addresses_to_listen_on() {
         let check = |text: &str, expected: Result<(&str, u16), AddressError>| {
             let address = Address::parse_listen(text);
@@ -261,12 +350,21 @@ mod tests {
         check("[fe80::1%eth0]", Ok(("fe80::1%eth0", 7227)));
         check("Bob@host", Err(AddressError::Name));
         check("host:65536", Err(AddressError::Port("65536".to_owned())));
+        check(
+            "chats://host:1",
+            Err(AddressError::Scheme("chats".to_owned())),
+        );
         assert!("host:0".parse::<Address>().is_err());
     }
 
     #[test]
     fn a_formatted_address_parses_again() {
-        for text in ["chat://host:1", "chat://[::1]:5000"] {
+        for text in [
+            "chat://host:1",
+            "chat://[::1]:5000",
+            "chats://host:1",
+            "chats://[::1]:5000",
+        ] {
             let address: Address = text.parse().expect("an address");
             assert_eq!(address.to_string(), text);
         }

@@ -34,6 +34,8 @@
 //! | [`client`] | a library for clients and bots, and the terminal on it | yes |
 //! | [`runtime`] | the event loop that the programs run on | yes |
 //! | [`address`] | how an address of a server is written | no |
+//! | [`pin`] | the fingerprint of a certificate, as an address names it | no |
+//! | `tls` | which servers a client trusts, and the one provider of ciphers | yes |
 //! | [`cli`] | what the command lines of all programs have in common | yes |
 //! | [`files`] | writes the files that options name | yes |
 //!
@@ -82,6 +84,7 @@ pub mod log;
 pub mod name;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod password;
+pub mod pin;
 #[cfg(feature = "server")]
 pub mod room;
 #[cfg(feature = "cli")]
@@ -94,6 +97,8 @@ pub mod session;
 pub mod store;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod text;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod token_bucket;
 pub mod wire;

@@ -12,8 +12,10 @@ use tokio_util::codec::FramedRead;
 
 use super::codec::{Codec, CodecError, Halves, REGISTERING_BODY_BYTES_MAX};
 use super::session::Session;
-use crate::address::{Address, AddressError};
+use crate::address::{Address, AddressError, Scheme};
 use crate::password::Password;
+#[cfg(feature = "tls")]
+use crate::tls::{Trust, Untrusted};
 use crate::wire::{
     Capability, ClientEnvelope, ErrorCode, Register, Registered, client_envelope, server_envelope,
 };
@@ -45,6 +47,8 @@ pub struct Connector {
     capabilities: Vec<Capability>,
     password: Option<Password>,
     timeout: Duration,
+    #[cfg(feature = "tls")]
+    trust: Trust,
 }
 
 impl Default for Connector {
@@ -60,6 +64,8 @@ impl Connector {
             capabilities: vec![Capability::Receipts, Capability::Keepalive],
             password: None,
             timeout: Duration::from_millis(CONNECT_TIMEOUT_MS),
+            #[cfg(feature = "tls")]
+            trust: Trust::system(),
         }
     }
 
@@ -70,16 +76,25 @@ impl Connector {
         self
     }
 
-    /// Registers with this password. It crosses the network as it is, to whichever
-    /// server the address names.
+    /// Registers with this password. Without encryption (`chats://`), it crosses the
+    /// network as it is, to whichever server the address names.
     #[must_use]
     pub fn password(mut self, password: Password) -> Self {
         self.password = Some(password);
         self
     }
 
-    /// How long to wait for each address of the host, and again for the answer
-    /// to Register.
+    /// Trusts these servers where the address is encrypted and has no pin; by default
+    /// those that the system trusts.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// How long to wait for each address of the host, for the handshake of an encrypted
+    /// connection, and again for the answer to Register.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -102,6 +117,23 @@ impl Connector {
     ///
     /// [`ConnectError`] says which step failed.
     pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
+        match address.scheme() {
+            Scheme::Chat => self.register(self.open(address).await?, name).await,
+            #[cfg(feature = "tls")]
+            Scheme::Chats => {
+                let stream = self.open(address).await?;
+                let shaken = super::tls::shake_hands(&self.trust, address, stream);
+                let stream = timeout(self.timeout, shaken).await;
+                let stream = stream.map_err(|_| ConnectError::Silent)??;
+                self.register(stream, name).await
+            }
+            #[cfg(not(feature = "tls"))]
+            scheme => Err(ConnectError::SchemeMissing(scheme)),
+        }
+    }
+
+    /// Opens a TCP connection to the first address of the host that accepts one.
+    async fn open(&self, address: &Address) -> Result<TcpStream, ConnectError> {
         let host = (address.host(), address.port());
         let found = timeout(self.timeout, lookup_host(host))
             .await
@@ -113,7 +145,7 @@ impl Connector {
                 Ok(Ok(stream)) => {
                     // A chat is one small frame, which should not wait for another.
                     stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-                    return self.register(stream, name).await;
+                    return Ok(stream);
                 }
                 Ok(Err(error)) => failure = error,
                 Err(_) => failure = io::ErrorKind::TimedOut.into(),
@@ -222,6 +254,15 @@ pub enum ConnectError {
     Lookup(io::Error),
     /// No address of the host accepted the connection; the last error.
     Connect(io::Error),
+    /// The server's certificate is not trusted.
+    #[cfg(feature = "tls")]
+    Untrusted(Untrusted),
+    /// The handshake of an encrypted connection failed otherwise: the server does not
+    /// speak TLS, or refuses.
+    #[cfg(feature = "tls")]
+    Tls(io::Error),
+    /// The library was built without the feature of this scheme.
+    SchemeMissing(Scheme),
     /// The server did not answer in time.
     Silent,
     /// The connection was closed without an answer.
@@ -267,6 +308,15 @@ impl fmt::Display for ConnectError {
             Self::Address(error) => write!(f, "this is not an address: {error}"),
             Self::Lookup(error) => write!(f, "cannot look up the host: {error}"),
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            #[cfg(feature = "tls")]
+            Self::Untrusted(error) => write!(f, "the server is not trusted: {error}"),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => write!(f, "cannot encrypt the connection: {error}"),
+            Self::SchemeMissing(scheme) => write!(
+                f,
+                "this program was built without the feature for {}://",
+                scheme.as_str()
+            ),
             Self::Silent => write!(f, "the server did not answer in time"),
             Self::Closed => write!(f, "the connection was closed without an answer"),
             Self::Lost(error) => write!(f, "the connection broke: {error}"),
@@ -284,6 +334,10 @@ impl std::error::Error for ConnectError {
         match self {
             Self::Address(error) => Some(error),
             Self::Lookup(error) | Self::Connect(error) | Self::Lost(error) => Some(error),
+            #[cfg(feature = "tls")]
+            Self::Untrusted(error) => Some(error),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => Some(error),
             _ => None,
         }
     }

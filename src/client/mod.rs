@@ -30,6 +30,7 @@
 //! | `event` | [`Event`], and how a session ends |
 //! | `driver` | the task under a session: reads, writes, answers pings |
 //! | `send_queue`, `pacer` | what to send when (pure) |
+//! | `tls` | the handshake of an encrypted connection |
 //! | `codec` | frames on a byte stream |
 //! | `outgoing` | [`Outgoing`]: makes any line sendable (pure) |
 //! | `sanitize` | [`Printable`]: makes what others wrote safe to print (pure) |
@@ -56,9 +57,14 @@ mod pacer;
 mod sanitize;
 mod send_queue;
 mod session;
+#[cfg(feature = "tls")]
+mod tls;
 mod wrap;
 
-pub use crate::address::{Address, AddressError, DEFAULT_PORT, SCHEME};
+pub use crate::address::{Address, AddressError, DEFAULT_PORT, Scheme};
+pub use crate::pin::{Pin, PinError};
+#[cfg(feature = "tls")]
+pub use crate::tls::{Distrust, Trust, Untrusted};
 pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
 pub use outgoing::Outgoing;

@@ -13,3 +13,4 @@ mod real_server;
 mod registering;
 mod screen;
 mod terminal;
+mod tls;

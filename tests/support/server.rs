@@ -92,9 +92,10 @@ impl TestServer {
         let mut line = String::new();
         stdout.read_line(&mut line).expect("it is text");
         let address = line
-            .strip_prefix("listening on chat://")
+            .strip_prefix("listening on ")
             .and_then(|rest| rest.strip_suffix('\n'))
-            .and_then(|address| address.parse().ok());
+            .and_then(|address| address.split_once("://"))
+            .and_then(|(_, address)| address.split('#').next()?.parse().ok());
         let Some(address) = address else {
             let _ = child.kill();
             panic!("the first line is {line:?}; {}", log.text());
@@ -122,6 +123,13 @@ impl TestServer {
         let ended = self.log.wait_until(|log| log.is_closed);
         assert!(ended, "the server should have ended");
         self.child.wait().expect("it is our child")
+    }
+
+    /// The next line of its standard output, which must come.
+    pub fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it is text");
+        line.trim_end().to_owned()
     }
 
     /// What it wrote to standard output after the first line; it has ended.

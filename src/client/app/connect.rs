@@ -1,13 +1,14 @@
-//! Connecting: from the command line to a session, with a password from an option, the
-//! environment or the user.
+//! Connecting: from the command line to a session, with a server that the options or the
+//! user trust, and a password from an option, the environment or the user.
 
 use super::exit::Exit;
 use super::messages;
 use super::options::Options;
-use super::password::{self, Answer};
+use super::password::{self, Answer, Echo};
 use super::report::say;
 use super::signals::Signals;
-use crate::client::{Connector, Printable, Session};
+use super::trust;
+use crate::client::{ConnectError, Connector, Printable, Session};
 use crate::password::{Password, PasswordError};
 
 /// Connects. If the server asks for a password and none was given, asks the user in a
@@ -22,17 +23,28 @@ pub(super) async fn connect(
     is_terminal: bool,
     signals: &mut Signals,
 ) -> Result<Session, Exit> {
-    let found = options.password();
-    let found = found.map_err(|sentence| {
+    let wrong_usage = |sentence: String| {
         say(&Printable::new().untrusted(&sentence));
         Exit::Usage
-    })?;
+    };
+    connector = connector.trust(trust::of_options(options).map_err(wrong_usage)?);
+    let found = options.password().map_err(wrong_usage)?;
     let mut has_password = found.is_some();
     let mut asks_left = match found {
         None if is_terminal => password::ASKED_TIMES_MAX,
         _ => 0,
     };
+    let exposes_password = trust::exposes_password(&options.address);
+    let warn_of_readers = || {
+        if exposes_password {
+            say(&Printable::new().trusted(
+                "others on the network can read the password on its way; use a chats:// address \
+                 if the server has one",
+            ));
+        }
+    };
     if let Some(found) = found {
+        warn_of_readers();
         if let Some(warning) = found.warning {
             say(&Printable::new().untrusted(&warning));
         }
@@ -46,6 +58,11 @@ pub(super) async fn connect(
         };
         let error = match connected {
             Ok(session) => return Ok(session),
+            Err(ConnectError::Untrusted(untrusted)) => {
+                let trust = trust::judge(&untrusted, options, is_terminal, signals).await?;
+                connector = connector.trust(trust);
+                continue;
+            }
             Err(error) => error,
         };
         if error.is_about_password() && asks_left > 0 {
@@ -54,6 +71,9 @@ pub(super) async fn connect(
                 false => "the server asks for a password: ",
                 true => "the password is wrong, try again: ",
             };
+            if !has_password {
+                warn_of_readers();
+            }
             if let Some(password) = ask_for_password(prompt, signals).await? {
                 connector = connector.password(password);
                 has_password = true;
@@ -72,7 +92,7 @@ async fn ask_for_password(
     prompt: &'static str,
     signals: &mut Signals,
 ) -> Result<Option<Password>, Exit> {
-    match password::ask(prompt, signals).await {
+    match password::ask(prompt, Echo::Off, signals).await {
         Ok(Answer::Line(line)) => {
             let text = str::from_utf8(&line).map_err(|_| PasswordError::NotUtf8);
             match text.and_then(Password::parse) {

@@ -2,6 +2,7 @@
 //! next. Pure.
 
 use super::exit::Exit;
+use super::untrusted;
 use crate::client::{Address, ConnectError, Ended, Ending, Printable};
 use crate::wire::{ErrorCode, LeftReason};
 
@@ -39,16 +40,35 @@ pub(super) fn no_session(
                 .untrusted(&reason(error))
                 .trusted("; check the address and that the server runs"),
         ),
+        ConnectError::Untrusted(untrusted) => {
+            (Exit::CannotConnect, untrusted::sentence(untrusted, address))
+        }
+        ConnectError::Tls(error) => (
+            Exit::CannotConnect,
+            line.trusted("cannot encrypt the connection to ")
+                .append(&at())
+                .trusted(": ")
+                .untrusted(&reason(error))
+                .trusted("; check the port, and that the server listens there for TLS"),
+        ),
+        ConnectError::SchemeMissing(_) => (Exit::Usage, line.untrusted(&error.to_string())),
         ConnectError::Silent => (
             Exit::CannotConnect,
             line.trusted("the server at ")
                 .append(&at())
                 .trusted(" does not answer; check that it is a chat server, or try again later"),
         ),
-        ConnectError::Closed => (
+        ConnectError::Closed if address.scheme().is_encrypted() => (
             Exit::CannotConnect,
             line.trusted("the server at ").append(&at()).trusted(
                 " closed the connection without an answer; check that it is a chat server",
+            ),
+        ),
+        ConnectError::Closed => (
+            Exit::CannotConnect,
+            line.trusted("the server at ").append(&at()).trusted(
+                " closed the connection without an answer; check that it is a chat server, and \
+                 write chats:// if it is encrypted",
             ),
         ),
         ConnectError::Lost(error) => (

@@ -4,6 +4,7 @@
 mod command;
 mod connect;
 mod exit;
+mod known_servers;
 mod member_list;
 mod messages;
 mod options;
@@ -14,6 +15,8 @@ mod screen;
 mod signals;
 mod terminal;
 mod terminal_mode;
+mod trust;
+mod untrusted;
 
 use std::io::{self, IsTerminal};
 

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::address::Address;
 use crate::cli;
-use crate::client::connect::CONNECT_TIMEOUT_MS;
+use crate::client::{Pin, connect::CONNECT_TIMEOUT_MS};
 use crate::password::source::{self, Found};
 
 /// The longest `--connect-timeout`, in seconds.
@@ -23,7 +23,8 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
 #[command(name = "chat-client", version, max_term_width = 100, after_help = help_after())]
 pub struct Options {
     /// The server: chat://name@host:port, of which all but the host may be left out; an
-    /// IPv6 address is in brackets, and the port is 7227 if it is missing
+    /// IPv6 address is in brackets, and the port is 7227 if it is missing. Encrypted:
+    /// chats://host:port, with #sha256=... if the server printed that
     #[arg(value_parser = parse_address)]
     pub address: Address,
 
@@ -36,6 +37,21 @@ pub struct Options {
     /// asks for a missing password
     #[arg(long, env = "CHAT_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+
+    /// Trust the one server whose certificate has this fingerprint, as the address may
+    /// have it behind `#`
+    #[arg(long, value_name = "sha256=HEX", conflicts_with = "ca")]
+    pub pin: Option<Pin>,
+
+    /// Trust the servers whose certificates this one has issued, in a PEM file, and not
+    /// those that the system trusts
+    #[arg(long, env = "CHAT_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// The servers whose self-signed certificates you have accepted, by default
+    /// chat-client/known_servers in the folder of configurations
+    #[arg(long, env = "CHAT_KNOWN_SERVERS", value_name = "FILE")]
+    pub known_servers: Option<PathBuf>,
 
     /// How long to wait for the connection, and again for the server's answer, in
     /// seconds
@@ -112,6 +128,7 @@ Lines:
 Examples:
   chat-client chat://127.0.0.1:5000 Alice
   echo build done | chat-client chat://127.0.0.1:5000 ci
+  chat-client chats://example.org Alice
   chat-client --listen chat://127.0.0.1:5000 log </dev/null >>chat.log
 
 {}

@@ -1,4 +1,5 @@
-//! Password prompt: reads a line from the terminal without echo.
+//! Password prompt: reads a line from the terminal without echo. And a question, whose
+//! answer is shown.
 
 use std::io::{self, Write};
 use std::thread;
@@ -27,14 +28,20 @@ pub(super) enum Answer {
     Interrupt,
 }
 
-/// Shows `prompt` and reads a line without echo. The terminal is restored, whatever the
-/// answer.
+/// Whether the terminal shows what is typed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Echo {
+    On,
+    Off,
+}
+
+/// Shows `prompt` and reads a line. The terminal is restored, whatever the answer.
 ///
 /// # Errors
 ///
 /// When this is no terminal, or the system gives no thread.
-pub(super) async fn ask(prompt: &'static str, signals: &mut Signals) -> io::Result<Answer> {
-    let _unseen = unseen()?;
+pub(super) async fn ask(prompt: &str, echo: Echo, signals: &mut Signals) -> io::Result<Answer> {
+    let _mode = set_mode(echo)?;
     // Not before the echo is off: a user who sees the prompt may type.
     let mut output = io::stdout();
     write!(output, "{prompt}").and_then(|()| output.flush())?;
@@ -76,20 +83,21 @@ fn read_line() -> Answer {
     Answer::Line(line)
 }
 
-/// Turns the echo off, except for the line break at the end.
-fn unseen() -> io::Result<TerminalMode> {
-    // What was typed before the prompt was echoed, so it is dropped.
-    TerminalMode::change(SetArg::TCSAFLUSH, |unseen| {
-        unseen.local_flags.remove(LocalFlags::ECHO);
+/// Has the terminal read whole lines, without echo but for the line break at the end if
+/// the echo is off.
+fn set_mode(echo: Echo) -> io::Result<TerminalMode> {
+    // What was typed before the prompt is no answer to it, so it is dropped.
+    TerminalMode::change(SetArg::TCSAFLUSH, |mode| {
+        mode.local_flags.set(LocalFlags::ECHO, echo == Echo::On);
         let whole_lines = LocalFlags::ICANON | LocalFlags::ECHONL | LocalFlags::ISIG;
-        unseen.local_flags.insert(whole_lines);
+        mode.local_flags.insert(whole_lines);
         // Ctrl-C sends a signal, which is caught. These two would stop or kill the
         // program and leave the terminal without echo.
         for key in [
             SpecialCharacterIndices::VSUSP,
             SpecialCharacterIndices::VQUIT,
         ] {
-            if let Some(character) = unseen.control_chars.get_mut(key as usize) {
+            if let Some(character) = mode.control_chars.get_mut(key as usize) {
                 *character = _POSIX_VDISABLE;
             }
         }
