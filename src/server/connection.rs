@@ -376,9 +376,9 @@ impl<T: Transport> Connection<T> {
                 }
                 Next::Nothing => {
                     self.note_position();
-                    return Ok(Flush::Done);
+                    return self.flush_transport(cx, Flush::Done);
                 }
-                Next::AwaitingCommit => return Ok(Flush::AwaitingCommit),
+                Next::AwaitingCommit => return self.flush_transport(cx, Flush::AwaitingCommit),
             };
             let sent = match written {
                 Poll::Pending => return Ok(Flush::Blocked),
@@ -390,6 +390,15 @@ impl<T: Transport> Connection<T> {
             self.note_position();
         }
         Ok(Flush::Yield)
+    }
+
+    /// Goes on with what the transport has buffered, such as ciphertext; `written` is how
+    /// the flush ends if nothing is left of it.
+    fn flush_transport(&mut self, cx: &mut Context<'_>, written: Flush) -> io::Result<Flush> {
+        match Pin::new(&mut self.transport).poll_flush(cx) {
+            Poll::Pending => Ok(Flush::Blocked),
+            Poll::Ready(flushed) => flushed.map(|()| written),
+        }
     }
 
     /// Tells the channel how far the reader is.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
     task::{coop::unconstrained, yield_now},
     time,
@@ -39,6 +39,33 @@ const REJECTED_MAX: usize = 64;
 const BACK_OFF_MS_FIRST: u64 = 10;
 const BACK_OFF_MS_MAX: u64 = 1_000;
 
+/// A listener of any transport, as the server keeps them.
+pub(super) trait AnyListener: Send + Sync {
+    /// Accepts connections for ever ([`accept`]).
+    fn accept_always(
+        self: Arc<Self>,
+        hub: Arc<Hub>,
+        connections: TaskTracker,
+    ) -> BoxFuture<'static, ()>;
+
+    /// Accepts those that wait ([`accept_waiting`]).
+    fn accept_waiting(&self, hub: &Arc<Hub>, connections: &TaskTracker);
+}
+
+impl<L: Listener> AnyListener for L {
+    fn accept_always(
+        self: Arc<Self>,
+        hub: Arc<Hub>,
+        connections: TaskTracker,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(accept(self, hub, connections))
+    }
+
+    fn accept_waiting(&self, hub: &Arc<Hub>, connections: &TaskTracker) {
+        accept_waiting(self, hub, connections);
+    }
+}
+
 /// Accepts connections for ever. When the system has no more to give (file
 /// descriptors, memory), waits and tries again: established connections notice
 /// nothing.
@@ -54,12 +81,13 @@ pub(super) async fn accept<L: Listener>(listener: Arc<L>, hub: Arc<Hub>, connect
                     info!("accepting again");
                     back_off_ms = 0;
                 }
+                debug!(%peer, transport = L::TRANSPORT, "connected");
                 serve(accepted, peer, &hub, &connections);
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "not accepted"),
             Err(error) => {
                 if back_off_ms == 0 {
-                    warn!(%error, "cannot accept connections for now");
+                    warn!(%error, transport = L::TRANSPORT, "cannot accept connections for now");
                 }
                 back_off_ms = (back_off_ms * 2).clamp(BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX);
                 time::sleep(Duration::from_millis(back_off_ms)).await;
@@ -69,7 +97,7 @@ pub(super) async fn accept<L: Listener>(listener: Arc<L>, hub: Arc<Hub>, connect
 }
 
 /// Accepts the streams that wait already, without waiting for others.
-pub(super) fn accept_waiting(listener: &impl Listener, hub: &Arc<Hub>, connections: &TaskTracker) {
+fn accept_waiting(listener: &impl Listener, hub: &Arc<Hub>, connections: &TaskTracker) {
     for _ in 0..BACKLOG {
         match unconstrained(listener.accept()).now_or_never() {
             Some(Ok((accepted, peer))) => serve(accepted, peer, hub, connections),
@@ -90,7 +118,6 @@ fn serve<S, H>(
     S: Transport + Send + 'static,
     H: Future<Output = io::Result<S>> + Send + 'static,
 {
-    debug!(%peer, "connected");
     let member = hub.connect(Some(peer.ip()));
     let is_crowded = connections.len() >= hub.connection_count() + REJECTED_MAX;
     let hub = Arc::clone(hub);

@@ -17,10 +17,13 @@
 //! | module | what it is | knows IO? |
 //! |---|---|---|
 //! | [`options`] | the options of `chat-server` | no |
+//! | `reach_options` | those of them about TLS | no |
 //! | `names_file` | reads the file of `--allow` | yes |
 //! | `listener` | accepts streams of any transport, runs their handshakes | yes |
 //! | `transport` | what a connection needs of a stream, and a server of a listener | yes |
 //! | `tcp` | the TCP transport | yes |
+//! | `tls` | the TLS transport, over TCP | yes |
+//! | [`Certificates`] | the server's certificate and key, read again while it runs | yes |
 //! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
 //! | `address_limiter` | how many connections one address may have and make | no |
 //! | `connection` | the task of one connection | yes |
@@ -39,6 +42,7 @@
 
 mod address_limiter;
 mod backpressure;
+mod certificates;
 mod channel;
 mod connection;
 mod deadline;
@@ -51,6 +55,8 @@ mod names_file;
 #[cfg(feature = "cli")]
 pub mod options;
 mod outbound;
+#[cfg(feature = "cli")]
+mod reach_options;
 mod read_budget;
 mod read_buffer;
 mod registry;
@@ -64,17 +70,24 @@ mod tcp;
 mod tcp_info;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transport;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{task::JoinError, time};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time,
+};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
 use crate::{limits::Limits, session::AccessPolicy};
+pub use certificates::Certificates;
 use hub::Hub;
+use listener::AnyListener;
 use tcp::Tcp;
+use tls::Tls;
 
 /// How long connections have to take their last messages when the server closes,
 /// in milliseconds. With [`ABORT_MS`], less than the 5 seconds of CHAT-CLOSE-3.
@@ -83,72 +96,88 @@ const CLOSING_GRACE_MS: u64 = 3_000;
 /// How long they have to end after that, in milliseconds.
 const ABORT_MS: u64 = 500;
 
-/// A server that listens. [`Server::run`] makes it serve.
+/// A server. [`Server::listen`] and its likes make it listen, in as many ways as they
+/// are called; [`Server::run`] makes it serve.
 pub struct Server {
-    listener: Tcp,
+    listeners: Vec<Arc<dyn AnyListener>>,
     hub: Arc<Hub>,
 }
 
 impl Server {
-    /// Listens on the first of the addresses of `listen` (`HOST[:PORT]`, port 0 for
-    /// a free one) that can be had.
+    /// A server that does not listen yet, for those alone whom `access` lets in
+    /// (CHAT-ADM).
     ///
     /// # Errors
     ///
-    /// When `limits` do not fit together, or no address can be had.
-    pub async fn bind(listen: &str, limits: Limits) -> io::Result<Self> {
-        Self::bind_with_access(listen, limits, AccessPolicy::default()).await
-    }
-
-    /// As [`Server::bind`], for those alone whom `access` lets in (CHAT-ADM).
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::bind`].
-    pub async fn bind_with_access(
-        listen: &str,
-        limits: Limits,
-        access: AccessPolicy,
-    ) -> io::Result<Self> {
+    /// When `limits` do not fit together.
+    pub fn new(limits: Limits, access: AccessPolicy) -> io::Result<Self> {
         limits
             .check()
             .map_err(|sentence| io::Error::new(io::ErrorKind::InvalidInput, sentence))?;
         let epoch = getrandom::u64().map_err(io::Error::other)?;
         Ok(Self {
-            listener: Tcp::bind(listen, limits.write_deadline_ms).await?,
+            listeners: Vec::new(),
             hub: Arc::new(Hub::new(limits, access, format!("{epoch:016x}"))),
         })
     }
 
-    /// The address it listens on, with the port it has.
+    /// Listens for TCP connections, which are not encrypted, on the first of the
+    /// addresses of `listen` (`HOST[:PORT]`, port 0 for a free one) that can be had.
+    /// Returns that address.
     ///
     /// # Errors
     ///
-    /// When the system does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// When no address can be had.
+    pub async fn listen(&mut self, listen: &str) -> io::Result<SocketAddr> {
+        let (tcp, address) = self.bind(listen).await?;
+        self.listeners.push(Arc::new(tcp));
+        Ok(address)
+    }
+
+    /// As [`Server::listen`], for TLS connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::listen`].
+    pub async fn listen_tls(
+        &mut self,
+        listen: &str,
+        certificates: Arc<Certificates>,
+    ) -> io::Result<SocketAddr> {
+        let (tcp, address) = self.bind(listen).await?;
+        self.listeners.push(Arc::new(Tls::new(tcp, certificates)));
+        Ok(address)
+    }
+
+    async fn bind(&self, listen: &str) -> io::Result<(Tcp, SocketAddr)> {
+        let tcp = Tcp::bind(listen, self.hub.limits().write_deadline_ms).await?;
+        let address = tcp.local_addr()?;
+        Ok((tcp, address))
     }
 
     /// Serves until `shutdown` is done; then tells everybody with ServerClosing
     /// and ends within 5 seconds, whatever the clients do (CHAT-CLOSE-3).
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, hub } = self;
-        let listener = Arc::new(listener);
+        let Self { listeners, hub } = self;
         let connections = TaskTracker::new();
         let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&hub))));
-        // A task as the connections are, so that it takes turns with them.
-        let mut accepting = AbortOnDropHandle::new(tokio::spawn(listener::accept(
-            Arc::clone(&listener),
-            Arc::clone(&hub),
-            connections.clone(),
-        )));
-        tokio::select! {
-            () = shutdown => {
-                accepting.abort();
-                let _ = accepting.await;
+        // Tasks as the connections are, so that they take turns with them.
+        let mut accepting = JoinSet::new();
+        for listener in &listeners {
+            let (hub, connections) = (Arc::clone(&hub), connections.clone());
+            accepting.spawn(Arc::clone(listener).accept_always(hub, connections));
+        }
+        let accepting_ended = async {
+            match accepting.join_next().await {
+                Some(ended) => ended,
+                // Nothing listens.
+                None => std::future::pending().await,
             }
-            // It goes on for ever, or ends with a panic.
-            ended = &mut accepting => {
+        };
+        tokio::select! {
+            () = shutdown => accepting.shutdown().await,
+            // They go on for ever, or end with a panic.
+            ended = accepting_ended => {
                 if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
                     std::panic::resume_unwind(panic);
                 }
@@ -156,8 +185,10 @@ impl Server {
         }
         hub.begin_closing("the server is shutting down".to_owned());
         // CHAT-CLOSE-1: also those who are connected and wait to be accepted.
-        listener::accept_waiting(&*listener, &hub, &connections);
-        drop(listener);
+        for listener in &listeners {
+            listener.accept_waiting(&hub, &connections);
+        }
+        drop(listeners);
         connections.close();
         let grace = Duration::from_millis(CLOSING_GRACE_MS);
         if time::timeout(grace, connections.wait()).await.is_err() {

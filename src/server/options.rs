@@ -9,7 +9,7 @@ use clap::{
 #[cfg(feature = "store")]
 use clap::Subcommand;
 
-use super::names_file;
+use super::{names_file, reach_options::ReachOptions};
 #[cfg(feature = "store")]
 use crate::store::operator::HistoryOptions;
 use crate::{
@@ -19,13 +19,17 @@ use crate::{
     session::AccessPolicy,
 };
 
+/// What `--listen` says to turn TCP off.
+const LISTEN_NOWHERE: &str = "none";
+
 /// A chat server: one room, for clients that speak chat.v1 (proto/chat.proto).
 ///
-/// Prints `listening on chat://HOST:PORT` as its first line on standard output,
-/// and logs to standard error who comes and goes, never what is said. Ctrl-C or
-/// SIGTERM makes it tell everybody and end within 5 seconds; a second one ends it
-/// at once. So does closing the terminal in which it was started, unless told
-/// `--no-hangup`; any other SIGHUP, SIGUSR1 and SIGUSR2 change nothing.
+/// Prints `listening on chat://HOST:PORT` as its first line on standard output, with a
+/// line like it for each further way to reach it, and logs to standard error who comes
+/// and goes, never what is said. Ctrl-C or SIGTERM makes it tell everybody and end
+/// within 5 seconds; a second one ends it at once. So does closing the terminal in
+/// which it was started, unless told `--no-hangup`; any other SIGHUP makes it read its
+/// certificate again. SIGUSR1 and SIGUSR2 change nothing.
 #[derive(Debug, Parser)]
 #[command(
     name = "chat-server",
@@ -37,15 +41,23 @@ use crate::{
         a unit: B, KiB, MiB, GiB, TiB; ms, s, min, h, d; /s, /min, /h. So: 64MiB, 10s, 20/min."
 )]
 pub struct Options {
-    /// Where to listen; port 0 is a free one, and the port is 7227 if it is missing
+    /// Where to listen for TCP connections, which are not encrypted, or `none`; port 0 is
+    /// a free one, and the port is 7227 if it is missing
     #[arg(
         long,
         env = "CHAT_LISTEN",
-        value_name = "HOST[:PORT]",
+        value_name = "HOST[:PORT]|none",
         default_value = "127.0.0.1:0",
-        value_parser = parse_listen
+        value_parser = |text: &str| match text {
+            LISTEN_NOWHERE => Ok(text.to_owned()),
+            _ => parse_listen(text),
+        }
     )]
-    pub listen: String,
+    listen: String,
+
+    /// How it can be reached with encryption.
+    #[command(flatten)]
+    pub reach: ReachOptions,
 
     /// Write the port to this file, whole or not at all, for scripts to wait for;
     /// it is removed at the end, unless another server has replaced it
@@ -91,6 +103,11 @@ pub enum ServerCommand {
 }
 
 impl Options {
+    /// Where to listen for TCP connections, if anywhere.
+    pub fn listen(&self) -> Option<&str> {
+        Some(self.listen.as_str()).filter(|&listen| listen != LISTEN_NOWHERE)
+    }
+
     /// The limits that the options ask for.
     ///
     /// # Errors
@@ -195,7 +212,7 @@ impl FromArgMatches for LimitOptions {
     }
 }
 
-fn parse_listen(value: &str) -> Result<String, String> {
+pub(super) fn parse_listen(value: &str) -> Result<String, String> {
     match Address::parse_listen(value) {
         Ok(_) => Ok(value.to_owned()),
         Err(error) => Err(format!(

@@ -57,15 +57,22 @@ impl Tcp {
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
+
+    /// The next stream, and where it comes from.
+    pub(super) async fn accept_stream(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = self.listener.accept().await?;
+        set_options(&stream, self.write_deadline_ms);
+        Ok((stream, peer))
+    }
 }
 
 impl Listener for Tcp {
+    const TRANSPORT: &str = "tcp";
     type Stream = TcpStream;
     type Handshake = Ready<io::Result<TcpStream>>;
 
     async fn accept(&self) -> io::Result<(Accepted<TcpStream, Self::Handshake>, SocketAddr)> {
-        let (stream, peer) = self.listener.accept().await?;
-        set_options(&stream, self.write_deadline_ms);
+        let (stream, peer) = self.accept_stream().await?;
         Ok((Accepted::Ready(stream), peer))
     }
 }

@@ -20,8 +20,9 @@ pub(super) const BACKLOG: u32 = 1_024;
 /// A stream. A transport implements the optional methods where it can do better than
 /// their defaults.
 ///
-/// All bytes that `poll_write` has taken must go out without another call, and
-/// `poll_shutdown` must be ready only when they have.
+/// All bytes that `poll_write` has taken must be with the system when `poll_flush` is
+/// ready, and when `poll_shutdown` is: a transport that buffers goes on with it in both,
+/// and the connection counts as blocked until then (CHAT-LIM-5).
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Reads what has arrived, as far as `buffer` takes it; 0 bytes are the end.
     fn poll_read_available(
@@ -77,7 +78,6 @@ pub(super) enum Accepted<S, H> {
     /// It can carry frames.
     Ready(S),
     /// It can once this is done.
-    #[cfg_attr(not(test), expect(dead_code, reason = "TCP has none"))]
     Handshake(H),
 }
 
@@ -91,6 +91,8 @@ pub(super) struct Delivery {
 
 /// Accepts streams of one transport.
 pub(super) trait Listener: Send + Sync + 'static {
+    /// What the log calls the transport.
+    const TRANSPORT: &str;
     /// A stream that carries frames.
     type Stream: Transport + Send + 'static;
     /// Makes one of what was accepted. The server ends it after the register deadline.

@@ -14,3 +14,4 @@ mod registering;
 mod signals;
 mod slow;
 mod suspended;
+mod tls;

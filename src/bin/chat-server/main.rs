@@ -1,12 +1,12 @@
 //! `chat-server`: runs a server with the given options.
 
+mod announce;
 mod signals;
 
 #[cfg(feature = "store")]
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{
     io::{IsTerminal, Write},
-    net::SocketAddr,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -16,17 +16,19 @@ use anyhow::{Context, Result};
 #[cfg(feature = "store")]
 use chat::server::options::ServerCommand;
 use chat::{
+    address::Scheme,
     cli,
     files::{self, WrittenFile},
     password::source::PASSWORD_VARIABLE,
     runtime,
-    server::{Server, options::Options},
+    server::{Certificates, Server, options::Options},
 };
 use tokio::runtime::Builder;
 use tracing::{info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+use announce::Listening;
 use signals::Signals;
 
 /// Packs the two blocks that the runtime keeps for each connection, aligned to 128
@@ -88,6 +90,13 @@ async fn serve(options: &Options) -> Result<()> {
     let (access, warning) = options
         .access(password)
         .unwrap_or_else(|it| refuse_to_start(&it));
+    let certificates = options.reach.certificates();
+    let certificates = certificates
+        .unwrap_or_else(|it| refuse_to_start(&it))
+        .map(Arc::new);
+    if options.listen().is_none() && certificates.is_none() {
+        refuse_to_start("the server listens nowhere: with --listen none, say --tls-listen too");
+    }
     let _log = start_log(options.verbose);
     for name in cli::empty_variables::<Options>() {
         warn!("{name} is empty and counts as not set");
@@ -103,20 +112,20 @@ async fn serve(options: &Options) -> Result<()> {
         );
     }
     let mut signals = Signals::catch(options.no_hangup)?;
-    let server = Server::bind_with_access(&options.listen, limits, access)
-        .await
-        .with_context(|| format!("cannot listen on {}", options.listen))?;
-    let address = server.local_addr()?;
-    let port_file = match &options.port_file {
-        Some(path) => Some(Arc::new(PortFile::write(path, address.port())?)),
-        None => None,
+    let has_password = access.password.is_some();
+    let mut server = Server::new(limits, access)?;
+    let listening = listen(&mut server, options, certificates.as_ref()).await?;
+    warn_of_readers(&listening, has_password);
+    let port_file = match (&options.port_file, listening.first()) {
+        (Some(path), Some(first)) => Some(Arc::new(PortFile::write(path, first.address.port())?)),
+        _ => None,
     };
     let port_file_at_exit = port_file.clone();
-    announce(address);
+    announce::announce(&listening);
 
     server
         .run(async move {
-            signals.close().await;
+            signals.close(|| reload(certificates.as_deref())).await;
             tokio::spawn(async move {
                 signals.end_at_once().await;
                 if let Some(port_file) = port_file_at_exit {
@@ -134,40 +143,58 @@ fn refuse_to_start(sentence: &str) -> ! {
     cli::refuse::<Options>(sentence)
 }
 
-/// Announces where the server listens: on standard output for programs, and how to join
-/// on standard error for people.
-fn announce(address: SocketAddr) {
-    let mut stdout = std::io::stdout().lock();
-    // A caller that closed standard output does not need it.
-    let _ = writeln!(stdout, "listening on chat://{address}").and_then(|()| stdout.flush());
-    if std::io::stderr().is_terminal() {
-        let client = client_command();
-        let _ = writeln!(
-            std::io::stderr(),
-            "join with: {client} chat://{address} YOUR_NAME"
-        );
+/// Listens in all the ways that the options say.
+async fn listen(
+    server: &mut Server,
+    options: &Options,
+    certificates: Option<&Arc<Certificates>>,
+) -> Result<Vec<Listening>> {
+    let mut listening = Vec::new();
+    if let Some(listen) = options.listen() {
+        let address = server.listen(listen).await;
+        listening.push(Listening {
+            scheme: Scheme::Chat,
+            address: address.with_context(|| format!("cannot listen on {listen}"))?,
+            pin: None,
+        });
+    }
+    if let (Some(listen), Some(certificates)) = (&options.reach.tls_listen, certificates) {
+        let address = server.listen_tls(listen, Arc::clone(certificates)).await;
+        listening.push(Listening {
+            scheme: Scheme::Chats,
+            address: address.with_context(|| format!("cannot listen for TLS on {listen}"))?,
+            pin: certificates.pin(),
+        });
+    }
+    Ok(listening)
+}
+
+/// Warns if others than this machine's users can join without encryption.
+fn warn_of_readers(listening: &[Listening], has_password: bool) {
+    for it in listening {
+        if !it.scheme.is_encrypted() && !it.address.ip().is_loopback() {
+            let what = match has_password {
+                true => "what is said, and the password",
+                false => "what is said",
+            };
+            warn!(
+                address = %it.address,
+                "others on the network can read {what}: --tls-listen encrypts it"
+            );
+        }
     }
 }
 
-/// The command that starts the client: by its path if it is beside this program, as
-/// after a build, so that the line can be pasted into a shell.
-fn client_command() -> String {
-    let beside = || -> Option<String> {
-        let path = std::env::current_exe().ok()?.with_file_name("chat-client");
-        let folder = std::env::current_dir().ok()?;
-        if !path.exists() {
-            return None;
-        }
-        let command = match path.strip_prefix(folder) {
-            // A shell looks up a word without a slash on its path.
-            Ok(name) if name.components().count() == 1 => Path::new(".").join(name),
-            Ok(below) => below.to_owned(),
-            Err(_) => path,
-        };
-        let quoted = shlex::try_quote(command.to_str()?).ok()?;
-        Some(quoted.into_owned())
+/// Reads the certificate again. A wrong file changes nothing.
+fn reload(certificates: Option<&Certificates>) {
+    let Some(certificates) = certificates else {
+        info!("SIGHUP: nothing to read or open again, serving on");
+        return;
     };
-    beside().unwrap_or_else(|| "chat-client".to_owned())
+    match certificates.reload() {
+        Ok(()) => info!("SIGHUP: the certificate was read again"),
+        Err(sentence) => warn!("SIGHUP: the certificate stays as it was: {sentence}"),
+    }
 }
 
 /// Logs to standard error through a thread: a terminal that is being scrolled or a pipe

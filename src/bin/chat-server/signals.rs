@@ -1,9 +1,10 @@
 //! Signals: SIGINT and SIGTERM close the server, SIGHUP closes it only if its terminal
-//! is gone, SIGUSR1 and SIGUSR2 are ignored.
+//! is gone and makes it read its certificate again otherwise, SIGUSR1 and SIGUSR2 are
+//! ignored.
 //!
 //! Service managers and log rotation send SIGHUP and SIGUSR1 for "reload your
-//! configuration" and "reopen your log". There is nothing to do for either, and no
-//! reason to empty the room.
+//! configuration" and "reopen your log". There is no log to open again, and no reason to
+//! empty the room.
 
 use std::{fs::File, io, time::Duration};
 
@@ -53,8 +54,9 @@ impl Signals {
         })
     }
 
-    /// Waits until the server is told to close.
-    pub async fn close(&mut self) {
+    /// Waits until the server is told to close; calls `reload` when it is told to read
+    /// again what it has read.
+    pub async fn close(&mut self, reload: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
@@ -65,7 +67,7 @@ impl Signals {
                 info!("the terminal is closed");
                 return;
             }
-            info!("SIGHUP: nothing to read or open again, serving on");
+            reload();
         }
     }
 

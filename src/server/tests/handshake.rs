@@ -19,6 +19,7 @@ type Handshake = BoxFuture<'static, io::Result<DuplexStream>>;
 struct TestListener(Mutex<mpsc::Receiver<Handshake>>);
 
 impl Listener for TestListener {
+    const TRANSPORT: &str = "memory";
     type Stream = DuplexStream;
     type Handshake = Handshake;
 

@@ -10,7 +10,7 @@ use std::{
 
 use prost::Message as _;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     time::{Instant, timeout},
 };
 
@@ -45,8 +45,8 @@ fn unlimited() -> Limits {
 }
 
 /// The client's end of a connection.
-struct Peer {
-    stream: DuplexStream,
+struct Peer<S = DuplexStream> {
+    stream: S,
     held: Vec<u8>,
 }
 
@@ -76,7 +76,9 @@ impl Peer {
         }
         peer
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     async fn send(&mut self, message: Sent) {
         self.stream
             .write_all(&encoded(message))
@@ -166,3 +168,4 @@ mod handshake;
 mod registering;
 mod replies;
 mod slow;
+mod tls;

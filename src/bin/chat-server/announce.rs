@@ -1,0 +1,96 @@
+//! Announces where the server listens: on standard output for programs, and how to join
+//! on standard error for people.
+
+use std::{
+    fmt,
+    io::{IsTerminal, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::Path,
+};
+
+use chat::{address::Scheme, pin::Pin};
+
+/// One of the ways in which the server listens.
+pub struct Listening {
+    pub scheme: Scheme,
+    pub address: SocketAddr,
+    /// Of a self-signed certificate.
+    pub pin: Option<Pin>,
+}
+
+/// Formats the address that clients take.
+impl fmt::Display for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.address)?;
+        match self.pin {
+            Some(pin) => write!(f, "#{pin}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Announces all of them, a line each.
+pub fn announce(listening: &[Listening]) {
+    let mut stdout = std::io::stdout().lock();
+    for it in listening {
+        // A caller that closed standard output does not need it.
+        let _ = writeln!(stdout, "listening on {it}").and_then(|()| stdout.flush());
+    }
+    if std::io::stderr().is_terminal() {
+        let client = client_command();
+        for it in listening {
+            let it = Listening {
+                address: reachable(it.address),
+                ..*it
+            };
+            let _ = writeln!(std::io::stderr(), "join with: {client} {it} YOUR_NAME");
+        }
+    }
+}
+
+/// An address that others can connect to: for a server that listens on every address of
+/// this machine, the one by which it reaches others.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    // Of networks for documentation. No packet is sent to a UDP socket's peer before
+    // something is written.
+    let (any, elsewhere): (IpAddr, IpAddr) = match address {
+        SocketAddr::V4(_) => (
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv4Addr::new(192, 0, 2, 1).into(),
+        ),
+        SocketAddr::V6(_) => (
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        ),
+    };
+    let route = || {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((elsewhere, 1)).ok()?;
+        socket.local_addr().ok()
+    };
+    match route() {
+        Some(local) if address.ip().is_unspecified() => SocketAddr::new(local.ip(), address.port()),
+        _ => address,
+    }
+}
+
+/// The command that starts the client: by its path if it is beside this program, as
+/// after a build, so that the line can be pasted into a shell.
+fn client_command() -> String {
+    let beside = || -> Option<String> {
+        let path = std::env::current_exe().ok()?.with_file_name("chat-client");
+        let folder = std::env::current_dir().ok()?;
+        if !path.exists() {
+            return None;
+        }
+        let command = match path.strip_prefix(folder) {
+            // A shell looks up a word without a slash on its path.
+            Ok(name) if name.components().count() == 1 => Path::new(".").join(name),
+            Ok(below) => below.to_owned(),
+            Err(_) => path,
+        };
+        let quoted = shlex::try_quote(command.to_str()?).ok()?;
+        Some(quoted.into_owned())
+    };
+    beside().unwrap_or_else(|| "chat-client".to_owned())
+}

@@ -1,0 +1,242 @@
+//! Certificates: the server's certificate and key, read again while it runs; and a
+//! self-signed certificate for a server without one.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::NoServerSessionStorage,
+};
+
+use crate::{pin::Pin, tls};
+
+/// The files that [`Certificates::self_signed`] makes.
+const CERTIFICATE_FILE: &str = "cert.pem";
+const KEY_FILE: &str = "key.pem";
+
+/// Whom the self-signed certificate names.
+const SUBJECT: &str = "chat-server";
+
+/// Only the owner may read a key, and enter the folder it is in.
+const KEY_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+
+/// The certificate chain and key of a server, as they were last read.
+#[derive(Debug)]
+pub struct Certificates {
+    certificate_file: PathBuf,
+    key_file: PathBuf,
+    is_self_signed: bool,
+    current: RwLock<Current>,
+}
+
+#[derive(Debug, Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    pin: Pin,
+}
+
+impl Certificates {
+    /// Reads a certificate chain and its key from PEM files.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which file is wrong, and what is.
+    pub fn read(certificate_file: &Path, key_file: &Path) -> Result<Self, String> {
+        Ok(Self {
+            current: RwLock::new(Current::read(certificate_file, key_file)?),
+            certificate_file: certificate_file.to_owned(),
+            key_file: key_file.to_owned(),
+            is_self_signed: false,
+        })
+    }
+
+    /// Reads the self-signed certificate and the key in `folder`; makes them if neither
+    /// is there. The certificate names `hosts`, though clients trust it by its pin.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong.
+    pub fn self_signed(folder: &Path, hosts: &[String]) -> Result<Self, String> {
+        let (certificate, key) = (folder.join(CERTIFICATE_FILE), folder.join(KEY_FILE));
+        if !certificate.exists() && !key.exists() {
+            make_self_signed(folder, hosts).map_err(|error| {
+                format!(
+                    "cannot make a self-signed certificate in {}: {error}",
+                    folder.display()
+                )
+            })?;
+        }
+        Ok(Self {
+            is_self_signed: true,
+            ..Self::read(&certificate, &key)?
+        })
+    }
+
+    /// Reads the files again: new connections get the new certificate. If a file is
+    /// wrong, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Certificates::read`].
+    pub fn reload(&self) -> Result<(), String> {
+        let read = Current::read(&self.certificate_file, &self.key_file)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(())
+    }
+
+    /// The pin by which clients know a self-signed certificate.
+    pub fn pin(&self) -> Option<Pin> {
+        self.is_self_signed.then(|| self.current().pin)
+    }
+
+    /// How a connection shakes hands that speaks this protocol (ALPN).
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.current().config
+    }
+
+    fn current(&self) -> Current {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Current {
+    fn read(certificate_file: &Path, key_file: &Path) -> Result<Self, String> {
+        let chain = tls::certificates(certificate_file)?;
+        let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| {
+            let error = tls::io_error(&error);
+            format!("cannot read the key in {}: {error}", key_file.display())
+        })?;
+        let pin = chain.first().map(tls::pin);
+        let config = config(chain, key).map_err(|error| {
+            format!(
+                "the certificate in {} and the key in {} cannot be used: {error}",
+                certificate_file.display(),
+                key_file.display()
+            )
+        })?;
+        Ok(Self {
+            pin: pin.ok_or("there is no certificate")?,
+            config: Arc::new(config),
+        })
+    }
+}
+
+/// Sessions are not resumed: nothing is kept for a client that is gone.
+fn config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![tls::ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn make_self_signed(folder: &Path, hosts: &[String]) -> io::Result<()> {
+    // Not its parents: a wrong path is a mistake.
+    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let mut params = CertificateParams::new(hosts).map_err(io::Error::other)?;
+    params.distinguished_name.push(DnType::CommonName, SUBJECT);
+    let certificate = params.self_signed(&key).map_err(io::Error::other)?;
+    // The key comes first: a certificate without one is of no use.
+    write_new(&folder.join(KEY_FILE), &key.serialize_pem())?;
+    write_new(&folder.join(CERTIFICATE_FILE), &certificate.pem())
+}
+
+/// Writes a file that only the owner may read and that was not there.
+fn write_new(path: &Path, content: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(KEY_MODE);
+    let written = options.open(path)?.write_all(content.as_bytes());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn hosts() -> Vec<String> {
+        vec!["localhost".to_owned(), "127.0.0.1".to_owned()]
+    }
+
+    #[test]
+    fn a_self_signed_certificate_is_made_once_and_kept_secret() {
+        let folder = tempfile::tempdir().expect("a place for files");
+        let folder = folder.path().join("new");
+        let made = Certificates::self_signed(&folder, &hosts()).expect("made");
+        let read = Certificates::self_signed(&folder, &hosts()).expect("read");
+        assert!(made.pin().is_some());
+        assert_eq!(made.pin(), read.pin());
+        let mode = |path: &Path| {
+            fs::metadata(path)
+                .expect("it is there")
+                .permissions()
+                .mode()
+        };
+        assert_eq!(mode(&folder.join(KEY_FILE)) & 0o777, 0o600);
+        assert_eq!(mode(&folder) & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_bad_file_changes_nothing_and_is_told() {
+        let folder = tempfile::tempdir().expect("a place for files");
+        let folder = folder.path();
+        let certificates = Certificates::self_signed(folder, &hosts()).expect("made");
+        let pin = certificates.pin();
+        let other = tempfile::tempdir().expect("a place for files");
+        Certificates::self_signed(other.path(), &hosts()).expect("made");
+        let key = fs::read(folder.join(KEY_FILE)).expect("a key");
+        let other_key = fs::read(other.path().join(KEY_FILE)).expect("a key");
+        for (content, words) in [
+            (&b""[..], "cannot read the key"),
+            (b"no PEM", "cannot read the key"),
+            (&other_key, "cannot be used"),
+        ] {
+            fs::write(folder.join(KEY_FILE), content).expect("ours");
+            let error = certificates.reload().expect_err("a bad key");
+            assert!(error.contains(words), "{error}");
+            assert_eq!(certificates.pin(), pin);
+        }
+        fs::write(folder.join(KEY_FILE), key).expect("ours");
+        fs::write(folder.join(CERTIFICATE_FILE), "").expect("ours");
+        let error = certificates.reload().expect_err("no certificate");
+        assert!(error.contains("has no certificate"), "{error}");
+        assert_eq!(certificates.pin(), pin);
+    }
+
+    #[test]
+    fn a_new_certificate_is_used_once_it_is_read_again() {
+        let [folder, other] = [(); 2].map(|()| tempfile::tempdir().expect("a place for files"));
+        let certificates = Certificates::self_signed(folder.path(), &hosts()).expect("made");
+        let renewed = Certificates::self_signed(other.path(), &hosts()).expect("made");
+        for file in [CERTIFICATE_FILE, KEY_FILE] {
+            fs::copy(other.path().join(file), folder.path().join(file)).expect("ours");
+        }
+        assert_ne!(certificates.pin(), renewed.pin());
+        certificates.reload().expect("both files are right");
+        assert_eq!(certificates.pin(), renewed.pin());
+    }
+}

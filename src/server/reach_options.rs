@@ -1,0 +1,72 @@
+//! The options of `chat-server` that say how it can be reached other than by plain TCP.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{certificates::Certificates, options::parse_listen};
+use crate::address::Address;
+
+/// Whom a self-signed certificate names beside the hosts that the server listens on.
+const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// How options name a certificate.
+const SAY_CERTIFICATE: &str = "--tls-cert FILE and --tls-key FILE, or --tls-self-signed DIR, which \
+                               makes one";
+
+/// Listeners with encryption, and their certificate.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Encryption")]
+pub struct ReachOptions {
+    /// Where to listen for TLS connections, beside `--listen`
+    #[arg(
+        long,
+        env = "CHAT_TLS_LISTEN",
+        value_name = "HOST[:PORT]",
+        value_parser = parse_listen
+    )]
+    pub tls_listen: Option<String>,
+
+    /// The certificate and those between it and its root, in a PEM file; read again on
+    /// SIGHUP
+    #[arg(long, env = "CHAT_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's key, in a PEM file; read again on SIGHUP
+    #[arg(long, env = "CHAT_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// Use a self-signed certificate in this folder, and make it if it is not there.
+    /// Clients know it by the pin in the address that is printed
+    #[arg(long, env = "CHAT_TLS_SELF_SIGNED", value_name = "DIR")]
+    tls_self_signed: Option<PathBuf>,
+}
+
+impl ReachOptions {
+    /// The certificate of the listeners that need one, if the options name any.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong, or missing.
+    pub fn certificates(&self) -> Result<Option<Certificates>, String> {
+        let named = (&self.tls_cert, &self.tls_key, &self.tls_self_signed);
+        let Some(listen) = &self.tls_listen else {
+            return match named {
+                (None, None, None) => Ok(None),
+                _ => Err("a certificate needs --tls-listen HOST:PORT, where it is used".to_owned()),
+            };
+        };
+        match named {
+            (Some(certificate), Some(key), None) => Certificates::read(certificate, key).map(Some),
+            (None, None, Some(folder)) => {
+                let address = Address::parse_listen(listen).map_err(|it| it.to_string())?;
+                let hosts = LOCAL_HOSTS.into_iter().chain([address.host()]);
+                let hosts: Vec<String> = hosts.map(str::to_owned).collect();
+                Certificates::self_signed(folder, &hosts).map(Some)
+            }
+            _ => Err(format!(
+                "--tls-listen needs a certificate: {SAY_CERTIFICATE}"
+            )),
+        }
+    }
+}
