@@ -286,8 +286,9 @@ fn the_suite_shares_nothing_with_the_server_but_the_schema() {
                     .chars()
                     .next_back()
                     .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
-                // How an address is written and a file is no part of the protocol.
-                let is_shared = ["wire", "files", "address"]
+                // How an address and a file are written, and which certificate is trusted,
+                // is no part of the protocol.
+                let is_shared = ["wire", "files", "address", "pin", "tls"]
                     .iter()
                     .any(|name| rest.starts_with(name));
                 assert!(

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use chat::pin::Pin;
+use chat::tls::Trust;
 use clap::{
     Args, Parser, Subcommand,
     builder::{PathBufValueParser, TypedValueParser},
@@ -102,13 +104,20 @@ pub struct RunArgs {
 /// Options of `server`.
 #[derive(Args)]
 pub struct ServerArgs {
-    /// Where the server listens: HOST, HOST:PORT, or the same behind chat://.
+    /// Where the server listens: HOST, HOST:PORT, or the same behind chat://; encrypted
+    /// behind chats://, with #sha256=... where the certificate is self-signed.
     #[arg(required_unless_present = "cmd", conflicts_with = "cmd")]
     pub address: Option<String>,
     /// Start the server with this command; its first line of output must be
-    /// "listening on chat://HOST:PORT".
+    /// "listening on chat://HOST:PORT", or chats:// as above.
     #[arg(long, value_name = "COMMAND")]
     pub cmd: Option<String>,
+    /// Trust the one server whose certificate has this fingerprint.
+    #[arg(long, value_name = "sha256=HEX", conflicts_with = "ca")]
+    pub pin: Option<Pin>,
+    /// Trust the servers whose certificates this one has issued, in a PEM file.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// The suite alone uses the server at ADDRESS: judge numbers exactly, one case at a time.
     #[arg(long, conflicts_with = "cmd")]
     pub exclusive: bool,
@@ -135,6 +144,15 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// Which servers the options trust.
+    pub fn trust(&self) -> Result<Trust, String> {
+        match (self.pin, &self.ca) {
+            (Some(pin), _) => Ok(Trust::pinned(pin)),
+            (None, Some(ca)) => Trust::ca_file(ca),
+            (None, None) => Ok(Trust::system()),
+        }
+    }
+
     /// How many connections the server takes, as far as the options say.
     pub fn connection_caps(&self) -> ConnectionCaps {
         ConnectionCaps {

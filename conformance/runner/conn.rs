@@ -1,10 +1,9 @@
-//! Connection: one TCP connection of the suite. It writes frames in the pieces of the
+//! Connection: one connection of the suite. It writes frames in the pieces of the
 //! chosen cut, reads frames, and checks each against the rules of every message.
 
 use std::{
     collections::VecDeque,
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +14,7 @@ use crate::{
     messages::{self, Envelope},
     problem::{Problem, Received},
     server_stream::ServerStream,
+    stream::{Place, Stream},
     timing::{READ_TIMEOUT_MIN, Timing},
     trace::Trace,
     verdict::{Kind, millis},
@@ -43,7 +43,7 @@ pub enum Event {
 
 /// One connection, of which the suite plays the client's or the server's end.
 pub struct Conn {
-    stream: TcpStream,
+    stream: Stream,
     sends: Envelope,
     cut: Cut,
     timing: Timing,
@@ -72,40 +72,18 @@ pub struct Conn {
 impl Conn {
     /// Connects as a client.
     pub fn connect(
-        addresses: &[SocketAddr],
+        place: &Place,
         timing: Timing,
         small_window: bool,
         cut: Cut,
         began: Instant,
     ) -> std::io::Result<Self> {
-        let mut last = std::io::Error::from(ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            let socket = socket2::Socket::new(
-                socket2::Domain::for_address(*address),
-                socket2::Type::STREAM,
-                None,
-            )?;
-            if small_window {
-                // The system rounds it up to the least that it allows.
-                socket.set_recv_buffer_size(1)?;
-            }
-            match socket.connect_timeout(&(*address).into(), timing.step()) {
-                Ok(()) => return Self::new(socket.into(), Envelope::Client, cut, timing, began),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let stream = place.connect(timing, small_window)?;
+        Ok(Self::new(stream, Envelope::Client, cut, timing, began))
     }
 
     /// Takes over a stream; `sends` says which end the suite plays.
-    pub fn new(
-        stream: TcpStream,
-        sends: Envelope,
-        cut: Cut,
-        timing: Timing,
-        began: Instant,
-    ) -> std::io::Result<Self> {
-        stream.set_nodelay(true)?;
+    pub fn new(stream: Stream, sends: Envelope, cut: Cut, timing: Timing, began: Instant) -> Self {
         let mut conn = Self {
             stream,
             sends,
@@ -125,7 +103,7 @@ impl Conn {
             trace: Trace::default(),
         };
         conn.note("connected".to_owned());
-        Ok(conn)
+        conn
     }
 
     fn note(&mut self, line: String) {
@@ -174,7 +152,7 @@ impl Conn {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let timeout = self.timing.step();
-        let _ = self.stream.set_write_timeout(Some(timeout));
+        self.stream.set_write_timeout(timeout);
         match self.stream.write_all(bytes) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Err(Problem::new(
@@ -195,19 +173,19 @@ impl Conn {
     pub fn half_close(&mut self) {
         self.note("-> end of stream".to_owned());
         self.last_sent = Instant::now();
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.half_close();
     }
 
     /// Lifts the bound of a small window, so that much can be read in a short time over a
     /// network.
     pub fn widen_window(&self) {
-        let _ = socket2::SockRef::from(&self.stream).set_recv_buffer_size(WIDE_WINDOW_BYTES);
+        let _ = socket2::SockRef::from(self.stream.tcp()).set_recv_buffer_size(WIDE_WINDOW_BYTES);
     }
 
     /// Makes closing break the connection off with a reset.
     pub fn set_reset(&mut self) {
         self.note("-> reset".to_owned());
-        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
     }
 
     /// Whether the other end closed by a reset.
@@ -237,7 +215,7 @@ impl Conn {
             let left = deadline
                 .saturating_duration_since(Instant::now())
                 .max(READ_TIMEOUT_MIN);
-            let _ = self.stream.set_read_timeout(Some(left));
+            self.stream.set_read_timeout(left);
             match self.stream.read(&mut chunk) {
                 Ok(0) => self.set_closed("<- end of stream")?,
                 Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),

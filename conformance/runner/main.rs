@@ -36,6 +36,7 @@ mod rules;
 mod run;
 mod server_stream;
 mod server_under_test;
+mod stream;
 mod suite;
 mod text_file;
 mod timing;
@@ -50,6 +51,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chat::tls::Trust;
 use clap::Parser;
 
 use admission::Admission;
@@ -64,6 +66,7 @@ use progress::Progress;
 use report::Report;
 use run::{Run, Unreachable};
 use server_under_test::Source;
+use stream::Place;
 use suite::{KnownFailures, Suite};
 use timing::Timing;
 use transcript::Side;
@@ -84,12 +87,13 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
     let suite = Suite::load(cli.transcripts.as_deref()).map_err(exit::usage)?;
     match cli.command {
         Command::Server(args) => {
+            let trust = args.trust().map_err(exit::usage)?;
             let (source, name) = match (&args.address, &args.cmd) {
                 (Some(address), _) => {
-                    let addresses = server_under_test::resolve(address).map_err(exit::usage)?;
-                    (Source::Address(addresses), address)
+                    let place = Place::resolve(address, &trust).map_err(exit::usage)?;
+                    (Source::Address(place), address)
                 }
-                (None, Some(cmd)) => (Source::Command(cmd.clone()), cmd),
+                (None, Some(cmd)) => (Source::Command(cmd.clone(), trust), cmd),
                 (None, None) => return Err(exit::usage("say an address, or --cmd")),
             };
             judge(
@@ -110,9 +114,15 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             judge(&suite, &target, &args.cmd, &args.run, None)
         }
         Command::Record(args) => {
-            let server = server_under_test::resolve(&args.address).map_err(exit::usage)?;
+            let place = Place::resolve(&args.address, &Trust::system()).map_err(exit::usage)?;
+            if place.is_encrypted() {
+                return Err(exit::usage(
+                    "only a server without encryption can be recorded",
+                ));
+            }
             interrupt::catch().map_err(exit::fault)?;
-            let recorded = record::record(args.listen, &server).map_err(exit::incomplete)?;
+            let recorded =
+                record::record(args.listen, &place.addresses).map_err(exit::incomplete)?;
             match args.out {
                 Some(path) => {
                     chat::files::write_or_print(&path, &recorded.draft).map_err(exit::usage)?;

@@ -53,7 +53,7 @@ pub fn probe(
     timing: Timing,
 ) -> Result<Facts, ProbeError> {
     let began = Instant::now();
-    let mut conn = Conn::connect(&server.addresses, timing, false, Cut::Whole, began)
+    let mut conn = Conn::connect(&server.place, timing, false, Cut::Whole, began)
         .map_err(|e| ProbeError::Unreachable(e.to_string()))?;
     let connected = Instant::now();
     let name = admission.any_name().unwrap_or(name);

@@ -391,7 +391,7 @@ fn play_once(
     };
     open.connections_opened += need.in_all;
     let played = play::play(&context, Subject::Server(open));
-    if matches!(source, Source::Command(_))
+    if matches!(source, Source::Command(..))
         && (played.stop.is_some() || case.is_closing() || case.is_saturating() || case.is_heavy())
     {
         *server = None;

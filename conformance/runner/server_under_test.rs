@@ -1,14 +1,14 @@
 //! Server under test: one that runs at an address, or a process that the suite starts
 //! and ends.
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    time::Instant,
+use std::time::Instant;
+
+use chat::tls::Trust;
+
+use crate::{
+    capacity::Need, connection_caps::ConnectionCaps, process::Process, stream::Place,
+    timing::Timing,
 };
-
-use chat::address::Address;
-
-use crate::{capacity::Need, connection_caps::ConnectionCaps, process::Process, timing::Timing};
 
 /// The beginning of the line that a server prints first.
 const LISTENING: &str = "listening on ";
@@ -17,15 +17,15 @@ const LISTENING: &str = "listening on ";
 #[derive(Clone, Debug)]
 pub enum Source {
     /// It runs already.
-    Address(Vec<SocketAddr>),
+    Address(Place),
     /// It is started with this command line.
-    Command(String),
+    Command(String, Trust),
 }
 
 /// A server that runs.
 pub struct ServerUnderTest {
-    /// Where it listens: all that its name resolves to.
-    pub addresses: Vec<SocketAddr>,
+    /// Where it listens.
+    pub place: Place,
     source: Source,
     timing: Timing,
     /// The process, if the suite started it.
@@ -37,17 +37,17 @@ pub struct ServerUnderTest {
 impl ServerUnderTest {
     /// Reaches the server, or starts it.
     pub fn open(source: &Source, timing: Timing) -> Result<Self, String> {
-        let command = match source {
-            Source::Address(addresses) => {
+        let (command, trust) = match source {
+            Source::Address(place) => {
                 return Ok(Self {
-                    addresses: addresses.clone(),
+                    place: place.clone(),
                     source: source.clone(),
                     timing,
                     process: None,
                     connections_opened: 0,
                 });
             }
-            Source::Command(command) => command,
+            Source::Command(command, trust) => (command, trust),
         };
         let mut process = Process::start(command)?;
         let deadline = Instant::now() + timing.start();
@@ -67,7 +67,7 @@ impl ServerUnderTest {
             ));
         };
         Ok(Self {
-            addresses: resolve(address)?,
+            place: Place::resolve(address, trust)?,
             source: source.clone(),
             timing,
             process: Some(process),
@@ -109,19 +109,4 @@ fn said(lines: &str) -> String {
     } else {
         format!("; its error output: {lines}")
     }
-}
-
-/// Parses an address and looks its host up.
-pub fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
-    let parsed: Address = address
-        .parse()
-        .map_err(|e| format!("{address:?} is no address: {e}"))?;
-    let found: Vec<SocketAddr> = (parsed.host(), parsed.port())
-        .to_socket_addrs()
-        .map_err(|e| format!("the host of {address:?} cannot be looked up: {e}"))?
-        .collect();
-    if found.is_empty() {
-        return Err(format!("the host of {address:?} has no address"));
-    }
-    Ok(found)
 }

@@ -4,7 +4,11 @@
 use crate::support::{CONFORMS, Ran, TIMEOUT_SCALE, listening_to, reference, report};
 
 fn conforms(arguments: &[&str]) {
-    let (_server, address) = listening_to(&reference(""));
+    conforms_with("", arguments);
+}
+
+fn conforms_with(options: &str, arguments: &[&str]) {
+    let (_server, address) = listening_to(&reference(options));
     let more = ["server", &address, "--timeout-scale", TIMEOUT_SCALE];
     let (Ran { code, stdout, .. }, report) = report(&[&more, arguments].concat());
     assert_eq!(code, CONFORMS, "{stdout}");
@@ -19,4 +23,13 @@ fn a_server_at_an_address_conforms() {
 #[test]
 fn a_server_at_an_address_conforms_with_sixteen_cases_at_a_time() {
     conforms(&["--jobs", "16"]);
+}
+
+/// The address has the pin of its self-signed certificate.
+#[test]
+fn a_server_at_an_encrypted_address_conforms() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().display();
+    let options = format!("--listen none --tls-listen 127.0.0.1:0 --tls-self-signed {folder}");
+    conforms_with(&options, &["--skip-slow", "--jobs", "16"]);
 }

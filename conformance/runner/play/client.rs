@@ -16,6 +16,7 @@ use crate::{
     messages::{self, Envelope},
     problem::Problem,
     process::Process,
+    stream::Stream,
     timing::POLL,
     transcript::{expr::Limits, print, word},
     verdict::{Kind, millis},
@@ -116,8 +117,10 @@ impl Play<'_> {
                 Ok((stream, _)) => {
                     let conn = stream
                         .set_nonblocking(false)
-                        .and_then(|()| Conn::new(stream, Envelope::Server, cut, timing, began))
+                        .and_then(|()| stream.set_nodelay(true))
+                        .map(|()| Stream::Tcp(stream))
                         .map_err(|e| format!("the client's connection cannot be used: {e}"))?;
+                    let conn = Conn::new(conn, Envelope::Server, cut, timing, began);
                     self.conns.insert("server".to_owned(), conn);
                     return Ok(());
                 }

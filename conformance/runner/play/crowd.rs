@@ -73,11 +73,12 @@ impl Play<'_> {
         let (timing, began) = (self.context.timing, self.began);
         let register_one = |name: &str| -> Result<Conn, StepError> {
             let frame = register(name, &[], self.context.admission)?;
-            let mut conn = Conn::connect(&server.addresses, timing, false, Cut::Whole, began)
-                .map_err(|error| {
+            let mut conn = Conn::connect(&server.place, timing, false, Cut::Whole, began).map_err(
+                |error| {
                     let sentence = format!("the server takes no connection: {error}");
                     Problem::new(Kind::Hang, &[], sentence)
-                })?;
+                },
+            )?;
             conn.send(&frame, 1, "register")?;
             match conn.next(Instant::now() + timing.step())? {
                 Event::Message(message) if message.kind == "registered" => Ok(conn),

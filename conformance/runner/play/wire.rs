@@ -34,7 +34,7 @@ impl Play<'_> {
             return Err(StepError::Fault("a client case cannot connect".to_owned()));
         };
         let (timing, cut) = (self.context.timing, self.context.cut);
-        Conn::connect(&server.addresses, timing, small_window, cut, self.began).map_err(|error| {
+        Conn::connect(&server.place, timing, small_window, cut, self.began).map_err(|error| {
             let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
             let kind = if refused { Kind::Crash } else { Kind::Hang };
             Problem::new(
