@@ -9,11 +9,13 @@ use clap::{
 #[cfg(feature = "store")]
 use clap::Subcommand;
 
-use super::{names_file, reach_options::ReachOptions};
+use super::{
+    names_file,
+    reach_options::{ReachOptions, parse_listen},
+};
 #[cfg(feature = "store")]
 use crate::store::operator::HistoryOptions;
 use crate::{
-    address::Address,
     limits::{DefaultValue, LIMITS, Limit, Limits, Unit},
     password::source,
     session::AccessPolicy,
@@ -209,15 +211,6 @@ impl FromArgMatches for LimitOptions {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
-    }
-}
-
-pub(super) fn parse_listen(value: &str) -> Result<String, String> {
-    match Address::parse_listen(value) {
-        Ok(_) => Ok(value.to_owned()),
-        Err(error) => Err(format!(
-            "{error}; say HOST:PORT, such as 127.0.0.1:0 or [::1]:4000"
-        )),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{certificates::Certificates, options::parse_listen};
+use super::certificates::Certificates;
 use crate::address::Address;
 
 /// Whom a self-signed certificate names beside the hosts that the server listens on.
@@ -68,5 +68,15 @@ impl ReachOptions {
                 "--tls-listen needs a certificate: {SAY_CERTIFICATE}"
             )),
         }
+    }
+}
+
+/// The value of an option that says where to listen.
+pub(super) fn parse_listen(value: &str) -> Result<String, String> {
+    match Address::parse_listen(value) {
+        Ok(_) => Ok(value.to_owned()),
+        Err(error) => Err(format!(
+            "{error}; say HOST:PORT, such as 127.0.0.1:0 or [::1]:4000"
+        )),
     }
 }
