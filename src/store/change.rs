@@ -29,7 +29,7 @@ pub enum Change {
 /// A resume line: what continues over the connections of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Line {
-    /// The caller's number for the line.
+    /// The caller's number for the line, of which another line has another one.
     pub id: u64,
     /// The name of the member.
     pub name: String,
@@ -38,7 +38,8 @@ pub struct Line {
     pub tokens: Vec<[u8; TOKEN_BYTES]>,
     /// The highest attempt that was taken.
     pub attempt: u32,
-    /// The number of the last chat that was accepted before the line began.
+    /// The number of the last chat that was accepted before the line began, which never
+    /// changes.
     pub began_seq: u64,
     /// When a session of the line was last there.
     pub seen_unix_ms: i64,

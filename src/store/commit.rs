@@ -1,20 +1,16 @@
 //! Commits: one batch of changes, one transaction.
 
-use std::collections::HashMap;
+use rusqlite::{CachedStatement, TransactionBehavior, params};
 
-use rusqlite::{CachedStatement, Connection, TransactionBehavior, params};
-
-use super::{Change, CommitError, Line, Position, Store, TOKENS_MAX, error, row};
+use super::{
+    Change, CommitError, Line, Position, Store, TOKENS_MAX, error, lines, row,
+    sent::{self, SentIds},
+};
 use crate::wire;
 
 const INSERT_CHAT: &str = "INSERT INTO chat (seq, time_unix_ms, start_bytes, sender, text, more)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-const INSERT_SENT: &str = "INSERT INTO sent (line, seq, id, time_unix_ms) VALUES (?1, ?2, ?3, ?4)";
-/// All but the newest ?2 of a line.
-const TRIM_SENT: &str = "DELETE FROM sent WHERE line = ?1 AND seq <=
-    (SELECT seq FROM sent WHERE line = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)";
 const FORGET_LINE: &str = "DELETE FROM line WHERE id = ?1";
-const FORGET_SENT: &str = "DELETE FROM sent WHERE line = ?1";
 const UPSERT_LINE: &str = "INSERT INTO line (id, name, tokens, attempt, began_seq, seen_unix_ms)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET name = excluded.name,
     tokens = excluded.tokens, attempt = excluded.attempt, began_seq = excluded.began_seq,
@@ -44,18 +40,18 @@ impl Store {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut batch = Batch {
             chat: transaction.prepare_cached(INSERT_CHAT)?,
-            sent: transaction.prepare_cached(INSERT_SENT)?,
-            trim_sent: transaction.prepare_cached(TRIM_SENT)?,
             line: transaction.prepare_cached(UPSERT_LINE)?,
             forget_line: transaction.prepare_cached(FORGET_LINE)?,
-            forget_sent: transaction.prepare_cached(FORGET_SENT)?,
-            sent_rows: &mut self.sent_rows,
-            sent_ids_max: self.sent_ids_max,
+            insert_sent: transaction.prepare_cached(sent::INSERT)?,
+            sent: &mut self.sent,
             position: self.position,
         };
+        let sent_rows = batch.sent.rows();
         for change in changes {
             batch.record(change)?;
         }
+        let sent_added = batch.sent.rows() - sent_rows;
+        batch.sent.sweep(&transaction, sent_added)?;
         let position = batch.position;
         drop(batch);
         transaction.commit()?;
@@ -70,8 +66,8 @@ impl Store {
         match &result {
             Err(CommitError::Failed(reason)) => self.failed = Some(reason.clone()),
             // The ids that the transaction added are gone with it.
-            Err(CommitError::Full) => match count_sent(&self.connection) {
-                Ok(rows) => self.sent_rows = rows,
+            Err(CommitError::Full) => match lines::load(&self.connection, self.sent_ids_max) {
+                Ok((_, sent)) => self.sent = sent,
                 Err(error) => self.failed = Some(error::plain(&error)),
             },
             Ok(_) => {}
@@ -83,13 +79,10 @@ impl Store {
 /// The statements of a transaction, and what it changes in memory.
 struct Batch<'a> {
     chat: CachedStatement<'a>,
-    sent: CachedStatement<'a>,
-    trim_sent: CachedStatement<'a>,
     line: CachedStatement<'a>,
     forget_line: CachedStatement<'a>,
-    forget_sent: CachedStatement<'a>,
-    sent_rows: &'a mut HashMap<u64, u32>,
-    sent_ids_max: u32,
+    insert_sent: CachedStatement<'a>,
+    sent: &'a mut SentIds,
     position: Position,
 }
 
@@ -99,7 +92,7 @@ impl Batch<'_> {
             Change::Chat { chat, sent_by } => {
                 self.record_chat(chat)?;
                 if let &Some((line, id)) = sent_by {
-                    self.record_sent(line, id, chat)?;
+                    self.sent.add(&mut self.insert_sent, line, id, chat)?;
                 }
                 Ok(())
             }
@@ -128,24 +121,6 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn record_sent(&mut self, line: u64, id: u64, chat: &wire::Chat) -> Result<(), CommitError> {
-        // A line that has ended sends nothing again.
-        let Some(rows) = self.sent_rows.get_mut(&line) else {
-            return Ok(());
-        };
-        let line = line.cast_signed();
-        let seq = chat.seq.cast_signed();
-        let sent = params![line, seq, id.cast_signed(), chat.time_unix_ms];
-        self.sent.execute(sent)?;
-        *rows += 1;
-        // Twice as many, so that trimming is paid for by as many chats.
-        if *rows > self.sent_ids_max.saturating_mul(2) {
-            self.trim_sent.execute(params![line, self.sent_ids_max])?;
-            *rows = self.sent_ids_max;
-        }
-        Ok(())
-    }
-
     fn record_line(&mut self, line: &Line) -> Result<(), CommitError> {
         if line.tokens.len() > TOKENS_MAX {
             let fault = format!("line {} has more than {TOKENS_MAX} tokens", line.id);
@@ -159,26 +134,13 @@ impl Batch<'_> {
             line.began_seq.cast_signed(),
             line.seen_unix_ms
         ])?;
-        self.sent_rows.entry(line.id).or_default();
+        self.sent.begin_line(line);
         Ok(())
     }
 
     fn end_line(&mut self, id: u64) -> Result<(), CommitError> {
         self.forget_line.execute([id.cast_signed()])?;
-        self.forget_sent.execute([id.cast_signed()])?;
-        self.sent_rows.remove(&id);
+        self.sent.end_line(id);
         Ok(())
     }
-}
-
-/// How many ids each line has in the database.
-pub(super) fn count_sent(connection: &Connection) -> rusqlite::Result<HashMap<u64, u32>> {
-    let mut statement = connection.prepare(
-        "SELECT line.id, count(sent.line) FROM line LEFT JOIN sent ON sent.line = line.id
-         GROUP BY line.id",
-    )?;
-    let rows = statement.query_map([], |row| {
-        Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
-    })?;
-    rows.collect()
 }

@@ -15,6 +15,7 @@
 //! | `connection` | how the database is reached |
 //! | `directory` | the folder, its lock and its files |
 //! | `schema` | tables, their version, and steps from one version to the next |
+//! | `lines`, `sent` | clients that may resume, and the ids that they sent |
 //! | `epoch` | the mark of the run, and when numbers begin a new epoch |
 //! | `background` | checkpoints and the sync of `interval`, outside the commits |
 //! | `prune` | removes the oldest chats beyond the bounds |
@@ -30,6 +31,7 @@ mod connection;
 mod directory;
 mod epoch;
 mod error;
+mod lines;
 mod open;
 #[cfg(feature = "cli")]
 pub mod operator;
@@ -37,8 +39,9 @@ mod prune;
 mod reader;
 mod row;
 mod schema;
+mod sent;
 
-use std::{collections::HashMap, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use rusqlite::Connection;
 
@@ -49,6 +52,7 @@ pub use reader::{Page, StoreReader};
 
 use background::Background;
 use directory::{Directory, Lock};
+use sent::SentIds;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -145,9 +149,7 @@ pub struct Store {
     keep: Keep,
     sent_ids_max: u32,
     position: Position,
-    /// How many rows of ids each line has in the database; up to twice
-    /// `sent_ids_max`, so that a commit seldom trims.
-    sent_rows: HashMap<u64, u32>,
+    sent: SentIds,
     /// Why no commit may follow: after a failed write or sync nobody knows what is on
     /// the disk.
     failed: Option<String>,

@@ -1,15 +1,15 @@
 //! Opening: from a folder to a store and what it had kept.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    Kept, Line, Options, Position, Sent, Store, SyncMode, TOKEN_BYTES,
+    Kept, Options, Position, Store, SyncMode,
     background::Background,
-    commit,
     connection::{self, Access},
     directory::Directory,
     epoch,
     error::OpenError,
+    lines,
     row::{self, COLUMNS},
     schema,
 };
@@ -38,8 +38,7 @@ impl Store {
         let (mark, new_epoch) = epoch::begin_run(&mut connection, options).map_err(failed)?;
         let position = find_position(&connection, mark.oldest_seq).map_err(failed)?;
         let sent_ids_max = options.sent_ids_max.max(1);
-        let lines = lines(&connection, sent_ids_max).map_err(failed)?;
-        let sent_rows = commit::count_sent(&connection).map_err(failed)?;
+        let (lines, sent) = lines::load(&connection, sent_ids_max).map_err(failed)?;
         let background = Background::start(&mut connection, &directory, options.sync)?;
         // Without the sync of each commit, SQLite still syncs in the order that keeps the
         // database whole.
@@ -61,7 +60,7 @@ impl Store {
             keep: options.keep,
             sent_ids_max,
             position,
-            sent_rows,
+            sent,
             failed: None,
             _lock: lock,
         };
@@ -96,39 +95,4 @@ pub(super) fn find_position(
             end_bytes: 0,
         },
     })
-}
-
-/// All lines with the newest ids of each.
-fn lines(connection: &Connection, sent_ids_max: u32) -> rusqlite::Result<Vec<Line>> {
-    let mut statement = connection.prepare(
-        "SELECT id, name, tokens, attempt, began_seq, seen_unix_ms FROM line ORDER BY id",
-    )?;
-    let lines = statement.query_map([], |row| {
-        let tokens: Vec<u8> = row.get(2)?;
-        Ok(Line {
-            id: row.get::<_, i64>(0)?.cast_unsigned(),
-            name: row.get(1)?,
-            tokens: tokens.as_chunks::<TOKEN_BYTES>().0.to_vec(),
-            attempt: row.get(3)?,
-            began_seq: row.get::<_, i64>(4)?.cast_unsigned(),
-            seen_unix_ms: row.get(5)?,
-            sent: Vec::new(),
-        })
-    })?;
-    let mut lines = lines.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut statement = connection.prepare(
-        "SELECT id, seq, time_unix_ms FROM sent WHERE line = ?1 ORDER BY seq DESC LIMIT ?2",
-    )?;
-    for line in &mut lines {
-        let sent = statement.query_map(params![line.id.cast_signed(), sent_ids_max], |row| {
-            Ok(Sent {
-                id: row.get::<_, i64>(0)?.cast_unsigned(),
-                seq: row.get::<_, i64>(1)?.cast_unsigned(),
-                time_unix_ms: row.get(2)?,
-            })
-        })?;
-        line.sent = sent.collect::<rusqlite::Result<_>>()?;
-        line.sent.reverse();
-    }
-    Ok(lines)
 }

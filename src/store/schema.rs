@@ -16,6 +16,7 @@ const APPLICATION_ID: i64 = 0x6368_6174;
 /// - `chat.more` is an encoded `wire::Chat` of the fields that have no column; NULL if
 ///   there are none.
 /// - `line.tokens` are 16 bytes each, one behind the other.
+/// - `sent.nth` counts what its line has sent.
 /// - Numbers of 64 bits without a sign are kept as those with one of the same bits.
 const VERSION_1: &str = "
     CREATE TABLE room (
@@ -45,12 +46,12 @@ const VERSION_1: &str = "
         seen_unix_ms INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE sent (
+        seq INTEGER PRIMARY KEY,
         line INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
         id INTEGER NOT NULL,
-        time_unix_ms INTEGER NOT NULL,
-        PRIMARY KEY (line, seq)
-    ) STRICT, WITHOUT ROWID;
+        nth INTEGER NOT NULL,
+        time_unix_ms INTEGER NOT NULL
+    ) STRICT;
 ";
 
 /// What leads from version 0, nothing, to 1, from 1 to 2, and so on. A step that was

@@ -151,3 +151,53 @@ fn lines_come_back_as_they_were_last_and_with_their_newest_ids() {
     drop(store);
     assert_eq!(open(&options).1.lines, []);
 }
+
+#[test]
+fn ids_of_lines_take_a_bounded_place() {
+    let folder = folder();
+    let options = options(folder.path());
+    let (mut store, _) = open(&options);
+    let mut lines: Vec<_> = [1, 2, 3].map(line).into();
+    lines.iter_mut().for_each(|line| line.began_seq = 0);
+    let began: Vec<_> = lines.iter().cloned().map(Change::Line).collect();
+    commit(&mut store, &began);
+    let say = |store: &mut Store, seq, by| {
+        let chat = chat(seq);
+        commit(
+            store,
+            &[Change::Chat {
+                chat,
+                sent_by: Some((by, seq)),
+            }],
+        );
+    };
+    // One that says little keeps its ids under any flood of the others.
+    (1..=3).for_each(|seq| say(&mut store, seq, 3));
+    (4..=500).for_each(|seq| say(&mut store, seq, 1 + seq % 2));
+    commit(&mut store, &[Change::LineEnded(2)]);
+    (501..=1_000).for_each(|seq| say(&mut store, seq, 1));
+    store.close(NOW).expect("it closes");
+    let connection = rusqlite::Connection::open(database(folder.path())).expect("ours");
+    let count = "SELECT count(*) FROM sent";
+    let rows: u32 = connection
+        .query_row(count, [], |row| row.get(0))
+        .expect("a count");
+    assert!(rows <= 24, "{rows} rows for two lines of 4 ids");
+    drop(connection);
+    let (mut store, kept) = open(&options);
+    let ids = |kept: &Kept| -> Vec<Vec<u64>> {
+        let ids = |line: &chat::store::Line| line.sent.iter().map(|sent| sent.id).collect();
+        kept.lines.iter().map(ids).collect()
+    };
+    assert_eq!(ids(&kept), [vec![997, 998, 999, 1_000], vec![1, 2, 3]]);
+    // A line of the same number is another line.
+    let mut second = line(3);
+    second.began_seq = 1_000;
+    commit(&mut store, &[Change::LineEnded(3), Change::Line(second)]);
+    say(&mut store, 1_001, 3);
+    drop(store);
+    assert_eq!(
+        ids(&open(&options).1),
+        [vec![997, 998, 999, 1_000], vec![1_001]]
+    );
+}

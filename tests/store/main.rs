@@ -5,4 +5,5 @@ mod operator;
 mod pages;
 mod pruning;
 mod refusals;
+mod speed;
 mod support;

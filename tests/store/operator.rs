@@ -330,8 +330,8 @@ fn check_finds_missing_and_damaged_messages() {
         ),
         ("DELETE FROM room", "no epoch"),
         (
-            "INSERT INTO sent VALUES (1, 2, 3, 4)",
-            "belong to no message or line",
+            "INSERT INTO sent VALUES (301, 1, 2, 3, 4)",
+            "belong to no message",
         ),
         (
             "INSERT INTO line VALUES (1, 'a', x'00', 0, 0, 0)",

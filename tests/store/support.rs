@@ -64,7 +64,7 @@ pub fn line(id: u64) -> Line {
         name: format!("line{id}"),
         tokens: vec![[id as u8; 16]],
         attempt: 3,
-        began_seq: id.wrapping_mul(10),
+        began_seq: 0,
         seen_unix_ms: NOW,
         sent: Vec::new(),
     }
