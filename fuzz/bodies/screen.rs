@@ -1,7 +1,7 @@
 //! What peers wrote, on a terminal: nothing of theirs moves the cursor out of its
 //! own line, sets a title, rings a bell or begins a row.
 
-use chat::client::{COLUMNS_MIN, INDENT, Line, Printable};
+use chat::client::{COLUMNS_MIN, INDENT_COLUMNS_MIN, Printable, wrap};
 use unicode_width::UnicodeWidthChar;
 use vt100::{Callbacks, Parser, Screen};
 
@@ -18,7 +18,6 @@ pub fn run(data: &[u8]) {
         return;
     };
     let columns = COLUMNS_MIN + usize::from(width) % 120;
-    let is_colourful = width > 127;
     let mut lines = Vec::new();
     while lines.len() < LINES_MAX && !rest.is_empty() {
         let (name, text) = (part(&mut rest), part(&mut rest));
@@ -27,21 +26,26 @@ pub fn run(data: &[u8]) {
             .name(&name)
             .trusted(" left: ")
             .untrusted(&text);
-        lines.push((format!("* {notice}"), Line::notice(&notice)));
+        lines.push(Printable::new().trusted("* ").append(&notice));
         let message = Printable::message(&name, &text);
         // As pipes get it: one line.
         assert_eq!(message.as_str().lines().count(), 1);
         assert!(!message.as_str().contains(char::is_control));
-        lines.push((message.as_str().to_owned(), Line::message(&name, &text)));
+        lines.push(message);
     }
 
     let shown: Vec<String> = lines
         .iter()
-        .map(|(_, line)| line.rows(columns, is_colourful))
+        .map(|line| {
+            let parts = std::slice::from_ref(line);
+            let rows = wrap(parts, columns, INDENT_COLUMNS_MIN);
+            let rows = rows.iter().map(|row| row.text(parts) + "\n");
+            rows.collect()
+        })
         .collect();
     let on_screen = show(&shown.concat(), columns);
     let mut rows = on_screen.iter();
-    for ((whole, _), shown) in lines.iter().zip(&shown) {
+    for (whole, shown) in lines.iter().map(Printable::as_str).zip(&shown) {
         let count = shown.matches('\n').count();
         let own: Vec<&String> = rows.by_ref().take(count).collect();
         let mut seen = String::new();
@@ -51,7 +55,7 @@ pub fn run(data: &[u8]) {
                 assert!(row.starts_with(&whole[..1]), "{row:?} begins {whole:?}");
                 seen.push_str(row);
             } else {
-                let rest = row.strip_prefix(INDENT);
+                let rest = row.strip_prefix(&*" ".repeat(INDENT_COLUMNS_MIN));
                 let rest = rest.or_else(|| row.trim().is_empty().then_some(""));
                 seen.push_str(rest.unwrap_or_else(|| panic!("{row:?} at the edge")));
             }

@@ -34,7 +34,7 @@
 //! | `codec` | frames on a byte stream |
 //! | `outgoing` | [`Outgoing`]: makes any line sendable (pure) |
 //! | `sanitize` | [`Printable`]: makes what others wrote safe to print (pure) |
-//! | `wrap` | [`Line`]: cuts lines into the rows of a terminal (pure) |
+//! | `wrap` | [`wrap()`]: cuts lines into the rows of a terminal (pure) |
 //! | `app` | the program: options, terminal, pipes, sentences, exit codes |
 //!
 //! # What holds
@@ -44,7 +44,7 @@
 //! - Reading never waits for writing, nor writing for reading; only untaken events stop
 //!   the reading.
 //! - Text of a peer reaches a terminal only through [`Printable`], and the left edge of
-//!   a row only through [`Line`].
+//!   a row only through [`wrap()`].
 
 #[cfg(feature = "cli")]
 pub mod app;
@@ -71,4 +71,4 @@ pub use outgoing::Outgoing;
 pub use pacer::Pacer;
 pub use sanitize::{MARKS_MAX, NAME_CHARS_MAX, Printable};
 pub use session::{SendError, Sender, Session};
-pub use wrap::{COLUMNS_MIN, INDENT, Line};
+pub use wrap::{COLUMNS_MIN, INDENT_COLUMNS_MIN, Row, width, wrap};

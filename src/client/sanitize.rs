@@ -25,6 +25,14 @@ const EMOJI_LOOK: char = '\u{fe0f}';
 /// Combining enclosing keycap.
 const KEY_CAP: char = '\u{20e3}';
 
+/// The flags that Unicode writes as a black flag with invisible tags: England, Scotland
+/// and Wales. No other tag is printed.
+const TAG_FLAGS: [&str; 3] = [
+    "\u{1f3f4}\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+    "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
+    "\u{1f3f4}\u{e0067}\u{e0062}\u{e0077}\u{e006c}\u{e0073}\u{e007f}",
+];
+
 /// One line that is safe to print: no control character, no invisible character, no
 /// change of direction, no line break.
 ///
@@ -68,8 +76,20 @@ impl Printable {
     /// `\u{1b}`.
     pub fn untrusted(mut self, text: &str) -> Self {
         let mut before = Before::Nothing;
-        let mut characters = text.chars().peekable();
+        let mut characters = text.chars();
         while let Some(character) = characters.next() {
+            let flag = TAG_FLAGS.into_iter().find(|flag| {
+                let rest = flag.strip_prefix(character);
+                rest.is_some_and(|rest| characters.as_str().starts_with(rest))
+            });
+            if let Some(flag) = flag {
+                self.0.push_str(flag);
+                // Nothing may combine with the last tag.
+                before = Before::Nothing;
+                let tags = flag.chars().count() - 1;
+                characters.by_ref().take(tags).for_each(drop);
+                continue;
+            }
             before = match (judge(character), before) {
                 (Kind::Unsafe, _) => self.escape(character),
                 (Kind::Base, _) => self.keep(
@@ -108,7 +128,7 @@ impl Printable {
                     && (!is_ascii
                         || is_key
                             && character == EMOJI_LOOK
-                            && characters.peek() == Some(&KEY_CAP)) =>
+                            && characters.as_str().starts_with(KEY_CAP)) =>
                 {
                     self.keep(
                         character,
@@ -279,6 +299,7 @@ mod tests {
             "e\u{301} o\u{308}\u{304}",
             "👍🏽 👩\u{200d}🔬 ❤\u{fe0f} 1\u{fe0f}\u{20e3} 🇩🇪 🏳\u{fe0f}\u{200d}🌈",
             "می\u{200c}خواهم",
+            TAG_FLAGS[1],
         ] {
             check(text, text);
         }
@@ -310,6 +331,15 @@ mod tests {
         check(
             "x\u{e0041}\u{e007f}\u{e0100}",
             r"x\u{e0041}\u{e007f}\u{e0100}",
+        );
+        // A tag outside the three flags, or behind one.
+        check(
+            "\u{1f3f4}\u{e0067}\u{e007f}",
+            "\u{1f3f4}\\u{e0067}\\u{e007f}",
+        );
+        check(
+            &format!("{}\u{e0061}\u{200d}", TAG_FLAGS[0]),
+            &format!("{}\\u{{e0061}}\\u{{200d}}", TAG_FLAGS[0]),
         );
         check("\u{301}", r"\u{301}");
         check("\u{fffe}\u{10ffff}", r"\u{fffe}\u{10ffff}");

@@ -1,116 +1,113 @@
-//! Wrapping: cuts lines into the rows of a terminal. Pure: lines in, text out.
+//! Wrapping: cuts lines into the rows of a terminal. Pure: lines in, ranges out.
 //!
 //! A terminal continues a full row at the left edge of the next, where `@Carol: yes` in
 //! Bob's text, after enough spaces, would look like a line of Carol's. So lines are cut
-//! here, before the terminal does it, and every row but a line's first begins with
-//! [`INDENT`]: only this program puts text at the left edge.
+//! here, before the terminal does it, and every row but a line's first is indented: only
+//! this program puts text at the left edge.
 //!
 //! Where terminals disagree about the width of a character, the larger width counts: a
 //! row may be cut too early, never too late.
+
+use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthChar;
 
 use super::sanitize::Printable;
 
-/// The start of every row of a line but its first.
-pub const INDENT: &str = "  ";
+/// The smallest indent of every row of a line but its first, in columns.
+pub const INDENT_COLUMNS_MIN: usize = 2;
 
 /// The narrowest terminal for which lines are cut, in columns. A narrower one has no
 /// room for a forgery, and hardly any for text.
 pub const COLUMNS_MIN: usize = 8;
 
 // The indent and the widest character fit into a row.
-const _: () = assert!(INDENT.len() + WIDTH_MAX <= COLUMNS_MIN);
+const _: () = assert!(COLUMNS_MIN / INDENT_PART + WIDTH_MAX <= COLUMNS_MIN);
+
+/// An indent takes at most one in so many columns.
+const INDENT_PART: usize = 3;
 
 /// The widest character, in columns.
 const WIDTH_MAX: usize = 3;
 
-const BOLD: &str = "\x1b[1m";
-const DIM: &str = "\x1b[2m";
-const PLAIN: &str = "\x1b[0m";
-
-/// A line for a terminal.
-///
-/// ```
-/// use chat::client::Line;
-///
-/// let line = Line::message("Bob", "well, to be honest  @Carol: yes");
-/// assert_eq!(line.rows(26, false), "@Bob: well, to be honest  \n  @Carol: yes\n");
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    style: &'static str,
-    head: Printable,
-    body: Printable,
+/// One row of a wrapped line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Row {
+    /// How many columns are blank at the left edge.
+    pub indent: usize,
+    /// What stands behind the indent: bytes of the parts, each with the part's index.
+    pub pieces: Vec<(usize, Range<usize>)>,
 }
 
-impl Line {
-    /// A chat: `@name: text`, the name bold.
-    pub fn message(sender: &str, text: &str) -> Self {
-        Self {
-            style: BOLD,
-            head: Printable::new().trusted("@").name(sender).trusted(":"),
-            body: Printable::new().trusted(" ").untrusted(text),
+impl Row {
+    /// The row as text, given the parts that were wrapped.
+    pub fn text(&self, parts: &[Printable]) -> String {
+        let mut text = " ".repeat(self.indent);
+        for (part, range) in &self.pieces {
+            let part = parts.get(*part).map_or("", Printable::as_str);
+            text.push_str(part.get(range.clone()).unwrap_or_default());
         }
+        text
     }
+}
 
-    /// A notice: begins with a star, where a chat begins with `@`.
-    pub fn notice(line: &Printable) -> Self {
-        Self {
-            style: DIM,
-            head: Printable::new().trusted("* ").append(line),
-            body: Printable::new(),
-        }
+/// Cuts a line, given in parts, into rows of at most `columns` columns; a terminal
+/// narrower than [`COLUMNS_MIN`] is treated as if it were that wide. All rows but the
+/// first begin with `indent` blank columns, or with a third of the row if that is less.
+/// Words are kept whole where they fit into a row, and so are grapheme clusters.
+///
+/// ```
+/// use chat::client::{Printable, wrap};
+///
+/// let parts = [Printable::message("Bob", "well, to be honest  @Carol: yes")];
+/// let rows = wrap(&parts, 26, 2);
+/// let rows: Vec<String> = rows.iter().map(|row| row.text(&parts)).collect();
+/// assert_eq!(rows, ["@Bob: well, to be honest  ", "  @Carol: yes"]);
+/// ```
+pub fn wrap(parts: &[Printable], columns: usize, indent: usize) -> Vec<Row> {
+    let columns = columns.max(COLUMNS_MIN);
+    let indent = indent.clamp(INDENT_COLUMNS_MIN, columns / INDENT_PART);
+    let mut rows = Rows {
+        rows: vec![Row::default()],
+        column: 0,
+        columns,
+        indent,
+    };
+    for (index, part) in parts.iter().enumerate() {
+        rows.put(index, part.as_str());
     }
-
-    /// The rows for a terminal of this width, each with a line break.
-    pub fn rows(&self, columns: usize, is_colourful: bool) -> String {
-        let (style, plain) = if is_colourful {
-            (self.style, PLAIN)
-        } else {
-            ("", "")
-        };
-        let mut rows = Rows {
-            text: style.to_owned(),
-            column: 0,
-            columns: if columns < COLUMNS_MIN {
-                usize::MAX
-            } else {
-                columns
-            },
-        };
-        rows.put(self.head.as_str());
-        rows.text.push_str(plain);
-        rows.put(self.body.as_str());
-        rows.text.push('\n');
-        rows.text
-    }
+    rows.rows
 }
 
 /// The rows that have been filled so far.
 struct Rows {
-    text: String,
-    /// The cursor's column, from 0.
+    rows: Vec<Row>,
+    /// The next free column, from 0.
     column: usize,
     columns: usize,
+    indent: usize,
 }
 
 impl Rows {
-    /// Appends `line`. Words are kept whole if they fit into a row, and so are grapheme
-    /// clusters.
-    fn put(&mut self, line: &str) {
-        for word in line.split_inclusive(' ') {
+    fn put(&mut self, part: usize, text: &str) {
+        let mut at = 0;
+        for word in text.split_inclusive(' ') {
             self.make_room(width(word.trim_end_matches(' ')));
             for cluster in word.graphemes(true) {
+                let start = at;
+                at += cluster.len();
                 if cluster == " " && self.column == self.columns {
                     // The row break stands for the space between two words.
                     self.new_row();
                     continue;
                 }
                 self.make_room(width(cluster));
+                let mut from = start;
                 for character in cluster.chars() {
-                    self.put_character(character);
+                    let to = from + character.len_utf8();
+                    self.put_character(part, from..to, character);
+                    from = to;
                 }
             }
         }
@@ -118,32 +115,42 @@ impl Rows {
 
     /// Starts a row if so many columns fit into a new one and not into this one.
     fn make_room(&mut self, columns: usize) {
-        let fits_into_a_new_row = INDENT.len() + columns <= self.columns;
+        let fits_into_a_new_row = self.indent + columns <= self.columns;
         if fits_into_a_new_row && columns > self.columns.saturating_sub(self.column) {
             self.new_row();
         }
     }
 
-    fn put_character(&mut self, character: char) {
-        let columns = character_width(character);
+    fn put_character(&mut self, part: usize, bytes: Range<usize>, character: char) {
+        let columns = width_max(character);
         self.make_room(columns);
-        self.text.push(character);
-        self.column = self.column.saturating_add(columns);
+        self.column += columns;
+        let Some(row) = self.rows.last_mut() else {
+            return;
+        };
+        match row.pieces.last_mut() {
+            Some((last, range)) if *last == part && range.end == bytes.start => {
+                range.end = bytes.end;
+            }
+            _ => row.pieces.push((part, bytes)),
+        }
     }
 
     fn new_row(&mut self) {
-        self.text.push('\n');
-        self.text.push_str(INDENT);
-        self.column = INDENT.len();
+        self.rows.push(Row {
+            indent: self.indent,
+            pieces: Vec::new(),
+        });
+        self.column = self.indent;
     }
 }
 
-/// The largest width of a piece of a [`Printable`].
-fn width(piece: &str) -> usize {
-    piece.chars().map(character_width).sum()
+/// The largest width of a piece of a [`Printable`] on any terminal, in columns.
+pub fn width(piece: &str) -> usize {
+    piece.chars().map(width_max).sum()
 }
 
-fn character_width(character: char) -> usize {
+fn width_max(character: char) -> usize {
     match character {
         // Widens the character before it in some terminals.
         '\u{fe0f}' => 1,
@@ -157,10 +164,18 @@ fn character_width(character: char) -> usize {
 mod tests {
     use super::*;
 
+    fn rows(parts: &[Printable], columns: usize) -> Vec<String> {
+        let rows = wrap(parts, columns, 2);
+        rows.iter().map(|row| row.text(parts)).collect()
+    }
+
     #[track_caller]
     fn check(text: &str, columns: usize, expected: &str) {
-        let rows = Line::message("Bob", text).rows(columns, false);
-        assert_eq!(rows, format!("{expected}\n"), "{text:?}");
+        let parts = [
+            Printable::new().trusted("@Bob:"),
+            Printable::new().trusted(" ").untrusted(text),
+        ];
+        assert_eq!(rows(&parts, columns).join("\n"), expected, "{text:?}");
     }
 
     #[test]
@@ -186,6 +201,18 @@ mod tests {
     }
 
     #[test]
+    fn the_indent_leaves_room_for_text() {
+        let parts = [Printable::new().trusted("0123456789abcdefghij")];
+        let wrapped = |columns, indent| {
+            let rows = wrap(&parts, columns, indent);
+            rows.iter().map(|row| row.text(&parts)).collect::<Vec<_>>()
+        };
+        assert_eq!(wrapped(12, 4), ["0123456789ab", "    cdefghij"]);
+        assert_eq!(wrapped(12, 100), ["0123456789ab", "    cdefghij"]);
+        assert_eq!(wrapped(15, 0), ["0123456789abcde", "  fghij"]);
+    }
+
+    #[test]
     fn wide_and_zero_width_characters_count_as_they_show() {
         check("日本語", 12, "@Bob: 日本語");
         check("日本語日本", 12, "@Bob: \n  日本語日本");
@@ -201,31 +228,17 @@ mod tests {
 
     #[test]
     fn names_and_notices_are_cut_too() {
-        let rows = Line::message("\u{1b}\u{1b}", "hi").rows(8, false);
-        assert_eq!(rows, "@\\u{1b}\\\n  u{1b}:\n  hi\n");
+        let parts = [Printable::message("\u{1b}\u{1b}", "hi")];
+        assert_eq!(rows(&parts, 8), ["@\\u{1b}\\", "  u{1b}:", "  hi"]);
         let notice = Printable::new()
-            .trusted("not sent: ")
+            .trusted("* not sent: ")
             .untrusted("@Carol: yes");
-        assert_eq!(
-            Line::notice(&notice).rows(14, false),
-            "* not sent: \n  @Carol: yes\n"
-        );
+        assert_eq!(rows(&[notice], 14), ["* not sent: ", "  @Carol: yes"]);
     }
 
     #[test]
-    fn colours_take_no_room() {
-        assert_eq!(
-            Line::message("Bob", "hi you").rows(8, true),
-            "\x1b[1m@Bob:\x1b[0m hi\n  you\n"
-        );
-        let notice = Line::notice(&Printable::new().trusted("Eve joined"));
-        assert_eq!(notice.rows(80, true), "\x1b[2m* Eve joined\x1b[0m\n");
-    }
-
-    #[test]
-    fn a_terminal_without_a_width_is_not_wrapped() {
-        let line = Line::message("Bob", &"x".repeat(100));
-        assert_eq!(line.rows(7, false), format!("@Bob: {}\n", "x".repeat(100)));
-        assert_eq!(line.rows(0, false).lines().count(), 1);
+    fn a_terminal_without_a_width_has_the_smallest() {
+        let parts = [Printable::new().trusted("0123456789")];
+        assert_eq!(rows(&parts, 0), ["01234567", "  89"]);
     }
 }

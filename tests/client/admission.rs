@@ -195,13 +195,11 @@ fn a_terminal_asks_without_echo() {
     let (mut peer, password) = accept(&server);
     assert_eq!(password, SECRET);
     peer.members(&["Alice"]);
-    let joined = format!(
-        "{PROMPT}\n{AGAIN}\n* you are Alice, nobody else is here; /help shows the commands\n>"
-    );
-    screen.shows(&joined);
-    // Now the editor has the terminal, with echo.
+    let joined = "* you are Alice, nobody else is here; /help shows the commands";
+    screen.shows_log(joined, ">");
+    // Now the composer has the terminal, with echo.
     screen.type_keys("seen");
-    screen.shows(&format!("{joined} seen"));
+    screen.shows_log(joined, "> seen");
     screen.type_keys("\r");
     assert_eq!(peer.accept_chat(), "seen");
     // The password is not in the history.
@@ -210,7 +208,7 @@ fn a_terminal_asks_without_echo() {
     screen.type_keys("/quit\r");
     peer.leave();
     screen.ends_with("code 0, terminal as before");
-    assert!(!screen.whole().contains("sesame"));
+    assert!(!screen.written().contains("sesame"));
 }
 
 /// CHAT-ADM-7.
@@ -268,16 +266,16 @@ fn two_members_with_the_password_talk() {
     alice.type_keys("mellon\r");
     alice.shows(&format!("{PROMPT}\n{AGAIN}"));
     alice.type_keys(&format!("{SECRET}\r"));
-    alice.ends_with("/help shows the commands\n>");
+    alice.log_ends_with("/help shows the commands");
     let arguments = [&*address, "Bob", "--password-file", path];
     let mut bob = Program::start(&arguments);
     bob.write(b"friend\n");
     bob.end_input();
     assert_eq!(bob.outcome().code, Some(0));
-    alice.has_times("@Bob: friend", 1);
+    alice.has("Bob: friend");
     alice.type_keys("/quit\r");
     alice.ends_with("code 0, terminal as before");
-    let shown = alice.whole() + &server.log();
+    let shown = alice.written() + &server.log();
     assert!(shown.contains("PASSWORD_WRONG"));
     assert!(
         !shown.contains(SECRET) && !shown.contains("mellon"),

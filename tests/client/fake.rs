@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chat::frame::{self, Split};
 use chat::wire::{
@@ -93,6 +93,11 @@ pub fn limits() -> Limits {
         lag_bytes_max: 1 << 20,
         ..Limits::default()
     }
+}
+
+fn now_unix_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("a time after 1970").as_millis() as i64
 }
 
 /// The server's end of one connection.
@@ -199,7 +204,7 @@ impl Peer {
             text: text.to_owned(),
             sender: sender.to_owned(),
             seq: self.seq,
-            time_unix_ms: 1,
+            time_unix_ms: now_unix_ms(),
             id: 0,
         }));
     }

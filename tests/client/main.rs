@@ -6,6 +6,7 @@ mod support;
 
 mod admission;
 mod fake;
+mod keys;
 mod library;
 mod piped;
 mod program;

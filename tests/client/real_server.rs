@@ -7,8 +7,7 @@ use chat::address::DEFAULT_PORT;
 
 use crate::{program::Program, screen::Screen, support::TestServer};
 
-const HELP: &str = "/help shows the commands\n";
-const ENDED: &str = "code 0, terminal as before";
+const HELP: &str = "/help shows the commands";
 
 #[test]
 fn two_people_talk_on_terminals() {
@@ -16,51 +15,52 @@ fn two_people_talk_on_terminals() {
     let address = format!("chat://{}", server.address);
     let mut alice = Screen::start(&[&address, "Alice"]);
     let mut alices = format!("* you are Alice, nobody else is here; {HELP}");
-    alice.shows(&format!("{alices}>"));
+    alice.shows_log(&alices, ">");
     let mut bob = Screen::start(&[&address, "Bob"]);
     let mut bobs = format!("* you are Bob, here with you: Alice; {HELP}");
-    bob.shows(&format!("{bobs}>"));
-    alices += "* Bob joined\n";
-    alice.shows(&format!("{alices}>"));
+    bob.shows_log(&bobs, ">");
+    alices += "\n* Bob joined";
+    alice.shows_log(&alices, ">");
 
     // Each types a line while the other's chat arrives.
     for round in 0..4 {
         let (hello, answer) = (format!("hello {round}"), format!("answer {round}"));
         alice.type_keys(&hello);
-        alice.shows(&format!("{alices}> {hello}"));
+        alice.shows_log(&alices, &format!("> {hello}"));
         bob.type_keys(&answer);
-        bob.shows(&format!("{bobs}> {answer}"));
+        bob.shows_log(&bobs, &format!("> {answer}"));
         alice.type_keys("\r");
-        alices += &format!("> {hello}\n");
-        bobs += &format!("@Alice: {hello}\n");
-        bob.shows(&format!("{bobs}> {answer}"));
-        // No chat returns to its sender (CHAT-CHAT-2).
-        alice.shows(&format!("{alices}>"));
+        // No chat returns to its sender (CHAT-CHAT-2), and its receipt confirms it.
+        alices += &format!("\nAlice: {hello}");
+        bobs += &format!("\nAlice: {hello}");
+        bob.shows_log(&bobs, &format!("> {answer}"));
+        alice.shows_log(&alices, ">");
         bob.type_keys("\r");
-        bobs += &format!("> {answer}\n");
-        alices += &format!("@Bob: {answer}\n");
-        alice.shows(&format!("{alices}>"));
-        bob.shows(&format!("{bobs}>"));
+        bobs += &format!("\nBob: {answer}");
+        alices += &format!("\nBob: {answer}");
+        alice.shows_log(&alices, ">");
+        bob.shows_log(&bobs, ">");
     }
 
     // Alice leaves; her name is free at once, in any case (CHAT-NAME-5).
     alice.type_keys("/quit\r");
-    alice.ends_with(ENDED);
-    bobs += "* Alice left\n";
-    bob.shows(&format!("{bobs}>"));
+    alice.ends_with("code 0, terminal as before");
+    bobs += "\n* Alice left";
+    bob.shows_log(&bobs, ">");
     let second = Screen::start(&[&address, "aLICE"]);
-    second.shows(&format!("* you are aLICE, here with you: Bob; {HELP}>"));
-    bobs += "* aLICE joined\n";
-    bob.shows(&format!("{bobs}>"));
+    second.shows_log(&format!("* you are aLICE, here with you: Bob; {HELP}"), ">");
+    bobs += ", aLICE joined";
+    bob.shows_log(&bobs, ">");
 
     // The server closes while a line is being typed; every client is told and exits
     // normally.
     bob.type_keys("never said");
-    bob.shows(&format!("{bobs}> never said"));
+    bob.shows_log(&bobs, "> never said");
     server.signal("TERM");
-    bob.ends_with(ENDED);
-    second.ends_with(ENDED);
-    assert!(bob.text().contains("the server closed"), "{}", bob.text());
+    for screen in [bob, second] {
+        screen.ends_with("code 0, terminal as before");
+        assert!(screen.text().contains("the server closed"));
+    }
     assert_eq!(server.wait().code(), Some(0));
 }
 

@@ -9,26 +9,26 @@ use super::report::say;
 use super::signals::Signals;
 use super::trust;
 use crate::client::{ConnectError, Connector, Printable, Session};
+use crate::password::source::Found;
 use crate::password::{Password, PasswordError};
 
-/// Connects. If the server asks for a password and none was given, asks the user in a
-/// terminal. A refused password is not sent again (CHAT-ADM-7).
+/// Connects, with the password that was found. If the server asks for one and none was
+/// given, asks the user in a
+/// terminal. A refused password is not sent again (CHAT-ADM-7). The connector that is
+/// returned knows the password, for later sessions.
 ///
 /// # Errors
 ///
 /// The exit code if there is no session; the reason has been reported (CHAT-ADM-9).
 pub(super) async fn connect(
     options: &Options,
+    found: Option<Found>,
     mut connector: Connector,
     is_terminal: bool,
     signals: &mut Signals,
-) -> Result<Session, Exit> {
-    let wrong_usage = |sentence: String| {
-        say(&Printable::new().untrusted(&sentence));
-        Exit::Usage
-    };
-    connector = connector.trust(trust::of_options(options).map_err(wrong_usage)?);
-    let found = options.password().map_err(wrong_usage)?;
+) -> Result<(Session, Connector), Exit> {
+    let trust = trust::of_options(options).map_err(|sentence| wrong_usage(&sentence))?;
+    connector = connector.trust(trust);
     let mut has_password = found.is_some();
     let mut asks_left = match found {
         None if is_terminal => password::ASKED_TIMES_MAX,
@@ -57,7 +57,7 @@ pub(super) async fn connect(
             () = signals.next() => return Err(Exit::Done),
         };
         let error = match connected {
-            Ok(session) => return Ok(session),
+            Ok(session) => return Ok((session, connector)),
             Err(ConnectError::Untrusted(untrusted)) => {
                 let trust = trust::judge(&untrusted, options, is_terminal, signals).await?;
                 connector = connector.trust(trust);
@@ -86,9 +86,15 @@ pub(super) async fn connect(
     }
 }
 
+/// Reports a wrong option.
+pub(super) fn wrong_usage(sentence: &str) -> Exit {
+    say(&Printable::new().untrusted(sentence));
+    Exit::Usage
+}
+
 /// The password that the user types; `None` for none, or for an invalid one, which is
 /// reported.
-async fn ask_for_password(
+pub(super) async fn ask_for_password(
     prompt: &'static str,
     signals: &mut Signals,
 ) -> Result<Option<Password>, Exit> {

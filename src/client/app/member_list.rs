@@ -31,6 +31,20 @@ impl MemberList {
         self.names.remove(&name.to_ascii_lowercase());
     }
 
+    /// Forgets everybody: another session begins.
+    pub(super) fn clear(&mut self) {
+        self.names.clear();
+    }
+
+    /// The names, in order, own name included.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.values().map(String::as_str)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     /// "here with you: Bob, Carol", without `own`.
     pub(super) fn here(&self, own: &str) -> Printable {
         let others = || self.names.values().filter(|name| *name != own);

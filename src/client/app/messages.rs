@@ -204,6 +204,12 @@ pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Pri
             .trusted(" - "),
         None => Printable::new().trusted("refused: "),
     };
+    line.append(&refusal(code, detail))
+}
+
+/// Why the server refused something.
+pub(super) fn refusal(code: ErrorCode, detail: &str) -> Printable {
+    let line = Printable::new();
     match code {
         ErrorCode::TextInvalid => {
             line.trusted("the server does not take this text, write it in another way")

@@ -1,20 +1,22 @@
-//! The program `chat-client`: options, terminal, pipe, messages, exit codes, on top of
+//! The program `chat-client`: options, full screen, pipe, messages, exit codes, on top of
 //! the library.
 
-mod command;
 mod connect;
 mod exit;
+mod hang_up;
 mod known_servers;
 mod member_list;
 mod messages;
+mod nearest;
 mod options;
 mod password;
 mod pipe;
+mod reconnect;
 mod report;
 mod screen;
 mod signals;
-mod terminal;
 mod terminal_mode;
+mod time_format;
 mod trust;
 mod untrusted;
 
@@ -24,7 +26,6 @@ pub use exit::Exit;
 pub use options::Options;
 
 use self::report::say;
-use self::screen::Screen;
 use self::signals::Signals;
 use super::{Connector, Printable};
 use crate::wire::Capability;
@@ -36,23 +37,32 @@ pub async fn run(options: &Options) -> Exit {
         return Exit::Failed;
     };
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    // A terminal without line editing (TERM=dumb) is used like a pipe.
-    let screen = if is_terminal { Screen::open() } else { None };
-    let mut capabilities = vec![Capability::Receipts, Capability::Keepalive];
-    // Presence costs the server a message for each join and leave, so it is requested
-    // only where somebody sees it.
-    if screen.is_some() {
-        capabilities.push(Capability::Presence);
-    }
-    let connector = Connector::new()
-        .capabilities(capabilities)
-        .timeout(options.timeout());
-    let session = match connect::connect(options, connector, is_terminal, &mut signals).await {
-        Ok(session) => session,
+    // A terminal that cannot show a screen (TERM=dumb) is used like a pipe.
+    let is_full_screen = is_terminal && !options.plain && screen::is_possible();
+    let connector = connector(options, is_full_screen);
+    let password = match options.password() {
+        Ok(password) => password,
+        Err(sentence) => return connect::wrong_usage(&sentence),
+    };
+    let connected = connect::connect(options, password, connector, is_terminal, &mut signals).await;
+    let (session, connector) = match connected {
+        Ok(connected) => connected,
         Err(exit) => return exit,
     };
-    match screen {
-        Some(screen) => terminal::run(session, screen, &mut signals).await,
-        None => pipe::run(session, options.listen, &mut signals).await,
+    match is_full_screen {
+        true => screen::run(options, connector, session, &mut signals).await,
+        false => pipe::run(session, options.listen, &mut signals).await,
     }
+}
+
+/// How to connect with these options. Presence costs the server a message for each join
+/// and leave, so it is requested only where somebody sees it.
+fn connector(options: &Options, has_presence: bool) -> Connector {
+    let mut capabilities = vec![Capability::Receipts, Capability::Keepalive];
+    if has_presence {
+        capabilities.push(Capability::Presence);
+    }
+    Connector::new()
+        .capabilities(capabilities)
+        .timeout(options.timeout())
 }

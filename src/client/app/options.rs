@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{ArgAction, CommandFactory, Parser, error::ErrorKind};
 
+use super::time_format::parse_time;
 use crate::address::Address;
 use crate::cli;
 use crate::client::{Pin, connect::CONNECT_TIMEOUT_MS};
@@ -19,7 +20,7 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
 /// commands. Otherwise: sends each line of the input, writes the chats of others to the
 /// output as `@name: text` and problems to the error output, and leaves when the input
 /// ends and the server has confirmed every line.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "chat-client", version, max_term_width = 100, after_help = help_after())]
 pub struct Options {
     /// The server: chat://name@host:port, of which all but the host may be left out; an
@@ -66,6 +67,36 @@ pub struct Options {
     /// Without a terminal: keep listening after the end of the input
     #[arg(long)]
     pub listen: bool,
+
+    /// In a terminal: no full screen; lines in, lines out, as in a pipe
+    #[arg(long)]
+    pub plain: bool,
+
+    /// In a terminal: end with the session, and do not connect again
+    #[arg(long)]
+    pub no_reconnect: bool,
+
+    /// In a terminal: how to show times: short, long, off or a format like %H:%M
+    #[arg(long, value_name = "FORMAT", default_value = "short", value_parser = time_format)]
+    pub time: String,
+
+    /// In a terminal: whether a message with your name rings the bell
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = on_or_off)]
+    pub bell: bool,
+
+    /// In a terminal: whether a message with your name raises a notice of the desktop,
+    /// where the terminal knows how
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = on_or_off)]
+    pub notify: bool,
+
+    /// In a terminal: whether to keep what you type in a file of yours
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = on_or_off)]
+    pub history: bool,
+
+    /// In a terminal: whether the mouse wheel scrolls. Most terminals then select text
+    /// with Shift and the mouse
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = on_or_off)]
+    pub mouse: bool,
 }
 
 impl Options {
@@ -110,6 +141,18 @@ impl Options {
 
 fn parse_address(text: &str) -> Result<Address, String> {
     text.parse::<Address>().map_err(|error| error.to_string())
+}
+
+fn on_or_off(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("it is on or off"),
+    }
+}
+
+fn time_format(text: &str) -> Result<String, String> {
+    parse_time(text).map(|_| text.to_owned())
 }
 
 fn help_after() -> String {

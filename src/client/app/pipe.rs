@@ -2,19 +2,15 @@
 //! output.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{SFlag, fstat};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot::{self, error::RecvError};
 
 use super::exit::Exit;
+use super::hang_up::{in_thread, watch_input, watch_output};
 use super::messages;
 use super::report::{say, sum_up};
 use super::signals::Signals;
@@ -203,50 +199,4 @@ fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::R
         written
     })?;
     Ok((lines, is_over))
-}
-
-/// Waits in a thread until the input has no writer any more: everything to be read
-/// exists already, though it may not have been read.
-fn watch_input() -> io::Result<oneshot::Receiver<nix::Result<()>>> {
-    in_thread("input-end", || {
-        let input = io::stdin();
-        let mode = SFlag::from_bits_truncate(fstat(&input)?.st_mode);
-        // A file is complete.
-        if mode & SFlag::S_IFMT == SFlag::S_IFREG {
-            return Ok(());
-        }
-        wait_for_hang_up(input.as_fd())
-    })
-}
-
-/// Waits in a thread until the output has no reader any more: otherwise a closed output
-/// (`| head -1`) shows only at the next write.
-fn watch_output() -> io::Result<oneshot::Receiver<nix::Result<()>>> {
-    // A file has no reader.
-    in_thread("output-end", || wait_for_hang_up(io::stdout().as_fd()))
-}
-
-fn wait_for_hang_up(stream: BorrowedFd<'_>) -> nix::Result<()> {
-    // No event is requested, so only a hang-up is reported.
-    let mut polled = [PollFd::new(stream, PollFlags::empty())];
-    loop {
-        match poll(&mut polled, PollTimeout::NONE) {
-            Err(Errno::EINTR) => {}
-            told => return told.map(|_| ()),
-        }
-    }
-}
-
-/// Runs `work` in a detached thread and sends its result.
-fn in_thread<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<oneshot::Receiver<T>> {
-    let (over, is_over) = oneshot::channel();
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let _ = over.send(work());
-        })?;
-    Ok(is_over)
 }

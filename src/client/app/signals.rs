@@ -1,8 +1,9 @@
-//! Signals: SIGINT, SIGTERM and SIGHUP leave.
+//! Signals: SIGINT, SIGTERM and SIGHUP leave; SIGTSTP and SIGCONT stop and go on;
+//! SIGWINCH tells another size.
 
 use std::io;
 
-use nix::sys::signal::Signal::SIGXFSZ;
+use nix::sys::signal::Signal::{SIGCONT, SIGTSTP, SIGXFSZ};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The three signals, caught from now on.
@@ -31,6 +32,44 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
             _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+/// Signals for a program that has changed the terminal: it must give it back before it
+/// stops, and fill it when its size changes.
+#[derive(Debug)]
+pub(super) struct JobSignals {
+    stop: Signal,
+    go_on: Signal,
+    resize: Signal,
+}
+
+/// One of them.
+pub(super) enum JobSignal {
+    /// SIGTSTP.
+    Stop,
+    /// SIGCONT.
+    Continue,
+    /// SIGWINCH.
+    Resize,
+}
+
+impl JobSignals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            stop: signal(SignalKind::from_raw(SIGTSTP as i32))?,
+            go_on: signal(SignalKind::from_raw(SIGCONT as i32))?,
+            resize: signal(SignalKind::window_change())?,
+        })
+    }
+
+    /// Waits for the next of them. Cancel safe.
+    pub(super) async fn next(&mut self) -> JobSignal {
+        tokio::select! {
+            _ = self.stop.recv() => JobSignal::Stop,
+            _ = self.go_on.recv() => JobSignal::Continue,
+            _ = self.resize.recv() => JobSignal::Resize,
         }
     }
 }

@@ -1,190 +1,540 @@
-//! Screen: the terminal with a line editor, as two blocking threads: one reads lines,
-//! one prints above them.
+//! Screen: the full-screen client. The loop that moves events of the session, of the
+//! terminal and of the clock into the [`Model`], and carries out its actions.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `model` | the state and what events do to it (pure) |
+//! | `keys` | what keys, pastes and the mouse do to it (pure) |
+//! | `view`, `rows`, `draw` | scrolling, the look of an entry, the cells (pure) |
+//! | `log`, `composer`, `history` | messages, the draft, typed lines (pure) |
+//! | `command`, `settings`, `find`, `colour` | what their names say (pure) |
+//! | `terminal` | raw mode, frames, bells, the clipboard |
+//! | `history_file` | typed lines on disk |
 
-mod editor;
-mod printer;
-mod prompt_gate;
-mod sigtstp;
+mod colour;
+mod command;
+mod composer;
+mod draw;
+mod find;
+mod history;
+mod history_file;
+mod keys;
+mod log;
+mod model;
+mod rows;
+mod settings;
+mod terminal;
+mod view;
 
-use std::collections::VecDeque;
+use std::env;
+use std::future::pending;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{InputFlags, LocalFlags, SetArg};
+use crossterm::event::{Event as Input, EventStream};
+use futures_util::StreamExt;
+use jiff::tz::TimeZone;
+use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
-use rustyline::history::DefaultHistory;
-use rustyline::{Behavior, Config, Editor, ExternalPrinter};
-use tokio::sync::mpsc;
-use tokio::sync::oneshot::{self, error::TryRecvError};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
-use self::editor::{Hooks, edit};
-use self::printer::{PRINTS_QUEUED_MAX, Print, print};
-use self::prompt_gate::PromptGate;
-use self::sigtstp::SigtstpMask;
-use super::terminal_mode::TerminalMode;
-use crate::client::Line;
+use self::colour::Colours;
+use self::history::History;
+use self::model::{Action, Link, Model, Now};
+use self::settings::Settings;
+use self::terminal::{Notify, Screen};
+use super::connect::{ask_for_password, connect};
+use super::exit::Exit;
+use super::hang_up;
+use super::messages;
+use super::options::Options;
+use super::password::{Echo, ask};
+use super::reconnect::{Backoff, is_worth_a_try, may_work_later};
+use super::report::{say, sum_up};
+use super::signals::{JobSignal, JobSignals, Signals};
+use super::time_format::parse_time;
+use crate::address::Address;
+use crate::cli;
+use crate::client::{
+    ConnectError, Connector, Ended, Ending, Event, Printable, SendError, Sender, Session,
+};
+use crate::wire::ErrorCode;
 
-pub(super) use self::editor::Input;
-pub(super) use self::printer::Printer;
+/// The shortest time between two frames, in milliseconds: short enough to look
+/// immediate, long enough to draw a flood of messages together.
+const FRAME_MS: u64 = 20;
 
-/// How many lines the history holds. Nothing is kept on disk.
-const HISTORY_LINES_MAX: usize = 1_000;
+/// A connect under way.
+type Connecting = Pin<Box<dyn Future<Output = Result<Session, ConnectError>>>>;
 
-/// How many inputs may wait for the session.
-const INPUTS_QUEUED_MAX: usize = 64;
-
-/// How long to wait for the last lines to be printed, in milliseconds.
-const FLUSH_TIMEOUT_MS: u64 = 1_000;
-
-/// How long to wait for the editor to notice a signal, in milliseconds, and how often
-/// it is sent: the first may arrive between two prompts.
-const STOP_WAIT_MS: u64 = 50;
-const STOP_SIGNALS_MAX: usize = 40;
-
-/// A terminal with a line editor, not shown yet.
-pub(super) struct Screen {
-    editor: Editor<Hooks, DefaultHistory>,
-    printer: Box<dyn ExternalPrinter + Send>,
-    gate: Arc<PromptGate>,
-    stops: SigtstpMask,
+/// Whether the terminal can show the full screen.
+pub(super) fn is_possible() -> bool {
+    cli::variable("TERM").is_some_and(|term| term != "dumb")
 }
 
-impl Screen {
-    /// Opens the terminal; `None` if it supports no line editing.
-    pub(super) fn open() -> Option<Self> {
-        let config = Config::builder()
-            .auto_add_history(true)
-            .max_history_size(HISTORY_LINES_MAX)
-            .ok()?
-            .behavior(Behavior::Stdio)
-            .build();
-        let stops = SigtstpMask::hold_back();
-        let gate = Arc::new(PromptGate::new());
-        let mut editor = Editor::with_config(config).ok()?;
-        let printer = Box::new(editor.create_external_printer().ok()?);
-        editor.set_helper(Some(Hooks(Arc::clone(&gate))));
-        Some(Self {
-            editor,
-            printer,
-            gate,
-            stops,
-        })
-    }
+/// Runs the client until the user leaves or, without reconnecting, the session ends.
+pub(super) async fn run(
+    options: &Options,
+    connector: Connector,
+    session: Session,
+    signals: &mut Signals,
+) -> Exit {
+    let (screen, jobs, hung_up) = match (
+        Screen::enter(options.mouse),
+        JobSignals::new(),
+        hang_up::watch_input(),
+    ) {
+        (Ok(screen), Ok(jobs), Ok(hung_up)) => (screen, jobs, hung_up),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+            say(&Printable::new()
+                .trusted("cannot use this terminal: ")
+                .untrusted(&error.to_string()));
+            session.leave().await;
+            return Exit::Failed;
+        }
+    };
+    let started_at = Instant::now();
+    let mut client = Client {
+        model: Model::new(
+            settings(options),
+            TimeZone::system(),
+            History::default(),
+            now(started_at),
+        ),
+        screen,
+        started_at,
+        is_dirty: true,
+        drawn_at: started_at,
+        notify: Notify::of(|name| env::var(name).ok()),
+        options: options.clone(),
+        connector,
+        address: options.address.clone(),
+        name: options.name().unwrap_or_default().to_owned(),
+        session: None,
+        sender: None,
+        connecting: None,
+        target: None,
+        retry_at: None,
+        backoff: Backoff::default(),
+        reconnects: !options.no_reconnect,
+        unknown: 0,
+    };
+    client.read_history();
+    client.connected(session);
+    let ended = client.talk(signals, jobs, hung_up).await;
+    client.close(&ended).await
+}
 
-    /// Shows the prompt. Dropping the [`ActiveScreen`] restores the terminal.
-    pub(super) fn start(self, is_colourful: bool) -> io::Result<ActiveScreen> {
-        let quiet = self::quiet()?;
-        let (inputs, inputs_queued) = mpsc::channel(INPUTS_QUEUED_MAX);
-        let (prints, prints_queued) = mpsc::channel(PRINTS_QUEUED_MAX);
-        let (over, is_over) = oneshot::channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let Self {
-            editor,
-            printer,
-            gate,
-            stops,
-        } = self;
-        thread::Builder::new().name("editor".to_owned()).spawn({
-            let (gate, stop) = (Arc::clone(&gate), Arc::clone(&stop));
-            move || {
-                let _ = SigtstpMask::signals().thread_unblock();
-                edit(editor, &gate, &stop, &inputs);
-                let _ = over.send(());
+fn settings(options: &Options) -> Settings {
+    let variable = |name| env::var(name).unwrap_or_default();
+    Settings {
+        has_bell: options.bell,
+        notifies: options.notify,
+        keeps_history: options.history,
+        has_mouse: options.mouse,
+        // It was checked with the command line.
+        time: parse_time(&options.time).unwrap_or_default(),
+        colours: Colours::of(
+            cli::is_colourful(),
+            &variable("TERM"),
+            &variable("COLORTERM"),
+        ),
+    }
+}
+
+fn now(started_at: Instant) -> Now {
+    let ms = started_at.elapsed().as_millis();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    let unix_ms = unix.unwrap_or_default().as_millis();
+    Now {
+        ms: u64::try_from(ms).unwrap_or(u64::MAX),
+        unix_ms: i64::try_from(unix_ms).unwrap_or(i64::MAX),
+    }
+}
+
+struct Client {
+    model: Model,
+    screen: Screen,
+    started_at: Instant,
+    /// Whether the screen shows less than the model has.
+    is_dirty: bool,
+    drawn_at: Instant,
+    notify: Notify,
+    /// As the program was started.
+    options: Options,
+    connector: Connector,
+    /// The server and the name of the session, or of the last one.
+    address: Address,
+    name: String,
+    session: Option<Session>,
+    sender: Option<Sender>,
+    connecting: Option<Connecting>,
+    /// What the user asked to connect to; `None` for a try to reconnect.
+    target: Option<(Address, String)>,
+    retry_at: Option<Instant>,
+    backoff: Backoff,
+    reconnects: bool,
+    /// Lines that lost sessions left unconfirmed.
+    unknown: usize,
+}
+
+impl Client {
+    /// Runs until the user leaves or the session ends for good.
+    async fn talk(
+        &mut self,
+        signals: &mut Signals,
+        mut jobs: JobSignals,
+        mut hung_up: tokio::sync::oneshot::Receiver<nix::Result<()>>,
+    ) -> Ended {
+        let mut inputs = EventStream::new();
+        let mut has_input = true;
+        let mut is_hung_up = false;
+        loop {
+            self.model.now = now(self.started_at);
+            self.is_dirty |= self.model.tick();
+            for action in std::mem::take(&mut self.model.actions) {
+                self.act(action, signals).await;
             }
-        })?;
-        thread::Builder::new()
-            .name("printer".to_owned())
-            .spawn(move || print(printer, &gate, prints_queued, is_colourful))?;
-        Ok(ActiveScreen {
-            inputs: inputs_queued,
-            prints,
-            stop,
-            is_over,
-            quiet: Some(quiet),
-            stops: Some(stops),
-        })
-    }
-}
-
-/// A terminal with a prompt.
-pub(super) struct ActiveScreen {
-    inputs: mpsc::Receiver<Input>,
-    prints: mpsc::Sender<Print>,
-    stop: Arc<AtomicBool>,
-    is_over: oneshot::Receiver<()>,
-    quiet: Option<TerminalMode>,
-    stops: Option<SigtstpMask>,
-}
-
-impl ActiveScreen {
-    /// The next input; [`Input::End`] for ever after the last. Cancel safe.
-    pub(super) async fn input(&mut self) -> Input {
-        self.inputs.recv().await.unwrap_or(Input::End)
-    }
-
-    /// Where to print.
-    pub(super) fn printer(&self) -> Printer {
-        Printer(self.prints.clone())
-    }
-
-    /// Releases the keys after the last input: Ctrl-C and Ctrl-Z are signals again.
-    pub(super) fn release(&mut self) {
-        self.quiet = None;
-        self.stops = None;
-    }
-
-    /// Prints the waiting lines, ends the prompt wherever the user is in it, and
-    /// restores the terminal.
-    pub(super) async fn stop(mut self, to_print: VecDeque<Line>) {
-        // An editor that waits for its input to be taken continues, and ends.
-        self.inputs.close();
-        self.flush(to_print).await;
-        self.stop.store(true, Ordering::Release);
-        for _ in 0..STOP_SIGNALS_MAX {
-            if self.is_over.try_recv() != Err(TryRecvError::Empty) {
-                break;
+            if self.model.is_leaving {
+                match &self.sender {
+                    Some(sender) if self.model.outbox.is_empty() => sender.leave(),
+                    Some(_) => {}
+                    None => return left(),
+                }
             }
-            // The editor blocks in a read. Its own handler for this signal ends the
-            // read and restores the terminal; between two prompts the signal goes to
-            // the runtime, which only notes it.
-            let _ = kill(Pid::this(), Signal::SIGINT);
-            let wait = Duration::from_millis(STOP_WAIT_MS);
-            if timeout(wait, &mut self.is_over).await.is_ok() {
-                break;
+            let next_line = self.model.outbox.front().map(|(_, text)| text.clone());
+            let sender = self.sender.clone();
+            let draw_at = self.drawn_at + Duration::from_millis(FRAME_MS);
+            let tick_at = self.model.next_tick_ms();
+            let tick_at = tick_at.map(|ms| self.started_at + Duration::from_millis(ms));
+            let (screen, retry_at) = (&self.screen, self.retry_at);
+            tokio::select! {
+                event = next_event(&mut self.session) => {
+                    self.model.now = now(self.started_at);
+                    self.is_dirty = true;
+                    match event {
+                        Some(Event::Ended(ended)) => {
+                            if let Some(ended) = self.ended(ended) {
+                                return ended;
+                            }
+                        }
+                        Some(event) => self.model.event(event),
+                        None => self.session = None,
+                    }
+                }
+                connected = until_connected(&mut self.connecting) => {
+                    self.connecting = None;
+                    self.model.now = now(self.started_at);
+                    self.is_dirty = true;
+                    match connected {
+                        Ok(session) => self.connected(session),
+                        Err(error) => self.not_connected(&error, signals).await,
+                    }
+                }
+                input = inputs.next(), if has_input => match input {
+                    Some(Ok(input)) => {
+                        self.model.now = now(self.started_at);
+                        self.input(input);
+                    }
+                    // What cannot be understood is no error: the terminal is gone.
+                    _ => {
+                        has_input = false;
+                        self.model.leave_now();
+                    }
+                },
+                sent = send(&sender, next_line.as_deref()), if next_line.is_some() && sender.is_some() => {
+                    self.model.now = now(self.started_at);
+                    self.is_dirty = true;
+                    match sent {
+                        Ok(id) => self.model.taken(id),
+                        // The event that ends the session follows.
+                        Err(SendError::Ended) => self.sender = None,
+                        Err(error) => self.model.not_taken(&error.to_string()),
+                    }
+                }
+                () = signals.next() => self.model.leave_now(),
+                told = &mut hung_up, if !is_hung_up => {
+                    is_hung_up = true;
+                    if let Ok(Ok(())) = told {
+                        self.model.leave_now();
+                    }
+                }
+                job = jobs.next() => match job {
+                    JobSignal::Stop => {
+                        self.screen.suspend().await;
+                        // The shell sees a stop; going on is told by the next signal.
+                        let _ = raise(Signal::SIGSTOP);
+                    }
+                    JobSignal::Continue => {
+                        let _ = self.screen.resume();
+                        self.is_dirty = true;
+                    }
+                    JobSignal::Resize => {
+                        let _ = self.screen.redraw();
+                        self.is_dirty = true;
+                    }
+                },
+                () = sleep_until(tick_at.unwrap_or(draw_at)), if tick_at.is_some() => {}
+                () = sleep_until(retry_at.unwrap_or(draw_at)), if retry_at.is_some() => {
+                    self.retry_at = None;
+                    self.connect(None);
+                }
+                () = frame(screen, draw_at), if self.is_dirty => {
+                    self.is_dirty = false;
+                    self.drawn_at = Instant::now();
+                    let _ = self.screen.draw(&mut self.model);
+                }
             }
         }
-        // Lines that were too late for the prompt are printed below it.
-        self.flush(VecDeque::new()).await;
     }
 
-    async fn flush(&self, to_print: VecDeque<Line>) {
-        let (done, is_done) = oneshot::channel();
-        let flush = async {
-            // If the thread has ended, nothing can be shown.
-            for line in to_print {
-                let _ = self.prints.send(Print::Line(line)).await;
+    fn input(&mut self, input: Input) {
+        self.is_dirty = true;
+        match input {
+            Input::Key(key) => self.model.key(key),
+            Input::Paste(text) => self.model.paste(&text),
+            Input::Mouse(event) => self.model.mouse(event),
+            Input::FocusGained => self.model.focus(true),
+            Input::FocusLost => self.model.focus(false),
+            // Told by a signal.
+            Input::Resize(..) => {}
+        }
+    }
+
+    async fn act(&mut self, action: Action, signals: &mut Signals) {
+        self.is_dirty = true;
+        match action {
+            // Done by the loop, when everything is sent.
+            Action::Leave => {}
+            Action::LeaveNow => {
+                if let Some(sender) = &self.sender {
+                    sender.leave_now();
+                }
             }
-            let _ = self.prints.send(Print::Flush(done)).await;
-            let _ = is_done.await;
+            // To the whole job, as the terminal does it.
+            Action::Suspend => drop(kill(Pid::from_raw(0), Signal::SIGTSTP)),
+            Action::Redraw => drop(self.screen.redraw()),
+            Action::Bell => self.screen.bell(),
+            Action::Notify(line) => self.screen.notify(self.notify, &line),
+            Action::Copy(text) => self.screen.copy(&text),
+            Action::Mouse(has_mouse) => self.screen.set_mouse(has_mouse),
+            Action::Remember(line) => {
+                if let Err(error) = history_file::append(&line) {
+                    self.no_history(&error);
+                }
+            }
+            Action::Connect(address, name) => {
+                let address = address.unwrap_or_else(|| self.address.clone());
+                let name = name.or_else(|| address.name().map(str::to_owned));
+                let name = name.unwrap_or_else(|| self.name.clone());
+                if is_same_server(&address, &self.address) {
+                    self.connect(Some((address, name)));
+                } else {
+                    self.connect_elsewhere(address, name, signals).await;
+                }
+            }
+        }
+    }
+
+    /// Connects to another server, which may raise questions about passwords and
+    /// certificates: they need the terminal for themselves. What this server was given
+    /// is not for that one.
+    async fn connect_elsewhere(&mut self, address: Address, name: String, signals: &mut Signals) {
+        self.screen.suspend().await;
+        let is_encrypted = address.scheme().is_encrypted();
+        let options = Options {
+            address,
+            name: Some(name.clone()),
+            password_file: None,
+            pin: None,
+            ca: self.options.ca.clone().filter(|_| is_encrypted),
+            ..self.options.clone()
         };
-        let _ = timeout(Duration::from_millis(FLUSH_TIMEOUT_MS), flush).await;
+        let connector = super::connector(&options, true);
+        let connected = connect(&options, None, connector, true, signals).await;
+        if connected.is_err() {
+            let _ = ask("Enter goes back: ", Echo::On, signals).await;
+        }
+        let _ = self.screen.resume();
+        if let Ok((session, connector)) = connected {
+            self.connector = connector;
+            self.target = Some((options.address, name));
+            self.connected(session);
+        }
+    }
+
+    fn read_history(&mut self) {
+        if self.model.settings.keeps_history {
+            match history_file::read() {
+                Ok(content) => self.model.history = History::parse(&content),
+                Err(error) => self.no_history(&error),
+            }
+        }
+    }
+
+    fn no_history(&mut self, error: &io::Error) {
+        self.model.settings.keeps_history = false;
+        self.model.notice(
+            Printable::new()
+                .trusted("what you type is not kept, its file cannot be used: ")
+                .untrusted(&error.to_string()),
+        );
+    }
+
+    /// Starts to connect: to where the user wants, or again to the same server.
+    fn connect(&mut self, target: Option<(Address, String)>) {
+        let (address, name) = target
+            .clone()
+            .unwrap_or_else(|| (self.address.clone(), self.name.clone()));
+        self.target = target;
+        self.retry_at = None;
+        if self.session.is_none() {
+            self.model.link = Link::Connecting;
+        }
+        let connector = self.connector.clone();
+        self.connecting = Some(Box::pin(async move {
+            connector.connect_to(&address, &name).await
+        }));
+        self.is_dirty = true;
+    }
+
+    /// A session has begun; one that is still there is left.
+    fn connected(&mut self, session: Session) {
+        if let Some(before) = self.session.take() {
+            self.unknown += self.model.forget_sent();
+            // Leaves by itself.
+            drop(before);
+        }
+        if let Some((address, name)) = self.target.take() {
+            (self.address, self.name) = (address, name);
+        }
+        self.backoff.reset();
+        self.retry_at = None;
+        self.model.connected(&self.address, session.registered());
+        self.sender = Some(session.sender());
+        self.session = Some(session);
+    }
+
+    /// A connect has failed.
+    async fn not_connected(&mut self, error: &ConnectError, signals: &mut Signals) {
+        let (address, name) = match &self.target {
+            Some((address, name)) => (address.clone(), name.clone()),
+            None => (self.address.clone(), self.name.clone()),
+        };
+        if self.target.is_some() && error.is_about_password() {
+            // The question needs the terminal for itself.
+            self.screen.suspend().await;
+            let prompt = "the server asks for a password: ";
+            let answer = ask_for_password(prompt, signals).await;
+            let _ = self.screen.resume();
+            if let Ok(Some(password)) = answer {
+                self.connector = self.connector.clone().password(password);
+                let target = self.target.take();
+                return self.connect(target);
+            }
+        }
+        let (_, sentence) = messages::no_session(error, &address, &name, true);
+        self.model.notice(sentence);
+        let was_asked_for = self.target.take().is_some();
+        if self.session.is_some() {
+            return;
+        }
+        if !was_asked_for && may_work_later(error) {
+            if let ConnectError::Refused {
+                code: ErrorCode::ConnectingTooFast | ErrorCode::TooManyConnections,
+                ..
+            } = error
+            {
+                self.backoff.slow_down();
+            }
+            self.wait();
+        } else {
+            self.model.link = Link::Down;
+        }
+    }
+
+    /// Waits for the next try.
+    fn wait(&mut self) {
+        let wait = self.backoff.next(getrandom::u64().unwrap_or_default());
+        let until = Instant::now() + wait;
+        self.retry_at = Some(until);
+        let until_ms = until.duration_since(self.started_at).as_millis();
+        let until_ms = u64::try_from(until_ms).unwrap_or(u64::MAX);
+        self.model.link = Link::Waiting { until_ms };
+    }
+
+    /// The session has ended. Returns its end if that is the program's.
+    fn ended(&mut self, ended: Ended) -> Option<Ended> {
+        self.session = None;
+        self.sender = None;
+        if self.model.is_leaving || !self.reconnects || ended.ending == Ending::Left {
+            return Some(ended);
+        }
+        self.unknown += ended.unsent + ended.unconfirmed;
+        let (_, sentence) = messages::end(&ended);
+        let sentence = sentence.unwrap_or_default();
+        self.model.disconnected(Link::Down, sentence);
+        if self.connecting.is_none() && is_worth_a_try(&ended.ending) {
+            self.wait();
+        }
+        None
+    }
+
+    /// Restores the terminal and reports how the session ended.
+    async fn close(mut self, ended: &Ended) -> Exit {
+        self.model.give_up();
+        self.screen.suspend().await;
+        let ended = Ended {
+            unconfirmed: ended.unconfirmed + self.unknown,
+            ..ended.clone()
+        };
+        sum_up(&ended, self.model.refused, self.model.given_up, false)
     }
 }
 
-/// Silences the terminal between two prompts: keys are not echoed into the lines, and
-/// Ctrl-C stays a key for the next prompt.
-fn quiet() -> io::Result<TerminalMode> {
-    TerminalMode::change(SetArg::TCSANOW, |quiet| {
-        quiet
-            .local_flags
-            .remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG | LocalFlags::IEXTEN);
-        quiet
-            .input_flags
-            .remove(InputFlags::ICRNL | InputFlags::IXON);
-    })
+/// The end of a client that leaves without a session.
+fn left() -> Ended {
+    Ended {
+        ending: Ending::Left,
+        unsent: 0,
+        unconfirmed: 0,
+    }
+}
+
+/// Whether two addresses mean the same server, so that it may have the same password.
+fn is_same_server(one: &Address, other: &Address) -> bool {
+    let parts = |address: &Address| {
+        let host = address.host().to_ascii_lowercase();
+        (address.scheme(), host, address.port(), address.pin())
+    };
+    parts(one) == parts(other)
+}
+
+async fn next_event(session: &mut Option<Session>) -> Option<Event> {
+    match session {
+        Some(session) => session.next().await,
+        None => pending().await,
+    }
+}
+
+async fn until_connected(connecting: &mut Option<Connecting>) -> Result<Session, ConnectError> {
+    match connecting {
+        Some(connecting) => connecting.await,
+        None => pending().await,
+    }
+}
+
+/// Sends the line. Dropped without sending if another branch is first.
+async fn send(sender: &Option<Sender>, line: Option<&str>) -> Result<u64, SendError> {
+    match (sender, line) {
+        (Some(sender), Some(line)) => sender.send(line).await,
+        _ => pending().await,
+    }
+}
+
+/// Waits until the next frame may be drawn.
+async fn frame(screen: &Screen, draw_at: Instant) {
+    sleep_until(draw_at).await;
+    screen.ready().await;
 }

@@ -1,0 +1,218 @@
+//! Commands: what a line that begins with a slash asks for, completion, and the nearest
+//! known word for an unknown one. Pure.
+
+use super::find::part;
+use crate::address::Address;
+use crate::client::app::nearest::nearest;
+
+/// The commands, with what follows them and what they do.
+pub(super) const COMMANDS: [(&str, &str, &str); 11] = [
+    ("/clear", "", "empties the screen"),
+    (
+        "/connect",
+        " ADDRESS [NAME]",
+        "goes to another server, or back after a loss",
+    ),
+    ("/help", "", "shows this; so does F1"),
+    (
+        "/ignore",
+        " [NAME]",
+        "hides what NAME says, or shows it again",
+    ),
+    ("/me", " TEXT", "says what you do"),
+    ("/nick", " NAME", "joins again under another name"),
+    ("/quit", "", "leaves"),
+    (
+        "/search",
+        " [TEXT]",
+        "finds TEXT in what was said; so does Ctrl-F",
+    ),
+    ("/set", " [OPTION VALUE]", "shows or changes options"),
+    (
+        "/url",
+        " [N]",
+        "copies the last web address, or the Nth from below",
+    ),
+    ("/who", "", "shows who is here"),
+];
+
+/// The keys that `/help` names.
+pub(super) const KEYS: [&str; 5] = [
+    "Alt-Enter or Ctrl-J begins another line; TAB completes names and commands",
+    "PageUp, PageDown, Home, End and the mouse wheel scroll; Ctrl-F searches",
+    "Up and Down walk what you typed; Ctrl-A, E, K, U, W, Y, _ edit as in a shell",
+    "Ctrl-C empties the line, twice on an empty line leaves; Ctrl-D leaves, too",
+    "//word sends a line that begins with /word",
+];
+
+/// A command, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    Clear,
+    Connect(Option<Address>, Option<String>),
+    Help,
+    Ignore(Option<String>),
+    Me(String),
+    Nick(String),
+    Quit,
+    Search(String),
+    Set(Option<(String, String)>),
+    Url(usize),
+    Who,
+}
+
+/// Understands a line that begins with a slash.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong.
+pub(super) fn parse(line: &str) -> Result<Command, String> {
+    let line = line.trim();
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let Some((known, arguments, _)) = COMMANDS
+        .into_iter()
+        .find(|(known, ..)| known.eq_ignore_ascii_case(word))
+    else {
+        let known = COMMANDS.map(|(known, ..)| known);
+        let hint = match nearest(word, known) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "/help shows the commands.".to_owned(),
+        };
+        return Err(format!(
+            "unknown command {word}: {hint} A second slash sends the line: /{word}"
+        ));
+    };
+    let usage = || Err(format!("usage: {known}{arguments}"));
+    let command = match (known, &words[..]) {
+        ("/clear", []) => Command::Clear,
+        ("/connect", []) => Command::Connect(None, None),
+        ("/connect", [address, name @ ..]) if name.len() < 2 => {
+            let parsed = address.parse::<Address>();
+            let parsed = parsed.map_err(|error| format!("{address}: {error}"))?;
+            Command::Connect(Some(parsed), name.first().map(|&name| name.to_owned()))
+        }
+        ("/help", _) => Command::Help,
+        ("/ignore", []) => Command::Ignore(None),
+        ("/ignore", [name]) => Command::Ignore(Some(name.trim_start_matches('@').to_owned())),
+        ("/me", [_, ..]) => Command::Me(rest.to_owned()),
+        ("/nick", [name]) => Command::Nick((*name).to_owned()),
+        ("/quit", _) => Command::Quit,
+        ("/search", _) => Command::Search(rest.to_owned()),
+        ("/set", []) => Command::Set(None),
+        ("/set", [key, value @ ..]) if !value.is_empty() => {
+            Command::Set(Some(((*key).to_owned(), value.join(" "))))
+        }
+        ("/url", []) => Command::Url(1),
+        ("/url", [number]) => match number.parse() {
+            Ok(number) if number > 0 => Command::Url(number),
+            _ => return usage(),
+        },
+        ("/who", []) => Command::Who,
+        _ => return usage(),
+    };
+    Ok(command)
+}
+
+/// What TAB may put in place of the word before the cursor: where the word starts, and
+/// the candidates with what follows them.
+pub(super) fn candidates<'a>(
+    before: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> (usize, Vec<String>) {
+    let start = before
+        .char_indices()
+        .rev()
+        .find(|(_, character)| character.is_whitespace())
+        .map_or(0, |(index, character)| index + character.len_utf8());
+    let word = part(before, start..);
+    if start == 0 && word.starts_with('/') {
+        let commands = COMMANDS
+            .iter()
+            .filter(|(known, ..)| known.starts_with(word));
+        return (0, commands.map(|(known, ..)| format!("{known} ")).collect());
+    }
+    let (at, prefix) = match word.strip_prefix('@') {
+        Some(prefix) => ("@", prefix),
+        None => ("", word),
+    };
+    if prefix.is_empty() {
+        return (start, Vec::new());
+    }
+    let end = if start == 0 { ": " } else { " " };
+    let matching = names.filter(|name| {
+        let head = name.get(..prefix.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+    });
+    (
+        start,
+        matching.map(|name| format!("{at}{name}{end}")).collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_understood() {
+        for (line, command) in [
+            ("/WHO ", Command::Who),
+            ("/me  waves a bit", Command::Me("waves a bit".to_owned())),
+            ("/ignore @Bob", Command::Ignore(Some("Bob".to_owned()))),
+            ("/search two words", Command::Search("two words".to_owned())),
+            ("/url", Command::Url(1)),
+            ("/connect", Command::Connect(None, None)),
+            (
+                "/set time %H:%M %Z",
+                Command::Set(Some(("time".to_owned(), "%H:%M %Z".to_owned()))),
+            ),
+        ] {
+            assert_eq!(parse(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_what_is_known() {
+        for (line, sentence) in [
+            (
+                "/qiut",
+                "unknown command /qiut: did you mean /quit? A second slash sends the line: //qiut",
+            ),
+            (
+                "/xyzzy",
+                "unknown command /xyzzy: /help shows the commands. A second slash sends the line: //xyzzy",
+            ),
+            ("/nick", "usage: /nick NAME"),
+            ("/nick a b", "usage: /nick NAME"),
+            ("/url x", "usage: /url [N]"),
+            ("/set time", "usage: /set [OPTION VALUE]"),
+        ] {
+            assert_eq!(parse(line), Err(sentence.to_owned()), "{line}");
+        }
+        assert!(parse("/connect h:p").is_err());
+    }
+
+    #[test]
+    fn tab_completes_names_and_commands() {
+        let check = |before, start, expected: &[&str]| {
+            let names = ["Alice", "bob", "Bobby"];
+            let (from, found) = candidates(before, names.into_iter());
+            assert_eq!(
+                (from, &found[..]),
+                (
+                    start,
+                    &expected.iter().map(|&it| it.to_owned()).collect::<Vec<_>>()[..]
+                ),
+                "{before}"
+            );
+        };
+        check("/c", 0, &["/clear ", "/connect "]);
+        check("BO", 0, &["bob: ", "Bobby: "]);
+        check("hi @al", 3, &["@Alice "]);
+        check("hi /c", 3, &[]);
+        check("", 0, &[]);
+        check("hi ", 3, &[]);
+    }
+}

@@ -1,0 +1,261 @@
+//! Drawing: the model as cells of a screen. Pure.
+
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::Position;
+use ratatui_core::style::{Color, Modifier, Style};
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::colour::Colours;
+use super::model::{Ask, Link, Model, View};
+use super::rows::{Block, Mark, Role};
+use crate::client::{Printable, width};
+
+/// What stands before the draft, and before its further rows.
+const PROMPT: &str = "> ";
+
+/// The composer takes at most one in so many rows.
+const COMPOSER_PART: usize = 3;
+
+/// A screen that has been drawn, beside its cells.
+#[derive(Debug, Default)]
+pub(super) struct Drawn {
+    pub(super) cursor: Position,
+    /// Web addresses on the screen. A cell of the link N has the underline colour
+    /// [`link_colour`] of N, since cells have no other place for it.
+    pub(super) links: Vec<String>,
+}
+
+/// The underline colour that stands for a link, which is never shown.
+pub(super) fn link_colour(text: &str) -> Color {
+    // Links with different addresses must differ, so that a changed one is drawn anew.
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    let [_, red, green, blue] = hash.to_be_bytes();
+    Color::Rgb(red, green, blue)
+}
+
+/// Draws everything.
+pub(super) fn draw(model: &mut Model, buffer: &mut Buffer) -> Drawn {
+    let area = buffer.area;
+    let (columns, rows) = (usize::from(area.width), usize::from(area.height));
+    let (draft, cursor) = draft_rows(model, columns);
+    let draft_rows_max = (rows / COMPOSER_PART).max(1);
+    // The rows around the cursor are shown.
+    let shown = draft.len().min(draft_rows_max);
+    let from = (cursor.0 + 1)
+        .saturating_sub(shown)
+        .min(draft.len() - shown);
+    let log_rows = rows.saturating_sub(shown + 1);
+    model.size = (columns, log_rows);
+    let mut drawn = Drawn::default();
+    draw_log(model, buffer, &mut drawn);
+    if rows > shown {
+        draw_status(model, buffer, log_rows, columns);
+    }
+    let top = rows - shown.min(rows);
+    for (index, row) in draft.iter().skip(from).take(shown).enumerate() {
+        put(buffer, 0, top + index, row, Style::default());
+    }
+    let x = cursor.1.min(columns.saturating_sub(1));
+    drawn.cursor = Position::new(cell(x), cell(top + cursor.0 - from));
+    drawn
+}
+
+fn cell(number: usize) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+/// Puts text into cells, as far as the row goes. Returns the column behind it.
+fn put(buffer: &mut Buffer, x: usize, y: usize, text: &str, style: Style) -> usize {
+    if y >= usize::from(buffer.area.height) {
+        return x;
+    }
+    let room = usize::from(buffer.area.width).saturating_sub(x);
+    let (end, _) = buffer.set_stringn(cell(x), cell(y), text, room, style);
+    usize::from(end)
+}
+
+fn draw_log(model: &Model, buffer: &mut Buffer, drawn: &mut Drawn) {
+    let mut y = 0;
+    for (block, range) in model.visible() {
+        for row in block.rows.get(range).unwrap_or_default() {
+            let mut x = row.indent;
+            for (part, bytes) in &row.pieces {
+                let text = block.parts.get(*part).map_or("", Printable::as_str);
+                let piece = text.get(bytes.clone()).unwrap_or_default();
+                let mut at = bytes.start;
+                for cluster in piece.graphemes(true) {
+                    let style = style(model, &block, *part, at, drawn);
+                    x = put(buffer, x, y, cluster, style);
+                    at += cluster.len();
+                }
+            }
+            y += 1;
+        }
+    }
+}
+
+/// The style of the byte `at` of a part.
+fn style(model: &Model, block: &Block, part: usize, at: usize, drawn: &mut Drawn) -> Style {
+    let colours = model.settings.colours;
+    let plain = Style::default();
+    let dim = plain.add_modifier(Modifier::DIM);
+    let bold = plain.add_modifier(Modifier::BOLD);
+    let mut style = match block.roles.get(part) {
+        Some(Role::Name(name)) => bold.fg(colours.of_name(name)),
+        Some(Role::OwnName) => bold,
+        Some(Role::Problem) => bold.fg(colours.of_problems()),
+        Some(Role::Text) | None => plain,
+        Some(Role::Time | Role::Notice | Role::State | Role::Unconfirmed | Role::Rule) => dim,
+    };
+    for (marked, bytes, mark) in &block.marks {
+        if *marked != part || !bytes.contains(&at) {
+            continue;
+        }
+        style = match mark {
+            Mark::Link(url) => {
+                if !drawn.links.contains(url) {
+                    drawn.links.push(url.clone());
+                }
+                style
+                    .add_modifier(Modifier::UNDERLINED)
+                    .underline_color(link_colour(url))
+            }
+            Mark::Mention => mention(style, colours),
+            Mark::Hit => style.add_modifier(Modifier::REVERSED),
+        };
+    }
+    style
+}
+
+/// One's own name in a message: also seen without colours.
+fn mention(style: Style, colours: Colours) -> Style {
+    let style = style.add_modifier(Modifier::BOLD | Modifier::REVERSED);
+    match colours {
+        Colours::None => style,
+        _ => style.fg(colours.of_problems()),
+    }
+}
+
+/// The status line: on the right what may need an answer, on the left the rest.
+fn draw_status(model: &Model, buffer: &mut Buffer, y: usize, columns: usize) {
+    let bar = Style::default().add_modifier(Modifier::REVERSED);
+    put(buffer, 0, y, &" ".repeat(columns), bar);
+    let state = format!(" {} ", state(model).trim());
+    let state_columns = width(&state).min(columns);
+    let left = format!(" {}", facts(model));
+    let room = columns - state_columns;
+    let mut shown = String::new();
+    for cluster in left.graphemes(true) {
+        if width(&shown) + width(cluster) > room {
+            shown.pop();
+            shown.push('…');
+            break;
+        }
+        shown.push_str(cluster);
+    }
+    put(buffer, 0, y, &shown, bar);
+    let is_urgent = model.ask.is_some() || model.link != Link::Up || model.mentions > 0;
+    let style = match is_urgent {
+        true => bar.add_modifier(Modifier::BOLD),
+        false => bar,
+    };
+    put(buffer, columns - state_columns, y, &state, style);
+}
+
+/// "Alice · 3 here · 12 ms · localhost:7227".
+fn facts(model: &Model) -> String {
+    let name = Printable::new().name(&model.name);
+    let mut facts = vec![name.to_string()];
+    if model.link == Link::Up {
+        if model.has_presence {
+            facts.push(format!("{} here", model.members.len()));
+        }
+        if let Some(round_trip_ms) = model.round_trip_ms {
+            facts.push(format!("{round_trip_ms} ms"));
+        }
+    }
+    let server = model.server.as_str();
+    facts.push(server.strip_prefix("chat://").unwrap_or(server).to_owned());
+    facts.join(" · ")
+}
+
+fn state(model: &Model) -> String {
+    if let Some(ask) = model.ask {
+        return match ask {
+            Ask::Send(lines) => format!("send {lines} lines? Enter sends, Esc does not"),
+            Ask::Leave { .. } => "Ctrl-C again leaves".to_owned(),
+        };
+    }
+    if model.is_leaving {
+        return match model.outbox.len() {
+            0 => "leaving".to_owned(),
+            waiting => format!("leaving, {waiting} lines to send; Ctrl-C drops them"),
+        };
+    }
+    if let Some(search) = &model.search {
+        let wanted = Printable::new().untrusted(&search.wanted);
+        let count = search.found.len();
+        let at = count - search.at.min(count);
+        return format!("search: {wanted} ({at}/{count}) Enter older, Esc ends");
+    }
+    let mut states = Vec::new();
+    match model.link {
+        Link::Up => {}
+        Link::Connecting => states.push("connecting".to_owned()),
+        Link::Waiting { until_ms } => {
+            let seconds = until_ms.saturating_sub(model.now.ms).div_ceil(1_000);
+            states.push(format!("reconnecting in {seconds} s"));
+        }
+        Link::Down => states.push("not connected: /connect or /quit".to_owned()),
+    }
+    if model.mentions > 0 {
+        states.push(format!("{} for you", model.mentions));
+    }
+    match (model.unread, model.view) {
+        (0, View::Bottom) => {}
+        (0, View::At { .. }) => states.push("scrolled up".to_owned()),
+        (unread, View::Bottom) => states.push(format!("{unread} unread")),
+        (unread, View::At { .. }) => states.push(format!("{unread} unread below")),
+    }
+    states.join(" · ")
+}
+
+/// The rows of the draft, and the cursor's row and column among them.
+fn draft_rows(model: &Model, columns: usize) -> (Vec<String>, (usize, usize)) {
+    let text = model.composer.text();
+    let cursor_at = model.composer.cursor();
+    let indent = " ".repeat(width(PROMPT));
+    let mut rows = vec![PROMPT.to_owned()];
+    let mut column = width(PROMPT);
+    let mut cursor = None;
+    let mut at = 0;
+    for cluster in text.graphemes(true) {
+        if at == cursor_at {
+            cursor = Some((rows.len() - 1, column));
+        }
+        at += cluster.len();
+        // What may not be shown as it is becomes visible.
+        let shown = match cluster {
+            "\n" => Printable::new(),
+            _ => Printable::new().untrusted(cluster),
+        };
+        let shown_columns = width(shown.as_str());
+        // The cursor needs a column behind the last character.
+        let is_full = column + shown_columns >= columns;
+        if cluster == "\n" || is_full && column > indent.len() {
+            rows.push(indent.clone());
+            column = indent.len();
+            if is_full && cluster != "\n" && at - cluster.len() == cursor_at {
+                cursor = Some((rows.len() - 1, column));
+            }
+        }
+        if let Some(row) = rows.last_mut() {
+            row.push_str(shown.as_str());
+        }
+        column += shown_columns;
+    }
+    let cursor = cursor.unwrap_or((rows.len() - 1, column));
+    (rows, cursor)
+}

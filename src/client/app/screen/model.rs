@@ -1,0 +1,576 @@
+//! Model: the state of the full-screen client. Events of the session, of the user and of
+//! the clock come in; what is to be done comes out as actions. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use super::command;
+use super::composer::Composer;
+use super::find;
+use super::history::History;
+use super::log::{Delivery, EntryId, Kind, Log};
+use super::settings::Settings;
+use crate::address::Address;
+use crate::client::app::member_list::MemberList;
+use crate::client::app::messages;
+use crate::client::{Event, Outgoing, Printable};
+use crate::wire::{Capability, Registered};
+
+/// How long a sent line may be unconfirmed before it says so, in milliseconds.
+pub(super) const LATE_MS: u64 = 2_000;
+
+/// After so long without a key, in milliseconds, nobody is reading.
+const IDLE_MS: u64 = 60_000;
+
+/// The shortest time between two bells, in milliseconds.
+const BELL_INTERVAL_MS: u64 = 1_000;
+
+/// How many lines may wait to be sent.
+const LINES_WAITING_MAX: usize = 10_000;
+
+/// How many names may be ignored.
+pub(super) const IGNORED_MAX: usize = 1_000;
+
+/// The longest text of a desktop notice, in characters.
+const NOTIFY_CHARS_MAX: usize = 200;
+
+/// The time, as the caller knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// Milliseconds since the program started.
+    pub(super) ms: u64,
+    /// Milliseconds since 1970.
+    pub(super) unix_ms: i64,
+}
+
+/// What the caller is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Leave once everything is sent.
+    Leave,
+    /// Leave at once.
+    LeaveNow,
+    /// Stop like other programs on Ctrl-Z.
+    Suspend,
+    /// Draw everything anew.
+    Redraw,
+    /// Ring the bell.
+    Bell,
+    /// Raise a notice of the desktop.
+    Notify(Printable),
+    /// Put this on the clipboard.
+    Copy(String),
+    /// Take the mouse, or let it go.
+    Mouse(bool),
+    /// Keep a typed line.
+    Remember(String),
+    /// Connect to this server, or again to the same one, under this name.
+    Connect(Option<Address>, Option<String>),
+}
+
+/// The connection, as the status line tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Link {
+    Up,
+    /// Being made.
+    Connecting,
+    /// Lost; the next try is at this time of the program's clock.
+    Waiting {
+        until_ms: u64,
+    },
+    /// Lost for good.
+    Down,
+}
+
+/// A question that the next key answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Whether to send so many pasted lines.
+    Send(usize),
+    /// Whether to leave: another Ctrl-C until this time.
+    Leave { until_ms: u64 },
+}
+
+/// Which rows of the log are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// The newest.
+    Bottom,
+    /// The last row shown is this one of an entry.
+    At { id: EntryId, row: usize },
+}
+
+/// A search.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Search {
+    pub(super) wanted: String,
+    /// The entries with hits, oldest first.
+    pub(super) found: Vec<EntryId>,
+    /// Which of them is shown.
+    pub(super) at: usize,
+}
+
+/// A TAB that more TABs continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Completion {
+    pub(super) start: usize,
+    pub(super) candidates: Vec<String>,
+    pub(super) next: usize,
+}
+
+/// The state of the screen.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) log: Log,
+    pub(super) composer: Composer,
+    pub(super) history: History,
+    pub(super) settings: Settings,
+    pub(super) zone: TimeZone,
+    /// The server, as the status line calls it.
+    pub(super) server: Printable,
+    pub(super) name: String,
+    pub(super) link: Link,
+    pub(super) members: MemberList,
+    pub(super) has_presence: bool,
+    has_receipts: bool,
+    has_greeted: bool,
+    /// The epoch and the number of the last chat that was seen in it.
+    seen: Option<(String, u64)>,
+    outgoing: Outgoing,
+    /// Lines that the session has not taken yet.
+    pub(super) outbox: VecDeque<(EntryId, String)>,
+    /// Lines that the session has taken: by its ids, with the time.
+    sent: BTreeMap<u64, (EntryId, u64)>,
+    /// When the lines of one's own that are not settled begin to say so.
+    late_at_ms: VecDeque<u64>,
+    /// How many lines the last lost connection left unknown.
+    unknown: usize,
+    /// How long the last receipt took, in milliseconds.
+    pub(super) round_trip_ms: Option<u64>,
+    /// Lines that the server refused, and lines that were given up.
+    pub(super) refused: usize,
+    pub(super) given_up: usize,
+    pub(super) is_leaving: bool,
+    pub(super) ask: Option<Ask>,
+    /// How many lines the draft got by pastes.
+    pub(super) pasted_lines: usize,
+    pub(super) completion: Option<Completion>,
+    pub(super) ignored: BTreeSet<String>,
+    pub(super) view: View,
+    /// The size of the log on the screen: columns and rows.
+    pub(super) size: (usize, usize),
+    pub(super) search: Option<Search>,
+    /// The first entry that was not read, and whether reading has gone on since.
+    pub(super) marker: Option<EntryId>,
+    is_marker_old: bool,
+    /// Messages and mentions that nobody has seen yet.
+    pub(super) unread: u64,
+    pub(super) mentions: u64,
+    /// Whether the terminal has the focus, if it tells.
+    has_focus: Option<bool>,
+    last_key_ms: u64,
+    last_bell_ms: Option<u64>,
+    pub(super) actions: Vec<Action>,
+    pub(super) now: Now,
+}
+
+impl Model {
+    pub(super) fn new(settings: Settings, zone: TimeZone, history: History, now: Now) -> Self {
+        Self {
+            log: Log::default(),
+            composer: Composer::default(),
+            history,
+            settings,
+            zone,
+            server: Printable::new(),
+            name: String::new(),
+            link: Link::Connecting,
+            members: MemberList::default(),
+            has_presence: false,
+            has_receipts: false,
+            has_greeted: false,
+            seen: None,
+            outgoing: Outgoing::new(0),
+            outbox: VecDeque::new(),
+            sent: BTreeMap::new(),
+            late_at_ms: VecDeque::new(),
+            unknown: 0,
+            round_trip_ms: None,
+            refused: 0,
+            given_up: 0,
+            is_leaving: false,
+            ask: None,
+            pasted_lines: 0,
+            completion: None,
+            ignored: BTreeSet::new(),
+            view: View::Bottom,
+            size: (80, 22),
+            search: None,
+            marker: None,
+            is_marker_old: false,
+            unread: 0,
+            mentions: 0,
+            has_focus: None,
+            last_key_ms: now.ms,
+            last_bell_ms: None,
+            actions: Vec::new(),
+            now,
+        }
+    }
+
+    /// A session has begun, on the same server as the one before or on another.
+    pub(super) fn connected(&mut self, server: &Address, registered: &Registered) {
+        let server = Printable::new().untrusted(&server.to_string());
+        let is_same = self.server == server;
+        let is_first = self.seen.is_none();
+        let has = |capability: Capability| registered.capabilities.contains(&capability.into());
+        let limits = registered.limits.unwrap_or_default();
+        self.outgoing = Outgoing::new(limits.text_bytes_max as usize);
+        self.has_presence = has(Capability::Presence);
+        self.has_receipts = has(Capability::Receipts);
+        self.has_greeted = false;
+        self.members.clear();
+        self.round_trip_ms = None;
+        self.link = Link::Up;
+        self.name.clone_from(&registered.name);
+        self.server = server;
+        match &self.seen {
+            Some((epoch, seq)) if is_same && *epoch == registered.epoch => {
+                let missed = registered.seq.saturating_sub(*seq);
+                self.notice(missed_sentence(missed, self.unknown));
+            }
+            Some(_) => {
+                self.log.forget_numbers();
+                if is_same {
+                    self.notice(Printable::new().trusted(
+                        "connected again; the server has started anew, so nobody knows what you missed",
+                    ));
+                }
+            }
+            None => {}
+        }
+        self.seen = Some((registered.epoch.clone(), registered.seq));
+        self.unknown = 0;
+        if !self.has_presence && (is_first || !is_same) {
+            self.greet();
+        }
+        // Later greetings say nothing new.
+        self.has_greeted |= !is_first && is_same;
+    }
+
+    /// The session has ended: what it had taken and not confirmed is unknown.
+    pub(super) fn disconnected(&mut self, link: Link, sentence: Printable) {
+        self.link = link;
+        self.members.clear();
+        self.unknown += self.forget_sent();
+        self.notice(sentence);
+    }
+
+    /// The session is over: what it has not confirmed is unknown. Returns how many lines
+    /// that are.
+    pub(super) fn forget_sent(&mut self) -> usize {
+        let sent = std::mem::take(&mut self.sent);
+        for (entry, _) in sent.values() {
+            self.log.settle(*entry, Delivery::Unknown, None);
+        }
+        sent.len()
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        match event {
+            Event::Message {
+                seq,
+                sender,
+                text,
+                time_unix_ms,
+            } => self.message(seq, sender, text, time_unix_ms),
+            Event::Members { names, more } => {
+                for name in names {
+                    self.members.add(name);
+                }
+                if !more && !self.has_greeted {
+                    self.greet();
+                }
+            }
+            Event::Joined { name } => {
+                let sentence = Printable::new().name(&name).trusted(" joined");
+                self.log.presence(self.at(), sentence, true);
+                self.members.add(name);
+            }
+            Event::Left { name, reason } => {
+                let sentence = messages::left(&name, reason);
+                self.log.presence(self.at(), sentence, false);
+                self.members.remove(&name);
+            }
+            Event::Receipt { id, seq } => {
+                self.saw(seq);
+                if let Some((entry, sent_ms)) = self.sent.remove(&id) {
+                    self.round_trip_ms = Some(self.now.ms.saturating_sub(sent_ms));
+                    self.log.settle(entry, Delivery::Sent, Some(seq));
+                }
+            }
+            Event::Refused {
+                id, code, detail, ..
+            } => {
+                self.refused += usize::from(id != 0);
+                let reason = messages::refusal(code, &detail);
+                match self.sent.remove(&id) {
+                    Some((entry, _)) => {
+                        self.log.settle(entry, Delivery::NotSent(reason), None);
+                    }
+                    None => self.notice(Printable::new().trusted("refused: ").append(&reason)),
+                }
+            }
+            Event::Ended(_) => {}
+        }
+    }
+
+    fn message(&mut self, seq: u64, sender: String, text: String, time_unix_ms: i64) {
+        self.saw(seq);
+        if self.ignored.contains(&sender.to_ascii_lowercase()) {
+            return;
+        }
+        let is_mention = !find::mentions(&text, &self.name).is_empty();
+        if is_mention {
+            self.alert(&sender, &text);
+        }
+        let at = match time_unix_ms {
+            ..=0 => self.at(),
+            unix_ms => self.at_unix_ms(unix_ms),
+        };
+        let id = self.log.push(
+            at,
+            Some(seq),
+            Kind::Message {
+                sender,
+                text,
+                is_mention,
+            },
+        );
+        if self.is_away() || self.view != View::Bottom {
+            self.unread += 1;
+            self.mentions += u64::from(is_mention);
+            if self.marker.is_none() || self.is_marker_old {
+                self.marker = Some(id);
+                self.is_marker_old = false;
+            }
+        }
+    }
+
+    fn saw(&mut self, seq: u64) {
+        if let Some((_, seen)) = &mut self.seen {
+            *seen = (*seen).max(seq);
+        }
+    }
+
+    /// Bell and desktop notice for a mention.
+    fn alert(&mut self, sender: &str, text: &str) {
+        let since = self
+            .last_bell_ms
+            .map(|last| self.now.ms.saturating_sub(last));
+        if since.is_some_and(|since| since < BELL_INTERVAL_MS) {
+            return;
+        }
+        self.last_bell_ms = Some(self.now.ms);
+        if self.settings.has_bell {
+            self.actions.push(Action::Bell);
+        }
+        if self.settings.notifies && (self.has_focus != Some(true) || self.is_idle()) {
+            let text: String = text.chars().take(NOTIFY_CHARS_MAX).collect();
+            self.actions
+                .push(Action::Notify(Printable::message(sender, &text)));
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.now.ms.saturating_sub(self.last_key_ms) >= IDLE_MS
+    }
+
+    fn is_away(&self) -> bool {
+        self.has_focus == Some(false) || self.is_idle()
+    }
+
+    /// The terminal got or lost the focus.
+    pub(super) fn focus(&mut self, has_focus: bool) {
+        self.has_focus = Some(has_focus);
+        if has_focus {
+            self.last_key_ms = self.now.ms;
+            self.is_seen();
+        }
+    }
+
+    /// A key was pressed: somebody reads.
+    pub(super) fn touched(&mut self) {
+        self.last_key_ms = self.now.ms;
+        if self.has_focus == Some(false) {
+            self.has_focus = None;
+        }
+        self.is_seen();
+    }
+
+    /// What is below has been read, if it is shown.
+    pub(super) fn is_seen(&mut self) {
+        if self.view == View::Bottom && !self.is_away() {
+            self.unread = 0;
+            self.mentions = 0;
+            self.is_marker_old = true;
+        }
+    }
+
+    fn greet(&mut self) {
+        self.has_greeted = true;
+        let line = Printable::new()
+            .trusted("you are ")
+            .name(&self.name)
+            .trusted(", ");
+        self.notice(
+            line.append(&self.who())
+                .trusted("; /help shows the commands"),
+        );
+    }
+
+    pub(super) fn who(&self) -> Printable {
+        match (&self.link, self.has_presence) {
+            (Link::Up, true) => self.members.here(&self.name),
+            (Link::Up, false) => Printable::new().trusted("this server does not tell who is here"),
+            _ => Printable::new().trusted("there is no connection"),
+        }
+    }
+
+    pub(super) fn notice(&mut self, line: Printable) {
+        self.log.push(self.at(), None, Kind::Notice(line));
+    }
+
+    pub(super) fn help(&mut self) {
+        for (name, arguments, what) in command::COMMANDS {
+            let line = Printable::new().trusted(name).trusted(arguments);
+            self.notice(line.trusted(" ").trusted(what));
+        }
+        for line in command::KEYS {
+            self.notice(Printable::new().trusted(line));
+        }
+    }
+
+    /// The time of the clock on the wall.
+    fn at(&self) -> DateTime {
+        self.at_unix_ms(self.now.unix_ms)
+    }
+
+    fn at_unix_ms(&self, unix_ms: i64) -> DateTime {
+        let time = Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.zone.to_datetime(time)
+    }
+
+    /// Queues one line for the session: one text, or more if it is too long.
+    pub(super) fn queue(&mut self, line: &str) {
+        let mut texts = Vec::new();
+        self.outgoing.push(line.as_bytes(), |text| texts.push(text));
+        self.outgoing.finish(|text| texts.push(text));
+        for text in texts {
+            if self.outbox.len() >= LINES_WAITING_MAX {
+                self.given_up += 1;
+                self.notice(Printable::new().trusted("not sent: too many lines are waiting"));
+                return;
+            }
+            let own = Kind::Own {
+                name: self.name.clone(),
+                text: text.clone(),
+                delivery: Delivery::Waiting,
+                typed_ms: self.now.ms,
+            };
+            let id = self.log.push(self.at(), None, own);
+            self.outbox.push_back((id, text));
+            self.late_at_ms.push_back(self.now.ms + LATE_MS);
+        }
+        // Whoever writes has read.
+        self.marker = None;
+        self.view = View::Bottom;
+        self.is_seen();
+    }
+
+    /// The session has taken the first waiting line under this id.
+    pub(super) fn taken(&mut self, id: u64) {
+        let Some((entry, _)) = self.outbox.pop_front() else {
+            return;
+        };
+        if self.has_receipts {
+            self.sent.insert(id, (entry, self.now.ms));
+            self.log.settle(entry, Delivery::Sending, None);
+        } else {
+            self.log.settle(entry, Delivery::Unconfirmable, None);
+        }
+    }
+
+    /// The session does not take the first waiting line.
+    pub(super) fn not_taken(&mut self, reason: &str) {
+        if let Some((entry, _)) = self.outbox.pop_front() {
+            self.given_up += 1;
+            let reason = Printable::new().untrusted(reason);
+            self.log.settle(entry, Delivery::NotSent(reason), None);
+        }
+    }
+
+    /// Gives up the lines that wait.
+    pub(super) fn give_up(&mut self) {
+        for (entry, _) in std::mem::take(&mut self.outbox) {
+            self.given_up += 1;
+            let reason = Printable::new().trusted("you left");
+            self.log.settle(entry, Delivery::NotSent(reason), None);
+        }
+    }
+
+    /// Time has passed. Returns whether that changes the screen.
+    pub(super) fn tick(&mut self) -> bool {
+        let mut is_changed = false;
+        while self.late_at_ms.front().is_some_and(|&at| at <= self.now.ms) {
+            self.late_at_ms.pop_front();
+            is_changed = true;
+        }
+        if let Some(Ask::Leave { until_ms }) = self.ask
+            && until_ms <= self.now.ms
+        {
+            self.ask = None;
+            is_changed = true;
+        }
+        is_changed || matches!(self.link, Link::Waiting { .. })
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub(super) fn next_tick_ms(&self) -> Option<u64> {
+        let late = self.late_at_ms.front().copied();
+        let ask = match self.ask {
+            Some(Ask::Leave { until_ms }) => Some(until_ms),
+            _ => None,
+        };
+        // The seconds are counted down.
+        let wait = match self.link {
+            Link::Waiting { until_ms } => {
+                let left_ms = until_ms.saturating_sub(self.now.ms);
+                Some(self.now.ms + (left_ms % 1_000).max(1))
+            }
+            _ => None,
+        };
+        [late, ask, wait].into_iter().flatten().min()
+    }
+}
+
+/// "connected again; you missed 3 messages". A line that is unknown may have been
+/// accepted.
+fn missed_sentence(missed: u64, unknown: usize) -> Printable {
+    let line = Printable::new().trusted("connected again; ");
+    let line = match missed {
+        0 => line.trusted("you missed nothing"),
+        1 => line.trusted("you missed 1 message"),
+        _ => line
+            .trusted("you missed ")
+            .number(missed)
+            .trusted(" messages"),
+    };
+    match missed > 0 && unknown > 0 {
+        true => line.trusted(", or your unknown lines are among them"),
+        false => line,
+    }
+}

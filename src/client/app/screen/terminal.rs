@@ -1,0 +1,474 @@
+//! Terminal: raw mode, the alternate screen, frames, bells, notices and the clipboard.
+//!
+//! A terminal that does not read must not hold up the session: a thread writes, and the
+//! next frame is drawn when the one before has been written.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic;
+use std::sync::Once;
+use std::thread;
+use std::time::Duration;
+
+use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::unistd::{dup2_stdin, ttyname};
+use ratatui_core::backend::{Backend, ClearType, WindowSize};
+use ratatui_core::buffer::Cell;
+use ratatui_core::layout::{Position, Size};
+use ratatui_core::style::Color;
+use ratatui_core::terminal::Terminal;
+use ratatui_crossterm::CrosstermBackend;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::draw::{Drawn, draw, link_colour};
+use super::model::Model;
+use crate::client::Printable;
+
+/// The alternate screen, bracketed paste, reports of the focus.
+const ENTER: &str = "\x1b[?1049h\x1b[?2004h\x1b[?1004h";
+const LEAVE: &str = "\x1b[?1006l\x1b[?1000l\x1b[?1004l\x1b[?2004l\x1b[0m\x1b[?25h\x1b[?1049l";
+
+/// The wheel and the buttons of the mouse; no movement.
+const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
+const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
+
+/// A frame is shown as a whole by terminals that know this, and ignored by others.
+const FRAME_BEGIN: &str = "\x1b[?2026h";
+const FRAME_END: &str = "\x1b[?2026l";
+
+/// How many writes may wait for the terminal.
+const WRITES_QUEUED_MAX: usize = 1;
+
+/// How long to wait for a terminal that does not read before it is left, in
+/// milliseconds.
+const LEAVE_TIMEOUT_MS: u64 = 1_000;
+
+/// The largest screen, in columns and rows. A terminal may claim any size.
+const COLUMNS_MAX: u16 = 1_000;
+const ROWS_MAX: u16 = 500;
+
+/// The size of a terminal that does not tell it.
+const SIZE: (u16, u16) = (80, 24);
+
+enum Output {
+    Bytes(Vec<u8>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The terminal in full-screen use; restored when it is dropped.
+pub(super) struct Screen {
+    terminal: Terminal<Frames>,
+    writes: mpsc::Sender<Output>,
+    /// What goes out with the next frame, beside it.
+    extra: Vec<u8>,
+    has_mouse: bool,
+    is_entered: bool,
+    input: Option<Input>,
+}
+
+/// The terminal as standard input, once as it was and once opened anew so that reading
+/// never blocks: crossterm also reads where it only looks whether there is something to
+/// read. The file of the parent process is not changed.
+struct Input {
+    blocking: OwnedFd,
+    non_blocking: OwnedFd,
+}
+
+impl Input {
+    fn open() -> io::Result<Self> {
+        let name = ttyname(io::stdin())?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NONBLOCK | O_NOCTTY)
+            .open(name)?;
+        Ok(Self {
+            blocking: io::stdin().as_fd().try_clone_to_owned()?,
+            non_blocking: file.into(),
+        })
+    }
+}
+
+impl Screen {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses raw mode, or the system gives no thread.
+    pub(super) fn enter(has_mouse: bool) -> io::Result<Self> {
+        restore_on_panic();
+        let (writes, mut queued) = mpsc::channel(WRITES_QUEUED_MAX);
+        thread::Builder::new()
+            .name("screen".to_owned())
+            .spawn(move || {
+                let mut output = io::stdout();
+                while let Some(write) = queued.blocking_recv() {
+                    match write {
+                        Output::Bytes(bytes) => {
+                            // A terminal that is gone tells so by a signal.
+                            let _ = output.write_all(&bytes).and_then(|()| output.flush());
+                        }
+                        Output::Flush(done) => drop(done.send(())),
+                    }
+                }
+            })?;
+        let terminal = Terminal::new(Frames::new(size()))?;
+        let mut screen = Self {
+            terminal,
+            writes,
+            extra: Vec::new(),
+            has_mouse,
+            is_entered: false,
+            // Without it, half a character could hold up the session.
+            input: Input::open().ok(),
+        };
+        screen.resume()?;
+        Ok(screen)
+    }
+
+    /// Takes the terminal again, after [`suspend`](Self::suspend) or after the shell has
+    /// had it.
+    pub(super) fn resume(&mut self) -> io::Result<()> {
+        // The shell may have changed the settings: take them from it anew.
+        let _ = disable_raw_mode();
+        enable_raw_mode()?;
+        if let Some(input) = &self.input {
+            dup2_stdin(&input.non_blocking)?;
+        }
+        self.is_entered = true;
+        self.extra.extend_from_slice(ENTER.as_bytes());
+        if self.has_mouse {
+            self.extra.extend_from_slice(MOUSE_ON.as_bytes());
+        }
+        self.redraw()
+    }
+
+    /// Gives the terminal back.
+    pub(super) async fn suspend(&mut self) {
+        if !self.is_entered {
+            return;
+        }
+        let (done, is_done) = oneshot::channel();
+        let mut bytes = std::mem::take(&mut self.extra);
+        bytes.extend_from_slice(LEAVE.as_bytes());
+        let flush = async {
+            let _ = self.writes.send(Output::Bytes(bytes)).await;
+            let _ = self.writes.send(Output::Flush(done)).await;
+            let _ = is_done.await;
+        };
+        let _ = timeout(Duration::from_millis(LEAVE_TIMEOUT_MS), flush).await;
+        let _ = disable_raw_mode();
+        if let Some(input) = &self.input {
+            let _ = dup2_stdin(&input.blocking);
+        }
+        self.is_entered = false;
+    }
+
+    /// The next frame is drawn as a whole, at the terminal's present size.
+    pub(super) fn redraw(&mut self) -> io::Result<()> {
+        self.terminal.backend_mut().size = size();
+        self.terminal.autoresize()?;
+        self.terminal.clear()
+    }
+
+    /// Waits until the terminal has room for another frame. Cancel safe.
+    pub(super) async fn ready(&self) {
+        let _ = self.writes.reserve().await;
+    }
+
+    /// Draws the model, if the terminal has taken the frame before.
+    pub(super) fn draw(&mut self, model: &mut Model) -> io::Result<()> {
+        let Ok(permit) = self.writes.try_reserve() else {
+            return Ok(());
+        };
+        let Drawn { cursor, links } = draw(model, self.terminal.get_frame().buffer_mut());
+        let frames = self.terminal.backend_mut();
+        frames.links = links;
+        frames.bytes.extend_from_slice(FRAME_BEGIN.as_bytes());
+        self.terminal.flush()?;
+        self.terminal.swap_buffers();
+        self.terminal.set_cursor_position(cursor)?;
+        let frames = self.terminal.backend_mut();
+        frames.bytes.extend_from_slice(FRAME_END.as_bytes());
+        let mut bytes = std::mem::take(&mut self.extra);
+        bytes.append(&mut frames.bytes);
+        permit.send(Output::Bytes(bytes));
+        Ok(())
+    }
+
+    pub(super) fn bell(&mut self) {
+        self.extra.push(b'\x07');
+    }
+
+    /// A notice of the desktop, in the form that this terminal knows.
+    pub(super) fn notify(&mut self, form: Notify, line: &Printable) {
+        let text = line.as_str();
+        let sequence = match form {
+            Notify::No => return,
+            Notify::Osc9 => format!("\x1b]9;{text}\x07"),
+            Notify::Osc777 => format!("\x1b]777;notify;chat;{}\x07", text.replace(';', ",")),
+        };
+        self.extra.extend_from_slice(sequence.as_bytes());
+    }
+
+    /// Puts a text on the clipboard (OSC 52).
+    pub(super) fn copy(&mut self, text: &str) {
+        let sequence = format!("\x1b]52;c;{}\x07", base64(text.as_bytes()));
+        self.extra.extend_from_slice(sequence.as_bytes());
+    }
+
+    pub(super) fn set_mouse(&mut self, has_mouse: bool) {
+        self.has_mouse = has_mouse;
+        let sequence = if has_mouse { MOUSE_ON } else { MOUSE_OFF };
+        self.extra.extend_from_slice(sequence.as_bytes());
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if self.is_entered {
+            restore();
+        }
+    }
+}
+
+/// How the terminal raises a notice of the desktop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notify {
+    /// Nobody knows.
+    No,
+    Osc9,
+    Osc777,
+}
+
+impl Notify {
+    /// From the environment, which has the name of the terminal.
+    pub(super) fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let is = |name, values: &[&str]| {
+            variable(name).is_some_and(|value| values.contains(&value.as_str()))
+        };
+        // What a multiplexer does not know, it may show as text.
+        if variable("TMUX").is_some() || variable("STY").is_some() {
+            return Self::No;
+        }
+        if is("TERM_PROGRAM", &["iTerm.app", "WezTerm", "ghostty"])
+            || is("TERM", &["xterm-kitty", "xterm-ghostty"])
+        {
+            return Self::Osc9;
+        }
+        if variable("VTE_VERSION").is_some()
+            || is("TERM", &["foot", "foot-extra", "rxvt-unicode-256color"])
+        {
+            return Self::Osc777;
+        }
+        Self::No
+    }
+}
+
+/// Restores the terminal without waiting for the writer.
+fn restore() {
+    let mut output = io::stdout();
+    let _ = output.write_all(LEAVE.as_bytes());
+    let _ = output.flush();
+    let _ = disable_raw_mode();
+}
+
+/// A panic message is readable, and the shell usable after it.
+fn restore_on_panic() {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |panicked| {
+            restore();
+            report(panicked);
+        }));
+    });
+}
+
+/// The terminal's size, within bounds.
+fn size() -> Size {
+    let (columns, rows) = match crossterm::terminal::size() {
+        Ok((columns, rows)) if columns > 0 && rows > 0 => (columns, rows),
+        _ => SIZE,
+    };
+    Size::new(columns.min(COLUMNS_MAX), rows.min(ROWS_MAX))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let index = (bits >> (18 - 6 * digit)) & 63;
+            let shown = DIGITS.get(index as usize).filter(|_| digit <= chunk.len());
+            text.push(shown.map_or('=', |&digit| char::from(digit)));
+        }
+    }
+    text
+}
+
+/// Frames as bytes: cells, and links around those that belong to one (OSC 8).
+struct Frames {
+    bytes: Vec<u8>,
+    size: Size,
+    links: Vec<String>,
+}
+
+impl Frames {
+    fn new(size: Size) -> Self {
+        Self {
+            bytes: Vec::new(),
+            size,
+            links: Vec::new(),
+        }
+    }
+
+    fn inner(&mut self) -> CrosstermBackend<&mut Vec<u8>> {
+        CrosstermBackend::new(&mut self.bytes)
+    }
+}
+
+impl Backend for Frames {
+    type Error = io::Error;
+
+    fn draw<'a, I>(&mut self, content: I) -> io::Result<()>
+    where
+        I: Iterator<Item = (u16, u16, &'a Cell)>,
+    {
+        let mut run: Vec<(u16, u16, Cell)> = Vec::new();
+        let mut colour = Color::Reset;
+        for (x, y, cell) in content {
+            if cell.underline_color != colour {
+                self.draw_run(colour, &mut run)?;
+                colour = cell.underline_color;
+            }
+            let mut cell = cell.clone();
+            cell.underline_color = Color::Reset;
+            run.push((x, y, cell));
+        }
+        self.draw_run(colour, &mut run)
+    }
+
+    fn hide_cursor(&mut self) -> io::Result<()> {
+        self.inner().hide_cursor()
+    }
+
+    fn show_cursor(&mut self) -> io::Result<()> {
+        self.inner().show_cursor()
+    }
+
+    fn get_cursor_position(&mut self) -> io::Result<Position> {
+        // Asking the terminal would mix its answer with what is typed.
+        Ok(Position::ORIGIN)
+    }
+
+    fn set_cursor_position<P: Into<Position>>(&mut self, position: P) -> io::Result<()> {
+        self.inner().set_cursor_position(position)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.inner().clear()
+    }
+
+    fn clear_region(&mut self, clear_type: ClearType) -> io::Result<()> {
+        self.inner().clear_region(clear_type)
+    }
+
+    fn size(&self) -> io::Result<Size> {
+        Ok(self.size)
+    }
+
+    fn window_size(&mut self) -> io::Result<WindowSize> {
+        Ok(WindowSize {
+            columns_rows: self.size,
+            pixels: Size::ZERO,
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Frames {
+    /// Draws cells of one link, or of none.
+    fn draw_run(&mut self, colour: Color, run: &mut Vec<(u16, u16, Cell)>) -> io::Result<()> {
+        if run.is_empty() {
+            return Ok(());
+        }
+        let url = self.links.iter().find(|url| link_colour(url) == colour);
+        let url = url.filter(|_| colour != Color::Reset).cloned();
+        if let (Some(url), Color::Rgb(red, green, blue)) = (&url, colour) {
+            // The id joins the pieces of an address that is cut.
+            let id = format!("{red:02x}{green:02x}{blue:02x}");
+            write!(self.bytes, "\x1b]8;id={id};{url}\x1b\\")?;
+        }
+        let cells = run.iter().map(|(x, y, cell)| (*x, *y, cell));
+        self.inner().draw(cells)?;
+        if url.is_some() {
+            self.bytes.extend_from_slice(b"\x1b]8;;\x1b\\");
+        }
+        run.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clipboard_gets_base64() {
+        for (text, expected) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(base64(text.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn notices_are_raised_where_the_terminal_knows_how() {
+        let of = |pairs: &[(&str, &str)]| {
+            Notify::of(|name| {
+                let pair = pairs.iter().find(|(key, _)| *key == name);
+                pair.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert_eq!(of(&[("TERM_PROGRAM", "WezTerm")]), Notify::Osc9);
+        assert_eq!(of(&[("TERM", "foot")]), Notify::Osc777);
+        assert_eq!(of(&[("TERM", "xterm-kitty"), ("TMUX", "x")]), Notify::No);
+        assert_eq!(of(&[("TERM", "xterm")]), Notify::No);
+    }
+
+    #[test]
+    fn a_link_surrounds_its_cells_only() {
+        let mut frames = Frames::new(Size::new(10, 1));
+        frames.links = vec!["https://a".to_owned()];
+        let mut linked = Cell::new("b");
+        linked.underline_color = link_colour("https://a");
+        let cells = [Cell::new("a"), linked.clone(), linked, Cell::new("c")];
+        let cells = cells.iter().enumerate();
+        frames
+            .draw(cells.map(|(x, cell)| (x as u16, 0, cell)))
+            .expect("a vector");
+        let text = String::from_utf8(frames.bytes).expect("UTF-8");
+        let (before, rest) = text.split_once("\x1b]8;id=").expect("a link");
+        let (_, rest) = rest.split_once(";https://a\x1b\\").expect("its address");
+        let (inside, after) = rest.split_once("\x1b]8;;\x1b\\").expect("its end");
+        assert!(before.contains('a') && inside.contains("bb") && after.contains('c'));
+        assert!(
+            !text.contains("58;2"),
+            "no underline colour is shown: {text:?}"
+        );
+    }
+}
