@@ -170,11 +170,6 @@ fn esc_in_a_paste_is_harmless() {
         }
         assert_eq!(peer.accept_chat(), format!("{visible}!"), "{pasted:?}");
     }
-    // In pieces, it is the same paste.
-    for byte in b"\x1b[200~x\x1by\x1b[201~\r" {
-        screen.type_bytes(&[*byte]);
-    }
-    assert_eq!(peer.accept_chat(), "x\\u{1b}y");
 }
 
 /// The processor time of a process, in ticks of a hundredth of a second, and its memory,

@@ -224,7 +224,7 @@ fn a_terminal_asks_about_a_new_server_and_remembers_it() {
     let mut screen = Screen::start(&arguments);
     screen.ends_with("then type yes to join:");
     screen.type_keys("yes\r");
-    screen.ends_with("/help shows the commands\n>");
+    screen.log_ends_with("/help shows the commands");
     screen.type_keys("/quit\r");
     screen.ends_with("code 0, terminal as before");
     let line = fs::read_to_string(&known).expect("it was written");
