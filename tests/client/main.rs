@@ -11,6 +11,7 @@ mod library;
 mod piped;
 mod program;
 mod real_server;
+mod reconnect;
 mod registering;
 mod screen;
 mod terminal;

@@ -1,0 +1,178 @@
+//! Full screen: connections that are lost and made again.
+
+use std::time::{Duration, Instant};
+
+use chat::wire::{ErrorCode, Registered};
+
+use crate::fake::{Peer, Server, ToClient, limits};
+use crate::screen::{Screen, Setup};
+use crate::support::{TestServer, signal};
+
+const RECONNECTS: Setup = Setup {
+    rows: 24,
+    columns: 80,
+    term: "xterm",
+    no_color: "1",
+    is_job: false,
+    state_folder: None,
+    options: &["--time", "off"],
+};
+
+const GREETING: &str = "* you are Alice, here with you: Bob; /help shows the commands";
+const LOST: &str =
+    "* the connection is lost: the server closed the connection without a reason;\n  connect again";
+
+fn joined(server: &Server) -> (Screen, Peer) {
+    let screen = Screen::start_in(&[&server.address(), "Alice"], &RECONNECTS);
+    let peer = welcome(server, "e", 0);
+    screen.shows_log(GREETING, ">");
+    (screen, peer)
+}
+
+/// Registers the next connection in this epoch, after so many chats.
+fn welcome(server: &Server, epoch: &str, seq: u64) -> Peer {
+    let mut peer = server.accept();
+    let register = peer.register();
+    peer.send(ToClient::Registered(Registered {
+        name: register.name.clone(),
+        epoch: epoch.to_owned(),
+        seq,
+        capabilities: register.capabilities.clone(),
+        limits: Some(limits()),
+    }));
+    peer.members(&["Alice", "Bob"]);
+    peer
+}
+
+#[test]
+fn a_lost_connection_is_made_again_and_tells_what_was_missed() {
+    let server = Server::new();
+    let (mut screen, mut peer) = joined(&server);
+    peer.say("Bob", "one");
+    screen.type_keys("half");
+    screen.shows_log(&format!("{GREETING}\nBob: one"), "> half");
+    let lost_at = Instant::now();
+    peer.close();
+    // The first try comes within a second; the rest is for a busy machine.
+    let mut peer = welcome(&server, "e", 4);
+    assert!(lost_at.elapsed() < Duration::from_secs(5));
+    let log = format!("{GREETING}\nBob: one\n{LOST}\n* connected again; you missed 3 messages");
+    screen.shows_log(&log, "> half");
+    screen.type_keys(" typed\r");
+    assert_eq!(peer.accept_chat(), "half typed");
+    peer.close();
+    // A server that started anew cannot tell.
+    let _peer = welcome(&server, "f", 0);
+    screen.log_ends_with(
+        "\n* connected again; the server has started anew, so nobody knows what you missed",
+    );
+}
+
+#[test]
+fn an_unconfirmed_line_is_left_to_the_user_and_a_waiting_one_is_sent() {
+    let server = Server::new();
+    let (mut screen, mut peer) = joined(&server);
+    screen.type_keys("unconfirmed\r");
+    assert_eq!(peer.chat().text, "unconfirmed");
+    peer.close();
+    screen.status_has("connecting");
+    screen.type_keys("waiting\r");
+    let mut peer = welcome(&server, "e", 1);
+    assert_eq!(peer.accept_chat(), "waiting");
+    let log = format!(
+        "{GREETING}\nAlice: unconfirmed (unknown: the connection was lost before it was confirmed)\n\
+         {LOST}\n* connected again; you missed 1 message, or your unknown lines are among them\n\
+         Alice: waiting"
+    );
+    screen.shows_log(&log, ">");
+    screen.type_keys("/quit\r");
+    peer.leave();
+    screen.ends_with(
+        "chat-client: lines that may not have arrived: 1 sent but not confirmed\n\
+         code 7, terminal as before",
+    );
+}
+
+#[test]
+fn what_only_the_user_can_change_is_not_tried_again() {
+    let server = Server::new();
+    let (mut screen, mut peer) = joined(&server);
+    peer.end(ErrorCode::NameReclaimed.into(), "");
+    screen.status_has("not connected: /connect or /quit");
+    peer.close();
+    screen.type_keys("/connect\r");
+    let mut peer = server.accept();
+    peer.register();
+    peer.end(ErrorCode::NameInUse.into(), "");
+    peer.close();
+    screen.log_ends_with("\n* the name Alice is taken on this server, choose another");
+    screen.status_has("not connected");
+    screen.type_keys("/nick Alicia\r");
+    let mut peer = server.accept();
+    assert_eq!(peer.register().name, "Alicia");
+    peer.closing("later");
+    peer.close();
+    screen.log_ends_with("\n* the server is closing (later); try again later");
+    screen.type_keys("/quit\r");
+    screen.ends_with("code 0, terminal as before");
+}
+
+#[test]
+fn another_name_is_another_session() {
+    let server = Server::new();
+    let (mut screen, peer) = joined(&server);
+    screen.type_keys("/nick Alicia\r");
+    let mut second = server.accept();
+    assert_eq!(second.register().name, "Alicia");
+    second.end(ErrorCode::NameInUse.into(), "");
+    second.close();
+    screen.log_ends_with("\n* the name Alicia is taken on this server, choose another");
+    // The old session is still there, until there is a new one.
+    screen.type_keys("/nick Alix\r");
+    let mut second = welcome(&server, "e", 0);
+    peer.leave();
+    screen.status_has("Alix");
+    screen.type_keys("hi\r");
+    assert_eq!(second.accept_chat(), "hi");
+    screen.log_ends_with("\nAlix: hi");
+}
+
+/// With the real server, which restarts and which is stopped for a while.
+#[test]
+fn a_restarted_server_has_its_members_back() {
+    let server = TestServer::start(&[]);
+    let listen = server.address.to_string();
+    let address = format!("chat://{listen}");
+    let mut alice = Screen::start_in(&[&address, "Alice"], &RECONNECTS);
+    alice.status_has("1 here");
+    let mut bob = Screen::start_in(&[&address, "Bob"], &RECONNECTS);
+    alice.log_ends_with("\n* Bob joined");
+    bob.status_has("2 here");
+    server.signal("STOP");
+    alice.type_keys("are you there?\r");
+    alice.log_ends_with("\nAlice: are you there? (not confirmed)");
+    server.signal("CONT");
+    alice.log_ends_with("\nAlice: are you there?");
+    bob.log_ends_with("\nAlice: are you there?");
+    server.signal("TERM");
+    alice.status_has("connecting");
+    alice.type_keys("half");
+    drop(server);
+    let server = TestServer::start(&["--listen", &listen]);
+    for screen in [&alice, &bob] {
+        screen.status_has("2 here");
+        screen.has("connected again; the server has started anew");
+    }
+    alice.drafts("> half");
+    alice.type_keys(" said\r");
+    bob.log_ends_with("\nAlice: half said");
+    // A client that was stopped goes on.
+    signal(bob.process_id(), "STOP");
+    alice.type_keys("while Bob was stopped\r");
+    alice.log_ends_with("\nAlice: while Bob was stopped");
+    signal(bob.process_id(), "CONT");
+    bob.log_ends_with("\nAlice: while Bob was stopped");
+    bob.type_keys("back\r");
+    alice.log_ends_with("\nBob: back");
+    drop(server);
+}
