@@ -121,3 +121,78 @@ pub(super) fn update(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database in memory of the version that `steps` leads to.
+    fn database(steps: &[&str]) -> Connection {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        update(&mut connection, Found::Empty, steps).expect("SQL");
+        connection
+    }
+
+    fn found(connection: &Connection, steps: &[&str]) -> Result<Found, String> {
+        identify(connection, Path::new("file"), steps).map_err(|error| error.to_string())
+    }
+
+    const CHAT: &str = "INSERT INTO chat VALUES (7, 1, 0, 'Alice', 'hello', NULL)";
+    /// What a later version might do.
+    const STEP: &str = "ALTER TABLE chat ADD COLUMN topic TEXT;
+        UPDATE chat SET topic = 'topic of ' || seq;";
+    const BROKEN_STEP: &str = "ALTER TABLE chat ADD COLUMN mood TEXT; UPDATE nothing SET x = 1;";
+
+    #[test]
+    fn a_database_is_brought_from_any_version_to_the_latest() {
+        let later = &[VERSION_1, STEP, "DROP TABLE sent;"];
+        for version in 1..=later.len() {
+            let mut connection = database(&later[..version]);
+            let columns = if version == 1 { "" } else { ", 'topic of 7'" };
+            let chat = CHAT.replace(", NULL", &format!(", NULL{columns}"));
+            connection.execute_batch(&chat).expect("SQL");
+            assert_eq!(found(&connection, later), Ok(Found::Version(version)));
+            update(&mut connection, Found::Version(version), later).expect("SQL");
+            assert_eq!(found(&connection, later), Ok(Found::Version(3)));
+            let sql = "SELECT text || ', ' || topic FROM chat";
+            let text: String = connection
+                .query_row(sql, [], |row| row.get(0))
+                .expect("SQL");
+            assert_eq!(text, "hello, topic of 7");
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_has_not_happened() {
+        let mut connection = database(STEPS);
+        let later = &[VERSION_1, STEP, BROKEN_STEP];
+        assert!(update(&mut connection, Found::Version(1), later).is_err());
+        assert_eq!(found(&connection, later), Ok(Found::Version(2)));
+        assert!(connection.prepare("SELECT topic FROM chat").is_ok());
+        assert!(connection.prepare("SELECT mood FROM chat").is_err());
+    }
+
+    #[test]
+    fn what_is_not_of_a_known_version_is_told_apart() {
+        let connection = database(&[VERSION_1, STEP]);
+        let refused = found(&connection, STEPS).expect_err("it is newer");
+        assert!(refused.contains("version 2 of the database"), "{refused}");
+        for sql in [
+            "PRAGMA user_version = -1",
+            "PRAGMA application_id = 1",
+            "PRAGMA application_id = 0",
+        ] {
+            let connection = database(STEPS);
+            connection.execute_batch(sql).expect("SQL");
+            assert!(found(&connection, STEPS).is_err(), "{sql}");
+        }
+        let empty = Connection::open_in_memory().expect("memory");
+        assert_eq!(found(&empty, STEPS), Ok(Found::Empty));
+        empty.execute_batch("CREATE TABLE x (y)").expect("SQL");
+        let refused = found(&empty, STEPS).expect_err("it is another's");
+        assert!(
+            refused.contains("not a database of chat-server"),
+            "{refused}"
+        );
+    }
+}

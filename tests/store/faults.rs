@@ -1,0 +1,179 @@
+//! A bad disk: no space, and errors of writes and syncs, by a library that is preloaded
+//! into the process that commits (`faults.c`).
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use chat::store::SyncMode;
+use nix::errno::Errno;
+use tempfile::TempDir;
+
+use crate::{
+    child::{Child, Start},
+    killed::examine,
+    support::*,
+};
+
+/// A folder for the database, and beside it what the library of faults uses.
+struct Disk {
+    folder: TempDir,
+    library: PathBuf,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let folder = folder();
+        let library = folder.path().join("faults.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/faults.c");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+            .args([&library, &source])
+            .arg("-ldl")
+            .status()
+            .expect("there is a C compiler");
+        assert!(compiled.success());
+        fs::create_dir(folder.path().join("data")).expect("ours");
+        Self { folder, library }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// From now on the calls fail.
+    fn arm(&self) {
+        fs::write(self.folder.path().join("armed"), "").expect("ours");
+    }
+
+    fn disarm(&self) {
+        let _ = fs::remove_file(self.folder.path().join("armed"));
+    }
+
+    /// How many calls have failed.
+    fn failures(&self) -> u64 {
+        let count = fs::metadata(self.folder.path().join("count"));
+        count.map_or(0, |count| count.len())
+    }
+
+    /// A child for which `call` on `file` fails with `error` while the disk is armed.
+    fn start(&self, sync: SyncMode, call: &str, file: &str, error: Errno) -> Child {
+        let path = |name| self.folder.path().join(name).display().to_string();
+        let number = (error as i32).to_string();
+        Child::start(&Start {
+            dir: &self.data(),
+            sync,
+            batch: 5,
+            variables: &[
+                ("LD_PRELOAD", &self.library.display().to_string()),
+                ("FAULT_CALL", call),
+                ("FAULT_FILE", file),
+                ("FAULT_ERRNO", &number),
+                ("FAULT_ARMED", &path("armed")),
+                ("FAULT_COUNT", &path("count")),
+            ],
+            user: None,
+        })
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_forgets_nothing() {
+    let disk = Disk::new();
+    let mut child = disk.start(SyncMode::Always, "write", "room.sqlite-wal", Errno::ENOSPC);
+    for _ in 0..5 {
+        child.wait_for("committed");
+        disk.arm();
+        let last = child.wait_for("full");
+        // The child has made space, and goes on with the very next number.
+        assert_eq!(child.wait_for("committed"), last + 5);
+    }
+    disk.arm();
+    let last = child.wait_for("full");
+    let told = child.kill().unwrap_or(last);
+    disk.disarm();
+    assert!(disk.failures() >= 6);
+    examine(&disk.data(), told);
+}
+
+#[test]
+fn a_disk_too_full_for_a_checkpoint_refuses_nothing() {
+    let disk = Disk::new();
+    let mut child = disk.start(SyncMode::Always, "write", "room.sqlite", Errno::ENOSPC);
+    child.wait_for("opened");
+    disk.arm();
+    while disk.failures() < 2 {
+        child.wait_for("committed");
+    }
+    let last = child.wait_for("committed");
+    let told = child.kill().unwrap_or(last);
+    disk.disarm();
+    examine(&disk.data(), told);
+}
+
+#[test]
+fn a_failed_write_ends_the_store() {
+    for sync in [SyncMode::Always, SyncMode::Off] {
+        let disk = Disk::new();
+        let mut child = disk.start(sync, "write", "room.sqlite-wal", Errno::EIO);
+        child.wait_for("committed");
+        disk.arm();
+        let last = child.wait_for("failed");
+        assert_eq!(child.wait_for("ended"), last);
+        child.end();
+        disk.disarm();
+        examine(&disk.data(), last);
+    }
+}
+
+/// Whichever sync fails, that of a commit, of a checkpoint or of `interval`: the store
+/// ends, and nothing is synced again.
+#[test]
+fn a_failed_sync_ends_the_store_and_is_not_tried_again() {
+    for (sync, file) in [
+        (SyncMode::Always, "room.sqlite-wal"),
+        (SyncMode::Always, "room.sqlite"),
+        (SyncMode::Interval, "room.sqlite-wal"),
+        (SyncMode::Off, "room.sqlite"),
+    ] {
+        let disk = Disk::new();
+        let mut child = disk.start(sync, "sync", file, Errno::EIO);
+        child.wait_for("committed");
+        disk.arm();
+        let last = child.wait_for("failed");
+        assert_eq!(child.wait_for("ended"), last, "{sync:?} {file}");
+        child.end();
+        assert_eq!(disk.failures(), 1, "{sync:?} {file}");
+        disk.disarm();
+        examine(&disk.data(), last);
+    }
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_refused() {
+    let root = folder();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    let dir = root.path().join("data");
+    fs::create_dir(&dir).expect("ours");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).expect("ours");
+    // Permissions do not bind root.
+    let is_root = fs::metadata(&dir).expect("ours").uid() == 0;
+    let user = is_root.then_some(65_534);
+    let mut child = Child::start(&Start {
+        dir: &dir,
+        sync: SyncMode::Always,
+        batch: 1,
+        variables: &[],
+        user,
+    });
+    let told = child.told().expect("a sentence");
+    assert!(told.contains("Permission denied"), "{told}");
+    assert!(
+        told.contains("name a folder that this user may write"),
+        "{told}"
+    );
+    assert_eq!(fs::read_dir(&dir).expect("ours").count(), 0);
+}
