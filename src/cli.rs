@@ -30,13 +30,17 @@ pub fn is_colourful() -> bool {
 /// Parses this process's command line and the variables of its options. Help, the
 /// version and mistakes are printed and end the program, mistakes with code 2.
 pub fn parse<P: Parser>() -> P {
-    let arguments: Vec<_> = env::args_os().collect();
+    parse_from(&env::args_os().collect::<Vec<_>>())
+}
+
+/// As [`parse()`], for this command line.
+pub fn parse_from<P: Parser>(arguments: &[OsString]) -> P {
     let parsed = command::<P>()
-        .try_get_matches_from(&arguments)
+        .try_get_matches_from(arguments)
         .and_then(|matches| P::from_arg_matches(&matches));
     match parsed {
         Ok(options) => options,
-        Err(error) => with_variable(error, command::<P>(), &arguments).exit(),
+        Err(error) => with_variable(error, command::<P>(), arguments).exit(),
     }
 }
 
@@ -72,7 +76,7 @@ pub fn empty_variables<P: CommandFactory>() -> Vec<String> {
 }
 
 /// The command without its empty variables.
-fn command<P: CommandFactory>() -> Command {
+pub fn command<P: CommandFactory>() -> Command {
     P::command().mut_args(|arg| match empty_variable(&arg) {
         Some(_) => arg.env(Resettable::Reset),
         None => arg,

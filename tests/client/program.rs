@@ -95,6 +95,8 @@ pub fn unconfigure(command: &mut Command) {
             command.env_remove(name);
         }
     }
+    // No file of the user either.
+    command.env("XDG_CONFIG_HOME", "/nonexistent");
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {

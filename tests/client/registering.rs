@@ -167,3 +167,34 @@ fn the_help_says_it_all() {
     assert_eq!(outcome.code, Some(0));
     assert_snapshot!(outcome.output);
 }
+
+#[test]
+fn a_server_has_a_short_name_in_a_file() {
+    let server = Server::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("client.toml");
+    let start = |text: &str| {
+        std::fs::write(&file, text).expect("a file");
+        let path = file.to_str().expect("UTF-8");
+        let mut program = Program::start(&["work", "--config", path]);
+        program.end_input();
+        program
+    };
+    let address = server.address();
+    let program = start(&format!(
+        "[servers.work]\naddress = \"{address}\"\nname = \"Alice\""
+    ));
+    let (peer, register) = server.welcome();
+    assert_eq!(register.name, "Alice");
+    peer.leave();
+    assert_eq!(program.outcome().code, Some(0));
+    let refused = start("[servers.work]\nadress = \"h\"").outcome();
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused
+            .errors
+            .contains("client.toml: servers.work: unknown key adress: did you mean address?"),
+        "{}",
+        refused.errors
+    );
+}

@@ -1,6 +1,7 @@
 //! The program `chat-client`: options, full screen, pipe, messages, exit codes, on top of
 //! the library.
 
+mod config;
 mod connect;
 mod exit;
 mod hang_up;

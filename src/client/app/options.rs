@@ -1,15 +1,26 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{ArgAction, CommandFactory, Parser, error::ErrorKind};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, error::ErrorKind as Mistake};
 
+use super::config;
 use super::time_format::parse_time;
 use crate::address::Address;
 use crate::cli;
 use crate::client::{Pin, connect::CONNECT_TIMEOUT_MS};
 use crate::password::source::{self, Found};
+
+/// The configuration file, in the folder of configurations.
+const CONFIG_FILE: &str = "chat/client.toml";
+
+/// The most bytes that are read of it.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// The longest `--connect-timeout`, in seconds.
 const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
@@ -53,6 +64,11 @@ pub struct Options {
     /// chat-client/known_servers in the folder of configurations
     #[arg(long, env = "CHAT_KNOWN_SERVERS", value_name = "FILE")]
     pub known_servers: Option<PathBuf>,
+
+    /// A file with options, and with servers by short names, which then stand for
+    /// ADDRESS; by default chat/client.toml in the folder of configurations
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     /// How long to wait for the connection, and again for the server's answer, in
     /// seconds
@@ -103,17 +119,68 @@ impl Options {
     /// Parses the command line. Help, the version and mistakes are printed and end the
     /// program (mistakes with code 2).
     pub fn read() -> Self {
-        let options: Self = cli::parse();
+        let arguments: Vec<OsString> = env::args_os().collect();
+        let options: Self = cli::parse_from(&arguments);
+        let path = options.config.clone().or_else(default_config);
+        let options = match path.as_deref().map(read_config) {
+            None | Some(Ok(None)) if options.config.is_none() => Ok(options),
+            None | Some(Ok(None)) => Err("there is no such file".to_owned()),
+            Some(Err(sentence)) => Err(sentence),
+            Some(Ok(Some(text))) => options.with_config(&text, &arguments),
+        };
+        let options = options.unwrap_or_else(|sentence| {
+            let path = path.unwrap_or_default();
+            cli::refuse::<Self>(&format!("{}: {sentence}", path.display()))
+        });
         if options.name().is_none() {
             Self::command()
                 .error(
-                    ErrorKind::MissingRequiredArgument,
+                    Mistake::MissingRequiredArgument,
                     "there is no name to go by: write it after the address, \
                      or into it as chat://name@host:port",
                 )
                 .exit();
         }
         options
+    }
+
+    /// These options, with what a configuration file adds to them. `arguments` is the
+    /// command line that they are from.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong in the file.
+    fn with_config(self, text: &str, arguments: &[OsString]) -> Result<Self, String> {
+        let command = cli::command::<Self>();
+        let matches = command
+            .clone()
+            .try_get_matches_from(arguments)
+            .map_err(|error| error.to_string())?;
+        let server = matches
+            .get_raw("address")
+            .and_then(|mut values| values.next())
+            .unwrap_or_default()
+            .to_string_lossy();
+        let found = config::read(text, &server, &command, &matches)?;
+        let mut options = self;
+        if let Some((program, rest)) = arguments.split_first() {
+            let whole = [program].into_iter().chain(&found.arguments).chain(rest);
+            let parsed = command.try_get_matches_from(whole);
+            let parsed = parsed.and_then(|matches| Self::from_arg_matches(&matches));
+            options = parsed.map_err(|error| {
+                let error = error.to_string();
+                let first = error.lines().next().unwrap_or_default();
+                first.trim_start_matches("error: ").to_owned()
+            })?;
+        }
+        if let Some(address) = &found.address {
+            options.address =
+                parse_address(address).map_err(|error| format!("{address}: {error}"))?;
+        }
+        if options.name().is_none() {
+            options.name = found.name;
+        }
+        Ok(options)
     }
 
     /// The name: the argument, or the one in the address.
@@ -136,6 +203,31 @@ impl Options {
     /// How long to wait for the connection, and again for the answer.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.connect_timeout)
+    }
+}
+
+/// The configuration file that is used where no option names one.
+fn default_config() -> Option<PathBuf> {
+    let folder = cli::variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(cli::variable("HOME")?).join(".config"));
+    Some(folder.or_else(home)?.join(CONFIG_FILE))
+}
+
+/// The text of a configuration file; `None` if there is none.
+fn read_config(path: &Path) -> Result<Option<String>, String> {
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?
+            .take(CONFIG_BYTES_MAX)
+            .read_to_string(&mut text)?;
+        Ok(text)
+    };
+    match read() {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => match io::Error::kind(&error) {
+            ErrorKind::NotFound => Ok(None),
+            _ => Err(format!("cannot be read: {error}")),
+        },
     }
 }
 
@@ -185,7 +277,7 @@ NO_COLOR turns colours off.",
 mod tests {
     use super::*;
 
-    fn name_of(arguments: &[&str]) -> Result<Option<String>, ErrorKind> {
+    fn name_of(arguments: &[&str]) -> Result<Option<String>, Mistake> {
         let arguments = ["chat-client"].iter().chain(arguments);
         Options::try_parse_from(arguments)
             .map(|options| options.name().map(str::to_owned))
@@ -208,13 +300,102 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused() {
-        assert_eq!(name_of(&["host:port"]), Err(ErrorKind::ValueValidation));
+        assert_eq!(name_of(&["host:port"]), Err(Mistake::ValueValidation));
         // A port may be left out.
         assert_eq!(name_of(&["host"]), Ok(None));
         assert_eq!(
             name_of(&["h:1", "A", "--connect-timeout", "0"]),
-            Err(ErrorKind::ValueValidation)
+            Err(Mistake::ValueValidation)
         );
-        assert_eq!(name_of(&[]), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(name_of(&[]), Err(Mistake::MissingRequiredArgument));
+    }
+
+    fn configured(text: &str, arguments: &[&str]) -> Result<Options, String> {
+        let arguments: Vec<OsString> = ["chat-client"]
+            .iter()
+            .chain(arguments)
+            .map(Into::into)
+            .collect();
+        let options = Options::try_parse_from(&arguments).expect("a command line");
+        options.with_config(text, &arguments)
+    }
+
+    const CONFIG: &str = r#"
+        name = "everywhere"
+        time = "long"
+        bell = false
+        no-reconnect = true
+        connect-timeout = 3
+
+        [servers.work]
+        address = "chats://chat.example.org:7"
+        name = "alice"
+        time = "off"
+        password-file = "/secret"
+
+        [servers.home]
+        address = "chat://bob@localhost"
+    "#;
+
+    #[test]
+    fn a_file_has_options_and_servers() {
+        let work = configured(CONFIG, &["work"]).expect("options");
+        assert_eq!(work.address.to_string(), "chats://chat.example.org:7");
+        assert_eq!(work.name(), Some("alice"));
+        assert_eq!(
+            (&*work.time, work.bell, work.no_reconnect),
+            ("off", false, true)
+        );
+        assert_eq!(
+            (work.connect_timeout, work.password_file),
+            (3, Some("/secret".into()))
+        );
+        let home = configured(CONFIG, &["home", "--time", "short", "--bell=on"]);
+        let home = home.expect("options");
+        // The command line wins, and the address has a name.
+        assert_eq!(
+            (&*home.time, home.bell, home.name()),
+            ("short", true, Some("bob"))
+        );
+        let other = configured(CONFIG, &["h:1"]).expect("options");
+        assert_eq!((&*other.time, other.name()), ("long", Some("everywhere")));
+        assert_eq!(other.password_file, None);
+        let named = configured(CONFIG, &["work", "Carol"]).expect("options");
+        assert_eq!(named.name(), Some("Carol"));
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused() {
+        for (text, sentence) in [
+            ("tiem = \"off\"", "unknown key tiem: did you mean time?"),
+            (
+                "help = true",
+                "unknown key help: the keys are the options of chat-client --help",
+            ),
+            ("plain = 1", "plain is true or false"),
+            (
+                "time = [1]",
+                "time is a text in quotes, a number, true or false",
+            ),
+            ("servers = 1", "servers is a table: [servers.NAME]"),
+            ("[servers.x]\nname = \"a\"", "servers.x has no address"),
+            (
+                "[servers.x]\naddress = \"h\"\nbel = \"on\"",
+                "servers.x: unknown key bel: did you mean bell?",
+            ),
+            (
+                "[servers.x]\naddress = 1",
+                "servers.x: address is a text in quotes",
+            ),
+            (
+                "bell = \"loud\"",
+                "invalid value 'loud' for '--bell <on|off>': it is on or off",
+            ),
+        ] {
+            let refused = configured(text, &["h:1", "A"]).expect_err(text);
+            assert_eq!(refused, sentence, "{text}");
+        }
+        let refused = configured("a = 1\nb =", &["h:1", "A"]).expect_err("no TOML");
+        assert!(refused.starts_with("line 2: "), "{refused}");
     }
 }
