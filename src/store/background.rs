@@ -173,6 +173,7 @@ impl Worker {
             });
             if let Err(reason) = worked {
                 // Never again: a second sync may succeed without writing.
+                self.directory.note_failure();
                 let _ = self.shared.failure.set(reason);
                 return;
             }

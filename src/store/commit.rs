@@ -64,7 +64,10 @@ impl Store {
         result: Result<T, CommitError>,
     ) -> Result<T, CommitError> {
         match &result {
-            Err(CommitError::Failed(reason)) => self.failed = Some(reason.clone()),
+            Err(CommitError::Failed(reason)) => {
+                self.failed = Some(reason.clone());
+                self.directory.note_failure();
+            }
             // The ids that the transaction added are gone with it.
             Err(CommitError::Full) => match lines::load(&self.connection, self.sent_ids_max) {
                 Ok((_, sent)) => self.sent = sent,

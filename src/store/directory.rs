@@ -146,6 +146,32 @@ impl Directory {
         Ok(())
     }
 
+    fn failure(&self) -> PathBuf {
+        self.0.join("room.failed")
+    }
+
+    /// Leaves a note for the next start that a write or sync has failed: what commits
+    /// wrote before may be lost though the machine runs on. As well as the disk can.
+    pub(super) fn note_failure(&self) {
+        let _ = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .custom_flags(O_NOFOLLOW)
+            .open(self.failure());
+    }
+
+    /// Whether an earlier run has left such a note.
+    pub(super) fn has_failed(&self) -> bool {
+        fs::symlink_metadata(self.failure()).is_ok()
+    }
+
+    /// Removes the note, once its consequence is recorded.
+    pub(super) fn forget_failure(&self) {
+        let _ = fs::remove_file(self.failure());
+    }
+
     /// Makes the write-ahead log's content durable. SQLite takes no locks on this file,
     /// so it may be opened beside it.
     pub(super) fn sync_wal(&self) -> io::Result<()> {

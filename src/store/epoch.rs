@@ -2,7 +2,8 @@
 //!
 //! A number of one epoch must never mean two chats. A process that is killed loses
 //! nothing that it had written, because the system still has it. A machine that loses
-//! power loses what was not synced, and the members may have seen it. So each start
+//! power, or whose disk fails, loses what was not synced, and the members may have seen
+//! it. So each start
 //! marks the database as running, with the boot of the machine and the mode of sync,
 //! before anything else is committed, and the next start compares.
 
@@ -18,8 +19,8 @@ use super::{Options, SyncMode};
 pub enum NewEpochReason {
     /// The database is new.
     New,
-    /// The last run was not closed, the machine was started since, and commits were not
-    /// synced: the newest chats may be lost.
+    /// Commits of the last run were not synced, and it was not closed, and the machine was
+    /// started since or its disk had failed: the newest chats may be lost.
     MayHaveLost,
     /// The database is a backup: what came after it is lost.
     Backup,
@@ -62,14 +63,15 @@ impl Mark {
             .optional()
     }
 
-    /// Whether a start on the boot `boot_id` begins a new epoch.
-    fn new_epoch(&self, boot_id: Option<&str>) -> Option<NewEpochReason> {
+    /// Whether a start on the boot `boot_id` begins a new epoch. `has_failed`: a write or
+    /// sync has failed in the run.
+    fn new_epoch(&self, boot_id: Option<&str>, has_failed: bool) -> Option<NewEpochReason> {
         let is_same_boot = boot_id.is_some() && self.boot_id.as_deref() == boot_id;
         // A word of a later mode is none that is known to be safe.
         let is_synced = self.sync == SyncMode::Always.as_str();
         if self.is_backup {
             Some(NewEpochReason::Backup)
-        } else if self.is_running && !is_same_boot && !is_synced {
+        } else if self.is_running && !is_synced && (has_failed || !is_same_boot) {
             Some(NewEpochReason::MayHaveLost)
         } else {
             None
@@ -82,12 +84,13 @@ impl Mark {
 pub(super) fn begin_run(
     connection: &mut Connection,
     options: &Options,
+    has_failed: bool,
 ) -> rusqlite::Result<(Mark, Option<NewEpochReason>)> {
     let transaction = connection.transaction()?;
     let found = Mark::read(&transaction)?;
     let reason = match &found {
         None => Some(NewEpochReason::New),
-        Some(mark) => mark.new_epoch(options.boot_id.as_deref()),
+        Some(mark) => mark.new_epoch(options.boot_id.as_deref(), has_failed),
     };
     let (epoch, oldest_seq) = match found {
         Some(found) if reason.is_none() => (found.epoch, found.oldest_seq),
@@ -165,16 +168,25 @@ mod tests {
             (SyncMode::Off, lost),
         ] {
             let found = mark(sync, Some("a"));
-            assert_eq!(found.new_epoch(Some("a")), None, "{sync:?}");
-            assert_eq!(found.new_epoch(Some("b")), on_another_boot, "{sync:?}");
-            assert_eq!(found.new_epoch(None), on_another_boot, "{sync:?}");
+            assert_eq!(found.new_epoch(Some("a"), false), None, "{sync:?}");
+            assert_eq!(
+                found.new_epoch(Some("b"), false),
+                on_another_boot,
+                "{sync:?}"
+            );
+            assert_eq!(found.new_epoch(None, false), on_another_boot, "{sync:?}");
+            assert_eq!(
+                found.new_epoch(Some("a"), true),
+                on_another_boot,
+                "{sync:?}"
+            );
             let unknown = mark(sync, None);
-            assert_eq!(unknown.new_epoch(None), on_another_boot, "{sync:?}");
+            assert_eq!(unknown.new_epoch(None, false), on_another_boot, "{sync:?}");
             let closed = Mark {
                 is_running: false,
                 ..found
             };
-            assert_eq!(closed.new_epoch(Some("b")), None, "{sync:?}");
+            assert_eq!(closed.new_epoch(Some("b"), false), None, "{sync:?}");
         }
     }
 
@@ -186,7 +198,7 @@ mod tests {
                 is_running,
                 ..mark(SyncMode::Always, Some("a"))
             };
-            let reason = backup.new_epoch(Some("a"));
+            let reason = backup.new_epoch(Some("a"), false);
             assert_eq!(reason, Some(NewEpochReason::Backup));
         }
     }

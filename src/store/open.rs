@@ -35,7 +35,9 @@ impl Store {
         // The mark, and all that earlier runs left, is synced in every mode.
         connection::begin_wal(&connection, "FULL").map_err(failed)?;
         schema::update(&mut connection, found, schema::STEPS).map_err(failed)?;
-        let (mark, new_epoch) = epoch::begin_run(&mut connection, options).map_err(failed)?;
+        let (mark, new_epoch) =
+            epoch::begin_run(&mut connection, options, directory.has_failed()).map_err(failed)?;
+        directory.forget_failure();
         let position = find_position(&connection, mark.oldest_seq).map_err(failed)?;
         let sent_ids_max = options.sent_ids_max.max(1);
         let (lines, sent) = lines::load(&connection, sent_ids_max).map_err(failed)?;

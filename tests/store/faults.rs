@@ -8,13 +8,13 @@ use std::{
     process::Command,
 };
 
-use chat::store::SyncMode;
+use chat::store::{NewEpochReason, SyncMode};
 use nix::errno::Errno;
 use tempfile::TempDir;
 
 use crate::{
-    child::{Child, Start},
-    killed::examine,
+    child::{Child, Start, options_of},
+    killed::examine_after,
     support::*,
 };
 
@@ -80,6 +80,11 @@ impl Disk {
     }
 }
 
+/// What a failure may have taken, though the machine runs on.
+fn lost(sync: SyncMode) -> Option<NewEpochReason> {
+    (sync != SyncMode::Always).then_some(NewEpochReason::MayHaveLost)
+}
+
 #[test]
 fn a_full_disk_refuses_and_forgets_nothing() {
     let disk = Disk::new();
@@ -96,7 +101,7 @@ fn a_full_disk_refuses_and_forgets_nothing() {
     let told = child.kill().unwrap_or(last);
     disk.disarm();
     assert!(disk.failures() >= 6);
-    examine(&disk.data(), told);
+    examine_after(&disk.data(), told, None);
 }
 
 #[test]
@@ -111,7 +116,7 @@ fn a_disk_too_full_for_a_checkpoint_refuses_nothing() {
     let last = child.wait_for("committed");
     let told = child.kill().unwrap_or(last);
     disk.disarm();
-    examine(&disk.data(), told);
+    examine_after(&disk.data(), told, None);
 }
 
 #[test]
@@ -125,7 +130,9 @@ fn a_failed_write_ends_the_store() {
         assert_eq!(child.wait_for("ended"), last);
         child.end();
         disk.disarm();
-        examine(&disk.data(), last);
+        examine_after(&disk.data(), last, lost(sync));
+        let (_store, kept) = open(&options_of(&disk.data()));
+        assert_eq!(kept.new_epoch, None, "a failure counts once");
     }
 }
 
@@ -148,7 +155,9 @@ fn a_failed_sync_ends_the_store_and_is_not_tried_again() {
         child.end();
         assert_eq!(disk.failures(), 1, "{sync:?} {file}");
         disk.disarm();
-        examine(&disk.data(), last);
+        examine_after(&disk.data(), last, lost(sync));
+        let (_store, kept) = open(&options_of(&disk.data()));
+        assert_eq!(kept.new_epoch, None, "a failure counts once");
     }
 }
 

@@ -15,15 +15,25 @@ use crate::{
 
 /// Opens what a killed child left: all that it told, whole, and a number that goes on.
 #[track_caller]
-pub fn examine(dir: &Path, told: u64) -> u64 {
+fn examine(dir: &Path, told: u64) -> u64 {
+    examine_after(dir, told, None)
+}
+
+/// The same, after an end that begins a new epoch for this reason.
+#[track_caller]
+pub fn examine_after(dir: &Path, told: u64, reason: Option<NewEpochReason>) -> u64 {
     let (store, kept) = Store::open(&options_of(dir)).expect("it opens");
     assert!(kept.last_seq >= told, "{} after {told}", kept.last_seq);
     let page = all(&store.reader().expect("a reader"));
     if kept.last_seq > 0 {
-        assert_eq!(kept.new_epoch, None);
+        assert_eq!(kept.new_epoch, reason);
         assert_eq!((page.from, page.to), (kept.oldest_seq, kept.last_seq));
         let expected: Vec<_> = (page.from..=page.to).map(chat).collect();
         assert_eq!(page.chats, expected);
+        if reason.is_some() {
+            assert_eq!(kept.lines, []);
+            return kept.last_seq;
+        }
         let ids: Vec<_> = kept.lines[0]
             .sent
             .iter()
