@@ -20,9 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         client::app::Options::command(),
     ] {
         let name = command.get_name().to_owned();
-        let mut page = Vec::new();
-        clap_mangen::Man::new(command.clone()).render(&mut page)?;
-        write(format!("man/man1/{name}.1"), &page)?;
+        let pages = folder.join("man/man1");
+        fs::create_dir_all(&pages)?;
+        // One for each subcommand as well.
+        clap_mangen::generate_to(command.clone(), pages)?;
         for (shell, path) in [
             (Shell::Bash, format!("bash-completion/completions/{name}")),
             (Shell::Zsh, format!("zsh/vendor-completions/_{name}")),
