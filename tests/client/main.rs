@@ -14,5 +14,6 @@ mod real_server;
 mod reconnect;
 mod registering;
 mod screen;
+mod scripts;
 mod terminal;
 mod tls;

@@ -4,7 +4,9 @@
 mod config;
 mod connect;
 mod exit;
+mod feeder;
 mod hang_up;
+mod json;
 mod known_servers;
 mod member_list;
 mod messages;
@@ -39,8 +41,9 @@ pub async fn run(options: &Options) -> Exit {
     };
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     // A terminal that cannot show a screen (TERM=dumb) is used like a pipe.
-    let is_full_screen = is_terminal && !options.plain && screen::is_possible();
-    let connector = connector(options, is_full_screen);
+    let is_full_screen = is_terminal && !options.is_for_scripts() && screen::is_possible();
+    let has_presence = is_full_screen || options.events || options.who;
+    let connector = connector(options, has_presence);
     let password = match options.password() {
         Ok(password) => password,
         Err(sentence) => return connect::wrong_usage(&sentence),
@@ -52,7 +55,7 @@ pub async fn run(options: &Options) -> Exit {
     };
     match is_full_screen {
         true => screen::run(options, connector, session, &mut signals).await,
-        false => pipe::run(session, options.listen, &mut signals).await,
+        false => pipe::run(session, options, &mut signals).await,
     }
 }
 

@@ -84,6 +84,25 @@ pub struct Options {
     #[arg(long)]
     pub listen: bool,
 
+    /// Write each event as a line of JSON, and take lines of JSON to send: the messages
+    /// of the schema, such as {"chat":{"text":"hi"}}
+    #[arg(long)]
+    pub json: bool,
+
+    /// Send this, wait until the server has confirmed it, and leave; the input is not
+    /// read
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["listen", "who"])]
+    pub send: Option<String>,
+
+    /// Print the names of the members, one a line, and leave; the input is not read
+    #[arg(long, conflicts_with = "listen")]
+    pub who: bool,
+
+    /// Without a full screen: tell on the error output who joins and leaves; with
+    /// --json as lines of JSON
+    #[arg(long)]
+    pub events: bool,
+
     /// In a terminal: no full screen; lines in, lines out, as in a pipe
     #[arg(long)]
     pub plain: bool,
@@ -183,6 +202,11 @@ impl Options {
         Ok(options)
     }
 
+    /// Whether the full screen is not wanted, even in a terminal.
+    pub(super) fn is_for_scripts(&self) -> bool {
+        self.plain || self.json || self.send.is_some() || self.who || self.events
+    }
+
     /// The name: the argument, or the one in the address.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref().or(self.address.name())
@@ -263,6 +287,7 @@ Lines:
 Examples:
   chat-client chat://127.0.0.1:5000 Alice
   echo build done | chat-client chat://127.0.0.1:5000 ci
+  chat-client --send 'build done' chat://127.0.0.1:5000 ci
   chat-client chats://example.org Alice
   chat-client --listen chat://127.0.0.1:5000 log </dev/null >>chat.log
 

@@ -1,36 +1,60 @@
 //! Pipe mode: sends each line of the input and writes only `@name: text` lines to the
-//! output.
+//! output; with `--json`, lines of JSON both ways.
 
-use std::io::{self, Read, Write};
+use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot::{self, error::RecvError};
 
 use super::exit::Exit;
+use super::feeder::{Feeder, Source};
 use super::hang_up::{in_thread, watch_input, watch_output};
+use super::json::{self, Ids};
 use super::messages;
+use super::options::Options;
 use super::report::{say, sum_up};
 use super::signals::Signals;
-use crate::client::{Event, Outgoing, Printable, Sender, Session};
+use crate::client::{Event, Printable, Session};
+use crate::wire::Capability;
 
-/// How many bytes of the input one read takes.
-const INPUT_BYTES: usize = 8_192;
+/// How many names `--who` takes. A server that names more is not believed.
+const NAMES_MAX: usize = 100_000;
 
 /// How many lines may wait for the reader of the output. While they wait, the server is
 /// not read either.
 const OUTPUT_LINES_MAX: usize = 256;
 
-/// Runs the session until the input ends (or further, with `listen`), the server ends
+/// Runs the session until the input ends (or further, with `--listen`), the server ends
 /// it, or a signal arrives.
-pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signals) -> Exit {
+pub(super) async fn run(mut session: Session, options: &Options, signals: &mut Signals) -> Exit {
+    if options.who && !session.has(Capability::Presence) {
+        say(&Printable::new().trusted("this server does not tell who is here"));
+        session.leave().await;
+        return Exit::Failed;
+    }
+    let listen = options.listen;
     let sender = session.sender();
     let held = Arc::new(AtomicUsize::new(0));
-    let text_bytes_max = session.limits().text_bytes_max as usize;
+    let ids = Arc::new(Ids::default());
+    let wrong = Arc::new(AtomicUsize::new(0));
+    let feeder = Feeder {
+        sender: sender.clone(),
+        text_bytes_max: session.limits().text_bytes_max as usize,
+        held: Arc::clone(&held),
+        ids: options.json.then(|| Arc::clone(&ids)),
+        wrong: Arc::clone(&wrong),
+    };
+    let input = match &options.send {
+        Some(text) => Source::Text(text.clone().into_bytes()),
+        None if options.who => Source::Nothing,
+        None => Source::Input,
+    };
+    let is_input_read = matches!(input, Source::Input);
     let (Ok(mut input_over), Ok(mut input_ended), Ok((output, mut output_over)), Ok(mut hung_up)) = (
-        feed(sender.clone(), text_bytes_max, Arc::clone(&held)),
+        feeder.start(input),
         watch_input(),
         write_lines(),
         watch_output(),
@@ -46,27 +70,56 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
     let mut is_hung_up = false;
     let mut has_failed = false;
     let mut refused = 0;
+    let mut names = BTreeSet::new();
+    if !is_input_read {
+        is_input_ended = true;
+        sender.leave_soon();
+    }
+    if options.json && !options.who {
+        put(&output, json::registered(session.registered())).await;
+    }
     let ended = loop {
         tokio::select! {
-            event = session.next() => match event {
-                Some(Event::Message { sender: name, text, .. }) => {
-                    let line = Printable::message(&name, &text);
-                    if let Some(output) = &output {
-                        tokio::select! {
-                            // A closed output is handled below.
-                            _ = output.send(line) => {}
-                            () = signals.next() => sender.leave_now(),
+            event = session.next() => {
+                let mut lines = Vec::new();
+                if options.json && !options.who {
+                    lines.extend(event.as_ref().and_then(|event| json::event(event, &ids)));
+                }
+                match event {
+                    Some(Event::Message { sender: name, text, .. }) => {
+                        if !options.json && options.send.is_none() && !options.who {
+                            lines.push(Printable::message(&name, &text).to_string());
                         }
                     }
+                    Some(Event::Refused { id, text, code, detail, .. }) => {
+                        refused += usize::from(id != 0);
+                        say(&messages::not_sent(text.as_deref(), code, &detail));
+                    }
+                    Some(Event::Members { names: some, more }) if options.who => {
+                        names.extend(some.into_iter().take(NAMES_MAX - names.len().min(NAMES_MAX)));
+                        if !more {
+                            lines.extend(who(&names, &session.registered().name, options.json));
+                            sender.leave();
+                        }
+                    }
+                    Some(Event::Joined { name }) if options.events && !options.json => {
+                        say(&Printable::new().name(&name).trusted(" joined"));
+                    }
+                    Some(Event::Left { name, reason }) if options.events && !options.json => {
+                        say(&messages::left(&name, reason));
+                    }
+                    Some(Event::Ended(ended)) => break ended,
+                    // Receipts are counted by the session.
+                    Some(_) => {}
+                    None => return Exit::Failed,
                 }
-                Some(Event::Refused { id, text, code, detail, .. }) => {
-                    refused += usize::from(id != 0);
-                    say(&messages::not_sent(text.as_deref(), code, &detail));
+                for line in lines {
+                    tokio::select! {
+                        // A closed output is handled below.
+                        () = put(&output, line) => {}
+                        () = signals.next() => sender.leave_now(),
+                    }
                 }
-                Some(Event::Ended(ended)) => break ended,
-                // Receipts are counted by the session.
-                Some(_) => {}
-                None => return Exit::Failed,
             },
             read = &mut input_over, if !is_input_over => {
                 is_input_over = true;
@@ -74,7 +127,8 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
                     has_failed = true;
                     say(&Printable::new().trusted("cannot read the input: ").untrusted(&error.to_string()));
                 }
-                if !listen {
+                // The answer to --who is still to come.
+                if !listen && !options.who {
                     sender.leave();
                 }
             }
@@ -100,6 +154,15 @@ pub(super) async fn run(mut session: Session, listen: bool, signals: &mut Signal
             () = signals.next() => sender.leave_now(),
         }
     };
+    let refused = refused + wrong.load(Ordering::Acquire);
+    if options.json && !options.who {
+        for line in json::ended(&ended, refused) {
+            tokio::select! {
+                () = put(&output, line) => {}
+                () = signals.next() => break,
+            }
+        }
+    }
     // Writes the remaining lines, unless a signal arrives.
     drop(output);
     if !is_output_over {
@@ -134,60 +197,32 @@ fn is_output_lost(written: Result<io::Result<()>, RecvError>) -> bool {
     }
 }
 
-/// Sends the lines of the input from a thread, since a read cannot be cancelled: the
-/// program ends around it. `held` counts the chats that were read and that the session
-/// has not taken yet.
-fn feed(
-    sender: Sender,
-    text_bytes_max: usize,
-    held: Arc<AtomicUsize>,
-) -> io::Result<oneshot::Receiver<io::Result<()>>> {
-    let runtime = Handle::current();
-    in_thread("input", move || {
-        let send = |texts: Vec<String>| {
-            held.fetch_add(texts.len(), Ordering::AcqRel);
-            for text in texts {
-                // The session is over: the held chats stay counted.
-                if runtime.block_on(sender.send(text)).is_err() {
-                    return false;
-                }
-                held.fetch_sub(1, Ordering::AcqRel);
-            }
-            true
-        };
-        read_lines(io::stdin().lock(), text_bytes_max, send)
-    })
+/// Writes a line, if the output is still there.
+async fn put(output: &Option<mpsc::Sender<String>>, line: String) {
+    if let Some(output) = output {
+        let _ = output.send(line).await;
+    }
 }
 
-/// Reads to the end, or until `send` returns `false`.
-fn read_lines(
-    mut input: impl Read,
-    text_bytes_max: usize,
-    mut send: impl FnMut(Vec<String>) -> bool,
-) -> io::Result<()> {
-    let mut outgoing = Outgoing::new(text_bytes_max);
-    let mut bytes = vec![0; INPUT_BYTES];
-    loop {
-        let mut texts = Vec::new();
-        let read = match input.read(&mut bytes) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        match bytes.get(..read) {
-            Some(new) if read > 0 => outgoing.push(new, |text| texts.push(text)),
-            _ => outgoing.finish(|text| texts.push(text)),
+/// The members, in order, without this session.
+fn who(names: &BTreeSet<String>, own: &str, is_json: bool) -> Vec<String> {
+    let names = names.iter().filter(|name| *name != own);
+    match is_json {
+        true => {
+            let names = names.cloned().collect();
+            let members = Event::Members { names, more: false };
+            json::event(&members, &Ids::default()).into_iter().collect()
         }
-        if !send(texts) || read == 0 {
-            return Ok(());
-        }
+        false => names
+            .map(|name| Printable::new().name(name).to_string())
+            .collect(),
     }
 }
 
 /// Writes lines from a thread, each flushed: a write may block as long as the reader
 /// likes.
-fn write_lines() -> io::Result<(mpsc::Sender<Printable>, oneshot::Receiver<io::Result<()>>)> {
-    let (lines, mut queued) = mpsc::channel::<Printable>(OUTPUT_LINES_MAX);
+fn write_lines() -> io::Result<(mpsc::Sender<String>, oneshot::Receiver<io::Result<()>>)> {
+    let (lines, mut queued) = mpsc::channel::<String>(OUTPUT_LINES_MAX);
     let is_over = in_thread("output", move || {
         let mut output = io::stdout().lock();
         let mut written = Ok(());

@@ -1,0 +1,173 @@
+//! Feeder: reads what is to be sent, as lines of text or of JSON, and gives it to the
+//! session.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::hang_up::in_thread;
+use super::json::{self, Ids, Request};
+use super::report::say;
+use crate::client::{Outgoing, Printable, Sender};
+
+/// How many bytes of the input one read takes.
+const INPUT_BYTES: usize = 8_192;
+
+/// The longest line of JSON, in bytes: the longest text with every character escaped.
+const JSON_BYTES_MAX: u64 = 8 << 20;
+
+/// Where the lines to send come from.
+pub(super) enum Source {
+    /// Standard input.
+    Input,
+    /// The command line.
+    Text(Vec<u8>),
+    /// Nowhere.
+    Nothing,
+}
+
+/// Sends the lines of the input from a thread, since a read cannot be cancelled: the
+/// program ends around it.
+pub(super) struct Feeder {
+    pub(super) sender: Sender,
+    pub(super) text_bytes_max: usize,
+    /// Counts the chats that were read and that the session has not taken yet.
+    pub(super) held: Arc<AtomicUsize>,
+    /// With lines of JSON: the ids that they have.
+    pub(super) ids: Option<Arc<Ids>>,
+    /// Counts the lines that could not be understood.
+    pub(super) wrong: Arc<AtomicUsize>,
+}
+
+impl Feeder {
+    pub(super) fn start(self, source: Source) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+        let runtime = Handle::current();
+        in_thread("input", move || match source {
+            Source::Input => self.feed(io::stdin().lock(), &runtime),
+            Source::Text(text) => {
+                // A text of the command line is no JSON.
+                let feeder = Self { ids: None, ..self };
+                feeder.feed(&text[..], &runtime)
+            }
+            Source::Nothing => Ok(()),
+        })
+    }
+
+    fn feed(&self, input: impl Read, runtime: &Handle) -> io::Result<()> {
+        let send = |requests: Vec<Request>| {
+            self.held.fetch_add(requests.len(), Ordering::AcqRel);
+            for request in requests {
+                let Request::Chat { text, id } = request else {
+                    self.held.fetch_sub(1, Ordering::AcqRel);
+                    self.sender.leave();
+                    return false;
+                };
+                if let Some(ids) = &self.ids {
+                    ids.push(id);
+                }
+                // The session is over: the held chats stay counted.
+                if runtime.block_on(self.sender.send(text)).is_err() {
+                    return false;
+                }
+                self.held.fetch_sub(1, Ordering::AcqRel);
+            }
+            true
+        };
+        match self.ids {
+            None => read_lines(input, self.text_bytes_max, send),
+            Some(_) => read_json(input, send, || {
+                self.wrong.fetch_add(1, Ordering::AcqRel);
+            }),
+        }
+    }
+}
+
+/// Reads to the end, or until `send` returns `false`.
+fn read_lines(
+    mut input: impl Read,
+    text_bytes_max: usize,
+    mut send: impl FnMut(Vec<Request>) -> bool,
+) -> io::Result<()> {
+    let mut outgoing = Outgoing::new(text_bytes_max);
+    let mut bytes = vec![0; INPUT_BYTES];
+    loop {
+        let mut chats = Vec::new();
+        let mut put = |text| chats.push(Request::Chat { text, id: 0 });
+        let read = match input.read(&mut bytes) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        match bytes.get(..read) {
+            Some(new) if read > 0 => outgoing.push(new, &mut put),
+            _ => outgoing.finish(&mut put),
+        }
+        if !send(chats) || read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads lines of JSON to the end, or until `send` returns `false`. A line that cannot
+/// be understood is reported and counted.
+fn read_json(
+    input: impl Read,
+    mut send: impl FnMut(Vec<Request>) -> bool,
+    mut count_wrong: impl FnMut(),
+) -> io::Result<()> {
+    let mut input = BufReader::with_capacity(INPUT_BYTES, input);
+    let mut number = 0_u64;
+    loop {
+        let mut line = Vec::new();
+        let read = input
+            .by_ref()
+            .take(JSON_BYTES_MAX)
+            .read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        number += 1;
+        let request = if read as u64 == JSON_BYTES_MAX && !line.ends_with(b"\n") {
+            skip_line(&mut input)?;
+            Err("it is too long".to_owned())
+        } else if line.trim_ascii().is_empty() {
+            continue;
+        } else {
+            json::parse(&line)
+        };
+        match request {
+            Ok(request) => {
+                if !send(vec![request]) {
+                    return Ok(());
+                }
+            }
+            Err(sentence) => {
+                count_wrong();
+                say(&Printable::new()
+                    .trusted("not sent: line ")
+                    .number(number)
+                    .trusted(" of the input: ")
+                    .untrusted(&sentence));
+            }
+        }
+    }
+}
+
+/// Passes over the rest of a line.
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let bytes = input.fill_buf()?;
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let (count, is_over) = match end {
+            Some(index) => (index + 1, true),
+            None => (bytes.len(), bytes.is_empty()),
+        };
+        input.consume(count);
+        if is_over {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! JSON lines: what happens in a session, and what to send, as proto3 JSON of the
+//! schema's messages. Pure.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+use crate::client::{Ended, Ending, Event, Printable};
+use crate::wire::Registered;
+
+/// How many lines are remembered until the server answers them: more than the library
+/// has in flight and in its queues.
+const IDS_MAX: usize = 1_024;
+
+/// The ids that the lines of the input have: a session numbers its chats from 1 on.
+#[derive(Debug, Default)]
+pub(super) struct Ids(Mutex<IdsInner>);
+
+#[derive(Debug, Default)]
+struct IdsInner {
+    /// The session's id of the first entry.
+    first: u64,
+    ids: VecDeque<u64>,
+}
+
+impl Ids {
+    /// The next chat that the session takes has this id in the input; 0 if it has none.
+    pub(super) fn push(&self, id: u64) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.ids.len() >= IDS_MAX {
+            inner.ids.pop_front();
+            inner.first += 1;
+        }
+        inner.first = inner.first.max(1);
+        inner.ids.push_back(id);
+    }
+
+    /// The input's id of a chat that the session calls `id`.
+    fn of(&self, id: u64) -> u64 {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = id.checked_sub(inner.first);
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        let known = index.and_then(|index| inner.ids.get(index)).copied();
+        known.filter(|&known| known != 0).unwrap_or(id)
+    }
+}
+
+/// The line for the begin of a session.
+pub(super) fn registered(registered: &Registered) -> String {
+    line(&json!({"registered": {
+        "name": registered.name,
+        "epoch": registered.epoch,
+        "seq": number(registered.seq),
+    }}))
+}
+
+/// The line for an event; `None` for the end, which has lines of its own.
+pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
+    Some(line(&match event {
+        Event::Message {
+            seq,
+            sender,
+            text,
+            time_unix_ms,
+        } => json!({"chat": {
+            "text": text,
+            "sender": sender,
+            "seq": number(*seq),
+            "timeUnixMs": time_unix_ms.to_string(),
+        }}),
+        Event::Members { names, more } => json!({"members": {"names": names, "more": more}}),
+        Event::Joined { name } => json!({"joined": {"name": name}}),
+        Event::Left { name, reason } => json!({"left": {
+            "name": name,
+            "reason": reason.as_str_name(),
+        }}),
+        Event::Receipt { id, seq } => json!({"receipt": {
+            "id": number(ids.of(*id)),
+            "seq": number(*seq),
+        }}),
+        Event::Refused {
+            id,
+            code,
+            detail,
+            retry_after_ms,
+            ..
+        } => json!({"error": {
+            "code": code.as_str_name(),
+            "detail": detail,
+            "endsSession": false,
+            "id": number(ids.of(*id)),
+            "retryAfterMs": retry_after_ms,
+        }}),
+        Event::Ended(_) => return None,
+    }))
+}
+
+/// The lines for the end of a session: what the server said, and, always the last, how
+/// it ended.
+pub(super) fn ended(ended: &Ended, refused: usize) -> Vec<String> {
+    let (said, ending) = match &ended.ending {
+        Ending::Left => (None, "LEFT"),
+        Ending::ServerClosed { detail } => (
+            Some(json!({"serverClosing": {"detail": detail}})),
+            "SERVER_CLOSED",
+        ),
+        Ending::Error { code, detail } => (
+            Some(json!({"error": {
+                "code": code.as_str_name(),
+                "detail": detail,
+                "endsSession": true,
+            }})),
+            "ERROR",
+        ),
+        Ending::Lost { .. } => (None, "LOST"),
+    };
+    let last = json!({"ended": {
+        "ending": ending,
+        "refused": refused,
+        "unsent": ended.unsent,
+        "unconfirmed": ended.unconfirmed,
+    }});
+    said.iter().chain([&last]).map(line).collect()
+}
+
+/// What a line of the input asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// A chat, with the id that its receipt will have; 0 for none.
+    Chat { text: String, id: u64 },
+    /// To leave, when everything is sent.
+    Leave,
+}
+
+/// Understands a line of the input: `{"chat": {"text": "hi", "id": "7"}}`, where the id
+/// may be left out, or `{"leave": {}}`.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong.
+pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
+    let value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let message = value.as_object().filter(|message| message.len() == 1);
+    let Some((arm, message)) = message.and_then(|message| message.iter().next()) else {
+        return Err("it is no object with one message".to_owned());
+    };
+    let fields = message.as_object();
+    let fields = fields.ok_or_else(|| format!("{arm} is no object"))?;
+    let unknown = |known: &[&str]| {
+        let key = fields.keys().find(|key| !known.contains(&key.as_str()));
+        key.map_or(Ok(()), |key| {
+            Err(format!("{arm} has no field {key} to send"))
+        })
+    };
+    match arm.as_str() {
+        "leave" => unknown(&[]).map(|()| Request::Leave),
+        "chat" => {
+            unknown(&["text", "id"])?;
+            let text = fields.get("text").and_then(Value::as_str);
+            let text = text.ok_or("chat.text is no text")?.to_owned();
+            // proto3 JSON writes 64 bits as a text, and reads both.
+            let id = match fields.get("id") {
+                None => Some(0),
+                Some(Value::String(digits)) => digits.parse().ok(),
+                Some(number) => number.as_u64(),
+            };
+            let id = id.ok_or("chat.id is no number of 64 bits")?;
+            Ok(Request::Chat { text, id })
+        }
+        _ => Err(format!("{arm} cannot be sent: chat or leave can")),
+    }
+}
+
+/// proto3 JSON writes 64 bits as a text, since many readers have 53 only.
+fn number(number: u64) -> Value {
+    Value::String(number.to_string())
+}
+
+/// The line, without characters that a terminal would act on or that cannot be seen:
+/// JSON has escapes for them.
+fn line(value: &Value) -> String {
+    let mut safe = String::new();
+    for character in value.to_string().chars() {
+        let text = character.encode_utf8(&mut [0; 4]).to_owned();
+        if Printable::new().untrusted(&text).as_str() == text {
+            safe.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                safe.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{ErrorCode, LeftReason};
+
+    #[test]
+    fn every_event_is_a_line() {
+        let ids = Ids::default();
+        ids.push(0);
+        ids.push(77);
+        let events = [
+            Event::Message {
+                seq: u64::MAX,
+                sender: "Bob".to_owned(),
+                text: "é \"\u{202e}\u{7f}\u{e0041}\n".to_owned(),
+                time_unix_ms: -1,
+            },
+            Event::Members {
+                names: vec!["Bob".to_owned()],
+                more: false,
+            },
+            Event::Joined {
+                name: "Eve".to_owned(),
+            },
+            Event::Left {
+                name: "Eve".to_owned(),
+                reason: LeftReason::ConnectionLost,
+            },
+            Event::Receipt { id: 1, seq: 5 },
+            Event::Receipt { id: 2, seq: 6 },
+            Event::Refused {
+                id: 3,
+                text: None,
+                code: ErrorCode::TextInvalid,
+                detail: "no".to_owned(),
+                retry_after_ms: 7,
+            },
+        ];
+        let lines: Vec<_> = events.iter().filter_map(|it| event(it, &ids)).collect();
+        let expected = [
+            r#"{"chat":{"text":"é \"\u202e\u007f\udb40\udc41\n","sender":"Bob","seq":"18446744073709551615","timeUnixMs":"-1"}}"#,
+            r#"{"members":{"names":["Bob"],"more":false}}"#,
+            r#"{"joined":{"name":"Eve"}}"#,
+            r#"{"left":{"name":"Eve","reason":"LEFT_REASON_CONNECTION_LOST"}}"#,
+            r#"{"receipt":{"id":"1","seq":"5"}}"#,
+            r#"{"receipt":{"id":"77","seq":"6"}}"#,
+            r#"{"error":{"code":"ERROR_CODE_TEXT_INVALID","detail":"no","endsSession":false,"id":"3","retryAfterMs":7}}"#,
+        ];
+        assert_eq!(lines, expected);
+        // What was escaped is what was said.
+        let value: Value = serde_json::from_str(&lines[0]).expect("JSON");
+        assert_eq!(value["chat"]["text"], "é \"\u{202e}\u{7f}\u{e0041}\n");
+    }
+
+    #[test]
+    fn the_last_line_tells_closing_from_leaving() {
+        let of = |ending| {
+            ended(
+                &Ended {
+                    ending,
+                    unsent: 1,
+                    unconfirmed: 2,
+                },
+                3,
+            )
+        };
+        let last = |ending: &str| {
+            format!(r#"{{"ended":{{"ending":"{ending}","refused":3,"unsent":1,"unconfirmed":2}}}}"#)
+        };
+        assert_eq!(of(Ending::Left), [last("LEFT")]);
+        let detail = "bye".to_owned();
+        assert_eq!(
+            of(Ending::ServerClosed { detail }),
+            [
+                r#"{"serverClosing":{"detail":"bye"}}"#,
+                &last("SERVER_CLOSED")
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_of_the_input_are_understood() {
+        let chat = |text: &str, id| {
+            Ok(Request::Chat {
+                text: text.to_owned(),
+                id,
+            })
+        };
+        for (line, expected) in [
+            (r#"{"chat":{"text":"hi"}}"#, chat("hi", 0)),
+            (r#"{"chat":{"text":"hi","id":"7"}}"#, chat("hi", 7)),
+            (r#" {"chat":{"id":7,"text":""}} "#, chat("", 7)),
+            (r#"{"leave":{}}"#, Ok(Request::Leave)),
+        ] {
+            assert_eq!(parse(line.as_bytes()), expected, "{line}");
+        }
+        for line in [
+            "hi",
+            "[]",
+            "{}",
+            r#"{"chat":{}}"#,
+            r#"{"chat":{"text":"a"},"leave":{}}"#,
+            r#"{"chat":{"text":"a","sender":"Eve"}}"#,
+            r#"{"chat":{"text":"a","id":-1}}"#,
+            r#"{"chat":"a"}"#,
+            r#"{"register":{"name":"a"}}"#,
+            "{\"chat\":{\"text\":\"\u{1}\"}}",
+        ] {
+            assert!(parse(line.as_bytes()).is_err(), "{line}");
+        }
+        assert!(parse(b"{\"chat\":{\"text\":\"\xff\"}}").is_err());
+    }
+}
