@@ -121,7 +121,8 @@ fn texts(folder: &str) -> Vec<(PathBuf, String)> {
     while let Some(path) = open.pop() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() {
-            if name == "__pycache__" || name == "target" || name.starts_with('.') {
+            if ["__pycache__", "node_modules", "target"].contains(&&*name) || name.starts_with('.')
+            {
                 continue;
             }
             let entries = fs::read_dir(&path).expect("a folder of the project");

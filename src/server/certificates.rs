@@ -40,8 +40,27 @@ pub struct Certificates {
 
 #[derive(Debug, Clone)]
 struct Current {
-    config: Arc<ServerConfig>,
+    chat: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
     pin: Pin,
+}
+
+/// What a connection carries inside TLS, as its handshake says it (ALPN).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Frames.
+    Chat,
+    /// HTTP/1.1, and in it a WebSocket.
+    Http,
+}
+
+impl Protocol {
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Chat => tls::ALPN,
+            Self::Http => b"http/1.1",
+        }
+    }
 }
 
 impl Certificates {
@@ -98,9 +117,13 @@ impl Certificates {
         self.is_self_signed.then(|| self.current().pin)
     }
 
-    /// How a connection shakes hands that speaks this protocol (ALPN).
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.current().config
+    /// How a connection shakes hands that carries `protocol`.
+    pub(super) fn config(&self, protocol: Protocol) -> Arc<ServerConfig> {
+        let current = self.current();
+        match protocol {
+            Protocol::Chat => current.chat,
+            Protocol::Http => current.http,
+        }
     }
 
     fn current(&self) -> Current {
@@ -124,9 +147,15 @@ impl Current {
                 key_file.display()
             )
         })?;
+        let speaking = |protocol: Protocol| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![protocol.name().to_vec()];
+            config
+        };
         Ok(Self {
             pin: pin.ok_or("there is no certificate")?,
-            config: Arc::new(config),
+            chat: Arc::new(speaking(Protocol::Chat)),
+            http: Arc::new(speaking(Protocol::Http)),
         })
     }
 }
@@ -140,7 +169,6 @@ fn config(
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![tls::ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

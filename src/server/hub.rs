@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     limits::Limits,
@@ -391,6 +391,8 @@ fn report(closed: &Closed) {
     };
     match &closed.name {
         Some(name) => info!(%name, why, messages = closed.chats, "left"),
+        // A scan of the port, or a request for the page.
+        None if closed.reason == CloseReason::ConnectionLost => debug!(why, "turned away"),
         None => info!(why, "turned away"),
     }
 }

@@ -116,7 +116,7 @@ fn serve<S, H>(
     connections: &TaskTracker,
 ) where
     S: Transport + Send + 'static,
-    H: Future<Output = io::Result<S>> + Send + 'static,
+    H: Future<Output = io::Result<Option<S>>> + Send + 'static,
 {
     let member = hub.connect(Some(peer.ip()));
     let is_crowded = connections.len() >= hub.connection_count() + REJECTED_MAX;
@@ -132,13 +132,11 @@ fn serve<S, H>(
             connections.spawn(Connection::new(stream, hub, member));
         }
         (Accepted::Handshake(handshake), member) => {
-            connections.spawn(shake_hands(
-                handshake,
-                Handshaking {
-                    hub,
-                    member: Some(member),
-                },
-            ));
+            let handshaking = Handshaking {
+                hub,
+                member: Some(member),
+            };
+            connections.spawn(shake_hands(handshake, handshaking));
         }
     }
 }
@@ -160,30 +158,33 @@ impl Drop for Handshaking {
 /// Serves a connection once its transport is ready, within the register deadline
 /// (CHAT-REG-5).
 async fn shake_hands<S: Transport>(
-    handshake: impl Future<Output = io::Result<S>>,
+    handshake: impl Future<Output = io::Result<Option<S>>>,
     mut connection: Handshaking,
 ) {
     let deadline_ms = connection.hub.limits().register_deadline_ms;
-    let mut handshake = pin!(time::timeout(
-        Duration::from_millis(deadline_ms.into()),
-        handshake
-    ));
-    let stream = poll_fn(|cx| {
-        if let Some(Ok((_, handle))) = &connection.member {
-            handle.set_waker(cx.waker());
-        }
-        if connection.hub.is_aborted() {
-            return Poll::Ready(None);
-        }
-        handshake.as_mut().poll(cx).map(Result::ok)
-    });
-    match stream.await {
-        Some(Ok(stream)) => {
+    let deadline = Duration::from_millis(deadline_ms.into());
+    // Dropped with all its buffers before the connection begins.
+    let stream = {
+        let mut handshake = pin!(time::timeout(deadline, handshake));
+        poll_fn(|cx| {
+            if let Some(Ok((_, handle))) = &connection.member {
+                handle.set_waker(cx.waker());
+            }
+            if connection.hub.is_aborted() {
+                return Poll::Ready(None);
+            }
+            handshake.as_mut().poll(cx).map(Result::ok)
+        })
+        .await
+    };
+    match stream {
+        Some(Ok(Some(stream))) => {
             let Some(member) = connection.member.take() else {
                 return;
             };
             Connection::new(stream, Arc::clone(&connection.hub), member).await;
         }
+        Some(Ok(None)) => {}
         Some(Err(error)) => debug!(%error, "the handshake failed"),
         None => debug!("the handshake took too long"),
     }

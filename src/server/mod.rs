@@ -24,6 +24,7 @@
 //! | `tcp` | the TCP transport | yes |
 //! | `tls` | the TLS transport, over TCP | yes |
 //! | [`Certificates`] | the server's certificate and key, read again while it runs | yes |
+//! | `web` | the page, and the WebSocket transport over TCP or TLS | yes |
 //! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
 //! | `address_limiter` | how many connections one address may have and make | no |
 //! | `connection` | the task of one connection | yes |
@@ -72,6 +73,7 @@ mod tcp_info;
 mod tests;
 mod tls;
 mod transport;
+mod web;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -84,10 +86,12 @@ use tracing::warn;
 
 use crate::{limits::Limits, session::AccessPolicy};
 pub use certificates::Certificates;
+use certificates::Protocol;
 use hub::Hub;
 use listener::AnyListener;
 use tcp::Tcp;
 use tls::Tls;
+use web::Web;
 
 /// How long connections have to take their last messages when the server closes,
 /// in milliseconds. With [`ABORT_MS`], less than the 5 seconds of CHAT-CLOSE-3.
@@ -145,7 +149,33 @@ impl Server {
         certificates: Arc<Certificates>,
     ) -> io::Result<SocketAddr> {
         let (tcp, address) = self.bind(listen).await?;
-        self.listeners.push(Arc::new(Tls::new(tcp, certificates)));
+        let tls = Tls::new(tcp, certificates, Protocol::Chat);
+        self.listeners.push(Arc::new(tls));
+        Ok(address)
+    }
+
+    /// As [`Server::listen`], for browsers: serves the page and its WebSocket, over TLS
+    /// if there are certificates. Pages of `origins` (`https://host`) may use the
+    /// WebSocket too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::listen`].
+    pub async fn listen_web(
+        &mut self,
+        listen: &str,
+        certificates: Option<Arc<Certificates>>,
+        origins: Vec<String>,
+    ) -> io::Result<SocketAddr> {
+        let (tcp, address) = self.bind(listen).await?;
+        let is_local = address.ip().is_loopback();
+        self.listeners.push(match certificates {
+            None => Arc::new(Web::new(tcp, is_local, origins)),
+            Some(certificates) => {
+                let tls = Tls::new(tcp, certificates, Protocol::Http);
+                Arc::new(Web::new(tls, is_local, origins))
+            }
+        });
         Ok(address)
     }
 

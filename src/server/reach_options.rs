@@ -14,9 +14,9 @@ const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const SAY_CERTIFICATE: &str = "--tls-cert FILE and --tls-key FILE, or --tls-self-signed DIR, which \
                                makes one";
 
-/// Listeners with encryption, and their certificate.
+/// Further listeners, and their certificate.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Encryption")]
+#[command(next_help_heading = "Encryption and browsers")]
 pub struct ReachOptions {
     /// Where to listen for TLS connections, beside `--listen`
     #[arg(
@@ -26,6 +26,27 @@ pub struct ReachOptions {
         value_parser = parse_listen
     )]
     pub tls_listen: Option<String>,
+
+    /// Where to serve the page for browsers, beside the others; over TLS if there is a
+    /// certificate
+    #[arg(
+        long,
+        env = "CHAT_WEB_LISTEN",
+        value_name = "HOST[:PORT]",
+        value_parser = parse_listen
+    )]
+    pub web_listen: Option<String>,
+
+    /// A page of another site that may chat here, as https://HOST[:PORT]; can be
+    /// repeated, or list several with commas
+    #[arg(
+        long,
+        env = "CHAT_WEB_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = parse_origin
+    )]
+    pub web_origin: Vec<String>,
 
     /// The certificate and those between it and its root, in a PEM file; read again on
     /// SIGHUP
@@ -43,6 +64,11 @@ pub struct ReachOptions {
 }
 
 impl ReachOptions {
+    /// Whether the server listens in any of these ways.
+    pub fn listens(&self) -> bool {
+        self.tls_listen.is_some() || self.web_listen.is_some()
+    }
+
     /// The certificate of the listeners that need one, if the options name any.
     ///
     /// # Errors
@@ -78,5 +104,15 @@ pub(super) fn parse_listen(value: &str) -> Result<String, String> {
         Err(error) => Err(format!(
             "{error}; say HOST:PORT, such as 127.0.0.1:0 or [::1]:4000"
         )),
+    }
+}
+
+fn parse_origin(value: &str) -> Result<String, String> {
+    let is_origin = value.split_once("://").is_some_and(|(scheme, host)| {
+        matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains('/')
+    });
+    match is_origin {
+        true => Ok(value.to_owned()),
+        false => Err("an origin is https://HOST or https://HOST:PORT, and nothing after it".into()),
     }
 }

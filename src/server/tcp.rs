@@ -69,7 +69,7 @@ impl Tcp {
 impl Listener for Tcp {
     const TRANSPORT: &str = "tcp";
     type Stream = TcpStream;
-    type Handshake = Ready<io::Result<TcpStream>>;
+    type Handshake = Ready<io::Result<Option<TcpStream>>>;
 
     async fn accept(&self) -> io::Result<(Accepted<TcpStream, Self::Handshake>, SocketAddr)> {
         let (stream, peer) = self.accept_stream().await?;

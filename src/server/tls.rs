@@ -1,7 +1,7 @@
 //! TLS: the handshake, and an encrypted stream over TCP.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::{
-    certificates::Certificates,
+    certificates::{Certificates, Protocol},
     tcp::Tcp,
     transport::{Accepted, Delivery, Listener, Transport},
 };
@@ -29,26 +29,29 @@ const CIPHERTEXT_BYTES_MAX: usize = 32 * 1024;
 pub(super) struct Tls {
     tcp: Tcp,
     certificates: Arc<Certificates>,
+    carries: Protocol,
 }
 
 impl Tls {
-    pub(super) fn new(tcp: Tcp, certificates: Arc<Certificates>) -> Self {
-        Self { tcp, certificates }
+    pub(super) fn new(tcp: Tcp, certificates: Arc<Certificates>, carries: Protocol) -> Self {
+        Self {
+            tcp,
+            certificates,
+            carries,
+        }
     }
 }
 
 impl Listener for Tls {
     const TRANSPORT: &str = "tls";
     type Stream = TlsStream<TcpStream>;
-    type Handshake = BoxFuture<'static, io::Result<Self::Stream>>;
+    type Handshake = BoxFuture<'static, io::Result<Option<Self::Stream>>>;
 
     async fn accept(&self) -> io::Result<(Accepted<Self::Stream, Self::Handshake>, SocketAddr)> {
         let (stream, peer) = self.tcp.accept_stream().await?;
-        let acceptor = TlsAcceptor::from(self.certificates.config());
-        Ok((
-            Accepted::Handshake(Box::pin(shake_hands(acceptor, stream))),
-            peer,
-        ))
+        let acceptor = TlsAcceptor::from(self.certificates.config(self.carries));
+        let handshake = async { shake_hands(acceptor, stream).await.map(Some) };
+        Ok((Accepted::Handshake(Box::pin(handshake)), peer))
     }
 }
 
@@ -132,6 +135,18 @@ impl<S: Transport> AsyncWrite for TlsStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.inner().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inner().poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -95,8 +95,9 @@ pub(super) trait Listener: Send + Sync + 'static {
     const TRANSPORT: &str;
     /// A stream that carries frames.
     type Stream: Transport + Send + 'static;
-    /// Makes one of what was accepted. The server ends it after the register deadline.
-    type Handshake: Future<Output = io::Result<Self::Stream>> + Send + 'static;
+    /// Makes one of what was accepted, unless the peer wants something else, and got it.
+    /// The server ends it after the register deadline.
+    type Handshake: Future<Output = io::Result<Option<Self::Stream>>> + Send + 'static;
 
     /// The next stream, and where it comes from. It must not wait for the peer: what it
     /// has to agree on with it is the handshake.

@@ -15,3 +15,4 @@ mod signals;
 mod slow;
 mod suspended;
 mod tls;
+mod web;

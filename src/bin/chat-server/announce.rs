@@ -10,18 +10,46 @@ use std::{
 
 use chat::{address::Scheme, pin::Pin};
 
+/// How others reach the server.
+#[derive(Clone, Copy)]
+pub enum Way {
+    /// By a client's address.
+    Client(Scheme),
+    /// With a browser.
+    Browser { is_encrypted: bool },
+}
+
+impl Way {
+    pub fn is_encrypted(self) -> bool {
+        match self {
+            Self::Client(scheme) => scheme.is_encrypted(),
+            Self::Browser { is_encrypted } => is_encrypted,
+        }
+    }
+
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Client(scheme) => scheme.as_str(),
+            Self::Browser { is_encrypted: true } => "https",
+            Self::Browser {
+                is_encrypted: false,
+            } => "http",
+        }
+    }
+}
+
 /// One of the ways in which the server listens.
 pub struct Listening {
-    pub scheme: Scheme,
+    pub way: Way,
     pub address: SocketAddr,
     /// Of a self-signed certificate.
     pub pin: Option<Pin>,
 }
 
-/// Formats the address that clients take.
+/// Formats the address that clients or browsers take.
 impl fmt::Display for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.address)?;
+        write!(f, "{}://{}", self.way.scheme(), self.address)?;
         match self.pin {
             Some(pin) => write!(f, "#{pin}"),
             None => Ok(()),
@@ -43,7 +71,12 @@ pub fn announce(listening: &[Listening]) {
                 address: reachable(it.address),
                 ..*it
             };
-            let _ = writeln!(std::io::stderr(), "join with: {client} {it} YOUR_NAME");
+            let _ = match it.way {
+                Way::Client(_) => {
+                    writeln!(std::io::stderr(), "join with: {client} {it} YOUR_NAME")
+                }
+                Way::Browser { .. } => writeln!(std::io::stderr(), "or open {it} in a browser"),
+            };
         }
     }
 }

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use announce::Listening;
+use announce::{Listening, Way};
 use signals::Signals;
 
 /// Packs the two blocks that the runtime keeps for each connection, aligned to 128
@@ -94,8 +94,10 @@ async fn serve(options: &Options) -> Result<()> {
     let certificates = certificates
         .unwrap_or_else(|it| refuse_to_start(&it))
         .map(Arc::new);
-    if options.listen().is_none() && certificates.is_none() {
-        refuse_to_start("the server listens nowhere: with --listen none, say --tls-listen too");
+    if options.listen().is_none() && !options.reach.listens() {
+        refuse_to_start(
+            "the server listens nowhere: with --listen none, say --tls-listen or --web-listen",
+        );
     }
     let _log = start_log(options.verbose);
     for name in cli::empty_variables::<Options>() {
@@ -153,7 +155,7 @@ async fn listen(
     if let Some(listen) = options.listen() {
         let address = server.listen(listen).await;
         listening.push(Listening {
-            scheme: Scheme::Chat,
+            way: Way::Client(Scheme::Chat),
             address: address.with_context(|| format!("cannot listen on {listen}"))?,
             pin: None,
         });
@@ -161,9 +163,21 @@ async fn listen(
     if let (Some(listen), Some(certificates)) = (&options.reach.tls_listen, certificates) {
         let address = server.listen_tls(listen, Arc::clone(certificates)).await;
         listening.push(Listening {
-            scheme: Scheme::Chats,
+            way: Way::Client(Scheme::Chats),
             address: address.with_context(|| format!("cannot listen for TLS on {listen}"))?,
             pin: certificates.pin(),
+        });
+    }
+    if let Some(listen) = &options.reach.web_listen {
+        let (certificates, origins) = (certificates.cloned(), &options.reach.web_origin);
+        let is_encrypted = certificates.is_some();
+        let address = server
+            .listen_web(listen, certificates, origins.clone())
+            .await;
+        listening.push(Listening {
+            way: Way::Browser { is_encrypted },
+            address: address.with_context(|| format!("cannot listen for browsers on {listen}"))?,
+            pin: None,
         });
     }
     Ok(listening)
@@ -172,14 +186,14 @@ async fn listen(
 /// Warns if others than this machine's users can join without encryption.
 fn warn_of_readers(listening: &[Listening], has_password: bool) {
     for it in listening {
-        if !it.scheme.is_encrypted() && !it.address.ip().is_loopback() {
+        if !it.way.is_encrypted() && !it.address.ip().is_loopback() {
             let what = match has_password {
                 true => "what is said, and the password",
                 false => "what is said",
             };
             warn!(
                 address = %it.address,
-                "others on the network can read {what}: --tls-listen encrypts it"
+                "others on the network can read {what}: a certificate encrypts it (--tls-listen)"
             );
         }
     }

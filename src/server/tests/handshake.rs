@@ -13,7 +13,7 @@ use crate::server::{
     transport::{Accepted, Listener},
 };
 
-type Handshake = BoxFuture<'static, io::Result<DuplexStream>>;
+type Handshake = BoxFuture<'static, io::Result<Option<DuplexStream>>>;
 
 /// A listener that accepts the handshakes of a test.
 struct TestListener(Mutex<mpsc::Receiver<Handshake>>);
@@ -52,7 +52,7 @@ impl Accepting {
     /// Accepts a stream with this handshake.
     async fn accept(
         &self,
-        handshake: impl Future<Output = io::Result<DuplexStream>> + Send + 'static,
+        handshake: impl Future<Output = io::Result<Option<DuplexStream>>> + Send + 'static,
     ) {
         let accepted = self.handshakes.send(Box::pin(handshake)).await;
         accepted.expect("the listener accepts");
@@ -66,7 +66,7 @@ async fn a_connection_registers_after_its_handshake() {
     let (near, far) = tokio::io::duplex(8_192);
     let handshake = async {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        Ok(near)
+        Ok(Some(near))
     };
     accepting.accept(handshake).await;
     assert_eq!(accepting.hub.connection_count(), 1, "it counts at once");
@@ -96,7 +96,7 @@ async fn the_register_deadline_counts_from_before_the_handshake() {
     let (near, far) = tokio::io::duplex(8_192);
     let handshake = async {
         tokio::time::sleep(Duration::from_secs(9)).await;
-        Ok(near)
+        Ok(Some(near))
     };
     accepting.accept(handshake).await;
     let mut peer = Peer {
@@ -129,7 +129,7 @@ async fn a_handshake_that_fails_or_panics_releases_its_permit() {
     assert_eq!(accepting.hub.connection_count(), 1);
     // One too many: rejected, with an error after the handshake.
     let (near, far) = tokio::io::duplex(8_192);
-    accepting.accept(async { Ok(near) }).await;
+    accepting.accept(async { Ok(Some(near)) }).await;
     let mut peer = Peer {
         stream: far,
         held: Vec::new(),

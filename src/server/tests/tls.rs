@@ -6,7 +6,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
 use super::*;
 use crate::{
-    server::{Certificates, tls::shake_hands},
+    server::{
+        certificates::{Certificates, Protocol},
+        tls::shake_hands,
+    },
     tls::{Trust, server_name},
 };
 
@@ -21,7 +24,7 @@ async fn member(hub: &Arc<Hub>, name: &str) -> Peer<Stream> {
     let folder = tempfile::tempdir().expect("a place for files");
     let certificates = Certificates::self_signed(folder.path(), &[]).expect("made");
     let pin = certificates.pin().expect("it is self-signed");
-    let acceptor = TlsAcceptor::from(certificates.config());
+    let acceptor = TlsAcceptor::from(certificates.config(Protocol::Chat));
     let (near, far) = tokio::io::duplex(CARRIER_BYTES);
     let connection_hub = Arc::clone(hub);
     tokio::spawn(async move {

@@ -1,0 +1,332 @@
+// A session with the server that outlives its connections: it connects again by itself,
+// sends what waits, and says what may have been missed.
+
+import { create } from "@bufbuild/protobuf";
+import { Decoder, encode, type ToServer } from "./frames.js";
+import {
+  Capability,
+  ChatSchema,
+  ErrorCode,
+  LeftReason,
+  LeaveSchema,
+  PingSchema,
+  PongSchema,
+  RegisterSchema,
+  type Error as Refusal,
+  type Registered,
+  type ServerEnvelope,
+} from "./generated/chat_pb.js";
+
+// How long to wait before connecting again, at first and at the most.
+const RECONNECT_MS_FIRST = 1_000;
+const RECONNECT_MS_MAX = 30_000;
+// After so much silence the server is asked for a sign of life, and has so long for it.
+const SILENCE_MS = 30_000;
+const ANSWER_MS = 10_000;
+// How long a connection and the answer to Register may take.
+const REGISTER_MS = 15_000;
+// How many lines may wait to be sent.
+export const WAITING_MAX = 1_000;
+
+export type LineState = "waiting" | "sent" | "refused" | "unknown";
+
+export interface Line {
+  readonly id: bigint;
+  readonly text: string;
+}
+
+export interface Listener {
+  /** It is connected; `missed` chats were not received since the last connection. */
+  registered(name: string, missed: bigint, isNewServer: boolean, isAgain: boolean): void;
+  /** The connection is lost and is made again in so many milliseconds. */
+  lost(retryMs: number): void;
+  /** The session is over, and why. `asksPassword`: another password may help. */
+  ended(why: string, asksPassword: boolean): void;
+  chat(sender: string, text: string, time: Date): void;
+  members(names: ReadonlySet<string>): void;
+  joined(name: string): void;
+  left(name: string, how: string): void;
+  line(line: Line, state: LineState, why: string): void;
+}
+
+const REFUSED: Partial<Record<ErrorCode, string>> = {
+  [ErrorCode.NAME_INVALID]:
+    "This name is not allowed. Choose 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' and '-' that begin with a letter or a digit.",
+  [ErrorCode.NAME_RESERVED]: "This name is reserved. Choose another.",
+  [ErrorCode.NAME_IN_USE]: "This name is taken. Choose another.",
+  [ErrorCode.NAME_NOT_ALLOWED]: "This name is not on the server's list.",
+  [ErrorCode.NAME_RECLAIMED]:
+    "Another client took this name while this one could not be reached.",
+  [ErrorCode.PASSWORD_WRONG]: "The server asks for a password, or for another one.",
+};
+
+const LEFT: Partial<Record<LeftReason, string>> = {
+  [LeftReason.CONNECTION_LOST]: "connection lost",
+  [LeftReason.IDLE_TIMEOUT]: "silent for too long",
+  [LeftReason.SLOW_CONSUMER]: "read too slowly",
+  [LeftReason.PROTOCOL_ERROR]: "broke the protocol",
+};
+
+export class Session {
+  private socket: WebSocket | undefined;
+  private registered: Registered | undefined;
+  private lastSeq = 0n;
+  private epoch = "";
+  private name: string;
+  private nextId = 1n;
+  private waiting: Line[] = [];
+  private inFlight: Line | undefined;
+  private holdUntil = 0;
+  private failures = 0;
+  private isOver = false;
+  private members = new Set<string>();
+  private timers = new Map<string, number>();
+
+  constructor(
+    name: string,
+    private readonly password: string,
+    private readonly listener: Listener,
+  ) {
+    this.name = name;
+    addEventListener("online", this.hurry);
+    addEventListener("offline", this.drop);
+    document.addEventListener("visibilitychange", this.hurry);
+    this.connect();
+  }
+
+  /** Sends a line, now or when there is a connection. `undefined`: too many wait. */
+  send(text: string): Line | undefined {
+    if (this.waiting.length >= WAITING_MAX) return undefined;
+    const line = { id: this.nextId++, text };
+    this.waiting.push(line);
+    this.listener.line(line, "waiting", "");
+    this.pump();
+    return line;
+  }
+
+  leave(): void {
+    if (this.registered) this.put({ case: "leave", value: create(LeaveSchema) });
+    this.end("", false);
+  }
+
+  get limits() {
+    return this.registered?.limits;
+  }
+
+  private connect = (): void => {
+    this.clear();
+    const url = new URL("/chat", location.href);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(url);
+    const decoder = new Decoder();
+    socket.binaryType = "arraybuffer";
+    this.socket = socket;
+    this.after("register", REGISTER_MS, () => this.lose(socket));
+    socket.onopen = () => {
+      const capabilities = [
+        Capability.PRESENCE,
+        Capability.RECEIPTS,
+        Capability.KEEPALIVE,
+      ];
+      const { name, password } = this;
+      const register = create(RegisterSchema, { name, capabilities, password });
+      this.put({ case: "register", value: register }); // CHAT-REG-1
+    };
+    socket.onmessage = (event: MessageEvent) => {
+      if (this.socket !== socket) return;
+      if (this.registered) this.watch();
+      try {
+        for (const it of decoder.push(new Uint8Array(event.data as ArrayBuffer)))
+          if (this.socket === socket) this.receive(it, socket);
+      } catch {
+        this.lose(socket);
+      }
+    };
+    socket.onclose = () => this.lose(socket);
+  };
+
+  private put(message: ToServer): void {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(encode(message));
+  }
+
+  private receive({ message }: ServerEnvelope, socket: WebSocket): void {
+    switch (message.case) {
+      case "registered": {
+        const now = message.value;
+        const isAgain = this.epoch !== "";
+        const isNewServer = isAgain && now.epoch !== this.epoch;
+        const missed = isAgain && !isNewServer ? now.seq - this.lastSeq : 0n;
+        this.registered = now;
+        this.name = now.name;
+        this.epoch = now.epoch;
+        this.lastSeq = now.seq;
+        this.failures = 0;
+        this.timeOut("register");
+        this.members = new Set();
+        this.listener.registered(now.name, missed > 0n ? missed : 0n, isNewServer, isAgain);
+        this.watch();
+        this.pump();
+        break;
+      }
+      case "chat": {
+        const { sender, text, seq, timeUnixMs } = message.value;
+        this.lastSeq = seq;
+        this.listener.chat(sender, text, new Date(Number(timeUnixMs)));
+        break;
+      }
+      case "receipt":
+        if (message.value.seq > this.lastSeq) this.lastSeq = message.value.seq;
+        this.settle(message.value.id, "sent", "");
+        break;
+      case "members":
+        for (const name of message.value.names) this.members.add(name);
+        if (!message.value.more) this.listener.members(this.members);
+        break;
+      case "joined":
+        this.members.add(message.value.name);
+        this.listener.joined(message.value.name);
+        this.listener.members(this.members);
+        break;
+      case "left": {
+        const { name, reason } = message.value;
+        this.members.delete(name);
+        this.listener.left(name, LEFT[reason] ?? "");
+        this.listener.members(this.members);
+        break;
+      }
+      case "ping": {
+        const pong = create(PongSchema, { token: message.value.token });
+        this.put({ case: "pong", value: pong });
+        break;
+      }
+      case "error":
+        this.refused(message.value, socket);
+        break;
+      case "serverClosing":
+        // It may come back.
+        this.lose(socket);
+        break;
+    }
+  }
+
+  private refused(error: Refusal, socket: WebSocket): void {
+    if (!error.endsSession) {
+      if (error.code === ErrorCode.RATE_LIMITED && this.inFlight?.id === error.id) {
+        // CHAT-LIM-3: the same line again, later.
+        this.waiting.unshift(this.inFlight);
+        this.inFlight = undefined;
+        this.holdUntil = Date.now() + error.retryAfterMs;
+        this.pump();
+      } else if (error.id !== 0n) {
+        this.settle(error.id, "refused", error.detail);
+      }
+      return;
+    }
+    const why = REFUSED[error.code];
+    // The name may be held by this session's own lost connection.
+    const isOwn = error.code === ErrorCode.NAME_IN_USE && this.epoch !== "";
+    if (why && !(isOwn && this.failures < 5)) {
+      this.end(why, error.code === ErrorCode.PASSWORD_WRONG);
+    } else {
+      this.lose(socket, error.retryAfterMs);
+    }
+  }
+
+  private settle(id: bigint, state: LineState, why: string): void {
+    if (this.inFlight?.id !== id) return;
+    const line = this.inFlight;
+    this.inFlight = undefined;
+    this.listener.line(line, state, why);
+    this.pump();
+  }
+
+  // One line at a time, so that one that is refused for its rate changes no order.
+  private pump(): void {
+    const line = this.waiting[0];
+    if (!line || this.inFlight || !this.registered) return;
+    const wait = this.holdUntil - Date.now();
+    if (wait > 0) {
+      this.after("hold", wait, () => this.pump());
+      return;
+    }
+    this.waiting.shift();
+    const { id, text } = line;
+    this.put({ case: "chat", value: create(ChatSchema, { id, text }) });
+    if (this.registered.capabilities.includes(Capability.RECEIPTS)) {
+      this.inFlight = line;
+    } else {
+      this.listener.line(line, "sent", "");
+      this.pump();
+    }
+  }
+
+  // Silence: asks for a sign of life, then takes the connection for lost.
+  private watch(): void {
+    this.timeOut("answer");
+    this.after("silence", SILENCE_MS, this.ask);
+  }
+
+  private ask = (): void => {
+    const { socket } = this;
+    if (!socket || !this.registered) return;
+    this.put({ case: "ping", value: create(PingSchema) });
+    this.after("answer", ANSWER_MS, () => this.lose(socket));
+  };
+
+  // The network is back, or the page is looked at again: finds out at once.
+  private hurry = (): void => {
+    if (this.isOver || document.visibilityState === "hidden") return;
+    if (this.socket) this.ask();
+    else this.connect();
+  };
+
+  private drop = (): void => {
+    if (this.socket) this.lose(this.socket);
+  };
+
+  private lose(socket: WebSocket, retryMs = 0): void {
+    if (this.socket !== socket || this.isOver) return;
+    this.clear();
+    socket.close();
+    if (this.inFlight) {
+      this.listener.line(this.inFlight, "unknown", "the connection was lost");
+      this.inFlight = undefined;
+    }
+    const doubled = RECONNECT_MS_FIRST * 2 ** Math.min(this.failures++, 10);
+    const backOff = Math.min(doubled, RECONNECT_MS_MAX) * (0.5 + Math.random() / 2);
+    const wait = Math.max(backOff, retryMs);
+    this.listener.lost(wait);
+    this.after("connect", wait, this.connect);
+  }
+
+  private end(why: string, asksPassword: boolean): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    removeEventListener("online", this.hurry);
+    removeEventListener("offline", this.drop);
+    document.removeEventListener("visibilitychange", this.hurry);
+    const { socket } = this;
+    this.clear();
+    socket?.close();
+    for (const line of [this.inFlight, ...this.waiting])
+      if (line) this.listener.line(line, "refused", "the session is over");
+    this.listener.ended(why, asksPassword);
+  }
+
+  private clear(): void {
+    this.socket = undefined;
+    this.registered = undefined;
+    for (const timer of this.timers.values()) clearTimeout(timer);
+    this.timers.clear();
+  }
+
+  private after(what: string, ms: number, act: () => void): void {
+    this.timeOut(what);
+    this.timers.set(what, setTimeout(act, ms));
+  }
+
+  private timeOut(what: string): void {
+    clearTimeout(this.timers.get(what));
+    this.timers.delete(what);
+  }
+}

@@ -1,0 +1,238 @@
+// Tries the page in a real browser: `npm run try`, after `cargo build` and `npm run build`.
+//
+// Three browsers and a terminal's client talk; the server is started again; a browser goes
+// offline and comes back; 10,000 messages; hostile names and texts; a phone; axe. With
+// `--screenshots` it also renews docs/page-*.png. CHROMIUM names another browser than
+// `chromium`, and CHAT_BIN another folder of programs than target/debug.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const root = new URL("../../", import.meta.url).pathname;
+const bin = process.env.CHAT_BIN ?? `${root}target/debug`;
+const takesScreenshots = process.argv.includes("--screenshots");
+const processes = new Set();
+
+function start(program, args) {
+  const child = spawn(`${bin}/${program}`, args, { stdio: ["pipe", "pipe", "inherit"] });
+  processes.add(child);
+  child.on("exit", () => processes.delete(child));
+  const output = createInterface({ input: child.stdout });
+  const lines = [];
+  const waiting = [];
+  output.on("line", (line) => {
+    lines.push(line);
+    for (const check of [...waiting]) check();
+  });
+  child.shows = (isIt) =>
+    new Promise((found, failed) => {
+      const timer = setTimeout(() => failed(new Error(`${program}: ${lines}`)), 30_000);
+      const check = () => {
+        const line = lines.find(isIt);
+        if (line === undefined) return;
+        clearTimeout(timer);
+        waiting.splice(waiting.indexOf(check), 1);
+        found(line);
+      };
+      waiting.push(check);
+      check();
+    });
+  child.say = (text) => child.stdin.write(`${text}\n`);
+  return child;
+}
+
+async function serve(tcp, web) {
+  const server = start("chat-server", [
+    "--listen", tcp, "--web-listen", web,
+    "--rate-limit", "off", "--frames-per-second-max", "off", "--bytes-per-second-max", "off",
+  ]);
+  const line = (scheme) => server.shows((it) => it.startsWith(`listening on ${scheme}://`));
+  const address = async (scheme) => (await line(scheme)).slice("listening on ".length);
+  return { server, tcp: await address("chat"), web: await address("http") };
+}
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox"],
+});
+const problems = [];
+
+async function open(options = {}) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.on("pageerror", (error) => problems.push(String(error)));
+  page.on("console", (message) => {
+    const isOffline = /ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_CONNECTION_RESET/;
+    if (message.type() === "error" && !isOffline.test(message.text())) problems.push(message.text());
+  });
+  await page.goto(web);
+  return page;
+}
+
+async function join(page, name) {
+  await page.getByLabel("Your name").fill(name);
+  await page.keyboard.press("Enter");
+  await page.locator("#room").waitFor();
+}
+
+const say = async (page, text) => {
+  await page.getByLabel("Message", { exact: true }).fill(text);
+  await page.keyboard.press("Enter");
+};
+const hears = (page, text) =>
+  page.locator("#log p", { hasText: text }).first().waitFor({ timeout: 30_000 });
+const notice = (page, text) =>
+  page.locator("#log .notice", { hasText: text }).first().waitFor({ timeout: 60_000 });
+
+async function accessible(page, where) {
+  await page.evaluate(readFileSync("node_modules/axe-core/axe.min.js", "utf8"));
+  const found = await page.evaluate(() => globalThis.axe.run());
+  const told = found.violations.map((it) => `${it.id}: ${it.nodes.map((node) => node.html)}`);
+  assert.deepEqual(told, [], where);
+}
+
+let { server, tcp, web } = await serve("127.0.0.1:0", "127.0.0.1:0");
+try {
+  // axe is put into the page as a script, which the page's policy forbids.
+  const alice = await open({ bypassCSP: true });
+  await accessible(alice, "joining");
+  await join(alice, "Alice");
+  const bob = await open({ colorScheme: "dark", bypassCSP: true });
+  await join(bob, "Bob");
+  const phone = await open({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
+  await join(phone, "Carol");
+  const terminal = start("chat-client", ["--listen", tcp, "dave"]);
+  await notice(alice, "dave joined");
+
+  console.log("talking");
+  await say(alice, "hello all");
+  await Promise.all([hears(bob, "hello all"), hears(phone, "hello all")]);
+  await terminal.shows((line) => line === "@Alice: hello all");
+  await alice.locator(".own .state", { hasText: "sent" }).first().waitFor();
+  terminal.say("hello from a terminal, @Alice");
+  await hears(alice, "from a terminal");
+  assert.equal(await alice.locator(".mention").count(), 1);
+  assert.equal(await bob.locator(".mention").count(), 0);
+  await phone.getByRole("button", { name: "4 here" }).click();
+  await phone.locator("#who-list li", { hasText: "dave" }).waitFor();
+  await phone.getByRole("button", { name: "4 here" }).click();
+  await say(bob, "a link: https://example.org/a?b=c. And one\nin two lines");
+  await hears(alice, "in two lines");
+  const link = alice.locator("#log a").first();
+  assert.equal(await link.getAttribute("href"), "https://example.org/a?b=c");
+
+  console.log("a name that is taken");
+  const other = await open();
+  await other.getByLabel("Your name").fill("alice");
+  await other.keyboard.press("Enter");
+  await other.getByText("This name is taken").waitFor();
+  await other.context().close();
+
+  console.log("hostile texts");
+  const hostile = [
+    "<img src=x onerror=document.title='pwned'><script>document.title='pwned'</script>",
+    "right \u202e to left \u2066 and \u200b hidden \u00ad too",
+    "javascript:alert(1) https://user@evil.example/ http://[::1 data:text/html,x",
+    `z${"\u0301".repeat(300)}algo`,
+    "Alice\u2028: forged",
+    "wide ".repeat(600),
+    "x".repeat(3_000),
+  ];
+  for (const text of hostile) terminal.say(text);
+  terminal.say("that was all");
+  await hears(alice, "that was all");
+  assert.doesNotMatch(await alice.title(), /pwned/);
+  assert.equal(await alice.locator("#log img, #log script").count(), 0);
+  assert.ok((await alice.locator("#log .escape", { hasText: "\\u{202e}" }).count()) >= 1);
+  const links = await alice.locator("#log a").evaluateAll((all) => all.map((it) => it.href));
+  assert.deepEqual(links, ["https://example.org/a?b=c"]);
+  const isWide = () => document.documentElement.scrollWidth > innerWidth;
+  assert.equal(await phone.evaluate(isWide), false);
+
+  await accessible(alice, "the room, light");
+  await accessible(bob, "the room, dark");
+
+  if (takesScreenshots) {
+    console.log("screenshots");
+    const [left, right] = [await open(), await open({
+      viewport: { width: 390, height: 700 }, isMobile: true, colorScheme: "dark",
+    })];
+    for (const page of [left, right]) await page.setViewportSize({ width: page === left ? 900 : 390, height: 560 });
+    await join(left, "Erin");
+    await join(right, "Frank");
+    await say(left, "The build is green, the page is up.");
+    await hears(right, "the page is up");
+    await say(right, "@Erin on my phone too: https://example.org");
+    await hears(left, "on my phone too");
+    await left.locator(".own .state", { hasText: "sent" }).waitFor();
+    await right.locator(".own .state", { hasText: "sent" }).waitFor();
+    await left.screenshot({ path: `${root}docs/page-desktop.png` });
+    await right.screenshot({ path: `${root}docs/page-phone.png` });
+    await Promise.all([left.context().close(), right.context().close()]);
+  }
+
+  console.log("10,000 messages");
+  const began = Date.now();
+  const flood = Array.from({ length: 10_000 }, (_, index) => `line ${index} of a flood`);
+  await alice.evaluate(() => {
+    globalThis.longest = 0;
+    let last = performance.now();
+    const frame = (now) => {
+      globalThis.longest = Math.max(globalThis.longest, now - last);
+      last = now;
+      requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+  });
+  terminal.say(flood.join("\n"));
+  await alice.locator("#log p", { hasText: "line 9999 of" }).waitFor({ timeout: 120_000 });
+  assert.ok((await alice.locator("#log > div").count()) <= 500);
+  const session = await alice.context().newCDPSession(alice);
+  await session.send("HeapProfiler.collectGarbage");
+  const { usedSize } = await session.send("Runtime.getHeapUsage");
+  const longest = await alice.evaluate(() => globalThis.longest);
+  console.log(`  in ${Date.now() - began} ms, heap ${(usedSize / 1e6).toFixed(1)} MB, longest frame ${longest.toFixed(0)} ms`);
+  assert.ok(usedSize < 50e6, `${usedSize}`);
+
+  console.log("unread while scrolled up");
+  await alice.locator("#scroller").evaluate((it) => it.scrollTo(0, 100));
+  await alice.waitForTimeout(100);
+  terminal.say("while you read old ones");
+  await alice.getByRole("button", { name: "1 new message" }).click();
+  await alice.locator("#log p", { hasText: "while you read" }).waitFor();
+  assert.equal(await alice.title(), "chat");
+
+  console.log("offline and back");
+  await bob.context().setOffline(true);
+  await bob.locator('#status[data-state="lost"]').waitFor();
+  await say(bob, "written while offline");
+  terminal.say("said meanwhile");
+  await hears(alice, "said meanwhile");
+  await bob.context().setOffline(false);
+  await notice(bob, "connected again; 1 messages were missed");
+  await hears(alice, "written while offline");
+
+  console.log("a server that is started again");
+  server.kill("SIGTERM");
+  await alice.locator('#status[data-state="lost"]').waitFor();
+  const at = (address) => address.split("://")[1];
+  ({ server } = await serve(at(tcp), at(web)));
+  await notice(alice, "the server was started anew");
+  await notice(phone, "the server was started anew");
+  await say(alice, "and on we go");
+  await hears(phone, "and on we go");
+
+  console.log("leaving, by keyboard alone");
+  await alice.getByRole("button", { name: "Leave" }).focus();
+  await alice.keyboard.press("Enter");
+  await alice.getByLabel("Your name").waitFor();
+  await notice(phone, "Alice left");
+  assert.deepEqual(problems, []);
+  console.log("all is well");
+} finally {
+  await browser.close();
+  for (const child of processes) child.kill("SIGKILL");
+}
