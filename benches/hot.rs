@@ -72,7 +72,7 @@ fn encode_frames(bencher: Bencher) {
 #[divan::bench]
 fn append_to_log(bencher: Bencher) {
     let envelope = chat(1);
-    let mut log = Log::new();
+    let mut log = Log::new(1, 0);
     bencher.counter(ItemsCount::new(FRAMES)).bench_local(|| {
         for _ in 0..FRAMES {
             log.append(Audience::Everyone, black_box(&envelope));
@@ -88,7 +88,7 @@ fn follow_log(bencher: Bencher, presence_frames: usize) {
     bencher
         .counter(ItemsCount::new(FRAMES))
         .with_inputs(|| {
-            let mut log = Log::new();
+            let mut log = Log::new(1, 0);
             let reader = log.reader(false);
             for seq in 0..FRAMES {
                 log.append(Audience::Everyone, &chat(seq as u64));
@@ -108,7 +108,7 @@ fn follow_log_without_own(bencher: Bencher) {
     bencher
         .counter(ItemsCount::new(FRAMES))
         .with_inputs(|| {
-            let mut log = Log::new();
+            let mut log = Log::new(1, 0);
             let mut reader = log.reader(false);
             for seq in 0..FRAMES {
                 let range = log.append(Audience::Everyone, &chat(seq as u64));

@@ -76,6 +76,32 @@ const QUEUE_BYTES: u64 = 256 << 20;
 /// place in the tables, with room to spare.
 const CONNECTION_BYTES: u64 = 2_048;
 
+/// How much of the recent past is kept in memory where nothing else is asked for, in
+/// bytes: some ten thousand chats, and what a lost connection misses in a busy minute.
+const HISTORY_MEMORY_BYTES: u64 = 4 << 20;
+
+/// How many times the recent past a member may fall behind: a session that resumes is
+/// behind by the recent past, and the log without it must not seem too long.
+const LAG_PER_HISTORY_MIN: u64 = 8;
+
+/// The most lines that can be asked for.
+const RESUMES_CEILING: u64 = 1_000_000;
+
+/// The least number of ids that a line is remembered by: a client may have half as many
+/// chats unanswered (CHAT-RES-15).
+const RESEND_IDS_FLOOR: u64 = 2;
+
+/// The most ids that a line is remembered by that can be asked for: they are looked
+/// through one by one.
+const RESEND_IDS_CEILING: u64 = 1_024;
+
+/// The most chats in a page of the past that can be asked for.
+const HISTORY_PAGE_CEILING: u64 = 1_000;
+
+/// What a line takes without its ids, in bytes, with room to spare, and what an id takes.
+const LINE_BYTES: u64 = 512;
+const RESEND_ID_BYTES: u64 = 24;
+
 /// How many frames a member may send for each chat that it may, where nothing else
 /// is asked for: pings and pongs, and what is refused for its rate and sent again.
 const FRAMES_PER_CHAT: u64 = 20;
@@ -321,6 +347,58 @@ limits! {
         beyond: "OVERLOADED ends the sessions that hold most",
         ..BYTES
     };
+
+    /// Memory for the recent past, which resumed sessions read without the disk
+    history_memory_bytes: u64 = Limit {
+        option: Some("history-memory"),
+        default: Derived("4MiB, or an eighth of --lag-bytes-max if that is less", |limits| {
+            Some(HISTORY_MEMORY_BYTES.min(limits.lag_bytes_max / LAG_PER_HISTORY_MIN))
+        }),
+        range: |limits| 0..=limits.lag_bytes_max / LAG_PER_HISTORY_MIN,
+        because: Some("an eighth of --lag-bytes-max at most, which it is a part of"),
+        rule: Some("CHAT-RES-8"),
+        beyond: "the oldest is dropped, from memory only where there is --data",
+        ..BYTES
+    };
+
+    /// Time for which a lost connection can be resumed
+    resume_ms: u32 = Limit {
+        // A laptop that was carried home, a server that was moved.
+        default: Fixed(Some(3_600_000)),
+        announce: Some(|limits, wire| wire.resume_ms = limits.resume_ms),
+        rule: Some("CHAT-RES-4"),
+        beyond: "the client gets a new session and is told that it cannot resume",
+        ..TIME
+    };
+
+    /// Lost connections that can be resumed, at a time
+    resumes_max: u32 = Limit {
+        default: Fixed(Some(10_000)),
+        range: |_| 1..=RESUMES_CEILING,
+        rule: Some("CHAT-RES-3"),
+        beyond: "the one that was lost first cannot be resumed any more",
+        ..COUNT
+    };
+
+    /// Messages of a member that are not accepted twice, the last ones
+    resend_ids_max: u32 = Limit {
+        default: Fixed(Some(64)),
+        range: |_| RESEND_IDS_FLOOR..=RESEND_IDS_CEILING,
+        announce: Some(|limits, wire| wire.resend_ids_max = limits.resend_ids_max),
+        rule: Some("CHAT-RES-12"),
+        beyond: "the oldest is forgotten",
+        ..COUNT
+    };
+
+    /// Messages in a page of the past
+    history_page_max: u32 = Limit {
+        default: Fixed(Some(100)),
+        range: |_| 1..=HISTORY_PAGE_CEILING,
+        announce: Some(|limits, wire| wire.history_page_max = limits.history_page_max),
+        rule: Some("CHAT-HIST-7"),
+        beyond: "REQUEST_INVALID refuses the request",
+        ..COUNT
+    };
 }
 
 impl Default for Limits {
@@ -382,13 +460,17 @@ impl Limits {
         })
     }
 
-    /// What a server holds for its clients at the most, in bytes: all queues and all
-    /// connections. The queues are looked at every tenth of a second and may be larger
+    /// What a server holds for its clients at the most, in bytes: all queues, all
+    /// connections and what can be resumed. The queues are looked at every tenth of a second and may be larger
     /// in between, by what comes in that time; the program itself and what the system
     /// keeps for its sockets come on top.
     pub fn memory_bytes_max(&self) -> u64 {
         let connections_bytes = u64::from(self.connections_max) * CONNECTION_BYTES;
-        self.queue_bytes_max.saturating_add(connections_bytes)
+        let line_bytes = LINE_BYTES + u64::from(self.resend_ids_max) * RESEND_ID_BYTES;
+        let lines = u64::from(self.connections_max) + u64::from(self.resumes_max);
+        self.queue_bytes_max
+            .saturating_add(connections_bytes)
+            .saturating_add(lines * line_bytes)
     }
 
     /// How many a second, rounded up, where a member may have `each` for each chat.
@@ -411,7 +493,11 @@ mod tests {
     #[test]
     fn the_sum_of_the_bounds() {
         let limits = Limits::default();
-        assert_eq!(limits.memory_bytes_max(), (256 << 20) + 10_000 * 2_048);
+        let lines_bytes = 20_000 * (512 + 64 * 24);
+        assert_eq!(
+            limits.memory_bytes_max(),
+            (256 << 20) + 10_000 * 2_048 + lines_bytes
+        );
     }
 
     /// Each limit at the ends of its range and just beyond, in a server that has the
@@ -468,6 +554,11 @@ mod tests {
                 refused(|l| l.write_deadline_ms = 0),
                 refused(|l| l.lag_bytes_max = 1_000),
                 refused(|l| l.queue_bytes_max = 67_108_863),
+                refused(|l| l.history_memory_bytes = 8_388_609),
+                refused(|l| l.resume_ms = 0),
+                refused(|l| l.resumes_max = 0),
+                refused(|l| l.resend_ids_max = 1),
+                refused(|l| l.history_page_max = 1_001),
             ]
             .join("\n"),
             @r"
@@ -490,6 +581,11 @@ mod tests {
         --write-deadline-ms must be from 1ms to 1d, not 0
         --lag-bytes-max must be from 2MiB to 1TiB, not 1000B
         --queue-bytes-max must be from 64MiB to 1TiB, not 67108863B: at least --lag-bytes-max
+        --history-memory must be from 0 to 8MiB, not 8388609B: an eighth of --lag-bytes-max at most, which it is a part of
+        --resume-ms must be from 1ms to 1d, not 0
+        --resumes-max must be from 1 to 1000000, not 0
+        --resend-ids-max must be from 2 to 1024, not 1
+        --history-page-max must be from 1 to 1000, not 1001
         "
         );
     }

@@ -4,7 +4,7 @@
 use chat::{
     limits::Limits,
     room::Room,
-    session::{AccessPolicy, ConnectionId, Effect, Event, Progress, Sessions, Time},
+    session::{AccessPolicy, ConnectionId, Effect, Event, Offer, Progress, Sessions, Time},
     wire::{
         self, Capability, ClientEnvelope, ErrorCode, client_envelope::Message as Sent,
         server_envelope::Message,
@@ -28,8 +28,8 @@ enum Told {
 impl Server {
     fn new(limits: Limits) -> Self {
         Self {
-            sessions: Sessions::new(limits, AccessPolicy::default()),
-            room: Room::new("epoch".to_owned()),
+            sessions: Sessions::new(limits, AccessPolicy::default(), Offer::default()),
+            room: Room::new("epoch".to_owned(), &Limits::default()),
             now_ms: 0,
         }
     }

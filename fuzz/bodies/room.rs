@@ -9,7 +9,7 @@ use chat::{
     limits::{Limits, UNREGISTERED_FRAME_BYTES_MAX},
     log::{Audience, Log, Reader},
     room::{Publication, Room},
-    session::{AccessPolicy, ConnectionId, Effect, Event, Sessions, Time},
+    session::{AccessPolicy, ConnectionId, Effect, Event, Offer, Sessions, Time},
     wire::{
         self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
         server_envelope::Message as Told,
@@ -119,9 +119,9 @@ struct Member {
 impl Server {
     fn new() -> Self {
         Self {
-            sessions: Sessions::new(limits(), AccessPolicy::default()),
-            room: Room::new("epoch".to_owned()),
-            log: Log::new(),
+            sessions: Sessions::new(limits(), AccessPolicy::default(), Offer::default()),
+            room: Room::new("epoch".to_owned(), &limits()),
+            log: Log::new(1, 0),
             now_ms: 5,
             places: Default::default(),
             names: BTreeSet::new(),
@@ -408,7 +408,12 @@ impl Server {
                     self.judge_published(at, &envelope);
                     self.publish(Some(at), audience, envelope);
                 }
-                Effect::Subscribe { name, presence } => {
+                Effect::Subscribe {
+                    name,
+                    presence,
+                    from_seq,
+                } => {
+                    assert_eq!(from_seq, None, "nobody knows a token");
                     assert!(!place.was_member, "one session a connection");
                     place.was_member = true;
                     place.reader = Some(self.log.reader(presence));
@@ -420,6 +425,8 @@ impl Server {
                         keepalive: false,
                     });
                 }
+                Effect::FetchPage(_) => panic!("history is not offered"),
+                Effect::Notify(_) => panic!("no session is resumed"),
                 Effect::Closed(end) => {
                     assert_eq!(index, count - 1, "the end is the last effect");
                     if let Some(reader) = &mut place.reader {
@@ -533,7 +540,10 @@ impl Server {
             self.disconnect(at);
         }
         assert_eq!(self.room.member_count(), 0);
-        assert_eq!(self.log.retained().bytes(), Log::new().retained().bytes());
+        assert_eq!(
+            self.log.retained().bytes(),
+            Log::new(1, 0).retained().bytes()
+        );
     }
 }
 

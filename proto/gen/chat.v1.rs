@@ -4,7 +4,7 @@
 pub struct ClientEnvelope {
     /// The message. An envelope with none of these set, or with an arm that the
     /// receiver does not know, is an unknown message (CHAT-GROW-1).
-    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<client_envelope::Message>,
 }
 /// Nested message and enum types in `ClientEnvelope`.
@@ -28,21 +28,24 @@ pub mod client_envelope {
         /// Answers the server's Ping. Needs keepalive.
         #[prost(message, tag = "5")]
         Pong(super::Pong),
+        /// Asks for a page of the past. Needs history.
+        #[prost(message, tag = "6")]
+        GetHistory(super::GetHistory),
     }
 }
 /// What a server sends: one message per frame.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServerEnvelope {
     /// The message. A client ignores an envelope with none of these set, or with an
     /// arm that it does not know (CHAT-GROW-2).
-    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub message: ::core::option::Option<server_envelope::Message>,
 }
 /// Nested message and enum types in `ServerEnvelope`.
 pub mod server_envelope {
     /// The message. A client ignores an envelope with none of these set, or with an
     /// arm that it does not know (CHAT-GROW-2).
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
         /// A line by another member.
         #[prost(message, tag = "1")]
@@ -74,6 +77,9 @@ pub mod server_envelope {
         /// Answers the client's Ping. Needs keepalive.
         #[prost(message, tag = "10")]
         Pong(super::Pong),
+        /// A page of the past. Needs history.
+        #[prost(message, tag = "11")]
+        History(super::History),
     }
 }
 /// Opens a session. Sent by a client, once, as its first message.
@@ -94,6 +100,29 @@ pub struct Register {
     /// (CHAT-ADM-3).
     #[prost(string, tag = "3")]
     pub password: ::prost::alloc::string::String,
+    /// Continues an earlier session of this client (CHAT-RES). Set by the client. Absent:
+    /// nothing to continue.
+    #[prost(message, optional, tag = "4")]
+    pub resume: ::core::option::Option<Resume>,
+}
+/// The session that a Register continues. Sent by a client that asks for resume.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resume {
+    /// The token of that session, from Registered.resume_token: 1 to 64 bytes. Set by the
+    /// client.
+    #[prost(bytes = "vec", tag = "1")]
+    pub token: ::prost::alloc::vec::Vec<u8>,
+    /// Registered.epoch of that session. Set by the client.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+    /// The number up to which the client has every chat (CHAT-RES-20). Set by the client.
+    /// Absent: 0, it has none.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// How often the client has tried to continue the line, this time included
+    /// (CHAT-RES-18). Set by the client, from 1 up.
+    #[prost(uint32, tag = "4")]
+    pub attempt: u32,
 }
 /// The session is open. Sent by the server in answer to Register, before anything
 /// else (CHAT-REG-3).
@@ -120,6 +149,24 @@ pub struct Registered {
     /// The limits of this server (CHAT-LIM-1). Set by the server, never absent.
     #[prost(message, optional, tag = "5")]
     pub limits: ::core::option::Option<Limits>,
+    /// The token with which the client continues this session later (CHAT-RES-2): a
+    /// secret between the two. Set by the server with resume. Absent: the session cannot
+    /// be resumed.
+    #[prost(bytes = "vec", tag = "6")]
+    pub resume_token: ::prost::alloc::vec::Vec<u8>,
+    /// The number of the first chat that the server sends in this session, if it resumes
+    /// one (CHAT-RES-8). Set by the server. Absent: 0, nothing was resumed.
+    #[prost(uint64, tag = "7")]
+    pub resumed_from: u64,
+    /// The number of the oldest chat that members can read as history (CHAT-HIST), or of
+    /// the next chat if none is kept yet. Set by a server that keeps the room for its
+    /// members, with or without the capability. Absent: 0, it does not.
+    #[prost(uint64, tag = "8")]
+    pub oldest_seq: u64,
+    /// Why the server did not resume (CHAT-RES-10). Set by the server if Register had a
+    /// Resume. Absent: it resumed, or was not asked to.
+    #[prost(enumeration = "ResumeFailure", tag = "11")]
+    pub resume_failure: i32,
 }
 /// The limits of a server, announced so that clients need not guess them. All of them
 /// are set by the server.
@@ -183,6 +230,18 @@ pub struct Limits {
     /// (CHAT-ERR-8). Absent: 0, any number.
     #[prost(uint32, tag = "14")]
     pub errors_max: u32,
+    /// How long a line without a session can be resumed, in milliseconds (CHAT-RES-4).
+    /// Absent: 0, the server grants no resume.
+    #[prost(uint32, tag = "15")]
+    pub resume_ms: u32,
+    /// How many of the ids of a line the server remembers (CHAT-RES-12). Absent: 0, the
+    /// server grants no resume.
+    #[prost(uint32, tag = "16")]
+    pub resend_ids_max: u32,
+    /// The most chats in a page of the past (CHAT-HIST-7). Absent: 0, the server grants no
+    /// history.
+    #[prost(uint32, tag = "17")]
+    pub history_page_max: u32,
 }
 /// One line of text. From a client: a line by its user. From the server: a line by
 /// another member.
@@ -212,6 +271,50 @@ pub struct Chat {
     #[prost(uint64, tag = "5")]
     pub id: u64,
 }
+/// Asks for a page of the past (CHAT-HIST). Sent by a member with history.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetHistory {
+    /// Any number; the History or Error carries it back. Set by the client. Absent: 0.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The most chats that the client wants, 1 to Limits.history_page_max. Set by the
+    /// client, never absent.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+    /// On which side of which number the page lies. Set by the client, never absent.
+    #[prost(oneof = "get_history::Edge", tags = "2, 3")]
+    pub edge: ::core::option::Option<get_history::Edge>,
+}
+/// Nested message and enum types in `GetHistory`.
+pub mod get_history {
+    /// On which side of which number the page lies. Set by the client, never absent.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Edge {
+        /// The page ends right before this number (CHAT-HIST-3).
+        #[prost(uint64, tag = "2")]
+        Before(u64),
+        /// The page begins right behind this number (CHAT-HIST-4).
+        #[prost(uint64, tag = "3")]
+        After(u64),
+    }
+}
+/// A page of the past. Sent by the server in answer to GetHistory.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct History {
+    /// The id of the GetHistory. Set by the server. Absent: 0.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The first number that the page covers. Set by the server. Absent: 0, the server
+    /// keeps nothing on that side (CHAT-HIST-5).
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    /// The last number that the page covers. Set by the server. Absent: 0, as from.
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+    /// The chats, with rising numbers (CHAT-HIST-2). Set by the server.
+    #[prost(message, repeated, tag = "4")]
+    pub chats: ::prost::alloc::vec::Vec<Chat>,
+}
 /// Ends the session on purpose. Sent by a client; the server answers by closing the
 /// connection (CHAT-LEAVE-2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -239,9 +342,9 @@ pub struct Error {
     /// (CHAT-ERR-2). Set by the server. Absent: false, the session continues.
     #[prost(bool, tag = "3")]
     pub ends_session: bool,
-    /// The id of the Chat that was refused (CHAT-ERR-4). Set by the server with
-    /// TEXT_INVALID, TEXT_TOO_LONG and RATE_LIMITED. Absent: 0, the error refuses no
-    /// Chat, or one without an id.
+    /// The id of the Chat or the GetHistory that was refused (CHAT-ERR-4). Set by the
+    /// server with TEXT_INVALID, TEXT_TOO_LONG, RATE_LIMITED, STORAGE_FULL and
+    /// REQUEST_INVALID. Absent: 0, the error refuses neither, or one without an id.
     #[prost(uint64, tag = "4")]
     pub id: u64,
     /// How long to wait before sending the refused chat again, or before connecting
@@ -325,6 +428,10 @@ pub enum Capability {
     Receipts = 2,
     /// Ping and Pong in both directions, and an end to silent sessions (CHAT-KEEP).
     Keepalive = 3,
+    /// Tokens, and what was missed after a lost connection (CHAT-RES). Needs receipts.
+    Resume = 4,
+    /// GetHistory and History (CHAT-HIST).
+    History = 5,
 }
 impl Capability {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -337,6 +444,8 @@ impl Capability {
             Self::Presence => "CAPABILITY_PRESENCE",
             Self::Receipts => "CAPABILITY_RECEIPTS",
             Self::Keepalive => "CAPABILITY_KEEPALIVE",
+            Self::Resume => "CAPABILITY_RESUME",
+            Self::History => "CAPABILITY_HISTORY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -346,6 +455,47 @@ impl Capability {
             "CAPABILITY_PRESENCE" => Some(Self::Presence),
             "CAPABILITY_RECEIPTS" => Some(Self::Receipts),
             "CAPABILITY_KEEPALIVE" => Some(Self::Keepalive),
+            "CAPABILITY_RESUME" => Some(Self::Resume),
+            "CAPABILITY_HISTORY" => Some(Self::History),
+            _ => None,
+        }
+    }
+}
+/// Why a server did not resume a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ResumeFailure {
+    /// It did, or was not asked to. A client treats an unknown reason like
+    /// UNKNOWN_TOKEN.
+    Unspecified = 0,
+    /// No line has this token and this name, or the line has ended (CHAT-RES-4,
+    /// CHAT-RES-7).
+    UnknownToken = 1,
+    /// The numbers have started again since (CHAT-ORD-7).
+    OtherEpoch = 2,
+    /// Resume.seq is higher than the number of any accepted chat.
+    FutureSeq = 3,
+}
+impl ResumeFailure {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RESUME_FAILURE_UNSPECIFIED",
+            Self::UnknownToken => "RESUME_FAILURE_UNKNOWN_TOKEN",
+            Self::OtherEpoch => "RESUME_FAILURE_OTHER_EPOCH",
+            Self::FutureSeq => "RESUME_FAILURE_FUTURE_SEQ",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RESUME_FAILURE_UNSPECIFIED" => Some(Self::Unspecified),
+            "RESUME_FAILURE_UNKNOWN_TOKEN" => Some(Self::UnknownToken),
+            "RESUME_FAILURE_OTHER_EPOCH" => Some(Self::OtherEpoch),
+            "RESUME_FAILURE_FUTURE_SEQ" => Some(Self::FutureSeq),
             _ => None,
         }
     }
@@ -415,6 +565,15 @@ pub enum ErrorCode {
     /// The queues of all clients take too much memory, and this client's is the longest
     /// (CHAT-LIM-10). Fatal; what was sent before has no gap (CHAT-ORD-4).
     Overloaded = 23,
+    /// Another session continues this one's line, or has continued it already
+    /// (CHAT-RES-5, CHAT-RES-6). Fatal; do not register again without the user
+    /// (CHAT-RES-19).
+    Replaced = 24,
+    /// A GetHistory that breaks CHAT-HIST-7. Not fatal.
+    RequestInvalid = 25,
+    /// The server has no space to keep the chat (CHAT-HIST-9). Not fatal; the chat was not
+    /// accepted; try again later.
+    StorageFull = 26,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -447,6 +606,9 @@ impl ErrorCode {
             Self::NameReclaimed => "ERROR_CODE_NAME_RECLAIMED",
             Self::TooManyErrors => "ERROR_CODE_TOO_MANY_ERRORS",
             Self::Overloaded => "ERROR_CODE_OVERLOADED",
+            Self::Replaced => "ERROR_CODE_REPLACED",
+            Self::RequestInvalid => "ERROR_CODE_REQUEST_INVALID",
+            Self::StorageFull => "ERROR_CODE_STORAGE_FULL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -476,6 +638,9 @@ impl ErrorCode {
             "ERROR_CODE_NAME_RECLAIMED" => Some(Self::NameReclaimed),
             "ERROR_CODE_TOO_MANY_ERRORS" => Some(Self::TooManyErrors),
             "ERROR_CODE_OVERLOADED" => Some(Self::Overloaded),
+            "ERROR_CODE_REPLACED" => Some(Self::Replaced),
+            "ERROR_CODE_REQUEST_INVALID" => Some(Self::RequestInvalid),
+            "ERROR_CODE_STORAGE_FULL" => Some(Self::StorageFull),
             _ => None,
         }
     }
@@ -488,7 +653,8 @@ pub enum LeftReason {
     Unspecified = 0,
     /// The client sent Leave.
     Leave = 1,
-    /// The connection was closed or lost without a Leave, inside a frame or not.
+    /// The connection was closed or lost without a Leave, inside a frame or not, or the
+    /// client continues on another one (REPLACED).
     ConnectionLost = 2,
     /// The member was silent for too long: IDLE_TIMEOUT, NAME_RECLAIMED.
     IdleTimeout = 3,

@@ -173,6 +173,7 @@ impl Connector {
                     .password
                     .as_ref()
                     .map_or_else(String::new, |password| password.reveal().to_owned()),
+                resume: None,
             })),
         };
         // The server would refuse the frame, and could not say that the name is the

@@ -314,7 +314,9 @@ fn judge(received: ServerEnvelope, queue: &mut SendQueue) -> Judged {
                 detail: closing.detail,
             });
         }
-        Message::Registered(_) | Message::Ping(_) | Message::Pong(_) => return Judged::Nothing,
+        Message::Registered(_) | Message::Ping(_) | Message::Pong(_) | Message::History(_) => {
+            return Judged::Nothing;
+        }
     })
 }
 

@@ -23,6 +23,7 @@
 //! sends each frame once, in the log's order (CHAT-ORD-2).
 
 mod memory;
+mod past;
 mod reader;
 mod segment;
 
@@ -36,8 +37,12 @@ use std::{
 
 use prost::Message as _;
 
-use crate::{frame, wire::ServerEnvelope};
+use crate::{
+    frame,
+    wire::{ServerEnvelope, server_envelope::Message},
+};
 
+use past::Past;
 pub use reader::{Reader, Unsent};
 use segment::{SEGMENT_BYTES, SegmentWriter};
 
@@ -60,6 +65,7 @@ pub struct Log {
     /// Full segments that are not committed yet, in order.
     uncommitted: Vec<SegmentWriter>,
     committed_end: u64,
+    past: Past,
     retained: Retained,
 }
 
@@ -70,18 +76,22 @@ pub struct Retained {
 }
 
 impl Retained {
-    /// Bytes in memory, in whole segments.
+    /// Bytes in memory, in whole segments: for readers that are behind, and the recent
+    /// past.
     pub fn bytes(&self) -> u64 {
         (self.segments.load(Ordering::Relaxed) * SEGMENT_BYTES) as u64
     }
 }
 
 impl Log {
-    /// An empty log.
-    pub fn new() -> Self {
+    /// An empty log, whose first chat will be `first_seq`. It keeps `past_bytes` of what
+    /// every reader has passed, for sessions that resume.
+    pub fn new(first_seq: u64, past_bytes: u64) -> Self {
         let segments = Arc::new(AtomicUsize::new(0));
+        let tail = SegmentWriter::new(0, &segments);
         Self {
-            tail: SegmentWriter::new(0, &segments),
+            past: Past::new(past_bytes, tail.segment(), first_seq),
+            tail,
             uncommitted: Vec::new(),
             committed_end: 0,
             retained: Retained { segments },
@@ -90,7 +100,7 @@ impl Log {
 
     /// The position behind the last frame that was appended.
     pub fn end(&self) -> u64 {
-        self.tail.segment().base() + self.tail.filled_bytes() as u64
+        self.tail.end()
     }
 
     /// The position behind the last committed frame.
@@ -117,6 +127,10 @@ impl Log {
             let next = SegmentWriter::new(self.end(), &self.retained.segments);
             let full = std::mem::replace(&mut self.tail, next);
             self.uncommitted.push(full);
+            self.past.begin(self.tail.segment());
+        }
+        if let Some(Message::Chat(_)) = envelope.message {
+            self.past.note_chat(self.tail.filled_bytes());
         }
         let start = self.end();
         self.tail.fill(length_bytes, is_presence, |mut bytes| {
@@ -129,14 +143,41 @@ impl Log {
 
     /// Commits everything that was appended: readers see it from now on.
     pub fn commit(&mut self) {
-        let mut full = self.uncommitted.drain(..).peekable();
-        while let Some(segment) = full.next() {
-            segment.commit();
-            segment.link(full.peek().unwrap_or(&self.tail));
+        self.commit_up_to(self.end());
+    }
+
+    /// Commits what was appended below `position`, which was [`Log::end`] at some time.
+    pub fn commit_up_to(&mut self, position: u64) {
+        let position = position.max(self.committed_end);
+        let is_full = |segment: &&SegmentWriter| segment.end() <= position;
+        let full = self.uncommitted.iter().take_while(is_full).count();
+        let mut segments = self.uncommitted.iter().chain([&self.tail]).peekable();
+        for _ in 0..full {
+            if let (Some(segment), Some(next)) = (segments.next(), segments.peek()) {
+                segment.commit_up_to(position);
+                segment.link(next);
+            }
         }
-        drop(full);
-        self.tail.commit();
-        self.committed_end = self.end();
+        if let Some(segment) = segments.next() {
+            segment.commit_up_to(position);
+        }
+        drop(segments);
+        self.uncommitted.drain(..full);
+        self.committed_end = position;
+    }
+
+    /// The number of the oldest chat in memory; that of the next one if there is none.
+    pub fn oldest_seq(&self) -> u64 {
+        self.past.oldest_seq()
+    }
+
+    /// A reader that begins at the chat `seq`, and sends presence from the present end on
+    /// only. `None` if that chat is not in memory.
+    pub fn reader_from(&self, seq: u64, wants_presence: bool) -> Option<Reader> {
+        let (segment, offset) = self.past.find(seq)?;
+        let mut reader = Reader::new(Arc::clone(segment), offset, wants_presence);
+        reader.skip_presence_until(self.end());
+        Some(reader)
     }
 
     /// A reader that begins at the present end, behind frames that are not committed
@@ -147,12 +188,6 @@ impl Log {
             self.tail.filled_bytes(),
             wants_presence,
         )
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -46,6 +46,8 @@ struct Skips {
     own: VecDeque<Range<u64>>,
     /// The position at which it stops for good.
     until: u64,
+    /// The position up to which it skips presence, whatever its member wants.
+    presence_until: u64,
 }
 
 impl Default for Skips {
@@ -53,7 +55,15 @@ impl Default for Skips {
         Self {
             own: VecDeque::new(),
             until: u64::MAX,
+            presence_until: 0,
         }
+    }
+}
+
+impl Skips {
+    /// Whether a reader at `position` has passed all of them.
+    fn are_passed(&self, position: u64) -> bool {
+        self.own.is_empty() && self.until == u64::MAX && self.presence_until <= position
     }
 }
 
@@ -88,6 +98,11 @@ impl Reader {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => own.push_back(range),
         }
+    }
+
+    /// Skips presence up to `position`: it tells what the member knows from Members.
+    pub(super) fn skip_presence_until(&mut self, position: u64) {
+        self.skips.get_or_insert_default().presence_until = position;
     }
 
     /// How many separate ranges ahead are skipped.
@@ -166,6 +181,12 @@ impl Reader {
     fn locate(&mut self) -> usize {
         // The loop ends: each turn moves to a later segment or past a skipped frame.
         loop {
+            let position = self.position();
+            if let Some(skips) = &self.skips
+                && skips.are_passed(position)
+            {
+                self.skips = None;
+            }
             let committed = self.segment.committed().len();
             let offset = self.offset as usize;
             if offset >= committed {
@@ -198,9 +219,6 @@ impl Reader {
                         if own.end <= base + own_end as u64 {
                             skips.own.pop_front();
                         }
-                        if skips.own.is_empty() && skips.until == u64::MAX {
-                            self.skips = None;
-                        }
                         self.skip_to(own_end);
                         continue;
                     }
@@ -220,11 +238,18 @@ impl Reader {
 
     /// The next run of presence frames that the reader skips and has not passed.
     fn presence_ahead(&self) -> Option<(usize, usize)> {
-        if self.wants_presence {
-            return None;
-        }
+        let until = match (self.wants_presence, &self.skips) {
+            (false, _) => usize::MAX,
+            (true, None) => return None,
+            (true, Some(skips)) => {
+                let until = skips.presence_until.saturating_sub(self.segment.base());
+                usize::try_from(until).unwrap_or(usize::MAX)
+            }
+        };
+        // A run may go on behind the position up to which presence is skipped.
         let mut runs = self.segment.presence_runs();
-        runs.find(|&(_, end)| end > self.offset as usize)
+        let (start, end) = runs.find(|&(_, end)| end > self.offset as usize)?;
+        (start < until && until > self.offset as usize).then_some((start, end.min(until)))
     }
 
     fn skip_to(&mut self, offset: usize) {

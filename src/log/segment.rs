@@ -175,9 +175,18 @@ impl SegmentWriter {
         self.filled = end;
     }
 
-    /// Commits everything that is filled: readers see it from now on.
-    pub(super) fn commit(&self) {
-        self.segment.committed.store(self.filled, Ordering::Release);
+    /// The position in the log behind what is filled.
+    pub(super) fn end(&self) -> u64 {
+        self.segment.base + self.filled as u64
+    }
+
+    /// Commits what is filled below `position`, the end of a frame: readers see it from
+    /// now on. Commits nothing if the segment begins there or later.
+    pub(super) fn commit_up_to(&self, position: u64) {
+        let offset = position.min(self.end()).saturating_sub(self.segment.base);
+        self.segment
+            .committed
+            .store(offset as usize, Ordering::Release);
     }
 
     /// Closes this segment: its readers continue in `next`.

@@ -98,7 +98,7 @@ proptest! {
     fn readers_receive_what_the_model_says(
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let mut log = Log::new();
+        let mut log = Log::new(1, 0);
         let mut readers: Vec<_> = (0..READERS).map(|i| log.reader(i % 2 == 0)).collect();
         let mut models: Vec<_> = (0..READERS).map(|_| Model::default()).collect();
         let mut received = vec![Vec::new(); READERS];
@@ -175,7 +175,7 @@ fn frame_bytes(envelope: &ServerEnvelope, out: &mut Vec<u8>) {
 
 #[test]
 fn skips_in_a_row_are_one_run() {
-    let mut log = Log::new();
+    let mut log = Log::new(1, 0);
     let mut reader = log.reader(true);
     let mut append = || log.append(Audience::Everyone, &envelope(1));
     assert_eq!(reader.skip_count(), 0);
@@ -192,7 +192,7 @@ fn skips_in_a_row_are_one_run() {
 
 #[test]
 fn separate_presence_runs_fill_a_segment_before_its_bytes_do() {
-    let mut log = Log::new();
+    let mut log = Log::new(1, 0);
     let mut reader = log.reader(false);
     let mut expected = Vec::new();
     for _ in 0..segment::PRESENCE_RUNS_MAX * 3 {
@@ -212,7 +212,7 @@ fn separate_presence_runs_fill_a_segment_before_its_bytes_do() {
 
 #[test]
 fn presence_frames_in_a_row_are_one_run() {
-    let mut log = Log::new();
+    let mut log = Log::new(1, 0);
     let mut reader = log.reader(false);
     assert!(!reader.wants_presence());
     assert!(log.reader(true).wants_presence());
@@ -230,7 +230,7 @@ fn a_long_chain_is_freed_without_recursion() {
     // Far too little for a recursive call for each segment.
     const STACK_BYTES: usize = 64 * 1024;
 
-    let mut log = Log::new();
+    let mut log = Log::new(1, 0);
     let reader = log.reader(true);
     // Separate runs of presence close a segment early, so this touches little memory.
     for _ in 0..SEGMENTS * segment::PRESENCE_RUNS_MAX {
@@ -255,7 +255,7 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
     use prost::Message as _;
     const FRAMES: u64 = 50_000;
 
-    let mut log = Log::new();
+    let mut log = Log::new(1, 0);
     let readers: Vec<_> = (0..2).map(|_| log.reader(false)).collect();
     let threads: Vec<_> = readers
         .into_iter()
@@ -310,7 +310,7 @@ fn readers_on_other_threads_see_whole_frames_in_order() {
 fn a_reader_that_begins_before_a_commit_skips_earlier_frames() {
     // The earlier frames fill a part of a segment, or several segments.
     for frames in [1, 20] {
-        let mut log = Log::new();
+        let mut log = Log::new(1, 0);
         for _ in 0..frames {
             log.append(Audience::Everyone, &envelope(60_000));
         }

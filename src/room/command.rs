@@ -2,6 +2,7 @@
 //! random or depends on a clock is in the command, so that applying it has the same
 //! result everywhere.
 
+use super::{Claim, Token};
 use crate::{name::Name, text::Text, wire::LeftReason};
 
 /// Identifies one member, from its Join to its Leave.
@@ -17,6 +18,10 @@ pub enum Command {
         member: MemberId,
         /// The requested name.
         name: Name,
+        /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.
+        time_unix_ms: i64,
+        /// The session can be resumed, or resumes one (CHAT-RES).
+        resume: Option<Box<JoinLine>>,
     },
     /// Sends a text to all other members.
     Chat {
@@ -24,6 +29,8 @@ pub enum Command {
         member: MemberId,
         /// The text.
         text: Text,
+        /// The id that the sender gave it; 0 if it gave none.
+        id: u64,
         /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.
         time_unix_ms: i64,
     },
@@ -33,5 +40,21 @@ pub enum Command {
         member: MemberId,
         /// The reason in Left (CHAT-PRES-5).
         reason: LeftReason,
+        /// When it left, in milliseconds since 1970-01-01T00:00:00Z.
+        time_unix_ms: i64,
     },
+    /// Chats below a number are not kept any more.
+    Prune {
+        /// The number of the oldest chat that is kept.
+        oldest_seq: u64,
+    },
+}
+
+/// The line of a new member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinLine {
+    /// The token of the new session.
+    pub token: Token,
+    /// The line that it continues; a new one if it is `None`, or cannot be resumed.
+    pub claim: Option<Claim>,
 }

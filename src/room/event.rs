@@ -3,16 +3,26 @@
 use crate::{
     log::Audience,
     name::Name,
-    wire::{ServerEnvelope, server_envelope::Message},
+    wire::{ResumeFailure, ServerEnvelope, server_envelope::Message},
 };
+
+use super::Sent;
 
 /// The result of one command.
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    /// The member has joined; the others receive Joined.
-    Joined(Publication),
+    /// The member has joined.
+    Joined {
+        /// What became of the line that it claimed; `None` if it claimed none.
+        claimed: Option<Claimed>,
+        /// The message to the others.
+        published: Publication,
+    },
     /// Another member holds the name; nothing has changed (CHAT-NAME-3).
     NameTaken,
+    /// A later Register has resumed the claimed line already; nothing has changed
+    /// (CHAT-RES-6).
+    Replaced,
     /// The chat was accepted.
     Accepted {
         /// Its number (CHAT-ORD-1).
@@ -22,6 +32,8 @@ pub enum Event {
         /// The message to the others.
         published: Publication,
     },
+    /// This chat was accepted from the member's line before (CHAT-RES-11).
+    Repeated(Sent),
     /// The member has left.
     Left {
         /// Its name, which is free now.
@@ -39,12 +51,24 @@ impl Event {
     /// The message to publish, if there is one.
     pub fn publication(&self) -> Option<&Publication> {
         match self {
-            Self::Joined(published)
+            Self::Joined { published, .. }
             | Self::Accepted { published, .. }
             | Self::Left { published, .. } => Some(published),
-            Self::NameTaken | Self::Ignored => None,
+            Self::NameTaken | Self::Replaced | Self::Repeated(_) | Self::Ignored => None,
         }
     }
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// The line goes on, with this chat first (CHAT-RES-8).
+    Resumed {
+        /// The number of the first chat to send.
+        from_seq: u64,
+    },
+    /// A new line has begun, for this reason (CHAT-RES-10).
+    Failed(ResumeFailure),
 }
 
 /// A message for all members in its audience, except the member that caused it.

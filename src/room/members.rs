@@ -1,6 +1,6 @@
 //! Member table: the members of a room, by id.
 
-use super::MemberId;
+use super::{LineId, MemberId};
 use crate::name::Name;
 
 /// One member.
@@ -9,6 +9,8 @@ pub(super) struct Member {
     pub(super) name: Name,
     /// How many of its chats were accepted.
     pub(super) chats: u64,
+    /// Its line, if its session can be resumed.
+    pub(super) line: Option<LineId>,
 }
 
 /// The table of members. Ids are small numbers that are reused, so the table is as long
@@ -34,7 +36,11 @@ impl Members {
             self.entries.resize_with(index + 1, || None);
         }
         if let Some(entry) = self.entries.get_mut(index) {
-            *entry = Some(Member { name, chats: 0 });
+            *entry = Some(Member {
+                name,
+                chats: 0,
+                line: None,
+            });
         }
     }
 

@@ -8,21 +8,29 @@
 //!                            └─ Publication ──▶ the channel's log
 //! ```
 
+mod change;
 mod command;
 mod event;
+mod lines;
 mod members;
 mod name_index;
 
-pub use command::{Command, MemberId};
-pub use event::{Event, Publication};
+use std::collections::VecDeque;
 
+pub use change::Change;
+pub use command::{Command, JoinLine, MemberId};
+pub use event::{Claimed, Event, Publication};
+pub use lines::{Claim, ClaimResult, Line, LineId, Sent, TOKEN_BYTES, TOKENS_MAX, Token};
+
+use lines::Lines;
 use members::Members;
 use name_index::NameIndex;
 
 use crate::{
+    limits::Limits,
     log::Audience,
     name::Name,
-    wire::{self, server_envelope::Message},
+    wire::{self, LeftReason, ResumeFailure, server_envelope::Message},
 };
 
 /// The members of a room, and the numbers of its chats.
@@ -31,8 +39,14 @@ pub struct Room {
     epoch: String,
     /// The number of the last accepted chat (CHAT-ORD-1).
     seq: u64,
+    /// The number of the oldest chat that is kept; that of the next one if none is.
+    oldest_seq: u64,
     members: Members,
     names: NameIndex,
+    lines: Lines,
+    /// What a store has to keep of the commands since [`Room::take_changes`]; `None` if
+    /// there is no store.
+    changes: Option<Vec<Change>>,
     /// All applied commands, for the tests that apply them to a second room.
     #[cfg(test)]
     journal: Vec<Command>,
@@ -41,15 +55,38 @@ pub struct Room {
 impl Room {
     /// An empty room. `epoch` identifies this run of its numbers: 1 to 64 printable ASCII
     /// characters that no earlier run had (CHAT-ORD-7).
-    pub fn new(epoch: String) -> Self {
+    pub fn new(epoch: String, limits: &Limits) -> Self {
         Self {
             epoch,
             seq: 0,
+            oldest_seq: 1,
             members: Members::default(),
             names: NameIndex::default(),
+            lines: Lines::new(limits),
+            changes: None,
             #[cfg(test)]
             journal: Vec::new(),
         }
+    }
+
+    /// A room that goes on where an earlier run of the server has stopped, and whose
+    /// changes go into a store.
+    pub fn restored(
+        epoch: String,
+        limits: &Limits,
+        (oldest_seq, seq): (u64, u64),
+        lines: impl IntoIterator<Item = (LineId, Line)>,
+    ) -> Self {
+        let mut room = Self {
+            seq,
+            oldest_seq,
+            changes: Some(Vec::new()),
+            ..Self::new(epoch, limits)
+        };
+        for (id, line) in lines {
+            room.lines.restore(id, line);
+        }
+        room
     }
 
     /// The epoch, which identifies this run of its numbers (CHAT-ORD-7).
@@ -60,6 +97,47 @@ impl Room {
     /// The number of the last accepted chat; 0 before the first (CHAT-ORD-6).
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// The number of the oldest chat that is kept; that of the next one if none is.
+    pub fn oldest_seq(&self) -> u64 {
+        self.oldest_seq
+    }
+
+    /// What a store has to keep of the commands since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.changes
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// What would become of a claim under this name.
+    pub fn judge(&self, claim: &Claim, name: &Name, now_unix_ms: i64) -> ClaimResult {
+        // CHAT-RES-4: a token belongs to its epoch.
+        if claim.epoch != self.epoch {
+            return ClaimResult::Failed(ResumeFailure::OtherEpoch);
+        }
+        let Some((id, line)) = self.lines.find(claim, name, now_unix_ms) else {
+            return ClaimResult::Failed(ResumeFailure::UnknownToken);
+        };
+        if claim.attempt <= line.attempt {
+            return ClaimResult::Replaced; // CHAT-RES-6
+        }
+        if claim.seq > self.seq {
+            return ClaimResult::Failed(ResumeFailure::FutureSeq);
+        }
+        ClaimResult::Valid {
+            line: id,
+            member: line.member,
+        }
+    }
+
+    /// What was accepted from the line of a member under an id other than 0
+    /// (CHAT-RES-11).
+    pub fn sent(&self, member: MemberId, id: u64) -> Option<Sent> {
+        let line = self.members.get(member)?.line?;
+        self.lines.sent(line, id).filter(|_| id != 0).copied()
     }
 
     /// How many members there are.
@@ -87,34 +165,113 @@ impl Room {
         #[cfg(test)]
         self.journal.push(command.clone());
         match command {
-            Command::Join { member, name } => self.join(member, name),
+            Command::Join {
+                member,
+                name,
+                time_unix_ms,
+                resume,
+            } => self.join(member, name, time_unix_ms, resume),
             Command::Chat {
                 member,
                 text,
+                id,
                 time_unix_ms,
-            } => self.chat(member, text.into_string(), time_unix_ms),
-            Command::Leave { member, reason } => self.leave(member, reason),
+            } => self.chat(member, text.into_string(), id, time_unix_ms),
+            Command::Leave {
+                member,
+                reason,
+                time_unix_ms,
+            } => self.leave(member, reason, time_unix_ms),
+            Command::Prune { oldest_seq } => {
+                self.oldest_seq = self.oldest_seq.max(oldest_seq); // CHAT-HIST-8
+                Event::Ignored
+            }
         }
     }
 
     /// CHAT-NAME-3: the first Join in the order takes the name.
-    fn join(&mut self, member: MemberId, name: Name) -> Event {
+    fn join(
+        &mut self,
+        member: MemberId,
+        name: Name,
+        time_unix_ms: i64,
+        resume: Option<Box<JoinLine>>,
+    ) -> Event {
+        let claim = resume.as_ref().and_then(|resume| resume.claim.as_ref());
+        let judged = claim.map(|claim| self.judge(claim, &name, time_unix_ms));
+        if judged == Some(ClaimResult::Replaced) {
+            return Event::Replaced;
+        }
         if self.holder(&name).is_some() || self.members.get(member).is_some() {
-            return Event::NameTaken;
+            return Event::NameTaken; // CHAT-RES-13: no line has changed.
         }
         let joined = wire::Joined {
             name: name.as_str().to_owned(),
         };
         self.members.insert(member, name);
         self.names.insert(&self.members, member);
-        // CHAT-PRES-2
-        Event::Joined(Publication::new(
-            Audience::Presence,
-            Message::Joined(joined),
-        ))
+        let claimed =
+            resume.and_then(|resume| self.join_line(member, time_unix_ms, *resume, judged));
+        Event::Joined {
+            claimed,
+            // CHAT-PRES-2
+            published: Publication::new(Audience::Presence, Message::Joined(joined)),
+        }
     }
 
-    fn chat(&mut self, member: MemberId, text: String, time_unix_ms: i64) -> Event {
+    /// Gives a new member its line: the one that it claimed, or a new one.
+    fn join_line(
+        &mut self,
+        member: MemberId,
+        time_unix_ms: i64,
+        JoinLine { token, claim }: JoinLine,
+        judged: Option<ClaimResult>,
+    ) -> Option<Claimed> {
+        let member_entry = self.members.get_mut(member)?;
+        let (id, claimed) = match (judged, claim) {
+            (Some(ClaimResult::Valid { line, .. }), Some(claim)) => {
+                self.lines.resume(line, member, &claim, token);
+                let began_seq = self.lines.get(line).map_or(0, |line| line.began_seq);
+                // CHAT-RES-8
+                let from_seq = claim.seq.max(began_seq) + 1;
+                let from_seq = from_seq.max(self.oldest_seq);
+                (line, Some(Claimed::Resumed { from_seq }))
+            }
+            (judged, _) => {
+                let line = Line {
+                    name: member_entry.name.clone(),
+                    tokens: [token].into(),
+                    attempt: 0,
+                    began_seq: self.seq,
+                    seen_unix_ms: time_unix_ms,
+                    sent: VecDeque::new(),
+                    member: None,
+                };
+                let failed = judged.map(|judged| match judged {
+                    ClaimResult::Failed(reason) => Claimed::Failed(reason),
+                    ClaimResult::Valid { .. } | ClaimResult::Replaced => {
+                        Claimed::Failed(ResumeFailure::UnknownToken)
+                    }
+                });
+                (self.lines.begin(member, line), failed)
+            }
+        };
+        member_entry.line = Some(id);
+        self.note_line(id);
+        claimed
+    }
+
+    /// Hands a line to the store.
+    fn note_line(&mut self, id: LineId) {
+        if let (Some(changes), Some(line)) = (&mut self.changes, self.lines.get(id)) {
+            changes.push(Change::Line(id, Box::new(line.without_sent())));
+        }
+    }
+
+    fn chat(&mut self, member: MemberId, text: String, id: u64, time_unix_ms: i64) -> Event {
+        if let Some(sent) = self.sent(member, id) {
+            return Event::Repeated(sent);
+        }
         let Some(sender) = self.members.get_mut(member) else {
             return Event::Ignored;
         };
@@ -129,6 +286,21 @@ impl Room {
             time_unix_ms,
             id: 0,
         };
+        let line = sender.line.filter(|_| id != 0);
+        let sent = Sent {
+            id,
+            seq: self.seq,
+            time_unix_ms,
+        };
+        if let Some(line) = line {
+            self.lines.note_sent(line, sent);
+        }
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change::Chat {
+                chat: chat.clone(),
+                sent_by: line.map(|line| (line, id)),
+            });
+        }
         Event::Accepted {
             seq: self.seq,
             time_unix_ms,
@@ -137,12 +309,15 @@ impl Room {
     }
 
     /// Frees the name (CHAT-NAME-5) and tells the members with presence (CHAT-PRES-3).
-    fn leave(&mut self, member: MemberId, reason: wire::LeftReason) -> Event {
+    fn leave(&mut self, member: MemberId, reason: LeftReason, time_unix_ms: i64) -> Event {
         // Before the member is removed, since the index looks up its name.
         self.names.remove(&self.members, member);
         let Some(gone) = self.members.remove(member) else {
             return Event::Ignored;
         };
+        if let Some(line) = gone.line {
+            self.leave_line(line, reason, time_unix_ms);
+        }
         let left = wire::Left {
             name: gone.name.as_str().to_owned(),
             reason: reason.into(),
@@ -151,6 +326,21 @@ impl Room {
             name: gone.name,
             chats: gone.chats,
             published: Publication::new(Audience::Presence, Message::Left(left)),
+        }
+    }
+
+    /// The session of a line has ended: with a Leave the line has too (CHAT-RES-4).
+    fn leave_line(&mut self, line: LineId, reason: LeftReason, time_unix_ms: i64) {
+        let mut ended = Vec::new();
+        if reason == LeftReason::Leave {
+            self.lines.end(line);
+            ended.push(line);
+        } else {
+            ended = self.lines.suspend(line, time_unix_ms);
+            self.note_line(line);
+        }
+        if let Some(changes) = &mut self.changes {
+            changes.extend(ended.into_iter().map(Change::LineEnded));
         }
     }
 

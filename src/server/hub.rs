@@ -19,8 +19,10 @@ use tracing::{debug, info};
 use crate::{
     limits::Limits,
     log::{Audience, Log},
-    room::{Publication, Room},
-    session::{AccessPolicy, CloseReason, Closed, ConnectionId, Effect, Event, Sessions, Time},
+    room::{Command, Publication, Room, Token},
+    session::{
+        AccessPolicy, CloseReason, Closed, ConnectionId, Effect, Event, Offer, Sessions, Time,
+    },
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
@@ -72,7 +74,11 @@ impl Hub {
         epoch: String,
         unix_ms: fn() -> i64,
     ) -> Self {
-        let log = Log::new();
+        let log = Log::new(1, limits.history_memory_bytes);
+        let offer = Offer {
+            history: false,
+            fresh_token,
+        };
         Self {
             start: Instant::now(),
             unix_ms,
@@ -80,8 +86,8 @@ impl Hub {
             registry: Registry::new(limits.queue_bytes_max),
             is_aborted: AtomicBool::new(false),
             state: Mutex::new(State {
-                sessions: Sessions::new(limits.clone(), access),
-                room: Room::new(epoch),
+                sessions: Sessions::new(limits.clone(), access, offer),
+                room: Room::new(epoch, &limits),
                 log,
                 limiter: AddressLimiter::new(&limits),
                 effects: Vec::new(),
@@ -278,6 +284,8 @@ struct Published {
     audience: Option<Audience>,
     /// Where the first reply stands that tells the number of a chat.
     held_from: Option<usize>,
+    /// The connection whose session another one has replaced (CHAT-RES-5).
+    notify: Option<usize>,
 }
 
 impl HubGuard<'_> {
@@ -339,16 +347,21 @@ impl Drop for HubGuard<'_> {
         }
         drop(state);
         self.hub.wake(self.published.audience);
+        if let Some(index) = self.published.notify {
+            self.hub.registry.notify(&[index]);
+        }
     }
 }
 
 /// Carries out effects, in order; returns what the pass has published by then.
 fn apply(state: &mut State, outbound: &mut Outbound, mut published: Published) -> Published {
-    let State { log, effects, .. } = state;
+    let State {
+        room, log, effects, ..
+    } = state;
     for effect in effects.drain(..) {
         match effect {
             Effect::Reply(envelope) => {
-                // Nobody is told a number that a crash could take back.
+                // CHAT-ORD-9
                 if let Some(Message::Receipt(_) | Message::Registered(_)) = envelope.message {
                     published.held_from.get_or_insert(outbound.replies.end());
                 }
@@ -361,10 +374,18 @@ fn apply(state: &mut State, outbound: &mut Outbound, mut published: Published) -
                     reader.skip(range); // CHAT-CHAT-2, CHAT-PRES-6
                 }
             }
-            Effect::Subscribe { name, presence } => {
+            Effect::Subscribe {
+                name,
+                presence,
+                from_seq,
+            } => {
                 info!(%name, "registered");
-                outbound.reader = Some(log.reader(presence));
+                // CHAT-RES-9. Without a chat to begin with, nothing was missed.
+                let past = from_seq.and_then(|seq| log.reader_from(seq, presence));
+                outbound.reader = Some(past.unwrap_or_else(|| log.reader(presence)));
             }
+            Effect::FetchPage(_) => {}
+            Effect::Notify(index) => published.notify = Some(index),
             Effect::Closed(closed) => {
                 report(&closed);
                 if let Some(reader) = &mut outbound.reader {
@@ -377,7 +398,18 @@ fn apply(state: &mut State, outbound: &mut Outbound, mut published: Published) -
             }
         }
     }
+    if log.oldest_seq() > room.oldest_seq() {
+        room.apply(Command::Prune {
+            oldest_seq: log.oldest_seq(),
+        });
+    }
     published
+}
+
+/// A token that strangers cannot guess.
+fn fresh_token() -> Option<Token> {
+    let mut token = Token::default();
+    getrandom::fill(&mut token).ok().map(|()| token)
 }
 
 /// Tells the operators that a session ended.

@@ -96,9 +96,37 @@ pub enum Effect {
         name: Name,
         /// Whether it belongs to [`Audience::Presence`](crate::log::Audience::Presence).
         presence: bool,
+        /// The first chat that it lacks, if it resumes a line (CHAT-RES-9).
+        from_seq: Option<u64>,
     },
+    /// Fetch a page of the past for this connection, and hand it to
+    /// [`Sessions::page_arrived`](super::Sessions::page_arrived).
+    FetchPage(PageRequest),
+    /// Handle an [`Event::Tick`] soon for another connection, the one with this index
+    /// ([`ConnectionId::index`]).
+    Notify(usize),
     /// The session is over, or there will be none: send what is due, then close.
     Closed(Closed),
+}
+
+/// A GetHistory that was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The id that the page carries back.
+    pub id: u64,
+    /// On which side of which number it lies.
+    pub edge: Edge,
+    /// The most chats that it may have, from 1.
+    pub chats_max: u32,
+}
+
+/// On which side of which number a page of the past lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    /// It ends right before this number (CHAT-HIST-3).
+    Before(u64),
+    /// It begins right behind this number (CHAT-HIST-4).
+    After(u64),
 }
 
 /// The end of a session, for the log that operators read.
@@ -139,6 +167,8 @@ impl CloseReason {
             Self::Error(ErrorCode::SlowConsumer | ErrorCode::Overloaded) => {
                 LeftReason::SlowConsumer
             }
+            // CHAT-RES-5
+            Self::Error(ErrorCode::Replaced) => LeftReason::ConnectionLost,
             Self::Error(_) => LeftReason::ProtocolError,
             Self::ConnectionLost | Self::CutShort | Self::ServerClosing => {
                 LeftReason::ConnectionLost

@@ -5,13 +5,14 @@ use crate::{
     room::{self, Command},
     text::Text,
     wire::{
-        self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
+        self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent, get_history,
         server_envelope::Message,
     },
 };
 
 use super::{
-    CloseReason, Context, Effect, Event, Sessions, State, envelope, keepalive::Silence, rejection,
+    CloseReason, Context, Edge, Effect, Event, PageRequest, Sessions, State, envelope,
+    keepalive::Silence, rejection,
 };
 
 impl Sessions {
@@ -61,6 +62,11 @@ impl Sessions {
             Some(Sent::Ping(ping)) => context.reply(self::envelope(Message::Pong(wire::Pong {
                 token: ping.token,
             }))),
+            // CHAT-GROW-6
+            Some(Sent::GetHistory(_)) if !granted.history => {
+                self.reject_message(context, rejection::not_granted().non_fatal());
+            }
+            Some(Sent::GetHistory(request)) => self.handle_get_history(context, &request),
             // CHAT-KEEP-5: its arrival was noted above.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
@@ -68,13 +74,40 @@ impl Sessions {
         }
     }
 
+    fn handle_get_history(&mut self, context: &mut Context<'_>, request: &wire::GetHistory) {
+        let chats_max = self.limits.history_page_max;
+        let edge = request.edge.map(|edge| match edge {
+            get_history::Edge::Before(seq) => Edge::Before(seq),
+            get_history::Edge::After(seq) => Edge::After(seq),
+        });
+        match edge {
+            Some(edge) if (1..=chats_max).contains(&request.limit) => {
+                self.session(context.id).awaits_page = true;
+                context.effects.push(Effect::FetchPage(PageRequest {
+                    id: request.id,
+                    edge,
+                    chats_max: request.limit,
+                }));
+            }
+            // CHAT-HIST-7
+            _ => {
+                let answer = rejection::page(chats_max).for_request(request.id);
+                self.reject_message(context, answer);
+            }
+        }
+    }
+
     fn handle_chat(&mut self, context: &mut Context<'_>, chat: wire::Chat) {
+        // CHAT-RES-11: before anything that could refuse what the others have seen.
+        if let Some(sent) = context.room.sent(context.id.member(), chat.id) {
+            return context.reply(receipt(sent));
+        }
         let text_bytes_max = self.limits.text_bytes_max;
         let text = match Text::parse(chat.text, text_bytes_max) {
             Ok(text) => text,
             // CHAT-CHAT-8
             Err(error) => {
-                let answer = rejection::text(error, text_bytes_max).for_chat(chat.id);
+                let answer = rejection::text(error, text_bytes_max).for_request(chat.id);
                 return self.reject_message(context, answer);
             }
         };
@@ -92,13 +125,18 @@ impl Sessions {
             if let Err(wait_ms) = taken {
                 // CHAT-LIM-3. Never more than one interval, which is a u32.
                 let retry_after_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
-                let answer = rejection::rate(retry_after_ms).for_chat(chat.id);
+                let answer = rejection::rate(retry_after_ms).for_request(chat.id);
                 return self.reject_message(context, answer);
             }
+        }
+        if self.is_store_full {
+            let answer = rejection::storage_full().for_request(chat.id);
+            return self.reject_message(context, answer);
         }
         let accepted = context.room.apply(Command::Chat {
             member: context.id.member(),
             text,
+            id: chat.id,
             time_unix_ms: context.now.unix_ms,
         });
         let room::Event::Accepted {
@@ -113,11 +151,11 @@ impl Sessions {
         if receipts {
             // CHAT-RCPT-1, CHAT-RCPT-3; rejections go through the same queue of replies,
             // so the answers keep the order of the chats (CHAT-RCPT-2).
-            context.reply(envelope(Message::Receipt(wire::Receipt {
+            context.reply(receipt(room::Sent {
                 id: chat.id,
                 seq,
                 time_unix_ms,
-            })));
+            }));
         }
     }
 
@@ -135,4 +173,12 @@ impl Sessions {
             self.end_with(context, rejection::too_many_errors());
         }
     }
+}
+
+fn receipt(sent: room::Sent) -> ServerEnvelope {
+    envelope(Message::Receipt(wire::Receipt {
+        id: sent.id,
+        seq: sent.seq,
+        time_unix_ms: sent.time_unix_ms,
+    }))
 }

@@ -40,21 +40,47 @@ use crate::{
     limits::Limits,
     log::Audience,
     name::Name,
-    room::{self, Command, Publication, Room},
+    room::{self, Command, MemberId, Publication, Room, Token},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
 pub use access::AccessPolicy;
-pub use event::{AddressLimit, CloseReason, Closed, ConnectionId, Effect, Event, Progress, Time};
+pub use event::{
+    AddressLimit, CloseReason, Closed, ConnectionId, Edge, Effect, Event, PageRequest, Progress,
+    Time,
+};
 use name_reclaim::HolderProbe;
 use rejection::Rejection;
 use state::{Session, State};
+
+/// What the server offers beside what it always can.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// Members may read the past (CHAT-HIST).
+    pub history: bool,
+    /// Gives a token that strangers cannot guess (CHAT-RES-2); `None` if there is none to
+    /// be had, and then nothing is resumed.
+    pub fresh_token: fn() -> Option<Token>,
+}
+
+/// Nothing.
+impl Default for Offer {
+    fn default() -> Self {
+        Self {
+            history: false,
+            fresh_token: || None,
+        }
+    }
+}
 
 /// The sessions of all connections of a server.
 #[derive(Debug)]
 pub struct Sessions {
     limits: Limits,
     access: AccessPolicy,
+    offer: Offer,
+    /// There is no space to keep another chat (CHAT-HIST-9).
+    is_store_full: bool,
     states: Slab<State>,
     /// The probes of holders whose names other clients registered. An answered one stays
     /// until the holder leaves or is probed again.
@@ -81,13 +107,15 @@ impl Sessions {
         clippy::panic,
         reason = "before there is a peer: a mistake of the caller"
     )]
-    pub fn new(limits: Limits, access: AccessPolicy) -> Self {
+    pub fn new(limits: Limits, access: AccessPolicy, offer: Offer) -> Self {
         if let Err(sentence) = limits.check() {
             panic!("limits are checked before they are used: {sentence}");
         }
         Self {
             limits,
             access,
+            offer,
+            is_store_full: false,
             states: Slab::new(),
             probes: BTreeMap::new(),
             closing: None,
@@ -166,6 +194,8 @@ impl Sessions {
                 self.handle_unregistered(&mut context, since_ms, event);
             }
             Some(State::AwaitingName(_)) => self.handle_awaiting_name(&mut context, event),
+            // CHAT-RES-5: whatever it is.
+            Some(State::Replaced(_)) => self.end_with(&mut context, rejection::replaced()),
             Some(State::Registered(_)) => self.handle_registered(&mut context, event),
         }
     }
@@ -215,17 +245,31 @@ impl Sessions {
         let (frames, bytes) = (frames as u64, bytes as u64);
         let rate = &mut session.inbound_rate;
         session.is_throttled = rate.charge(now.elapsed_ms, frames, bytes, &self.limits);
-        session.is_throttled
+        session.is_throttled || session.awaits_page
     }
 
     /// Whether the server must not read from a connection for now, nor handle frames that
     /// have arrived: it is above its inbound rate, or its Register waits (CHAT-NAME-7).
     pub fn is_throttled(&self, id: &ConnectionId) -> bool {
         match self.states.get(id.0) {
-            Some(State::Registered(session)) => session.is_throttled,
+            Some(State::Registered(session)) => session.is_throttled || session.awaits_page,
             Some(State::AwaitingName(_)) => true,
-            Some(State::Unregistered { .. } | State::Ended) | None => false,
+            Some(State::Unregistered { .. } | State::Replaced(_) | State::Ended) | None => false,
         }
+    }
+
+    /// The page of the past that a connection waits for has arrived: it may be read from
+    /// again. Returns whether its session waits for one.
+    pub fn page_arrived(&mut self, id: &ConnectionId) -> bool {
+        match self.states.get_mut(id.0) {
+            Some(State::Registered(session)) => std::mem::take(&mut session.awaits_page),
+            _ => false,
+        }
+    }
+
+    /// Whether there is space to keep another chat (CHAT-HIST-9).
+    pub fn set_store_full(&mut self, is_full: bool) {
+        self.is_store_full = is_full;
     }
 
     /// Handles events of the stream itself, which are the same before and after Register.
@@ -257,6 +301,7 @@ impl Sessions {
         match state {
             State::Ended => false,
             _ if self.closing.is_some() => true,
+            State::Replaced(_) => true,
             State::Unregistered { since_ms } => self.register_is_late(now_ms, *since_ms),
             State::AwaitingName(pending) => self.is_wait_over(room, now_ms, index, pending),
             State::Registered(session) if session.may_resume(now_ms, &self.limits) => true,
@@ -298,28 +343,64 @@ impl Sessions {
             name: None,
             chats: 0,
         };
-        if let State::AwaitingName(pending) = &state {
-            self.stop_waiting(context.id.0, pending);
-        }
-        if let State::Registered(_) = state
-            && let room::Event::Left {
-                name,
-                chats,
-                published,
-            } = context.room.apply(Command::Leave {
-                member: context.id.member(),
-                reason: reason.left_reason(),
-            })
-        {
-            self.probes.remove(&name);
-            // CHAT-CLOSE-2: nothing follows ServerClosing.
-            if self.closing.is_none() {
-                context.effects.push(Effect::Publish(published));
+        match state {
+            State::AwaitingName(pending) => self.stop_waiting(context.id.0, &pending),
+            State::Registered(_) => {
+                if let Some((name, chats)) = self.leave(context, context.id.member(), reason) {
+                    closed.name = Some(name);
+                    closed.chats = chats;
+                }
             }
-            closed.name = Some(name);
-            closed.chats = chats;
+            State::Replaced(replaced) => closed = *replaced,
+            State::Unregistered { .. } | State::Ended => {}
         }
         context.effects.push(Effect::Closed(closed));
+    }
+
+    /// Ends the session of another connection, whose line a new one continues
+    /// (CHAT-RES-5). That connection is told at its next event.
+    fn replace(&mut self, context: &mut Context<'_>, member: MemberId) {
+        let index = member.0 as usize;
+        let reason = CloseReason::Error(wire::ErrorCode::Replaced);
+        let Some((name, chats)) = self.leave(context, member, reason) else {
+            return;
+        };
+        if let Some(state @ State::Registered(_)) = self.states.get_mut(index) {
+            *state = State::Replaced(Box::new(Closed {
+                reason,
+                name: Some(name),
+                chats,
+            }));
+        }
+        context.effects.push(Effect::Notify(index));
+    }
+
+    /// A member leaves the room. Returns its name and how many of its chats were accepted.
+    fn leave(
+        &mut self,
+        context: &mut Context<'_>,
+        member: MemberId,
+        reason: CloseReason,
+    ) -> Option<(Name, u64)> {
+        let left = context.room.apply(Command::Leave {
+            member,
+            reason: reason.left_reason(),
+            time_unix_ms: context.now.unix_ms,
+        });
+        let room::Event::Left {
+            name,
+            chats,
+            published,
+        } = left
+        else {
+            return None;
+        };
+        self.probes.remove(&name);
+        // CHAT-CLOSE-2: nothing follows ServerClosing.
+        if self.closing.is_none() {
+            context.effects.push(Effect::Publish(published));
+        }
+        Some((name, chats))
     }
 
     /// The session of a connection in the state `Registered`.

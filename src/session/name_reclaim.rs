@@ -18,7 +18,7 @@
 
 use crate::{
     name::Name,
-    room::{MemberId, Room},
+    room::{Claim, MemberId, Room},
 };
 
 use super::{ConnectionId, Context, Progress, Sessions, State, rejection, state::Granted};
@@ -34,6 +34,8 @@ pub(super) struct PendingRegister {
     pub(super) since_ms: u64,
     pub(super) name: Name,
     pub(super) granted: Granted,
+    /// The line that it continues.
+    pub(super) claim: Option<Claim>,
 }
 
 /// The probe of a holder, and the newcomers that wait for the result.
@@ -130,6 +132,7 @@ impl Sessions {
             return;
         };
         let (name, granted) = (pending.name.clone(), pending.granted);
+        let claim = pending.claim.clone();
         let is_late = self.register_is_late(context.now.elapsed_ms, pending.since_ms);
         match self.answer(context.room, context.id.0, &name) {
             Answer::Wait if is_late => {
@@ -137,7 +140,7 @@ impl Sessions {
                 self.end_with(context, rejection::register_timeout(deadline_ms));
             }
             Answer::Wait => {}
-            Answer::Free => self.join(context, name, granted),
+            Answer::Free => self.join(context, name, granted, claim),
             Answer::Taken => self.end_with(context, rejection::name_in_use(&name)), // CHAT-NAME-3
         }
     }

@@ -3,8 +3,11 @@
 
 use crate::{
     name::Name,
-    room::{self, Command},
-    wire::{self, ClientEnvelope, client_envelope::Message as Sent, server_envelope::Message},
+    room::{self, Claim, ClaimResult, Claimed, Command, JoinLine},
+    wire::{
+        self, ClientEnvelope, ResumeFailure, client_envelope::Message as Sent,
+        server_envelope::Message,
+    },
 };
 
 use super::{
@@ -52,7 +55,26 @@ impl Sessions {
         if let Err(rejection) = self.access.check_name(&name) {
             return self.end_with(context, rejection);
         }
-        let granted = Granted::from_asked(&register.capabilities);
+        let granted = Granted::from_asked(&register.capabilities, self.offer);
+        let resume = register.resume.as_ref().filter(|_| granted.resume);
+        let claim = resume.map(|resume| Claim {
+            token: resume.token.clone(),
+            epoch: resume.epoch.clone(),
+            seq: resume.seq,
+            attempt: resume.attempt,
+        });
+        if let Some(claim) = &claim {
+            match context.room.judge(claim, &name, context.now.unix_ms) {
+                // CHAT-RES-6
+                ClaimResult::Replaced => return self.end_with(context, rejection::replaced()),
+                // CHAT-RES-5
+                ClaimResult::Valid {
+                    member: Some(member),
+                    ..
+                } => self.replace(context, member),
+                ClaimResult::Valid { member: None, .. } | ClaimResult::Failed(_) => {}
+            }
+        }
         if let Some(holder) = context.room.holder(&name)
             && self.wait_for_name(context.now.elapsed_ms, &name, holder, context.id)
         {
@@ -62,30 +84,51 @@ impl Sessions {
                     since_ms,
                     name,
                     granted,
+                    claim,
                 }));
             }
         } else {
-            self.join(context, name, granted);
+            self.join(context, name, granted, claim);
         }
     }
 
     /// Asks the room for a name, and opens the session if it is free.
-    pub(super) fn join(&mut self, context: &mut Context<'_>, name: Name, granted: Granted) {
+    pub(super) fn join(
+        &mut self,
+        context: &mut Context<'_>,
+        name: Name,
+        mut granted: Granted,
+        claim: Option<Claim>,
+    ) {
+        let token = (self.offer.fresh_token)().filter(|_| granted.resume);
+        granted.resume = token.is_some();
         let joined = context.room.apply(Command::Join {
             member: context.id.member(),
             name: name.clone(),
+            time_unix_ms: context.now.unix_ms,
+            resume: token.map(|token| Box::new(JoinLine { token, claim })),
         });
-        let room::Event::Joined(publication) = joined else {
+        let (claimed, published) = match joined {
+            room::Event::Joined { claimed, published } => (claimed, published),
+            // CHAT-RES-6: it has waited for the name, and a later attempt has not.
+            room::Event::Replaced => return self.end_with(context, rejection::replaced()),
             // CHAT-NAME-3, CHAT-NAME-4
-            return self.end_with(context, rejection::name_in_use(&name));
+            _ => return self.end_with(context, rejection::name_in_use(&name)),
+        };
+        let (from_seq, resume_failure) = match claimed {
+            None => (None, ResumeFailure::Unspecified),
+            Some(Claimed::Resumed { from_seq }) => (Some(from_seq), ResumeFailure::Unspecified),
+            Some(Claimed::Failed(reason)) => (None, reason), // CHAT-RES-10
         };
         // Publish before Subscribe, so that the newcomer's position in the log is behind
         // its own Joined (CHAT-PRES-6).
-        context.effects.push(Effect::Publish(publication));
-        // CHAT-ORD-4, CHAT-ORD-5: the log from here on, and nothing earlier.
+        context.effects.push(Effect::Publish(published));
+        // CHAT-ORD-4, CHAT-ORD-5: the log from here on, and nothing earlier, unless it
+        // resumes (CHAT-RES-9).
         context.effects.push(Effect::Subscribe {
             name: name.clone(),
             presence: granted.presence,
+            from_seq,
         });
         // CHAT-REG-3: replies go out before the log, and this is the first.
         context.reply(envelope(Message::Registered(wire::Registered {
@@ -94,6 +137,13 @@ impl Sessions {
             seq: context.room.seq(), // CHAT-ORD-6
             capabilities: granted.to_wire(),
             limits: Some(self.limits.announced()),
+            resume_token: token.map_or_else(Vec::new, |token| token.to_vec()), // CHAT-RES-2
+            resumed_from: from_seq.unwrap_or(0),                               // CHAT-RES-8
+            oldest_seq: match self.offer.history {
+                true => context.room.oldest_seq(),
+                false => 0,
+            },
+            resume_failure: resume_failure.into(),
         })));
         let mut session = Session::new(granted, context.now.elapsed_ms);
         if granted.presence {

@@ -32,8 +32,8 @@ impl Rejection {
         self.envelope(false, 0)
     }
 
-    /// An error that rejects the chat with this id (CHAT-ERR-4).
-    pub(super) fn for_chat(self, id: u64) -> ServerEnvelope {
+    /// An error that rejects the chat or the request with this id (CHAT-ERR-4).
+    pub(super) fn for_request(self, id: u64) -> ServerEnvelope {
         self.envelope(false, id)
     }
 
@@ -142,6 +142,30 @@ pub(super) fn name_in_use(name: &Name) -> Rejection {
     rejection(
         ErrorCode::NameInUse,
         format!("the name {name} is in use, choose another"),
+    )
+}
+
+/// CHAT-RES-5, CHAT-RES-6.
+pub(super) fn replaced() -> Rejection {
+    rejection(
+        ErrorCode::Replaced,
+        "this session continues on another connection",
+    )
+}
+
+/// CHAT-HIST-7
+pub(super) fn page(chats_max: u32) -> Rejection {
+    rejection(
+        ErrorCode::RequestInvalid,
+        format!("ask for the chats before or after a number, from 1 to {chats_max} of them"),
+    )
+}
+
+/// CHAT-HIST-9
+pub(super) fn storage_full() -> Rejection {
+    rejection(
+        ErrorCode::StorageFull,
+        "the server has no space to keep your message, try again later",
     )
 }
 

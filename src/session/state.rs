@@ -3,7 +3,7 @@
 use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
 
 use super::{
-    error_budget::ErrorBudget, inbound_rate::InboundRate, keepalive::Silence,
+    Closed, Offer, error_budget::ErrorBudget, inbound_rate::InboundRate, keepalive::Silence,
     name_reclaim::PendingRegister,
 };
 
@@ -22,6 +22,9 @@ use super::{
 ///        any other first message (CHAT-REG-2), a name rejected (CHAT-NAME),
 ///        the deadline (CHAT-REG-5), end of stream, lost, the server closes
 /// ```
+///
+/// A session that another one continues (CHAT-RES-5) is `Replaced` until its connection
+/// is told so.
 #[derive(Debug)]
 pub(super) enum State {
     /// Not registered yet.
@@ -33,6 +36,8 @@ pub(super) enum State {
     AwaitingName(Box<PendingRegister>),
     /// Registered: a member of the room.
     Registered(Session),
+    /// Another session continues its line; its client was not told yet (CHAT-RES-5).
+    Replaced(Box<Closed>),
     /// The session is over and its name free. The connection may still send.
     Ended,
 }
@@ -50,6 +55,9 @@ pub(super) struct Session {
     /// The last name of the last page of members, while further pages are due
     /// (CHAT-PRES-1).
     pub(super) members_after: Option<Box<Name>>,
+    /// A page of the past is on its way to it; what it sent behind the GetHistory waits
+    /// (CHAT-ORD-8).
+    pub(super) awaits_page: bool,
 }
 
 impl Session {
@@ -63,6 +71,7 @@ impl Session {
             is_throttled: false,
             silence: Silence::new(now_ms),
             members_after: None,
+            awaits_page: false,
         }
     }
 
@@ -78,17 +87,22 @@ pub(super) struct Granted {
     pub(super) presence: bool,
     pub(super) receipts: bool,
     pub(super) keepalive: bool,
+    pub(super) resume: bool,
+    pub(super) history: bool,
 }
 
 impl Granted {
     /// Grants the requested capabilities that the server knows, and ignores the others
     /// (CHAT-REG-7, CHAT-GROW-4).
-    pub(super) fn from_asked(asked: &[i32]) -> Self {
+    pub(super) fn from_asked(asked: &[i32], offer: Offer) -> Self {
         let has = |capability: Capability| asked.contains(&i32::from(capability));
         Self {
             presence: has(Capability::Presence),
             receipts: has(Capability::Receipts),
             keepalive: has(Capability::Keepalive),
+            // CHAT-RES-1
+            resume: has(Capability::Resume) && has(Capability::Receipts),
+            history: has(Capability::History) && offer.history,
         }
     }
 
@@ -98,6 +112,8 @@ impl Granted {
             (self.presence, Capability::Presence),
             (self.receipts, Capability::Receipts),
             (self.keepalive, Capability::Keepalive),
+            (self.resume, Capability::Resume),
+            (self.history, Capability::History),
         ]
         .into_iter()
         .filter_map(|(granted, capability)| granted.then_some(capability.into()))

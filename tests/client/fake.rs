@@ -73,6 +73,7 @@ impl Server {
                 Some(grants) => grants.iter().map(|&grant| grant.into()).collect(),
             },
             limits: Some(limits),
+            ..Registered::default()
         }));
         (peer, register)
     }

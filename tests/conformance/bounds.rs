@@ -86,6 +86,7 @@ fn registers(envelope: &ClientEnvelope) -> Vec<Message> {
             bytes_per_second_max: 1 << 20,
             name_check_deadline_ms: 500,
             errors_max: 300,
+            ..Default::default()
         }),
         ..Default::default()
     })];

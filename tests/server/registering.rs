@@ -171,6 +171,12 @@ fn the_server_announces_its_configured_limits() {
         "5000",
         "--lag-bytes-max",
         "3000000",
+        "--resume-ms",
+        "1min",
+        "--resend-ids-max",
+        "8",
+        "--history-page-max",
+        "20",
     ]);
     let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
     assert_eq!(
@@ -192,6 +198,9 @@ fn the_server_announces_its_configured_limits() {
             // Half the register deadline.
             name_check_deadline_ms: 4_000,
             errors_max: 3_000,
+            resume_ms: 60_000,
+            resend_ids_max: 8,
+            history_page_max: 20,
         }
     );
 }

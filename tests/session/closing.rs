@@ -4,7 +4,7 @@
 use chat::{
     limits::Limits,
     room::Room,
-    session::{AccessPolicy, Effect, Event, Sessions, Time},
+    session::{AccessPolicy, Effect, Event, Offer, Sessions, Time},
     wire::{self, Capability, ClientEnvelope, client_envelope, server_envelope::Message},
 };
 
@@ -40,8 +40,8 @@ fn no_page_of_members_follows_server_closing() {
         text_bytes_max: 1,
         ..Limits::default()
     };
-    let mut sessions = Sessions::new(limits, AccessPolicy::default());
-    let mut room = Room::new("epoch".to_owned());
+    let mut sessions = Sessions::new(limits, AccessPolicy::default(), Offer::default());
+    let mut room = Room::new("epoch".to_owned(), &Limits::default());
     let mut effects = Vec::new();
     let ids: Vec<_> = (0..20)
         .map(|index| {

@@ -4,7 +4,7 @@ use chat::{
     frame::FrameError,
     limits::Limits,
     room::Room,
-    session::{AccessPolicy, ConnectionId, Effect, Event, Sessions, Time},
+    session::{AccessPolicy, ConnectionId, Effect, Event, Offer, Sessions, Time},
     wire::{
         self, Capability, ClientEnvelope, LeftReason, client_envelope::Message as Sent,
         server_envelope::Message,
@@ -149,8 +149,8 @@ fn every_error_fits_into_the_smallest_frame() {
         chat_interval_ms: Some(3_600_000),
         ..Limits::default()
     };
-    let mut sessions = Sessions::new(limits, AccessPolicy::default());
-    let mut room = Room::new("e".repeat(64));
+    let mut sessions = Sessions::new(limits, AccessPolicy::default(), Offer::default());
+    let mut room = Room::new("e".repeat(64), &Limits::default());
     let now = Time {
         elapsed_ms: 0,
         unix_ms: i64::MAX,

@@ -4,7 +4,7 @@ use chat::{
     limits::Limits,
     name::Name,
     password::Password,
-    session::{AccessPolicy, Event, Sessions},
+    session::{AccessPolicy, Event, Offer, Sessions},
     wire::{self, ClientEnvelope, client_envelope::Message as Sent},
 };
 
@@ -124,6 +124,6 @@ fn sessions_return_their_limits() {
         connections_max: 7,
         ..Limits::default()
     };
-    let sessions = Sessions::new(limits.clone(), AccessPolicy::default());
+    let sessions = Sessions::new(limits.clone(), AccessPolicy::default(), Offer::default());
     assert_eq!(sessions.limits(), &limits);
 }

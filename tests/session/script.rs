@@ -4,7 +4,7 @@ use chat::{
     limits::Limits,
     log::Audience,
     room::{Publication, Room},
-    session::{AccessPolicy, AddressLimit, ConnectionId, Effect, Event, Sessions, Time},
+    session::{AccessPolicy, AddressLimit, ConnectionId, Effect, Event, Offer, Sessions, Time},
     wire::{
         self, Capability, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
         server_envelope::Message,
@@ -32,13 +32,13 @@ pub struct Client {
 
 impl Script {
     pub fn new(limits: Limits) -> Self {
-        Self::with_access(limits, AccessPolicy::default())
+        Self::with_access(limits, AccessPolicy::default(), Offer::default())
     }
 
     pub fn with_access(limits: Limits, access: AccessPolicy) -> Self {
         Self {
-            sessions: Sessions::new(limits, access),
-            room: Room::new("epoch-1".to_owned()),
+            sessions: Sessions::new(limits, access, Offer::default()),
+            room: Room::new("epoch-1".to_owned(), &Limits::default()),
             elapsed_ms: 0,
             transcript: String::new(),
         }

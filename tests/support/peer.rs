@@ -261,6 +261,7 @@ impl Peer {
                 Some(Capability::Presence)
             }
             Message::Ping(_) | Message::Pong(_) => Some(Capability::Keepalive),
+            Message::History(_) => Some(Capability::History),
         };
         if let Some(needed) = needed {
             let is_granted = self.granted.contains(&needed.into());

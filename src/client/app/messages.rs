@@ -138,6 +138,13 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
             "another client took this name while the server could not reach this one, \
              choose another or try again",
         ),
+        // CHAT-RES-5
+        ErrorCode::Replaced => {
+            line.trusted("this session goes on in another client, which has resumed it")
+        }
+        ErrorCode::StorageFull => line.trusted(
+            "the server has no space to keep messages, tell its operator and try again later",
+        ),
         ErrorCode::Overloaded => line.trusted(
             "the server's queues are full, mostly with what this client has not read, and it \
              ended the session, connect again",
@@ -156,6 +163,7 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
         | ErrorCode::NotRegistered
         | ErrorCode::AlreadyRegistered
         | ErrorCode::UnknownMessage
+        | ErrorCode::RequestInvalid
         | ErrorCode::TooManyErrors
         | ErrorCode::NotGranted => with_detail(
             line.trusted("the server did not understand this client"),

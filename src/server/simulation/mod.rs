@@ -66,9 +66,14 @@ const SEEDS_TWICE: u64 = 60;
 const THREADS: usize = 2;
 
 /// Error codes that no schedule reaches, with the reason.
-const NOT_REACHED: [ErrorCode; 1] = [
+const NOT_REACHED: [ErrorCode; 4] = [
     // Never sent.
     ErrorCode::Unspecified,
+    // Nothing is resumed.
+    ErrorCode::Replaced,
+    // Nothing is stored.
+    ErrorCode::RequestInvalid,
+    ErrorCode::StorageFull,
 ];
 
 /// What all seeds together must reach, besides every error code and every reason of

@@ -69,6 +69,7 @@ impl Sent {
                 name: name.clone(),
                 capabilities: capabilities.clone(),
                 password: password.clone(),
+                resume: None,
             })),
             Self::Chat { id, text, .. } => encoded(Message::Chat(wire::Chat {
                 text: text.clone(),

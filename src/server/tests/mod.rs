@@ -167,5 +167,6 @@ mod flood;
 mod handshake;
 mod registering;
 mod replies;
+mod resume;
 mod slow;
 mod tls;

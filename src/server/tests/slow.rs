@@ -58,6 +58,7 @@ async fn connections_with_the_largest_queues_are_evicted_first() {
     const CHAT_BYTES: usize = 4_000;
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
+        history_memory_bytes: 0,
         queue_bytes_max: LAG_BYTES_FLOOR,
         ..unlimited()
     });
@@ -113,6 +114,7 @@ async fn a_burst_longer_than_the_log_loses_nothing_in_a_slow_room() {
     const CHATS: u64 = 20_000;
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
+        history_memory_bytes: 0,
         ..unlimited()
     });
     let readers = three_readers(&hub).await;
@@ -147,6 +149,7 @@ async fn a_burst_longer_than_the_log_loses_nothing_in_a_slow_room() {
 async fn a_member_that_says_little_does_not_notice_a_read_pause() {
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
+        history_memory_bytes: 0,
         ..unlimited()
     });
     let slow = three_readers(&hub).await.into_iter().map(|mut reader| {
@@ -196,6 +199,7 @@ async fn chats_sent_in_time_are_within_the_rate_after_a_read_pause() {
     const CHATS: u32 = 600;
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
+        history_memory_bytes: 0,
         chat_burst: 5,
         chat_interval_ms: Some(INTERVAL_MS as u32),
         ..unlimited()
@@ -250,6 +254,7 @@ async fn one_stuck_member_delays_a_burst_for_its_stall_budget() {
     const CHATS: u64 = 20_000;
     let hub = hub(Limits {
         lag_bytes_max: LAG_BYTES_FLOOR,
+        history_memory_bytes: 0,
         ..unlimited()
     });
     let mut stuck = Peer::member(&hub, "stuck", &[], 8_192).await;
@@ -293,6 +298,7 @@ async fn a_read_pause_ends_as_soon_as_the_slow_members_have_caught_up() {
     for (slow_count, prompt_count) in [(3, 0), (1, 3)] {
         let limits = Limits {
             lag_bytes_max: LAG_BYTES_FLOOR,
+            history_memory_bytes: 0,
             ..unlimited()
         };
         // No task ticks this hub.

@@ -63,6 +63,11 @@ pub(super) fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         connections_per_address_max: (rng.u8(0..4) == 0).then(|| rng.u32(1..5)),
         connections_per_minute_max: (rng.u8(0..4) == 0).then(|| rng.u32(1..20)),
         is_loopback_limited: false,
+        history_memory_bytes: LAG_BYTES_FLOOR / 8,
+        resume_ms: 5_000,
+        resumes_max: 3,
+        resend_ids_max: 4,
+        history_page_max: 10,
     }
 }
 

@@ -99,7 +99,7 @@ impl World {
             self.published().is_empty(),
             "all publications were checked before"
         );
-        let mut room = Room::new("epoch".to_owned());
+        let mut room = Room::new("epoch".to_owned(), self.hub.limits());
         let mut replayed_hash = FNV_START;
         for command in self.hub.journal() {
             if let Some(published) = room.apply(command).publication() {

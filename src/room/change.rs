@@ -1,0 +1,21 @@
+//! Changes: what a store must keep of the room so that it can be restored.
+
+use super::{Line, LineId};
+use crate::wire;
+
+/// One change. A store keeps those of one pass together or not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A chat was accepted.
+    Chat {
+        /// The chat as the others receive it.
+        chat: wire::Chat,
+        /// The line of its sender and the id that it gave the chat, if it can come again
+        /// (CHAT-RES-11).
+        sent_by: Option<(LineId, u64)>,
+    },
+    /// A line began, was resumed or lost its session. Without the chats that were sent.
+    Line(LineId, Box<Line>),
+    /// A line has ended.
+    LineEnded(LineId),
+}
