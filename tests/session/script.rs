@@ -32,7 +32,7 @@ pub struct Client {
 
 impl Script {
     pub fn new(limits: Limits) -> Self {
-        Self::with_access(limits, AccessPolicy::default(), Offer::default())
+        Self::with_access(limits, AccessPolicy::default())
     }
 
     pub fn with_access(limits: Limits, access: AccessPolicy) -> Self {
@@ -101,9 +101,17 @@ impl Script {
                     };
                     format!("=> {whom}: {}", show(&envelope))
                 }
-                Effect::Subscribe { name, presence } => {
-                    format!("subscribes as {name}, presence {presence}")
+                Effect::Subscribe {
+                    name,
+                    presence,
+                    from_seq,
+                } => {
+                    let from = from_seq.map(|seq| format!(", from chat {seq}"));
+                    let from = from.unwrap_or_default();
+                    format!("subscribes as {name}, presence {presence}{from}")
                 }
+                Effect::FetchPage(request) => format!("fetches {request:?}"),
+                Effect::Notify(index) => format!("notifies connection {index}"),
                 Effect::Closed(closed) => format!("{closed:?}"),
             };
             self.note(format!("    {line}"));
@@ -268,6 +276,7 @@ pub fn show(envelope: &ServerEnvelope) -> String {
             }
             line
         }
+        Message::History(history) => format!("{history:?}"),
         Message::ServerClosing(closing) => format!("server closing ({})", closing.detail),
         Message::Receipt(receipt) => {
             let after_ms = receipt.time_unix_ms - START_UNIX_MS;
