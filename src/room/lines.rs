@@ -53,6 +53,26 @@ pub struct Line {
 }
 
 impl Line {
+    /// A line of an earlier run of the server, without a session.
+    pub fn restored(
+        name: Name,
+        tokens: VecDeque<Token>,
+        attempt: u32,
+        began_seq: u64,
+        seen_unix_ms: i64,
+        sent: VecDeque<Sent>,
+    ) -> Self {
+        Self {
+            name,
+            tokens,
+            attempt,
+            began_seq,
+            seen_unix_ms,
+            sent,
+            member: None,
+        }
+    }
+
     /// The line without the chats that were accepted from it.
     pub(super) fn without_sent(&self) -> Self {
         Self {
@@ -126,10 +146,6 @@ impl Lines {
             self.tokens.insert(token, id);
         }
         self.absent.insert((line.seen_unix_ms, id));
-        let line = Line {
-            member: None,
-            ..line
-        };
         self.lines.insert(id, line);
     }
 

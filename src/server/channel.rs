@@ -6,7 +6,7 @@
 //! lets readers see it and releases the receipts for it. In memory the commit follows
 //! at once, when the pass that appended ends.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::{
     limits::Limits,
@@ -14,6 +14,7 @@ use crate::{
 };
 
 use super::{
+    archive::UNCOMMITTED_BYTES_MAX,
     backpressure::ReadPause,
     eviction::{self, Usage},
     registry::{ConnectionEntry, ConnectionHandle, Registry},
@@ -30,6 +31,8 @@ pub(super) struct Channel {
     committed_end: AtomicU64,
     read_pause: ReadPause,
     window: SenderWindow,
+    /// Too much of the log waits for the disk.
+    is_store_behind: AtomicBool,
 }
 
 impl Channel {
@@ -42,17 +45,18 @@ impl Channel {
             committed_end: AtomicU64::new(log.committed_end()),
             read_pause: ReadPause::new(limits.lag_bytes_max),
             window: SenderWindow::new(limits.lag_bytes_max),
+            is_store_behind: AtomicBool::new(false),
         }
     }
 
-    /// Commits everything that was appended to `log`: readers see it from now on. Pauses
+    /// Commits what was appended to `log` below `position`: readers see it from now on. Pauses
     /// reading from senders if the log holds too much, or most readers are behind the
     /// sender window.
-    pub(super) fn commit(&self, log: &mut Log, registry: &Registry) {
-        log.commit();
+    pub(super) fn commit(&self, log: &mut Log, position: u64, registry: &Registry) {
+        log.commit_up_to(position);
         let end = log.committed_end();
         self.committed_end.store(end, Ordering::Release);
-        if self.is_paused() {
+        if self.read_pause.is_on() {
             return;
         }
         if self.retained.bytes() >= self.pause_above_bytes() {
@@ -68,6 +72,14 @@ impl Channel {
         if self.window.is_check_due(end) && self.check_window(registry, end) {
             self.read_pause.begin(end);
         }
+    }
+
+    /// Pauses reading from senders while too much of `log` waits for the disk. Returns
+    /// whether they were paused for that before.
+    pub(super) fn note_store_lag(&self, log: &Log) -> bool {
+        let lag_bytes = log.end() - log.committed_end();
+        let is_behind = lag_bytes > UNCOMMITTED_BYTES_MAX;
+        self.is_store_behind.swap(is_behind, Ordering::Relaxed)
     }
 
     /// Whether senders must be paced, by where the readers that keep up are.
@@ -101,7 +113,7 @@ impl Channel {
     /// Whether reading from senders is paused (CHAT-LIM-6), except for what
     /// [`Channel::has_paused_quota`] allows.
     pub(super) fn is_paused(&self) -> bool {
-        self.read_pause.is_on()
+        self.read_pause.is_on() || self.is_store_behind.load(Ordering::Relaxed)
     }
 
     /// How far behind the readers are for whom senders are paced, in bytes, if they are.
@@ -113,7 +125,8 @@ impl Channel {
     /// Whether the server may read a quota from this member during a pause.
     pub(super) fn has_paused_quota(&self, handle: &ConnectionHandle) -> bool {
         let end = self.committed_end.load(Ordering::Relaxed);
-        self.read_pause.has_quota(&handle.paused_quota, end)
+        !self.is_store_behind.load(Ordering::Relaxed)
+            && self.read_pause.has_quota(&handle.paused_quota, end)
     }
 
     /// The server has read a quota from this member during a pause.
@@ -130,7 +143,7 @@ impl Channel {
         position: u64,
     ) {
         let from = handle.set_position(position);
-        if !self.is_paused() {
+        if !self.read_pause.is_on() {
             return;
         }
         let may_resume = match self.window.is_closed() {
@@ -146,7 +159,7 @@ impl Channel {
     /// [`slow_consumer::TICK_MS`].
     pub(super) fn tick(&self, registry: &Registry) {
         let end = self.committed_end();
-        let was_paused = self.is_paused();
+        let was_paused = self.read_pause.is_on();
         let was_paced = self.window.is_closed();
         self.read_pause.tick(end);
         let should_wait = {

@@ -206,7 +206,9 @@ impl<T: Transport> Connection<T> {
             self.handle_event(Event::WriteTimedOut);
             return Poll::Ready(Ok(()));
         }
-        if flush == Flush::Done && self.outbound.has_more_members {
+        if flush == Flush::Done && self.outbound.is_catching_up {
+            self.continue_catch_up();
+        } else if flush == Flush::Done && self.outbound.has_more_members {
             if let Some(mut guard) = self.enter() {
                 guard.more_members();
             }
@@ -256,6 +258,13 @@ impl<T: Transport> Connection<T> {
             }
             Flush::Yield => return Poll::Ready(Ok(())),
             Flush::AwaitingCommit => return Poll::Pending,
+            Flush::Done if self.outbound.is_catching_up => {
+                self.continue_catch_up();
+                return match self.take_delivery() {
+                    true => Poll::Ready(Ok(())),
+                    false => Poll::Pending,
+                };
+            }
             Flush::Blocked => {
                 ready!(self.poll_write_deadline(cx, &flush));
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -445,6 +454,7 @@ impl<T: Transport> Connection<T> {
     /// Does what it was notified for. `reads_drained`: whether everything that has
     /// arrived was judged before.
     fn handle_notification(&mut self, reads_drained: bool) {
+        self.take_delivery();
         let is_evicted = self.take_eviction();
         let replies_flushed = self.outbound.replies.is_empty();
         let delivery = self.transport.delivery();
@@ -461,6 +471,25 @@ impl<T: Transport> Connection<T> {
             guard.outbound.replies.forget();
             guard.handle(Event::Evicted);
         }
+    }
+
+    /// Fetches the next part of what it missed.
+    fn continue_catch_up(&self) {
+        if let Some((id, _)) = &self.member {
+            self.hub.continue_catch_up(id);
+        }
+    }
+
+    /// Takes what has arrived of the past; returns whether anything has.
+    fn take_delivery(&mut self) -> bool {
+        let member = self.member.as_ref();
+        let Some(delivery) = member.and_then(|(id, _)| self.hub.take_delivery(id)) else {
+            return false;
+        };
+        if let Some(mut guard) = self.enter() {
+            guard.deliver(delivery);
+        }
+        true
     }
 
     fn handle_event(&mut self, event: Event) {

@@ -7,14 +7,14 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio::time::Instant;
-use tracing::{debug, info};
+use tokio::{sync::Notify, time::Instant};
+use tracing::{debug, error, info};
 
 use crate::{
     limits::Limits,
@@ -28,6 +28,7 @@ use crate::{
 
 use super::{
     address_limiter::{AddressLimiter, Permit},
+    archive::{Archive, Delivery},
     channel::Channel,
     outbound::Outbound,
     read_budget::ReadBudget,
@@ -43,8 +44,36 @@ pub(super) struct Hub {
     state: Mutex<State>,
     pub(super) channel: Channel,
     pub(super) registry: Registry,
+    /// Where the past is kept, if it is kept on disk.
+    archive: Option<Arc<Archive>>,
     /// Connections must end at once.
     is_aborted: AtomicBool,
+    /// Why the server cannot go on, and who waits to know it.
+    failure: OnceLock<String>,
+    failed: Notify,
+}
+
+/// The room of a hub, as it is when the server starts.
+pub(super) struct Origin {
+    pub(super) room: Room,
+    /// The log, with the recent past.
+    pub(super) log: Log,
+    /// Where what happens is kept, if it is kept on disk.
+    pub(super) archive: Option<Arc<Archive>>,
+    /// Whether members may read the past (CHAT-HIST).
+    pub(super) offers_history: bool,
+}
+
+impl Origin {
+    /// An empty room in memory. `epoch`: see [`Room::new`].
+    pub(super) fn empty(limits: &Limits, epoch: String) -> Self {
+        Self {
+            room: Room::new(epoch, limits),
+            log: Log::new(1, limits.history_memory_bytes),
+            archive: None,
+            offers_history: false,
+        }
+    }
 }
 
 struct State {
@@ -60,23 +89,27 @@ struct State {
 }
 
 impl Hub {
-    /// The hub of an empty room, for clients that `access` lets in. `epoch`: see
-    /// [`Room::new`].
-    pub(super) fn new(limits: Limits, access: AccessPolicy, epoch: String) -> Self {
-        Self::with_wall_clock(limits, access, epoch, unix_ms)
+    /// The hub of a room, for clients that `access` lets in.
+    pub(super) fn new(limits: Limits, access: AccessPolicy, origin: Origin) -> Self {
+        Self::with_wall_clock(limits, access, origin, unix_ms)
     }
 
-    /// The same, with another clock on the wall: it may jump as it likes, since
-    /// nothing is reckoned from it.
+    /// The same, with another clock on the wall: it may jump as it likes, since only
+    /// the time for which a lost session can be resumed is reckoned from it.
     pub(super) fn with_wall_clock(
         limits: Limits,
         access: AccessPolicy,
-        epoch: String,
+        origin: Origin,
         unix_ms: fn() -> i64,
     ) -> Self {
-        let log = Log::new(1, limits.history_memory_bytes);
+        let Origin {
+            room,
+            log,
+            archive,
+            offers_history,
+        } = origin;
         let offer = Offer {
-            history: false,
+            history: offers_history,
             fresh_token,
         };
         Self {
@@ -84,10 +117,13 @@ impl Hub {
             unix_ms,
             channel: Channel::new(&limits, &log),
             registry: Registry::new(limits.queue_bytes_max),
+            archive,
             is_aborted: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            failed: Notify::new(),
             state: Mutex::new(State {
                 sessions: Sessions::new(limits.clone(), access, offer),
-                room: Room::new(epoch, &limits),
+                room,
                 log,
                 limiter: AddressLimiter::new(&limits),
                 effects: Vec::new(),
@@ -145,7 +181,11 @@ impl Hub {
             effects,
             ..
         } = &mut *state;
+        let index = id.index();
         sessions.disconnect(room, now, id, effects);
+        if let Some(archive) = &self.archive {
+            archive.forget(index);
+        }
         let audience = self.apply(&mut state, &mut Outbound::default()).audience;
         drop(state);
         self.wake(audience);
@@ -172,6 +212,18 @@ impl Hub {
             budget,
             published: Published::default(),
         }
+    }
+
+    /// A connection that lacks a part of the past has sent what it had: fetches more.
+    pub(super) fn continue_catch_up(&self, id: &ConnectionId) {
+        if let Some(archive) = &self.archive {
+            archive.continue_catch_up(id.index());
+        }
+    }
+
+    /// What has arrived of the past for a connection.
+    pub(super) fn take_delivery(&self, id: &ConnectionId) -> Option<Delivery> {
+        self.archive.as_ref()?.take(id.index())
     }
 
     /// How long the server has run, in milliseconds.
@@ -218,6 +270,62 @@ impl Hub {
         self.registry.notify_all();
     }
 
+    /// The store has committed what was appended below `position`.
+    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
+    pub(super) fn commit_up_to(
+        &self,
+        position: u64,
+        audience: Option<Audience>,
+        waiting: &[usize],
+    ) {
+        let mut state = self.lock();
+        self.channel
+            .commit(&mut state.log, position, &self.registry);
+        let was_behind = self.channel.note_store_lag(&state.log);
+        drop(state);
+        // Senders that were paused for the store are members of everyone.
+        self.registry.wake(match audience {
+            Some(audience) if !was_behind => audience,
+            _ => Audience::Everyone,
+        });
+        self.registry.wake_these(waiting);
+    }
+
+    /// Chats below a number are not kept any more.
+    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
+    pub(super) fn prune(&self, oldest_seq: u64) {
+        self.lock().room.apply(Command::Prune { oldest_seq });
+    }
+
+    /// Whether the store has no space (CHAT-HIST-9).
+    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
+    pub(super) fn set_store_full(&self, is_full: bool) {
+        self.lock().sessions.set_store_full(is_full);
+    }
+
+    /// The store cannot go on, so the server cannot: tells everybody, without what was
+    /// not committed.
+    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
+    pub(super) fn fail(&self, reason: String) {
+        error!("{reason}");
+        self.lock()
+            .sessions
+            .begin_failing("the server cannot keep messages any more".to_owned());
+        let _ = self.failure.set(reason);
+        self.failed.notify_one();
+        self.registry.notify_all();
+    }
+
+    /// Why the server cannot go on, if it cannot.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Waits until the server cannot go on.
+    pub(super) async fn failed(&self) {
+        self.failed.notified().await;
+    }
+
     /// Ends all connections at once, whatever they still have to send.
     pub(super) fn abort(&self) {
         self.is_aborted.store(true, Ordering::Release);
@@ -226,19 +334,30 @@ impl Hub {
 
     /// Carries out the effects for a pass that is over with them.
     fn apply(&self, state: &mut State, outbound: &mut Outbound) -> Published {
-        let published = apply(state, outbound, Published::default());
-        self.commit_at_once(state, &published);
+        let published = self.carry_out(state, outbound, None, Published::default());
+        self.publish(state, &published, None);
         published
     }
 
-    fn commit_at_once(&self, state: &mut State, published: &Published) {
-        if state.commits_at_once && published.audience.is_some() {
-            self.channel.commit(&mut state.log, &self.registry);
+    /// Makes what a pass appended visible: at once, or when the store has it. `waiting`:
+    /// the connection has replies that wait for that.
+    fn publish(&self, state: &mut State, published: &Published, waiting: Option<usize>) {
+        if let Some(archive) = &self.archive {
+            let changes = state.room.take_changes();
+            if published.audience.is_some() || waiting.is_some() || !changes.is_empty() {
+                archive.push(changes, state.log.end(), published.audience, waiting);
+                self.channel.note_store_lag(&state.log);
+            }
+        } else if state.commits_at_once && published.audience.is_some() {
+            let end = state.log.end();
+            self.channel.commit(&mut state.log, end, &self.registry);
         }
     }
 
     fn wake(&self, audience: Option<Audience>) {
-        if let Some(audience) = audience {
+        if let Some(audience) = audience
+            && self.archive.is_none()
+        {
             self.registry.wake(audience);
         }
     }
@@ -302,7 +421,30 @@ impl HubGuard<'_> {
         } = state;
         sessions.handle(room, self.now, self.id, event, effects);
         self.budget.is_throttled = sessions.is_throttled(self.id);
-        self.published = apply(state, self.outbound, self.published);
+        self.published = self
+            .hub
+            .carry_out(state, self.outbound, Some(self.id), self.published);
+    }
+
+    /// A part of the past has arrived for the connection.
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        let Some(state) = self.state.as_deref_mut() else {
+            return;
+        };
+        match delivery {
+            Delivery::Page(frames) => {
+                if state.sessions.page_arrived(self.id) {
+                    self.outbound.replies.push_frames(&frames);
+                }
+                self.budget.is_throttled = state.sessions.is_throttled(self.id);
+            }
+            Delivery::Chats { frames, is_last } => {
+                if self.outbound.is_catching_up {
+                    self.outbound.replies.push_frames(&frames);
+                    self.outbound.is_catching_up = !is_last;
+                }
+            }
+        }
     }
 
     /// So many frames and bytes arrived, whatever they held.
@@ -338,7 +480,8 @@ impl Drop for HubGuard<'_> {
             // Nobody waits for a connection that is only being closed, nor wakes it.
             None => self.handle.unsubscribe(),
         }
-        self.hub.commit_at_once(&mut state, &self.published);
+        let waiting = self.published.held_from.map(|_| self.id.index());
+        self.hub.publish(&mut state, &self.published, waiting);
         let end = state.log.end();
         if let Some(offset) = self.published.held_from
             && state.log.committed_end() < end
@@ -353,57 +496,79 @@ impl Drop for HubGuard<'_> {
     }
 }
 
-/// Carries out effects, in order; returns what the pass has published by then.
-fn apply(state: &mut State, outbound: &mut Outbound, mut published: Published) -> Published {
-    let State {
-        room, log, effects, ..
-    } = state;
-    for effect in effects.drain(..) {
-        match effect {
-            Effect::Reply(envelope) => {
-                // CHAT-ORD-9
-                if let Some(Message::Receipt(_) | Message::Registered(_)) = envelope.message {
-                    published.held_from.get_or_insert(outbound.replies.end());
+impl Hub {
+    /// Carries out effects, in order; returns what the pass has published by then. `id`:
+    /// the connection, unless it is gone.
+    fn carry_out(
+        &self,
+        state: &mut State,
+        outbound: &mut Outbound,
+        id: Option<&ConnectionId>,
+        mut published: Published,
+    ) -> Published {
+        let State {
+            room, log, effects, ..
+        } = state;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Reply(envelope) => {
+                    // CHAT-ORD-9
+                    if let Some(Message::Receipt(_) | Message::Registered(_)) = envelope.message {
+                        published.held_from.get_or_insert(outbound.replies.end());
+                    }
+                    outbound.reply(&envelope);
                 }
-                outbound.reply(&envelope);
-            }
-            Effect::Publish(Publication { audience, envelope }) => {
-                published.audience = published.audience.max(Some(audience));
-                let range = log.append(audience, &envelope);
-                if let Some(reader) = &mut outbound.reader {
-                    reader.skip(range); // CHAT-CHAT-2, CHAT-PRES-6
+                Effect::Publish(Publication { audience, envelope }) => {
+                    published.audience = published.audience.max(Some(audience));
+                    let range = log.append(audience, &envelope);
+                    if let Some(reader) = &mut outbound.reader {
+                        reader.skip(range); // CHAT-CHAT-2, CHAT-PRES-6
+                    }
                 }
-            }
-            Effect::Subscribe {
-                name,
-                presence,
-                from_seq,
-            } => {
-                info!(%name, "registered");
-                // CHAT-RES-9. Without a chat to begin with, nothing was missed.
-                let past = from_seq.and_then(|seq| log.reader_from(seq, presence));
-                outbound.reader = Some(past.unwrap_or_else(|| log.reader(presence)));
-            }
-            Effect::FetchPage(_) => {}
-            Effect::Notify(index) => published.notify = Some(index),
-            Effect::Closed(closed) => {
-                report(&closed);
-                if let Some(reader) = &mut outbound.reader {
-                    // What was published before its end is due to it (CHAT-LEAVE-2,
-                    // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
-                    reader.stop_at(log.end());
+                Effect::Subscribe {
+                    name,
+                    presence,
+                    from_seq,
+                } => {
+                    info!(%name, "registered");
+                    // CHAT-RES-9. Without a chat to begin with, nothing is in memory.
+                    let oldest_seq = log.oldest_seq();
+                    let past =
+                        from_seq.and_then(|seq| log.reader_from(seq.max(oldest_seq), presence));
+                    outbound.reader = Some(past.unwrap_or_else(|| log.reader(presence)));
+                    outbound.is_opening = from_seq.is_some();
+                    if let (Some(archive), Some(seq), Some(id)) = (&self.archive, from_seq, id)
+                        && seq < oldest_seq
+                    {
+                        archive.begin_catch_up(id.index(), seq, oldest_seq);
+                        outbound.is_catching_up = true;
+                    }
                 }
-                outbound.has_more_members = false;
-                outbound.is_ended = true;
+                Effect::FetchPage(request) => {
+                    if let (Some(archive), Some(id)) = (&self.archive, id) {
+                        archive.request_page(id.index(), request);
+                    }
+                }
+                Effect::Notify(index) => published.notify = Some(index),
+                Effect::Closed(closed) => {
+                    report(&closed);
+                    if let Some(reader) = &mut outbound.reader {
+                        // What was published before its end is due to it (CHAT-LEAVE-2,
+                        // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
+                        reader.stop_at(log.end());
+                    }
+                    outbound.has_more_members = false;
+                    outbound.is_ended = true;
+                }
             }
         }
+        if self.archive.is_none() && log.oldest_seq() > room.oldest_seq() {
+            room.apply(Command::Prune {
+                oldest_seq: log.oldest_seq(),
+            });
+        }
+        published
     }
-    if log.oldest_seq() > room.oldest_seq() {
-        room.apply(Command::Prune {
-            oldest_seq: log.oldest_seq(),
-        });
-    }
-    published
 }
 
 /// A token that strangers cannot guess.
@@ -430,7 +595,7 @@ fn report(closed: &Closed) {
 }
 
 /// What the system's clock shows.
-fn unix_ms() -> i64 {
+pub(super) fn unix_ms() -> i64 {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock set before 1970 shows 1970.
     unix.map_or(0, |unix| unix.as_millis() as i64)
@@ -439,6 +604,12 @@ fn unix_ms() -> i64 {
 /// What the simulation and the tests do and look at.
 #[cfg(test)]
 impl Hub {
+    /// The hub of an empty room.
+    pub(super) fn in_memory(limits: Limits, access: AccessPolicy) -> Self {
+        let origin = Origin::empty(&limits, "test".to_owned());
+        Self::new(limits, access, origin)
+    }
+
     /// Commits later, with [`Hub::commit`], instead of at the end of a pass.
     pub(super) fn defer_commits(&self) {
         self.lock().commits_at_once = false;
@@ -447,7 +618,8 @@ impl Hub {
     /// Commits what was appended so far.
     pub(super) fn commit(&self) {
         let mut state = self.lock();
-        self.channel.commit(&mut state.log, &self.registry);
+        let end = state.log.end();
+        self.channel.commit(&mut state.log, end, &self.registry);
         drop(state);
         self.registry.wake_all();
     }

@@ -26,6 +26,7 @@
 //! | [`Certificates`] | the server's certificate and key, read again while it runs | yes |
 //! | `web` | the page, and the WebSocket transport over TCP or TLS | yes |
 //! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
+//! | `archive`, `data` | hands the room's changes to the store and the past to connections | yes |
 //! | `address_limiter` | how many connections one address may have and make | no |
 //! | `connection` | the task of one connection | yes |
 //! | `deadline` | a timer of one connection, and whether its client has got on | clock |
@@ -42,10 +43,15 @@
 //! | `simulation` | all of it against a model, in seeded schedules (tests) | no |
 
 mod address_limiter;
+mod archive;
 mod backpressure;
 mod certificates;
 mod channel;
 mod connection;
+#[cfg(feature = "store")]
+mod data;
+#[cfg(all(feature = "store", feature = "cli"))]
+mod data_options;
 mod deadline;
 mod eviction;
 mod frames;
@@ -87,7 +93,9 @@ use tracing::warn;
 use crate::{limits::Limits, session::AccessPolicy};
 pub use certificates::Certificates;
 use certificates::Protocol;
-use hub::Hub;
+#[cfg(feature = "store")]
+pub use data::Data;
+use hub::{Hub, Origin};
 use listener::AnyListener;
 use tcp::Tcp;
 use tls::Tls;
@@ -105,6 +113,15 @@ const ABORT_MS: u64 = 500;
 pub struct Server {
     listeners: Vec<Arc<dyn AnyListener>>,
     hub: Arc<Hub>,
+    #[cfg(feature = "store")]
+    store: Option<RunningStore>,
+}
+
+/// The threads of the store, and what they are told through.
+#[cfg(feature = "store")]
+struct RunningStore {
+    archive: Arc<archive::Archive>,
+    threads: archive::Threads,
 }
 
 impl Server {
@@ -115,13 +132,34 @@ impl Server {
     ///
     /// When `limits` do not fit together.
     pub fn new(limits: Limits, access: AccessPolicy) -> io::Result<Self> {
-        limits
-            .check()
-            .map_err(|sentence| io::Error::new(io::ErrorKind::InvalidInput, sentence))?;
-        let epoch = getrandom::u64().map_err(io::Error::other)?;
+        check(&limits)?;
+        let origin = Origin::empty(&limits, fresh_epoch()?);
         Ok(Self {
             listeners: Vec::new(),
-            hub: Arc::new(Hub::new(limits, access, format!("{epoch:016x}"))),
+            hub: Arc::new(Hub::new(limits, access, origin)),
+            #[cfg(feature = "store")]
+            store: None,
+        })
+    }
+
+    /// As [`Server::new`], for a room that is kept on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::new`], and when the room cannot be opened.
+    #[cfg(feature = "store")]
+    pub fn with_data(limits: Limits, access: AccessPolicy, data: &Data) -> io::Result<Self> {
+        check(&limits)?;
+        let opened = data
+            .open(&limits, fresh_epoch()?)
+            .map_err(io::Error::other)?;
+        let archive = opened.archive;
+        let hub = Arc::new(Hub::new(limits, access, opened.origin));
+        let threads = archive::Threads::start(opened.store, opened.reader, &hub, &archive)?;
+        Ok(Self {
+            listeners: Vec::new(),
+            hub,
+            store: Some(RunningStore { archive, threads }),
         })
     }
 
@@ -187,8 +225,12 @@ impl Server {
 
     /// Serves until `shutdown` is done; then tells everybody with ServerClosing
     /// and ends within 5 seconds, whatever the clients do (CHAT-CLOSE-3).
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub } = self;
+    ///
+    /// # Errors
+    ///
+    /// The room cannot be kept on disk any more. Everybody was told.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let Self { listeners, hub, .. } = self;
         let connections = TaskTracker::new();
         let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&hub))));
         // Tasks as the connections are, so that they take turns with them.
@@ -206,6 +248,7 @@ impl Server {
         };
         tokio::select! {
             () = shutdown => accepting.shutdown().await,
+            () = hub.failed() => accepting.shutdown().await,
             // They go on for ever, or end with a panic.
             ended = accepting_ended => {
                 if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
@@ -229,7 +272,28 @@ impl Server {
             hub.abort();
             let _ = time::timeout(Duration::from_millis(ABORT_MS), connections.wait()).await;
         }
+        #[cfg(feature = "store")]
+        if let Some(RunningStore { archive, threads }) = self.store {
+            archive.close();
+            // What was accepted is kept, however long the disk takes.
+            let _ = tokio::task::spawn_blocking(|| threads.join()).await;
+        }
+        match hub.failure() {
+            None => Ok(()),
+            Some(reason) => Err(io::Error::other(reason.to_owned())),
+        }
     }
+}
+
+fn check(limits: &Limits) -> io::Result<()> {
+    let checked = limits.check();
+    checked.map_err(|sentence| io::Error::new(io::ErrorKind::InvalidInput, sentence))
+}
+
+/// An epoch that no earlier run of the numbers had (CHAT-ORD-7).
+fn fresh_epoch() -> io::Result<String> {
+    let epoch = getrandom::u64().map_err(io::Error::other)?;
+    Ok(format!("{epoch:016x}"))
 }
 
 async fn tick(hub: Arc<Hub>) {

@@ -9,6 +9,8 @@ use clap::{
 #[cfg(feature = "store")]
 use clap::Subcommand;
 
+#[cfg(feature = "store")]
+use super::data_options::DataOptions;
 use super::{
     names_file,
     reach_options::{ReachOptions, parse_listen},
@@ -84,6 +86,10 @@ pub struct Options {
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
+    #[cfg(feature = "store")]
+    #[command(flatten)]
+    data: DataOptions,
+
     #[command(flatten)]
     limits: LimitOptions,
 
@@ -117,6 +123,12 @@ impl Options {
     /// A sentence that says which option is wrong and what is allowed.
     pub fn limits(&self) -> Result<Limits, String> {
         self.limits.resolve()
+    }
+
+    /// Where and how the room is kept on disk; `None` if it is not.
+    #[cfg(feature = "store")]
+    pub fn data(&self) -> Option<super::Data> {
+        self.data.data()
     }
 
     /// Who may come in, from the files that the options name and from `password`,

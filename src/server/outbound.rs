@@ -18,6 +18,10 @@ pub(super) struct Outbound {
     pub(super) reader: Option<Reader>,
     /// More of the members are due to it once it has nothing else to send.
     pub(super) has_more_members: bool,
+    /// Its reader begins in the past, and must wait for Registered (CHAT-REG-3).
+    pub(super) is_opening: bool,
+    /// A part of what it missed comes from the disk, before its reader goes on.
+    pub(super) is_catching_up: bool,
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
     /// The transport has taken something since this was last cleared.
@@ -50,6 +54,11 @@ pub(super) enum Source {
 impl Outbound {
     /// Adds a reply.
     pub(super) fn reply(&mut self, envelope: &ServerEnvelope) {
+        if let Some(Message::ServerClosing(_)) = envelope.message {
+            // It comes out of order only if what is before it cannot be sent any more.
+            self.replies.forget();
+            self.drop_log();
+        }
         self.replies.push(envelope);
         match &envelope.message {
             Some(Message::Members(members)) => self.has_more_members = members.more,
@@ -62,6 +71,7 @@ impl Outbound {
     /// Gives up what the log still holds for this connection, but for the rest of a
     /// frame of which a part was sent.
     fn drop_log(&mut self) {
+        self.is_catching_up = false;
         if let Some(reader) = self.reader.take() {
             let rest = reader.rest_of_frame();
             if !rest.is_empty() {
@@ -76,7 +86,7 @@ impl Outbound {
         let has_replies = !self.replies.unsent().is_empty();
         let source = match &self.reader {
             Some(reader) if has_replies && reader.is_inside_frame() => Source::RestOfFrame,
-            Some(_) if !has_replies => Source::Log,
+            Some(_) if !(has_replies || self.is_opening || self.is_catching_up) => Source::Log,
             _ => Source::Replies,
         };
         let (bytes, file) = match (source, &mut self.reader) {
@@ -102,7 +112,10 @@ impl Outbound {
     pub(super) fn advance(&mut self, source: Source, sent: usize) {
         self.has_moved = true;
         match (source, &mut self.reader) {
-            (Source::Replies, _) | (_, None) => self.replies.advance(sent),
+            (Source::Replies, _) | (_, None) => {
+                self.replies.advance(sent);
+                self.is_opening &= !self.replies.is_empty();
+            }
             (Source::RestOfFrame, Some(reader)) => reader.advance_in_frame(sent),
             (Source::Log, Some(reader)) => reader.advance(sent),
         }

@@ -202,6 +202,19 @@ impl Registry {
         }
     }
 
+    /// Wakes the connections with these indices; some may have gone since.
+    pub(super) fn wake_these(&self, indices: &[usize]) {
+        if indices.is_empty() {
+            return;
+        }
+        let connections = self.read();
+        for &index in indices {
+            if let Some(Some(entry)) = connections.get(index) {
+                entry.handle.wake();
+            }
+        }
+    }
+
     /// Wakes all connections.
     pub(super) fn wake_all(&self) {
         for entry in self.read().iter().flatten() {

@@ -80,12 +80,25 @@ impl Waiting {
 impl ReplyBuffer {
     /// Adds a reply behind the others.
     pub(super) fn push(&mut self, envelope: &ServerEnvelope) {
+        let waiting = self.make_room(frame::encoded_len(envelope));
+        frame::encode(envelope, &mut waiting.bytes);
+    }
+
+    /// Adds whole frames behind the others.
+    pub(super) fn push_frames(&mut self, frames: &[u8]) {
+        if !frames.is_empty() {
+            self.make_room(frames.len()).bytes.extend_from_slice(frames);
+        }
+    }
+
+    /// The buffer, where `bytes` more will be added.
+    fn make_room(&mut self, bytes: usize) -> &mut Waiting {
         let waiting = self.waiting.get_or_insert_default();
         // A peer that reads, but never everything, must not make the buffer grow: sent
         // bytes are dropped before it does. Nothing is sent between the replies of one
         // pass, so this moves bytes at most once a pass.
         let free_bytes = waiting.bytes.capacity() - waiting.bytes.len();
-        if waiting.sent > 0 && free_bytes < frame::encoded_len(envelope) {
+        if waiting.sent > 0 && free_bytes < bytes {
             let (begun, _) = waiting.frame_under_way();
             waiting.bytes.drain(..begun);
             waiting.sent -= begun;
@@ -93,7 +106,7 @@ impl ReplyBuffer {
                 hold.offset -= begun;
             }
         }
-        frame::encode(envelope, &mut waiting.bytes);
+        waiting
     }
 
     /// Puts the rest of a frame that was sent in part before everything else.

@@ -87,6 +87,8 @@ pub struct Sessions {
     probes: BTreeMap<Name, HolderProbe>,
     /// The text of ServerClosing, once the server closes.
     closing: Option<String>,
+    /// Members do not find it in the log, of which nothing more is committed.
+    has_failed: bool,
 }
 
 /// One call of [`Sessions::handle`]: its arguments and its effects.
@@ -119,6 +121,7 @@ impl Sessions {
             states: Slab::new(),
             probes: BTreeMap::new(),
             closing: None,
+            has_failed: false,
         }
     }
 
@@ -223,6 +226,13 @@ impl Sessions {
         self.closing = Some(detail);
     }
 
+    /// The server closes, and nothing that was published since the last commit will be
+    /// sent: as [`Sessions::begin_closing`], but each member is told by a reply.
+    pub fn begin_failing(&mut self, detail: String) {
+        self.closing = Some(detail);
+        self.has_failed = true;
+    }
+
     /// Charges frames and bytes that arrived, whatever they hold. Returns whether the
     /// server must stop reading from the connection for now (CHAT-LIM-6, CHAT-LIM-9);
     /// once it may read again, [`Sessions::due`] lists the connection. Before a
@@ -323,10 +333,12 @@ impl Sessions {
     /// CHAT-CLOSE-1: members find ServerClosing in the log; the others receive it as a
     /// reply.
     fn end_for_closing(&mut self, context: &mut Context<'_>) {
-        let state = self.states.get(context.id.0);
-        if let (Some(State::Unregistered { .. } | State::AwaitingName(_)), Some(detail)) =
-            (state, &self.closing)
-        {
+        let is_told = match self.states.get(context.id.0) {
+            Some(State::Unregistered { .. } | State::AwaitingName(_)) => true,
+            Some(State::Registered(_)) => self.has_failed,
+            Some(State::Replaced(_) | State::Ended) | None => false,
+        };
+        if let (true, Some(detail)) = (is_told, &self.closing) {
             context.reply(server_closing(detail.clone()));
         }
         self.end(context, CloseReason::ServerClosing);

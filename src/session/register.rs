@@ -55,6 +55,10 @@ impl Sessions {
         if let Err(rejection) = self.access.check_name(&name) {
             return self.end_with(context, rejection);
         }
+        // Nothing could be kept of its session, and its Registered would wait for that.
+        if self.is_store_full {
+            return self.end_with(context, rejection::store_full());
+        }
         let granted = Granted::from_asked(&register.capabilities, self.offer);
         let resume = register.resume.as_ref().filter(|_| granted.resume);
         let claim = resume.map(|resume| Claim {

@@ -161,6 +161,14 @@ pub(super) fn page(chats_max: u32) -> Rejection {
     )
 }
 
+/// CHAT-REG-9
+pub(super) fn store_full() -> Rejection {
+    rejection(
+        ErrorCode::ServerFull,
+        "the disk of the server is full, try again later",
+    )
+}
+
 /// CHAT-HIST-9
 pub(super) fn storage_full() -> Rejection {
     rejection(

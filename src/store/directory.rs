@@ -63,13 +63,15 @@ impl Directory {
         self.beside_database("-wal")
     }
 
-    /// Makes the folder if it is absent.
+    /// Makes the folder if it is absent; not those above it, of which a mistyped path
+    /// would leave some.
     pub(super) fn make(&self) -> Result<(), OpenError> {
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(DIR_MODE)
-            .create(&self.0);
-        made.map_err(|error| OpenError::Io(self.0.clone(), error))
+        match DirBuilder::new().mode(DIR_MODE).create(&self.0) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(OpenError::Io(self.0.clone(), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the lock. It is on a file of its own: SQLite loses its locks on a file

@@ -19,9 +19,11 @@ use chat::{
     address::Scheme,
     cli,
     files::{self, WrittenFile},
+    limits::Limits,
     password::source::PASSWORD_VARIABLE,
     runtime,
     server::{Certificates, Server, options::Options},
+    session::AccessPolicy,
 };
 use tokio::runtime::Builder;
 use tracing::{info, warn};
@@ -115,7 +117,7 @@ async fn serve(options: &Options) -> Result<()> {
     }
     let mut signals = Signals::catch(options.no_hangup)?;
     let has_password = access.password.is_some();
-    let mut server = Server::new(limits, access)?;
+    let mut server = open(options, limits, access)?;
     let listening = listen(&mut server, options, certificates.as_ref()).await?;
     warn_of_readers(&listening, has_password);
     let port_file = match (&options.port_file, listening.first()) {
@@ -136,8 +138,19 @@ async fn serve(options: &Options) -> Result<()> {
                 std::process::exit(EXIT_CODE_INTERRUPTED);
             });
         })
-        .await;
+        .await?;
     Ok(())
+}
+
+/// A server with the room that it is to have.
+fn open(options: &Options, limits: Limits, access: AccessPolicy) -> Result<Server> {
+    #[cfg(feature = "store")]
+    if let Some(data) = options.data() {
+        return Ok(Server::with_data(limits, access, &data)?);
+    }
+    #[cfg(not(feature = "store"))]
+    let _ = options;
+    Ok(Server::new(limits, access)?)
 }
 
 /// Ends the program as for any other wrong usage: with a sentence and exit code 2.

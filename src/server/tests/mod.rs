@@ -29,7 +29,7 @@ use crate::{
 const LONG: Duration = Duration::from_secs(3_600);
 
 fn hub(limits: Limits) -> Arc<Hub> {
-    let hub = Arc::new(Hub::new(limits, AccessPolicy::default(), "test".to_owned()));
+    let hub = Arc::new(Hub::in_memory(limits, AccessPolicy::default()));
     tokio::spawn(tick(Arc::clone(&hub)));
     hub
 }

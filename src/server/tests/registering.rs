@@ -139,7 +139,7 @@ async fn the_answer_of_a_holder_that_receives_members_is_read_in_time() {
     };
     let deadline = Duration::from_millis(limits.name_check_deadline_ms.into());
     // Only this test ticks the hub.
-    let hub = Arc::new(Hub::new(limits, AccessPolicy::default(), "test".to_owned()));
+    let hub = Arc::new(Hub::in_memory(limits, AccessPolicy::default()));
     let mut members = Vec::new();
     for index in 0..100 {
         let name = format!("member-with-a-long-name-{index}");

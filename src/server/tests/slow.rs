@@ -302,7 +302,7 @@ async fn a_read_pause_ends_as_soon_as_the_slow_members_have_caught_up() {
             ..unlimited()
         };
         // No task ticks this hub.
-        let hub = Arc::new(Hub::new(limits, AccessPolicy::default(), "test".to_owned()));
+        let hub = Arc::new(Hub::in_memory(limits, AccessPolicy::default()));
         let mut slow = Vec::new();
         for index in 0..slow_count {
             slow.push(Peer::member(&hub, &format!("slow{index}"), &[], 8_192).await);

@@ -23,7 +23,10 @@ use tokio::time::Instant;
 use crate::{
     limits::Limits,
     log::Reader,
-    server::{connection::Connection, hub::Hub},
+    server::{
+        connection::Connection,
+        hub::{Hub, Origin},
+    },
     session::AccessPolicy,
     wire::{ServerEnvelope, server_envelope::Message},
 };
@@ -76,7 +79,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(limits: Limits, access: AccessPolicy, rng: Rng, trace: Trace) -> Self {
         WALL_MS.set(1_700_000_000_000);
-        let hub = Hub::with_wall_clock(limits.clone(), access, "epoch".to_owned(), wall_ms);
+        let origin = Origin::empty(&limits, "epoch".to_owned());
+        let hub = Hub::with_wall_clock(limits.clone(), access, origin, wall_ms);
         let now = Instant::now();
         Self {
             rng,

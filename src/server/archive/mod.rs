@@ -1,0 +1,305 @@
+//! Archive: what the hub and the threads of the store hand to each other. The hub gives
+//! it changes of the room to keep and requests for pages of the past; the threads give
+//! back commits and pages.
+//!
+//! ```text
+//!   hub ── changes, log end ──▶ ┌─────────┐ ──▶ writer ── commit ──▶ hub: readers see it
+//!                               │ Archive │
+//!   connection ── request ────▶ └─────────┘ ──▶ reader ── delivery ─▶ connection
+//! ```
+//!
+//! The disk is one more reader of the log: what is appended becomes visible, and the
+//! receipts for it are released, once the writer has committed it (CHAT-ORD-9).
+
+#[cfg(feature = "store")]
+mod threads;
+
+#[cfg(feature = "store")]
+pub(super) use threads::Threads;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{log::Audience, room::Change, session::PageRequest};
+
+/// How much of the log may wait for the disk before senders are paused, in bytes: a
+/// burst of a few commits, and little memory.
+pub(super) const UNCOMMITTED_BYTES_MAX: u64 = 4 << 20;
+
+/// The meeting place of a hub and the threads of its store.
+#[derive(Default)]
+pub(super) struct Archive {
+    changes: Mutex<Pending>,
+    /// Rung for the writer.
+    changed: Condvar,
+    requests: Mutex<Requests>,
+    /// Rung for the reader.
+    requested: Condvar,
+    /// How many deliveries wait to be taken. Most notifications find none.
+    deliveries: AtomicUsize,
+}
+
+/// What the writer has not taken yet.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// The changes, in order. Bounded by [`UNCOMMITTED_BYTES_MAX`]: who makes them waits.
+    pub(super) changes: Vec<Change>,
+    /// The end of the log behind them.
+    pub(super) log_end: u64,
+    /// The largest of the audiences of what was appended.
+    pub(super) audience: Option<Audience>,
+    /// The connections with replies that wait for the commit.
+    pub(super) waiting: Vec<usize>,
+    /// No more will come.
+    pub(super) is_closing: bool,
+}
+
+/// What connections ask of the past. One page and one catch-up for a connection.
+#[derive(Default)]
+struct Requests {
+    due: VecDeque<Request>,
+    pages: BTreeMap<usize, Slot>,
+    catch_ups: BTreeMap<usize, CatchUp>,
+    next_serial: u64,
+    is_closing: bool,
+}
+
+/// A page that a connection waits for.
+struct Slot {
+    /// Tells the request from one of an earlier connection with the same index.
+    serial: u64,
+    frames: Option<Vec<u8>>,
+}
+
+/// The way of a resumed session to the recent past, which is in memory.
+struct CatchUp {
+    serial: u64,
+    /// The next chat that it lacks.
+    next_seq: u64,
+    /// The first chat that it finds in memory.
+    until_seq: u64,
+    is_requested: bool,
+    frames: Option<Vec<u8>>,
+}
+
+/// A request, as the reader takes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    /// The index of the connection.
+    pub(super) index: usize,
+    serial: u64,
+    pub(super) kind: RequestKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RequestKind {
+    /// A page that the client asked for (CHAT-HIST).
+    Page(PageRequest),
+    /// The chats from `from_seq` on, before `until_seq` (CHAT-RES-9).
+    Chats { from_seq: u64, until_seq: u64 },
+}
+
+/// What arrived for a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The answer to its GetHistory, as a frame.
+    Page(Vec<u8>),
+    /// Chats that it missed, as frames.
+    Chats {
+        frames: Vec<u8>,
+        /// The rest is in memory.
+        is_last: bool,
+    },
+}
+
+impl Archive {
+    /// The log was appended up to `log_end`: `changes` are to be kept, and the connection
+    /// `waiting` waits for that.
+    pub(super) fn push(
+        &self,
+        changes: Vec<Change>,
+        log_end: u64,
+        audience: Option<Audience>,
+        waiting: Option<usize>,
+    ) {
+        let mut pending = self.changes();
+        pending.changes.extend(changes);
+        pending.log_end = log_end;
+        pending.audience = pending.audience.max(audience);
+        pending.waiting.extend(waiting);
+        drop(pending);
+        self.changed.notify_one();
+    }
+
+    /// A client asks for a page of the past.
+    pub(super) fn request_page(&self, index: usize, request: PageRequest) {
+        let mut requests = self.requests();
+        let serial = requests.request(index, RequestKind::Page(request));
+        let slot = Slot {
+            serial,
+            frames: None,
+        };
+        requests.pages.insert(index, slot);
+        drop(requests);
+        self.requested.notify_one();
+    }
+
+    /// A connection lacks the chats from `next_seq` on, before `until_seq`.
+    pub(super) fn begin_catch_up(&self, index: usize, next_seq: u64, until_seq: u64) {
+        let mut requests = self.requests();
+        let catch_up = CatchUp {
+            serial: requests.next_serial,
+            next_seq,
+            until_seq,
+            is_requested: false,
+            frames: None,
+        };
+        requests.next_serial += 1;
+        requests.catch_ups.insert(index, catch_up);
+    }
+
+    /// A connection has sent what it had: requests the next chats that it lacks, unless
+    /// that was done.
+    pub(super) fn continue_catch_up(&self, index: usize) {
+        let mut requests = self.requests();
+        let Some(catch_up) = requests.catch_ups.get_mut(&index) else {
+            return;
+        };
+        if std::mem::replace(&mut catch_up.is_requested, true) {
+            return;
+        }
+        let request = Request {
+            index,
+            serial: catch_up.serial,
+            kind: RequestKind::Chats {
+                from_seq: catch_up.next_seq,
+                until_seq: catch_up.until_seq,
+            },
+        };
+        requests.due.push_back(request);
+        drop(requests);
+        self.requested.notify_one();
+    }
+
+    /// What has arrived for a connection, if anything has.
+    pub(super) fn take(&self, index: usize) -> Option<Delivery> {
+        if self.deliveries.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut requests = self.requests();
+        let page = requests.pages.get_mut(&index);
+        if let Some(frames) = page.and_then(|slot| slot.frames.take()) {
+            requests.pages.remove(&index);
+            self.deliveries.fetch_sub(1, Ordering::Relaxed);
+            return Some(Delivery::Page(frames));
+        }
+        let catch_up = requests.catch_ups.get_mut(&index)?;
+        let frames = catch_up.frames.take()?;
+        self.deliveries.fetch_sub(1, Ordering::Relaxed);
+        catch_up.is_requested = false;
+        let is_last = catch_up.next_seq >= catch_up.until_seq;
+        if is_last {
+            requests.catch_ups.remove(&index);
+        }
+        Some(Delivery::Chats { frames, is_last })
+    }
+
+    /// A connection is gone, or its session does not want the past any more.
+    pub(super) fn forget(&self, index: usize) {
+        let mut requests = self.requests();
+        let page = requests.pages.remove(&index).and_then(|it| it.frames);
+        let chats = requests.catch_ups.remove(&index).and_then(|it| it.frames);
+        let dropped = usize::from(page.is_some()) + usize::from(chats.is_some());
+        self.deliveries.fetch_sub(dropped, Ordering::Relaxed);
+    }
+
+    /// Nothing more will come: the threads end when they have done what is due.
+    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the threads"))]
+    pub(super) fn close(&self) {
+        self.changes().is_closing = true;
+        self.requests().is_closing = true;
+        self.changed.notify_all();
+        self.requested.notify_all();
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Pending> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The threads' side.
+#[cfg(feature = "store")]
+impl Archive {
+    /// What is to be kept next; waits until there is something, or nothing will come.
+    fn next_changes(&self) -> Pending {
+        let is_idle = |it: &mut Pending| it.log_end == 0 && !it.is_closing;
+        let pending = self.changed.wait_while(self.changes(), is_idle);
+        let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
+        let is_closing = pending.is_closing;
+        let taken = std::mem::take(&mut *pending);
+        pending.is_closing = is_closing;
+        taken
+    }
+
+    /// Waits for a while, or until nothing more will come. Returns whether that is so.
+    fn wait_for_close(&self, time: std::time::Duration) -> bool {
+        let is_open = |it: &mut Pending| !it.is_closing;
+        let waited = self
+            .changed
+            .wait_timeout_while(self.changes(), time, is_open);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_closing
+    }
+
+    /// The next request; `None` when nothing will come.
+    fn next_request(&self) -> Option<Request> {
+        let is_idle = |it: &mut Requests| it.due.is_empty() && !it.is_closing;
+        let requests = self.requested.wait_while(self.requests(), is_idle);
+        let mut requests = requests.unwrap_or_else(PoisonError::into_inner);
+        requests.due.pop_front()
+    }
+
+    /// The answer to a request: `frames`, and for chats the number behind them. Nothing
+    /// if the connection has gone.
+    fn deliver(&self, request: Request, frames: Vec<u8>, behind_seq: u64) {
+        let mut requests = self.requests();
+        let Request { index, serial, .. } = request;
+        let is_filled = match request.kind {
+            RequestKind::Page(_) => match requests.pages.get_mut(&index) {
+                Some(slot) if slot.serial == serial => slot.frames.replace(frames).is_none(),
+                _ => false,
+            },
+            RequestKind::Chats { .. } => match requests.catch_ups.get_mut(&index) {
+                Some(catch_up) if catch_up.serial == serial => {
+                    catch_up.next_seq = behind_seq;
+                    catch_up.frames.replace(frames).is_none()
+                }
+                _ => false,
+            },
+        };
+        if is_filled {
+            self.deliveries.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+impl Requests {
+    fn request(&mut self, index: usize, kind: RequestKind) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.due.push_back(Request {
+            index,
+            serial,
+            kind,
+        });
+        serial
+    }
+}

@@ -1,0 +1,262 @@
+//! The two threads of a store: one commits what the room accepted, one reads pages of
+//! the past.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tracing::{error, info, warn};
+
+use crate::{
+    frame,
+    room::{self, LineId},
+    server::hub::{Hub, unix_ms},
+    session::Edge,
+    store::{self, CommitError, ReadError, Store, StoreReader},
+    wire::{self, ServerEnvelope, server_envelope::Message},
+};
+
+use super::{Archive, Request, RequestKind};
+
+/// How long the writer waits before it tries again on a full disk, in milliseconds.
+const FULL_RETRY_MS: u64 = 1_000;
+
+/// How often chats beyond the bounds are removed, in milliseconds.
+const PRUNE_INTERVAL_MS: u64 = 1_000;
+
+/// How much of the past is sent to a resumed session at once, in bytes: less than what
+/// stops the server reading from it.
+const CATCH_UP_BYTES: usize = 24 * 1024;
+
+/// The most chats of it.
+const CATCH_UP_CHATS: usize = 1_000;
+
+/// What a History takes beyond its chats at most, in bytes: three numbers of ten bytes,
+/// tags and lengths.
+const HISTORY_OVERHEAD_BYTES_MAX: usize = 64;
+
+/// The threads of a store.
+pub(in crate::server) struct Threads {
+    writer: JoinHandle<()>,
+    reader: JoinHandle<()>,
+}
+
+impl Threads {
+    /// Starts them, for a hub that has an archive.
+    ///
+    /// # Errors
+    ///
+    /// The system starts no thread.
+    pub(in crate::server) fn start(
+        store: Store,
+        reader: StoreReader,
+        hub: &Arc<Hub>,
+        archive: &Arc<Archive>,
+    ) -> std::io::Result<Self> {
+        let writer = Writer {
+            store,
+            hub: Arc::clone(hub),
+            archive: Arc::clone(archive),
+            next_prune: Instant::now(),
+        };
+        let reader = Reader {
+            store: reader,
+            hub: Arc::clone(hub),
+            archive: Arc::clone(archive),
+        };
+        let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
+        Ok(Self {
+            writer: spawn("store").spawn(move || writer.run())?,
+            reader: spawn("past").spawn(move || reader.run())?,
+        })
+    }
+
+    /// Waits until both have done what is due, behind [`Archive::close`].
+    pub(in crate::server) fn join(self) {
+        for thread in [self.writer, self.reader] {
+            if thread.join().is_err() {
+                error!("a thread of the store has panicked");
+            }
+        }
+    }
+}
+
+struct Writer {
+    store: Store,
+    hub: Arc<Hub>,
+    archive: Arc<Archive>,
+    next_prune: Instant,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            let pending = self.archive.next_changes();
+            let changes: Vec<_> = pending.changes.into_iter().map(to_store).collect();
+            if !changes.is_empty() && !self.commit(&changes) {
+                return;
+            }
+            if pending.log_end > 0 {
+                self.hub
+                    .commit_up_to(pending.log_end, pending.audience, &pending.waiting);
+            } else if pending.is_closing {
+                break;
+            }
+            if Instant::now() >= self.next_prune && !self.prune() {
+                return;
+            }
+        }
+        if let Err(error) = self.store.close(unix_ms()) {
+            warn!("{error}");
+        }
+    }
+
+    /// Commits, so that no number is given twice (CHAT-HIST-10), and waits for space if the
+    /// disk is full. Returns whether the server may go
+    /// on.
+    fn commit(&mut self, changes: &[store::Change]) -> bool {
+        let mut was_full = false;
+        loop {
+            match self.store.commit(changes) {
+                Ok(()) => {
+                    if was_full {
+                        info!("the disk has space again");
+                        self.hub.set_store_full(false);
+                    }
+                    return true;
+                }
+                Err(error @ CommitError::Failed(_)) => {
+                    self.hub.fail(error.to_string());
+                    return false;
+                }
+                Err(error @ CommitError::Full) => {
+                    if !was_full {
+                        error!("{error}; members are told that nothing is accepted (CHAT-HIST-9)");
+                        self.hub.set_store_full(true);
+                        was_full = true;
+                    }
+                    if self
+                        .archive
+                        .wait_for_close(Duration::from_millis(FULL_RETRY_MS))
+                    {
+                        self.hub.fail(error.to_string());
+                        return false;
+                    }
+                    // The oldest chats may make room; whether they did, the commit tells.
+                    self.prune();
+                }
+            }
+        }
+    }
+
+    /// Removes chats beyond the bounds. Returns whether the server may go on.
+    fn prune(&mut self) -> bool {
+        self.next_prune = Instant::now() + Duration::from_millis(PRUNE_INTERVAL_MS);
+        match self.store.prune(unix_ms()) {
+            Ok(oldest_seq) => self.hub.prune(oldest_seq),
+            Err(CommitError::Full) => {}
+            Err(error) => {
+                self.hub.fail(error.to_string());
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// A change of the room as the store records it.
+fn to_store(change: room::Change) -> store::Change {
+    match change {
+        room::Change::Chat { chat, sent_by } => store::Change::Chat {
+            chat,
+            sent_by: sent_by.map(|(line, id)| (line.0, id)),
+        },
+        room::Change::Line(id, line) => store::Change::Line(store::Line {
+            id: id.0,
+            name: line.name.as_str().to_owned(),
+            tokens: line.tokens.into(),
+            attempt: line.attempt,
+            began_seq: line.began_seq,
+            seen_unix_ms: line.seen_unix_ms,
+            sent: Vec::new(),
+        }),
+        room::Change::LineEnded(LineId(id)) => store::Change::LineEnded(id),
+    }
+}
+
+struct Reader {
+    store: StoreReader,
+    hub: Arc<Hub>,
+    archive: Arc<Archive>,
+}
+
+impl Reader {
+    fn run(self) {
+        while let Some(request) = self.archive.next_request() {
+            let answered = match request.kind {
+                RequestKind::Page(page) => self.page(page).map(|frames| (frames, 0)),
+                RequestKind::Chats {
+                    from_seq,
+                    until_seq,
+                } => self.chats(from_seq, until_seq),
+            };
+            match answered {
+                Ok((frames, behind_seq)) => self.deliver(request, frames, behind_seq),
+                Err(error) => return self.hub.fail(error.to_string()),
+            }
+        }
+    }
+
+    fn deliver(&self, request: Request, frames: Vec<u8>, behind_seq: u64) {
+        self.archive.deliver(request, frames, behind_seq);
+        self.hub.registry.notify(&[request.index]);
+    }
+
+    /// The frame that answers a GetHistory (CHAT-HIST-1).
+    fn page(&self, request: crate::session::PageRequest) -> Result<Vec<u8>, ReadError> {
+        let frame_bytes_max = self.hub.limits().frame_bytes_max as usize;
+        let bytes_max = frame_bytes_max.saturating_sub(HISTORY_OVERHEAD_BYTES_MAX);
+        let chats_max = request.chats_max as usize; // CHAT-HIST-6
+        let page = match request.edge {
+            // CHAT-HIST-3, CHAT-HIST-4, CHAT-HIST-5
+            Edge::Before(seq) => self.store.page_before(seq, chats_max, bytes_max)?,
+            Edge::After(seq) => self.store.page_after(seq, chats_max, bytes_max)?,
+        };
+        let mut frames = Vec::new();
+        let envelope = envelope(Message::History(wire::History {
+            id: request.id,
+            from: page.from,
+            to: page.to,
+            chats: page.chats, // CHAT-HIST-2
+        }));
+        frame::encode(&envelope, &mut frames);
+        Ok(frames)
+    }
+
+    /// The frames of chats that a resumed session lacks, and the number behind them.
+    fn chats(&self, from_seq: u64, until_seq: u64) -> Result<(Vec<u8>, u64), ReadError> {
+        let after_seq = from_seq.saturating_sub(1);
+        let page = self
+            .store
+            .page_after(after_seq, CATCH_UP_CHATS, CATCH_UP_BYTES)?;
+        let mut frames = Vec::new();
+        let mut behind_seq = until_seq;
+        for chat in page.chats {
+            if chat.seq >= until_seq {
+                return Ok((frames, until_seq));
+            }
+            behind_seq = chat.seq + 1;
+            frame::encode(&envelope(Message::Chat(chat)), &mut frames);
+        }
+        // Without a chat all were pruned since: the rest is in memory.
+        Ok((frames, behind_seq))
+    }
+}
+
+fn envelope(message: Message) -> ServerEnvelope {
+    ServerEnvelope {
+        message: Some(message),
+    }
+}

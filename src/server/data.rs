@@ -1,0 +1,158 @@
+//! Data: a room that is kept on disk, as the server finds it when it starts.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tracing::{info, warn};
+
+use crate::{
+    limits::{Limits, Unit},
+    log::{Audience, Log},
+    name::Name,
+    room::{Line, LineId, Room, Sent},
+    store::{self, Keep, NewEpochReason, OpenError, ReadError, Store, StoreReader, SyncMode},
+    wire::{ServerEnvelope, server_envelope::Message},
+};
+
+use super::{
+    archive::Archive,
+    hub::{Origin, unix_ms},
+};
+
+/// How many chats are read at once to fill the recent past.
+const PAGE_CHATS: usize = 1_000;
+
+/// Where and how the room is kept.
+#[derive(Debug, Clone)]
+pub struct Data {
+    /// The folder of the database.
+    pub dir: PathBuf,
+    /// What is kept.
+    pub keep: Keep,
+    /// When commits are on the disk.
+    pub sync: SyncMode,
+    /// Whether members may read the past (CHAT-HIST). It is kept for resumed sessions
+    /// in any case.
+    pub is_open_to_members: bool,
+}
+
+/// A room from the disk, and its store.
+pub(super) struct Opened {
+    pub(super) origin: Origin,
+    pub(super) archive: Arc<Archive>,
+    pub(super) store: Store,
+    pub(super) reader: StoreReader,
+}
+
+impl Data {
+    /// Opens the store and restores the room. `epoch`: for a room that begins, or begins
+    /// new numbers.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what to do.
+    pub(super) fn open(&self, limits: &Limits, epoch: String) -> Result<Opened, String> {
+        let sentence = |error: OpenError| error.to_string();
+        let (store, kept) = Store::open(&store::Options {
+            dir: self.dir.clone(),
+            keep: self.keep,
+            sync: self.sync,
+            sent_ids_max: limits.resend_ids_max,
+            epoch_if_new: epoch,
+            boot_id: store::boot_id(),
+            now_unix_ms: unix_ms(),
+        })
+        .map_err(sentence)?;
+        let reader = store.reader().map_err(sentence)?;
+        match kept.new_epoch {
+            None | Some(NewEpochReason::New) => {}
+            Some(NewEpochReason::MayHaveLost) => warn!(
+                "the machine was stopped without --sync always, so that the newest messages may be \
+                 lost: nobody can resume"
+            ),
+            Some(NewEpochReason::Backup) => {
+                warn!("this room is a backup: what came after it is lost, and nobody can resume");
+            }
+        }
+        info!(
+            dir = %self.dir.display(),
+            messages = kept.last_seq + 1 - kept.oldest_seq,
+            keep = %self.keep_in_words(),
+            sync = self.sync.as_str(),
+            readers = if self.is_open_to_members { "all" } else { "none" },
+            "keeps the room"
+        );
+        let lines = kept.lines.into_iter().filter_map(restore_line);
+        let bounds = (kept.oldest_seq, kept.last_seq);
+        let room = Room::restored(kept.epoch, limits, bounds, lines);
+        let log = recent_past(&reader, limits, kept.last_seq).map_err(|it| it.to_string())?;
+        let archive = Arc::new(Archive::default());
+        Ok(Opened {
+            origin: Origin {
+                room,
+                log,
+                archive: Some(Arc::clone(&archive)),
+                offers_history: self.is_open_to_members,
+            },
+            archive,
+            store,
+            reader,
+        })
+    }
+}
+
+impl Data {
+    /// The bounds of what is kept, for the operator.
+    fn keep_in_words(&self) -> String {
+        let messages = self.keep.messages.map(|count| format!("{count} messages"));
+        let days = self.keep.days.map(|count| format!("{count} days"));
+        let bytes = self.keep.bytes.map(|bytes| Unit::Bytes.show(bytes));
+        let bounds: Vec<_> = [messages, days, bytes].into_iter().flatten().collect();
+        bounds.join(", ")
+    }
+}
+
+/// A line from the store; `None` if its name is none any more.
+fn restore_line(line: store::Line) -> Option<(LineId, Line)> {
+    let sent = line.sent.iter().map(|sent| Sent {
+        id: sent.id,
+        seq: sent.seq,
+        time_unix_ms: sent.time_unix_ms,
+    });
+    let restored = Line::restored(
+        Name::parse(&line.name).ok()?,
+        line.tokens.into(),
+        line.attempt,
+        line.began_seq,
+        line.seen_unix_ms,
+        sent.collect(),
+    );
+    Some((LineId(line.id), restored))
+}
+
+/// A log that has the newest chats already, as many as are kept in memory, so that many
+/// sessions that resume after a restart need no disk.
+fn recent_past(reader: &StoreReader, limits: &Limits, last_seq: u64) -> Result<Log, ReadError> {
+    let past_bytes = limits.history_memory_bytes;
+    let mut newest = Vec::new();
+    let mut bytes = 0;
+    let mut before_seq = last_seq + 1;
+    while bytes < past_bytes {
+        let left = usize::try_from(past_bytes - bytes).unwrap_or(usize::MAX);
+        let page = reader.page_before(before_seq, PAGE_CHATS, left)?;
+        if page.chats.is_empty() {
+            break;
+        }
+        before_seq = page.from;
+        for chat in page.chats.into_iter().rev() {
+            bytes += prost::Message::encoded_len(&chat) as u64;
+            newest.push(chat);
+        }
+    }
+    let mut log = Log::new(before_seq, past_bytes);
+    for chat in newest.into_iter().rev() {
+        let message = Some(Message::Chat(chat));
+        log.append(Audience::Everyone, &ServerEnvelope { message });
+    }
+    log.commit();
+    Ok(log)
+}
