@@ -401,8 +401,6 @@ pub(super) struct HubGuard<'a> {
 struct Published {
     /// The largest of the audiences.
     audience: Option<Audience>,
-    /// Where the first reply stands that tells the number of a chat.
-    held_from: Option<usize>,
     /// The connection whose session another one has replaced (CHAT-RES-5).
     notify: Option<usize>,
 }
@@ -480,14 +478,11 @@ impl Drop for HubGuard<'_> {
             // Nobody waits for a connection that is only being closed, nor wakes it.
             None => self.handle.unsubscribe(),
         }
-        let waiting = self.published.held_from.map(|_| self.id.index());
-        self.hub.publish(&mut state, &self.published, waiting);
+        // What was told of numbers waits for the commit of everything so far.
         let end = state.log.end();
-        if let Some(offset) = self.published.held_from
-            && state.log.committed_end() < end
-        {
-            self.outbound.replies.hold(offset, end);
-        }
+        let is_waiting = self.outbound.replies.end_hold(end);
+        let waiting = is_waiting.then(|| self.id.index());
+        self.hub.publish(&mut state, &self.published, waiting);
         drop(state);
         self.hub.wake(self.published.audience);
         if let Some(index) = self.published.notify {
@@ -506,6 +501,7 @@ impl Hub {
         id: Option<&ConnectionId>,
         mut published: Published,
     ) -> Published {
+        let is_deferred = self.archive.is_some() || !state.commits_at_once;
         let State {
             room, log, effects, ..
         } = state;
@@ -513,8 +509,10 @@ impl Hub {
             match effect {
                 Effect::Reply(envelope) => {
                     // CHAT-ORD-9
-                    if let Some(Message::Receipt(_) | Message::Registered(_)) = envelope.message {
-                        published.held_from.get_or_insert(outbound.replies.end());
+                    if is_deferred
+                        && let Some(Message::Receipt(_) | Message::Registered(_)) = envelope.message
+                    {
+                        outbound.replies.begin_hold();
                     }
                     outbound.reply(&envelope);
                 }

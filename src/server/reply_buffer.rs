@@ -49,6 +49,8 @@ struct Waiting {
     /// The replies that wait for a commit, in order: one hold for each pass that is not
     /// committed yet.
     holds: VecDeque<Hold>,
+    /// Where the hold of the present pass begins, once there is one.
+    hold_from: Option<usize>,
 }
 
 /// The bytes from `offset` on wait until the log is committed up to `position`.
@@ -102,9 +104,9 @@ impl ReplyBuffer {
             let (begun, _) = waiting.frame_under_way();
             waiting.bytes.drain(..begun);
             waiting.sent -= begun;
-            for hold in &mut waiting.holds {
-                hold.offset -= begun;
-            }
+            waiting.holds.iter_mut().for_each(|it| it.offset -= begun);
+            // The present pass may have begun its hold already.
+            waiting.hold_from = waiting.hold_from.map(|offset| offset - begun);
         }
         waiting
     }
@@ -114,22 +116,29 @@ impl ReplyBuffer {
         let waiting = self.waiting.get_or_insert_default();
         debug_assert_eq!(waiting.sent, 0, "no reply begins inside another frame");
         waiting.bytes.splice(..0, rest_of_frame.iter().copied());
-        for hold in &mut waiting.holds {
-            hold.offset += rest_of_frame.len();
-        }
+        let length = rest_of_frame.len();
+        waiting.holds.iter_mut().for_each(|it| it.offset += length);
+        waiting.hold_from = waiting.hold_from.map(|offset| offset + length);
     }
 
-    /// The offset of the next reply: how many bytes the buffer holds, sent ones included.
-    pub(super) fn end(&self) -> usize {
-        let waiting = self.waiting.as_ref();
-        waiting.map_or(0, |waiting| waiting.bytes.len())
+    /// What is added from here on waits for the commit of this pass, which
+    /// [`ReplyBuffer::end_hold`] names. Only the first call of a pass counts.
+    pub(super) fn begin_hold(&mut self) {
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.hold_from.get_or_insert(waiting.bytes.len());
     }
 
-    /// Holds everything from `offset` on until the log is committed up to `position`.
-    pub(super) fn hold(&mut self, offset: usize, position: u64) {
-        if let Some(waiting) = &mut self.waiting {
-            waiting.holds.push_back(Hold { offset, position });
-        }
+    /// Ends a pass: what was added since [`ReplyBuffer::begin_hold`] waits until the log
+    /// is committed up to `position`. Returns whether anything does.
+    pub(super) fn end_hold(&mut self, position: u64) -> bool {
+        let waiting = self.waiting.as_mut();
+        let Some((waiting, offset)) =
+            waiting.and_then(|it| it.hold_from.take().map(|offset| (it, offset)))
+        else {
+            return false;
+        };
+        waiting.holds.push_back(Hold { offset, position });
+        true
     }
 
     /// The log is committed up to `position`.
@@ -178,6 +187,7 @@ impl ReplyBuffer {
         waiting.bytes.truncate(end);
         waiting.bytes.shrink_to_fit();
         waiting.holds.retain(|hold| hold.offset < end);
+        waiting.hold_from = waiting.hold_from.filter(|&offset| offset < end);
         if waiting.sent == waiting.bytes.len() {
             self.waiting = None;
         }
@@ -233,9 +243,9 @@ mod tests {
         let (replies, frames): (Vec<_>, Vec<_>) = (0..4).map(reply).unzip();
         let mut buffer = ReplyBuffer::default();
         let push_held = |buffer: &mut ReplyBuffer, index: usize, position| {
-            let offset = buffer.end();
+            buffer.begin_hold();
             buffer.push(&replies[index]);
-            buffer.hold(offset, position);
+            assert!(buffer.end_hold(position));
         };
         buffer.push(&replies[0]);
         push_held(&mut buffer, 1, 100);
@@ -264,9 +274,9 @@ mod tests {
         let mut buffer = ReplyBuffer::default();
         for round in 0..100 {
             buffer.push(&reply);
-            let offset = buffer.end();
+            buffer.begin_hold();
             buffer.push(&reply);
-            buffer.hold(offset, round);
+            assert!(buffer.end_hold(round));
             assert_eq!(buffer.unsent(), frame, "round {round}");
             buffer.advance(frame.len());
             buffer.push(&reply);
@@ -276,13 +286,36 @@ mod tests {
             assert_eq!(buffer.unsent(), frame);
             buffer.advance(frame.len());
         }
+        buffer.begin_hold();
         buffer.push(&reply);
-        buffer.hold(0, 1);
+        assert!(buffer.end_hold(1));
         buffer.push_front(b"rest");
         assert_eq!(buffer.unsent(), b"rest");
         buffer.forget();
         buffer.release(1);
         assert!(buffer.is_empty());
+    }
+
+    /// Sent bytes are dropped in the middle of a pass that has begun a hold.
+    #[test]
+    fn a_hold_moves_with_its_replies_within_a_pass() {
+        let (reply, frame) = reply(1_000);
+        let mut buffer = ReplyBuffer::default();
+        let mut expected = 0;
+        for round in 1..200_u64 {
+            let count = round as usize % 7 + 1;
+            buffer.begin_hold();
+            (0..count).for_each(|_| buffer.push(&reply));
+            assert!(buffer.end_hold(round));
+            assert!(!buffer.end_hold(round), "a pass ends once");
+            assert_eq!(buffer.unsent().len(), expected, "what was released, alone");
+            buffer.release(round);
+            expected += count * frame.len();
+            assert_eq!(buffer.unsent().len(), expected);
+            // All but a part of the last frame is sent.
+            buffer.advance(expected - 1);
+            expected = 1;
+        }
     }
 
     #[test]
