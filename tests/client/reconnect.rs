@@ -39,6 +39,7 @@ fn welcome(server: &Server, epoch: &str, seq: u64) -> Peer {
         seq,
         capabilities: register.capabilities.clone(),
         limits: Some(limits()),
+        ..Registered::default()
     }));
     peer.members(&["Alice", "Bob"]);
     peer
