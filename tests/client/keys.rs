@@ -6,6 +6,9 @@ use std::{fs, thread};
 use crate::fake::{Peer, Server};
 use crate::screen::Screen;
 
+/// How long the client waits for what may belong to an Esc, in milliseconds.
+const ESC_MS: u64 = 100;
+
 /// A pause between two bytes in which the client reads the first, in milliseconds.
 const PAUSE_MS: u64 = 15;
 
@@ -70,8 +73,12 @@ fn key_sequences_of_many_terminals() {
     ] {
         screen.type_keys("ab cd");
         screen.drafts("> ab cd");
-        // A sequence comes as a whole; only Ctrl-F begins a search, which Esc ends.
-        screen.type_keys(keys);
+        // Esc and a letter with a pause between them are two keys.
+        match keys.contains("\x1b") && !keys.contains(['[', 'O']) {
+            true => screen.type_keys(keys),
+            false => type_slowly(&mut screen, keys.as_bytes()),
+        }
+        // Ctrl-F begins a search, which Esc ends.
         if keys.ends_with('\x06') {
             screen.status_has("search");
             screen.type_keys("\x1b");
@@ -92,6 +99,7 @@ fn esc_does_not_swallow_the_next_key() {
     peer.say("Bob", "hi");
     screen.log_ends_with("\nBob: hi");
     screen.drafts("> abc");
+    thread::sleep(Duration::from_millis(2 * ESC_MS));
     // At once, as over a slow link: still both.
     screen.type_keys("\x1bx\x1bz");
     screen.drafts("> abcxz");
@@ -170,6 +178,10 @@ fn esc_in_a_paste_is_harmless() {
         }
         assert_eq!(peer.accept_chat(), format!("{visible}!"), "{pasted:?}");
     }
+    // In pieces, it is the same paste.
+    type_slowly(&mut screen, b"\x1b[200~x\x1by\rz\x1b[201~\r");
+    assert_eq!(peer.accept_chat(), "x\\u{1b}y");
+    assert_eq!(peer.accept_chat(), "z");
 }
 
 /// The processor time of a process, in ticks of a hundredth of a second, and its memory,

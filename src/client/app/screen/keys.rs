@@ -1,6 +1,6 @@
 //! Keys: what the keyboard, the mouse and pastes do to the [`Model`]. Pure.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseEvent, MouseEventKind};
 
 use super::command::{self, Command};
 use super::find::{self, part};
@@ -28,9 +28,6 @@ const CANDIDATES_MAX: usize = 1_000;
 impl Model {
     /// A key was pressed.
     pub(super) fn key(&mut self, key: KeyEvent) {
-        if key.kind == KeyEventKind::Release {
-            return;
-        }
         self.touched();
         if self.is_leaving {
             // What waits is being sent; only Ctrl-C gives it up.

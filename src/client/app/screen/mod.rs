@@ -4,6 +4,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `model` | the state and what events do to it (pure) |
+//! | `sequence` | keys that came in pieces (pure) |
 //! | `keys` | what keys, pastes and the mouse do to it (pure) |
 //! | `view`, `rows`, `draw` | scrolling, the look of an entry, the cells (pure) |
 //! | `log`, `composer`, `history` | messages, the draft, typed lines (pure) |
@@ -22,6 +23,7 @@ mod keys;
 mod log;
 mod model;
 mod rows;
+mod sequence;
 mod settings;
 mod terminal;
 mod view;
@@ -32,7 +34,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossterm::event::{Event as Input, EventStream};
+use crossterm::event::{Event as Input, EventStream, KeyEventKind};
 use futures_util::StreamExt;
 use jiff::tz::TimeZone;
 use nix::sys::signal::{Signal, kill, raise};
@@ -42,6 +44,7 @@ use tokio::time::{Instant, sleep_until};
 use self::colour::Colours;
 use self::history::History;
 use self::model::{Action, Link, Model, Now};
+use self::sequence::{Sequences, Whole};
 use self::settings::Settings;
 use self::terminal::{Notify, Screen};
 use super::connect::{ask_for_password, connect};
@@ -103,6 +106,7 @@ pub(super) async fn run(
             now(started_at),
         ),
         screen,
+        sequences: Sequences::default(),
         started_at,
         is_dirty: true,
         drawn_at: started_at,
@@ -156,6 +160,7 @@ fn now(started_at: Instant) -> Now {
 struct Client {
     model: Model,
     screen: Screen,
+    sequences: Sequences,
     started_at: Instant,
     /// Whether the screen shows less than the model has.
     is_dirty: bool,
@@ -193,6 +198,9 @@ impl Client {
         loop {
             self.model.now = now(self.started_at);
             self.is_dirty |= self.model.tick();
+            for whole in self.sequences.expire(self.model.now.ms) {
+                self.whole(whole);
+            }
             for action in std::mem::take(&mut self.model.actions) {
                 self.act(action, signals).await;
             }
@@ -206,7 +214,8 @@ impl Client {
             let next_line = self.model.outbox.front().map(|(_, text)| text.clone());
             let sender = self.sender.clone();
             let draw_at = self.drawn_at + Duration::from_millis(FRAME_MS);
-            let tick_at = self.model.next_tick_ms();
+            let tick_at = [self.model.next_tick_ms(), self.sequences.expires_ms()];
+            let tick_at = tick_at.into_iter().flatten().min();
             let tick_at = tick_at.map(|ms| self.started_at + Duration::from_millis(ms));
             let (screen, retry_at) = (&self.screen, self.retry_at);
             tokio::select! {
@@ -292,13 +301,27 @@ impl Client {
     fn input(&mut self, input: Input) {
         self.is_dirty = true;
         match input {
-            Input::Key(key) => self.model.key(key),
+            Input::Key(key) if key.kind == KeyEventKind::Release => {}
+            Input::Key(key) => {
+                for whole in self.sequences.take(key, self.model.now.ms) {
+                    self.whole(whole);
+                }
+            }
             Input::Paste(text) => self.model.paste(&text),
             Input::Mouse(event) => self.model.mouse(event),
             Input::FocusGained => self.model.focus(true),
             Input::FocusLost => self.model.focus(false),
             // Told by a signal.
             Input::Resize(..) => {}
+        }
+    }
+
+    fn whole(&mut self, whole: Whole) {
+        self.is_dirty = true;
+        match whole {
+            Whole::Key(key) => self.model.key(key),
+            Whole::Paste(text) => self.model.paste(&text),
+            Whole::Focus(has_focus) => self.model.focus(has_focus),
         }
     }
 
