@@ -3,7 +3,7 @@
 use rusqlite::{CachedStatement, TransactionBehavior, params};
 
 use super::{
-    Change, CommitError, Line, Position, Store, TOKENS_MAX, error, lines, row,
+    Change, CommitError, Line, Position, Store, TOKENS_MAX, error, lines, prune, row,
     sent::{self, SentIds},
 };
 use crate::wire;
@@ -27,14 +27,43 @@ impl Store {
     /// [`CommitError::Full`]: nothing was recorded, and the store can be used on.
     /// [`CommitError::Failed`]: the server must end.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
+        self.commit_with(changes, None)
+    }
+
+    /// Records `changes` as [`commit`](Self::commit) does, and removes the oldest chats
+    /// beyond `Options::keep` in the same transaction: at most 2,000, so that it keeps up
+    /// with any burst. Answers the number of the oldest chat that is left, or the number
+    /// after the last one. With nothing to remove it costs two look-ups more.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub fn commit_and_prune(
+        &mut self,
+        changes: &[Change],
+        now_unix_ms: i64,
+    ) -> Result<u64, CommitError> {
+        self.commit_with(changes, Some(now_unix_ms))?;
+        Ok(self.position.oldest_seq)
+    }
+
+    fn commit_with(
+        &mut self,
+        changes: &[Change],
+        prune_at_unix_ms: Option<i64>,
+    ) -> Result<(), CommitError> {
         self.check_usable()?;
-        let written = self.write(changes);
+        let written = self.write(changes, prune_at_unix_ms);
         self.position = self.keep_failure(written)?;
         let checkpointed = self.background.committed(&self.connection);
         self.keep_failure(checkpointed)
     }
 
-    fn write(&mut self, changes: &[Change]) -> Result<Position, CommitError> {
+    fn write(
+        &mut self,
+        changes: &[Change],
+        prune_at_unix_ms: Option<i64>,
+    ) -> Result<Position, CommitError> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -52,8 +81,15 @@ impl Store {
         }
         let sent_added = batch.sent.rows() - sent_rows;
         batch.sent.sweep(&transaction, sent_added)?;
-        let position = batch.position;
+        let mut position = batch.position;
         drop(batch);
+        if let Some(now_unix_ms) = prune_at_unix_ms {
+            let kept = prune::first_kept(&transaction, self.keep, position, now_unix_ms)?;
+            if kept > position.oldest_seq {
+                prune::remove_before(&transaction, kept)?;
+                position.oldest_seq = kept;
+            }
+        }
         transaction.commit()?;
         Ok(position)
     }

@@ -14,8 +14,11 @@ const DAY_MS: i64 = 86_400_000;
 impl Store {
     /// Removes the oldest chats beyond `Options::keep`, at most 2,000, and answers the
     /// number of the oldest one that is left, or the number after the last one. What
-    /// lines had sent stays known. A server that calls this after each commit keeps up
-    /// with any burst; with nothing to remove it costs two look-ups.
+    /// lines had sent stays known.
+    ///
+    /// For a room in which nobody speaks: beside commits,
+    /// [`commit_and_prune`](Self::commit_and_prune) does the same without a sync of its
+    /// own.
     ///
     /// # Errors
     ///
@@ -30,9 +33,38 @@ impl Store {
     }
 }
 
-/// One step of pruning; answers the oldest number that is left.
+/// One step of pruning, in a transaction of its own if there is anything to remove;
+/// answers the oldest number that is left.
 pub(super) fn prune(
     connection: &mut Connection,
+    keep: Keep,
+    position: Position,
+    now_unix_ms: i64,
+) -> rusqlite::Result<u64> {
+    let oldest_seq = first_kept(connection, keep, position, now_unix_ms)?;
+    if oldest_seq > position.oldest_seq {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        remove_before(&transaction, oldest_seq)?;
+        transaction.commit()?;
+    }
+    Ok(oldest_seq)
+}
+
+/// Removes all chats before a number.
+pub(super) fn remove_before(connection: &Connection, oldest_seq: u64) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM chat WHERE seq < ?1",
+        "UPDATE room SET oldest_seq = ?1",
+    ] {
+        let mut statement = connection.prepare_cached(sql)?;
+        statement.execute([oldest_seq.cast_signed()])?;
+    }
+    Ok(())
+}
+
+/// The oldest number that one step of pruning leaves.
+pub(super) fn first_kept(
+    connection: &Connection,
     keep: Keep,
     position: Position,
     now_unix_ms: i64,
@@ -53,17 +85,6 @@ pub(super) fn prune(
     if let Some(days) = keep.days {
         let since = now_unix_ms.saturating_sub(i64::from(days) * DAY_MS);
         oldest_seq = oldest_seq.max(step.first_since(since, now_unix_ms)?);
-    }
-    if oldest_seq > position.oldest_seq {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let oldest = [oldest_seq.cast_signed()];
-        transaction
-            .prepare_cached("DELETE FROM chat WHERE seq < ?1")?
-            .execute(oldest)?;
-        transaction
-            .prepare_cached("UPDATE room SET oldest_seq = ?1")?
-            .execute(oldest)?;
-        transaction.commit()?;
     }
     Ok(oldest_seq)
 }

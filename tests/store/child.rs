@@ -6,6 +6,8 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child as Process, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use chat::store::{Change, CommitError, Options, Store, SyncMode};
@@ -15,8 +17,12 @@ use crate::support::*;
 const DIR_VARIABLE: &str = "STORE_CHILD_DIR";
 const SYNC_VARIABLE: &str = "STORE_CHILD_SYNC";
 const BATCH_VARIABLE: &str = "STORE_CHILD_BATCH";
+const PAUSE_VARIABLE: &str = "STORE_CHILD_PAUSE_MS";
 /// While this file is there, the library of `faults.c` lets calls fail.
 const ARMED_VARIABLE: &str = "FAULT_ARMED";
+
+/// How many commits a test waits for something to happen: more than in ten seconds.
+pub const TOLD_MAX: u32 = 50_000;
 
 /// How many ids the child's line keeps, and how many chats the room.
 pub const IDS_MAX: u32 = 10;
@@ -34,6 +40,8 @@ pub struct Start<'a> {
     pub sync: SyncMode,
     /// How many chats a commit has.
     pub batch: u64,
+    /// How long it waits after each commit.
+    pub pause_ms: u64,
     pub variables: &'a [(&'a str, &'a str)],
     /// The user that it runs as, if another one.
     pub user: Option<u32>,
@@ -47,6 +55,7 @@ impl Child {
             .env(DIR_VARIABLE, start.dir)
             .env(SYNC_VARIABLE, start.sync.as_str())
             .env(BATCH_VARIABLE, start.batch.to_string())
+            .env(PAUSE_VARIABLE, start.pause_ms.to_string())
             .envs(start.variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
@@ -76,12 +85,13 @@ impl Child {
     /// Reads until the child tells `word` and a number, and answers the number.
     #[track_caller]
     pub fn wait_for(&mut self, word: &str) -> u64 {
-        loop {
+        for _ in 0..TOLD_MAX {
             let told = self.told().expect("it goes on");
             if let Some(number) = told.strip_prefix(word) {
                 return number.trim().parse().expect("a number");
             }
         }
+        panic!("it never told {word}");
     }
 
     /// Waits until it has ended, and tells nothing more.
@@ -134,6 +144,7 @@ fn child() {
     let mut options = options_of(&dir);
     options.sync = variable(SYNC_VARIABLE).parse().expect("a mode");
     let batch: u64 = variable(BATCH_VARIABLE).parse().expect("a number");
+    let pause = Duration::from_millis(variable(PAUSE_VARIABLE).parse().expect("a number"));
     let (mut store, kept) = match Store::open(&options) {
         Ok(opened) => opened,
         Err(error) => return tell(&format!("refused {error}")),
@@ -151,10 +162,11 @@ fn child() {
                 sent_by: Some((1, id_of(seq))),
             })
             .collect();
-        match store.commit(&changes).and_then(|()| store.prune(NOW)) {
+        match store.commit_and_prune(&changes, NOW) {
             Ok(_) => {
                 last_seq += batch;
                 tell(&format!("committed {last_seq}"));
+                thread::sleep(pause);
             }
             Err(CommitError::Full) => {
                 tell(&format!("full {last_seq}"));

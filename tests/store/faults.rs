@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use tempfile::TempDir;
 
 use crate::{
-    child::{Child, Start, options_of},
+    child::{Child, Start, TOLD_MAX, options_of},
     killed::examine_after,
     support::*,
 };
@@ -53,6 +53,12 @@ impl Disk {
         let _ = fs::remove_file(self.folder.path().join("armed"));
     }
 
+    /// How long the write-ahead log has become, in pages.
+    fn wal_pages(&self) -> u64 {
+        let wal = fs::metadata(self.data().join("room.sqlite-wal"));
+        wal.expect("a log").len() / 4_120
+    }
+
     /// How many calls have failed.
     fn failures(&self) -> u64 {
         let count = fs::metadata(self.folder.path().join("count"));
@@ -61,12 +67,24 @@ impl Disk {
 
     /// A child for which `call` on `file` fails with `error` while the disk is armed.
     fn start(&self, sync: SyncMode, call: &str, file: &str, error: Errno) -> Child {
+        self.start_slow(sync, call, file, error, 0)
+    }
+
+    fn start_slow(
+        &self,
+        sync: SyncMode,
+        call: &str,
+        file: &str,
+        error: Errno,
+        pause_ms: u64,
+    ) -> Child {
         let path = |name| self.folder.path().join(name).display().to_string();
         let number = (error as i32).to_string();
         Child::start(&Start {
             dir: &self.data(),
             sync,
             batch: 5,
+            pause_ms,
             variables: &[
                 ("LD_PRELOAD", &self.library.display().to_string()),
                 ("FAULT_CALL", call),
@@ -110,9 +128,15 @@ fn a_disk_too_full_for_a_checkpoint_refuses_nothing() {
     let mut child = disk.start(SyncMode::Always, "write", "room.sqlite", Errno::ENOSPC);
     child.wait_for("opened");
     disk.arm();
-    while disk.failures() < 2 {
+    for _ in 0..TOLD_MAX {
         child.wait_for("committed");
+        if disk.failures() >= 2 {
+            break;
+        }
     }
+    assert!(disk.failures() >= 2, "there was no checkpoint");
+    // The committing thread makes one itself from 16,000 pages on.
+    assert!(disk.wal_pages() < 12_000, "it was made late");
     let last = child.wait_for("committed");
     let told = child.kill().unwrap_or(last);
     disk.disarm();
@@ -162,6 +186,21 @@ fn a_failed_sync_ends_the_store_and_is_not_tried_again() {
 }
 
 #[test]
+fn interval_syncs_without_waiting_for_a_checkpoint() {
+    let disk = Disk::new();
+    let (sync, file) = (SyncMode::Interval, "room.sqlite-wal");
+    let mut child = disk.start_slow(sync, "sync", file, Errno::EIO, 20);
+    child.wait_for("committed");
+    disk.arm();
+    child.wait_for("failed");
+    // A checkpoint is made from 1,000 pages on.
+    assert!(
+        disk.wal_pages() < 1_000,
+        "it was a checkpoint's sync that failed"
+    );
+}
+
+#[test]
 fn a_folder_that_may_not_be_written_is_refused() {
     let root = folder();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("ours");
@@ -175,6 +214,7 @@ fn a_folder_that_may_not_be_written_is_refused() {
         dir: &dir,
         sync: SyncMode::Always,
         batch: 1,
+        pause_ms: 0,
         variables: &[],
         user,
     });

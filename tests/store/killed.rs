@@ -60,6 +60,7 @@ fn kill_again_and_again(times: u32, seed: u64) {
             dir: folder.path(),
             sync: sync[random.usize(0..3)],
             batch: random.u64(1..40),
+            pause_ms: 0,
             variables: &[],
             user: None,
         });
@@ -102,6 +103,7 @@ fn a_start_that_is_killed_leaves_a_database_or_none() {
             dir: folder.path(),
             sync: SyncMode::Always,
             batch: 1,
+            pause_ms: 0,
             variables: &[],
             user: None,
         });

@@ -146,3 +146,21 @@ fn pruning_leaves_what_lines_have_sent() {
     let ids: Vec<_> = kept.lines[0].sent.iter().map(|sent| sent.id).collect();
     assert_eq!(ids, [117, 118, 119, 120]);
 }
+
+#[test]
+fn a_commit_prunes_as_part_of_it() {
+    let folder = folder();
+    let mut options = options(folder.path());
+    options.keep.messages = Some(5);
+    let (mut store, _) = open(&options);
+    let mut oldest = Vec::new();
+    for seqs in [1..=4, 5..=8, 9..=3_008, 3_009..=3_010] {
+        let changes: Vec<_> = seqs.map(accepted).collect();
+        oldest.push(store.commit_and_prune(&changes, NOW).expect("it commits"));
+    }
+    assert_eq!(oldest, [1, 4, 2_004, 3_006]);
+    drop(store);
+    let (store, kept) = open(&options);
+    assert_eq!((kept.oldest_seq, kept.last_seq), (3_006, 3_010));
+    assert_eq!(all(&store.reader().expect("a reader")).from, 3_006);
+}
