@@ -15,5 +15,6 @@ mod reconnect;
 mod registering;
 mod screen;
 mod scripts;
+mod snapshots;
 mod terminal;
 mod tls;

@@ -259,3 +259,160 @@ fn draft_rows(model: &Model, columns: usize) -> (Vec<String>, (usize, usize)) {
     let cursor = cursor.unwrap_or((rows.len() - 1, column));
     (rows, cursor)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use ratatui_core::layout::Rect;
+
+    use super::*;
+    use crate::client::Event;
+    use crate::client::app::screen::history::History;
+    use crate::client::app::screen::model::{Action, Now};
+    use crate::client::app::screen::settings::Settings;
+    use crate::wire::{Capability, Limits, Registered};
+
+    /// 2026-05-04 23:58 UTC.
+    const EVENING_MS: i64 = 1_777_939_080_000;
+    const MINUTE_MS: i64 = 60_000;
+
+    fn model(now: Now) -> Model {
+        let settings = Settings {
+            has_bell: true,
+            notifies: true,
+            keeps_history: false,
+            has_mouse: false,
+            time: Some("%H:%M".to_owned()),
+            colours: Colours::Full,
+        };
+        let mut model = Model::new(settings, TimeZone::UTC, History::default(), now);
+        let registered = Registered {
+            name: "Alice".to_owned(),
+            epoch: "e".to_owned(),
+            capabilities: vec![Capability::Receipts.into(), Capability::Presence.into()],
+            limits: Some(Limits {
+                text_bytes_max: 100,
+                ..Limits::default()
+            }),
+            ..Registered::default()
+        };
+        let address = "localhost".parse().expect("an address");
+        model.connected(&address, &registered);
+        model
+    }
+
+    fn at(ms: u64) -> Now {
+        Now {
+            ms,
+            unix_ms: EVENING_MS + i64::try_from(ms).expect("a short time"),
+        }
+    }
+
+    fn said(model: &mut Model, seq: u64, text: &str, minutes: i64) {
+        model.event(Event::Message {
+            seq,
+            sender: "Bob".to_owned(),
+            text: text.to_owned(),
+            time_unix_ms: EVENING_MS + minutes * MINUTE_MS,
+        });
+    }
+
+    fn drawn(model: &mut Model, columns: u16, rows: u16) -> (Buffer, String) {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, columns, rows));
+        draw(model, &mut buffer);
+        let row = |y| {
+            let cells = (0..columns).map(|x| buffer[(x, y)].symbol());
+            cells.collect::<String>().trim_end().to_owned() + "\n"
+        };
+        let text = (0..rows).map(row).collect();
+        (buffer, text)
+    }
+
+    #[test]
+    fn times_days_and_the_unread_marker() {
+        let mut model = model(at(0));
+        said(&mut model, 1, "before midnight", 0);
+        said(
+            &mut model,
+            2,
+            "after midnight, and long enough for another row",
+            3,
+        );
+        model.focus(false);
+        said(&mut model, 3, "hi alice, see https://a.example", 4);
+        let (buffer, text) = drawn(&mut model, 44, 12);
+        insta::assert_snapshot!(text, @r"
+        23:58 Bob: before midnight
+        ── Tue 5 May 2026 ──
+        00:01 Bob: after midnight, and long enough
+                for another row
+        ── unread below ──
+        00:02 Bob: hi alice, see https://a.example
+
+
+
+
+         Alice · 0 here · loc… 1 for you · 1 unread
+        >
+        ");
+        assert_eq!(model.actions.len(), 2, "{:?}", model.actions);
+        assert!(matches!(
+            model.actions[..],
+            [Action::Bell, Action::Notify(_)]
+        ));
+        let style = |x, y| buffer[(x, y)].style();
+        assert!(style(0, 0).add_modifier.contains(Modifier::DIM));
+        assert_eq!(style(6, 0).fg, Some(Colours::Full.of_name("bob")));
+        // The mention, and the address.
+        assert!(style(14, 5).add_modifier.contains(Modifier::REVERSED));
+        assert!(style(25, 5).add_modifier.contains(Modifier::UNDERLINED));
+        assert_eq!(
+            style(25, 5).underline_color,
+            Some(link_colour("https://a.example"))
+        );
+    }
+
+    #[test]
+    fn a_line_is_late_after_two_seconds() {
+        let mut model = model(at(0));
+        model.queue("hello");
+        model.taken(1);
+        for (ms, shown) in [
+            (1_999, "Alice: hello (…)"),
+            (2_000, "Alice: hello (not confirmed)"),
+        ] {
+            assert_eq!(model.next_tick_ms(), Some(2_000));
+            model.now = at(ms);
+            assert!(drawn(&mut model, 60, 6).1.contains(shown), "{ms}");
+        }
+        assert!(model.tick() && model.next_tick_ms().is_none());
+        model.event(Event::Receipt { id: 1, seq: 1 });
+        let (_, text) = drawn(&mut model, 60, 6);
+        assert!(
+            text.contains("Alice: hello\n") && text.contains("2000 ms"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn no_size_panics() {
+        let mut model = model(at(0));
+        for number in 0..50 {
+            said(
+                &mut model,
+                number,
+                &"日本 e\u{301} https://a.example/ ".repeat(10),
+                0,
+            );
+        }
+        model.paste("one\ntwo\n日本 \u{202e}");
+        for columns in (1..40).step_by(3) {
+            for rows in (1..20).step_by(2) {
+                drawn(&mut model, columns, rows);
+                model.scroll_up(7);
+                drawn(&mut model, columns, rows);
+                model.scroll_down(3);
+            }
+        }
+    }
+}
