@@ -2,6 +2,9 @@
 
     python client.py chat://127.0.0.1:7000 Alice
 
+With --reconnect it connects again when the connection is lost or the server restarts,
+and where the server resumes, no line is lost or comes twice (resume.py).
+
 Chats go to stdout as `@name: text`, everything else to stderr. Each line of stdin
 is sent as a chat. The exit code is 0 after the end of stdin or a shutdown of the
 server, 1 after a fatal error or a lost connection.
@@ -19,6 +22,7 @@ from collections import deque
 
 from admission import read_password
 from framing import FrameReader, Refused, encode, parse
+from resume import Line, Outage
 from schema import chat_pb2 as pb
 
 READ_BYTES_MAX = 64 * 1024
@@ -42,8 +46,11 @@ CONTROLS = {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)
 
 
 class Client:
-    def __init__(self, sock, name, stdin, password=""):
+    def __init__(self, sock, name, stdin, password="", address=None):
+        # None between two connections.
         self.socket = sock
+        # Where to connect again; None to end with the connection.
+        self.address = address
         self.stdin = stdin
         self.name = name
         self.password = password
@@ -69,6 +76,11 @@ class Client:
         # The pause between chats after a RATE_LIMITED: sending all refused chats at
         # once would have most of them refused again (CHAT-ERR-8).
         self.pace_seconds = 0.0
+        # What continues from one connection to the next, from the first Registered on.
+        self.line = None
+        self.outage = Outage()
+        self.registered_at = 0.0
+        self.connect_at = 0.0
         # When the current wait ends at the latest.
         self.give_up_at = time.monotonic() + REGISTER_SECONDS_MAX
 
@@ -76,6 +88,9 @@ class Client:
 
     def run(self):
         while self.exit_code is None:
+            if self.socket is None:
+                self.connect_again()
+                continue
             self.say_lines()
             readable, writable = self.wait()
             if self.socket in writable:
@@ -86,7 +101,8 @@ class Client:
                 self.read_stdin()
             if self.give_up_at is not None and time.monotonic() > self.give_up_at:
                 self.give_up()
-        self.socket.close()
+        if self.socket is not None:
+            self.socket.close()
         return self.exit_code
 
     def wait(self):
@@ -99,6 +115,58 @@ class Client:
         timeout = min(moments) - now if moments else None
         readable, writable, _ = select.select(sources, sinks, [], timeout)
         return readable, writable
+
+    # From one connection to the next.
+
+    def lost(self, exit_code, sentence, code=None, retry_after_ms=0):
+        """The connection is of no use any more: end, or connect again later."""
+        wait = None
+        if self.address is not None and self.line is not None and not self.left:
+            now = time.monotonic()
+            if self.registered:
+                self.outage.session_ended(now - self.registered_at)
+            wait = self.outage.next_wait(now, code, retry_after_ms)
+        if wait is None or self.is_done():
+            self.end(exit_code if wait is None else 0, sentence)
+            return
+        self.note(f"{sentence} Connecting again in {wait:.1f} s.")
+        self.connect_at = time.monotonic() + wait
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = None
+        self.registered = False
+        self.give_up_at = None
+        self.unsent.clear()
+        self.frames = FrameReader()
+
+    def is_done(self):
+        """Whether there is nothing to come back for."""
+        return self.stdin_ended and not (self.lines or self.lines_again or self.unanswered)
+
+    def connect_again(self):
+        time.sleep(max(0, self.connect_at - time.monotonic()))
+        try:
+            self.socket = connect(self.address)
+        except OSError as problem:
+            self.lost(1, f"Cannot connect: {problem}.")
+            return
+        self.give_up_at = time.monotonic() + REGISTER_SECONDS_MAX
+        self.register()
+
+    def continue_line(self, registered):
+        """The client is back. What was not answered is sent again if the line was resumed
+        (CHAT-RES-16), under the same ids, and else never (CHAT-RES-17)."""
+        missed, shown = self.line.registered(registered, self.unanswered)
+        self.show_all(shown)
+        if missed is None:
+            self.note("The server does not resume the session; what was said meanwhile is missed.")
+            for text in self.unanswered.values():
+                self.note(f"Perhaps not sent: {text}")
+            self.unanswered.clear()
+        else:
+            self.note(f"Back again; {missed} messages are missed.")
+            for chat_id in sorted(self.unanswered):
+                self.send(chat=pb.Chat(text=self.unanswered[chat_id], id=chat_id))
 
     def wants_lines(self):
         """Whether to read stdin: only if its lines can be sent soon, and not before
@@ -114,7 +182,7 @@ class Client:
     def give_up(self):
         self.give_up_at = None
         if not self.registered:
-            self.end(1, "The server does not answer.")
+            self.lost(1, "The server does not answer.")
         elif self.left:
             self.end(0)
         else:
@@ -135,12 +203,20 @@ class Client:
             # The connection is lost for writing, but frames may still be readable; the
             # read side reports the end.
             self.unsent.clear()
-            self.left = self.stdin_ended = True
+            if self.address is None:
+                self.left = self.stdin_ended = True
 
     def register(self):
         """CHAT-REG-1, CHAT-ADM-6"""
         asked = [pb.CAPABILITY_PRESENCE, pb.CAPABILITY_RECEIPTS, pb.CAPABILITY_KEEPALIVE]
-        self.send(register=pb.Register(name=self.name, capabilities=asked, password=self.password))
+        if self.address is not None:
+            asked.append(pb.CAPABILITY_RESUME)
+        resume = self.line.resume() if self.line else None
+        self.send(
+            register=pb.Register(
+                name=self.name, capabilities=asked, password=self.password, resume=resume
+            )
+        )
 
     def leave(self):
         """CHAT-LEAVE-1"""
@@ -173,8 +249,14 @@ class Client:
         return (
             len(self.unsent) < UNSENT_BYTES_MAX
             and time.monotonic() >= self.wait_until
-            and not (self.gets_receipts() and len(self.unanswered) >= UNANSWERED_MAX)
+            and not (self.gets_receipts() and len(self.unanswered) >= self.unanswered_max())
         )
+
+    def unanswered_max(self):
+        """CHAT-RES-15"""
+        if pb.CAPABILITY_RESUME in self.granted:
+            return min(UNANSWERED_MAX, max(1, self.limits.resend_ids_max // 2))
+        return UNANSWERED_MAX
 
     def gets_receipts(self):
         return pb.CAPABILITY_RECEIPTS in self.granted
@@ -183,7 +265,7 @@ class Client:
         return self.gets_receipts() and len(self.unanswered) > 0
 
     def say(self, text):
-        self.last_id += 1
+        self.last_id += 1  # CHAT-RES-14: no id comes twice.
         self.unanswered[self.last_id] = text
         if not self.gets_receipts() and len(self.unanswered) > UNANSWERED_MAX:
             # Without receipts the client never learns that a chat was accepted; it
@@ -218,7 +300,7 @@ class Client:
         except BlockingIOError:
             return
         except OSError as problem:
-            self.end(1, f"The connection is lost: {problem}.")
+            self.lost(1, f"The connection is lost: {problem}.")
             return
         if not data:
             # A frame that the end cut short is dropped (CHAT-FRAME-9).
@@ -226,7 +308,7 @@ class Client:
             return
         self.frames.feed(data)
         try:
-            while self.exit_code is None:
+            while self.exit_code is None and self.socket is not None:
                 body = self.frames.next_body(FRAME_BYTES_MAX)
                 if body is None:
                     return
@@ -238,7 +320,7 @@ class Client:
         if self.left:
             self.end(0)
         else:
-            self.end(1, "The server closed the connection.")
+            self.lost(1, "The server closed the connection.")
 
     def receive(self, envelope):
         """Act on one message. Unknown messages are ignored (CHAT-GROW-2), and so are
@@ -247,14 +329,17 @@ class Client:
         if message == "registered":
             self.receive_registered(envelope.registered)
         elif message == "chat":
-            self.show(envelope.chat)
+            if self.line is None or self.line.chat(envelope.chat):
+                self.show(envelope.chat)
         elif message == "error":
             self.receive_error(envelope.error)
         elif message == "server_closing":
             # CHAT-CLOSE-4
-            self.end(0, f"The server says goodbye: {envelope.server_closing.detail}")
+            self.lost(0, f"The server says goodbye: {envelope.server_closing.detail}")
         elif message == "receipt":
             self.answered(envelope.receipt.id)
+            if self.line is not None:
+                self.show_all(self.line.receipt(envelope.receipt.id, envelope.receipt.seq))
         elif message == "ping" and pb.CAPABILITY_KEEPALIVE in self.granted:
             self.send(pong=pb.Pong(token=envelope.ping.token))  # CHAT-KEEP-2
         elif message == "members":
@@ -270,17 +355,25 @@ class Client:
         self.give_up_at = None
         self.limits = registered.limits
         self.granted = frozenset(registered.capabilities)
-        self.note(f"You are here as {registered.name}.")
+        self.registered_at = time.monotonic()
+        if self.line is None:
+            self.line = Line(registered)
+            self.note(f"You are here as {registered.name}.")
+        else:
+            self.continue_line(registered)
 
     def receive_error(self, error):
         """Only ends_session tells whether the error is fatal; the code may be unknown
         to this client (CHAT-ERR-7, CHAT-GROW-5)."""
         detail = error.detail or f"error {error.code}"
-        refused_text = self.answered(error.id)
         if error.ends_session:
             # This includes PASSWORD_WRONG: the client does not try again (CHAT-ADM-7).
-            self.end(1, detail)
-        elif error.code == pb.ERROR_CODE_RATE_LIMITED and refused_text and not self.left:
+            self.lost(1, detail, error.code, error.retry_after_ms)
+            return
+        refused_text = self.answered(error.id)
+        if self.line is not None:
+            self.show_all(self.line.refused(error.id))
+        if error.code == pb.ERROR_CODE_RATE_LIMITED and refused_text and not self.left:
             # Send it again after retry_after_ms, before lines that were typed later.
             self.wait_until = time.monotonic() + error.retry_after_ms / 1000
             self.pace_seconds = self.limits.chat_interval_ms / 1000
@@ -294,6 +387,10 @@ class Client:
 
     def show(self, chat):
         print(f"@{visible(chat.sender)}: {visible(chat.text)}", flush=True)
+
+    def show_all(self, chats):
+        for chat in chats:
+            self.show(chat)
 
 
 def visible(text):
@@ -325,6 +422,9 @@ def main():
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help="chat://HOST:PORT")
     parser.add_argument("name", metavar="NAME", nargs="?", help="the name to be known by")
     parser.add_argument("--password-file", metavar="FILE", help="holds the server's password")
+    parser.add_argument(
+        "--reconnect", action="store_true", help="connect again when the connection is lost"
+    )
     parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
     parser.add_argument(
         "--list-mutants", action="store_true", help="list the rules that can be broken"
@@ -350,7 +450,8 @@ def main():
     except (OSError, ValueError, OverflowError) as problem:
         sys.exit(f"cannot connect to {options.address}: {problem}")
     try:
-        sys.exit(run(client_class(sock, options.name, sys.stdin, password)))
+        address = options.address if options.reconnect else None
+        sys.exit(run(client_class(sock, options.name, sys.stdin, password, address)))
     except BrokenPipeError:
         # The reader of our stdout is gone, so the client has no use any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,6 +26,7 @@ from generate import PROTO
 from mutants import NO_MUTANT
 from mutants.client import CLIENT_MUTANTS
 from mutants.server import SERVER_MUTANTS
+from resume import Line, Outage
 from schema import chat_pb2 as pb
 
 HERE = Path(__file__).resolve().parent
@@ -555,23 +556,28 @@ class Clients(WithServer):
         self.assertEqual(sorted(bob.receive("chat").text for _ in lines), sorted(lines))
 
 
-class ClientAlone(unittest.TestCase):
+class WithClient(unittest.TestCase):
     """client.py against a server written by hand."""
 
+    options = ()
+
     def setUp(self):
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listener.close)
-        listener.settimeout(WAIT_SECONDS)
-        port = listener.getsockname()[1]
-        self.client = start("client.py", f"127.0.0.1:{port}", "Alice")
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+        self.listener.settimeout(WAIT_SECONDS)
+        port = self.listener.getsockname()[1]
+        self.client = start("client.py", f"127.0.0.1:{port}", "Alice", *self.options)
         self.addCleanup(self.finish)
-        self.socket, _ = listener.accept()
+        register = self.accept()
+        self.assertEqual(register.name, "Alice")
+
+    def accept(self):
+        self.socket, _ = self.listener.accept()
         self.addCleanup(self.socket.close)
         self.socket.settimeout(WAIT_SECONDS)
         self.stream = self.socket.makefile("rb")
         self.addCleanup(self.stream.close)
-        register = self.receive("register")
-        self.assertEqual(register.name, "Alice")
+        return self.receive("register")
 
     def finish(self):
         self.client.kill()
@@ -614,6 +620,8 @@ class ClientAlone(unittest.TestCase):
         self.type("still here\n")
         self.assertEqual(self.receive("chat").text, "still here")
 
+
+class ClientAlone(WithClient):
     def test_nothing_is_sent_before_registered(self):
         self.type("early\n")
         self.socket.settimeout(0.3)
@@ -678,6 +686,110 @@ class ClientAlone(unittest.TestCase):
         self.socket.shutdown(socket.SHUT_WR)
         self.assertEqual(self.stream.read(), b"")
         self.assertEqual(self.client.wait(timeout=WAIT_SECONDS), 0)
+
+
+
+class ClientThatReconnects(WithClient):
+    """client.py --reconnect against a server written by hand."""
+
+    options = ("--reconnect",)
+
+    def registered(self, token, **fields):
+        limits = pb.Limits(text_bytes_max=64, frame_bytes_max=320, resend_ids_max=4)
+        granted = [pb.CAPABILITY_RECEIPTS, pb.CAPABILITY_RESUME]
+        self.send(
+            registered=pb.Registered(
+                name="Alice", capabilities=granted, limits=limits, resume_token=token, **fields
+            )
+        )
+
+    def cut(self):
+        self.stream.close()
+        self.socket.close()
+
+    def say(self, seq, sender, text):
+        self.send(chat=pb.Chat(seq=seq, sender=sender, text=text, time_unix_ms=1))
+
+    def test_nothing_is_lost_or_doubled(self):
+        self.registered(b"one", epoch="e", seq=10)
+        self.type("a\nb\nc\n")
+        # Two at a time: half of what the server remembers (CHAT-RES-15).
+        self.assertEqual([self.receive("chat").id for _ in range(2)], [1, 2])
+        self.say(11, "Bob", "first")
+        self.assertEqual(self.client.stdout.readline(), "@Bob: first\n")
+        self.send(receipt=pb.Receipt(id=1, seq=13))
+        self.assertEqual(self.receive("chat").id, 3)
+        self.cut()
+        resume = self.accept().resume
+        expected = pb.Resume(token=b"one", epoch="e", seq=11, attempt=1)
+        self.assertEqual(resume, expected)
+        self.cut()
+        # Its Registered was lost.
+        self.assertEqual(self.accept().resume.attempt, 2)
+        self.registered(b"two", epoch="e", seq=16, resumed_from=12)
+        for seq, sender, text in ((12, "Bob", "x"), (13, "Alice", "a"), (14, "Alice", "b")):
+            self.say(seq, sender, text)
+        self.say(15, "Alice", "c")
+        self.say(16, "Alice", "d")
+        again = [self.receive("chat") for _ in range(2)]
+        self.assertEqual([(chat.id, chat.text) for chat in again], [(2, "b"), (3, "c")])
+        self.send(receipt=pb.Receipt(id=2, seq=14))
+        # Somebody else with the name had said c.
+        self.send(receipt=pb.Receipt(id=3, seq=17))
+        self.say(18, "Bob", "last")
+        self.send(server_closing=pb.ServerClosing(detail="later"))
+        self.cut()
+        resume = self.accept().resume
+        self.assertEqual(resume, pb.Resume(token=b"two", epoch="e", seq=18, attempt=3))
+        self.registered(b"three", epoch="f", seq=2)
+        self.say(3, "Bob", "anew")
+        shown = [self.client.stdout.readline().strip() for _ in range(5)]
+        self.assertEqual(shown, ["@Bob: x", "@Alice: d", "@Alice: c", "@Bob: last", "@Bob: anew"])
+        self.client.stdin.close()
+        self.receive("leave")
+
+    def test_a_new_session_sends_nothing_again(self):
+        self.registered(b"one", epoch="e", seq=10)
+        self.type("a\n")
+        self.receive("chat")
+        self.cut()
+        self.assertEqual(self.accept().resume.token, b"one")
+        self.registered(b"two", epoch="f")
+        self.type("b\n")
+        self.assertEqual(self.receive("chat").text, "b")
+        self.cut()
+
+    def test_only_the_user_can_change_that(self):
+        self.registered(b"one", epoch="e")
+        self.send(error=pb.Error(code=pb.ERROR_CODE_REPLACED, ends_session=True))
+        self.assertEqual(self.client.wait(timeout=WAIT_SECONDS), 1)
+
+
+class Outages(unittest.TestCase):
+    def test_waits_double_and_end(self):
+        outage = Outage()
+        longest = 1.0
+        for _ in range(30):
+            wait = outage.next_wait(0)
+            self.assertTrue(longest / 2 <= wait <= longest, wait)
+            longest = min(2 * longest, 60)
+        outage.session_ended(9)
+        self.assertGreater(outage.next_wait(0), 1)
+        outage.session_ended(10)
+        self.assertLessEqual(outage.next_wait(0), 1)
+        self.assertIsNotNone(outage.next_wait(179, pb.ERROR_CODE_NAME_IN_USE))
+        self.assertIsNone(outage.next_wait(180, pb.ERROR_CODE_NAME_IN_USE))
+        self.assertIsNone(outage.next_wait(0, 12345))
+        self.assertIsNone(outage.next_wait(3600))
+
+    def test_what_is_missed_is_counted(self):
+        line = Line(pb.Registered(name="Alice", epoch="e", seq=10, resume_token=b"one"))
+        line.receipt(1, 13)
+        self.assertEqual(line.resume().seq, 10)
+        back = pb.Registered(epoch="e", seq=20, resumed_from=16, resume_token=b"two")
+        # 13 it has.
+        self.assertEqual(line.registered(back, {}), (4, []))
+        self.assertEqual(line.resume().seq, 15)
 
 
 class Generating(unittest.TestCase):
