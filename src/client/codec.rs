@@ -38,6 +38,14 @@ impl Codec {
     }
 }
 
+/// What carries the bytes.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Whichever carries them.
+pub(crate) type ByteStream = Box<dyn Stream>;
+
 /// The two directions of one connection, which do not block each other.
 #[derive(Debug)]
 pub(crate) struct Halves<S> {

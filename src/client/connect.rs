@@ -1,6 +1,7 @@
 //! Connector: looks up an address, connects, registers, and names every way in which
 //! that can fail.
 
+use std::pin::Pin;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -10,14 +11,18 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::FramedRead;
 
-use super::codec::{Codec, CodecError, Halves, REGISTERING_BODY_BYTES_MAX};
+use super::backoff::{Backoff, Failure, Retry};
+use super::codec::{ByteStream, Codec, CodecError, Halves, REGISTERING_BODY_BYTES_MAX};
+use super::driver::{Opened, Reopen};
+use super::event::Ending;
 use super::session::Session;
 use crate::address::{Address, AddressError, Scheme};
 use crate::password::Password;
 #[cfg(feature = "tls")]
 use crate::tls::{Trust, Untrusted};
 use crate::wire::{
-    Capability, ClientEnvelope, ErrorCode, Register, Registered, client_envelope, server_envelope,
+    Capability, ClientEnvelope, ErrorCode, Register, Registered, Resume, client_envelope,
+    server_envelope,
 };
 
 /// How long one connection attempt may take, and then the answer to Register, in
@@ -49,6 +54,7 @@ pub struct Connector {
     timeout: Duration,
     #[cfg(feature = "tls")]
     trust: Trust,
+    backoff: Option<Backoff>,
 }
 
 impl Default for Connector {
@@ -66,6 +72,7 @@ impl Connector {
             timeout: Duration::from_millis(CONNECT_TIMEOUT_MS),
             #[cfg(feature = "tls")]
             trust: Trust::system(),
+            backoff: None,
         }
     }
 
@@ -101,6 +108,20 @@ impl Connector {
         self
     }
 
+    /// Connects again when a session is lost, and resumes it (CHAT-RES) where the server
+    /// does that: asks for receipts and resume. The events say what becomes of it:
+    /// [`Reconnecting`](super::Event::Reconnecting), then
+    /// [`Resumed`](super::Event::Resumed) or
+    /// [`NotResumed`](super::Event::NotResumed). The session still ends when the client
+    /// leaves, the user has to act first (another password, another name), another
+    /// session has continued it, or `backoff` gives up. The first connect is not
+    /// repeated.
+    #[must_use]
+    pub fn reconnecting(mut self, backoff: Backoff) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
     /// Connects to `address` and registers as `name`.
     ///
     /// # Errors
@@ -117,15 +138,54 @@ impl Connector {
     ///
     /// [`ConnectError`] says which step failed.
     pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
+        let (halves, registered) = self.open(address, name, None).await?;
+        let again = self.backoff.clone().map(|backoff| {
+            let target: Box<dyn Reopen> = Box::new(Target {
+                connector: self.clone(),
+                address: address.clone(),
+                name: name.to_owned(),
+            });
+            (target, backoff)
+        });
+        Ok(Session::start(halves, registered, again))
+    }
+
+    /// Registers on a connected byte stream. Its session is not continued on another
+    /// ([`reconnecting`](Self::reconnecting)).
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says what arrived in place of Registered.
+    pub async fn register<S>(&self, stream: S, name: &str) -> Result<Session, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let halves = Halves::new(Box::new(stream) as ByteStream);
+        let (halves, registered) = self.shake_hands(halves, name, None).await?;
+        Ok(Session::start(halves, registered, None))
+    }
+
+    /// Connects and registers.
+    async fn open(
+        &self,
+        address: &Address,
+        name: &str,
+        resume: Option<Resume>,
+    ) -> Result<Opened, ConnectError> {
+        let halves = Halves::new(self.dial(address).await?);
+        self.shake_hands(halves, name, resume).await
+    }
+
+    /// Opens what carries the bytes: the connection, with its encryption.
+    async fn dial(&self, address: &Address) -> Result<ByteStream, ConnectError> {
         match address.scheme() {
-            Scheme::Chat => self.register(self.open(address).await?, name).await,
+            Scheme::Chat => Ok(Box::new(self.dial_tcp(address).await?)),
             #[cfg(feature = "tls")]
             Scheme::Chats => {
-                let stream = self.open(address).await?;
+                let stream = self.dial_tcp(address).await?;
                 let shaken = super::tls::shake_hands(&self.trust, address, stream);
                 let stream = timeout(self.timeout, shaken).await;
-                let stream = stream.map_err(|_| ConnectError::Silent)??;
-                self.register(stream, name).await
+                Ok(Box::new(stream.map_err(|_| ConnectError::Silent)??))
             }
             #[cfg(not(feature = "tls"))]
             scheme => Err(ConnectError::SchemeMissing(scheme)),
@@ -133,7 +193,7 @@ impl Connector {
     }
 
     /// Opens a TCP connection to the first address of the host that accepts one.
-    async fn open(&self, address: &Address) -> Result<TcpStream, ConnectError> {
+    async fn dial_tcp(&self, address: &Address) -> Result<TcpStream, ConnectError> {
         let host = (address.host(), address.port());
         let found = timeout(self.timeout, lookup_host(host))
             .await
@@ -154,26 +214,33 @@ impl Connector {
         Err(ConnectError::Connect(failure))
     }
 
-    /// Registers on a connected byte stream.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError`] says what arrived in place of Registered.
-    pub async fn register<S>(&self, stream: S, name: &str) -> Result<Session, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    /// Sends Register and waits for the answer.
+    async fn shake_hands(
+        &self,
+        mut halves: Halves<ByteStream>,
+        name: &str,
+        resume: Option<Resume>,
+    ) -> Result<Opened, ConnectError> {
+        let mut capabilities = self.capabilities.clone();
+        if self.backoff.is_some() {
+            // CHAT-RES-1
+            for needed in [Capability::Receipts, Capability::Resume] {
+                if !capabilities.contains(&needed) {
+                    capabilities.push(needed);
+                }
+            }
+        }
         let register = ClientEnvelope {
             // CHAT-REG-1
             message: Some(client_envelope::Message::Register(Register {
                 name: name.to_owned(),
-                capabilities: self.capabilities.iter().map(|&c| c.into()).collect(),
+                capabilities: capabilities.iter().map(|&c| c.into()).collect(),
                 // CHAT-ADM-6
                 password: self
                     .password
                     .as_ref()
                     .map_or_else(String::new, |password| password.reveal().to_owned()),
-                resume: None,
+                resume,
             })),
         };
         // The server would refuse the frame, and could not say that the name is the
@@ -182,9 +249,9 @@ impl Connector {
             return Err(ConnectError::Refused {
                 code: ErrorCode::NameInvalid,
                 detail: String::new(),
+                retry_after_ms: 0,
             });
         }
-        let mut halves = Halves::new(stream);
         let deadline = Instant::now() + self.timeout;
         // A full server sends its error and closes without reading. The error can be
         // read even if the write fails.
@@ -195,7 +262,32 @@ impl Connector {
         let registered = timeout_at(deadline, answer(&mut halves.reader))
             .await
             .map_err(|_| ConnectError::Silent)??;
-        Ok(Session::start(halves, registered))
+        let limits = registered.limits.unwrap_or_default();
+        halves
+            .reader
+            .decoder_mut()
+            .registered(limits.frame_bytes_max);
+        Ok((halves, registered))
+    }
+}
+
+/// Where a session is, and how to get there again.
+#[derive(Debug)]
+struct Target {
+    connector: Connector,
+    address: Address,
+    name: String,
+}
+
+impl Reopen for Target {
+    fn open(
+        &self,
+        resume: Option<Resume>,
+    ) -> Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send + '_>> {
+        Box::pin(async move {
+            let opened = self.connector.open(&self.address, &self.name, resume);
+            opened.await.map_err(ConnectError::into_failure)
+        })
     }
 }
 
@@ -232,6 +324,7 @@ where
                 return Err(ConnectError::Refused {
                     code: error.code(),
                     detail: error.detail,
+                    retry_after_ms: error.retry_after_ms,
                 });
             }
             Some(Message::ServerClosing(closing)) => {
@@ -286,6 +379,9 @@ pub enum ConnectError {
         /// The server's sentence about it; can be empty, and is not safe to
         /// print as it is.
         detail: String,
+        /// How long to wait before connecting again, in milliseconds; 0 if waiting does
+        /// not help.
+        retry_after_ms: u32,
     },
 }
 
@@ -300,6 +396,44 @@ impl ConnectError {
                 ..
             }
         )
+    }
+}
+
+impl ConnectError {
+    /// What it means for a session that is to be continued.
+    fn into_failure(self) -> Failure {
+        let failure = |ending, retry| Failure {
+            ending,
+            retry,
+            retry_after_ms: 0,
+        };
+        match self {
+            Self::Refused {
+                code,
+                detail,
+                retry_after_ms,
+            } => Failure {
+                ending: Ending::Error { code, detail },
+                retry: Retry::after_code(code),
+                retry_after_ms,
+            },
+            Self::ServerClosed { detail } => {
+                failure(Ending::ServerClosed { detail }, Retry::Worthwhile)
+            }
+            error => {
+                let retry = match error {
+                    Self::Address(_) | Self::SchemeMissing(_) => Retry::Never,
+                    // Who the server is, only the user can judge.
+                    #[cfg(feature = "tls")]
+                    Self::Untrusted(_) => Retry::Never,
+                    // What stands before a server that starts may answer for it.
+                    Self::NotChat => Retry::Doubtful,
+                    _ => Retry::Worthwhile,
+                };
+                let reason = error.to_string();
+                failure(Ending::Lost { reason }, retry)
+            }
+        }
     }
 }
 
@@ -323,7 +457,7 @@ impl fmt::Display for ConnectError {
             Self::Lost(error) => write!(f, "the connection broke: {error}"),
             Self::NotChat => write!(f, "the server speaks another protocol"),
             Self::ServerClosed { detail } => write!(f, "the server is closing: {detail:?}"),
-            Self::Refused { code, detail } => {
+            Self::Refused { code, detail, .. } => {
                 write!(f, "the server refused ({}): {detail:?}", code.as_str_name())
             }
         }

@@ -1,6 +1,8 @@
 //! Events of a session.
 
-use crate::wire::{ErrorCode, LeftReason};
+use std::time::Duration;
+
+use crate::wire::{ErrorCode, LeftReason, Registered, ResumeFailure};
 
 /// An event in the room or about a sent chat.
 ///
@@ -64,6 +66,46 @@ pub enum Event {
         /// How long to wait before retrying, in milliseconds; 0 if waiting does not
         /// help.
         retry_after_ms: u32,
+    },
+    /// The session was lost, and the client connects again after a wait
+    /// ([`Connector::reconnecting`](super::Connector::reconnecting)).
+    Reconnecting {
+        /// The wait before the next try.
+        after: Duration,
+        /// What ended the session, or the last try.
+        reason: Ending,
+    },
+    /// The client is back, and the room continues without a gap, except for what
+    /// [`Event::Gap`] told before. The members, where presence is granted, are told
+    /// again.
+    Resumed {
+        /// How many chats the server no longer had.
+        missed: u64,
+        /// The answer to the new Register.
+        registered: Box<Registered>,
+    },
+    /// The client is back in a new session, as a newcomer. What was said meanwhile is not
+    /// sent. Chats that were not sent yet still will be.
+    NotResumed {
+        /// Why; [`ResumeFailure::Unspecified`] if the server does not resume at all.
+        reason: ResumeFailure,
+        /// The answer to the new Register.
+        registered: Box<Registered>,
+    },
+    /// Chats with these numbers were missed and will not be sent.
+    Gap {
+        /// The first number.
+        from: u64,
+        /// The last number.
+        to: u64,
+    },
+    /// The fate of a sent chat is unknown, since the session was not resumed: the server
+    /// may have accepted it or not. It is not sent again (CHAT-RES-17).
+    Unknown {
+        /// The id that [`Session::send`](super::Session::send) returned.
+        id: u64,
+        /// The chat's text.
+        text: String,
     },
     /// The session is over: the last event.
     Ended(Ended),

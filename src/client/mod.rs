@@ -28,7 +28,10 @@
 //! | `connect` | [`Connector`]: from an address to a session |
 //! | `session` | [`Session`]: send, next, leave |
 //! | `event` | [`Event`], and how a session ends |
-//! | `driver` | the task under a session: reads, writes, answers pings |
+//! | `driver` | the task under a session, from one connection to the next |
+//! | `connection` | one connection: reads, writes, answers pings |
+//! | `resume` | what a client keeps to continue its line (pure) |
+//! | `backoff` | [`Backoff`]: when to connect again (pure) |
 //! | `send_queue`, `pacer` | what to send when (pure) |
 //! | `tls` | the handshake of an encrypted connection |
 //! | `codec` | frames on a byte stream |
@@ -48,12 +51,15 @@
 
 #[cfg(feature = "cli")]
 pub mod app;
+mod backoff;
 mod codec;
 mod connect;
+mod connection;
 mod driver;
 mod event;
 mod outgoing;
 mod pacer;
+mod resume;
 mod sanitize;
 mod send_queue;
 mod session;
@@ -65,6 +71,7 @@ pub use crate::address::{Address, AddressError, DEFAULT_PORT, Scheme};
 pub use crate::pin::{Pin, PinError};
 #[cfg(feature = "tls")]
 pub use crate::tls::{Distrust, Trust, Untrusted};
+pub use backoff::Backoff;
 pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
 pub use outgoing::Outgoing;

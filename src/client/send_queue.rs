@@ -23,6 +23,8 @@ pub(crate) struct Draft {
     pub(crate) text: String,
     /// How often the server answered RATE_LIMITED.
     pub(crate) retries: u32,
+    /// It was sent and not answered, so it may have been accepted.
+    is_uncertain: bool,
 }
 
 /// What to do next.
@@ -46,6 +48,7 @@ pub(crate) enum Step {
 pub(crate) struct SendQueue {
     pacer: Pacer,
     receipts: bool,
+    in_flight_max: usize,
     /// To be sent, by id: a chat to be sent again has a lower id than new ones, and so
     /// goes first.
     pending: BTreeMap<u64, Draft>,
@@ -58,10 +61,13 @@ pub(crate) struct SendQueue {
 }
 
 impl SendQueue {
-    pub(crate) fn new(pacer: Pacer, receipts: bool, now: Instant) -> Self {
+    /// The chats of a line of which the server remembers this many ids; 0: of a session
+    /// that cannot be resumed.
+    pub(crate) fn new(pacer: Pacer, receipts: bool, resend_ids_max: u32, now: Instant) -> Self {
         Self {
             pacer,
             receipts,
+            in_flight_max: in_flight_max(resend_ids_max),
             pending: BTreeMap::new(),
             in_flight: VecDeque::new(),
             progressed_at: now,
@@ -70,7 +76,47 @@ impl SendQueue {
 
     /// Whether another chat may be pushed.
     pub(crate) fn has_room(&self) -> bool {
-        self.pending.is_empty() && (!self.receipts || self.in_flight.len() < IN_FLIGHT_CHATS_MAX)
+        self.pending.is_empty() && (!self.receipts || self.in_flight.len() < self.in_flight_max)
+    }
+
+    /// A session that continues a line has opened: what was not answered is to be sent
+    /// again (CHAT-RES-16).
+    pub(crate) fn resumed(&mut self, pacer: Pacer, resend_ids_max: u32, now: Instant) {
+        self.pacer = pacer;
+        self.in_flight_max = in_flight_max(resend_ids_max);
+        self.progressed_at = now;
+        for chat in self.in_flight.drain(..) {
+            self.pending.insert(chat.id, chat);
+        }
+    }
+
+    /// A new session has opened: returns what was not answered, which is not to be sent
+    /// again (CHAT-RES-17). What was not sent yet will be.
+    pub(crate) fn restarted(
+        &mut self,
+        pacer: Pacer,
+        receipts: bool,
+        resend_ids_max: u32,
+        now: Instant,
+    ) -> BTreeMap<u64, String> {
+        let unanswered = self.unanswered();
+        self.pending.retain(|_, chat| !chat.is_uncertain);
+        let pending = std::mem::take(&mut self.pending);
+        *self = Self {
+            pending,
+            ..Self::new(pacer, receipts, resend_ids_max, now)
+        };
+        unanswered
+    }
+
+    /// The chats that were sent and not answered, by id; none without receipts.
+    pub(crate) fn unanswered(&self) -> BTreeMap<u64, String> {
+        let in_flight = self.in_flight.iter().filter(|_| self.receipts);
+        let uncertain = self.pending.values().filter(|chat| chat.is_uncertain);
+        in_flight
+            .chain(uncertain)
+            .map(|chat| (chat.id, chat.text.clone()))
+            .collect()
     }
 
     /// Adds a chat. Ids increase.
@@ -81,13 +127,16 @@ impl SendQueue {
                 id,
                 text,
                 retries: 0,
+                is_uncertain: false,
             },
         );
     }
 
     /// The next step. A chat that it returns counts as sent.
     pub(crate) fn step(&mut self, now: Instant) -> Step {
-        let Some(first) = self.pending.first_entry() else {
+        // More than the bound only after a resume by a server that remembers fewer ids.
+        let is_full = self.receipts && self.in_flight.len() >= self.in_flight_max;
+        let Some(first) = self.pending.first_entry().filter(|_| !is_full) else {
             return Step::Idle;
         };
         if let Err(later) = self.pacer.take(now) {
@@ -96,11 +145,12 @@ impl SendQueue {
                 false => Step::Wait(later),
             };
         }
-        let chat = first.remove();
-        if chat.retries == 0 {
+        let mut chat = first.remove();
+        if chat.retries == 0 && !chat.is_uncertain {
             self.progressed_at = now;
         }
-        if self.in_flight.len() >= IN_FLIGHT_CHATS_MAX {
+        chat.is_uncertain = true;
+        if self.in_flight.len() >= self.in_flight_max {
             self.in_flight.pop_front();
         }
         self.in_flight.push_back(chat.clone());
@@ -135,6 +185,7 @@ impl SendQueue {
             return Err(None);
         };
         chat.retries += 1;
+        chat.is_uncertain = false;
         if chat.retries > RETRIES_MAX {
             return Err(Some(chat.text));
         }
@@ -147,16 +198,18 @@ impl SendQueue {
 
     /// How many chats are waiting to be sent.
     pub(crate) fn unsent(&self) -> usize {
-        self.pending.len()
+        let pending = self.pending.values();
+        pending.filter(|chat| !chat.is_uncertain).count()
     }
 
     /// How many chats were sent and have no receipt yet.
     pub(crate) fn unconfirmed(&self) -> usize {
-        if self.receipts {
+        let in_flight = if self.receipts {
             self.in_flight.len()
         } else {
             0
-        }
+        };
+        in_flight + (self.pending.len() - self.unsent())
     }
 
     /// When a chat was last sent for the first time, accepted or refused for good.
@@ -172,6 +225,14 @@ impl SendQueue {
     }
 }
 
+/// CHAT-RES-15, where there is a line.
+fn in_flight_max(resend_ids_max: u32) -> usize {
+    match resend_ids_max {
+        0 => IN_FLIGHT_CHATS_MAX,
+        ids => (ids as usize / 2).clamp(1, IN_FLIGHT_CHATS_MAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,7 +241,7 @@ mod tests {
         let now = Instant::now();
         // The rate is high enough not to matter; only a pause does.
         let pacer = Pacer::new(2_000, 1, now);
-        (SendQueue::new(pacer, receipts, now), now)
+        (SendQueue::new(pacer, receipts, 0, now), now)
     }
 
     /// Sends everything that may be sent and returns the ids.
@@ -256,6 +317,63 @@ mod tests {
             assert_eq!(pushed == IN_FLIGHT_CHATS_MAX, receipts);
             assert_eq!(queue.in_flight.len(), IN_FLIGHT_CHATS_MAX);
             assert_eq!(queue.unconfirmed() > 0, receipts);
+        }
+    }
+
+    #[test]
+    fn a_resumed_line_sends_again_in_the_first_order_before_anything_new() {
+        let (mut queue, now) = queue(true);
+        push_all(&mut queue, 1..=4);
+        assert_eq!(sent(&mut queue, now), [1, 2, 3, 4]);
+        queue.receipt(2, now);
+        assert_eq!(queue.rate_limited(1, 60_000, now), Ok(()));
+        push_all(&mut queue, [5]);
+        assert_eq!((queue.unsent(), queue.unconfirmed()), (2, 2));
+        // Three cuts, the second one before everything was sent again.
+        queue.resumed(Pacer::new(4, 60_000, now), 64, now);
+        assert_eq!(sent(&mut queue, now), [1, 3]);
+        queue.resumed(Pacer::new(2, 60_000, now), 64, now);
+        assert_eq!(sent(&mut queue, now), [1]);
+        let unanswered: Vec<u64> = queue.unanswered().into_keys().collect();
+        assert_eq!(unanswered, [1, 3, 4]);
+        assert!(!queue.has_room());
+        queue.resumed(Pacer::new(0, 0, now), 64, now);
+        assert_eq!(sent(&mut queue, now), [1, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_new_session_sends_only_what_cannot_have_been_accepted() {
+        let (mut queue, now) = queue(true);
+        push_all(&mut queue, 1..=3);
+        assert_eq!(sent(&mut queue, now), [1, 2, 3]);
+        assert_eq!(queue.rate_limited(2, 60_000, now), Ok(()));
+        push_all(&mut queue, [4]);
+        // Resumed, and cut before anything was sent again.
+        queue.resumed(Pacer::new(0, 0, now), 64, now);
+        let unknown = queue.restarted(Pacer::new(0, 0, now), true, 64, now);
+        assert_eq!(unknown.into_keys().collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(sent(&mut queue, now), [2, 4]);
+    }
+
+    #[test]
+    fn no_more_are_unanswered_than_the_server_remembers_twice() {
+        for (resend_ids_max, in_flight) in [(64, 32), (5, 2), (1, 1), (10_000, 256)] {
+            let now = Instant::now();
+            let mut queue = SendQueue::new(Pacer::new(0, 0, now), true, resend_ids_max, now);
+            for id in 1..=in_flight {
+                assert!(queue.has_room());
+                push_all(&mut queue, [id]);
+                assert_eq!(sent(&mut queue, now), [id]);
+            }
+            assert!(!queue.has_room());
+            // A refusal makes no room: its chat is sent again.
+            assert_eq!(queue.rate_limited(1, 1, now), Ok(()));
+            assert!(!queue.has_room());
+            // A server that remembers fewer is given fewer at a time.
+            queue.resumed(Pacer::new(0, 0, now), 2, now);
+            assert_eq!(sent(&mut queue, now), [1]);
+            queue.receipt(1, now);
+            assert_eq!(sent(&mut queue, now).len(), usize::from(in_flight > 1));
         }
     }
 }

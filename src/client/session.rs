@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
-use super::codec::{BODY_BYTES_CEILING, Halves};
-use super::driver::{Driver, Leaving};
+use super::backoff::Backoff;
+use super::codec::{ByteStream, Halves};
+use super::connection::Leaving;
+use super::driver::{Channels, Driver, Reopen};
 use super::event::{Ended, Ending, Event};
 use crate::wire::{Capability, Limits, Registered};
 
@@ -35,27 +36,30 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn start<S>(mut halves: Halves<S>, registered: Registered) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let limits = registered.limits.unwrap_or_default();
-        halves
-            .reader
-            .decoder_mut()
-            .registered(limits.frame_bytes_max);
+    pub(crate) fn start(
+        halves: Halves<ByteStream>,
+        registered: Registered,
+        again: Option<(Box<dyn Reopen>, Backoff)>,
+    ) -> Self {
         let (sends, sends_queued) = mpsc::channel(SENDS_QUEUED_MAX);
         let (events, events_queued) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (leaving, leaving_seen) = watch::channel(Leaving::No);
-        let driver = Driver::new(&registered, sends_queued, events, leaving_seen);
-        tokio::spawn(driver.run(halves));
+        let text_bytes_max = Arc::new(AtomicUsize::new(0));
+        let channels = Channels {
+            sends: sends_queued,
+            events,
+            leaving: leaving_seen,
+            text_bytes_max: Arc::clone(&text_bytes_max),
+        };
+        let driver = Driver::new(&registered, channels, again);
+        tokio::spawn(driver.run(halves, registered.clone()));
         Self {
             registered,
             sender: Sender {
                 sends,
                 leaving,
                 last_id: Arc::new(AtomicU64::new(0)),
-                text_bytes_max: limits.text_bytes_max.min(BODY_BYTES_CEILING) as usize,
+                text_bytes_max,
             },
             events: Events {
                 queue: events_queued,
@@ -66,7 +70,8 @@ impl Session {
     }
 
     /// The server's answer to Register: the name, the epoch, the number of the last
-    /// chat before this session.
+    /// chat before this session. A client that came back has another one as soon as
+    /// [`next`](Self::next) has told so.
     pub fn registered(&self) -> &Registered {
         &self.registered
     }
@@ -110,7 +115,13 @@ impl Session {
     /// The next event, in the order of the wire; [`Event::Ended`] is the last, followed
     /// by `None`. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.next().await
+        let event = self.events.next().await;
+        if let Some(Event::Resumed { registered, .. } | Event::NotResumed { registered, .. }) =
+            &event
+        {
+            self.registered.clone_from(registered);
+        }
+        event
     }
 
     /// Leaves: sends everything given to [`send`](Self::send), waits for the receipts,
@@ -147,7 +158,7 @@ pub struct Sender {
     sends: mpsc::Sender<(u64, String)>,
     leaving: watch::Sender<Leaving>,
     last_id: Arc<AtomicU64>,
-    text_bytes_max: usize,
+    text_bytes_max: Arc<AtomicUsize>,
 }
 
 impl Sender {
@@ -159,15 +170,16 @@ impl Sender {
     pub async fn send(&self, text: impl Into<String>) -> Result<u64, SendError> {
         let text = text.into();
         // A longer frame would end the session (CHAT-FRAME-5).
-        if text.len() > self.text_bytes_max {
+        let text_bytes_max = self.text_bytes_max.load(Ordering::Relaxed);
+        if text.len() > text_bytes_max {
             return Err(SendError::TooLong {
                 text_bytes: text.len(),
-                text_bytes_max: self.text_bytes_max,
+                text_bytes_max,
             });
         }
         let place = self.sends.reserve().await;
         let place = place.map_err(|_| SendError::Ended)?;
-        // From 1: an id of 0 asks for no receipt.
+        // CHAT-RES-14: from 1, and on over all sessions of the line.
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         place.send((id, text));
         Ok(id)

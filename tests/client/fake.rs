@@ -199,6 +199,11 @@ impl Peer {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// The next chat or receipt has the number behind this one.
+    pub fn has_sent(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+
     pub fn say(&mut self, sender: &str, text: &str) {
         self.seq += 1;
         self.send(ToClient::Chat(Chat {

@@ -5,6 +5,7 @@
 mod support;
 
 mod admission;
+mod cutting;
 mod fake;
 mod keys;
 mod library;
@@ -13,6 +14,7 @@ mod program;
 mod real_server;
 mod reconnect;
 mod registering;
+mod resuming;
 mod screen;
 mod scripts;
 mod snapshots;

@@ -1,7 +1,8 @@
 //! `chat-client` as a process with pipes for its standard streams.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_chat-client");
 pub struct Program {
     child: Child,
     input: Option<ChildStdin>,
+    /// What it has written so far.
+    written: Arc<Mutex<Vec<u8>>>,
     output: JoinHandle<String>,
     errors: JoinHandle<String>,
 }
@@ -43,11 +46,13 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let output = read_all(child.stdout.take().expect("a pipe"));
-        let errors = read_all(child.stderr.take().expect("a pipe"));
+        let written = Arc::default();
+        let output = read_all(child.stdout.take().expect("a pipe"), &written);
+        let errors = read_all(child.stderr.take().expect("a pipe"), &Arc::default());
         Self {
             input: child.stdin.take(),
             child,
+            written,
             output,
             errors,
         }
@@ -65,6 +70,21 @@ impl Program {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until its output has this text.
+    #[track_caller]
+    pub fn shows(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(WAIT_SECONDS);
+        loop {
+            let written = self.written.lock().expect("no panic").clone();
+            let written = String::from_utf8_lossy(&written);
+            if written.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {text:?} in {written:?}");
+            thread::sleep(Duration::from_millis(LOOK_MS));
+        }
     }
 
     /// Waits for the program to end by itself.
@@ -99,10 +119,24 @@ pub fn unconfigure(command: &mut Command) {
     command.env("XDG_CONFIG_HOME", "/nonexistent");
 }
 
-fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+fn read_all(
+    mut pipe: impl Read + Send + 'static,
+    written: &Arc<Mutex<Vec<u8>>>,
+) -> JoinHandle<String> {
+    let written = Arc::clone(written);
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).expect("a pipe");
-        String::from_utf8(bytes).expect("UTF-8")
+        let mut bytes = [0; 4_096];
+        loop {
+            let read = match pipe.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.expect("a pipe"),
+            };
+            let mut written = written.lock().expect("no panic");
+            written.extend(&bytes[..read]);
+            if read == 0 {
+                let bytes = std::mem::take(&mut *written);
+                return String::from_utf8(bytes).expect("UTF-8");
+            }
+        }
     })
 }

@@ -92,6 +92,24 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
             "id": number(ids.of(*id)),
             "retryAfterMs": retry_after_ms,
         }}),
+        Event::Reconnecting { after, .. } => json!({"reconnecting": {
+            "afterMs": u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        }}),
+        Event::Gap { from, to } => json!({"gap": {"from": number(*from), "to": number(*to)}}),
+        Event::Resumed { missed, registered } => json!({"resumed": {
+            "missed": number(*missed),
+            "epoch": registered.epoch,
+            "seq": number(registered.seq),
+        }}),
+        Event::NotResumed { reason, registered } => json!({"notResumed": {
+            "reason": reason.as_str_name(),
+            "epoch": registered.epoch,
+            "seq": number(registered.seq),
+        }}),
+        Event::Unknown { id, text } => json!({"unknown": {
+            "id": number(ids.of(*id)),
+            "text": text,
+        }}),
         Event::Ended(_) => return None,
     }))
 }

@@ -1,10 +1,12 @@
 //! Messages of the program: one sentence for every end and refusal, with what to do
 //! next. Pure.
 
+use std::time::Duration;
+
 use super::exit::Exit;
 use super::untrusted;
 use crate::client::{Address, ConnectError, Ended, Ending, Printable};
-use crate::wire::{ErrorCode, LeftReason};
+use crate::wire::{ErrorCode, LeftReason, ResumeFailure};
 
 /// The longest part of a server's detail that is shown, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
@@ -89,7 +91,7 @@ pub(super) fn no_session(
             Exit::CannotConnect,
             with_detail(line.trusted("the server is closing"), detail).trusted("; try again later"),
         ),
-        ConnectError::Refused { code, detail } => (
+        ConnectError::Refused { code, detail, .. } => (
             Exit::Refused,
             refused_name(*code, detail, name, has_password),
         ),
@@ -203,6 +205,76 @@ pub(super) fn end(ended: &Ended) -> (Exit, Option<Printable>) {
     }
 }
 
+/// The sentence for a lost session that is continued after a wait.
+pub(super) fn reconnecting(reason: &Ending, after: Duration) -> Printable {
+    let line = Printable::new();
+    let line = match reason {
+        Ending::Left => line.trusted("this client left"),
+        Ending::ServerClosed { detail } => with_detail(line.trusted("the server closed"), detail),
+        Ending::Lost { reason } => line
+            .trusted("the connection is lost: ")
+            .untrusted(&cut(reason, DETAIL_CHARS_MAX)),
+        Ending::Error { code, detail } => match code {
+            ErrorCode::IdleTimeout => {
+                line.trusted("the server heard nothing from this client for too long")
+            }
+            ErrorCode::SlowConsumer => {
+                line.trusted("this client read too slowly and the server ended the session")
+            }
+            ErrorCode::Overloaded => {
+                line.trusted("the server's queues are full and it ended the session")
+            }
+            ErrorCode::NameInUse => line.trusted("the server still has a session with this name"),
+            ErrorCode::ServerFull => line.trusted("the server is full"),
+            ErrorCode::TooManyConnections => {
+                line.trusted("this network has too many connections to the server")
+            }
+            ErrorCode::ConnectingTooFast => {
+                line.trusted("this network made too many new connections to the server")
+            }
+            ErrorCode::MalformedFrame => line.trusted("the connection broke inside a message"),
+            ErrorCode::RegisterTimeout => line.trusted("the registration took too long"),
+            _ => ended_by(*code, detail, "the server ended the session"),
+        },
+    };
+    line.trusted("; connecting again within ")
+        .number(after.as_secs() + 1)
+        .trusted(" s")
+}
+
+/// The sentence for a session that continues.
+pub(super) fn resumed(missed: u64) -> Printable {
+    let line = Printable::new().trusted("connected again, ");
+    match missed {
+        0 => line.trusted("nothing is missed"),
+        1 => line.trusted("1 message is missed, which the server no longer has"),
+        _ => line
+            .number(missed)
+            .trusted(" messages are missed, which the server no longer has"),
+    }
+}
+
+/// The sentence for a session that another one follows.
+pub(super) fn not_resumed(reason: ResumeFailure) -> Printable {
+    let why = match reason {
+        ResumeFailure::UnknownToken => "the server no longer knows the session before",
+        ResumeFailure::OtherEpoch => "the server has begun anew",
+        ResumeFailure::FutureSeq => "the server has lost messages",
+        ResumeFailure::Unspecified => "the server does not resume sessions",
+    };
+    Printable::new()
+        .trusted("connected again, but ")
+        .trusted(why)
+        .trusted(": what was said meanwhile is missed")
+}
+
+/// The sentence for a line whose fate is unknown, which it quotes (CHAT-RES-17).
+pub(super) fn unknown(text: &str) -> Printable {
+    let line = Printable::new().trusted("perhaps not sent: ");
+    line.append(&quote(text))
+        .trusted(" - the server had not confirmed it, and it is not sent again")
+}
+
 /// The sentence for a refused line, which it quotes.
 pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Printable {
     let line = match text {
@@ -305,6 +377,7 @@ fn reason(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::backoff::Retry;
     use insta::assert_snapshot;
 
     /// Every error code, and the one for unknown ones.
@@ -360,6 +433,25 @@ mod tests {
         assert_eq!(
             undelivered(0, 2, 0, true).expect("a line").as_str(),
             "lines that may not have arrived: 2 not sent, those that were not read yet"
+        );
+    }
+
+    #[test]
+    fn lost_for_now() {
+        let after = Duration::from_millis(700);
+        let ended = |code| Ending::Error {
+            code,
+            detail: String::new(),
+        };
+        let tried_again = codes().filter(|&code| Retry::after_code(code) != Retry::Never);
+        let sentences: Vec<String> = tried_again
+            .map(|code| reconnecting(&ended(code), after).as_str().to_owned())
+            .collect();
+        assert_snapshot!(sentences.join("\n"));
+        let reason = "a\u{1b}b".to_owned();
+        assert_eq!(
+            reconnecting(&Ending::Lost { reason }, after).as_str(),
+            "the connection is lost: a\\u{1b}b; connecting again within 1 s"
         );
     }
 

@@ -30,7 +30,7 @@ pub use options::Options;
 
 use self::report::say;
 use self::signals::Signals;
-use super::{Connector, Printable};
+use super::{Backoff, Connector, Printable};
 use crate::wire::Capability;
 
 /// Runs the program and returns its exit code.
@@ -43,7 +43,10 @@ pub async fn run(options: &Options) -> Exit {
     // A terminal that cannot show a screen (TERM=dumb) is used like a pipe.
     let is_full_screen = is_terminal && !options.is_for_scripts() && screen::is_possible();
     let has_presence = is_full_screen || options.events || options.who;
-    let connector = connector(options, has_presence);
+    let mut connector = connector(options, has_presence);
+    if options.reconnect && !is_full_screen {
+        connector = connector.reconnecting(Backoff::default());
+    }
     let password = match options.password() {
         Ok(password) => password,
         Err(sentence) => return connect::wrong_usage(&sentence),

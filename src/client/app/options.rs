@@ -84,6 +84,11 @@ pub struct Options {
     #[arg(long)]
     pub listen: bool,
 
+    /// Without a terminal: connect again when the connection is lost or the server
+    /// restarts, and go on without losing or doubling a line, where the server can
+    #[arg(long)]
+    pub reconnect: bool,
+
     /// Write each event as a line of JSON, and take lines of JSON to send: the messages
     /// of the schema, such as {"chat":{"text":"hi"}}
     #[arg(long)]
@@ -289,7 +294,7 @@ Examples:
   echo build done | chat-client chat://127.0.0.1:5000 ci
   chat-client --send 'build done' chat://127.0.0.1:5000 ci
   chat-client chats://example.org Alice
-  chat-client --listen chat://127.0.0.1:5000 log </dev/null >>chat.log
+  chat-client --listen --reconnect chat://127.0.0.1:5000 log </dev/null >>chat.log
 
 {}
 

@@ -69,7 +69,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     let mut is_output_over = false;
     let mut is_hung_up = false;
     let mut has_failed = false;
-    let mut refused = 0;
+    let (mut refused, mut unknown) = (0, 0);
     let mut names = BTreeSet::new();
     if !is_input_read {
         is_input_ended = true;
@@ -78,7 +78,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     if options.json && !options.who {
         put(&output, json::registered(session.registered())).await;
     }
-    let ended = loop {
+    let mut ended = loop {
         tokio::select! {
             event = session.next() => {
                 let mut lines = Vec::new();
@@ -107,6 +107,15 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     }
                     Some(Event::Left { name, reason }) if options.events && !options.json => {
                         say(&messages::left(&name, reason));
+                    }
+                    Some(Event::Reconnecting { after, reason }) => {
+                        say(&messages::reconnecting(&reason, after));
+                    }
+                    Some(Event::Resumed { missed, .. }) => say(&messages::resumed(missed)),
+                    Some(Event::NotResumed { reason, .. }) => say(&messages::not_resumed(reason)),
+                    Some(Event::Unknown { text, .. }) => {
+                        unknown += 1;
+                        say(&messages::unknown(&text));
                     }
                     Some(Event::Ended(ended)) => break ended,
                     // Receipts are counted by the session.
@@ -174,6 +183,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     let held = held.load(Ordering::Acquire);
     // An input thread that holds chats has not read on.
     let has_unread = is_input_ended && held > 0;
+    ended.unconfirmed += unknown;
     let exit = sum_up(&ended, refused, held, has_unread);
     if has_failed && matches!(exit, Exit::Done | Exit::Undelivered) {
         // The cause says more than its result.

@@ -98,6 +98,7 @@ mod tests {
         let refused = |code| ConnectError::Refused {
             code,
             detail: String::new(),
+            retry_after_ms: 0,
         };
         for code in [
             ErrorCode::NameInUse,

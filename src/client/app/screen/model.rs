@@ -324,7 +324,13 @@ impl Model {
                     None => self.notice(Printable::new().trusted("refused: ").append(&reason)),
                 }
             }
-            Event::Ended(_) => {}
+            // Its sessions do not reconnect: the loop begins another one.
+            Event::Reconnecting { .. }
+            | Event::Resumed { .. }
+            | Event::NotResumed { .. }
+            | Event::Gap { .. }
+            | Event::Unknown { .. }
+            | Event::Ended(_) => {}
         }
     }
 

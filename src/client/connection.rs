@@ -1,0 +1,507 @@
+//! Connection: one connection of a session. One loop reads it, one writes it, and neither
+//! blocks the other.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::codec::{FramedRead, FramedWrite};
+
+use super::codec::{ByteStream, Codec, Halves};
+use super::event::{Ending, Event};
+use super::resume::Line;
+use super::send_queue::{SendQueue, Step};
+use crate::wire::{
+    Capability, Chat, ClientEnvelope, Error, ErrorCode, Leave, Ping, Pong, Registered,
+    client_envelope, server_envelope,
+};
+
+/// How many pings and pongs may wait to be written. A server that sends more pings
+/// without reading the answers is not read either.
+const CONTROLS_QUEUED_MAX: usize = 16;
+
+/// How long one write may block, in milliseconds. A server may pause a fast sender for
+/// a while (CHAT-LIM-6).
+const WRITE_TIMEOUT_MS: u64 = 60_000;
+
+/// How long to wait for the next receipt before Leave, in milliseconds.
+const RECEIPT_TIMEOUT_MS: u64 = 10_000;
+
+/// How long to wait for the server to close after Leave, in milliseconds.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+/// How long to read on for the server's reason after a failed write, in milliseconds.
+const REASON_TIMEOUT_MS: u64 = 1_000;
+
+/// The shortest silence that is answered with a ping, in milliseconds, whatever the
+/// server announces.
+const KEEPALIVE_INTERVAL_MS_MIN: u32 = 50;
+
+/// Whether the user of the session wants to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    /// Everything still to be sent exists already, though the session has not been
+    /// given all of it.
+    Soon,
+    /// Once everything is sent and answered.
+    WhenSent,
+    /// Immediately.
+    Now,
+}
+
+/// How long one connection may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keepalive {
+    interval: Duration,
+    deadline: Duration,
+}
+
+impl Keepalive {
+    /// As the server announced it; `None` without keepalive.
+    pub(super) fn new(registered: &Registered) -> Option<Self> {
+        let limits = registered.limits.unwrap_or_default();
+        let interval_ms = limits.keepalive_interval_ms.max(KEEPALIVE_INTERVAL_MS_MIN);
+        let is_granted = registered
+            .capabilities
+            .contains(&Capability::Keepalive.into());
+        is_granted.then(|| Self {
+            interval: Duration::from_millis(interval_ms.into()),
+            // At least one more interval, so that the answer to a ping can arrive.
+            deadline: Duration::from_millis(
+                u64::from(limits.idle_deadline_ms).max(2 * u64::from(interval_ms)),
+            ),
+        })
+    }
+}
+
+/// Why the write loop ended.
+enum Written {
+    /// Leave has been sent.
+    Left,
+    /// No receipt came for too long.
+    Stalled,
+    /// Writing failed.
+    Failed(String),
+}
+
+/// How a connection ended.
+pub(super) struct Over {
+    pub(super) ending: Ending,
+    /// Leave was sent: there is nothing to continue.
+    pub(super) has_left: bool,
+    /// It was given up, since no receipt came for too long.
+    pub(super) has_stalled: bool,
+}
+
+/// What the loops of a connection have in common, and what outlives it.
+pub(super) struct Connection<'a> {
+    pub(super) queue: &'a Mutex<SendQueue>,
+    /// Notified when an answer may let the writer continue.
+    pub(super) answered: &'a Notify,
+    pub(super) keepalive: Option<Keepalive>,
+    pub(super) line: &'a mut Line,
+    pub(super) events: &'a mpsc::Sender<Event>,
+    /// Events that the user has not been given yet.
+    pub(super) undelivered: &'a mut VecDeque<Event>,
+    pub(super) sends: &'a mut mpsc::Receiver<(u64, String)>,
+    pub(super) leaving: &'a mut watch::Receiver<Leaving>,
+    /// Whether to give up the connection when no receipt comes, and not to leave.
+    pub(super) is_stall_lost: bool,
+}
+
+impl Connection<'_> {
+    /// Runs until the session ends or the connection is lost.
+    pub(super) async fn run(self, halves: Halves<ByteStream>) -> Over {
+        let Halves { reader, writer } = halves;
+        let (controls, controls_queued) = mpsc::channel(CONTROLS_QUEUED_MAX);
+        let shared = Shared {
+            queue: self.queue,
+            answered: self.answered,
+            is_stall_lost: self.is_stall_lost,
+        };
+        let mut received = Receiver {
+            keepalive: self.keepalive,
+            line: self.line,
+            controls,
+            events: self.events,
+            undelivered: self.undelivered,
+        };
+        let reading = read(reader, &shared, &mut received);
+        let writing = write(writer, &shared, controls_queued, self.sends, self.leaving);
+        tokio::pin!(reading, writing);
+        let mut over = Over {
+            ending: Ending::Left,
+            has_left: false,
+            has_stalled: false,
+        };
+        // The loop that is dropped here has nothing left to do.
+        over.ending = tokio::select! {
+            ending = &mut reading => ending,
+            written = &mut writing => match written {
+                Written::Left => {
+                    over.has_left = true;
+                    // The server first sends what is queued, then closes
+                    // (CHAT-LEAVE-2).
+                    let wait = Duration::from_millis(CLOSE_TIMEOUT_MS);
+                    match timeout(wait, reading).await {
+                        Ok(Ending::Lost { .. }) | Err(_) => Ending::Left,
+                        Ok(ending) => ending,
+                    }
+                }
+                Written::Stalled => {
+                    over.has_stalled = true;
+                    lost("the server confirmed nothing for too long")
+                }
+                Written::Failed(reason) => {
+                    // The server may have sent its reason before it closed.
+                    let wait = Duration::from_millis(REASON_TIMEOUT_MS);
+                    timeout(wait, reading).await.unwrap_or(Ending::Lost { reason })
+                }
+            },
+        };
+        over
+    }
+}
+
+/// Gives the user what waits. Cancel safe.
+pub(super) async fn deliver(events: &mpsc::Sender<Event>, undelivered: &mut VecDeque<Event>) {
+    while !undelivered.is_empty() {
+        // A dropped session needs no events.
+        let Ok(place) = events.reserve().await else {
+            return undelivered.clear();
+        };
+        if let Some(event) = undelivered.pop_front() {
+            place.send(event);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    queue: &'a Mutex<SendQueue>,
+    answered: &'a Notify,
+    is_stall_lost: bool,
+}
+
+/// What the read loop works on.
+struct Receiver<'a> {
+    keepalive: Option<Keepalive>,
+    line: &'a mut Line,
+    controls: mpsc::Sender<client_envelope::Message>,
+    events: &'a mpsc::Sender<Event>,
+    undelivered: &'a mut VecDeque<Event>,
+}
+
+impl Shared<'_> {
+    /// Locks the queue; the guard is never held across an await.
+    fn queue(&self) -> MutexGuard<'_, SendQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The current time, for the modules that take it as an argument.
+pub(super) fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+fn envelope(message: client_envelope::Message) -> ClientEnvelope {
+    ClientEnvelope {
+        message: Some(message),
+    }
+}
+
+/// Reads until the session ends, and returns how it ended.
+async fn read<R: AsyncRead + Unpin>(
+    mut reader: FramedRead<R, Codec>,
+    shared: &Shared<'_>,
+    this: &mut Receiver<'_>,
+) -> Ending {
+    let mut heard_at = Instant::now();
+    let mut has_pinged = false;
+    loop {
+        let read = match this.keepalive {
+            None => reader.next().await,
+            Some(keepalive) => {
+                let wait = if has_pinged {
+                    keepalive.deadline
+                } else {
+                    keepalive.interval
+                };
+                // `next` is cancel safe: bytes that it read stay in its buffer.
+                match timeout_at(heard_at + wait, reader.next()).await {
+                    Ok(read) => read,
+                    Err(_) if has_pinged => {
+                        return lost("the server was silent for too long");
+                    }
+                    Err(_) => {
+                        has_pinged = true;
+                        // A full queue already holds messages that keep the session
+                        // alive.
+                        let _ = this
+                            .controls
+                            .try_send(client_envelope::Message::Ping(Ping::default()));
+                        continue;
+                    }
+                }
+            }
+        };
+        let received = match read {
+            None => return lost("the server closed the connection without a reason"),
+            // CHAT-FRAME-11: dropping the reader closes the connection.
+            Some(Err(error)) => return lost(&error.to_string()),
+            Some(Ok(received)) => received,
+        };
+        match received.message {
+            // CHAT-KEEP-2. Without keepalive no answer is due.
+            Some(server_envelope::Message::Ping(Ping { token })) if this.keepalive.is_some() => {
+                let pong = client_envelope::Message::Pong(Pong { token });
+                if this.controls.send(pong).await.is_err() {
+                    // The writer has ended, and with it the session.
+                }
+            }
+            // CHAT-GROW-2: an empty or unknown message.
+            None => {}
+            Some(message) => {
+                if let Some(ending) = this.judge(message, &mut shared.queue()) {
+                    return ending;
+                }
+            }
+        }
+        shared.answered.notify_one();
+        deliver(this.events, this.undelivered).await;
+        // Only now: a user who takes events slowly is not a silent server.
+        heard_at = Instant::now();
+        has_pinged = false;
+    }
+}
+
+fn lost(reason: &str) -> Ending {
+    Ending::Lost {
+        reason: reason.to_owned(),
+    }
+}
+
+impl Receiver<'_> {
+    /// Takes a message in. Returns how the session ends, if it does.
+    fn judge(
+        &mut self,
+        message: server_envelope::Message,
+        queue: &mut SendQueue,
+    ) -> Option<Ending> {
+        use server_envelope::Message;
+        let mut released = Vec::new();
+        match message {
+            Message::Chat(chat) => released.extend(self.line.chat(chat)),
+            Message::Members(members) => self.tell(Event::Members {
+                names: members.names,
+                more: members.more,
+            }),
+            Message::Joined(joined) => self.tell(Event::Joined { name: joined.name }),
+            Message::Left(left) => self.tell(Event::Left {
+                // CHAT-GROW-8: an unknown reason reads as Unspecified.
+                reason: left.reason(),
+                name: left.name,
+            }),
+            Message::Receipt(receipt) => {
+                queue.receipt(receipt.id, now());
+                self.line.receipt(receipt.id, receipt.seq, &mut released);
+                self.tell(Event::Receipt {
+                    id: receipt.id,
+                    seq: receipt.seq,
+                });
+            }
+            // CHAT-ERR-7, CHAT-GROW-5: the flag decides, whatever the code is.
+            Message::Error(error) if error.ends_session => {
+                return Some(Ending::Error {
+                    code: error.code(),
+                    detail: error.detail,
+                });
+            }
+            Message::Error(error) => {
+                self.line.refused(error.id, &mut released);
+                self.refused(error, queue);
+            }
+            // CHAT-CLOSE-4: the end of the session closes the connection.
+            Message::ServerClosing(closing) => {
+                return Some(Ending::ServerClosed {
+                    detail: closing.detail,
+                });
+            }
+            Message::Registered(_) | Message::Ping(_) | Message::Pong(_) | Message::History(_) => {}
+        }
+        self.undelivered
+            .extend(released.into_iter().map(message_event));
+        None
+    }
+
+    fn refused(&mut self, error: Error, queue: &mut SendQueue) {
+        let text = match error.code() {
+            // CHAT-LIM-3: the queue sends it again.
+            ErrorCode::RateLimited => {
+                match queue.rate_limited(error.id, error.retry_after_ms, now()) {
+                    Ok(()) => return,
+                    Err(text) => text,
+                }
+            }
+            _ => queue.refused(error.id, now()),
+        };
+        self.tell(Event::Refused {
+            id: error.id,
+            text,
+            code: error.code(),
+            retry_after_ms: error.retry_after_ms,
+            detail: error.detail,
+        });
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.undelivered.push_back(event);
+    }
+}
+
+/// A chat as the user sees it.
+pub(super) fn message_event(chat: Chat) -> Event {
+    Event::Message {
+        seq: chat.seq,
+        sender: chat.sender,
+        text: chat.text,
+        time_unix_ms: chat.time_unix_ms,
+    }
+}
+
+/// Writes until Leave is sent or a write fails.
+async fn write<W: AsyncWrite + Unpin>(
+    mut writer: FramedWrite<W, Codec>,
+    shared: &Shared<'_>,
+    mut controls: mpsc::Receiver<client_envelope::Message>,
+    sends: &mut mpsc::Receiver<(u64, String)>,
+    leaving: &mut watch::Receiver<Leaving>,
+) -> Written {
+    let mut has_more = true;
+    let mut leaving_since = None;
+    loop {
+        let wish = *leaving.borrow_and_update();
+        match wish {
+            Leaving::No | Leaving::Soon => {}
+            Leaving::WhenSent => sends.close(),
+            Leaving::Now => return leave(&mut writer).await,
+        }
+        // Everything that may be sent now goes out in one write.
+        let mut wait_until = None;
+        // Whether the announced rate alone delays the next chat.
+        let mut is_paced = false;
+        let message = match controls.try_recv() {
+            Ok(message) => Some(message),
+            Err(_) => match shared.queue().step(now()) {
+                Step::Send(draft) => Some(client_envelope::Message::Chat(Chat {
+                    text: draft.text,
+                    id: draft.id,
+                    ..Chat::default()
+                })),
+                Step::Wait(until) => {
+                    wait_until = Some(Instant::from_std(until));
+                    is_paced = true;
+                    None
+                }
+                Step::Paused(until) => {
+                    wait_until = Some(Instant::from_std(until));
+                    None
+                }
+                Step::Idle => None,
+            },
+        };
+        if let Some(message) = message {
+            if let Err(failed) = within(writer.feed(envelope(message))).await {
+                return failed;
+            }
+            // Take the next chat before the flush.
+            if let Some((id, text)) = next_send(sends, shared) {
+                shared.queue().push(id, text);
+            }
+            continue;
+        }
+        if let Err(failed) = within(writer.flush()).await {
+            return failed;
+        }
+        let mut give_up_at = None;
+        if wish != Leaving::No || !has_more {
+            let since = *leaving_since.get_or_insert_with(now);
+            let (is_settled, progressed_at) = {
+                let queue = shared.queue();
+                let is_settled = queue.unsent() == 0 && queue.unconfirmed() == 0;
+                (is_settled, queue.progressed_at().max(since))
+            };
+            if is_settled && !has_more {
+                return leave(&mut writer).await;
+            }
+            // While receipts arrive, the session waits for more. A server that refuses
+            // a chat for its rate and names a time to retry does not stretch that.
+            if !is_settled && !is_paced {
+                let timeout = Duration::from_millis(RECEIPT_TIMEOUT_MS);
+                let until = Instant::from_std(progressed_at) + timeout;
+                if until <= Instant::now() {
+                    return match shared.is_stall_lost {
+                        true => Written::Stalled,
+                        false => leave(&mut writer).await,
+                    };
+                }
+                give_up_at = Some(until);
+            }
+        }
+        let has_room = shared.queue().has_room();
+        // Every branch is cancel safe.
+        tokio::select! {
+            Some(message) = controls.recv() => {
+                if let Err(failed) = within(writer.feed(envelope(message))).await {
+                    return failed;
+                }
+            }
+            send = sends.recv(), if has_more && has_room => match send {
+                Some((id, text)) => shared.queue().push(id, text),
+                // Leaving, or every sender was dropped.
+                None => has_more = false,
+            },
+            Ok(()) = leaving.changed() => {}
+            () = shared.answered.notified() => {}
+            () = sleep_until(wait_until.unwrap_or_else(Instant::now)), if wait_until.is_some() => {}
+            () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {}
+        }
+    }
+}
+
+/// Sends Leave (CHAT-LEAVE-1), behind everything else.
+async fn leave<W: AsyncWrite + Unpin>(writer: &mut FramedWrite<W, Codec>) -> Written {
+    let leave = envelope(client_envelope::Message::Leave(Leave {}));
+    match within(writer.send(leave)).await {
+        Ok(()) => Written::Left,
+        Err(failed) => failed,
+    }
+}
+
+/// The next chat of the session, if there is one and the queue has room.
+fn next_send(
+    sends: &mut mpsc::Receiver<(u64, String)>,
+    shared: &Shared<'_>,
+) -> Option<(u64, String)> {
+    if shared.queue().has_room() {
+        sends.try_recv().ok()
+    } else {
+        None
+    }
+}
+
+/// Bounds a write. After a failure nothing can be written any more.
+async fn within<E: ToString>(write: impl Future<Output = Result<(), E>>) -> Result<(), Written> {
+    match timeout(Duration::from_millis(WRITE_TIMEOUT_MS), write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Written::Failed(error.to_string())),
+        Err(_) => Err(Written::Failed(
+            "the server accepted no bytes for too long".to_owned(),
+        )),
+    }
+}
