@@ -1,35 +1,29 @@
-//! Connection: one connection of a session. One loop reads it, one writes it, and neither
-//! blocks the other.
+//! Connection: one connection of a session. One loop reads it, one writes it
+//! (`writing`), and neither blocks the other.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tokio_util::codec::{FramedRead, FramedWrite};
+use futures_util::StreamExt;
+use tokio::io::AsyncRead;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::codec::FramedRead;
 
 use super::codec::{ByteStream, Codec, Halves};
 use super::event::{Ending, Event};
+use super::history::Pages;
 use super::resume::Line;
-use super::send_queue::{SendQueue, Step};
+use super::send_queue::SendQueue;
+use super::writing::{Inputs, Shared, Written, now, write};
 use crate::wire::{
-    Capability, Chat, ClientEnvelope, Error, ErrorCode, Leave, Ping, Pong, Registered,
-    client_envelope, server_envelope,
+    Capability, Chat, Error, ErrorCode, Ping, Pong, Registered, client_envelope, server_envelope,
 };
 
 /// How many pings and pongs may wait to be written. A server that sends more pings
 /// without reading the answers is not read either.
 const CONTROLS_QUEUED_MAX: usize = 16;
-
-/// How long one write may block, in milliseconds. A server may pause a fast sender for
-/// a while (CHAT-LIM-6).
-const WRITE_TIMEOUT_MS: u64 = 60_000;
-
-/// How long to wait for the next receipt before Leave, in milliseconds.
-const RECEIPT_TIMEOUT_MS: u64 = 10_000;
 
 /// How long to wait for the server to close after Leave, in milliseconds.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
@@ -40,19 +34,6 @@ const REASON_TIMEOUT_MS: u64 = 1_000;
 /// The shortest silence that is answered with a ping, in milliseconds, whatever the
 /// server announces.
 const KEEPALIVE_INTERVAL_MS_MIN: u32 = 50;
-
-/// Whether the user of the session wants to leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leaving {
-    No,
-    /// Everything still to be sent exists already, though the session has not been
-    /// given all of it.
-    Soon,
-    /// Once everything is sent and answered.
-    WhenSent,
-    /// Immediately.
-    Now,
-}
 
 /// How long one connection may be silent.
 #[derive(Debug, Clone, Copy)]
@@ -79,16 +60,6 @@ impl Keepalive {
     }
 }
 
-/// Why the write loop ended.
-enum Written {
-    /// Leave has been sent.
-    Left,
-    /// No receipt came for too long.
-    Stalled,
-    /// Writing failed.
-    Failed(String),
-}
-
 /// How a connection ended.
 pub(super) struct Over {
     pub(super) ending: Ending,
@@ -108,8 +79,8 @@ pub(super) struct Connection<'a> {
     pub(super) events: &'a mpsc::Sender<Event>,
     /// Events that the user has not been given yet.
     pub(super) undelivered: &'a mut VecDeque<Event>,
-    pub(super) sends: &'a mut mpsc::Receiver<(u64, String)>,
-    pub(super) leaving: &'a mut watch::Receiver<Leaving>,
+    pub(super) pages: &'a Mutex<Pages>,
+    pub(super) inputs: Inputs<'a>,
     /// Whether to give up the connection when no receipt comes, and not to leave.
     pub(super) is_stall_lost: bool,
 }
@@ -122,6 +93,7 @@ impl Connection<'_> {
         let shared = Shared {
             queue: self.queue,
             answered: self.answered,
+            pages: self.pages,
             is_stall_lost: self.is_stall_lost,
         };
         let mut received = Receiver {
@@ -132,7 +104,7 @@ impl Connection<'_> {
             undelivered: self.undelivered,
         };
         let reading = read(reader, &shared, &mut received);
-        let writing = write(writer, &shared, controls_queued, self.sends, self.leaving);
+        let writing = write(writer, &shared, controls_queued, self.inputs);
         tokio::pin!(reading, writing);
         let mut over = Over {
             ending: Ending::Left,
@@ -181,13 +153,6 @@ pub(super) async fn deliver(events: &mpsc::Sender<Event>, undelivered: &mut VecD
     }
 }
 
-#[derive(Clone, Copy)]
-struct Shared<'a> {
-    queue: &'a Mutex<SendQueue>,
-    answered: &'a Notify,
-    is_stall_lost: bool,
-}
-
 /// What the read loop works on.
 struct Receiver<'a> {
     keepalive: Option<Keepalive>,
@@ -195,24 +160,6 @@ struct Receiver<'a> {
     controls: mpsc::Sender<client_envelope::Message>,
     events: &'a mpsc::Sender<Event>,
     undelivered: &'a mut VecDeque<Event>,
-}
-
-impl Shared<'_> {
-    /// Locks the queue; the guard is never held across an await.
-    fn queue(&self) -> MutexGuard<'_, SendQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The current time, for the modules that take it as an argument.
-pub(super) fn now() -> std::time::Instant {
-    Instant::now().into_std()
-}
-
-fn envelope(message: client_envelope::Message) -> ClientEnvelope {
-    ClientEnvelope {
-        message: Some(message),
-    }
 }
 
 /// Reads until the session ends, and returns how it ended.
@@ -266,6 +213,9 @@ async fn read<R: AsyncRead + Unpin>(
             }
             // CHAT-GROW-2: an empty or unknown message.
             None => {}
+            Some(server_envelope::Message::History(page)) => shared.pages().arrived(page),
+            // CHAT-HIST-7. Its id is not that of a chat.
+            Some(server_envelope::Message::Error(error)) if shared.pages().refused(&error) => {}
             Some(message) => {
                 if let Some(ending) = this.judge(message, &mut shared.queue()) {
                     return ending;
@@ -371,137 +321,5 @@ pub(super) fn message_event(chat: Chat) -> Event {
         sender: chat.sender,
         text: chat.text,
         time_unix_ms: chat.time_unix_ms,
-    }
-}
-
-/// Writes until Leave is sent or a write fails.
-async fn write<W: AsyncWrite + Unpin>(
-    mut writer: FramedWrite<W, Codec>,
-    shared: &Shared<'_>,
-    mut controls: mpsc::Receiver<client_envelope::Message>,
-    sends: &mut mpsc::Receiver<(u64, String)>,
-    leaving: &mut watch::Receiver<Leaving>,
-) -> Written {
-    let mut has_more = true;
-    let mut leaving_since = None;
-    loop {
-        let wish = *leaving.borrow_and_update();
-        match wish {
-            Leaving::No | Leaving::Soon => {}
-            Leaving::WhenSent => sends.close(),
-            Leaving::Now => return leave(&mut writer).await,
-        }
-        // Everything that may be sent now goes out in one write.
-        let mut wait_until = None;
-        // Whether the announced rate alone delays the next chat.
-        let mut is_paced = false;
-        let message = match controls.try_recv() {
-            Ok(message) => Some(message),
-            Err(_) => match shared.queue().step(now()) {
-                Step::Send(draft) => Some(client_envelope::Message::Chat(Chat {
-                    text: draft.text,
-                    id: draft.id,
-                    ..Chat::default()
-                })),
-                Step::Wait(until) => {
-                    wait_until = Some(Instant::from_std(until));
-                    is_paced = true;
-                    None
-                }
-                Step::Paused(until) => {
-                    wait_until = Some(Instant::from_std(until));
-                    None
-                }
-                Step::Idle => None,
-            },
-        };
-        if let Some(message) = message {
-            if let Err(failed) = within(writer.feed(envelope(message))).await {
-                return failed;
-            }
-            // Take the next chat before the flush.
-            if let Some((id, text)) = next_send(sends, shared) {
-                shared.queue().push(id, text);
-            }
-            continue;
-        }
-        if let Err(failed) = within(writer.flush()).await {
-            return failed;
-        }
-        let mut give_up_at = None;
-        if wish != Leaving::No || !has_more {
-            let since = *leaving_since.get_or_insert_with(now);
-            let (is_settled, progressed_at) = {
-                let queue = shared.queue();
-                let is_settled = queue.unsent() == 0 && queue.unconfirmed() == 0;
-                (is_settled, queue.progressed_at().max(since))
-            };
-            if is_settled && !has_more {
-                return leave(&mut writer).await;
-            }
-            // While receipts arrive, the session waits for more. A server that refuses
-            // a chat for its rate and names a time to retry does not stretch that.
-            if !is_settled && !is_paced {
-                let timeout = Duration::from_millis(RECEIPT_TIMEOUT_MS);
-                let until = Instant::from_std(progressed_at) + timeout;
-                if until <= Instant::now() {
-                    return match shared.is_stall_lost {
-                        true => Written::Stalled,
-                        false => leave(&mut writer).await,
-                    };
-                }
-                give_up_at = Some(until);
-            }
-        }
-        let has_room = shared.queue().has_room();
-        // Every branch is cancel safe.
-        tokio::select! {
-            Some(message) = controls.recv() => {
-                if let Err(failed) = within(writer.feed(envelope(message))).await {
-                    return failed;
-                }
-            }
-            send = sends.recv(), if has_more && has_room => match send {
-                Some((id, text)) => shared.queue().push(id, text),
-                // Leaving, or every sender was dropped.
-                None => has_more = false,
-            },
-            Ok(()) = leaving.changed() => {}
-            () = shared.answered.notified() => {}
-            () = sleep_until(wait_until.unwrap_or_else(Instant::now)), if wait_until.is_some() => {}
-            () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {}
-        }
-    }
-}
-
-/// Sends Leave (CHAT-LEAVE-1), behind everything else.
-async fn leave<W: AsyncWrite + Unpin>(writer: &mut FramedWrite<W, Codec>) -> Written {
-    let leave = envelope(client_envelope::Message::Leave(Leave {}));
-    match within(writer.send(leave)).await {
-        Ok(()) => Written::Left,
-        Err(failed) => failed,
-    }
-}
-
-/// The next chat of the session, if there is one and the queue has room.
-fn next_send(
-    sends: &mut mpsc::Receiver<(u64, String)>,
-    shared: &Shared<'_>,
-) -> Option<(u64, String)> {
-    if shared.queue().has_room() {
-        sends.try_recv().ok()
-    } else {
-        None
-    }
-}
-
-/// Bounds a write. After a failure nothing can be written any more.
-async fn within<E: ToString>(write: impl Future<Output = Result<(), E>>) -> Result<(), Written> {
-    match timeout(Duration::from_millis(WRITE_TIMEOUT_MS), write).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Written::Failed(error.to_string())),
-        Err(_) => Err(Written::Failed(
-            "the server accepted no bytes for too long".to_owned(),
-        )),
     }
 }

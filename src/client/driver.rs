@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -12,11 +12,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::backoff::{Backoff, Failure, Outage, Retry};
 use super::codec::{BODY_BYTES_CEILING, ByteStream, Halves};
-use super::connection::{Connection, Keepalive, Leaving, deliver, message_event, now};
+use super::connection::{Connection, Keepalive, deliver, message_event};
 use super::event::{Ended, Ending, Event};
+use super::history::{Pages, Request};
 use super::pacer::Pacer;
 use super::resume::{Continued, Line, Missed};
 use super::send_queue::SendQueue;
+use super::writing::{Inputs, Leaving, now};
 use crate::wire::{Capability, Registered, Resume};
 
 /// A connection that has registered.
@@ -36,14 +38,24 @@ pub(crate) struct Channels {
     pub(crate) sends: mpsc::Receiver<(u64, String)>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) leaving: watch::Receiver<Leaving>,
-    /// The longest text that the server takes, in bytes.
-    pub(crate) text_bytes_max: Arc<AtomicUsize>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) announced: Arc<Announced>,
+}
+
+/// What the server of the present connection has announced.
+#[derive(Debug, Default)]
+pub(crate) struct Announced {
+    /// The longest text that it takes, in bytes.
+    pub(crate) text_bytes_max: AtomicUsize,
+    /// The most chats in a page of the past; 0: it grants no history.
+    pub(crate) history_page_max: AtomicU32,
 }
 
 /// The state of the task: what outlives a connection.
 pub(crate) struct Driver {
     queue: Mutex<SendQueue>,
     answered: Notify,
+    pages: Mutex<Pages>,
     line: Line,
     undelivered: VecDeque<Event>,
     channels: Channels,
@@ -60,12 +72,13 @@ impl Driver {
         let driver = Self {
             queue: Mutex::new(SendQueue::new(pacer, receipts, ids_max, now())),
             answered: Notify::new(),
+            pages: Mutex::default(),
             line: Line::new(registered),
             undelivered: VecDeque::new(),
             channels,
             again,
         };
-        driver.set_text_bytes_max(registered);
+        driver.announce(registered);
         driver
     }
 
@@ -83,12 +96,18 @@ impl Driver {
                 line: &mut self.line,
                 events: &self.channels.events,
                 undelivered: &mut self.undelivered,
-                sends: &mut self.channels.sends,
-                leaving: &mut self.channels.leaving,
+                pages: &self.pages,
+                inputs: Inputs {
+                    sends: &mut self.channels.sends,
+                    requests: &mut self.channels.requests,
+                    leaving: &mut self.channels.leaving,
+                },
                 // Once: the server of the next connection is no better.
                 is_stall_lost: self.again.is_some() && !has_stalled,
             };
             let over = connection.run(halves).await;
+            let pages = self.pages.get_mut();
+            pages.unwrap_or_else(PoisonError::into_inner).lost();
             deliver(&self.channels.events, &mut self.undelivered).await;
             if over.has_left {
                 break over.ending;
@@ -190,14 +209,24 @@ impl Driver {
                 events.extend(unknown.map(|(id, text)| Event::Unknown { id, text }));
             }
         }
-        self.set_text_bytes_max(registered);
+        self.announce(registered);
     }
 
-    fn set_text_bytes_max(&self, registered: &Registered) {
+    /// Tells the session what the server has announced.
+    fn announce(&self, registered: &Registered) {
         let limits = registered.limits.unwrap_or_default();
         let text_bytes_max = limits.text_bytes_max.min(BODY_BYTES_CEILING) as usize;
-        let shared = &self.channels.text_bytes_max;
-        shared.store(text_bytes_max, Ordering::Relaxed);
+        let page_max = match has(registered, Capability::History) {
+            true => limits.history_page_max,
+            false => 0,
+        };
+        let announced = &self.channels.announced;
+        announced
+            .text_bytes_max
+            .store(text_bytes_max, Ordering::Relaxed);
+        announced
+            .history_page_max
+            .store(page_max, Ordering::Relaxed);
     }
 
     /// Reports the end.
@@ -221,17 +250,20 @@ impl Driver {
     }
 }
 
+fn has(registered: &Registered, capability: Capability) -> bool {
+    registered.capabilities.contains(&capability.into())
+}
+
 /// How to send in this session: how fast, whether with receipts, and how many ids the
 /// server remembers.
 fn sending(registered: &Registered) -> (Pacer, bool, u32) {
     let limits = registered.limits.unwrap_or_default();
-    let has = |capability: Capability| registered.capabilities.contains(&capability.into());
     let pacer = Pacer::new(limits.chat_burst, limits.chat_interval_ms, now());
-    let ids_max = match has(Capability::Resume) {
+    let ids_max = match has(registered, Capability::Resume) {
         true => limits.resend_ids_max,
         false => 0,
     };
-    (pacer, has(Capability::Receipts), ids_max)
+    (pacer, has(registered, Capability::Receipts), ids_max)
 }
 
 /// Whether a client without a connection has nothing to come back for.

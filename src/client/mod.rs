@@ -29,7 +29,8 @@
 //! | `session` | [`Session`]: send, next, leave |
 //! | `event` | [`Event`], and how a session ends |
 //! | `driver` | the task under a session, from one connection to the next |
-//! | `connection` | one connection: reads, writes, answers pings |
+//! | `connection`, `writing` | one connection: reads, writes, answers pings |
+//! | `history` | requests for pages of the past |
 //! | `resume` | what a client keeps to continue its line (pure) |
 //! | `backoff` | [`Backoff`]: when to connect again (pure) |
 //! | `send_queue`, `pacer` | what to send when (pure) |
@@ -57,6 +58,7 @@ mod connect;
 mod connection;
 mod driver;
 mod event;
+mod history;
 mod outgoing;
 mod pacer;
 mod resume;
@@ -66,6 +68,7 @@ mod session;
 #[cfg(feature = "tls")]
 mod tls;
 mod wrap;
+mod writing;
 
 pub use crate::address::{Address, AddressError, DEFAULT_PORT, Scheme};
 pub use crate::pin::{Pin, PinError};
@@ -74,6 +77,7 @@ pub use crate::tls::{Distrust, Trust, Untrusted};
 pub use backoff::Backoff;
 pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
+pub use history::HistoryError;
 pub use outgoing::Outgoing;
 pub use pacer::Pacer;
 pub use sanitize::{MARKS_MAX, NAME_CHARS_MAX, Printable};

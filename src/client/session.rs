@@ -3,19 +3,24 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::codec::{ByteStream, Halves};
-use super::connection::Leaving;
-use super::driver::{Channels, Driver, Reopen};
+use super::driver::{Announced, Channels, Driver, Reopen};
 use super::event::{Ended, Ending, Event};
-use crate::wire::{Capability, Limits, Registered};
+use super::history::{HistoryError, Request};
+use super::writing::Leaving;
+use crate::wire::get_history::Edge;
+use crate::wire::{Capability, History, Limits, Registered};
 
 /// How many chats may wait between [`Session::send`] and the wire.
 const SENDS_QUEUED_MAX: usize = 16;
+
+/// How many requests for pages of the past may wait for the wire.
+const REQUESTS_QUEUED_MAX: usize = 4;
 
 /// How many events may wait between the wire and [`Session::next`]. While they are not
 /// taken, the connection is not read, and the server slows down or gives up.
@@ -44,12 +49,14 @@ impl Session {
         let (sends, sends_queued) = mpsc::channel(SENDS_QUEUED_MAX);
         let (events, events_queued) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (leaving, leaving_seen) = watch::channel(Leaving::No);
-        let text_bytes_max = Arc::new(AtomicUsize::new(0));
+        let (requests, requests_queued) = mpsc::channel(REQUESTS_QUEUED_MAX);
+        let announced = Arc::<Announced>::default();
         let channels = Channels {
             sends: sends_queued,
             events,
             leaving: leaving_seen,
-            text_bytes_max: Arc::clone(&text_bytes_max),
+            requests: requests_queued,
+            announced: Arc::clone(&announced),
         };
         let driver = Driver::new(&registered, channels, again);
         tokio::spawn(driver.run(halves, registered.clone()));
@@ -59,7 +66,8 @@ impl Session {
                 sends,
                 leaving,
                 last_id: Arc::new(AtomicU64::new(0)),
-                text_bytes_max,
+                requests,
+                announced,
             },
             events: Events {
                 queue: events_queued,
@@ -97,19 +105,23 @@ impl Session {
     /// events are waiting to be taken.
     pub async fn send(&mut self, text: impl Into<String>) -> Result<u64, SendError> {
         let Self { sender, events, .. } = self;
-        let sending = sender.send(text);
-        tokio::pin!(sending);
-        loop {
-            if events.backlog.len() >= BACKLOG_EVENTS_MAX {
-                return Err(SendError::EventsWaiting);
-            }
-            // Both are cancel safe: `sending` lives until it is done.
-            tokio::select! {
-                biased;
-                sent = &mut sending => return sent,
-                Some(event) = events.queue.recv() => events.backlog.push_back(event),
-            }
-        }
+        let sent = events.keep_while(sender.send(text)).await;
+        sent.unwrap_or(Err(SendError::EventsWaiting))
+    }
+
+    /// Asks for a page of the past: at most `limit` chats, fewer if the server gives
+    /// fewer, on one side of a number. Own chats are among them. The newest page is that
+    /// before [`Registered::seq`] + 1; what follows it comes as events, without a gap.
+    /// Needs [`Capability::History`]. Events that arrive meanwhile are kept for
+    /// [`next`](Self::next).
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`]: the server does not give it, or the connection was lost.
+    pub async fn history(&mut self, edge: Edge, limit: u32) -> Result<History, HistoryError> {
+        let Self { sender, events, .. } = self;
+        let page = events.keep_while(sender.history(edge, limit)).await;
+        page.unwrap_or(Err(HistoryError::EventsWaiting))
     }
 
     /// The next event, in the order of the wire; [`Event::Ended`] is the last, followed
@@ -158,7 +170,8 @@ pub struct Sender {
     sends: mpsc::Sender<(u64, String)>,
     leaving: watch::Sender<Leaving>,
     last_id: Arc<AtomicU64>,
-    text_bytes_max: Arc<AtomicUsize>,
+    requests: mpsc::Sender<Request>,
+    announced: Arc<Announced>,
 }
 
 impl Sender {
@@ -170,7 +183,7 @@ impl Sender {
     pub async fn send(&self, text: impl Into<String>) -> Result<u64, SendError> {
         let text = text.into();
         // A longer frame would end the session (CHAT-FRAME-5).
-        let text_bytes_max = self.text_bytes_max.load(Ordering::Relaxed);
+        let text_bytes_max = self.announced.text_bytes_max.load(Ordering::Relaxed);
         if text.len() > text_bytes_max {
             return Err(SendError::TooLong {
                 text_bytes: text.len(),
@@ -183,6 +196,28 @@ impl Sender {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         place.send((id, text));
         Ok(id)
+    }
+
+    /// As [`Session::history`], while another task takes the events.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`]: the server does not give it, or the connection was lost.
+    pub async fn history(&self, edge: Edge, limit: u32) -> Result<History, HistoryError> {
+        let page_max = self.announced.history_page_max.load(Ordering::Relaxed);
+        if page_max == 0 {
+            return Err(HistoryError::NotGranted); // CHAT-GROW-6
+        }
+        let (answer, answered) = oneshot::channel();
+        let request = Request {
+            edge,
+            // CHAT-HIST-7
+            limit: limit.clamp(1, page_max),
+            answer,
+        };
+        let sent = self.requests.send(request).await;
+        sent.map_err(|_| HistoryError::Lost)?;
+        answered.await.unwrap_or(Err(HistoryError::Lost))
     }
 
     /// Prepares to leave: everything still to be sent exists already, and
@@ -226,6 +261,23 @@ struct Events {
 }
 
 impl Events {
+    /// Waits for something, and keeps the events that arrive meanwhile; `None` if they
+    /// are too many.
+    async fn keep_while<T>(&mut self, wanted: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(wanted);
+        loop {
+            if self.backlog.len() >= BACKLOG_EVENTS_MAX {
+                return None;
+            }
+            // Both are cancel safe: `wanted` lives until it is done.
+            tokio::select! {
+                biased;
+                done = &mut wanted => return Some(done),
+                Some(event) = self.queue.recv() => self.backlog.push_back(event),
+            }
+        }
+    }
+
     async fn next(&mut self) -> Option<Event> {
         if self.is_over {
             return None;
