@@ -83,6 +83,15 @@ impl Connector {
         self
     }
 
+    /// Asks for this capability too.
+    #[must_use]
+    pub fn and(mut self, capability: Capability) -> Self {
+        if !self.capabilities.contains(&capability) {
+            self.capabilities.push(capability);
+        }
+        self
+    }
+
     /// Registers with this password. Without encryption (`chats://`), it crosses the
     /// network as it is, to whichever server the address names.
     #[must_use]

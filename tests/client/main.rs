@@ -9,6 +9,7 @@ mod cutting;
 mod fake;
 mod keys;
 mod library;
+mod past;
 mod piped;
 mod program;
 mod real_server;

@@ -55,6 +55,16 @@ pub(super) fn registered(registered: &Registered) -> String {
     }}))
 }
 
+/// The line for a chat.
+pub(super) fn chat(sender: &str, text: &str, seq: u64, time_unix_ms: i64) -> String {
+    line(&json!({"chat": {
+        "text": text,
+        "sender": sender,
+        "seq": number(seq),
+        "timeUnixMs": time_unix_ms.to_string(),
+    }}))
+}
+
 /// The line for an event; `None` for the end, which has lines of its own.
 pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
     Some(line(&match event {
@@ -63,12 +73,7 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
             sender,
             text,
             time_unix_ms,
-        } => json!({"chat": {
-            "text": text,
-            "sender": sender,
-            "seq": number(*seq),
-            "timeUnixMs": time_unix_ms.to_string(),
-        }}),
+        } => return Some(chat(sender, text, *seq, *time_unix_ms)),
         Event::Members { names, more } => json!({"members": {"names": names, "more": more}}),
         Event::Joined { name } => json!({"joined": {"name": name}}),
         Event::Left { name, reason } => json!({"left": {

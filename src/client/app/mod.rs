@@ -13,6 +13,7 @@ mod messages;
 mod nearest;
 mod options;
 mod password;
+mod past;
 mod pipe;
 mod reconnect;
 mod report;
@@ -46,6 +47,9 @@ pub async fn run(options: &Options) -> Exit {
     let mut connector = connector(options, has_presence);
     if options.reconnect && !is_full_screen {
         connector = connector.reconnecting(Backoff::default());
+    }
+    if options.last.is_some() {
+        connector = connector.and(Capability::History);
     }
     let password = match options.password() {
         Ok(password) => password,

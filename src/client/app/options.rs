@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, error::ErrorKind as Mistake};
 
 use super::config;
+use super::past;
 use super::time_format::parse_time;
 use crate::address::Address;
 use crate::cli;
@@ -88,6 +89,12 @@ pub struct Options {
     /// restarts, and go on without losing or doubling a line, where the server can
     #[arg(long)]
     pub reconnect: bool,
+
+    /// Without a full screen: begin with the last N messages of the room, where the
+    /// server keeps them
+    #[arg(long, value_name = "N", conflicts_with_all = ["send", "who"],
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(past::CHATS_MAX)))]
+    pub last: Option<u32>,
 
     /// Write each event as a line of JSON, and take lines of JSON to send: the messages
     /// of the schema, such as {"chat":{"text":"hi"}}
@@ -209,7 +216,12 @@ impl Options {
 
     /// Whether the full screen is not wanted, even in a terminal.
     pub(super) fn is_for_scripts(&self) -> bool {
-        self.plain || self.json || self.send.is_some() || self.who || self.events
+        self.plain
+            || self.last.is_some()
+            || self.json
+            || self.send.is_some()
+            || self.who
+            || self.events
     }
 
     /// The name: the argument, or the one in the address.

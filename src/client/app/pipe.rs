@@ -1,7 +1,7 @@
 //! Pipe mode: sends each line of the input and writes only `@name: text` lines to the
 //! output; with `--json`, lines of JSON both ways.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +15,11 @@ use super::hang_up::{in_thread, watch_input, watch_output};
 use super::json::{self, Ids};
 use super::messages;
 use super::options::Options;
+use super::past;
 use super::report::{say, sum_up};
 use super::signals::Signals;
 use crate::client::{Event, Printable, Session};
-use crate::wire::Capability;
+use crate::wire::{Capability, Chat};
 
 /// How many names `--who` takes. A server that names more is not believed.
 const NAMES_MAX: usize = 100_000;
@@ -77,6 +78,33 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     }
     if options.json && !options.who {
         put(&output, json::registered(session.registered())).await;
+    }
+    if let Some(count) = options.last {
+        let mut past = VecDeque::new();
+        tokio::select! {
+            chats = past::last(&mut session, count) => past = chats,
+            () = signals.next() => sender.leave_now(),
+        }
+        for Chat {
+            sender: name,
+            text,
+            seq,
+            time_unix_ms,
+            ..
+        } in past
+        {
+            let line = match options.json {
+                true => json::chat(&name, &text, seq, time_unix_ms),
+                false => Printable::message(&name, &text).to_string(),
+            };
+            tokio::select! {
+                () = put(&output, line) => {}
+                () = signals.next() => {
+                    sender.leave_now();
+                    break;
+                }
+            }
+        }
     }
     let mut ended = loop {
         tokio::select! {
