@@ -1,8 +1,8 @@
 //! A proxy that cuts connections where a test wants it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedReadHalf;
@@ -27,6 +27,7 @@ pub const NEVER: Cut = Cut {
 /// Forwards connections to a server until the runtime ends.
 pub struct Proxy {
     pub address: String,
+    server: Arc<Mutex<SocketAddr>>,
     accepted: Arc<AtomicUsize>,
 }
 
@@ -37,16 +38,30 @@ impl Proxy {
         let address = format!("chat://{}", listener.local_addr().expect("an address"));
         let accepted = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&accepted);
+        let server = Arc::new(Mutex::new(server));
+        let target = Arc::clone(&server);
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.expect("a connection");
                 let number = counted.fetch_add(1, Ordering::SeqCst);
                 let cut = cuts.get(number).copied().unwrap_or(NEVER);
-                let server = TcpStream::connect(server).await.expect("a server");
-                tokio::spawn(forward(client, server, cut));
+                let server = *target.lock().expect("no panic");
+                // One that is being restarted refuses.
+                if let Ok(server) = TcpStream::connect(server).await {
+                    tokio::spawn(forward(client, server, cut));
+                }
             }
         });
-        Self { address, accepted }
+        Self {
+            address,
+            server,
+            accepted,
+        }
+    }
+
+    /// The server was restarted, and has another port.
+    pub fn set_server(&self, address: SocketAddr) {
+        *self.server.lock().expect("no panic") = address;
     }
 
     /// The same in a thread, for tests that are not asynchronous.

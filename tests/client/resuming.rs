@@ -181,6 +181,25 @@ fn a_cut_behind_any_byte_of_a_resume_loses_nothing() {
     });
 }
 
+/// Starts a client that writes what it hears to its output, and waits until it listens.
+fn start_log(server: &TestServer, proxy: &Proxy) -> Program {
+    let mut log = Program::start(&["--listen", "--reconnect", &proxy.address, "log"]);
+    log.end_input();
+    run(async {
+        let address = format!("chat://{}", server.address);
+        let session = Connector::new().capabilities([Capability::Presence]);
+        let mut session = session.connect(&address, "probe").await.expect("a session");
+        until(&mut session, |event| match event {
+            Event::Joined { name } if name == "log" => Some(()),
+            Event::Members { names, .. } if names.iter().any(|it| it == "log") => Some(()),
+            _ => None,
+        })
+        .await;
+        session.leave().await;
+    });
+    log
+}
+
 /// What an operator does with a pipe: 60 lines at 20 a second, to a log of somebody else,
 /// while both connections are cut twice.
 #[test]
@@ -195,21 +214,7 @@ fn pipes_go_on_through_cuts() {
     let sender = Proxy::start_in_thread(server.address, cuts);
     let cuts = vec![cut(10_001, 555), cut(10_000, 777)];
     let listener = Proxy::start_in_thread(server.address, cuts);
-    let mut log = Program::start(&["--listen", "--reconnect", &listener.address, "log"]);
-    log.end_input();
-    // It is there.
-    run(async {
-        let address = format!("chat://{}", server.address);
-        let session = Connector::new().capabilities([Capability::Presence]);
-        let mut session = session.connect(&address, "probe").await.expect("a session");
-        until(&mut session, |event| match event {
-            Event::Joined { name } if name == "log" => Some(()),
-            Event::Members { names, .. } if names.iter().any(|it| it == "log") => Some(()),
-            _ => None,
-        })
-        .await;
-        session.leave().await;
-    });
+    let log = start_log(&server, &listener);
     let mut program = Program::start(&["--reconnect", &sender.address, "ci"]);
     let mut expected = String::new();
     for number in 0..60 {
@@ -237,6 +242,54 @@ fn pipes_go_on_through_cuts() {
     assert_eq!(outcome.output, expected, "{}", outcome.errors);
     assert_eq!(cut_lines(&outcome.errors), 2, "{}", outcome.errors);
     assert_eq!(outcome.code, Some(0), "{}", outcome.errors);
+}
+
+/// The same through a restart of a server that keeps the room on disk.
+#[test]
+fn pipes_go_on_through_a_kill_of_the_server() {
+    through_a_restart("KILL");
+}
+
+#[test]
+fn pipes_go_on_through_a_restart_of_the_server() {
+    through_a_restart("TERM");
+}
+
+fn through_a_restart(signal: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("room");
+    let data = data.to_str().expect("UTF-8");
+    let start = || TestServer::start(&["--data", data]);
+    let mut server = start();
+    let proxy = Proxy::start_in_thread(server.address, Vec::new());
+    let log = start_log(&server, &proxy);
+    let mut program = Program::start(&["--reconnect", &proxy.address, "ci"]);
+    let mut expected = String::new();
+    for number in 0..60 {
+        if number == 20 {
+            server.signal(signal);
+            server.wait();
+        }
+        if number == 25 {
+            server = start();
+            proxy.set_server(server.address);
+        }
+        program.write(format!("line {number}\n").as_bytes());
+        writeln!(expected, "@ci: line {number}").expect("a string grows");
+        thread::sleep(Duration::from_millis(50));
+    }
+    program.end_input();
+    let outcome = program.outcome();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.errors);
+    log.shows("line 59");
+    kill(Pid::from_raw(log.id().cast_signed()), Signal::SIGTERM).expect("it runs");
+    let outcome = log.outcome();
+    assert_eq!(outcome.output, expected, "{}", outcome.errors);
+    assert!(
+        outcome.errors.contains("nothing is missed"),
+        "{}",
+        outcome.errors
+    );
 }
 
 /// Registers the next connection of a client that reconnects.
