@@ -1,6 +1,6 @@
 //! Addresses of servers: `chat://name@host:port`, of which all but the host may be left
-//! out; an IPv6 address is in brackets. `chats://host:port#sha256=HEX` is encrypted; the
-//! pin says which certificate the server has.
+//! out; an IPv6 address is in brackets. `chats://host:port#sha256=HEX` is encrypted,
+//! and so is `chatq://`; the pin says which certificate the server has.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,16 +17,19 @@ pub enum Scheme {
     Chat,
     /// `chats`: TLS over TCP.
     Chats,
+    /// `chatq`: QUIC.
+    Chatq,
 }
 
 impl Scheme {
-    const ALL: [Self; 2] = [Self::Chat, Self::Chats];
+    const ALL: [Self; 3] = [Self::Chat, Self::Chats, Self::Chatq];
 
     /// As an address begins, before `://`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Chats => "chats",
+            Self::Chatq => "chatq",
         }
     }
 
@@ -34,7 +37,7 @@ impl Scheme {
     pub fn is_encrypted(self) -> bool {
         match self {
             Self::Chat => false,
-            Self::Chats => true,
+            Self::Chats | Self::Chatq => true,
         }
     }
 
@@ -181,7 +184,7 @@ impl fmt::Display for AddressError {
             Self::Scheme(scheme) => write!(
                 f,
                 "it begins with {scheme}://, an address begins with {SCHEME}, or with chats:// \
-                 where it is encrypted"
+                 or chatq:// where it is encrypted"
             ),
             Self::NameEmpty => write!(f, "there is no name before the @"),
             Self::HostEmpty => write!(f, "there is no host, write {SCHEME}host:port"),
@@ -291,8 +294,8 @@ mod tests {
     fn mistakes_are_told() {
         check(
             "http://host:80",
-            "it begins with http://, an address begins with chat://, or with chats:// where it is \
-             encrypted",
+            "it begins with http://, an address begins with chat://, or with chats:// or \
+             chatq:// where it is encrypted",
         );
         check("chat://@host:1", "there is no name before the @");
         check("chat://:5000", "there is no host, write chat://host:port");
@@ -364,6 +367,7 @@ mod tests {
             "chat://[::1]:5000",
             "chats://host:1",
             "chats://[::1]:5000",
+            "chatq://host:1",
         ] {
             let address: Address = text.parse().expect("an address");
             assert_eq!(address.to_string(), text);

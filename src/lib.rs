@@ -35,6 +35,7 @@
 //! | [`runtime`] | the event loop that the programs run on | yes |
 //! | [`address`] | how an address of a server is written | no |
 //! | [`pin`] | the fingerprint of a certificate, as an address names it | no |
+//! | `quic` | QUIC connections, for client and server | yes |
 //! | `tls` | which servers a client trusts, and the one provider of ciphers | yes |
 //! | [`cli`] | what the command lines of all programs have in common | yes |
 //! | [`files`] | writes the files that options name | yes |
@@ -85,6 +86,8 @@ pub mod name;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod password;
 pub mod pin;
+#[cfg(feature = "quic")]
+pub mod quic;
 #[cfg(feature = "server")]
 pub mod room;
 #[cfg(feature = "cli")]

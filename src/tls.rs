@@ -3,7 +3,12 @@
 //! A client trusts the certificates that the system trusts, those below the roots of a
 //! file, or exactly the pinned one ([`Pin`]). Everything else is [`Untrusted`].
 
-use std::{error::Error, fmt, io, path::Path, sync::Arc};
+use std::{
+    error::Error,
+    fmt, io,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
@@ -95,6 +100,17 @@ impl Trust {
     ///
     /// When the roots are of no use.
     pub fn client_config(&self) -> io::Result<ClientConfig> {
+        self.noting_client_config().map(|(config, _)| config)
+    }
+
+    /// As [`Trust::client_config`], for a transport whose errors do not carry
+    /// [`Untrusted`]: the verdict is in the second part, if the server is not trusted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trust::client_config`].
+    pub fn noting_client_config(&self) -> io::Result<(ClientConfig, Arc<OnceLock<Untrusted>>)> {
+        let verdict = Arc::new(OnceLock::new());
         let provider = provider();
         let by_roots: Option<Arc<dyn ServerCertVerifier>> = match (&self.pin, &self.roots) {
             (Some(_), _) => None,
@@ -112,6 +128,7 @@ impl Trust {
             provider: provider.clone(),
             pin: self.pin,
             by_roots,
+            verdict: Arc::clone(&verdict),
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -121,7 +138,7 @@ impl Trust {
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(config)
+        Ok((config, verdict))
     }
 }
 
@@ -286,6 +303,7 @@ struct Verifier {
     provider: Arc<CryptoProvider>,
     pin: Option<Pin>,
     by_roots: Option<Arc<dyn ServerCertVerifier>>,
+    verdict: Arc<OnceLock<Untrusted>>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -313,7 +331,10 @@ impl ServerCertVerifier for Verifier {
                 CertificateError::UnknownIssuer.into(),
             )),
         };
-        judged.map_err(|untrusted| CertificateError::Other(OtherError(Arc::new(untrusted))).into())
+        judged.map_err(|untrusted| {
+            let _ = self.verdict.set(untrusted.clone());
+            CertificateError::Other(OtherError(Arc::new(untrusted))).into()
+        })
     }
 
     fn verify_tls12_signature(

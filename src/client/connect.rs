@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::time::Duration;
-use std::{fmt, io};
+use std::{fmt, io, net::SocketAddr};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +18,8 @@ use super::event::Ending;
 use super::session::Session;
 use crate::address::{Address, AddressError, Scheme};
 use crate::password::Password;
+#[cfg(feature = "quic")]
+use crate::quic::{self, QuicError, QuicStream};
 #[cfg(feature = "tls")]
 use crate::tls::{Trust, Untrusted};
 use crate::wire::{
@@ -196,20 +198,31 @@ impl Connector {
                 let stream = timeout(self.timeout, shaken).await;
                 Ok(Box::new(stream.map_err(|_| ConnectError::Silent)??))
             }
-            #[cfg(not(feature = "tls"))]
+            #[cfg(feature = "quic")]
+            Scheme::Chatq => Ok(Box::new(self.dial_quic(address).await?)),
+            #[cfg(not(feature = "quic"))]
             scheme => Err(ConnectError::SchemeMissing(scheme)),
         }
     }
 
-    /// Opens a TCP connection to the first address of the host that accepts one.
-    async fn dial_tcp(&self, address: &Address) -> Result<TcpStream, ConnectError> {
+    /// The addresses of the host, as many as are tried.
+    async fn look_up(
+        &self,
+        address: &Address,
+    ) -> Result<impl Iterator<Item = SocketAddr> + use<>, ConnectError> {
         let host = (address.host(), address.port());
         let found = timeout(self.timeout, lookup_host(host))
             .await
             .map_err(|_| ConnectError::Lookup(io::ErrorKind::TimedOut.into()))?
             .map_err(ConnectError::Lookup)?;
+        let found: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+        Ok(found.into_iter())
+    }
+
+    /// Opens a TCP connection to the first address of the host that accepts one.
+    async fn dial_tcp(&self, address: &Address) -> Result<TcpStream, ConnectError> {
         let mut failure = io::ErrorKind::NotFound.into();
-        for socket_address in found.take(ADDRESSES_MAX) {
+        for socket_address in self.look_up(address).await? {
             match timeout(self.timeout, TcpStream::connect(socket_address)).await {
                 Ok(Ok(stream)) => {
                     // A chat is one small frame, which should not wait for another.
@@ -217,6 +230,27 @@ impl Connector {
                     return Ok(stream);
                 }
                 Ok(Err(error)) => failure = error,
+                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(ConnectError::Connect(failure))
+    }
+
+    /// Opens a QUIC connection to the first address of the host that accepts one. The pin
+    /// of the address says more than the caller's trust.
+    #[cfg(feature = "quic")]
+    async fn dial_quic(&self, address: &Address) -> Result<QuicStream, ConnectError> {
+        let pinned = address.pin().map(Trust::pinned);
+        let trust = pinned.as_ref().unwrap_or(&self.trust);
+        let mut failure = io::ErrorKind::NotFound.into();
+        for socket_address in self.look_up(address).await? {
+            let connecting = quic::connect(trust, address.host(), socket_address);
+            match timeout(self.timeout, connecting).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(QuicError::Untrusted(untrusted))) => {
+                    return Err(ConnectError::Untrusted(untrusted));
+                }
+                Ok(Err(QuicError::Failed(error))) => failure = error,
                 Err(_) => failure = io::ErrorKind::TimedOut.into(),
             }
         }

@@ -185,7 +185,8 @@ async fn shake_hands<S: Transport>(
             Connection::new(stream, Arc::clone(&connection.hub), member).await;
         }
         Some(Ok(None)) => {}
-        Some(Err(error)) => debug!(%error, "the handshake failed"),
+        // It may quote the peer.
+        Some(Err(error)) => debug!(error = ?error.to_string(), "the handshake failed"),
         None => debug!("the handshake took too long"),
     }
 }

@@ -25,6 +25,7 @@
 //! | `tls` | the TLS transport, over TCP | yes |
 //! | [`Certificates`] | the server's certificate and key, read again while it runs | yes |
 //! | `web` | the page, and the WebSocket transport over TCP or TLS | yes |
+//! | `quic` | the QUIC transport | yes |
 //! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
 //! | `archive`, `data` | hands the room's changes to the store and the past to connections | yes |
 //! | `address_limiter` | how many connections one address may have and make | no |
@@ -62,6 +63,8 @@ mod names_file;
 #[cfg(feature = "cli")]
 pub mod options;
 mod outbound;
+#[cfg(feature = "quic")]
+mod quic;
 #[cfg(feature = "cli")]
 mod reach_options;
 mod read_budget;
@@ -214,6 +217,25 @@ impl Server {
                 Arc::new(Web::new(tls, is_local, origins))
             }
         });
+        Ok(address)
+    }
+
+    /// As [`Server::listen`], for QUIC connections, at most `connections_max` of them at
+    /// the same time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::listen`].
+    #[cfg(feature = "quic")]
+    pub async fn listen_quic(
+        &mut self,
+        listen: &str,
+        certificates: Arc<Certificates>,
+        connections_max: u32,
+    ) -> io::Result<SocketAddr> {
+        let quic = quic::Quic::bind(listen, certificates, connections_max).await?;
+        let address = quic.local_addr()?;
+        self.listeners.push(Arc::new(quic));
         Ok(address)
     }
 

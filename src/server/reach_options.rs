@@ -27,6 +27,27 @@ pub struct ReachOptions {
     )]
     pub tls_listen: Option<String>,
 
+    /// Where to listen for QUIC connections (UDP), beside the others
+    #[cfg(feature = "quic")]
+    #[arg(
+        long,
+        env = "CHAT_QUIC_LISTEN",
+        value_name = "HOST[:PORT]",
+        value_parser = parse_listen
+    )]
+    pub quic_listen: Option<String>,
+
+    /// How many connections over QUIC there may be at the same time; each takes 33 KB
+    #[cfg(feature = "quic")]
+    #[arg(
+        long,
+        env = "CHAT_QUIC_CONNECTIONS_MAX",
+        value_name = "N",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub quic_connections_max: u32,
+
     /// Where to serve the page for browsers, beside the others; over TLS if there is a
     /// certificate
     #[arg(
@@ -66,7 +87,16 @@ pub struct ReachOptions {
 impl ReachOptions {
     /// Whether the server listens in any of these ways.
     pub fn listens(&self) -> bool {
-        self.tls_listen.is_some() || self.web_listen.is_some()
+        self.encrypted_listen().is_some() || self.web_listen.is_some()
+    }
+
+    /// Where a listener is that needs a certificate, if there is one.
+    fn encrypted_listen(&self) -> Option<&String> {
+        #[cfg(feature = "quic")]
+        let quic_listen = self.quic_listen.as_ref();
+        #[cfg(not(feature = "quic"))]
+        let quic_listen = None;
+        self.tls_listen.as_ref().or(quic_listen)
     }
 
     /// The certificate of the listeners that need one, if the options name any.
@@ -76,13 +106,19 @@ impl ReachOptions {
     /// A sentence that says what is wrong, or missing.
     pub fn certificates(&self) -> Result<Option<Certificates>, String> {
         let named = (&self.tls_cert, &self.tls_key, &self.tls_self_signed);
-        let Some(listen) = &self.tls_listen else {
+        let encrypted = self.encrypted_listen();
+        let Some(listen) = encrypted.or(self.web_listen.as_ref()) else {
             return match named {
                 (None, None, None) => Ok(None),
-                _ => Err("a certificate needs --tls-listen HOST:PORT, where it is used".to_owned()),
+                _ => Err(
+                    "a certificate needs --tls-listen HOST:PORT or another listener that uses it"
+                        .to_owned(),
+                ),
             };
         };
         match named {
+            // The page can do without.
+            (None, None, None) if encrypted.is_none() => Ok(None),
             (Some(certificate), Some(key), None) => Certificates::read(certificate, key).map(Some),
             (None, None, Some(folder)) => {
                 let address = Address::parse_listen(listen).map_err(|it| it.to_string())?;
@@ -91,7 +127,7 @@ impl ReachOptions {
                 Certificates::self_signed(folder, &hosts).map(Some)
             }
             _ => Err(format!(
-                "--tls-listen needs a certificate: {SAY_CERTIFICATE}"
+                "TLS and QUIC need a certificate: {SAY_CERTIFICATE}"
             )),
         }
     }

@@ -20,8 +20,8 @@ pub(super) const BACKLOG: u32 = 1_024;
 /// A stream. A transport implements the optional methods where it can do better than
 /// their defaults.
 ///
-/// All bytes that `poll_write` has taken must be with the system when `poll_flush` is
-/// ready, and when `poll_shutdown` is: a transport that buffers goes on with it in both,
+/// All bytes that `poll_write` has taken must go out without another call when
+/// `poll_flush` is ready, and have gone out when `poll_shutdown` is: a transport that buffers goes on with it in both,
 /// and the connection counts as blocked until then (CHAT-LIM-5).
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Reads what has arrived, as far as `buffer` takes it; 0 bytes are the end.

@@ -11,6 +11,7 @@ mod data;
 mod frames;
 mod hostile;
 mod lifecycle;
+mod quic;
 mod registering;
 mod signals;
 mod slow;

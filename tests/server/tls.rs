@@ -140,7 +140,7 @@ fn a_certificate_that_is_missing_or_wrong_is_told() {
     fs::write(path("empty"), "").expect("ours");
     let [empty, missing] = [path("empty"), path("missing")];
     for (options, words) in [
-        (&["--tls-listen", "127.0.0.1:0"][..], "needs a certificate"),
+        (&["--tls-listen", "127.0.0.1:0"][..], "need a certificate"),
         (&["--tls-self-signed", &missing], "needs --tls-listen"),
         (&["--listen", "none"], "listens nowhere"),
         (&["--tls-cert", &empty], "needs --tls-listen"),

@@ -78,10 +78,8 @@ fn the_page_is_served_over_tls_where_there_is_a_certificate() {
     let folder = tempfile::tempdir().expect("a place for files");
     let folder = folder.path().to_str().expect("UTF-8");
     let web = ["--web-listen", "127.0.0.1:0", "--tls-self-signed", folder];
-    let tls = ["--listen", "none", "--tls-listen", "127.0.0.1:0"];
-    let mut server = TestServer::run(crate::support::command(&[&web[..], &tls].concat()));
-    let line = server.next_line();
-    let page = line.strip_prefix("listening on https://").expect("a page");
+    let server = TestServer::start(&[&web[..], &["--listen", "none"]].concat());
+    let page = server.address;
     let trust = |pin| Trust::pinned(pin).client_config().expect("a pin");
     let certificate = std::fs::read(format!("{folder}/cert.pem")).expect("it was made");
     let pin = {

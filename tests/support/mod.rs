@@ -10,6 +10,7 @@
 mod files;
 mod peer;
 mod server;
+pub mod udp;
 pub mod websocket;
 
 use std::time::Duration;

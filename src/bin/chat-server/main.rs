@@ -181,6 +181,18 @@ async fn listen(
             pin: certificates.pin(),
         });
     }
+    #[cfg(feature = "quic")]
+    if let (Some(listen), Some(certificates)) = (&options.reach.quic_listen, certificates) {
+        let connections_max = options.reach.quic_connections_max;
+        let address = server
+            .listen_quic(listen, Arc::clone(certificates), connections_max)
+            .await;
+        listening.push(Listening {
+            way: Way::Client(Scheme::Chatq),
+            address: address.with_context(|| format!("cannot listen for QUIC on {listen}"))?,
+            pin: certificates.pin(),
+        });
+    }
     if let Some(listen) = &options.reach.web_listen {
         let (certificates, origins) = (certificates.cloned(), &options.reach.web_origin);
         let is_encrypted = certificates.is_some();

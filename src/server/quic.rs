@@ -1,0 +1,125 @@
+//! The QUIC transport: accepts connections whose peers have shown that they are where
+//! they say, and takes the one stream of each.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
+
+use futures_util::future::BoxFuture;
+use quinn::{
+    Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime,
+    crypto::rustls::QuicServerConfig,
+};
+use tokio::net::lookup_host;
+use tracing::debug;
+
+use super::{
+    certificates::{Certificates, Protocol},
+    transport::{Accepted, BACKLOG, Listener, Transport},
+};
+use crate::{
+    address::Address,
+    quic::{QuicStream, transport_config},
+};
+
+/// How much of connections that wait to be accepted is kept, in bytes.
+const INCOMING_BYTES_MAX: u64 = 1 << 20;
+
+/// Listens for QUIC connections.
+pub(super) struct Quic {
+    endpoint: Endpoint,
+    certificates: Arc<Certificates>,
+    connections_max: u32,
+}
+
+impl Quic {
+    /// Listens on the first address of `listen` that can be had.
+    pub(super) async fn bind(
+        listen: &str,
+        certificates: Arc<Certificates>,
+        connections_max: u32,
+    ) -> io::Result<Self> {
+        let config = server_config(&certificates)?;
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(Arc::unwrap_or_clone(config)),
+            bind(listen).await?,
+            Arc::new(TokioRuntime),
+        )?;
+        Ok(Self {
+            endpoint,
+            certificates,
+            connections_max,
+        })
+    }
+
+    /// The address it listens on, with the port it has.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+}
+
+async fn bind(listen: &str) -> io::Result<UdpSocket> {
+    let listen = Address::parse_listen(listen)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    for address in lookup_host((listen.host(), listen.port())).await? {
+        match UdpSocket::bind(address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// With the certificate that was read last.
+fn server_config(certificates: &Certificates) -> io::Result<Arc<ServerConfig>> {
+    let tls = certificates.config(Protocol::Chat);
+    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport_config()))
+        .max_incoming(BACKLOG as usize)
+        .incoming_buffer_size_total(INCOMING_BYTES_MAX);
+    Ok(Arc::new(config))
+}
+
+impl Listener for Quic {
+    const TRANSPORT: &str = "quic";
+    type Stream = QuicStream;
+    type Handshake = BoxFuture<'static, io::Result<Option<QuicStream>>>;
+
+    async fn accept(&self) -> io::Result<(Accepted<QuicStream, Self::Handshake>, SocketAddr)> {
+        loop {
+            let incoming = self.endpoint.accept().await;
+            let incoming = incoming.ok_or(io::ErrorKind::BrokenPipe)?;
+            // A packet may name any sender: until it has answered one, nothing is kept
+            // of it, and nothing counts for its address.
+            if !incoming.remote_address_validated() {
+                let _ = incoming.retry();
+            } else if self.endpoint.open_connections() >= self.connections_max as usize {
+                debug!(peer = %incoming.remote_address(), "refused: too many over QUIC");
+                incoming.refuse();
+            } else {
+                let peer = incoming.remote_address();
+                let config = server_config(&self.certificates)?;
+                let handshake = Box::pin(shake_hands(incoming, config));
+                return Ok((Accepted::Handshake(handshake), peer));
+            }
+        }
+    }
+}
+
+async fn shake_hands(
+    incoming: Incoming,
+    config: Arc<ServerConfig>,
+) -> io::Result<Option<QuicStream>> {
+    let connection = incoming.accept_with(config)?.await?;
+    // It exists when its first bytes have come.
+    let (send, receive) = connection.accept_bi().await?;
+    Ok(Some(QuicStream::new(connection, send, receive)))
+}
+
+impl Transport for QuicStream {}
