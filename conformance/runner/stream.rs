@@ -51,6 +51,11 @@ impl Place {
         };
         let tls = match parsed.scheme() {
             Scheme::Chat => None,
+            Scheme::Chatq => {
+                return Err(format!(
+                    "{address:?}: the suite speaks chat:// and chats://, not QUIC"
+                ));
+            }
             Scheme::Chats => Some(tls().map_err(|e| format!("{address:?}: {e}"))?),
         };
         Ok(Self {
