@@ -10,7 +10,7 @@ use crate::{
     name::Name,
     room::{Line, LineId, Room, Sent},
     store::{self, Keep, NewEpochReason, OpenError, ReadError, Store, StoreReader, SyncMode},
-    wire::{ServerEnvelope, server_envelope::Message},
+    wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
 use super::{
@@ -129,6 +129,18 @@ fn restore_line(line: store::Line) -> Option<(LineId, Line)> {
     Some((LineId(line.id), restored))
 }
 
+/// Cuts a text that was accepted when texts might be longer, so that its frame is within
+/// the bound that clients know (CHAT-FRAME-12). The disk keeps it whole.
+pub(super) fn cut_text(chat: &mut wire::Chat, limits: &Limits) {
+    let text_bytes_max = limits.text_bytes_max as usize;
+    if chat.text.len() > text_bytes_max {
+        // A character has at most four bytes.
+        let mut ends = (0..=text_bytes_max).rev();
+        let end = ends.find(|&end| chat.text.is_char_boundary(end));
+        chat.text.truncate(end.unwrap_or(0));
+    }
+}
+
 /// A log that has the newest chats already, as many as are kept in memory, so that many
 /// sessions that resume after a restart need no disk.
 fn recent_past(reader: &StoreReader, limits: &Limits, last_seq: u64) -> Result<Log, ReadError> {
@@ -143,7 +155,8 @@ fn recent_past(reader: &StoreReader, limits: &Limits, last_seq: u64) -> Result<L
             break;
         }
         before_seq = page.from;
-        for chat in page.chats.into_iter().rev() {
+        for mut chat in page.chats.into_iter().rev() {
+            cut_text(&mut chat, limits);
             bytes += prost::Message::encoded_len(&chat) as u64;
             newest.push(chat);
         }

@@ -1,7 +1,7 @@
 //! A room on disk: what was told to anybody survives the server, and members read the
 //! past (CHAT-RES, CHAT-HIST).
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use chat::wire::{
     Capability, ErrorCode, GetHistory, History, Register, Registered, Resume, ResumeFailure,
@@ -257,4 +257,66 @@ fn two_servers_do_not_share_a_folder() {
         sentence.contains("in use by another chat-server"),
         "{sentence}"
     );
+}
+
+/// The disk fails: everybody is told, nothing that was not written is shown, and the
+/// server ends with a sentence and an exit code.
+#[test]
+fn a_failed_write_is_told_and_ends_the_server() {
+    let dir = TempDir::new().expect("a folder");
+    let mut server = start(dir.path(), &[]);
+    let (mut alice, _) = join(&server, "Alice");
+    let (mut bob, _) = join(&server, "Bob");
+    alice.send(&support::chat_with_id("written", 1));
+    assert_eq!(receipt(&mut alice), 1);
+    assert_eq!(bob.chat().seq, 1);
+    // No file of it may grow any more.
+    let limited = Command::new("prlimit")
+        .args(["--pid", &server.process_id().to_string(), "--fsize=1:1"])
+        .status();
+    assert!(limited.expect("prlimit is there").success());
+    alice.send(&support::chat_with_id("lost", 2));
+    alice.sees_closing();
+    bob.sees_closing();
+    assert_eq!(server.wait().code(), Some(1));
+    let log = server.log();
+    assert!(log.contains("the database cannot be written"), "{log}");
+
+    let server = start(dir.path(), &[]);
+    let (mut carol, registered) = Peer::join_with(&server, "Carol", &ALL);
+    assert_eq!(registered.seq, 1);
+    assert_eq!(page(&mut carol, Some(Edge::Before(9)), 9).to, 1);
+}
+
+/// Messages from before the limit was lowered fit into the frames of today.
+#[test]
+fn texts_longer_than_the_limit_of_today_are_cut() {
+    let dir = TempDir::new().expect("a folder");
+    let server = start(dir.path(), &[]);
+    let (mut alice, mut kept) = join(&server, "Alice");
+    let text = "ü".repeat(2_000);
+    alice.send(&support::chat_with_id(&text, 1));
+    assert_eq!(receipt(&mut alice), 1);
+    drop(server);
+    for (attempt, memory) in [(1, "0"), (2, "1MiB")] {
+        let server = start(
+            dir.path(),
+            &[
+                "--frame-bytes-max",
+                "512",
+                "--text-bytes-max",
+                "101",
+                "--history-memory",
+                memory,
+            ],
+        );
+        kept.attempt = attempt;
+        let (mut alice, registered) = resume(&server, "Alice", &kept);
+        assert_eq!(registered.resumed_from, 1);
+        assert_eq!(alice.chat().text, "ü".repeat(50));
+        assert_eq!(
+            page(&mut alice, Some(Edge::After(0)), 1).chats[0].text,
+            "ü".repeat(50)
+        );
+    }
 }

@@ -12,7 +12,10 @@ use tracing::{error, info, warn};
 use crate::{
     frame,
     room::{self, LineId},
-    server::hub::{Hub, unix_ms},
+    server::{
+        data::cut_text,
+        hub::{Hub, unix_ms},
+    },
     session::Edge,
     store::{self, CommitError, ReadError, Store, StoreReader},
     wire::{self, ServerEnvelope, server_envelope::Message},
@@ -219,11 +222,14 @@ impl Reader {
         let frame_bytes_max = self.hub.limits().frame_bytes_max as usize;
         let bytes_max = frame_bytes_max.saturating_sub(HISTORY_OVERHEAD_BYTES_MAX);
         let chats_max = request.chats_max as usize; // CHAT-HIST-6
-        let page = match request.edge {
+        let mut page = match request.edge {
             // CHAT-HIST-3, CHAT-HIST-4, CHAT-HIST-5
             Edge::Before(seq) => self.store.page_before(seq, chats_max, bytes_max)?,
             Edge::After(seq) => self.store.page_after(seq, chats_max, bytes_max)?,
         };
+        for chat in &mut page.chats {
+            cut_text(chat, self.hub.limits());
+        }
         let mut frames = Vec::new();
         let envelope = envelope(Message::History(wire::History {
             id: request.id,
@@ -243,11 +249,12 @@ impl Reader {
             .page_after(after_seq, CATCH_UP_CHATS, CATCH_UP_BYTES)?;
         let mut frames = Vec::new();
         let mut behind_seq = until_seq;
-        for chat in page.chats {
+        for mut chat in page.chats {
             if chat.seq >= until_seq {
                 return Ok((frames, until_seq));
             }
             behind_seq = chat.seq + 1;
+            cut_text(&mut chat, self.hub.limits());
             frame::encode(&envelope(Message::Chat(chat)), &mut frames);
         }
         // Without a chat all were pruned since: the rest is in memory.

@@ -80,3 +80,34 @@ async fn a_leaving_member_receives_its_receipts_first() {
     assert!(matches!(sender.next().await, Some(Message::Receipt(_))));
     assert!(sender.next().await.is_none());
 }
+
+/// CHAT-HIST-9: a full disk refuses chats, and goes on with everything else.
+#[tokio::test(start_paused = true)]
+async fn a_full_store_refuses_chats_and_newcomers_until_there_is_space() {
+    let hub = hub(Limits::default());
+    let capabilities = [Capability::Receipts, Capability::Keepalive];
+    let mut sender = Peer::member(&hub, "sender", &capabilities, 8_192).await;
+    hub.set_store_full(true);
+    sender
+        .send(Sent::Chat(wire::Chat {
+            text: "x".to_owned(),
+            id: 7,
+            ..Default::default()
+        }))
+        .await;
+    match sender.next().await {
+        Some(Message::Error(error)) => {
+            assert_eq!((error.code(), error.id), (ErrorCode::StorageFull, 7));
+            assert!(!error.ends_session);
+        }
+        message => panic!("no error but {message:?}"),
+    }
+    sender.send(Sent::Ping(wire::Ping { token: 1 })).await;
+    assert!(matches!(sender.next().await, Some(Message::Pong(_))));
+    let mut newcomer = Peer::connect(&hub, 8_192);
+    newcomer.send(register("newcomer")).await;
+    newcomer.expect_error(ErrorCode::ServerFull).await;
+    hub.set_store_full(false);
+    sender.send(chat(1)).await;
+    assert!(matches!(sender.next().await, Some(Message::Receipt(receipt)) if receipt.seq == 1));
+}
