@@ -239,3 +239,22 @@ fn a_flood_leaves_the_draft_alone_and_the_machine_usable() {
     screen.type_keys("!\r");
     assert_eq!(peer.accept_chat(), typed + "!");
 }
+
+#[test]
+fn a_terminal_that_does_not_read_holds_up_nothing() {
+    let (screen, mut peer) = joined();
+    screen.while_nobody_reads(|| {
+        for number in 0..2_000 {
+            peer.say("Bob", &format!("{number} {}", "word ".repeat(12)));
+            if number % 50 == 0 {
+                peer.ping(number);
+                assert!(peer.receive().is_some(), "a pong");
+                // Another frame fills the pty further.
+                thread::sleep(Duration::from_millis(30));
+            }
+        }
+        screen.signal("TERM");
+        peer.leave();
+    });
+    screen.ends_with("code 0, terminal as before");
+}

@@ -183,6 +183,12 @@ impl Screen {
         rows.join("\n").trim_end().to_owned()
     }
 
+    /// Runs `work` while the terminal takes nothing of what the client writes.
+    pub fn while_nobody_reads(&self, work: impl FnOnce()) {
+        let _reader_waits = self.emulator.lock().expect("no panic");
+        work();
+    }
+
     /// The rows of the screen.
     pub fn rows(&self) -> Vec<String> {
         let emulator = self.emulator.lock().expect("no panic");
