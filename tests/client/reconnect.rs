@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chat::wire::{ErrorCode, Registered};
+use chat::wire::{Capability, ErrorCode, Limits, Receipt, Register, Registered};
 
 use crate::fake::{Peer, Server, ToClient, limits};
 use crate::screen::{Screen, Setup};
@@ -19,8 +19,7 @@ const RECONNECTS: Setup = Setup {
 };
 
 const GREETING: &str = "* you are Alice, here with you: Bob; /help shows the commands";
-const LOST: &str =
-    "* the connection is lost: the server closed the connection without a reason;\n  connect again";
+const LOST: &str = "* the connection is lost: the server closed the connection without a reason;\n  connecting again within 1 s";
 
 fn joined(server: &Server) -> (Screen, Peer) {
     let screen = Screen::start_in(&[&server.address(), "Alice"], &RECONNECTS);
@@ -37,7 +36,12 @@ fn welcome(server: &Server, epoch: &str, seq: u64) -> Peer {
         name: register.name.clone(),
         epoch: epoch.to_owned(),
         seq,
-        capabilities: register.capabilities.clone(),
+        capabilities: register
+            .capabilities
+            .iter()
+            .copied()
+            .filter(|&asked| asked != Capability::Resume as i32)
+            .collect(),
         limits: Some(limits()),
         ..Registered::default()
     }));
@@ -65,7 +69,7 @@ fn a_lost_connection_is_made_again_and_tells_what_was_missed() {
     // A server that started anew cannot tell.
     let _peer = welcome(&server, "f", 0);
     screen.log_ends_with(
-        "\n* connected again; the server has started anew, so nobody knows what you missed",
+        "\n* connected again, but the server does not resume sessions: what was said\n  meanwhile is missed",
     );
 }
 
@@ -81,8 +85,9 @@ fn an_unconfirmed_line_is_left_to_the_user_and_a_waiting_one_is_sent() {
     let mut peer = welcome(&server, "e", 1);
     assert_eq!(peer.accept_chat(), "waiting");
     let log = format!(
-        "{GREETING}\nAlice: unconfirmed (unknown: the connection was lost before it was confirmed)\n\
-         {LOST}\n* connected again; you missed 1 message, or your unknown lines are among them\n\
+        "{GREETING}\n{LOST}\n\
+         * connected again; you missed 1 message, or your unknown lines are among them\n\
+         Alice: unconfirmed (unknown: the connection was lost before it was confirmed)\n\
          Alice: waiting"
     );
     screen.shows_log(&log, ">");
@@ -92,6 +97,64 @@ fn an_unconfirmed_line_is_left_to_the_user_and_a_waiting_one_is_sent() {
         "chat-client: lines that may not have arrived: 1 sent but not confirmed\n\
          code 7, terminal as before",
     );
+}
+
+/// Registers the next connection, which continues the line behind this number.
+fn resume(server: &Server, seq: u64, resumed_from: u64) -> (Peer, Register) {
+    let mut peer = server.accept();
+    let register = peer.register();
+    peer.send(ToClient::Registered(Registered {
+        name: register.name.clone(),
+        epoch: "e".to_owned(),
+        seq,
+        capabilities: register.capabilities.clone(),
+        limits: Some(Limits {
+            resend_ids_max: 100,
+            ..limits()
+        }),
+        resume_token: b"token".to_vec(),
+        resumed_from,
+        ..Registered::default()
+    }));
+    (peer, register)
+}
+
+#[test]
+fn a_resumed_session_misses_nothing_and_sends_again() {
+    let server = Server::new();
+    let screen = Screen::start_in(&[&server.address(), "Alice"], &RECONNECTS);
+    let (mut screen, (mut peer, _)) = (screen, resume(&server, 0, 0));
+    peer.members(&["Alice", "Bob"]);
+    screen.shows_log(GREETING, ">");
+    peer.say("Bob", "one");
+    screen.type_keys("unconfirmed\r");
+    let lost = peer.chat();
+    screen.has("Bob: one");
+    peer.close();
+    let (mut peer, register) = resume(&server, 2, 2);
+    assert_eq!(register.resume.expect("the session before").seq, 1);
+    peer.members(&["Alice", "Bob"]);
+    let again = peer.chat();
+    assert_eq!(again, lost, "the same, under the same id");
+    peer.send(ToClient::Chat(chat::wire::Chat {
+        text: "missed".to_owned(),
+        sender: "Bob".to_owned(),
+        seq: 2,
+        ..Default::default()
+    }));
+    peer.send(ToClient::Receipt(Receipt {
+        id: again.id,
+        seq: 3,
+        ..Default::default()
+    }));
+    let log = format!(
+        "{GREETING}\nBob: one\n{LOST}\n* connected again, nothing is missed\n\
+         Bob: missed\nAlice: unconfirmed"
+    );
+    screen.shows_log(&log, ">");
+    screen.type_keys("/quit\r");
+    peer.leave();
+    screen.ends_with("code 0, terminal as before");
 }
 
 #[test]
@@ -162,7 +225,7 @@ fn a_restarted_server_has_its_members_back() {
     let server = TestServer::start(&["--listen", &listen]);
     for screen in [&alice, &bob] {
         screen.status_has("2 here");
-        screen.has("connected again; the server has started anew");
+        screen.has("* connected again, but the server has begun anew");
     }
     alice.drafts("> half");
     alice.type_keys(" said\r");

@@ -30,6 +30,7 @@ fn joined_in(setup: &Setup, limits: Limits) -> (Screen, Peer) {
         Capability::Receipts,
         Capability::Keepalive,
         Capability::Presence,
+        Capability::History,
     ];
     assert_eq!(asked, expected);
     peer.members(&["Alice", "Bob"]);

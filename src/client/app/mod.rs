@@ -15,7 +15,6 @@ mod options;
 mod password;
 mod past;
 mod pipe;
-mod reconnect;
 mod report;
 mod screen;
 mod signals;
@@ -44,11 +43,12 @@ pub async fn run(options: &Options) -> Exit {
     // A terminal that cannot show a screen (TERM=dumb) is used like a pipe.
     let is_full_screen = is_terminal && !options.is_for_scripts() && screen::is_possible();
     let has_presence = is_full_screen || options.events || options.who;
-    let mut connector = connector(options, has_presence);
-    if options.reconnect && !is_full_screen {
-        connector = connector.reconnecting(Backoff::default());
-    }
-    if options.last.is_some() {
+    let reconnects = match is_full_screen {
+        true => !options.no_reconnect,
+        false => options.reconnect,
+    };
+    let mut connector = connector(options, has_presence, reconnects);
+    if is_full_screen || options.last.is_some() {
         connector = connector.and(Capability::History);
     }
     let password = match options.password() {
@@ -68,12 +68,16 @@ pub async fn run(options: &Options) -> Exit {
 
 /// How to connect with these options. Presence costs the server a message for each join
 /// and leave, so it is requested only where somebody sees it.
-fn connector(options: &Options, has_presence: bool) -> Connector {
+fn connector(options: &Options, has_presence: bool, reconnects: bool) -> Connector {
     let mut capabilities = vec![Capability::Receipts, Capability::Keepalive];
     if has_presence {
         capabilities.push(Capability::Presence);
     }
-    Connector::new()
+    let connector = Connector::new()
         .capabilities(capabilities)
-        .timeout(options.timeout())
+        .timeout(options.timeout());
+    match reconnects {
+        true => connector.reconnecting(Backoff::default()),
+        false => connector,
+    }
 }

@@ -31,6 +31,14 @@ pub(super) async fn last(session: &mut Session, count: u32) -> VecDeque<Chat> {
     chats
 }
 
+/// As [`last`], and says nothing.
+pub(super) async fn last_quietly(session: &mut Session, count: u32) -> VecDeque<Chat> {
+    let mut chats = VecDeque::new();
+    // What came before an error is shown.
+    let _ = fetch(session, count.min(CHATS_MAX) as usize, &mut chats).await;
+    chats
+}
+
 async fn fetch(
     session: &mut Session,
     count: usize,

@@ -204,6 +204,9 @@ fn state(model: &Model) -> String {
     match model.link {
         Link::Up => {}
         Link::Connecting => states.push("connecting".to_owned()),
+        Link::Waiting { until_ms } if until_ms <= model.now.ms => {
+            states.push("connecting".to_owned());
+        }
         Link::Waiting { until_ms } => {
             let seconds = until_ms.saturating_sub(model.now.ms).div_ceil(1_000);
             states.push(format!("reconnecting in {seconds} s"));

@@ -39,7 +39,7 @@ use futures_util::StreamExt;
 use jiff::tz::TimeZone;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use self::colour::Colours;
 use self::history::History;
@@ -53,7 +53,7 @@ use super::hang_up;
 use super::messages;
 use super::options::Options;
 use super::password::{Echo, ask};
-use super::reconnect::{Backoff, is_worth_a_try, may_work_later};
+use super::past;
 use super::report::{say, sum_up};
 use super::signals::{JobSignal, JobSignals, Signals};
 use super::time_format::parse_time;
@@ -62,11 +62,16 @@ use crate::cli;
 use crate::client::{
     ConnectError, Connector, Ended, Ending, Event, Printable, SendError, Sender, Session,
 };
-use crate::wire::ErrorCode;
+use crate::wire::Capability;
 
 /// The shortest time between two frames, in milliseconds: short enough to look
 /// immediate, long enough to draw a flood of messages together.
 const FRAME_MS: u64 = 20;
+
+/// How many messages from before are shown, where the server keeps them, and how long
+/// they may take, in milliseconds.
+const PAST_CHATS: u32 = 200;
+const PAST_MS_MAX: u64 = 3_000;
 
 /// A connect under way.
 type Connecting = Pin<Box<dyn Future<Output = Result<Session, ConnectError>>>>;
@@ -119,13 +124,9 @@ pub(super) async fn run(
         sender: None,
         connecting: None,
         target: None,
-        retry_at: None,
-        backoff: Backoff::default(),
-        reconnects: !options.no_reconnect,
-        unknown: 0,
     };
     client.read_history();
-    client.connected(session);
+    client.connected(session).await;
     let ended = client.talk(signals, jobs, hung_up).await;
     client.close(&ended).await
 }
@@ -175,13 +176,8 @@ struct Client {
     session: Option<Session>,
     sender: Option<Sender>,
     connecting: Option<Connecting>,
-    /// What the user asked to connect to; `None` for a try to reconnect.
+    /// What the user asked to connect to.
     target: Option<(Address, String)>,
-    retry_at: Option<Instant>,
-    backoff: Backoff,
-    reconnects: bool,
-    /// Lines that lost sessions left unconfirmed.
-    unknown: usize,
 }
 
 impl Client {
@@ -217,7 +213,7 @@ impl Client {
             let tick_at = [self.model.next_tick_ms(), self.sequences.expires_ms()];
             let tick_at = tick_at.into_iter().flatten().min();
             let tick_at = tick_at.map(|ms| self.started_at + Duration::from_millis(ms));
-            let (screen, retry_at) = (&self.screen, self.retry_at);
+            let screen = &self.screen;
             tokio::select! {
                 event = next_event(&mut self.session) => {
                     self.model.now = now(self.started_at);
@@ -237,7 +233,7 @@ impl Client {
                     self.model.now = now(self.started_at);
                     self.is_dirty = true;
                     match connected {
-                        Ok(session) => self.connected(session),
+                        Ok(session) => self.connected(session).await,
                         Err(error) => self.not_connected(&error, signals).await,
                     }
                 }
@@ -285,10 +281,6 @@ impl Client {
                     }
                 },
                 () = sleep_until(tick_at.unwrap_or(draw_at)), if tick_at.is_some() => {}
-                () = sleep_until(retry_at.unwrap_or(draw_at)), if retry_at.is_some() => {
-                    self.retry_at = None;
-                    self.connect(None);
-                }
                 () = frame(screen, draw_at), if self.is_dirty => {
                     self.is_dirty = false;
                     self.drawn_at = Instant::now();
@@ -352,7 +344,7 @@ impl Client {
                 let name = name.or_else(|| address.name().map(str::to_owned));
                 let name = name.unwrap_or_else(|| self.name.clone());
                 if is_same_server(&address, &self.address) {
-                    self.connect(Some((address, name)));
+                    self.connect(address, name);
                 } else {
                     self.connect_elsewhere(address, name, signals).await;
                 }
@@ -374,7 +366,8 @@ impl Client {
             ca: self.options.ca.clone().filter(|_| is_encrypted),
             ..self.options.clone()
         };
-        let connector = super::connector(&options, true);
+        let connector = super::connector(&options, true, !options.no_reconnect);
+        let connector = connector.and(Capability::History);
         let connected = connect(&options, None, connector, true, signals).await;
         if connected.is_err() {
             let _ = ask("Enter goes back: ", Echo::On, signals).await;
@@ -383,7 +376,7 @@ impl Client {
         if let Ok((session, connector)) = connected {
             self.connector = connector;
             self.target = Some((options.address, name));
-            self.connected(session);
+            self.connected(session).await;
         }
     }
 
@@ -405,47 +398,52 @@ impl Client {
         );
     }
 
-    /// Starts to connect: to where the user wants, or again to the same server.
-    fn connect(&mut self, target: Option<(Address, String)>) {
-        let (address, name) = target
-            .clone()
-            .unwrap_or_else(|| (self.address.clone(), self.name.clone()));
-        self.target = target;
-        self.retry_at = None;
+    /// Starts to connect under this name, to the same server.
+    fn connect(&mut self, address: Address, name: String) {
+        if self.session.is_some() && name == self.name && self.model.link != Link::Down {
+            let line = match self.model.link {
+                Link::Up => "you are connected already",
+                _ => "it is tried again already",
+            };
+            return self.model.notice(Printable::new().trusted(line));
+        }
         if self.session.is_none() {
             self.model.link = Link::Connecting;
         }
         let connector = self.connector.clone();
+        self.target = Some((address.clone(), name.clone()));
         self.connecting = Some(Box::pin(async move {
             connector.connect_to(&address, &name).await
         }));
-        self.is_dirty = true;
     }
 
     /// A session has begun; one that is still there is left.
-    fn connected(&mut self, session: Session) {
+    async fn connected(&mut self, mut session: Session) {
         if let Some(before) = self.session.take() {
-            self.unknown += self.model.forget_sent();
+            self.model.forget_sent();
             // Leaves by itself.
             drop(before);
         }
         if let Some((address, name)) = self.target.take() {
             (self.address, self.name) = (address, name);
         }
-        self.backoff.reset();
-        self.retry_at = None;
-        self.model.connected(&self.address, session.registered());
+        let is_other = self.model.connected(&self.address, session.registered());
+        if is_other && session.has(Capability::History) {
+            // Events that come meanwhile are kept.
+            let wait = Duration::from_millis(PAST_MS_MAX);
+            let past = timeout(wait, past::last_quietly(&mut session, PAST_CHATS)).await;
+            self.model.past(past.unwrap_or_default());
+        }
         self.sender = Some(session.sender());
         self.session = Some(session);
     }
 
-    /// A connect has failed.
+    /// A connect that the user asked for has failed.
     async fn not_connected(&mut self, error: &ConnectError, signals: &mut Signals) {
-        let (address, name) = match &self.target {
-            Some((address, name)) => (address.clone(), name.clone()),
-            None => (self.address.clone(), self.name.clone()),
+        let Some((address, name)) = self.target.take() else {
+            return;
         };
-        if self.target.is_some() && error.is_about_password() {
+        if error.is_about_password() {
             // The question needs the terminal for itself.
             self.screen.suspend().await;
             let prompt = "the server asks for a password: ";
@@ -453,54 +451,27 @@ impl Client {
             let _ = self.screen.resume();
             if let Ok(Some(password)) = answer {
                 self.connector = self.connector.clone().password(password);
-                let target = self.target.take();
-                return self.connect(target);
+                return self.connect(address, name);
             }
         }
         let (_, sentence) = messages::no_session(error, &address, &name, true);
         self.model.notice(sentence);
-        let was_asked_for = self.target.take().is_some();
-        if self.session.is_some() {
-            return;
-        }
-        if !was_asked_for && may_work_later(error) {
-            if let ConnectError::Refused {
-                code: ErrorCode::ConnectingTooFast | ErrorCode::TooManyConnections,
-                ..
-            } = error
-            {
-                self.backoff.slow_down();
-            }
-            self.wait();
-        } else {
+        if self.session.is_none() {
             self.model.link = Link::Down;
         }
-    }
-
-    /// Waits for the next try.
-    fn wait(&mut self) {
-        let wait = self.backoff.next(getrandom::u64().unwrap_or_default());
-        let until = Instant::now() + wait;
-        self.retry_at = Some(until);
-        let until_ms = until.duration_since(self.started_at).as_millis();
-        let until_ms = u64::try_from(until_ms).unwrap_or(u64::MAX);
-        self.model.link = Link::Waiting { until_ms };
     }
 
     /// The session has ended. Returns its end if that is the program's.
     fn ended(&mut self, ended: Ended) -> Option<Ended> {
         self.session = None;
         self.sender = None;
-        if self.model.is_leaving || !self.reconnects || ended.ending == Ending::Left {
+        let is_over = self.model.is_leaving || self.options.no_reconnect;
+        if is_over || ended.ending == Ending::Left {
             return Some(ended);
         }
-        self.unknown += ended.unsent + ended.unconfirmed;
         let (_, sentence) = messages::end(&ended);
-        let sentence = sentence.unwrap_or_default();
-        self.model.disconnected(Link::Down, sentence);
-        if self.connecting.is_none() && is_worth_a_try(&ended.ending) {
-            self.wait();
-        }
+        self.model
+            .disconnected(Link::Down, sentence.unwrap_or_default());
         None
     }
 
@@ -509,7 +480,7 @@ impl Client {
         self.model.give_up();
         self.screen.suspend().await;
         let ended = Ended {
-            unconfirmed: ended.unconfirmed + self.unknown,
+            unconfirmed: ended.unconfirmed + self.model.unknown,
             ..ended.clone()
         };
         sum_up(&ended, self.model.refused, self.model.given_up, false)

@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::client::app::member_list::MemberList;
 use crate::client::app::messages;
 use crate::client::{Event, Outgoing, Printable};
-use crate::wire::{Capability, Registered};
+use crate::wire::{Capability, Chat, Registered, ResumeFailure};
 
 /// How long a sent line may be unconfirmed before it says so, in milliseconds.
 pub(super) const LATE_MS: u64 = 2_000;
@@ -139,6 +139,7 @@ pub(super) struct Model {
     has_greeted: bool,
     /// The epoch and the number of the last chat that was seen in it.
     seen: Option<(String, u64)>,
+
     outgoing: Outgoing,
     /// Lines that the session has not taken yet.
     pub(super) outbox: VecDeque<(EntryId, String)>,
@@ -146,8 +147,8 @@ pub(super) struct Model {
     sent: BTreeMap<u64, (EntryId, u64)>,
     /// When the lines of one's own that are not settled begin to say so.
     late_at_ms: VecDeque<u64>,
-    /// How many lines the last lost connection left unknown.
-    unknown: usize,
+    /// How many lines lost connections have left unknown.
+    pub(super) unknown: usize,
     /// How long the last receipt took, in milliseconds.
     pub(super) round_trip_ms: Option<u64>,
     /// Lines that the server refused, and lines that were given up.
@@ -221,62 +222,86 @@ impl Model {
         }
     }
 
-    /// A session has begun, on the same server as the one before or on another.
-    pub(super) fn connected(&mut self, server: &Address, registered: &Registered) {
+    /// A session has begun, on the same server as the one before or on another. Returns
+    /// whether it is another.
+    pub(super) fn connected(&mut self, server: &Address, registered: &Registered) -> bool {
         let server = Printable::new().untrusted(&server.to_string());
         let is_same = self.server == server;
-        let is_first = self.seen.is_none();
+        self.server = server;
+        if !is_same {
+            self.seen = None;
+        }
+        let missed = self.missed(registered);
+        self.registered(registered);
+        if is_same {
+            self.notice(match missed {
+                Some(missed) => missed_sentence(missed, self.unknown > 0),
+                None => messages::not_resumed(ResumeFailure::OtherEpoch),
+            });
+            self.saw(registered.seq);
+        } else {
+            self.has_greeted = false;
+            if !self.has_presence {
+                self.greet();
+            }
+        }
+        !is_same
+    }
+
+    /// The server's answer to a Register, the first or a later one.
+    fn registered(&mut self, registered: &Registered) {
         let has = |capability: Capability| registered.capabilities.contains(&capability.into());
         let limits = registered.limits.unwrap_or_default();
         self.outgoing = Outgoing::new(limits.text_bytes_max as usize);
         self.has_presence = has(Capability::Presence);
         self.has_receipts = has(Capability::Receipts);
-        self.has_greeted = false;
         self.members.clear();
         self.round_trip_ms = None;
         self.link = Link::Up;
         self.name.clone_from(&registered.name);
-        self.server = server;
+        // Where a session is resumed, messages that were missed still come.
+        if self.missed(registered).is_none() {
+            self.log.forget_numbers();
+            self.seen = Some((registered.epoch.clone(), registered.seq));
+        }
+    }
+
+    /// How many messages were missed; `None` if the server counts anew.
+    fn missed(&self, registered: &Registered) -> Option<u64> {
         match &self.seen {
-            Some((epoch, seq)) if is_same && *epoch == registered.epoch => {
-                let missed = registered.seq.saturating_sub(*seq);
-                self.notice(missed_sentence(missed, self.unknown));
-            }
-            Some(_) => {
-                self.log.forget_numbers();
-                if is_same {
-                    self.notice(Printable::new().trusted(
-                        "connected again; the server has started anew, so nobody knows what you missed",
-                    ));
-                }
-            }
-            None => {}
+            Some((epoch, seq)) if *epoch == registered.epoch => registered.seq.checked_sub(*seq),
+            _ => None,
         }
-        self.seen = Some((registered.epoch.clone(), registered.seq));
-        self.unknown = 0;
-        if !self.has_presence && (is_first || !is_same) {
-            self.greet();
+    }
+
+    /// What was said before the session, oldest first.
+    pub(super) fn past(&mut self, chats: impl IntoIterator<Item = Chat>) {
+        for chat in chats {
+            let is_mention = !find::mentions(&chat.text, &self.name).is_empty();
+            let message = Kind::Message {
+                sender: chat.sender,
+                text: chat.text,
+                is_mention,
+            };
+            let at = self.at_unix_ms(chat.time_unix_ms);
+            self.log.push(at, Some(chat.seq), message);
         }
-        // Later greetings say nothing new.
-        self.has_greeted |= !is_first && is_same;
     }
 
     /// The session has ended: what it had taken and not confirmed is unknown.
     pub(super) fn disconnected(&mut self, link: Link, sentence: Printable) {
         self.link = link;
         self.members.clear();
-        self.unknown += self.forget_sent();
+        self.forget_sent();
         self.notice(sentence);
     }
 
-    /// The session is over: what it has not confirmed is unknown. Returns how many lines
-    /// that are.
-    pub(super) fn forget_sent(&mut self) -> usize {
-        let sent = std::mem::take(&mut self.sent);
-        for (entry, _) in sent.values() {
-            self.log.settle(*entry, Delivery::Unknown, None);
+    /// The session is over: what it has not confirmed is unknown.
+    pub(super) fn forget_sent(&mut self) {
+        for (entry, _) in std::mem::take(&mut self.sent).into_values() {
+            self.unknown += 1;
+            self.log.settle(entry, Delivery::Unknown, None);
         }
-        sent.len()
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -324,13 +349,38 @@ impl Model {
                     None => self.notice(Printable::new().trusted("refused: ").append(&reason)),
                 }
             }
-            // Its sessions do not reconnect: the loop begins another one.
-            Event::Reconnecting { .. }
-            | Event::Resumed { .. }
-            | Event::NotResumed { .. }
-            | Event::Gap { .. }
-            | Event::Unknown { .. }
-            | Event::Ended(_) => {}
+            Event::Reconnecting { after, reason } => {
+                let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                let until_ms = self.now.ms.saturating_add(after_ms);
+                if self.link == Link::Up {
+                    self.members.clear();
+                    self.notice(messages::reconnecting(&reason, after));
+                }
+                self.link = Link::Waiting { until_ms };
+            }
+            Event::Resumed { missed, registered } => {
+                self.registered(&registered);
+                self.notice(messages::resumed(missed));
+            }
+            Event::NotResumed { reason, registered } => {
+                let missed = self.missed(&registered);
+                self.registered(&registered);
+                self.notice(match missed {
+                    Some(missed) => missed_sentence(missed, !self.sent.is_empty()),
+                    None => messages::not_resumed(reason),
+                });
+                // What was missed does not come any more.
+                self.saw(registered.seq);
+            }
+            // Counted by the next event.
+            Event::Gap { .. } => {}
+            Event::Unknown { id, .. } => {
+                self.unknown += 1;
+                if let Some((entry, _)) = self.sent.remove(&id) {
+                    self.log.settle(entry, Delivery::Unknown, None);
+                }
+            }
+            Event::Ended(_) => {}
         }
     }
 
@@ -553,8 +603,8 @@ impl Model {
         };
         // The seconds are counted down.
         let wait = match self.link {
-            Link::Waiting { until_ms } => {
-                let left_ms = until_ms.saturating_sub(self.now.ms);
+            Link::Waiting { until_ms } if self.now.ms < until_ms => {
+                let left_ms = until_ms - self.now.ms;
                 Some(self.now.ms + (left_ms % 1_000).max(1))
             }
             _ => None,
@@ -563,9 +613,9 @@ impl Model {
     }
 }
 
-/// "connected again; you missed 3 messages". A line that is unknown may have been
-/// accepted.
-fn missed_sentence(missed: u64, unknown: usize) -> Printable {
+/// "connected again; you missed 3 messages". A line whose fate is unknown may be one of
+/// them.
+fn missed_sentence(missed: u64, has_unknown: bool) -> Printable {
     let line = Printable::new().trusted("connected again; ");
     let line = match missed {
         0 => line.trusted("you missed nothing"),
@@ -575,7 +625,7 @@ fn missed_sentence(missed: u64, unknown: usize) -> Printable {
             .number(missed)
             .trusted(" messages"),
     };
-    match missed > 0 && unknown > 0 {
+    match missed > 0 && has_unknown {
         true => line.trusted(", or your unknown lines are among them"),
         false => line,
     }
