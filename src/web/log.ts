@@ -39,30 +39,29 @@ export class Log {
     document.addEventListener("visibilitychange", () => this.seen());
   }
 
+  /** A message at the end. */
   message(sender: string, text: string, time: Date, isOwn: boolean, isMention: boolean): Row {
-    const element = document.createElement("div");
-    element.className = `message${isOwn ? " own" : ""}${isMention ? " mention" : ""}`;
-    const name = document.createElement("bdi");
-    name.className = "name";
-    name.textContent = plain(sender);
-    name.style.setProperty("--hue", String(hue(sender)));
-    const when = document.createElement("time");
-    if (!Number.isNaN(time.getTime())) {
-      when.dateTime = time.toISOString();
-      when.title = time.toLocaleString();
-      when.textContent = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    }
-    const state = document.createElement("span");
-    state.className = "state";
-    const body = document.createElement("p");
-    body.append(safe(text));
-    element.append(name, " ", when, " ", state, body);
-    this.put(element);
+    const row = message(sender, text, time, isOwn, isMention);
+    this.put(row.element);
     if (!isOwn && (document.hidden || !this.isAtEnd)) {
       this.unread += 1;
       this.show();
     }
-    return { element, state };
+    return row;
+  }
+
+  /** Older messages before all others. Whether more of them would fit. */
+  past(rows: readonly Row[]): boolean {
+    this.flush();
+    const { scroller, list } = this;
+    const below = scroller.scrollHeight - scroller.scrollTop;
+    const room = Math.max(ROWS_MAX - list.childElementCount, 0);
+    const fitting = room === 0 ? [] : rows.slice(-room);
+    list.prepend(...fitting.map((row) => row.element));
+    // What is read stays where it is.
+    if (this.isAtEnd) this.toEnd();
+    else scroller.scrollTop = scroller.scrollHeight - below;
+    return list.childElementCount < ROWS_MAX;
   }
 
   notice(...parts: (string | HTMLElement)[]): void {
@@ -120,6 +119,34 @@ export class Log {
     this.more.textContent = unread === 1 ? "1 new message" : `${unread} new messages`;
     this.onUnread(unread);
   }
+}
+
+/** A message, to be put somewhere. */
+export function message(
+  sender: string,
+  text: string,
+  time: Date,
+  isOwn: boolean,
+  isMention: boolean,
+): Row {
+  const element = document.createElement("div");
+  element.className = `message${isOwn ? " own" : ""}${isMention ? " mention" : ""}`;
+  const name = document.createElement("bdi");
+  name.className = "name";
+  name.textContent = plain(sender);
+  name.style.setProperty("--hue", String(hue(sender)));
+  const when = document.createElement("time");
+  if (!Number.isNaN(time.getTime())) {
+    when.dateTime = time.toISOString();
+    when.title = time.toLocaleString();
+    when.textContent = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  }
+  const state = document.createElement("span");
+  state.className = "state";
+  const body = document.createElement("p");
+  body.append(safe(text));
+  element.append(name, " ", when, " ", state, body);
+  return { element, state };
 }
 
 // The same colour for a name everywhere.

@@ -1,6 +1,6 @@
 // The page: joins, shows what happens, sends what is typed.
 
-import { Log, type Row } from "./log.js";
+import { Log, message, type Row } from "./log.js";
 import { Session, WAITING_MAX, type Line, type LineState } from "./session.js";
 import { lines, mentions, plain, safe } from "./text.js";
 
@@ -30,11 +30,13 @@ const whoButton = find<HTMLButtonElement>("#who-button");
 const leaveButton = find<HTMLButtonElement>("#leave");
 const composer = find<HTMLFormElement>("#composer");
 const textField = find<HTMLTextAreaElement>("#text");
+const olderButton = find<HTMLButtonElement>("#older");
+const scroller = find<HTMLElement>("#scroller");
 const mentionStatus = find<HTMLElement>("#mention");
 
 const log = new Log(
   find<HTMLElement>("#log"),
-  find<HTMLElement>("#scroller"),
+  scroller,
   find<HTMLButtonElement>("#more"),
   (unread) => {
     document.title = unread > 0 ? `(${unread}) ${TITLE}` : TITLE;
@@ -105,6 +107,7 @@ function join(): void {
       session = undefined;
       rows = new Map();
       log.clear();
+      olderButton.hidden = true;
       room.hidden = true;
       joinForm.hidden = false;
       joinButton.disabled = false;
@@ -117,7 +120,17 @@ function join(): void {
         nameField.focus();
       }
     },
-    chat(sender, text, time) {
+    past(chats, hasMore) {
+      const rows = chats.map(({ sender, text, timeUnixMs }) => {
+        const isOwn = sender === own;
+        const isMention = !isOwn && mentions(text, own);
+        return message(sender, text, new Date(Number(timeUnixMs)), isOwn, isMention);
+      });
+      const fits = log.past(rows);
+      olderButton.hidden = !hasMore || !fits;
+    },
+    chat({ sender, text, timeUnixMs }) {
+      const time = new Date(Number(timeUnixMs));
       const isMention = mentions(text, own);
       log.message(sender, text, time, false, isMention);
       if (isMention && document.hidden)
@@ -175,6 +188,11 @@ textField.addEventListener("keydown", (event) => {
 
 textField.addEventListener("input", () => {
   textField.rows = Math.min(textField.value.split("\n").length, 5);
+});
+
+olderButton.addEventListener("click", () => session?.askForPast());
+scroller.addEventListener("scroll", () => {
+  if (scroller.scrollTop === 0 && !olderButton.hidden) session?.askForPast();
 });
 
 leaveButton.addEventListener("click", () => session?.leave());

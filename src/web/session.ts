@@ -7,11 +7,14 @@ import {
   Capability,
   ChatSchema,
   ErrorCode,
+  GetHistorySchema,
   LeftReason,
   LeaveSchema,
   PingSchema,
   PongSchema,
   RegisterSchema,
+  ResumeSchema,
+  type Chat,
   type Error as Refusal,
   type Registered,
   type ServerEnvelope,
@@ -25,6 +28,8 @@ const SILENCE_MS = 30_000;
 const ANSWER_MS = 10_000;
 // How long a connection and the answer to Register may take.
 const REGISTER_MS = 15_000;
+// How many chats of the past are asked for at once.
+const PAGE_CHATS = 50;
 // How many lines may wait to be sent.
 export const WAITING_MAX = 1_000;
 
@@ -36,13 +41,18 @@ export interface Line {
 }
 
 export interface Listener {
-  /** It is connected; `missed` chats were not received since the last connection. */
+  /**
+   * It is connected; `missed` chats were not received since the last connection, and are
+   * not going to be.
+   */
   registered(name: string, missed: bigint, isNewServer: boolean, isAgain: boolean): void;
   /** The connection is lost and is made again in so many milliseconds. */
   lost(retryMs: number): void;
   /** The session is over, and why. `asksPassword`: another password may help. */
   ended(why: string, asksPassword: boolean): void;
-  chat(sender: string, text: string, time: Date): void;
+  chat(chat: Chat): void;
+  /** A page of the past, oldest first; `hasMore`: there are older ones. */
+  past(chats: readonly Chat[], hasMore: boolean): void;
   members(names: ReadonlySet<string>): void;
   joined(name: string): void;
   left(name: string, how: string): void;
@@ -57,6 +67,7 @@ const REFUSED: Partial<Record<ErrorCode, string>> = {
   [ErrorCode.NAME_NOT_ALLOWED]: "This name is not on the server's list.",
   [ErrorCode.NAME_RECLAIMED]:
     "Another client took this name while this one could not be reached.",
+  [ErrorCode.REPLACED]: "Another connection continues this session.",
   [ErrorCode.PASSWORD_WRONG]: "The server asks for a password, or for another one.",
 };
 
@@ -70,8 +81,16 @@ const LEFT: Partial<Record<LeftReason, string>> = {
 export class Session {
   private socket: WebSocket | undefined;
   private registered: Registered | undefined;
+  // The number up to which every chat is here (CHAT-RES-20), and those here beyond it:
+  // a receipt may come before an earlier chat.
   private lastSeq = 0n;
+  private readonly ahead = new Set<bigint>();
   private epoch = "";
+  private resumeToken = new Uint8Array(0);
+  private resumeAttempt = 0;
+  // The number before which the past is not here; 0 where it ends.
+  private pastBefore = 0n;
+  private isPastAsked = false;
   private name: string;
   private nextId = 1n;
   private waiting: Line[] = [];
@@ -127,9 +146,18 @@ export class Session {
         Capability.PRESENCE,
         Capability.RECEIPTS,
         Capability.KEEPALIVE,
+        Capability.RESUME,
+        Capability.HISTORY,
       ];
       const { name, password } = this;
       const register = create(RegisterSchema, { name, capabilities, password });
+      if (this.resumeToken.length > 0)
+        register.resume = create(ResumeSchema, {
+          token: this.resumeToken,
+          epoch: this.epoch,
+          seq: this.lastSeq,
+          attempt: ++this.resumeAttempt, // CHAT-RES-18
+        });
       this.put({ case: "register", value: register }); // CHAT-REG-1
     };
     socket.onmessage = (event: MessageEvent) => {
@@ -151,31 +179,29 @@ export class Session {
 
   private receive({ message }: ServerEnvelope, socket: WebSocket): void {
     switch (message.case) {
-      case "registered": {
-        const now = message.value;
-        const isAgain = this.epoch !== "";
-        const isNewServer = isAgain && now.epoch !== this.epoch;
-        const missed = isAgain && !isNewServer ? now.seq - this.lastSeq : 0n;
-        this.registered = now;
-        this.name = now.name;
-        this.epoch = now.epoch;
-        this.lastSeq = now.seq;
-        this.failures = 0;
-        this.timeOut("register");
-        this.members = new Set();
-        this.listener.registered(now.name, missed > 0n ? missed : 0n, isNewServer, isAgain);
-        this.watch();
+      case "registered":
+        this.open(message.value);
+        break;
+      case "chat": {
+        const chat = message.value;
+        this.has(chat.seq);
+        // In a resumed session its own last line comes back, if it arrived; its receipt
+        // follows when it is sent again.
+        const isOwn = chat.sender === this.name && chat.text === this.waiting[0]?.text;
+        if (!(isOwn && this.isResumed(chat.seq))) this.listener.chat(chat);
         this.pump();
         break;
       }
-      case "chat": {
-        const { sender, text, seq, timeUnixMs } = message.value;
-        this.lastSeq = seq;
-        this.listener.chat(sender, text, new Date(Number(timeUnixMs)));
+      case "history": {
+        const { chats, from } = message.value;
+        const { oldestSeq } = this.registered ?? {};
+        this.isPastAsked = false;
+        this.pastBefore = from > (oldestSeq ?? 0n) ? from : 0n;
+        this.listener.past(chats, this.pastBefore > 0n);
         break;
       }
       case "receipt":
-        if (message.value.seq > this.lastSeq) this.lastSeq = message.value.seq;
+        this.has(message.value.seq);
         this.settle(message.value.id, "sent", "");
         break;
       case "members":
@@ -207,6 +233,61 @@ export class Session {
         this.lose(socket);
         break;
     }
+  }
+
+  private open(now: Registered): void {
+    const isAgain = this.epoch !== "";
+    const isNewServer = isAgain && now.epoch !== this.epoch;
+    const isResumed = now.resumedFrom > 0n;
+    const upTo = isResumed ? now.resumedFrom - 1n : now.seq;
+    const missed = isAgain && !isNewServer ? upTo - this.lastSeq : 0n;
+    this.registered = now;
+    this.name = now.name;
+    this.epoch = now.epoch;
+    this.lastSeq = upTo;
+    this.ahead.clear();
+    this.resumeToken = now.resumeToken.slice();
+    if (!isResumed) this.resumeAttempt = 0;
+    this.failures = 0;
+    this.timeOut("register");
+    this.members = new Set();
+    this.listener.registered(now.name, missed > 0n ? missed : 0n, isNewServer, isAgain);
+    const unanswered = this.inFlight;
+    this.inFlight = undefined;
+    // CHAT-RES-16, CHAT-RES-17
+    if (unanswered && isResumed) this.waiting.unshift(unanswered);
+    else if (unanswered)
+      this.listener.line(unanswered, "unknown", "the connection was lost");
+    if (!isAgain || isNewServer) {
+      const hasPast = now.oldestSeq > 0n && now.oldestSeq <= now.seq;
+      this.pastBefore = hasPast ? now.seq + 1n : 0n;
+    }
+    this.isPastAsked = false;
+    this.watch();
+    this.pump();
+    if (!isAgain) this.askForPast();
+  }
+
+  /** Asks for older chats, if there are any. */
+  askForPast(): void {
+    const { registered } = this;
+    if (this.isPastAsked || this.pastBefore === 0n) return;
+    if (!registered?.capabilities.includes(Capability.HISTORY)) return;
+    this.isPastAsked = true;
+    const edge = { case: "before", value: this.pastBefore } as const;
+    const limit = Math.min(PAGE_CHATS, registered.limits?.historyPageMax ?? PAGE_CHATS);
+    this.put({ case: "getHistory", value: create(GetHistorySchema, { edge, limit }) });
+  }
+
+  private has(seq: bigint): void {
+    this.ahead.add(seq);
+    while (this.ahead.delete(this.lastSeq + 1n)) this.lastSeq += 1n;
+  }
+
+  // Whether a chat is from before this connection, and in it because it was resumed.
+  private isResumed(seq: bigint): boolean {
+    const { registered } = this;
+    return registered !== undefined && registered.resumedFrom > 0n && seq <= registered.seq;
   }
 
   private refused(error: Refusal, socket: WebSocket): void {
@@ -244,6 +325,8 @@ export class Session {
   private pump(): void {
     const line = this.waiting[0];
     if (!line || this.inFlight || !this.registered) return;
+    // What was missed comes first, so that a line of its own in it is known for one.
+    if (this.registered.resumedFrom > 0n && this.lastSeq < this.registered.seq) return;
     const wait = this.holdUntil - Date.now();
     if (wait > 0) {
       this.after("hold", wait, () => this.pump());
@@ -288,7 +371,8 @@ export class Session {
     if (this.socket !== socket || this.isOver) return;
     this.clear();
     socket.close();
-    if (this.inFlight) {
+    // Nothing continues without a token: what became of the line stays unknown.
+    if (this.inFlight && this.resumeToken.length === 0) {
       this.listener.line(this.inFlight, "unknown", "the connection was lost");
       this.inFlight = undefined;
     }

@@ -7,7 +7,8 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
@@ -44,9 +45,9 @@ function start(program, args) {
   return child;
 }
 
-async function serve(tcp, web) {
+async function serve(tcp, web, ...more) {
   const server = start("chat-server", [
-    "--listen", tcp, "--web-listen", web,
+    "--listen", tcp, "--web-listen", web, ...more,
     "--rate-limit", "off", "--frames-per-second-max", "off", "--bytes-per-second-max", "off",
   ]);
   const line = (scheme) => server.shows((it) => it.startsWith(`listening on ${scheme}://`));
@@ -94,6 +95,7 @@ async function accessible(page, where) {
   assert.deepEqual(told, [], where);
 }
 
+const data = mkdtempSync(`${tmpdir()}/chat-page-`);
 let { server, tcp, web } = await serve("127.0.0.1:0", "127.0.0.1:0");
 try {
   // axe is put into the page as a script, which the page's policy forbids.
@@ -212,8 +214,24 @@ try {
   terminal.say("said meanwhile");
   await hears(alice, "said meanwhile");
   await bob.context().setOffline(false);
-  await notice(bob, "connected again; 1 messages were missed");
+  await notice(bob, "connected again; nothing was missed");
+  await hears(bob, "said meanwhile");
   await hears(alice, "written while offline");
+
+  console.log("a connection that breaks under a line");
+  const cut = await bob.context().newCDPSession(bob);
+  await cut.send("Network.enable");
+  for (let round = 0; round < 10; round++) {
+    const text = `line of round ${round}`;
+    await say(bob, text);
+    await bob.evaluate(() => dispatchEvent(new Event("offline")));
+    await hears(alice, text);
+    await bob.locator('#status[data-state="connected"]').waitFor();
+    await bob.locator(".own", { hasText: text }).locator(".state", { hasText: /^sent$/ }).waitFor();
+  }
+  const rounds = await alice.locator("#log p", { hasText: "line of round" }).allTextContents();
+  assert.deepEqual(rounds, Array.from({ length: 10 }, (_, round) => `line of round ${round}`));
+  assert.equal(await bob.locator("#log p", { hasText: "line of round" }).count(), 10);
 
   console.log("a server that is started again");
   server.kill("SIGTERM");
@@ -230,9 +248,36 @@ try {
   await alice.keyboard.press("Enter");
   await alice.getByLabel("Your name").waitFor();
   await notice(phone, "Alice left");
+
+  console.log("a server that keeps the room");
+  server.kill("SIGTERM");
+  await phone.locator('#status[data-state="lost"]').waitFor();
+  const kept = ["--data", data, "--history", "all"];
+  ({ server, tcp, web } = await serve("127.0.0.1:0", "127.0.0.1:0", ...kept));
+  const writer = start("chat-client", [tcp, "writer"]);
+  writer.say(Array.from({ length: 120 }, (_, index) => `old line ${index}`).join("\n"));
+  const reader = await open();
+  await join(reader, "Reader");
+  writer.say("the newest");
+  await hears(reader, "the newest");
+  await reader.getByText("old line 119").waitFor();
+  while (await reader.getByRole("button", { name: "Older messages" }).isVisible()) {
+    const before = await reader.locator("#log p").count();
+    await reader.getByRole("button", { name: "Older messages" }).click();
+    await reader.waitForFunction((count) => document.querySelectorAll("#log p").length > count, before);
+  }
+  const past = await reader.locator("#log p", { hasText: "old line" }).allTextContents();
+  assert.deepEqual(past, Array.from({ length: 120 }, (_, index) => `old line ${index}`));
+  server.kill("SIGKILL");
+  await reader.locator('#status[data-state="lost"]').waitFor();
+  ({ server } = await serve(at(tcp), at(web), ...kept));
+  await notice(reader, "connected again; nothing was missed");
+  await say(reader, "still here");
+  await reader.locator(".own .state", { hasText: "sent" }).waitFor();
   assert.deepEqual(problems, []);
   console.log("all is well");
 } finally {
   await browser.close();
   for (const child of processes) child.kill("SIGKILL");
+  rmSync(data, { recursive: true });
 }
