@@ -1,5 +1,6 @@
 //! Coming back after a lost connection: nothing is lost, nothing is doubled.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
@@ -179,6 +180,141 @@ fn a_cut_behind_any_byte_of_a_resume_loses_nothing() {
         };
         vec![first, second]
     });
+}
+
+/// Four members talk at once while all their connections are cut again and again: each
+/// sees every chat of the others once, all in the same order, and knows the numbers of
+/// its own.
+#[test]
+fn a_storm_of_cuts_loses_nothing() {
+    check_storm(&[], 0);
+}
+
+/// And while the server is killed again and again.
+#[test]
+fn a_storm_of_cuts_and_kills_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("room");
+    check_storm(&["--data", data.to_str().expect("UTF-8")], 3);
+}
+
+/// `SEED` makes another storm.
+fn check_storm(options: &[&str], kills: usize) {
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    let rooms = run(storm(options, kills, &mut fastrand::Rng::with_seed(seed)));
+    for room in &rooms {
+        assert_eq!(room, &rooms[0], "seed {seed}");
+    }
+    let seqs: Vec<u64> = rooms[0].keys().copied().collect();
+    let all: Vec<u64> = (1..=(MEMBERS * STORM_CHATS) as u64).collect();
+    assert_eq!(seqs, all, "seed {seed}");
+    // The order of each sender is kept.
+    for member in 0..MEMBERS {
+        let name = format!("m{member}");
+        let chats = rooms[0].values().filter(|(sender, _)| *sender == name);
+        let texts = chats.map(|(_, text)| text.parse::<usize>().expect("a number"));
+        assert!(texts.eq(0..STORM_CHATS), "seed {seed}, member {member}");
+    }
+}
+
+const MEMBERS: usize = 4;
+const STORM_CHATS: usize = 100;
+
+/// What each member has seen and said, by number.
+async fn storm(
+    options: &[&str],
+    kills: usize,
+    random: &mut fastrand::Rng,
+) -> Vec<BTreeMap<u64, (String, String)>> {
+    let start = || {
+        let unlimited = ["--connections-per-minute-max", "off", "--rate-limit", "off"];
+        TestServer::start(&[&unlimited, options].concat())
+    };
+    let mut server = start();
+    let mut members = Vec::new();
+    let mut proxies = Vec::new();
+    for member in 0..MEMBERS {
+        let mut cuts = vec![NEVER; 200];
+        for cut in &mut cuts {
+            cut.sent_bytes = random.usize(0..600);
+            cut.received_bytes = random.usize(0..1_500);
+            cut.leaves_ghost = random.bool();
+        }
+        // The first connect is not repeated.
+        cuts[0].sent_bytes += 100;
+        cuts[0].received_bytes += 400;
+        let proxy = Proxy::start(server.address, cuts).await;
+        let connector = Connector::new().reconnecting(impatient());
+        let session = connector
+            .connect(&proxy.address, &format!("m{member}"))
+            .await;
+        members.push(session.expect("a session"));
+        proxies.push(proxy);
+    }
+    let killing = async {
+        for _ in 0..kills {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            server.signal("KILL");
+            server.wait();
+            server = start();
+            for proxy in &proxies {
+                proxy.set_server(server.address);
+            }
+        }
+    };
+    let talking = members
+        .into_iter()
+        .enumerate()
+        .map(|(member, mut session)| {
+            let mut random = random.fork();
+            async move {
+                let name = format!("m{member}");
+                let mut room = BTreeMap::new();
+                let sender = session.sender();
+                let saying = tokio::spawn(async move {
+                    for number in 0..STORM_CHATS {
+                        sender.send(number.to_string()).await.expect("sent");
+                        if random.bool() {
+                            tokio::time::sleep(Duration::from_millis(random.u64(0..5))).await;
+                        }
+                    }
+                });
+                while room.len() < MEMBERS * STORM_CHATS {
+                    until(&mut session, |event| {
+                        let (seq, said) = match event {
+                            Event::Message {
+                                seq, sender, text, ..
+                            } => {
+                                assert_ne!(sender, name, "an own chat came back");
+                                (seq, (sender, text))
+                            }
+                            // Ids count from 1.
+                            Event::Receipt { id, seq } => {
+                                (seq, (name.clone(), (id - 1).to_string()))
+                            }
+                            Event::Resumed { missed, .. } => {
+                                assert_eq!(missed, 0);
+                                return Some(());
+                            }
+                            Event::Reconnecting { .. } => return Some(()),
+                            event => panic!("{event:?}"),
+                        };
+                        let before = room.insert(seq, said);
+                        assert_eq!(before, None, "{seq} came twice");
+                        Some(())
+                    })
+                    .await;
+                }
+                saying.await.expect("no panic");
+                session.leave().await;
+                room
+            }
+        });
+    let (rooms, ()) = tokio::join!(futures_util::future::join_all(talking), killing);
+    for proxy in proxies {
+        assert!(proxy.accepted() > 5, "{} connections", proxy.accepted());
+    }
+    rooms
 }
 
 /// Starts a client that writes what it hears to its output, and waits until it listens.
