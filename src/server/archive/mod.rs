@@ -236,6 +236,15 @@ impl Archive {
     }
 }
 
+#[cfg(test)]
+impl Archive {
+    /// What is to be kept next, if there is something.
+    pub(super) fn take_pending(&self) -> Option<Pending> {
+        let mut pending = self.changes();
+        (pending.log_end > 0).then(|| std::mem::take(&mut *pending))
+    }
+}
+
 /// The threads' side.
 #[cfg(feature = "store")]
 impl Archive {
