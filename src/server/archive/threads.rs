@@ -26,7 +26,8 @@ use super::{Archive, Request, RequestKind};
 /// How long the writer waits before it tries again on a full disk, in milliseconds.
 const FULL_RETRY_MS: u64 = 1_000;
 
-/// How often chats beyond the bounds are removed, in milliseconds.
+/// How often chats beyond the bounds are removed at least, in milliseconds; each commit
+/// removes some too.
 const PRUNE_INTERVAL_MS: u64 = 1_000;
 
 /// How much of the past is sent to a resumed session at once, in bytes: less than what
@@ -63,6 +64,7 @@ impl Threads {
             hub: Arc::clone(hub),
             archive: Arc::clone(archive),
             next_prune: Instant::now(),
+            oldest_seq: 0,
         };
         let reader = Reader {
             store: reader,
@@ -91,6 +93,8 @@ struct Writer {
     hub: Arc<Hub>,
     archive: Arc<Archive>,
     next_prune: Instant,
+    /// What the hub was told.
+    oldest_seq: u64,
 }
 
 impl Writer {
@@ -122,8 +126,9 @@ impl Writer {
     fn commit(&mut self, changes: &[store::Change]) -> bool {
         let mut was_full = false;
         loop {
-            match self.store.commit(changes) {
-                Ok(()) => {
+            match self.store.commit_and_prune(changes, unix_ms()) {
+                Ok(oldest_seq) => {
+                    self.note_oldest(oldest_seq);
                     if was_full {
                         info!("the disk has space again");
                         self.hub.set_store_full(false);
@@ -154,11 +159,19 @@ impl Writer {
         }
     }
 
-    /// Removes chats beyond the bounds. Returns whether the server may go on.
+    /// Tells the hub which chat is the oldest now, if it is another one.
+    fn note_oldest(&mut self, oldest_seq: u64) {
+        if oldest_seq != self.oldest_seq {
+            self.oldest_seq = oldest_seq;
+            self.hub.prune(oldest_seq);
+        }
+    }
+
+    /// Removes chats beyond the bounds where no commit does. Returns whether the server may go on.
     fn prune(&mut self) -> bool {
         self.next_prune = Instant::now() + Duration::from_millis(PRUNE_INTERVAL_MS);
         match self.store.prune(unix_ms()) {
-            Ok(oldest_seq) => self.hub.prune(oldest_seq),
+            Ok(oldest_seq) => self.note_oldest(oldest_seq),
             Err(CommitError::Full) => {}
             Err(error) => {
                 self.hub.fail(error.to_string());
