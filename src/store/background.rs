@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, hooks::Wal};
+use rusqlite::{Connection, config::DbConfig, hooks::Wal};
 
 use super::{
     CommitError, OpenError, SyncMode,
@@ -200,11 +200,14 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Copies all of the log and empties its file, unless readers hold on to it.
-pub(super) fn empty_wal(connection: &Connection) -> rusqlite::Result<()> {
+/// Copies all of the log, and has the file removed when the connection is closed, unless
+/// readers hold on to it.
+pub(super) fn remove_wal(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_millis(CLOSE_WAIT_MS_MAX))?;
     match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-        Err(error) if error::is_full(&error) || error::is_busy(&error) => Ok(()),
-        result => result,
+        Err(error) if error::is_full(&error) || error::is_busy(&error) => return Ok(()),
+        result => result?,
     }
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(())
 }

@@ -1,4 +1,5 @@
-//! The mark of the run, and when the numbers begin a new epoch (CHAT-ORD-7).
+//! The mark of the run, and when the numbers begin a new epoch (CHAT-ORD-7,
+//! CHAT-HIST-10).
 //!
 //! A number of one epoch must never mean two chats. A process that is killed loses
 //! nothing that it had written, because the system still has it. A machine that loses

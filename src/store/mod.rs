@@ -203,6 +203,6 @@ impl Store {
     fn mark_as_closed(&self, now_unix_ms: i64) -> rusqlite::Result<()> {
         self.connection.pragma_update(None, "synchronous", "FULL")?;
         epoch::mark_as_closed(&self.connection, now_unix_ms)?;
-        background::empty_wal(&self.connection)
+        background::remove_wal(&self.connection)
     }
 }

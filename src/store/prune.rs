@@ -1,5 +1,4 @@
-//! Pruning: removes the oldest chats beyond the bounds (CHAT-ORD-1: numbers are never
-//! given again).
+//! Pruning: removes the oldest chats beyond the bounds (CHAT-HIST-8).
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 

@@ -1,5 +1,5 @@
-//! Readers: pages of the past, on a connection beside the commits (CHAT-ORD-2: by rising
-//! number).
+//! Readers: pages of the past (CHAT-HIST-2 to CHAT-HIST-5), on a connection beside the
+//! commits.
 
 use std::path::Path;
 

@@ -28,6 +28,8 @@ fn what_was_committed_is_there_after_any_end_of_the_process() {
                 true => store.close(NOW).expect("it closes"),
                 false => drop(store),
             }
+            let log = folder.path().join("room.sqlite-wal");
+            assert_ne!(log.exists(), is_closed, "a closed room is one file");
             options.epoch_if_new = "another".to_owned();
             let (store, kept) = open(&options);
             let went_on = Kept {

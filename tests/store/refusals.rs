@@ -32,7 +32,7 @@ fn a_folder_is_one_servers() {
 fn only_the_servers_user_reads_what_was_said() {
     let folder = folder();
     let options = Options {
-        dir: folder.path().join("a/b"),
+        dir: folder.path().join("a"),
         ..options(folder.path())
     };
     let (mut store, _) = open(&options);

@@ -192,7 +192,7 @@ fn prune_all(dir: &Path, keep: Keep, now_unix_ms: i64) -> Result<(), String> {
         let error = error::plain(&error);
         format!("the messages are removed, but their space is not given back: {error}")
     })?;
-    background::empty_wal(&connection).map_err(failed)
+    background::remove_wal(&connection).map_err(failed)
 }
 
 /// Prints a line for people, to whom a closed pipe is no news.
