@@ -15,6 +15,7 @@ use super::backoff::{Backoff, Failure, Retry};
 use super::codec::{ByteStream, Codec, CodecError, Halves, REGISTERING_BODY_BYTES_MAX};
 use super::driver::{Opened, Reopen};
 use super::event::Ending;
+use super::eyeballs;
 use super::session::Session;
 use crate::address::{Address, AddressError, Scheme};
 use crate::password::Password;
@@ -221,19 +222,17 @@ impl Connector {
 
     /// Opens a TCP connection to the first address of the host that accepts one.
     async fn dial_tcp(&self, address: &Address) -> Result<TcpStream, ConnectError> {
-        let mut failure = io::ErrorKind::NotFound.into();
-        for socket_address in self.look_up(address).await? {
-            match timeout(self.timeout, TcpStream::connect(socket_address)).await {
-                Ok(Ok(stream)) => {
-                    // A chat is one small frame, which should not wait for another.
-                    stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+        let limit = self.timeout;
+        let connected = eyeballs::first(self.look_up(address).await?, |address| async move {
+            match timeout(limit, TcpStream::connect(address)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }
-        }
-        Err(ConnectError::Connect(failure))
+        });
+        let stream = connected.await.map_err(ConnectError::Connect)?;
+        // A chat is one small frame, which should not wait for another.
+        stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+        Ok(stream)
     }
 
     /// Opens a QUIC connection to the first address of the host that accepts one. The pin

@@ -169,24 +169,25 @@ async fn read<R: AsyncRead + Unpin>(
     this: &mut Receiver<'_>,
 ) -> Ending {
     let mut heard_at = Instant::now();
-    let mut has_pinged = false;
+    let mut pinged_at = None;
     loop {
         let read = match this.keepalive {
             None => reader.next().await,
             Some(keepalive) => {
-                let wait = if has_pinged {
-                    keepalive.deadline
-                } else {
-                    keepalive.interval
+                let until = match pinged_at {
+                    None => heard_at + keepalive.interval,
+                    // A client that was stopped for a while pings late, and still gives
+                    // the server time to answer.
+                    Some(at) => (heard_at + keepalive.deadline).max(at + keepalive.interval),
                 };
                 // `next` is cancel safe: bytes that it read stay in its buffer.
-                match timeout_at(heard_at + wait, reader.next()).await {
+                match timeout_at(until, reader.next()).await {
                     Ok(read) => read,
-                    Err(_) if has_pinged => {
+                    Err(_) if pinged_at.is_some() => {
                         return lost("the server was silent for too long");
                     }
                     Err(_) => {
-                        has_pinged = true;
+                        pinged_at = Some(Instant::now());
                         // A full queue already holds messages that keep the session
                         // alive.
                         let _ = this
@@ -226,7 +227,7 @@ async fn read<R: AsyncRead + Unpin>(
         deliver(this.events, this.undelivered).await;
         // Only now: a user who takes events slowly is not a silent server.
         heard_at = Instant::now();
-        has_pinged = false;
+        pinged_at = None;
     }
 }
 

@@ -26,6 +26,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `connect` | [`Connector`]: from an address to a session |
+//! | `eyeballs` | which address of a host answers first |
 //! | `session` | [`Session`]: send, next, leave |
 //! | `event` | [`Event`], and how a session ends |
 //! | `driver` | the task under a session, from one connection to the next |
@@ -58,6 +59,7 @@ mod connect;
 mod connection;
 mod driver;
 mod event;
+mod eyeballs;
 mod history;
 mod outgoing;
 mod pacer;

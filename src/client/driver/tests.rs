@@ -196,3 +196,32 @@ async fn a_dropped_session_does_not_wait() {
     tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
     assert_eq!(stage.tries.load(Ordering::SeqCst), 0);
 }
+
+/// A machine that was asleep, or a program that was stopped: the server is not to blame
+/// for the silence of that time.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_stopped_pings_before_it_judges_silence() {
+    let (client, mut server) = duplex(65_536);
+    let registered = Registered {
+        capabilities: vec![Capability::Keepalive.into(), Capability::Receipts.into()],
+        limits: Some(Limits {
+            keepalive_interval_ms: 1_000,
+            idle_deadline_ms: 2_500,
+            ..Limits::default()
+        }),
+        ..registered(0)
+    };
+    let mut session = Session::start(halves(client), registered, None);
+    tokio::task::yield_now().await;
+    tokio::time::advance(std::time::Duration::from_secs(3_600)).await;
+    assert!(matches!(next(&mut server).await, Some(Sent::Ping(_))));
+    receipt(&mut server, 1).await;
+    assert_eq!(session.next().await, Some(Event::Receipt { id: 1, seq: 1 }));
+    // A server that does not answer is given up as before.
+    assert!(matches!(next(&mut server).await, Some(Sent::Ping(_))));
+    let ended = session.next().await;
+    assert!(
+        matches!(&ended, Some(Event::Ended(Ended { ending, .. })) if *ending == lost("the server was silent for too long")),
+        "{ended:?}"
+    );
+}
