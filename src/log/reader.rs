@@ -116,6 +116,12 @@ impl Reader {
         skips.until = skips.until.min(position);
     }
 
+    /// Whether it stops behind `position`, so that there is more to come for it.
+    pub fn stops_behind(&self, position: u64) -> bool {
+        let until = self.skips.as_ref().map_or(u64::MAX, |skips| skips.until);
+        until != u64::MAX && until > position
+    }
+
     /// The bytes to send next: up to the next skipped frame, the end of the segment or
     /// the end of the log. Empty if there is nothing to send.
     pub fn unsent(&mut self) -> Unsent<'_> {

@@ -480,7 +480,9 @@ impl Drop for HubGuard<'_> {
         }
         // What was told of numbers waits for the commit of everything so far.
         let end = state.log.end();
-        let is_waiting = self.outbound.replies.end_hold(end);
+        let committed_end = self.hub.channel.committed_end();
+        let is_waiting = self.outbound.replies.end_hold(end)
+            || (self.hub.archive.is_some() && self.outbound.is_due_behind(committed_end));
         let waiting = is_waiting.then(|| self.id.index());
         self.hub.publish(&mut state, &self.published, waiting);
         drop(state);

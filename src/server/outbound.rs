@@ -39,7 +39,8 @@ pub(super) enum Next<'a> {
     },
     /// Nothing is due.
     Nothing,
-    /// Replies are due that wait for a commit; nothing else is.
+    /// Replies, or the rest of the log before the end of the session, are due and wait for
+    /// a commit; nothing else is.
     AwaitingCommit,
 }
 
@@ -83,6 +84,7 @@ impl Outbound {
     /// What to send next, now that the log is committed up to `committed_end`.
     pub(super) fn next(&mut self, committed_end: u64) -> Next<'_> {
         self.replies.release(committed_end);
+        let awaits_log = self.is_due_behind(committed_end);
         let has_replies = !self.replies.unsent().is_empty();
         let source = match &self.reader {
             Some(reader) if has_replies && reader.is_inside_frame() => Source::RestOfFrame,
@@ -98,7 +100,7 @@ impl Outbound {
             _ => (self.replies.unsent(), None),
         };
         match bytes {
-            [] if self.replies.is_empty() => Next::Nothing,
+            [] if self.replies.is_empty() && !awaits_log => Next::Nothing,
             [] => Next::AwaitingCommit,
             bytes => Next::Bytes {
                 bytes,
@@ -106,6 +108,13 @@ impl Outbound {
                 source,
             },
         }
+    }
+
+    /// Whether its session is over and what is due to it goes on behind `position`: the
+    /// end of the log waits for its commit (CHAT-CLOSE-6, CHAT-LEAVE-2).
+    pub(super) fn is_due_behind(&self, position: u64) -> bool {
+        let reader = self.reader.as_ref();
+        self.is_ended && reader.is_some_and(|reader| reader.stops_behind(position))
     }
 
     /// The first `sent` of the bytes to send next went out.

@@ -81,6 +81,26 @@ async fn a_leaving_member_receives_its_receipts_first() {
     assert!(sender.next().await.is_none());
 }
 
+/// CHAT-CLOSE-6: what was accepted, and ServerClosing, as well where the commit takes a
+/// while.
+#[tokio::test(start_paused = true)]
+async fn a_closing_server_waits_for_the_commit() {
+    let hub = hub(Limits::default());
+    let mut sender = Peer::member(&hub, "sender", &[], 8_192).await;
+    let mut reader = Peer::member(&hub, "reader", &[], 8_192).await;
+    hub.defer_commits();
+    sender.send(chat(1)).await;
+    receives_nothing(&mut reader).await;
+    hub.begin_closing("test".to_owned());
+    receives_nothing(&mut reader).await;
+    hub.commit();
+    assert_eq!(reader.next_seq().await, 1);
+    for peer in [&mut reader, &mut sender] {
+        assert!(matches!(peer.next().await, Some(Message::ServerClosing(_))));
+        assert!(peer.next().await.is_none());
+    }
+}
+
 /// CHAT-HIST-9: a full disk refuses chats, and goes on with everything else.
 #[tokio::test(start_paused = true)]
 async fn a_full_store_refuses_chats_and_newcomers_until_there_is_space() {
