@@ -7,7 +7,7 @@ use crate::{
     connection_caps::ConnectionCaps,
     plan::{Plan, Target},
     probe::Facts,
-    server_under_test::Source,
+    server_under_test::{DATA, Source},
     timing::{Timing, announced},
     transcript::{Action, Case, Payload, expr::Limits, print},
     verdict::millis,
@@ -45,6 +45,11 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
     if is_server && let Some(reason) = plan.admission.why_not(case) {
         return Some(reason);
     }
+    if is_server && case.needs_data && !target.keeps_data() {
+        return Some(format!(
+            "it needs a server that keeps the room: put {DATA} into --cmd, where the server takes its folder"
+        ));
+    }
     if is_server && let Some(reason) = too_much(case, &facts.limits) {
         return Some(reason);
     }
@@ -73,6 +78,10 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
     if case.is_flooding() && is_address && !plan.exclusive {
         let reason =
             "it floods the room: give --exclusive if the suite alone uses the server, or --cmd";
+        return Some(reason.to_owned());
+    }
+    if case.is_reading_history() && is_address && !plan.exclusive {
+        let reason = "it reads the past, in which others may have talked: give --exclusive if the suite alone uses the server, or --cmd";
         return Some(reason.to_owned());
     }
     if let Some(saturation) = case.saturation()

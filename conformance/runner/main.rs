@@ -13,6 +13,7 @@ mod connection_caps;
 mod corpus;
 mod coverage;
 mod cut;
+mod data_folder;
 mod exit;
 mod explain;
 mod export;

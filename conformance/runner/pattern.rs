@@ -183,6 +183,10 @@ impl Bindings {
         if let Some(expr) = inner.strip_prefix("limit ") {
             return Ok(Some(Expr::parse(expr)?.value(&self.limits).to_string()));
         }
+        if let Some(word) = inner.strip_prefix("next ") {
+            let before = self.word(word)?.and_then(|n| n.parse::<u64>().ok());
+            return Ok(before.map(|n| n.saturating_add(1).to_string()));
+        }
         if let Some(word) = inner.strip_suffix(" upper") {
             return Ok(self.get(word).map(str::to_ascii_uppercase));
         }
@@ -241,7 +245,18 @@ impl Bindings {
                 }
                 Ok(true)
             }
-            // The schema's lists are all "each once, in any order".
+            (Value::Array(items), Some(Value::Array(got))) if is_ordered(items) => {
+                if items.len() != got.len() {
+                    return Ok(false);
+                }
+                for (item, got) in items.iter().zip(got) {
+                    if !self.matches(item, Some(got))? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            // The schema's other lists are all "each once, in any order".
             (Value::Array(items), Some(Value::Array(got))) => {
                 if items.len() != got.len() {
                     return Ok(false);
@@ -303,7 +318,10 @@ impl Bindings {
                 _ => {}
             }
             if let Some(least) = inner.strip_prefix("at least ") {
-                let least = Expr::parse(least)?.value(&self.limits);
+                let least = match self.word(least)? {
+                    Some(captured) => captured.parse().unwrap_or(u64::MAX),
+                    None => Expr::parse(least)?.value(&self.limits),
+                };
                 return Ok(scalar(got).parse::<u64>().is_ok_and(|n| n >= least));
             }
             if let Some(other) = inner.strip_prefix("not ") {
@@ -318,9 +336,11 @@ impl Bindings {
                 let regex = body::regex(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
                 return Ok(regex.is_match(&scalar(got)));
             }
-            if let (true, Some((_, _)), Some(least)) =
-                (self.shared, inner.rsplit_once('+'), self.word(inner)?)
-            {
+            if let (true, Some((_, _)), Some(least)) = (
+                self.shared && !inner.starts_with("next "),
+                inner.rsplit_once('+'),
+                self.word(inner)?,
+            ) {
                 let least = least.parse::<u64>().unwrap_or(0);
                 return Ok(scalar(got).parse::<u64>().is_ok_and(|n| n >= least));
             }
@@ -341,6 +361,11 @@ impl Bindings {
         // Numbers of 64 bits are texts in proto3 JSON, and an absent one is 0.
         Ok(wanted == text_of(got) || (wanted == "0" && got.is_none()))
     }
+}
+
+/// Whether a list has an order: chats with their numbers (CHAT-HIST-2).
+fn is_ordered(items: &[Value]) -> bool {
+    items.iter().all(|item| item.get("seq").is_some())
 }
 
 fn scalar(value: Option<&Value>) -> String {

@@ -7,7 +7,7 @@ use crate::{
     connection_caps::ConnectionCaps,
     cut::Cut,
     rules::Rule,
-    server_under_test::Source,
+    server_under_test::{DATA, Source},
     suite::KnownFailures,
     timing::Timing,
     transcript::{Case, Side},
@@ -51,6 +51,11 @@ pub enum Target {
 }
 
 impl Target {
+    /// Whether the suite gives the server a folder to keep the room in.
+    pub fn keeps_data(&self) -> bool {
+        matches!(self, Self::Server(Source::Command(command, _)) if command.contains(DATA))
+    }
+
     /// Which end it is.
     pub fn side(&self) -> Side {
         match self {

@@ -20,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::timing;
+use crate::{data_folder, timing};
 
 /// How much of a program's stderr is kept from its beginning, where many interpreters
 /// say what is wrong.
@@ -62,6 +62,7 @@ pub fn end_all() {
     for group in &groups.running {
         let _ = killpg(Pid::from_raw(*group), Signal::SIGKILL);
     }
+    data_folder::remove_all();
 }
 
 /// Ends every program when it is dropped, so also when the runner panics.
@@ -92,16 +93,6 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command line, split as a shell splits it, without a shell.
-    pub fn start(command: &str) -> Result<Self, String> {
-        let words = shlex::split(command)
-            .filter(|words| !words.is_empty())
-            .ok_or_else(|| {
-                format!("the command {command:?} has no program, or a quote without its end")
-            })?;
-        Self::start_words(&words)
-    }
-
     /// Starts a program with its arguments.
     pub fn start_words(words: &[String]) -> Result<Self, String> {
         let (program, arguments) = words.split_first().ok_or("there is no program to start")?;
@@ -190,6 +181,15 @@ impl Process {
         }
     }
 
+    /// Ends it at once, with its children.
+    pub fn kill(&mut self, deadline: Instant) {
+        self.is_told_to_end = true;
+        if self.ended().is_none() {
+            self.signal(Signal::SIGKILL);
+            let _ = self.wait(deadline);
+        }
+    }
+
     /// Whether it was told to end.
     pub fn is_told_to_end(&self) -> bool {
         self.is_told_to_end
@@ -246,6 +246,15 @@ impl Process {
     pub fn error_lines(&mut self, deadline: Instant) -> String {
         shown_lines(&self.error_output(deadline))
     }
+}
+
+/// The words of a command line, split as a shell splits it.
+pub fn words_of(command: &str) -> Result<Vec<String>, String> {
+    shlex::split(command)
+        .filter(|words| !words.is_empty())
+        .ok_or_else(|| {
+            format!("the command {command:?} has no program, or a quote without its end")
+        })
 }
 
 /// The first and the last lines of a text that are not blank.
@@ -345,7 +354,9 @@ mod tests {
 
     #[test]
     fn unread_output_is_bounded() {
-        let mut process = Process::start("head -c 64000000 /dev/zero").expect("it starts");
+        let mut process = words_of("head -c 64000000 /dev/zero")
+            .and_then(|words| Process::start_words(&words))
+            .expect("it starts");
         let deadline = Instant::now() + Duration::from_secs(30);
         assert!(process.wait(deadline).is_some());
         let mut kept = 0;

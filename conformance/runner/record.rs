@@ -150,6 +150,8 @@ struct Draft {
     buffers: BTreeMap<(usize, bool), Vec<u8>>,
     names: BTreeMap<usize, String>,
     wire_names: Vec<(String, String)>,
+    /// The tokens of sessions, and whose connections they were.
+    tokens: Vec<(String, String)>,
     first_seq: Option<u64>,
     left: Vec<usize>,
     asks_password: bool,
@@ -221,7 +223,7 @@ impl Draft {
         if decoded.kind == "register" {
             self.name(i, decoded.body["name"].as_str().unwrap_or(""));
         }
-        let body = self.general(&decoded.kind, decoded.body, from);
+        let body = self.general(i, &decoded.kind, decoded.body, from);
         let verb = if from == Envelope::Client {
             "sends"
         } else {
@@ -261,7 +263,7 @@ impl Draft {
     }
 
     /// Puts placeholders where another run would see something else.
-    fn general(&mut self, kind: &str, mut body: Value, from: Envelope) -> Value {
+    fn general(&mut self, i: usize, kind: &str, mut body: Value, from: Envelope) -> Value {
         self.put_names(&mut body);
         if let Some(password) = body.get_mut("password") {
             // A transcript is for everybody to read.
@@ -269,11 +271,19 @@ impl Draft {
             self.asks_password = true;
         }
         if from == Envelope::Client {
+            if let Some(resume) = body.get_mut("resume") {
+                self.put_line(resume);
+            }
             return body;
         }
         if kind == "registered" {
+            if let Some(token) = body["resumeToken"].as_str() {
+                self.tokens.push((token.to_owned(), self.who(i)));
+                body["resumeToken"] = "<any>".into();
+            }
             body["epoch"] = "<any>".into();
             body["seq"] = "<maybe>".into();
+            body["oldestSeq"] = "<maybe>".into();
             body["limits"] = "<any>".into();
         }
         if body.get("timeUnixMs").is_some() {
@@ -294,6 +304,15 @@ impl Draft {
             };
         }
         body
+    }
+
+    /// Puts the token and the epoch of the session that is continued.
+    fn put_line(&self, resume: &mut Value) {
+        let token = resume["token"].as_str().unwrap_or_default();
+        if let Some((_, who)) = self.tokens.iter().find(|(known, _)| known == token) {
+            resume["token"] = format!("<{who}.token>").into();
+            resume["epoch"] = format!("<{who}.epoch>").into();
+        }
     }
 
     fn put_names(&self, value: &mut Value) {

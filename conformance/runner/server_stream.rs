@@ -15,6 +15,9 @@ pub struct ServerStream {
     pub granted: Option<Vec<String>>,
     /// The name that it gave.
     name: String,
+    /// Up to this number, its own chats come back to it: what a resumed session missed
+    /// (CHAT-RES-9).
+    missed_to: u64,
     /// The longest envelope that may come.
     frame_bytes_max: usize,
     /// The last message of the conversation, and the rule that forbids others after it.
@@ -26,6 +29,7 @@ impl Default for ServerStream {
         Self {
             granted: None,
             name: String::new(),
+            missed_to: 0,
             frame_bytes_max: EARLY_ENVELOPE_BYTES_MAX,
             ended_by: None,
         }
@@ -72,6 +76,9 @@ impl ServerStream {
                         .collect(),
                 );
                 self.name = message.body["name"].as_str().unwrap_or_default().to_owned();
+                if number(&message.body["resumedFrom"]) > 0 {
+                    self.missed_to = number(&message.body["seq"]);
+                }
                 let max = message.body["limits"]["frameBytesMax"].as_u64();
                 self.frame_bytes_max = max.unwrap_or(0) as usize;
             }
@@ -84,7 +91,8 @@ impl ServerStream {
                     let sentence = format!("a message of {capability} came, which was not granted");
                     return wrong("CHAT-GROW-7", sentence);
                 }
-                if kind == "chat" && message.body["sender"] == self.name {
+                let is_missed = number(&message.body["seq"]) <= self.missed_to;
+                if kind == "chat" && message.body["sender"] == self.name && !is_missed {
                     let sentence = "a chat came back to its sender".to_owned();
                     return wrong("CHAT-CHAT-2", sentence);
                 }
@@ -99,12 +107,19 @@ impl ServerStream {
     }
 }
 
+/// A number of 64 bits, which proto3 JSON writes as a text; absent: 0.
+fn number(value: &serde_json::Value) -> u64 {
+    let text = value.as_str().unwrap_or_default();
+    text.parse().unwrap_or(0)
+}
+
 /// The capability that a server's message belongs to.
 fn capability_of(kind: &str) -> Option<&'static str> {
     match kind {
         "receipt" => Some("receipts"),
         "joined" | "left" | "members" => Some("presence"),
         "ping" | "pong" => Some("keepalive"),
+        "history" => Some("history"),
         _ => None,
     }
 }

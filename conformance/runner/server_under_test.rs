@@ -6,9 +6,16 @@ use std::time::Instant;
 use chat::tls::Trust;
 
 use crate::{
-    capacity::Need, connection_caps::ConnectionCaps, process::Process, stream::Place,
+    capacity::Need,
+    connection_caps::ConnectionCaps,
+    data_folder::DataFolder,
+    process::{Process, words_of},
+    stream::Place,
     timing::Timing,
 };
+
+/// Stands in a command line for the folder in which the server keeps the room.
+pub const DATA: &str = "{data}";
 
 /// The beginning of the line that a server prints first.
 const LISTENING: &str = "listening on ";
@@ -30,13 +37,27 @@ pub struct ServerUnderTest {
     timing: Timing,
     /// The process, if the suite started it.
     pub process: Option<Process>,
+    /// Where it keeps the room, if its command line says so.
+    data: Option<DataFolder>,
     /// How many connections the suite has opened to it since it was started.
     pub connections_opened: usize,
 }
 
 impl ServerUnderTest {
-    /// Reaches the server, or starts it.
+    /// Reaches the server, or starts it with an empty room.
     pub fn open(source: &Source, timing: Timing) -> Result<Self, String> {
+        let data = match source {
+            Source::Command(command, _) if command.contains(DATA) => Some(DataFolder::new()?),
+            _ => None,
+        };
+        Self::open_with(source, timing, data)
+    }
+
+    fn open_with(
+        source: &Source,
+        timing: Timing,
+        data: Option<DataFolder>,
+    ) -> Result<Self, String> {
         let (command, trust) = match source {
             Source::Address(place) => {
                 return Ok(Self {
@@ -44,12 +65,20 @@ impl ServerUnderTest {
                     source: source.clone(),
                     timing,
                     process: None,
+                    data: None,
                     connections_opened: 0,
                 });
             }
             Source::Command(command, trust) => (command, trust),
         };
-        let mut process = Process::start(command)?;
+        let mut words = words_of(command)?;
+        if let Some(data) = &data {
+            let path = data.path().to_string_lossy();
+            for word in &mut words {
+                *word = word.replace(DATA, &path);
+            }
+        }
+        let mut process = Process::start_words(&words)?;
         let deadline = Instant::now() + timing.start();
         let Some(line) = process.line(deadline) else {
             let how = match process.wait(Instant::now() + timing.death()) {
@@ -71,18 +100,32 @@ impl ServerUnderTest {
             source: source.clone(),
             timing,
             process: Some(process),
+            data,
             connections_opened: 0,
         })
     }
 
-    /// Ends the server and starts it anew.
+    /// Ends the server and starts it anew, with an empty room.
     pub fn restart(&mut self) -> Result<(), String> {
+        self.end();
+        self.data = None;
+        *self = Self::open(&self.source, self.timing)?;
+        Ok(())
+    }
+
+    /// Ends the server and starts it with the room that it kept.
+    pub fn come_back(&mut self) -> Result<(), String> {
+        self.end();
+        let data = self.data.take();
+        *self = Self::open_with(&self.source, self.timing, data)?;
+        Ok(())
+    }
+
+    fn end(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.terminate();
             process.wait(Instant::now() + self.timing.shutdown());
         }
-        *self = Self::open(&self.source, self.timing)?;
-        Ok(())
     }
 
     /// Whether its caps leave no room for a play, because it may still count connections

@@ -194,6 +194,40 @@ fn a_signal_ends_a_run_against_a_server() {
     }
 }
 
+/// The folder in which a server keeps its room goes with the run.
+#[test]
+fn no_folder_of_a_server_is_left() {
+    for signal in [None, Some(Signal::SIGTERM)] {
+        let folder = Folder::new();
+        let temporary = folder.path("temporary");
+        fs::create_dir(&temporary).expect("a folder");
+        let server = reference("--register-deadline-ms 15000 --data {data}");
+        let target = folder.target(&format!("exec {server}"));
+        let case = match signal {
+            None => "registering/accepted",
+            Some(_) => "registering/deadline*",
+        };
+        let mut command = runner_with_signals(CAUGHT);
+        command
+            .env("TMPDIR", &temporary)
+            .args(["server", "--cmd", &target, "--case", case])
+            .stdout(Stdio::null());
+        let mut run = Ended(command.spawn().expect("the runner starts"));
+        match signal {
+            None => assert_eq!(code(&mut run.0, DEADLINE), CONFORMS),
+            Some(signal) => {
+                folder.wait_for(3);
+                let in_use = fs::read_dir(&temporary).expect("a folder").count();
+                assert!(in_use > 0, "the servers keep their rooms elsewhere");
+                send(signal, &run.0);
+                assert_eq!(code(&mut run.0, SIGNAL_DEADLINE), INCOMPLETE);
+            }
+        }
+        let left = fs::read_dir(&temporary).expect("a folder").count();
+        assert_eq!(left, 0, "{signal:?}");
+    }
+}
+
 #[test]
 fn a_signal_ends_a_run_against_a_server_that_does_not_start() {
     let folder = Folder::new();

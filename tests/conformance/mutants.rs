@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{self, Admission, CONFORMS, python, report, run};
+use crate::support::{self, Admission, CONFORMS, python, reference, report, run};
 
 /// As many as the smallest machine has cores.
 const WORKERS: usize = 2;
@@ -23,6 +23,7 @@ const WORKERS: usize = 2;
 /// matrix, and no mutant counts as caught by one of them alone.
 const BY_CHANCE: &[&str] = &["closing/no-chat-is-accepted-any-more"];
 
+#[derive(Clone)]
 struct Mutant {
     name: String,
     rule: String,
@@ -181,6 +182,36 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
     insta::assert_snapshot!("server-mutants", matrix);
 }
 
+/// Resuming and the past, which the Python server does not have: a proxy in front of the
+/// reference server breaks its rules.
+#[test]
+fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
+    let proxy = python("proxy.py");
+    let server = reference("--rate-limit off --data {data}");
+    let mutants = mutants("proxy.py");
+    let (matrix, missed) = matrix(&mutants, |mutant| {
+        let command = format!("{proxy} --mutant {} {server}", mutant.name);
+        caught(
+            mutant,
+            &[
+                "server", "--cmd", &command, "--area", "resuming", "--area", "history",
+            ],
+        )
+    });
+    assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
+    insta::assert_snapshot!("proxy-mutants", matrix);
+}
+
+/// The proxy alone breaks nothing.
+#[test]
+fn a_proxy_that_changes_nothing_conforms() {
+    let server = reference("--rate-limit off --data {data}");
+    let command = format!("{} --mutant none {server}", python("proxy.py"));
+    let more = ["--area", "resuming", "--area", "history", "--cuts", "whole"];
+    let (ran, _) = report(&[&["server", "--cmd", &command], &more[..]].concat());
+    assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
+}
+
 #[test]
 fn each_mutant_of_the_client_is_caught_by_a_case_of_its_rule() {
     let client = python("client.py");
@@ -196,7 +227,7 @@ fn each_mutant_of_the_client_is_caught_by_a_case_of_its_rule() {
 /// Every MUST that binds a server and has cases has a mutant that breaks it.
 #[test]
 fn each_must_of_the_server_has_a_mutant() {
-    let mutants = mutants("server.py");
+    let mutants = [mutants("server.py"), mutants("proxy.py")].concat();
     let uncovered = uncovered();
     let missing: Vec<String> = run(&["list", "--rules", "--json"])
         .stdout

@@ -62,6 +62,33 @@ fn the_reference_server_conforms() {
     );
 }
 
+/// With a room on disk, all cases, those about the past and about crashes among them. The
+/// others are shown in all cuts without.
+#[test]
+fn the_reference_server_conforms_with_a_room_on_disk() {
+    let command = reference(&format!(
+        "{SHORT_DEADLINES} --rate-limit off --data {{data}}"
+    ));
+    let report = conforms(&[
+        "server",
+        "--cmd",
+        &command,
+        "--strict",
+        "--cuts",
+        "whole,prefix",
+    ]);
+    assert!(report["counts"]["passed"].as_u64() > Some(160), "{report}");
+}
+
+/// A line that nobody continued for as long as was announced.
+#[test]
+fn the_reference_server_conforms_with_lines_that_end_soon() {
+    let command = reference(&format!("{SHORT_DEADLINES} --resume-ms 1500"));
+    let case = ["--case", "resuming/line-ends-with-time"];
+    let report = conforms(&[&["server", "--cmd", &command, "--strict"], &case[..]].concat());
+    assert_eq!(report["counts"]["not_run"], 0);
+}
+
 /// The cases that need a rate limit or few connections.
 #[test]
 fn the_reference_server_conforms_with_a_rate_and_few_connections() {
@@ -80,6 +107,8 @@ fn the_reference_server_conforms_with_a_rate_and_few_connections() {
         "limits/burst*",
         "--case",
         "limits/one*",
+        "--case",
+        "resuming/resends-above-the-rate",
         "--case",
         "registering/server-full",
     ]);

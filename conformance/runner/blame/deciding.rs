@@ -29,7 +29,7 @@ impl Deciding {
 pub(super) fn of_error_instead(code: &str) -> Option<Deciding> {
     match code {
         "TOO_MANY_ERRORS" => rules("CHAT-ERR-9", &[]),
-        "RATE_LIMITED" => rules("CHAT-LIM-2", &["CHAT-LIM-", "CHAT-ERR-5"]),
+        "RATE_LIMITED" => rules("CHAT-LIM-2", &["CHAT-LIM-", "CHAT-ERR-5", "CHAT-RES-11"]),
         "NAME_RECLAIMED" => rules("CHAT-NAME-8", &["CHAT-NAME-4", "CHAT-NAME-9"]),
         _ => None,
     }
@@ -134,6 +134,9 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
         "NAME_RECLAIMED" => rules("CHAT-NAME-9", &["CHAT-NAME-"]),
         "TOO_MANY_ERRORS" => rules("CHAT-ERR-8", &["CHAT-ERR-"]),
         "SLOW_CONSUMER" => rules("CHAT-LIM-5", &["CHAT-LIM-"]),
+        "REPLACED" => rules("CHAT-RES-5", &["CHAT-RES-"]),
+        "REQUEST_INVALID" => rules("CHAT-HIST-7", &["CHAT-ORD-8"]),
+        "STORAGE_FULL" => rules("CHAT-HIST-9", &[]),
         "OVERLOADED" => rules("CHAT-LIM-10", &["CHAT-LIM-"]),
         _ => None,
     }
@@ -151,14 +154,22 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
     };
     match (kind, field) {
         ("registered", "name") => rules("CHAT-REG-4", &["CHAT-NAME-"]),
-        ("registered", "seq") => rules("CHAT-ORD-6", &["CHAT-ORD-"]),
+        ("registered", "seq") => rules("CHAT-ORD-6", &["CHAT-ORD-", "CHAT-HIST-10"]),
         ("registered", "epoch") => rules("CHAT-ORD-7", &[]),
-        ("registered", "capabilities") => {
-            rules("CHAT-REG-7", &["CHAT-REG-8", "CHAT-GROW-", "CHAT-ADM-"])
-        }
+        ("registered", "capabilities") => rules(
+            "CHAT-REG-7",
+            &["CHAT-REG-8", "CHAT-GROW-", "CHAT-ADM-", "CHAT-RES-1"],
+        ),
         ("registered", "limits") => rules("CHAT-LIM-1", &["CHAT-LIM-7"]),
+        ("registered", "resumeToken") => rules("CHAT-RES-2", &["CHAT-RES-1"]),
+        ("registered", "resumedFrom") => rules("CHAT-RES-8", &["CHAT-RES-"]),
+        ("registered", "resumeFailure") => rules("CHAT-RES-10", &["CHAT-RES-"]),
+        ("registered", "oldestSeq") => rules("CHAT-HIST-8", &[]),
         ("registered", _) => match problem.code() {
-            Some("NAME_IN_USE") => rules("CHAT-NAME-6", &["CHAT-NAME-", "CHAT-FRAME-9", LEAVE]),
+            Some("NAME_IN_USE") => rules(
+                "CHAT-NAME-6",
+                &["CHAT-NAME-", "CHAT-FRAME-9", LEAVE, "CHAT-RES-"],
+            ),
             Some("PASSWORD_WRONG") => rules("CHAT-ADM-1", &["CHAT-ADM-"]),
             Some("NAME_NOT_ALLOWED") => rules("CHAT-ADM-4", &["CHAT-ADM-"]),
             _ => rules("CHAT-REG-3", REGISTERING),
@@ -177,7 +188,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
         ("left", "reason") => rules("CHAT-PRES-5", &[]),
         ("left", _) => rules("CHAT-PRES-3", &["CHAT-PRES-", LEAVE]),
         ("receipt", "seq") => rules("CHAT-RCPT-1", NUMBERED),
-        ("receipt", "timeUnixMs") => rules("CHAT-RCPT-3", &[]),
+        ("receipt", "timeUnixMs") => rules("CHAT-RCPT-3", &["CHAT-RES-11"]),
         ("receipt", _) => rules(
             "CHAT-RCPT-1",
             &[
@@ -186,9 +197,13 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
                 "CHAT-ERR-3",
                 "CHAT-ERR-11",
                 "CHAT-LIM-",
+                "CHAT-RES-",
                 LEAVE,
             ],
         ),
+        ("history", "from" | "to") => rules("CHAT-HIST-2", HISTORY),
+        ("history", "chats") => rules("CHAT-HIST-2", HISTORY),
+        ("history", _) => rules("CHAT-HIST-1", HISTORY),
         ("pong", _) => rules(
             "CHAT-KEEP-1",
             &["CHAT-KEEP-", "CHAT-ERR-3", "CHAT-ERR-11", "CHAT-LIM-9"],
@@ -212,17 +227,25 @@ pub(super) fn of_unexpected(kind: &str) -> Option<Deciding> {
                 "CHAT-FRAME-",
                 "CHAT-LIM-",
                 "CHAT-REG-",
+                "CHAT-RES-",
                 LEAVE,
             ],
         ),
-        "receipt" => rules("CHAT-RCPT-2", &["CHAT-RCPT-", "CHAT-CHAT-8", "CHAT-ERR-10"]),
+        "receipt" => rules(
+            "CHAT-RCPT-2",
+            &["CHAT-RCPT-", "CHAT-CHAT-8", "CHAT-ERR-10", "CHAT-RES-"],
+        ),
         "joined" => rules("CHAT-PRES-2", &["CHAT-PRES-"]),
         "left" => rules("CHAT-PRES-3", &["CHAT-PRES-"]),
         "members" => rules("CHAT-PRES-1", &["CHAT-PRES-"]),
         "pong" => rules("CHAT-KEEP-1", &["CHAT-KEEP-"]),
+        "history" => rules("CHAT-HIST-1", &["CHAT-HIST-"]),
         _ => None,
     }
 }
+
+/// The rules that a page with wrong edges or chats can break.
+const HISTORY: &[&str] = &["CHAT-HIST-", "CHAT-ORD-8"];
 
 const LEAVE: &str = "CHAT-LEAVE-";
 
@@ -236,6 +259,8 @@ const REGISTERING: &[&str] = &[
     "CHAT-PRES-1",
     "CHAT-LIM-1",
     "CHAT-LIM-7",
+    "CHAT-ORD-9",
+    "CHAT-RES-",
     LEAVE,
 ];
 
@@ -253,6 +278,8 @@ const NUMBERED: &[&str] = &[
     "CHAT-LEAVE-4",
     "CHAT-LIM-3",
     "CHAT-RCPT-1",
+    "CHAT-RES-",
+    "CHAT-HIST-10",
 ];
 
 /// The end of a connection.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     framing,
     messages::{self, Envelope},
-    transcript::{Content, Payload},
+    transcript::{Content, CutAt, Payload},
 };
 
 /// The number of a field that no version of the schema is likely to have, for padding.
@@ -56,8 +56,13 @@ pub fn encode(
             let mut bytes = narrow(body.len() as u64, width)?;
             let prefix = bytes.len();
             bytes.extend(body);
-            if let Some(cut_at) = cut_at {
-                bytes.truncate(*cut_at);
+            match cut_at {
+                Some(CutAt::Bytes(n)) => bytes.truncate(*n),
+                Some(CutAt::Repetition) => {
+                    let i = bindings.get("i").and_then(|i| i.parse().ok());
+                    bytes.truncate(i.ok_or("\"cut at i\" stands in no repetition")?);
+                }
+                None => {}
             }
             Ok((bytes, prefix))
         }

@@ -38,6 +38,9 @@ impl Play<'_> {
             }
             if one.kind == message.kind && bindings.matches(&body, Some(&message.body))? {
                 self.bindings = bindings;
+                if one.kind == "registered" {
+                    self.bind_registered(who, &message.body);
+                }
                 self.conn(who)?.nothing_since = None;
                 return self.first_in_place(who, &message);
             }

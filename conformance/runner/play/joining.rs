@@ -77,15 +77,25 @@ impl Play<'_> {
             )));
         }
         self.bindings.set_name(who, name.to_owned());
-        let seq = registered["seq"].as_str().unwrap_or("0").to_owned();
-        self.bindings.set(&format!("{who}.seq"), seq);
-        let epoch = registered["epoch"].as_str().unwrap_or("").to_owned();
-        self.bindings.set(&format!("{who}.epoch"), epoch);
+        self.bind_registered(who, registered);
         self.bindings.limits = Limits::from_json(&registered["limits"]);
         if !granted.iter().any(|c| c == "presence") {
             return Ok(());
         }
         self.all_members(who)
+    }
+
+    /// Binds the values of a Registered that later steps count from or send back.
+    pub(super) fn bind_registered(&mut self, who: &str, registered: &serde_json::Value) {
+        for (word, field, absent) in [
+            ("seq", "seq", "0"),
+            ("epoch", "epoch", ""),
+            ("token", "resumeToken", ""),
+            ("oldest", "oldestSeq", "0"),
+        ] {
+            let value = registered[field].as_str().unwrap_or(absent).to_owned();
+            self.bindings.set(&format!("{who}.{word}"), value);
+        }
     }
 
     /// Reads Members up to the last.

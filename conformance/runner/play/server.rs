@@ -109,6 +109,34 @@ impl Play<'_> {
         }
     }
 
+    /// Starts the server with what it kept.
+    pub(super) fn comes_back(&mut self) -> Outcome {
+        self.conns.clear();
+        match &mut self.subject {
+            Subject::Server(server) => Ok(server.come_back()?),
+            Subject::Client(_) => Err(StepError::Fault(
+                "a client case has no server to start".to_owned(),
+            )),
+        }
+    }
+
+    /// Ends the server as a crash does.
+    pub(super) fn kill_server(&mut self) -> Outcome {
+        let deadline = self.until();
+        match &mut self.subject {
+            Subject::Server(ServerUnderTest {
+                process: Some(process),
+                ..
+            }) => {
+                process.kill(deadline);
+                Ok(())
+            }
+            _ => Err(StepError::NotRun(
+                "the suite can kill only a server that it started with --cmd".to_owned(),
+            )),
+        }
+    }
+
     pub(super) fn stop_server(&mut self) -> Outcome {
         match &mut self.subject {
             Subject::Server(ServerUnderTest {

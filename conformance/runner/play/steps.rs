@@ -143,6 +143,8 @@ impl<'a> Play<'a> {
             Action::AnyOrder(lanes) => self.any_order(lanes),
             Action::Serves => self.still_serves(),
             Action::Restarts => self.restart(),
+            Action::Kills => self.kill_server(),
+            Action::ComesBack => self.comes_back(),
             Action::Crowd(count) => self.crowd(count.value(&self.bindings.limits)),
             Action::Skips { who } => self.skip(who),
             Action::CatchesUp {

@@ -3,6 +3,7 @@
 
 pub mod body;
 mod condition;
+mod content;
 pub mod expr;
 pub mod parse;
 mod payload;
@@ -13,6 +14,7 @@ pub mod word;
 use serde_json::Value;
 
 use condition::Condition;
+pub use content::{Content, CutAt, Payload};
 use expr::Expr;
 
 /// The end that a case is about.
@@ -46,6 +48,8 @@ pub struct Case {
     pub asks_password: Option<bool>,
     /// The people whose names the server's list must hold; empty: it must have no list.
     pub listed: Vec<String>,
+    /// Whether the server must keep the room on disk, so that it comes back with it.
+    pub needs_data: bool,
     /// Recorded, and not yet reviewed against the schema.
     pub draft: bool,
     /// The steps, in order.
@@ -112,7 +116,12 @@ impl Case {
 
     /// Whether the case needs a server that it can end and start.
     pub fn is_restarting(&self) -> bool {
-        self.any_step(&|step| matches!(step.action, Action::Restarts))
+        self.any_step(&|step| {
+            matches!(
+                step.action,
+                Action::Restarts | Action::Kills | Action::ComesBack
+            )
+        })
     }
 
     /// Whether the case fills the room with so much that others would notice.
@@ -120,11 +129,19 @@ impl Case {
         self.any_step(&|step| matches!(step.action, Action::CatchesUp { .. }))
     }
 
+    /// Whether the case reads the past, in which others may have talked.
+    pub fn is_reading_history(&self) -> bool {
+        self.needs.iter().any(|capability| capability == "history")
+    }
+
     /// Whether the case sends or opens so much that once is enough.
     pub fn is_heavy(&self) -> bool {
         self.any_step(&|step| match &step.action {
             // Seconds' worth of frames are tens of thousands where the rate is high.
-            Action::Repeat { count, .. } => count.is_of("frames_per_second_max"),
+            Action::Repeat { count, .. } => {
+                count.is_of("frames_per_second_max") || count.is_of("resend_ids_max")
+            }
+            Action::Send { payload, .. } => payload.is_cut_everywhere(),
             Action::Crowd(_) | Action::CatchesUp { .. } => true,
             _ => false,
         })
@@ -292,8 +309,12 @@ pub enum Action {
     AnyOrder(Vec<Vec<Step>>),
     /// Two fresh members come and talk.
     Serves,
-    /// The server ends and is started anew, everybody's connection gone.
+    /// The server ends and is started anew with an empty room, everybody's connection gone.
     Restarts,
+    /// The server's process is ended at once, as a crash does.
+    Kills,
+    /// The server is started with the room that it kept, everybody's connection gone.
+    ComesBack,
     /// So many members join, with the longest names, and stay to the end.
     Crowd(Expr),
     /// Drops every message that has arrived by now.
@@ -407,70 +428,4 @@ pub struct Wanted {
     pub kind: String,
     /// The body, with placeholders.
     pub body: Value,
-}
-
-/// The bytes that a step sends.
-#[derive(Clone, Debug)]
-pub enum Payload {
-    /// One frame.
-    Frame {
-        /// The envelope in it.
-        envelope: Content,
-        /// Pads the envelope to this many bytes with an unknown field.
-        padded_to: Option<Expr>,
-        /// Writes the length in this many bytes.
-        width: Option<usize>,
-        /// Sends only the first so many bytes of the frame.
-        cut_at: Option<usize>,
-    },
-    /// Bytes as they are.
-    Bytes(Vec<u8>),
-    /// A length and nothing after it.
-    Length {
-        /// The length.
-        value: Expr,
-        /// In so many bytes.
-        width: Option<usize>,
-    },
-}
-
-/// The content of an envelope.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// A message, with bytes added.
-    Message {
-        /// The arm.
-        kind: String,
-        /// The body, with placeholders.
-        body: Value,
-        /// Bytes at the end of the message.
-        inside: Vec<u8>,
-        /// Bytes at the end of the envelope.
-        outside: Vec<u8>,
-    },
-    /// Bytes as they are.
-    Raw(Vec<u8>),
-}
-
-impl Payload {
-    /// Whether it is bytes outside all frames, or a frame cut short.
-    pub fn is_hostile(&self) -> bool {
-        match self {
-            Payload::Frame { cut_at, .. } => cut_at.is_some(),
-            Payload::Bytes(_) | Payload::Length { .. } => true,
-        }
-    }
-
-    /// Whether no client library would send this.
-    pub fn is_raw(&self) -> bool {
-        match self {
-            Payload::Frame {
-                envelope,
-                width,
-                cut_at,
-                ..
-            } => width.is_some() || cut_at.is_some() || matches!(envelope, Content::Raw(_)),
-            Payload::Bytes(_) | Payload::Length { .. } => true,
-        }
-    }
 }

@@ -28,6 +28,7 @@ pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
         names: Vec::new(),
         asks_password: None,
         listed: Vec::new(),
+        needs_data: false,
         draft: false,
         steps: Vec::new(),
     };
@@ -54,7 +55,16 @@ pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
 fn is_header(key: &str) -> bool {
     matches!(
         key,
-        "title" | "rules" | "why" | "needs" | "when" | "names" | "password" | "listed" | "status"
+        "title"
+            | "rules"
+            | "why"
+            | "needs"
+            | "when"
+            | "names"
+            | "password"
+            | "listed"
+            | "data"
+            | "status"
     )
 }
 
@@ -87,6 +97,8 @@ fn header(case: &mut Case, key: &str, value: &str) -> Parsed<()> {
                 }
             });
         }
+        "data" if value == "kept" => case.needs_data = true,
+        "data" => return Err(format!("expected \"data: kept\", found {value:?}")),
         _ if value == "draft" => case.draft = true,
         _ => return Err(format!("expected \"status: draft\", found {value:?}")),
     }
@@ -232,6 +244,8 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
     let whole = match line {
         "the server still serves" => Some(Action::Serves),
         "the server starts again" => Some(Action::Restarts),
+        "the server is killed" => Some(Action::Kills),
+        "the server comes back" => Some(Action::ComesBack),
         "the server is told to end" => Some(Action::Stops),
         "the server ends" => Some(Action::Ends),
         "the server fills up" => Some(Action::Saturate(Saturation::Server)),

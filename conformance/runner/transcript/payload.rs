@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Content, Expr, Payload, body as message_body,
+    Content, CutAt, Expr, Payload, body as message_body,
     word::{LineError, Parsed, json_value, unexpected},
 };
 use crate::{framing, messages};
@@ -35,7 +35,13 @@ pub(super) fn payload(who: &str, text: &str) -> Result<Payload, LineError> {
     } else {
         (None, tail)
     };
-    let (tail, cut_at) = option(tail, "cut at ")?;
+    let (tail, cut_at) = match tail.strip_suffix("cut at i") {
+        Some(head) => (head.trim(), Some(CutAt::Repetition)),
+        None => {
+            let (tail, n) = option(tail, "cut at ")?;
+            (tail, n.map(CutAt::Bytes))
+        }
+    };
     let (tail, width) = match tail.strip_suffix(" bytes") {
         Some(head) => option(head, "in ")?,
         None => (tail, None),

@@ -53,10 +53,12 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, L
                 payload: frame(message("chat", body)),
             })
         }
+        ("resumes", rest) => resumes(who, rest),
         ("receives", "nothing") => one(Action::Nothing { who: name }),
         ("receives", "all members") => one(Action::AllMembers { who: name }),
         ("receives", rest) => one(receives(who, rest)?),
         ("hears", rest) => one(hears(who, rest)?),
+        ("is", rest) if rest.contains("resumed") => one(answered(who, rest)?),
         ("is", rest) => match rest.strip_prefix("refused ") {
             Some(rest) => refused(who, rest),
             None => {
@@ -140,6 +142,84 @@ fn joins(who: &str, rest: &str) -> Result<Action, LineError> {
         name,
         capabilities,
         patiently,
+    })
+}
+
+/// `ally resumes alice from "<n>" try 2`: connects and sends the Register that continues
+/// alice's session.
+fn resumes(who: &str, rest: &str) -> Result<Vec<Action>, LineError> {
+    let (earlier, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    if !is_person(earlier) {
+        return Err(unexpected("resumes", earlier));
+    }
+    let (mut name, mut rest) = (format!("<{earlier}>"), rest);
+    if let Some(tail) = rest.strip_prefix("as ") {
+        let (value, tail) = json_value(tail)?;
+        name = value.as_str().unwrap_or_default().to_owned();
+        rest = tail;
+    }
+    let tail = rest
+        .strip_prefix("from ")
+        .ok_or_else(|| unexpected("resumes", rest))?;
+    let (from, tail) = json_value(tail)?;
+    let attempt = match tail.strip_prefix("try ") {
+        Some(attempt) => attempt,
+        None if tail.is_empty() => "1",
+        None => return Err(unexpected("resumes", tail)),
+    };
+    let body = json!({
+        "name": name,
+        "capabilities": RESUMING,
+        "resume": {
+            "token": format!("<{earlier}.token>"),
+            "epoch": format!("<{earlier}.epoch>"),
+            "seq": from,
+            "attempt": attempt,
+        },
+    });
+    body::check(messages::Envelope::Client, "register", &body)?;
+    Ok(vec![
+        Action::Connect {
+            who: who.to_owned(),
+            small_window: false,
+        },
+        Action::Send {
+            who: who.to_owned(),
+            payload: frame(message("register", body)),
+        },
+    ])
+}
+
+/// The capabilities of a client that resumes.
+const RESUMING: [&str; 2] = ["CAPABILITY_RECEIPTS", "CAPABILITY_RESUME"];
+
+/// `ally is resumed from "<n+1>"`, `ally is not resumed UNKNOWN_TOKEN`: the Registered.
+fn answered(who: &str, rest: &str) -> Result<Action, LineError> {
+    let mut body = json!({
+        "name": "<any>",
+        "epoch": "<any>",
+        "seq": "<maybe>",
+        "oldestSeq": "<maybe>",
+        "capabilities": RESUMING,
+        "limits": "<any>",
+        "resumeToken": "<any>",
+    });
+    if let Some(from) = rest.strip_prefix("resumed from ") {
+        body["resumedFrom"] = json!(string(from)?);
+    } else if let Some(reason) = rest.strip_prefix("not resumed ") {
+        let reason = format!("RESUME_FAILURE_{reason}");
+        body["resumeFailure"] = json!(reason);
+    } else {
+        return Err(unexpected("is", rest));
+    }
+    body::check(messages::Envelope::Server, "registered", &body)?;
+    Ok(Action::Receive {
+        who: who.to_owned(),
+        wanted: vec![Wanted {
+            kind: "registered".to_owned(),
+            body,
+        }],
+        arrival: Arrival::Anytime,
     })
 }
 

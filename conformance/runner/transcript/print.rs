@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{Action, Arrival, Content, Payload, Saturation, Step, Wanted};
+use super::{Action, Arrival, Content, CutAt, Payload, Saturation, Step, Wanted};
 use crate::framing;
 
 /// The longest message that is shown whole; a longer one is shown in part.
@@ -105,6 +105,8 @@ pub fn action(action: &Action) -> String {
         Action::AnyOrder(_) => "in any order".to_owned(),
         Action::Serves => "the server still serves".to_owned(),
         Action::Restarts => "the server starts again".to_owned(),
+        Action::Kills => "the server is killed".to_owned(),
+        Action::ComesBack => "the server comes back".to_owned(),
         Action::Crowd(expr) => format!("a crowd of {expr} joins"),
         Action::Skips { who } => format!("{who} skips what has come"),
         Action::CatchesUp {
@@ -259,8 +261,12 @@ fn payload(payload: &Payload) -> String {
             if let Some(width) = width {
                 let _ = write!(line, " in {width} bytes");
             }
-            if let Some(cut_at) = cut_at {
-                let _ = write!(line, " cut at {cut_at}");
+            match cut_at {
+                Some(CutAt::Bytes(n)) => {
+                    let _ = write!(line, " cut at {n}");
+                }
+                Some(CutAt::Repetition) => line.push_str(" cut at i"),
+                None => {}
             }
             line
         }

@@ -1,0 +1,368 @@
+"""What a proxy changes in the conversation between a client and a correct server, so
+that the two together break one rule each.
+
+They stand in for servers of our own: the server in this folder neither resumes nor
+keeps the past.
+"""
+
+from mutants import Mutants
+from schema import chat_pb2 as pb
+
+PROXY_MUTANTS = Mutants()
+mutant = PROXY_MUTANTS.mutant
+
+# Added to an id that must look like a new one.
+OTHER_ID = 2**40
+NO_TOKEN = b"no token of any line"
+EPOCH = "always-the-same"
+
+
+class Link:
+    """One connection through the proxy. Each method returns the envelopes to pass on."""
+
+    # Whether the server begins with an empty room however often it is started.
+    forgets = False
+
+    def __init__(self, shared):
+        # What all connections of the proxy know.
+        self.shared = shared
+        self.name = ""
+        self.registered = None
+        self.resume = None
+        # Set to cut the connection to the server.
+        self.cuts = False
+
+    def from_client(self, envelope):
+        kind = envelope.WhichOneof("message")
+        if kind == "register":
+            if envelope.register.HasField("resume"):
+                self.resume = pb.Resume()
+                self.resume.CopyFrom(envelope.register.resume)
+            self.register(envelope.register)
+        return getattr(self, f"client_{kind}", lambda e: [e])(envelope)
+
+    def from_server(self, envelope):
+        kind = envelope.WhichOneof("message")
+        if kind == "registered":
+            self.name = envelope.registered.name
+            self.answer(envelope.registered)
+            self.registered = envelope.registered
+        return getattr(self, f"server_{kind}", lambda e: [e])(envelope)
+
+    def register(self, register):
+        pass
+
+    def answer(self, registered):
+        pass
+
+    def is_missed(self, chat):
+        """Whether a chat is one that a resumed session missed."""
+        registered = self.registered
+        return registered.resumed_from > 0 and chat.seq <= registered.seq
+
+
+# Resuming.
+
+
+@mutant("resume-without-receipts", "CHAT-RES-1", "grants resume alone")
+class ResumeWithoutReceipts(Link):
+    def register(self, register):
+        self.asked = list(register.capabilities)
+
+    def answer(self, registered):
+        if self.asked == [pb.CAPABILITY_RESUME]:
+            registered.capabilities.append(pb.CAPABILITY_RESUME)
+            registered.resume_token = b"token"
+
+
+@mutant("token-missing", "CHAT-RES-2", "gives no token")
+class TokenMissing(Link):
+    def answer(self, registered):
+        registered.resume_token = b""
+
+
+@mutant("token-of-all", "CHAT-RES-2", "gives everybody the same token")
+class TokenOfAll(Link):
+    def answer(self, registered):
+        if registered.resume_token:
+            registered.resume_token = b"token"
+
+
+@mutant("token-before-is-unknown", "CHAT-RES-3", "takes the newest token of a line only")
+class TokenBeforeIsUnknown(Link):
+    def register(self, register):
+        newest = self.shared.setdefault("newest", {})
+        if register.resume.token != newest.get(register.name, register.resume.token):
+            register.resume.token = NO_TOKEN
+
+    def answer(self, registered):
+        self.shared.setdefault("newest", {})[registered.name] = registered.resume_token
+
+
+@mutant("leave-keeps-the-line", "CHAT-RES-4", "takes Leave for a lost connection")
+class LeaveKeepsTheLine(Link):
+    def client_leave(self, envelope):
+        self.cuts = True
+        return []
+
+
+@mutant("ghost-ends-otherwise", "CHAT-RES-5", "ends the session before with another code")
+class GhostEndsOtherwise(Link):
+    def server_error(self, envelope):
+        if self.registered and envelope.error.code == pb.ERROR_CODE_REPLACED:
+            envelope.error.code = pb.ERROR_CODE_IDLE_TIMEOUT
+        return [envelope]
+
+
+@mutant("ghost-is-not-told", "CHAT-RES-5", "closes the session before without a word")
+class GhostIsNotTold(Link):
+    def server_error(self, envelope):
+        if self.registered and envelope.error.code == pb.ERROR_CODE_REPLACED:
+            return []
+        return [envelope]
+
+
+@mutant("late-attempt-resumes", "CHAT-RES-6", "resumes whatever the attempt")
+class LateAttemptResumes(Link):
+    def register(self, register):
+        if register.HasField("resume"):
+            self.shared["attempt"] = self.shared.get("attempt", 0) + 1
+            register.resume.attempt = self.shared["attempt"]
+
+
+@mutant("other-name-resumes", "CHAT-RES-7", "resumes under any name")
+class OtherNameResumes(Link):
+    asked = ""
+
+    def register(self, register):
+        name = self.shared.get(register.resume.token, register.name)
+        if name.lower() != register.name.lower():
+            self.asked = register.name
+            register.name = name
+
+    def answer(self, registered):
+        if registered.resume_token:
+            self.shared[registered.resume_token] = registered.name
+        registered.name = self.asked or registered.name
+
+
+@mutant("resumed-from-too-high", "CHAT-RES-8", "names a number behind the first one")
+class ResumedFromTooHigh(Link):
+    def answer(self, registered):
+        if registered.resumed_from:
+            registered.resumed_from += 1
+
+
+@mutant("resumed-before-the-line", "CHAT-RES-8", "resumes from what was before the line")
+class ResumedBeforeTheLine(Link):
+    def answer(self, registered):
+        if registered.resumed_from:
+            registered.resumed_from = self.resume.seq + 1
+
+
+@mutant("own-missed-chats-left-out", "CHAT-RES-9", "keeps a line's own chats from it")
+class OwnMissedChatsLeftOut(Link):
+    def server_chat(self, envelope):
+        return [] if envelope.chat.sender == self.name else [envelope]
+
+
+@mutant("missed-chat-left-out", "CHAT-RES-9", "leaves out the first missed chat")
+class MissedChatLeftOut(Link):
+    def server_chat(self, envelope):
+        is_first = envelope.chat.seq == self.registered.resumed_from
+        return [] if is_first and self.is_missed(envelope.chat) else [envelope]
+
+
+@mutant("missed-chat-twice", "CHAT-RES-9", "sends the last missed chat twice")
+class MissedChatTwice(Link):
+    def server_chat(self, envelope):
+        is_last = envelope.chat.seq == self.registered.seq
+        return [envelope] * (2 if is_last and self.is_missed(envelope.chat) else 1)
+
+
+@mutant("resume-failure-missing", "CHAT-RES-10", "does not say why it did not resume")
+class ResumeFailureMissing(Link):
+    def answer(self, registered):
+        registered.ClearField("resume_failure")
+
+
+@mutant("resume-failures-all-the-same", "CHAT-RES-10", "says of every Resume that its token is unknown")
+class ResumeFailuresAllTheSame(Link):
+    def answer(self, registered):
+        if registered.resume_failure:
+            registered.resume_failure = pb.RESUME_FAILURE_UNKNOWN_TOKEN
+
+
+class Forgetful(Link):
+    """Makes resent chats look new, if it has forgotten their ids."""
+
+    def ids(self):
+        return self.shared.setdefault(("ids", self.name.lower()), [])
+
+    def has_forgotten(self, id):
+        raise NotImplementedError
+
+    def client_chat(self, envelope):
+        if envelope.chat.id and self.has_forgotten(envelope.chat.id):
+            self.shared["again"] = self.shared.get("again", 0) + 1
+            envelope.chat.id += OTHER_ID * self.shared["again"]
+        return [envelope]
+
+    def server_receipt(self, envelope):
+        envelope.receipt.id %= OTHER_ID
+        if envelope.receipt.id not in self.ids():
+            self.ids().append(envelope.receipt.id)
+        return [envelope]
+
+    def server_error(self, envelope):
+        envelope.error.id %= OTHER_ID
+        return [envelope]
+
+
+@mutant("resend-is-accepted-again", "CHAT-RES-11", "knows no ids of chats")
+class ResendIsAcceptedAgain(Forgetful):
+    def has_forgotten(self, id):
+        return id in self.ids()
+
+
+@mutant("resend-is-checked-first", "CHAT-RES-11", "refuses what it accepted before")
+class ResendIsCheckedFirst(Forgetful):
+    def has_forgotten(self, id):
+        return False
+
+    def client_chat(self, envelope):
+        if envelope.chat.text in ("", "a\nb") or len(envelope.chat.text) > 4096:
+            envelope.chat.id += OTHER_ID
+        return [envelope]
+
+
+@mutant("ids-forgotten-early", "CHAT-RES-12", "remembers half of the ids that it announces")
+class IdsForgottenEarly(Forgetful):
+    def has_forgotten(self, id):
+        remembered = self.ids()[-self.registered.limits.resend_ids_max // 2 :]
+        return id in self.ids() and id not in remembered
+
+
+@mutant("refused-token-is-lost", "CHAT-RES-13", "takes a token away with NAME_IN_USE")
+class RefusedTokenIsLost(Link):
+    def register(self, register):
+        if register.resume.token in self.shared:
+            register.resume.token = NO_TOKEN
+
+    def server_error(self, envelope):
+        if self.resume and envelope.error.code == pb.ERROR_CODE_NAME_IN_USE:
+            self.shared[self.resume.token] = True
+        return [envelope]
+
+
+# Keeping.
+
+
+class AfterTheCrash(Link):
+    """Begins anew after a crash, and says that it did not."""
+
+    forgets = True
+    epoch = ""
+
+    def register(self, register):
+        if register.resume.epoch == EPOCH:
+            register.resume.epoch = self.shared.get("epoch", "")
+
+    def answer(self, registered):
+        self.shared["epoch"] = registered.epoch
+        registered.epoch = EPOCH
+
+
+@mutant("told-and-lost", "CHAT-ORD-9", "tells numbers that a crash takes back")
+class ToldAndLost(AfterTheCrash):
+    pass
+
+
+@mutant("number-given-twice", "CHAT-HIST-10", "gives numbers again after a crash")
+class NumberGivenTwice(AfterTheCrash):
+    pass
+
+
+# The past.
+
+
+@mutant("request-not-answered", "CHAT-HIST-1", "answers no request")
+class RequestNotAnswered(Link):
+    def server_history(self, envelope):
+        return []
+
+
+@mutant("request-answered-twice", "CHAT-HIST-1", "answers each request twice")
+class RequestAnsweredTwice(Link):
+    def server_history(self, envelope):
+        return [envelope, envelope]
+
+
+@mutant("page-with-a-hole", "CHAT-HIST-2", "leaves the last chat out of a page")
+class PageWithAHole(Link):
+    def server_history(self, envelope):
+        if envelope.history.chats:
+            del envelope.history.chats[-1]
+        return [envelope]
+
+
+@mutant("page-with-other-times", "CHAT-HIST-2", "sets the time of a page's chats anew")
+class PageWithOtherTimes(Link):
+    def server_history(self, envelope):
+        for chat in envelope.history.chats:
+            chat.time_unix_ms += 1_000
+        return [envelope]
+
+
+@mutant("page-falling", "CHAT-HIST-2", "puts the newest chat first")
+class PageFalling(Link):
+    def server_history(self, envelope):
+        chats = [*reversed(envelope.history.chats)]
+        del envelope.history.chats[:]
+        envelope.history.chats.extend(chats)
+        return [envelope]
+
+
+@mutant("page-before-skips-one", "CHAT-HIST-3", "ends a page one number too early")
+class PageBeforeSkipsOne(Link):
+    def client_get_history(self, envelope):
+        if envelope.get_history.before > 0:
+            envelope.get_history.before -= 1
+        return [envelope]
+
+
+@mutant("page-after-repeats-one", "CHAT-HIST-4", "begins a page one number too early")
+class PageAfterRepeatsOne(Link):
+    def client_get_history(self, envelope):
+        if envelope.get_history.after > 0:
+            envelope.get_history.after -= 1
+        return [envelope]
+
+
+@mutant("page-covers-nothing", "CHAT-HIST-5", "covers nothing with a page where there is something")
+class PageCoversNothing(Link):
+    def server_history(self, envelope):
+        return [pb.ServerEnvelope(history=pb.History(id=envelope.history.id))]
+
+
+@mutant("page-above-its-limit", "CHAT-HIST-6", "fills every page")
+class PageAboveItsLimit(Link):
+    def client_get_history(self, envelope):
+        if envelope.get_history.limit > 0:
+            envelope.get_history.limit = self.registered.limits.history_page_max
+        return [envelope]
+
+
+@mutant("bad-request-answered", "CHAT-HIST-7", "answers a bad request with an empty page")
+class BadRequestAnswered(Link):
+    def server_error(self, envelope):
+        if envelope.error.code == pb.ERROR_CODE_REQUEST_INVALID:
+            return [pb.ServerEnvelope(history=pb.History(id=envelope.error.id))]
+        return [envelope]
+
+
+@mutant("oldest-number-falls", "CHAT-HIST-8", "announces a lower oldest number each time")
+class OldestNumberFalls(Link):
+    def answer(self, registered):
+        self.shared["registered"] = self.shared.get("registered", 0) + 1
+        registered.oldest_seq = 1_000_000 - self.shared["registered"]
