@@ -24,6 +24,7 @@ from google.protobuf.proto import parse_length_prefixed
 from framing import encode, encode_length
 from generate import PROTO
 from mutants import NO_MUTANT
+from mutants.proxy import PROXY_MUTANTS
 from mutants.client import CLIENT_MUTANTS
 from mutants.server import SERVER_MUTANTS
 from resume import Line, Outage
@@ -842,20 +843,21 @@ class RulesAndMutants(unittest.TestCase):
             if re.match(rf"A ({'|'.join(ends)}) (?!or)", text) and "MUST" in text
         }
 
-    def check(self, mutants, *ends):
-        without = self.musts(*ends) - mutants.rules() - NO_MUTANT.keys()
+    def check(self, mutated, *ends):
+        without = self.musts(*ends) - mutated - NO_MUTANT.keys()
         self.assertEqual(without, set(), "these have neither a mutant nor a reason")
-        unknown = mutants.rules() - self.rules.keys()
+        unknown = mutated - self.rules.keys()
         self.assertEqual(unknown, set(), "these are cited but not in the schema")
 
     def test_server(self):
-        self.check(SERVER_MUTANTS, "server", "server or a client")
+        mutated = SERVER_MUTANTS.rules() | PROXY_MUTANTS.rules()
+        self.check(mutated, "server", "server or a client")
 
     def test_client(self):
-        self.check(CLIENT_MUTANTS, "client", "server or a client")
+        self.check(CLIENT_MUTANTS.rules(), "client", "server or a client")
 
     def test_reasons(self):
-        mutated = SERVER_MUTANTS.rules() | CLIENT_MUTANTS.rules()
+        mutated = SERVER_MUTANTS.rules() | PROXY_MUTANTS.rules() | CLIENT_MUTANTS.rules()
         self.assertEqual(NO_MUTANT.keys() - self.rules.keys(), set())
         self.assertEqual(NO_MUTANT.keys() & mutated, set(), "these have a mutant after all")
 
@@ -864,7 +866,7 @@ class RulesAndMutants(unittest.TestCase):
             self.assertRegex(text, r"\AA (server|client) ", rule)
 
     def test_lists(self):
-        for program in ("server.py", "client.py"):
+        for program in ("server.py", "proxy.py", "client.py"):
             output = subprocess.run(
                 [sys.executable, HERE / program, "--list-mutants"],
                 capture_output=True,
