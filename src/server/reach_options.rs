@@ -58,7 +58,7 @@ pub struct ReachOptions {
     )]
     pub web_listen: Option<String>,
 
-    /// A page of another site that may chat here, as https://HOST[:PORT]; can be
+    /// A page of another site that may chat here, as `https://HOST:PORT`; can be
     /// repeated, or list several with commas
     #[arg(
         long,
