@@ -17,6 +17,9 @@ pub const TOKEN_BYTES: usize = 16;
 /// latter, so those in between can be forgotten.
 pub const TOKENS_MAX: usize = 4;
 
+/// What a store keeps as the end of a session that has not ended: later than any time.
+pub const SEEN_NOW: i64 = i64::MAX;
+
 /// Identifies a line; no two lines of an epoch have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LineId(pub u64);
@@ -44,7 +47,7 @@ pub struct Line {
     /// The number of the last chat that was accepted before it began (CHAT-RES-8).
     pub began_seq: u64,
     /// When its last session ended, in milliseconds since 1970-01-01T00:00:00Z; for one
-    /// that is open: when it began.
+    /// that is open: when it began, and [`SEEN_NOW`] for the store.
     pub seen_unix_ms: i64,
     /// The last chats that were accepted from it with an id, oldest first (CHAT-RES-12).
     pub sent: VecDeque<Sent>,
@@ -73,12 +76,15 @@ impl Line {
         }
     }
 
-    /// The line without the chats that were accepted from it.
-    pub(super) fn without_sent(&self) -> Self {
+    /// The line as a store keeps it, but for the chats that were accepted from it.
+    pub(super) fn to_keep(&self) -> Self {
         Self {
             name: self.name.clone(),
             tokens: self.tokens.clone(),
             sent: VecDeque::new(),
+            // If the server crashes, the session lasts until then, however long ago it
+            // began.
+            seen_unix_ms: self.member.map_or(self.seen_unix_ms, |_| SEEN_NOW),
             ..*self
         }
     }

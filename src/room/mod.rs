@@ -264,7 +264,7 @@ impl Room {
     /// Hands a line to the store.
     fn note_line(&mut self, id: LineId) {
         if let (Some(changes), Some(line)) = (&mut self.changes, self.lines.get(id)) {
-            changes.push(Change::Line(id, Box::new(line.without_sent())));
+            changes.push(Change::Line(id, Box::new(line.to_keep())));
         }
     }
 

@@ -81,7 +81,9 @@ impl Data {
             readers = if self.is_open_to_members { "all" } else { "none" },
             "keeps the room"
         );
-        let lines = kept.lines.into_iter().filter_map(restore_line);
+        let now_unix_ms = unix_ms();
+        let lines = kept.lines.into_iter();
+        let lines = lines.filter_map(|line| restore_line(line, now_unix_ms));
         let bounds = (kept.oldest_seq, kept.last_seq);
         let room = Room::restored(kept.epoch, limits, bounds, lines);
         let log = recent_past(&reader, limits, kept.last_seq).map_err(|it| it.to_string())?;
@@ -111,8 +113,10 @@ impl Data {
     }
 }
 
-/// A line from the store; `None` if its name is none any more.
-fn restore_line(line: store::Line) -> Option<(LineId, Line)> {
+/// A line from the store; `None` if its name is none any more. A session that was open
+/// when the server crashed, or that ended in the future by a clock that was wrong, counts
+/// as lost now.
+fn restore_line(line: store::Line, now_unix_ms: i64) -> Option<(LineId, Line)> {
     let sent = line.sent.iter().map(|sent| Sent {
         id: sent.id,
         seq: sent.seq,
@@ -123,7 +127,7 @@ fn restore_line(line: store::Line) -> Option<(LineId, Line)> {
         line.tokens.into(),
         line.attempt,
         line.began_seq,
-        line.seen_unix_ms,
+        line.seen_unix_ms.min(now_unix_ms),
         sent.collect(),
     );
     Some((LineId(line.id), restored))
@@ -168,4 +172,63 @@ fn recent_past(reader: &StoreReader, limits: &Limits, last_seq: u64) -> Result<L
     }
     log.commit();
     Ok(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::{Change, Command, JoinLine, MemberId, Token};
+    use crate::wire::LeftReason;
+
+    /// What the store keeps of the only line, after `command`.
+    fn kept_seen(room: &mut Room, command: Command) -> i64 {
+        room.apply(command);
+        match &room.take_changes()[..] {
+            [Change::Line(_, line)] => line.seen_unix_ms,
+            changes => panic!("not one line but {changes:?}"),
+        }
+    }
+
+    fn restored_seen(seen_unix_ms: i64, now_unix_ms: i64) -> i64 {
+        let line = store::Line {
+            id: 1,
+            name: "Alice".to_owned(),
+            tokens: Vec::new(),
+            attempt: 0,
+            began_seq: 0,
+            seen_unix_ms,
+            sent: Vec::new(),
+        };
+        let (_, line) = restore_line(line, now_unix_ms).expect("a good name");
+        line.seen_unix_ms
+    }
+
+    /// CHAT-RES-4: a session that is longer than `resume_ms` when the server crashes can be
+    /// resumed.
+    #[test]
+    fn a_session_that_was_open_at_a_crash_counts_as_lost_at_the_restart() {
+        let limits = Limits::default();
+        let mut room = Room::restored("epoch".to_owned(), &limits, (1, 0), []);
+        let member = MemberId(0);
+        let join = Command::Join {
+            member,
+            name: Name::parse("Alice").expect("a good name"),
+            time_unix_ms: 1_000,
+            resume: Some(Box::new(JoinLine {
+                token: Token::default(),
+                claim: None,
+            })),
+        };
+        let open = kept_seen(&mut room, join);
+        assert_eq!(restored_seen(open, 9_000_000), 9_000_000);
+        let leave = Command::Leave {
+            member,
+            reason: LeftReason::ConnectionLost,
+            time_unix_ms: 2_000,
+        };
+        let lost = kept_seen(&mut room, leave);
+        assert_eq!(restored_seen(lost, 9_000_000), 2_000);
+        // A clock that went back does not make it last longer.
+        assert_eq!(restored_seen(lost, 1_500), 1_500);
+    }
 }
