@@ -151,7 +151,12 @@ pub struct ReadError(String);
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the database cannot be read: {}", self.0)
+        write!(
+            f,
+            "the database cannot be read: {}; see `chat-server history DIR check`, and restore a backup \
+             if it is damaged",
+            self.0
+        )
     }
 }
 
