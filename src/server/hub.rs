@@ -281,6 +281,9 @@ impl Hub {
         let mut state = self.lock();
         self.channel
             .commit(&mut state.log, position, &self.registry);
+        if let Some(archive) = &self.archive {
+            archive.release_pages(position);
+        }
         let was_behind = self.channel.note_store_lag(&state.log);
         drop(state);
         // Senders that were paused for the store are members of everyone.
@@ -300,7 +303,12 @@ impl Hub {
     /// Whether the store has no space (CHAT-HIST-9).
     #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
     pub(super) fn set_store_full(&self, is_full: bool) {
-        self.lock().sessions.set_store_full(is_full);
+        let mut state = self.lock();
+        state.sessions.set_store_full(is_full);
+        if let (true, Some(archive)) = (is_full, &self.archive) {
+            // What is on the disk can be read all the same.
+            archive.release_pages(u64::MAX);
+        }
     }
 
     /// The store cannot go on, so the server cannot: tells everybody, without what was
@@ -442,6 +450,8 @@ impl HubGuard<'_> {
                     self.outbound.is_catching_up = !is_last;
                 }
             }
+            Delivery::Removed if self.outbound.is_ended => self.outbound.drop_log(),
+            Delivery::Removed => self.handle(Event::PastRemoved),
         }
     }
 
@@ -505,7 +515,11 @@ impl Hub {
     ) -> Published {
         let is_deferred = self.archive.is_some() || !state.commits_at_once;
         let State {
-            room, log, effects, ..
+            sessions,
+            room,
+            log,
+            effects,
+            ..
         } = state;
         for effect in effects.drain(..) {
             match effect {
@@ -546,7 +560,9 @@ impl Hub {
                 }
                 Effect::FetchPage(request) => {
                     if let (Some(archive), Some(id)) = (&self.archive, id) {
-                        archive.request_page(id.index(), request);
+                        let end = log.end();
+                        let waits = end > log.committed_end() && !sessions.is_store_full();
+                        archive.request_page(id.index(), request, waits.then_some(end));
                     }
                 }
                 Effect::Notify(index) => published.notify = Some(index),

@@ -71,7 +71,7 @@ impl Outbound {
 
     /// Gives up what the log still holds for this connection, but for the rest of a
     /// frame of which a part was sent.
-    fn drop_log(&mut self) {
+    pub(super) fn drop_log(&mut self) {
         self.is_catching_up = false;
         if let Some(reader) = self.reader.take() {
             let rest = reader.rest_of_frame();

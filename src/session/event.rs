@@ -60,6 +60,8 @@ pub enum Event {
     /// All queues together take too much memory, and this client's the most
     /// (CHAT-LIM-10).
     Evicted,
+    /// Chats that it missed were removed before they were sent to it (CHAT-RES-9).
+    PastRemoved,
     /// Time has passed: a deadline may be over, or the server closes.
     Tick {
         /// Whether the server has read everything that has arrived from the client. If

@@ -56,7 +56,7 @@ impl Sessions {
             }
             // CHAT-GROW-6
             Some(Sent::Ping(_) | Sent::Pong(_)) if !granted.keepalive => {
-                self.reject_message(context, rejection::not_granted().non_fatal());
+                self.reject_message(context, rejection::keepalive_not_granted().non_fatal());
             }
             // CHAT-KEEP-1
             Some(Sent::Ping(ping)) => context.reply(self::envelope(Message::Pong(wire::Pong {
@@ -64,7 +64,8 @@ impl Sessions {
             }))),
             // CHAT-GROW-6
             Some(Sent::GetHistory(_)) if !granted.history => {
-                self.reject_message(context, rejection::not_granted().non_fatal());
+                let answer = rejection::history_not_granted(self.offer.history);
+                self.reject_message(context, answer.non_fatal());
             }
             Some(Sent::GetHistory(request)) => self.handle_get_history(context, &request),
             // CHAT-KEEP-5: its arrival was noted above.

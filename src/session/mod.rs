@@ -282,6 +282,11 @@ impl Sessions {
         self.is_store_full = is_full;
     }
 
+    /// Whether there is no space to keep another chat.
+    pub fn is_store_full(&self) -> bool {
+        self.is_store_full
+    }
+
     /// Handles events of the stream itself, which are the same before and after Register.
     fn handle_stream(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
@@ -290,6 +295,8 @@ impl Sessions {
             // CHAT-LIM-5
             Event::WriteTimedOut => self.end_with(context, rejection::slow_consumer()),
             Event::Evicted => self.end_with(context, rejection::overloaded()), // CHAT-LIM-10
+            // CHAT-LIM-5, so that the stream has no gap (CHAT-ORD-4)
+            Event::PastRemoved => self.end_with(context, rejection::past_removed()),
             // CHAT-LEAVE-5. A stream that ends inside a frame most likely means that the
             // client was killed, so the others receive Left with a lost connection.
             Event::EndOfStream { inside_frame: true } => {

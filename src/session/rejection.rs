@@ -247,11 +247,19 @@ pub(super) fn unknown_message() -> Rejection {
     )
 }
 
-pub(super) fn not_granted() -> Rejection {
+pub(super) fn keepalive_not_granted() -> Rejection {
     rejection(
         ErrorCode::NotGranted,
         "keepalive was not granted to this session, ask for it in Register",
     )
+}
+
+pub(super) fn history_not_granted(is_offered: bool) -> Rejection {
+    let detail = match is_offered {
+        true => "history was not granted to this session, ask for it in Register",
+        false => "this server does not let members read the past",
+    };
+    rejection(ErrorCode::NotGranted, detail)
 }
 
 pub(super) fn idle_timeout(deadline_ms: u32) -> Rejection {
@@ -265,6 +273,13 @@ pub(super) fn slow_consumer() -> Rejection {
     rejection(
         ErrorCode::SlowConsumer,
         "you do not read fast enough, connect again",
+    )
+}
+
+pub(super) fn past_removed() -> Rejection {
+    rejection(
+        ErrorCode::SlowConsumer,
+        "the server removed messages that you missed before it could send them, connect again to get the rest",
     )
 }
 

@@ -178,7 +178,9 @@ fn members_read_the_past_in_pages() {
     let (mut carol, registered) = Peer::join_with(&server, "Carol", &ALL);
     assert_eq!((registered.oldest_seq, registered.seq), (0, 28));
     ask(&mut carol, Some(Edge::After(0)), 1);
-    assert_eq!(carol.is_refused(ErrorCode::NotGranted).id, 0);
+    let refused = carol.is_refused(ErrorCode::NotGranted);
+    let expected = "this server does not let members read the past";
+    assert_eq!((refused.id, &*refused.detail), (0, expected));
 }
 
 /// More was missed than is in memory: the rest comes from the disk, in order, and the
@@ -223,6 +225,79 @@ fn a_session_resumes_from_the_disk_and_goes_on_live() {
         next += 1;
     }
     assert_eq!(next, CHATS + 101, "CHAT-LEAVE-2");
+}
+
+/// A page has what was accepted before it was asked for (CHAT-HIST-3), though the disk has
+/// it later.
+#[test]
+fn a_page_has_the_chats_before_it_on_the_same_connection() {
+    let dir = TempDir::new().expect("a folder");
+    let server = start(dir.path(), &[]);
+    let (mut alice, _) = join(&server, "Alice");
+    for seq in 1..=100 {
+        alice.send(&support::chat_with_id("text", seq));
+        ask(&mut alice, Some(Edge::Before(u64::MAX)), 1);
+        assert_eq!(receipt(&mut alice), seq);
+        assert!(matches!(alice.recv(), Message::History(page) if page.to == seq));
+    }
+}
+
+/// What a resumed session lacks is removed before it has read so far: it ends before the
+/// gap, and the next one tells what is left.
+#[test]
+fn what_is_removed_during_a_resume_leaves_no_gap() {
+    const CHATS: u64 = 3_000;
+    let dir = TempDir::new().expect("a folder");
+    let server = start(dir.path(), &[]);
+    let (alice, mut kept) = join(&server, "Alice");
+    drop(alice);
+    let (mut bob, _) = join(&server, "Bob");
+    // More than the buffers of the system take.
+    let text = "x".repeat(4_000);
+    for first in (1..=CHATS).step_by(500) {
+        for id in first..first + 500 {
+            bob.send(&support::chat_with_id(&text, id));
+        }
+        for id in first..first + 500 {
+            assert_eq!(receipt(&mut bob), id);
+        }
+    }
+    drop((bob, server));
+    let options = [
+        "--history-memory",
+        "0",
+        "--keep-messages",
+        "10",
+        "--write-deadline-ms",
+        "1min",
+    ];
+    let server = start(dir.path(), &options);
+    let (mut alice, registered) = resume(&server, "Alice", &kept);
+    assert_eq!((registered.resumed_from, registered.seq), (1, CHATS));
+    let (mut bob, _) = join(&server, "Bob");
+    let mut id = CHATS;
+    while page(&mut bob, Some(Edge::After(0)), 1).from <= CHATS - 10 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        id += 1;
+        bob.send(&support::chat_with_id("more", id));
+        assert_eq!(receipt(&mut bob), id);
+    }
+    let mut next = registered.resumed_from;
+    let refused = loop {
+        match alice.recv() {
+            Message::Chat(chat) => assert_eq!(chat.seq, next, "CHAT-RES-9"),
+            Message::Error(error) => break error,
+            message => panic!("no chat but {message:?}"),
+        }
+        next += 1;
+    };
+    assert_eq!(refused.code(), ErrorCode::SlowConsumer);
+    assert!(alice.recv_or_end().is_none());
+    (kept.seq, kept.attempt) = (next - 1, 2);
+    let (mut alice, registered) = resume(&server, "Alice", &kept);
+    for seq in registered.resumed_from..=registered.seq {
+        assert_eq!(alice.chat().seq, seq);
+    }
 }
 
 #[test]

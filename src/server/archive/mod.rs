@@ -63,6 +63,8 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct Requests {
     due: VecDeque<Request>,
+    /// Pages that wait for the commit of the log up to a position, by rising positions.
+    held: VecDeque<(u64, Request)>,
     pages: BTreeMap<usize, Slot>,
     catch_ups: BTreeMap<usize, CatchUp>,
     next_serial: u64,
@@ -73,7 +75,7 @@ struct Requests {
 struct Slot {
     /// Tells the request from one of an earlier connection with the same index.
     serial: u64,
-    frames: Option<Vec<u8>>,
+    delivery: Option<Delivery>,
 }
 
 /// The way of a resumed session to the recent past, which is in memory.
@@ -84,7 +86,7 @@ struct CatchUp {
     /// The first chat that it finds in memory.
     until_seq: u64,
     is_requested: bool,
-    frames: Option<Vec<u8>>,
+    delivery: Option<Delivery>,
 }
 
 /// A request, as the reader takes it.
@@ -115,6 +117,8 @@ pub(super) enum Delivery {
         /// The rest is in memory.
         is_last: bool,
     },
+    /// Chats that it missed were removed before they were read.
+    Removed,
 }
 
 impl Archive {
@@ -136,15 +140,40 @@ impl Archive {
         self.changed.notify_one();
     }
 
-    /// A client asks for a page of the past.
-    pub(super) fn request_page(&self, index: usize, request: PageRequest) {
+    /// A client asks for a page of the past. It is read when the log is committed up to
+    /// `position`, if there is one, since chats count from when they are accepted
+    /// (CHAT-HIST-3).
+    pub(super) fn request_page(&self, index: usize, page: PageRequest, position: Option<u64>) {
         let mut requests = self.requests();
-        let serial = requests.request(index, RequestKind::Page(request));
+        let serial = requests.next_serial;
+        requests.next_serial += 1;
         let slot = Slot {
             serial,
-            frames: None,
+            delivery: None,
         };
         requests.pages.insert(index, slot);
+        let request = Request {
+            index,
+            serial,
+            kind: RequestKind::Page(page),
+        };
+        match position {
+            Some(position) => requests.held.push_back((position, request)),
+            None => requests.due.push_back(request),
+        }
+        drop(requests);
+        self.requested.notify_one();
+    }
+
+    /// Pages that wait for the commit of the log up to `position` can be read.
+    pub(super) fn release_pages(&self, position: u64) {
+        let mut requests = self.requests();
+        let released = requests.held.partition_point(|(end, _)| *end <= position);
+        if released == 0 {
+            return;
+        }
+        let Requests { due, held, .. } = &mut *requests;
+        due.extend(held.drain(..released).map(|(_, request)| request));
         drop(requests);
         self.requested.notify_one();
     }
@@ -157,7 +186,7 @@ impl Archive {
             next_seq,
             until_seq,
             is_requested: false,
-            frames: None,
+            delivery: None,
         };
         requests.next_serial += 1;
         requests.catch_ups.insert(index, catch_up);
@@ -193,27 +222,33 @@ impl Archive {
         }
         let mut requests = self.requests();
         let page = requests.pages.get_mut(&index);
-        if let Some(frames) = page.and_then(|slot| slot.frames.take()) {
+        if let Some(delivery) = page.and_then(|slot| slot.delivery.take()) {
             requests.pages.remove(&index);
             self.deliveries.fetch_sub(1, Ordering::Relaxed);
-            return Some(Delivery::Page(frames));
+            return Some(delivery);
         }
         let catch_up = requests.catch_ups.get_mut(&index)?;
-        let frames = catch_up.frames.take()?;
+        let delivery = catch_up.delivery.take()?;
         self.deliveries.fetch_sub(1, Ordering::Relaxed);
         catch_up.is_requested = false;
-        let is_last = catch_up.next_seq >= catch_up.until_seq;
-        if is_last {
+        if !matches!(delivery, Delivery::Chats { is_last: false, .. }) {
             requests.catch_ups.remove(&index);
         }
-        Some(Delivery::Chats { frames, is_last })
+        Some(delivery)
     }
 
     /// A connection is gone, or its session does not want the past any more.
     pub(super) fn forget(&self, index: usize) {
         let mut requests = self.requests();
-        let page = requests.pages.remove(&index).and_then(|it| it.frames);
-        let chats = requests.catch_ups.remove(&index).and_then(|it| it.frames);
+        let page = requests.pages.remove(&index);
+        let catch_up = requests.catch_ups.remove(&index);
+        if page.is_some() || catch_up.is_some() {
+            // Clients that come, ask and go must not fill the queue.
+            requests.due.retain(|request| request.index != index);
+            requests.held.retain(|(_, request)| request.index != index);
+        }
+        let page = page.and_then(|it| it.delivery);
+        let chats = catch_up.and_then(|it| it.delivery);
         let dropped = usize::from(page.is_some()) + usize::from(chats.is_some());
         self.deliveries.fetch_sub(dropped, Ordering::Relaxed);
     }
@@ -276,20 +311,20 @@ impl Archive {
         requests.due.pop_front()
     }
 
-    /// The answer to a request: `frames`, and for chats the number behind them. Nothing
-    /// if the connection has gone.
-    fn deliver(&self, request: Request, frames: Vec<u8>, behind_seq: u64) {
+    /// The answer to a request, and for chats the number behind them. Nothing if the
+    /// connection has gone.
+    fn deliver(&self, request: Request, delivery: Delivery, behind_seq: u64) {
         let mut requests = self.requests();
         let Request { index, serial, .. } = request;
         let is_filled = match request.kind {
             RequestKind::Page(_) => match requests.pages.get_mut(&index) {
-                Some(slot) if slot.serial == serial => slot.frames.replace(frames).is_none(),
+                Some(slot) if slot.serial == serial => slot.delivery.replace(delivery).is_none(),
                 _ => false,
             },
             RequestKind::Chats { .. } => match requests.catch_ups.get_mut(&index) {
                 Some(catch_up) if catch_up.serial == serial => {
                     catch_up.next_seq = behind_seq;
-                    catch_up.frames.replace(frames).is_none()
+                    catch_up.delivery.replace(delivery).is_none()
                 }
                 _ => false,
             },
@@ -297,18 +332,5 @@ impl Archive {
         if is_filled {
             self.deliveries.fetch_add(1, Ordering::Release);
         }
-    }
-}
-
-impl Requests {
-    fn request(&mut self, index: usize, kind: RequestKind) -> u64 {
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        self.due.push_back(Request {
-            index,
-            serial,
-            kind,
-        });
-        serial
     }
 }

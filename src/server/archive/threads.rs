@@ -21,7 +21,7 @@ use crate::{
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
-use super::{Archive, Request, RequestKind};
+use super::{Archive, Delivery, Request, RequestKind};
 
 /// How long the writer waits before it tries again on a full disk, in milliseconds.
 const FULL_RETRY_MS: u64 = 1_000;
@@ -212,21 +212,24 @@ impl Reader {
     fn run(self) {
         while let Some(request) = self.archive.next_request() {
             let answered = match request.kind {
-                RequestKind::Page(page) => self.page(page).map(|frames| (frames, 0)),
+                RequestKind::Page(page) => {
+                    let page = self.page(page);
+                    page.map(|frames| (Delivery::Page(frames), 0))
+                }
                 RequestKind::Chats {
                     from_seq,
                     until_seq,
                 } => self.chats(from_seq, until_seq),
             };
             match answered {
-                Ok((frames, behind_seq)) => self.deliver(request, frames, behind_seq),
+                Ok((delivery, behind_seq)) => self.deliver(request, delivery, behind_seq),
                 Err(error) => return self.hub.fail(error.to_string()),
             }
         }
     }
 
-    fn deliver(&self, request: Request, frames: Vec<u8>, behind_seq: u64) {
-        self.archive.deliver(request, frames, behind_seq);
+    fn deliver(&self, request: Request, delivery: Delivery, behind_seq: u64) {
+        self.archive.deliver(request, delivery, behind_seq);
         self.hub.registry.notify(&[request.index]);
     }
 
@@ -254,24 +257,31 @@ impl Reader {
         Ok(frames)
     }
 
-    /// The frames of chats that a resumed session lacks, and the number behind them.
-    fn chats(&self, from_seq: u64, until_seq: u64) -> Result<(Vec<u8>, u64), ReadError> {
+    /// Chats that a resumed session lacks, and the number behind them.
+    fn chats(&self, from_seq: u64, until_seq: u64) -> Result<(Delivery, u64), ReadError> {
         let after_seq = from_seq.saturating_sub(1);
         let page = self
             .store
             .page_after(after_seq, CATCH_UP_CHATS, CATCH_UP_BYTES)?;
         let mut frames = Vec::new();
-        let mut behind_seq = until_seq;
+        let mut next_seq = from_seq;
         for mut chat in page.chats {
-            if chat.seq >= until_seq {
-                return Ok((frames, until_seq));
+            // They were removed since: what follows would come behind a gap (CHAT-RES-9).
+            if chat.seq != next_seq || next_seq >= until_seq {
+                break;
             }
-            behind_seq = chat.seq + 1;
+            next_seq += 1;
             cut_text(&mut chat, self.hub.limits());
             frame::encode(&envelope(Message::Chat(chat)), &mut frames);
         }
-        // Without a chat all were pruned since: the rest is in memory.
-        Ok((frames, behind_seq))
+        let delivery = match frames.is_empty() {
+            true => Delivery::Removed,
+            false => Delivery::Chats {
+                frames,
+                is_last: next_seq >= until_seq,
+            },
+        };
+        Ok((delivery, next_seq))
     }
 }
 
