@@ -89,7 +89,7 @@ struct Server {
 
 struct Place {
     id: ConnectionId,
-    inbox: Vec<u8>,
+    unread: Vec<u8>,
     /// Replies that have not been sent, and how much of them has.
     replies: Vec<u8>,
     replies_sent: usize,
@@ -229,7 +229,7 @@ impl Server {
                 assert!(others.into_iter().all(|other| other.id != id));
                 self.places[at] = Some(Place {
                     id,
-                    inbox: Vec::new(),
+                    unread: Vec::new(),
                     replies: Vec::new(),
                     replies_sent: 0,
                     reader: None,
@@ -251,7 +251,7 @@ impl Server {
                         assert!(is_full && !self.is_closing && error.ends_session);
                     }
                     Some(Told::ServerClosing(_)) => assert!(self.is_closing),
-                    other => panic!("turned away with {other:?}"),
+                    other => panic!("rejected with {other:?}"),
                 }
             }
         }
@@ -270,13 +270,13 @@ impl Server {
         let Some(place) = &mut self.places[at] else {
             return;
         };
-        place.inbox.extend_from_slice(bytes);
+        place.unread.extend_from_slice(bytes);
         loop {
             let Some(place) = &mut self.places[at] else {
                 return;
             };
             if place.is_ended {
-                place.inbox.clear(); // CHAT-LEAVE-4
+                place.unread.clear(); // CHAT-LEAVE-4
                 return;
             }
             // CHAT-FRAME-6
@@ -284,7 +284,7 @@ impl Server {
                 Some(_) => limits().frame_bytes_max,
                 None => UNREGISTERED_FRAME_BYTES_MAX,
             };
-            let (event, rest) = match frame::split(&place.inbox, bound) {
+            let (event, rest) = match frame::split(&place.unread, bound) {
                 Ok(Split::Partial) => return,
                 Err(error) => (Event::BadFrame(error), Vec::new()),
                 Ok(Split::Frame { body, rest }) => {
@@ -295,14 +295,14 @@ impl Server {
                     (event, rest.to_vec())
                 }
             };
-            place.inbox = rest;
+            place.unread = rest;
             self.handle(at, event);
         }
     }
 
     fn end_of_stream(&mut self, at: usize) {
         if let Some(place) = &self.places[at] {
-            let inside_frame = !place.inbox.is_empty();
+            let inside_frame = !place.unread.is_empty();
             self.handle(at, Event::EndOfStream { inside_frame });
         }
     }

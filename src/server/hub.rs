@@ -605,8 +605,8 @@ fn report(closed: &Closed) {
     match &closed.name {
         Some(name) => info!(%name, why, messages = closed.chats, "left"),
         // A scan of the port, or a request for the page.
-        None if closed.reason == CloseReason::ConnectionLost => debug!(why, "turned away"),
-        None => info!(why, "turned away"),
+        None if closed.reason == CloseReason::ConnectionLost => debug!(why, "refused"),
+        None => info!(why, "refused"),
     }
 }
 
