@@ -11,6 +11,11 @@
 //! The disk is one more reader of the log: what is appended becomes visible, and the
 //! receipts for it are released, once the writer has committed it (CHAT-ORD-9).
 
+#![cfg_attr(
+    not(feature = "store"),
+    expect(dead_code, reason = "the threads that use it come with the feature")
+)]
+
 #[cfg(feature = "store")]
 mod threads;
 
@@ -254,7 +259,6 @@ impl Archive {
     }
 
     /// Nothing more will come: the threads end when they have done what is due.
-    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the threads"))]
     pub(super) fn close(&self) {
         self.changes().is_closing = true;
         self.requests().is_closing = true;
