@@ -257,7 +257,10 @@ impl<T: Transport> Connection<T> {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             Flush::Yield => return Poll::Ready(Ok(())),
-            Flush::AwaitingCommit => return Poll::Pending,
+            Flush::AwaitingCommit => {
+                ready!(self.poll_commit_deadline(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
             Flush::Done if self.outbound.is_catching_up => {
                 self.continue_catch_up();
                 return match self.take_delivery() {
@@ -443,6 +446,24 @@ impl<T: Transport> Connection<T> {
             }
         }
         Poll::Pending
+    }
+
+    /// `Ready` when a client that leaves has waited for a commit as long as for a write:
+    /// a full disk may stay full.
+    fn poll_commit_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.deadline.is_none() {
+                self.set_write_deadline();
+            }
+            if let Some(deadline) = &mut self.deadline {
+                ready!(deadline.poll_passed(cx));
+            }
+            self.deadline = None;
+            // The deadline may have been set for a write that was made since.
+            if !self.outbound.has_moved {
+                return Poll::Ready(());
+            }
+        }
     }
 
     fn set_write_deadline(&mut self) {

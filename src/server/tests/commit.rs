@@ -131,3 +131,18 @@ async fn a_full_store_refuses_chats_and_newcomers_until_there_is_space() {
     sender.send(chat(1)).await;
     assert!(matches!(sender.next().await, Some(Message::Receipt(receipt)) if receipt.seq == 1));
 }
+
+/// A full disk may stay full: who leaves does not wait for it for ever.
+#[tokio::test(start_paused = true)]
+async fn a_leaving_member_waits_for_a_commit_no_longer_than_for_a_write() {
+    let hub = hub(Limits::default());
+    let mut sender = Peer::member(&hub, "sender", &[Capability::Receipts], 8_192).await;
+    hub.defer_commits();
+    sender.send(chat(1)).await;
+    sender.send(Sent::Leave(wire::Leave {})).await;
+    let left = Instant::now();
+    receives_nothing(&mut sender).await;
+    assert_eq!(sender.next().await, None);
+    let deadline = Duration::from_millis(Limits::default().write_deadline_ms.into());
+    assert!(left.elapsed() >= deadline && left.elapsed() < deadline * 2);
+}
