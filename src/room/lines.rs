@@ -47,7 +47,7 @@ pub struct Line {
     /// The number of the last chat that was accepted before it began (CHAT-RES-8).
     pub began_seq: u64,
     /// When its last session ended, in milliseconds since 1970-01-01T00:00:00Z; for one
-    /// that is open: when it began, and [`SEEN_NOW`] for the store.
+    /// that is open: when it began, and `SEEN_NOW` for the store.
     pub seen_unix_ms: i64,
     /// The last chats that were accepted from it with an id, oldest first (CHAT-RES-12).
     pub sent: VecDeque<Sent>,

@@ -4,6 +4,9 @@
 //!
 //! Lock order: the hub's lock, then the registry's.
 
+mod effects;
+mod guard;
+
 use std::{
     net::IpAddr,
     sync::{
@@ -14,17 +17,18 @@ use std::{
 };
 
 use tokio::{sync::Notify, time::Instant};
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 use crate::{
     limits::Limits,
     log::{Audience, Log},
-    room::{Command, Publication, Room, Token},
-    session::{
-        AccessPolicy, CloseReason, Closed, ConnectionId, Effect, Event, Offer, Sessions, Time,
-    },
-    wire::{ServerEnvelope, server_envelope::Message},
+    room::{Command, Room, Token},
+    session::{AccessPolicy, ConnectionId, Effect, Offer, Sessions, Time},
+    wire::ServerEnvelope,
 };
+
+use effects::Published;
+pub(super) use guard::HubGuard;
 
 use super::{
     address_limiter::{AddressLimiter, Permit},
@@ -388,226 +392,10 @@ impl Hub {
     }
 }
 
-/// One pass of a connection: the lock is held. Dropping it commits what was published
-/// and wakes the readers.
-pub(super) struct HubGuard<'a> {
-    hub: &'a Hub,
-    /// `None` once it is dropped.
-    state: Option<MutexGuard<'a, State>>,
-    id: &'a ConnectionId,
-    handle: &'a ConnectionHandle,
-    now: Time,
-    /// What the connection has to send.
-    pub(super) outbound: &'a mut Outbound,
-    /// What it may read.
-    pub(super) budget: &'a mut ReadBudget,
-    published: Published,
-}
-
-/// What a pass has published so far.
-#[derive(Debug, Clone, Copy, Default)]
-struct Published {
-    /// The largest of the audiences.
-    audience: Option<Audience>,
-    /// The connection whose session another one has replaced (CHAT-RES-5).
-    notify: Option<usize>,
-}
-
-impl HubGuard<'_> {
-    /// Something happened to the connection.
-    pub(super) fn handle(&mut self, event: Event) {
-        let Some(state) = self.state.as_deref_mut() else {
-            return;
-        };
-        let State {
-            sessions,
-            room,
-            effects,
-            ..
-        } = state;
-        sessions.handle(room, self.now, self.id, event, effects);
-        self.budget.is_throttled = sessions.is_throttled(self.id);
-        self.published = self
-            .hub
-            .carry_out(state, self.outbound, Some(self.id), self.published);
-    }
-
-    /// A part of the past has arrived for the connection.
-    pub(super) fn deliver(&mut self, delivery: Delivery) {
-        let Some(state) = self.state.as_deref_mut() else {
-            return;
-        };
-        match delivery {
-            Delivery::Page(frames) => {
-                if state.sessions.page_arrived(self.id) {
-                    self.outbound.replies.push_frames(&frames);
-                }
-                self.budget.is_throttled = state.sessions.is_throttled(self.id);
-            }
-            Delivery::Chats { frames, is_last } => {
-                if self.outbound.is_catching_up {
-                    self.outbound.replies.push_frames(&frames);
-                    self.outbound.is_catching_up = !is_last;
-                }
-            }
-            Delivery::Removed if self.outbound.is_ended => self.outbound.drop_log(),
-            Delivery::Removed => self.handle(Event::PastRemoved),
-        }
-    }
-
-    /// So many frames and bytes arrived, whatever they held.
-    pub(super) fn charge_inbound(&mut self, frames: usize, bytes: usize) {
-        if let Some(State { sessions, room, .. }) = self.state.as_deref_mut() {
-            self.budget.is_throttled =
-                sessions.charge_inbound(room, self.now, self.id, frames, bytes);
-        }
-    }
-
-    /// It has sent all it had: the next of the members that are due to it.
-    pub(super) fn more_members(&mut self) {
-        let state = self.state.as_deref_mut();
-        let envelope = state.and_then(|state| state.sessions.more_members(&state.room, self.id));
-        self.outbound.has_more_members = false;
-        if let Some(envelope) = envelope {
-            self.outbound.reply(&envelope);
-        }
-    }
-}
-
-impl Drop for HubGuard<'_> {
-    fn drop(&mut self) {
-        let Some(mut state) = self.state.take() else {
-            return;
-        };
-        // Under the lock: a pass that appends after this one finds a reader that this
-        // one opened, and wakes it.
-        match &self.outbound.reader {
-            Some(reader) => self
-                .handle
-                .subscribe(reader.position(), reader.wants_presence()),
-            // Nobody waits for a connection that is only being closed, nor wakes it.
-            None => self.handle.unsubscribe(),
-        }
-        // What was told of numbers waits for the commit of everything so far.
-        let end = state.log.end();
-        let committed_end = self.hub.channel.committed_end();
-        let is_waiting = self.outbound.replies.end_hold(end)
-            || (self.hub.archive.is_some() && self.outbound.is_due_behind(committed_end));
-        let waiting = is_waiting.then(|| self.id.index());
-        self.hub.publish(&mut state, &self.published, waiting);
-        drop(state);
-        self.hub.wake(self.published.audience);
-        if let Some(index) = self.published.notify {
-            self.hub.registry.notify(&[index]);
-        }
-    }
-}
-
-impl Hub {
-    /// Carries out effects, in order; returns what the pass has published by then. `id`:
-    /// the connection, unless it is gone.
-    fn carry_out(
-        &self,
-        state: &mut State,
-        outbound: &mut Outbound,
-        id: Option<&ConnectionId>,
-        mut published: Published,
-    ) -> Published {
-        let is_deferred = self.archive.is_some() || !state.commits_at_once;
-        let State {
-            sessions,
-            room,
-            log,
-            effects,
-            ..
-        } = state;
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::Reply(envelope) => {
-                    // CHAT-ORD-9
-                    if is_deferred
-                        && let Some(Message::Receipt(_) | Message::Registered(_)) = envelope.message
-                    {
-                        outbound.replies.begin_hold();
-                    }
-                    outbound.reply(&envelope);
-                }
-                Effect::Publish(Publication { audience, envelope }) => {
-                    published.audience = published.audience.max(Some(audience));
-                    let range = log.append(audience, &envelope);
-                    if let Some(reader) = &mut outbound.reader {
-                        reader.skip(range); // CHAT-CHAT-2, CHAT-PRES-6
-                    }
-                }
-                Effect::Subscribe {
-                    name,
-                    presence,
-                    from_seq,
-                } => {
-                    info!(%name, "registered");
-                    // CHAT-RES-9. Without a chat to begin with, nothing is in memory.
-                    let oldest_seq = log.oldest_seq();
-                    let past =
-                        from_seq.and_then(|seq| log.reader_from(seq.max(oldest_seq), presence));
-                    outbound.reader = Some(past.unwrap_or_else(|| log.reader(presence)));
-                    outbound.is_opening = from_seq.is_some();
-                    if let (Some(archive), Some(seq), Some(id)) = (&self.archive, from_seq, id)
-                        && seq < oldest_seq
-                    {
-                        archive.begin_catch_up(id.index(), seq, oldest_seq);
-                        outbound.is_catching_up = true;
-                    }
-                }
-                Effect::FetchPage(request) => {
-                    if let (Some(archive), Some(id)) = (&self.archive, id) {
-                        let end = log.end();
-                        let waits = end > log.committed_end() && !sessions.is_store_full();
-                        archive.request_page(id.index(), request, waits.then_some(end));
-                    }
-                }
-                Effect::Notify(index) => published.notify = Some(index),
-                Effect::Closed(closed) => {
-                    report(&closed);
-                    if let Some(reader) = &mut outbound.reader {
-                        // What was published before its end is due to it (CHAT-LEAVE-2,
-                        // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
-                        reader.stop_at(log.end());
-                    }
-                    outbound.has_more_members = false;
-                    outbound.is_ended = true;
-                }
-            }
-        }
-        if self.archive.is_none() && log.oldest_seq() > room.oldest_seq() {
-            room.apply(Command::Prune {
-                oldest_seq: log.oldest_seq(),
-            });
-        }
-        published
-    }
-}
-
 /// A token that strangers cannot guess.
 fn fresh_token() -> Option<Token> {
     let mut token = Token::default();
     getrandom::fill(&mut token).ok().map(|()| token)
-}
-
-/// Tells the operators that a session ended.
-fn report(closed: &Closed) {
-    let why = match closed.reason {
-        CloseReason::Leave => "left",
-        CloseReason::ConnectionLost => "connection lost",
-        CloseReason::CutShort => "connection lost inside a frame",
-        CloseReason::ServerClosing => "server closing",
-        CloseReason::Error(code) => code.as_str_name().trim_start_matches("ERROR_CODE_"),
-    };
-    match &closed.name {
-        Some(name) => info!(%name, why, messages = closed.chats, "left"),
-        // A scan of the port, or a request for the page.
-        None if closed.reason == CloseReason::ConnectionLost => debug!(why, "refused"),
-        None => info!(why, "refused"),
-    }
 }
 
 /// What the system's clock shows.

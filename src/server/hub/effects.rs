@@ -1,0 +1,123 @@
+//! Effects: carries out what the sessions decide.
+
+use tracing::{debug, info};
+
+use crate::{
+    log::Audience,
+    room::{Command, Publication},
+    session::{CloseReason, Closed, ConnectionId, Effect},
+    wire::server_envelope::Message,
+};
+
+use super::{Hub, State};
+use crate::server::outbound::Outbound;
+
+/// What a pass has published so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Published {
+    /// The largest of the audiences.
+    pub(super) audience: Option<Audience>,
+    /// The connection whose session another one has replaced (CHAT-RES-5).
+    pub(super) notify: Option<usize>,
+}
+
+impl Hub {
+    /// Carries out effects, in order; returns what the pass has published by then. `id`:
+    /// the connection, unless it is gone.
+    pub(super) fn carry_out(
+        &self,
+        state: &mut State,
+        outbound: &mut Outbound,
+        id: Option<&ConnectionId>,
+        mut published: Published,
+    ) -> Published {
+        let is_deferred = self.archive.is_some() || !state.commits_at_once;
+        let State {
+            sessions,
+            room,
+            log,
+            effects,
+            ..
+        } = state;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Reply(envelope) => {
+                    // CHAT-ORD-9
+                    if is_deferred
+                        && let Some(Message::Receipt(_) | Message::Registered(_)) = envelope.message
+                    {
+                        outbound.replies.begin_hold();
+                    }
+                    outbound.reply(&envelope);
+                }
+                Effect::Publish(Publication { audience, envelope }) => {
+                    published.audience = published.audience.max(Some(audience));
+                    let range = log.append(audience, &envelope);
+                    if let Some(reader) = &mut outbound.reader {
+                        reader.skip(range); // CHAT-CHAT-2, CHAT-PRES-6
+                    }
+                }
+                Effect::Subscribe {
+                    name,
+                    presence,
+                    from_seq,
+                } => {
+                    info!(%name, "registered");
+                    // CHAT-RES-9. Without a chat to begin with, nothing is in memory.
+                    let oldest_seq = log.oldest_seq();
+                    let past =
+                        from_seq.and_then(|seq| log.reader_from(seq.max(oldest_seq), presence));
+                    outbound.reader = Some(past.unwrap_or_else(|| log.reader(presence)));
+                    outbound.is_opening = from_seq.is_some();
+                    if let (Some(archive), Some(seq), Some(id)) = (&self.archive, from_seq, id)
+                        && seq < oldest_seq
+                    {
+                        archive.begin_catch_up(id.index(), seq, oldest_seq);
+                        outbound.is_catching_up = true;
+                    }
+                }
+                Effect::FetchPage(request) => {
+                    if let (Some(archive), Some(id)) = (&self.archive, id) {
+                        let end = log.end();
+                        let waits = end > log.committed_end() && !sessions.is_store_full();
+                        archive.request_page(id.index(), request, waits.then_some(end));
+                    }
+                }
+                Effect::Notify(index) => published.notify = Some(index),
+                Effect::Closed(closed) => {
+                    report(&closed);
+                    if let Some(reader) = &mut outbound.reader {
+                        // What was published before its end is due to it (CHAT-LEAVE-2,
+                        // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
+                        reader.stop_at(log.end());
+                    }
+                    outbound.has_more_members = false;
+                    outbound.is_ended = true;
+                }
+            }
+        }
+        if self.archive.is_none() && log.oldest_seq() > room.oldest_seq() {
+            room.apply(Command::Prune {
+                oldest_seq: log.oldest_seq(),
+            });
+        }
+        published
+    }
+}
+
+/// Tells the operators that a session ended.
+fn report(closed: &Closed) {
+    let why = match closed.reason {
+        CloseReason::Leave => "left",
+        CloseReason::ConnectionLost => "connection lost",
+        CloseReason::CutShort => "connection lost inside a frame",
+        CloseReason::ServerClosing => "server closing",
+        CloseReason::Error(code) => code.as_str_name().trim_start_matches("ERROR_CODE_"),
+    };
+    match &closed.name {
+        Some(name) => info!(%name, why, messages = closed.chats, "left"),
+        // A scan of the port, or a request for the page.
+        None if closed.reason == CloseReason::ConnectionLost => debug!(why, "refused"),
+        None => info!(why, "refused"),
+    }
+}

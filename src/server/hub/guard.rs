@@ -1,0 +1,116 @@
+//! Guard: one pass of a connection, under the hub's lock.
+
+use std::sync::MutexGuard;
+
+use crate::session::{ConnectionId, Event, Time};
+
+use super::{Hub, State, effects::Published};
+use crate::server::{
+    archive::Delivery, outbound::Outbound, read_budget::ReadBudget, registry::ConnectionHandle,
+};
+
+/// One pass of a connection: the lock is held. Dropping it commits what was published
+/// and wakes the readers.
+pub(in crate::server) struct HubGuard<'a> {
+    pub(super) hub: &'a Hub,
+    /// `None` once it is dropped.
+    pub(super) state: Option<MutexGuard<'a, State>>,
+    pub(super) id: &'a ConnectionId,
+    pub(super) handle: &'a ConnectionHandle,
+    pub(super) now: Time,
+    /// What the connection has to send.
+    pub(in crate::server) outbound: &'a mut Outbound,
+    /// What it may read.
+    pub(in crate::server) budget: &'a mut ReadBudget,
+    pub(super) published: Published,
+}
+
+impl HubGuard<'_> {
+    /// Something happened to the connection.
+    pub(in crate::server) fn handle(&mut self, event: Event) {
+        let Some(state) = self.state.as_deref_mut() else {
+            return;
+        };
+        let State {
+            sessions,
+            room,
+            effects,
+            ..
+        } = state;
+        sessions.handle(room, self.now, self.id, event, effects);
+        self.budget.is_throttled = sessions.is_throttled(self.id);
+        self.published = self
+            .hub
+            .carry_out(state, self.outbound, Some(self.id), self.published);
+    }
+
+    /// A part of the past has arrived for the connection.
+    pub(in crate::server) fn deliver(&mut self, delivery: Delivery) {
+        let Some(state) = self.state.as_deref_mut() else {
+            return;
+        };
+        match delivery {
+            Delivery::Page(frames) => {
+                if state.sessions.page_arrived(self.id) {
+                    self.outbound.replies.push_frames(&frames);
+                }
+                self.budget.is_throttled = state.sessions.is_throttled(self.id);
+            }
+            Delivery::Chats { frames, is_last } => {
+                if self.outbound.is_catching_up {
+                    self.outbound.replies.push_frames(&frames);
+                    self.outbound.is_catching_up = !is_last;
+                }
+            }
+            Delivery::Removed if self.outbound.is_ended => self.outbound.drop_log(),
+            Delivery::Removed => self.handle(Event::PastRemoved),
+        }
+    }
+
+    /// So many frames and bytes arrived, whatever they held.
+    pub(in crate::server) fn charge_inbound(&mut self, frames: usize, bytes: usize) {
+        if let Some(State { sessions, room, .. }) = self.state.as_deref_mut() {
+            self.budget.is_throttled =
+                sessions.charge_inbound(room, self.now, self.id, frames, bytes);
+        }
+    }
+
+    /// It has sent all it had: the next of the members that are due to it.
+    pub(in crate::server) fn more_members(&mut self) {
+        let state = self.state.as_deref_mut();
+        let envelope = state.and_then(|state| state.sessions.more_members(&state.room, self.id));
+        self.outbound.has_more_members = false;
+        if let Some(envelope) = envelope {
+            self.outbound.reply(&envelope);
+        }
+    }
+}
+
+impl Drop for HubGuard<'_> {
+    fn drop(&mut self) {
+        let Some(mut state) = self.state.take() else {
+            return;
+        };
+        // Under the lock: a pass that appends after this one finds a reader that this
+        // one opened, and wakes it.
+        match &self.outbound.reader {
+            Some(reader) => self
+                .handle
+                .subscribe(reader.position(), reader.wants_presence()),
+            // Nobody waits for a connection that is only being closed, nor wakes it.
+            None => self.handle.unsubscribe(),
+        }
+        // What was told of numbers waits for the commit of everything so far.
+        let end = state.log.end();
+        let committed_end = self.hub.channel.committed_end();
+        let is_waiting = self.outbound.replies.end_hold(end)
+            || (self.hub.archive.is_some() && self.outbound.is_due_behind(committed_end));
+        let waiting = is_waiting.then(|| self.id.index());
+        self.hub.publish(&mut state, &self.published, waiting);
+        drop(state);
+        self.hub.wake(self.published.audience);
+        if let Some(index) = self.published.notify {
+            self.hub.registry.notify(&[index]);
+        }
+    }
+}
