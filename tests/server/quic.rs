@@ -146,6 +146,16 @@ async fn next_text(session: &mut Session) -> String {
     deadline.await.expect("a message")
 }
 
+/// A message each way, the second behind the first.
+async fn exchange(phone: &mut Session, other: &mut Peer, index: usize) {
+    let there = format!("there {index}");
+    phone.send(&there).await.expect("it goes on");
+    other.hears(&there);
+    let back = format!("back {index}");
+    other.say(&back);
+    assert_eq!(next_text(phone).await, back);
+}
+
 /// The address changes in the middle of a conversation: nothing is lost, the session goes
 /// on.
 #[tokio::test(flavor = "multi_thread")]
@@ -160,12 +170,7 @@ async fn a_client_that_changes_its_address_stays_in_the_room() {
         if index % 20 == 10 {
             proxy.change_address();
         }
-        let there = format!("there {index}");
-        phone.send(&there).await.expect("it goes on");
-        other.hears(&there);
-        let back = format!("back {index}");
-        other.say(&back);
-        assert_eq!(next_text(&mut phone).await, back);
+        exchange(&mut phone, &mut other, index).await;
     }
     assert!(!server.log().contains("left name=Phone"));
     phone.leave().await;
@@ -183,12 +188,7 @@ async fn a_network_that_loses_packets_loses_no_message() {
     let mut other = Peer::join(&server, "Other");
     // One after the other, so that each has a packet of its own.
     for index in 0..MESSAGES {
-        let there = format!("there {index}");
-        phone.send(&there).await.expect("it goes on");
-        other.hears(&there);
-        let back = format!("back {index}");
-        other.say(&back);
-        assert_eq!(next_text(&mut phone).await, back);
+        exchange(&mut phone, &mut other, index).await;
     }
     assert!(proxy.passed.load(Ordering::Relaxed) > MESSAGES);
 }

@@ -121,8 +121,7 @@ impl Writer {
     }
 
     /// Commits, so that no number is given twice (CHAT-HIST-10), and waits for space if the
-    /// disk is full. Returns whether the server may go
-    /// on.
+    /// disk is full. Returns whether the server may go on.
     fn commit(&mut self, changes: &[store::Change]) -> bool {
         let mut was_full = false;
         loop {
@@ -167,7 +166,8 @@ impl Writer {
         }
     }
 
-    /// Removes chats beyond the bounds where no commit does. Returns whether the server may go on.
+    /// Removes chats beyond the bounds where no commit does. Returns whether the server
+    /// may go on.
     fn prune(&mut self) -> bool {
         self.next_prune = Instant::now() + Duration::from_millis(PRUNE_INTERVAL_MS);
         match self.store.prune(unix_ms()) {
