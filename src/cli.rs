@@ -7,6 +7,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    path::PathBuf,
 };
 
 use clap::{
@@ -19,6 +20,12 @@ use clap::{
 /// The value of an environment variable; `None` where it is not set or empty.
 pub fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The folder of configurations of this user; `None` without a home.
+pub fn config_folder() -> Option<PathBuf> {
+    let folder = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    folder.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".config")))
 }
 
 /// Whether output for people may have colours: not if `NO_COLOR` is set or the terminal

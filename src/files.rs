@@ -2,23 +2,31 @@
 //! option names.
 //!
 //! A name on the command line may be that of a device, a pipe or a planted link. None
-//! of them is written, followed or replaced: only a regular file is, and it is complete
-//! from the moment it has its name.
+//! of them is written, followed or replaced: only a regular file is. A file that is
+//! written is complete from the moment it has its name; one that is appended to, such as
+//! what a client remembers for its user, is for the user alone.
 
 use std::{
-    fs::{self, File, FileType, Metadata, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use nix::libc::O_NOFOLLOW;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 /// Stands for the standard output where a file is named.
 const STANDARD_OUTPUT: &str = "-";
 
 /// A new file's mode, before the process's mask takes bits away.
 const MODE: u32 = 0o666;
+
+/// The mode of a file, and of a folder for it, that is for its user alone.
+const PRIVATE_MODE: u32 = 0o600;
+const PRIVATE_FOLDER_MODE: u32 = 0o700;
+
+/// The bits of a mode that let others than its owner at a file.
+const OTHERS_BITS: u32 = 0o077;
 
 /// The bits of a mode that say who may read, write and run a file.
 const PERMISSION_BITS: u32 = 0o777;
@@ -61,6 +69,40 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<WrittenFile> {
         path: path.to_owned(),
         file,
     })
+}
+
+/// Opens the file at `path` to append to it, for its user alone: makes it, and its
+/// folders, where they are missing, and takes it from everybody else where they may read
+/// it. One write of a line keeps it apart from those of other programs.
+///
+/// # Errors
+///
+/// Something else than a regular file stands at `path`, or the system refuses.
+pub fn append_private(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(PRIVATE_FOLDER_MODE)
+            .create(folder)?;
+    }
+    regular_file(path)?;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(PRIVATE_MODE)
+        // What takes its place meanwhile is neither followed nor waited for.
+        .custom_flags(O_NOFOLLOW | O_NONBLOCK)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(refused(metadata.file_type()));
+    }
+    let mut permissions = metadata.permissions();
+    if permissions.mode() & OTHERS_BITS != 0 {
+        permissions.set_mode(PRIVATE_MODE);
+        file.set_permissions(permissions)?;
+    }
+    Ok(file)
 }
 
 /// Checks the file of an option, as the command line gives it: [`write_or_print`] may
@@ -229,6 +271,29 @@ mod tests {
         let mode = fs::metadata(&path).expect("it is there").mode();
         assert_eq!(mode & PERMISSION_BITS, 0o600);
         assert_eq!(entries(folder.path()), 1);
+    }
+
+    #[test]
+    fn a_private_file_is_appended_to_and_closed_to_others() {
+        let folder = folder();
+        let path = folder.path().join("a").join("b").join("known");
+        let append = |text: &str| append_private(&path)?.write_all(text.as_bytes());
+        append("one\n").expect("a new file");
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & PERMISSION_BITS;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().expect("a folder")), 0o700);
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).expect("ours");
+        append("two\n").expect("a regular file");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_to_string(&path).expect("text"), "one\ntwo\n");
+        let [link, fifo] = ["link", "fifo"].map(|name| folder.path().join(name));
+        symlink(&path, &link).expect("ours");
+        mkfifo(&fifo, Mode::S_IRWXU).expect("ours");
+        for (path, words) in [(&link, "a symbolic link"), (&fifo, "a pipe")] {
+            let error = append_private(path).expect_err("it must be refused");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert_eq!(fs::read_to_string(&path).expect("text"), "one\ntwo\n");
     }
 
     #[test]

@@ -2,23 +2,22 @@
 //! accepted, as ssh keeps known hosts. A line is `host:port sha256=HEX`.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs,
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use crate::{
     cli,
     client::{Address, Pin},
+    files,
 };
 
 /// The file in the folder of configurations.
-const FILE: &str = "chat-client/known_servers";
+const FILE: &str = "chat/known_servers";
 
-/// Nobody else needs to see which servers a user knows.
-const FILE_MODE: u32 = 0o600;
-const FOLDER_MODE: u32 = 0o700;
+/// Where earlier versions kept it. It is used where it is there and [`FILE`] is not.
+const OLD_FILE: &str = "chat-client/known_servers";
 
 /// What the file says of a server.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,9 +35,15 @@ pub(super) enum Known {
 
 /// The file that is used where no option names one; `None` without a home.
 pub(super) fn default_path() -> Option<PathBuf> {
-    let configurations = cli::variable("XDG_CONFIG_HOME").map(PathBuf::from);
-    let home = || Some(PathBuf::from(cli::variable("HOME")?).join(".config"));
-    Some(configurations.or_else(home)?.join(FILE))
+    Some(path_in(&cli::config_folder()?))
+}
+
+fn path_in(configurations: &Path) -> PathBuf {
+    let [path, old] = [FILE, OLD_FILE].map(|file| configurations.join(file));
+    match !path.exists() && old.exists() {
+        true => old,
+        false => path,
+    }
 }
 
 /// What the file at `path` says of the server at `address` that presents `pin`. The last
@@ -63,17 +68,7 @@ pub(super) fn look_up(path: &Path, address: &Address, pin: Pin) -> io::Result<Kn
 
 /// Adds the server at `address` with the certificate that it presents.
 pub(super) fn add(path: &Path, address: &Address, pin: Pin) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(folder)?;
-    }
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(FILE_MODE)
-        .open(path)?;
+    let mut file = files::append_private(path)?;
     // In one write: another client may add a line too.
     file.write_all(format!("{} {pin}\n", key(address)).as_bytes())
 }
@@ -90,6 +85,18 @@ fn key(address: &Address) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_of_an_earlier_version_is_used_while_there_is_no_other() {
+        let folder = tempfile::tempdir().expect("a place for files");
+        let [path, old] = [FILE, OLD_FILE].map(|file| folder.path().join(file));
+        assert_eq!(path_in(folder.path()), path);
+        let address: Address = "chats://host:1".parse().expect("an address");
+        add(&old, &address, Pin::new([1; 32])).expect("ours");
+        assert_eq!(path_in(folder.path()), old);
+        add(&path, &address, Pin::new([1; 32])).expect("ours");
+        assert_eq!(path_in(folder.path()), path);
+    }
 
     #[test]
     fn a_server_is_known_by_host_and_port_once_it_is_added() {

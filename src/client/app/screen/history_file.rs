@@ -1,8 +1,8 @@
 //! History file: typed lines in the user's state folder, which only the user may read.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use nix::libc::O_NOFOLLOW;
@@ -16,9 +16,6 @@ const BYTES_MAX: u64 = 4 << 20;
 
 /// The file below the state folder.
 const FILE: &str = "chat/history";
-
-const FILE_MODE: u32 = 0o600;
-const FOLDER_MODE: u32 = 0o700;
 
 /// `$XDG_STATE_HOME/chat/history`, by default below `~/.local/state`.
 fn path() -> Option<PathBuf> {
@@ -68,27 +65,7 @@ pub(super) fn append(line: &str) -> io::Result<()> {
     let Some(path) = path() else {
         return Ok(());
     };
-    if let Some(folder) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(folder)?;
-    }
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(FILE_MODE)
-        .custom_flags(O_NOFOLLOW)
-        .open(&path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut permissions = metadata.permissions();
-    if permissions.mode() & 0o077 != 0 {
-        permissions.set_mode(FILE_MODE);
-        file.set_permissions(permissions)?;
-    }
+    let mut file = files::append_private(&path)?;
     // One write: the lines of several clients do not mix.
     file.write_all(format!("{}\n", escape(line)).as_bytes())
 }
