@@ -39,6 +39,7 @@
 //! | `tls` | which servers a client trusts, and the one provider of ciphers | yes |
 //! | [`cli`] | what the command lines of all programs have in common | yes |
 //! | [`files`] | writes the files that options name | yes |
+//! | `capture` | writes what connections carried into a file | yes |
 //!
 //! # What holds it together
 //!
@@ -71,6 +72,8 @@
 )]
 
 pub mod address;
+#[cfg(any(feature = "client", feature = "suite"))]
+pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]

@@ -305,9 +305,9 @@ fn the_suite_shares_nothing_with_the_server_but_the_schema() {
                     .chars()
                     .next_back()
                     .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
-                // How an address and a file are written, and which certificate is trusted,
-                // is no part of the protocol.
-                let is_shared = ["wire", "files", "address", "pin", "tls"]
+                // How an address, a file and a capture are written, which certificate is
+                // trusted and how QUIC connects is no part of the protocol.
+                let is_shared = ["wire", "files", "capture", "address", "pin", "tls", "quic"]
                     .iter()
                     .any(|name| rest.starts_with(name));
                 assert!(

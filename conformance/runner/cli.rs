@@ -27,6 +27,9 @@ pub struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 conforms, 1 violates a rule, 2 wrong usage, \
     3 incomplete (something could not be judged), 4 fault of the suite itself";
 
+const AUDIT_EXIT_CODES: &str = "Exit codes: 0 nothing is wrong, 1 something is wrong, \
+    2 wrong usage, or a file that is no capture, 3 there is no session to check";
+
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
@@ -38,6 +41,10 @@ pub enum Command {
     Client(ClientArgs),
     /// Proxy between clients and a server, and write their session as a draft transcript.
     Record(RecordArgs),
+    /// Check captures of what clients and servers sent: numbers, order, agreement, nothing
+    /// twice, nothing missing between.
+    #[command(after_help = AUDIT_EXIT_CODES)]
+    Audit(AuditArgs),
     /// List the cases.
     List(ListArgs),
     /// Explain a rule or a case.
@@ -101,23 +108,42 @@ pub struct RunArgs {
     pub quiet: bool,
 }
 
-/// Options of `server`.
+/// Which servers to trust at an encrypted address.
 #[derive(Args)]
-pub struct ServerArgs {
-    /// Where the server listens: HOST, HOST:PORT, or the same behind chat://; encrypted
-    /// behind chats://, with #sha256=... where the certificate is self-signed.
-    #[arg(required_unless_present = "cmd", conflicts_with = "cmd")]
-    pub address: Option<String>,
-    /// Start the server with this command; its first line of output must be
-    /// "listening on chat://HOST:PORT", or chats:// as above.
-    #[arg(long, value_name = "COMMAND")]
-    pub cmd: Option<String>,
+pub struct TrustArgs {
     /// Trust the one server whose certificate has this fingerprint.
     #[arg(long, value_name = "sha256=HEX", conflicts_with = "ca")]
     pub pin: Option<Pin>,
     /// Trust the servers whose certificates this one has issued, in a PEM file.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+}
+
+impl TrustArgs {
+    /// Which servers the options trust.
+    pub fn trust(&self) -> Result<Trust, String> {
+        match (self.pin, &self.ca) {
+            (Some(pin), _) => Ok(Trust::pinned(pin)),
+            (None, Some(ca)) => Trust::ca_file(ca),
+            (None, None) => Ok(Trust::system()),
+        }
+    }
+}
+
+/// Options of `server`.
+#[derive(Args)]
+pub struct ServerArgs {
+    /// Where the server listens: HOST, HOST:PORT, or the same behind chat://; encrypted
+    /// behind chats:// (TLS) or chatq:// (QUIC), with #sha256=... where the certificate
+    /// is self-signed.
+    #[arg(required_unless_present = "cmd", conflicts_with = "cmd")]
+    pub address: Option<String>,
+    /// Start the server with this command; its first line of output must be
+    /// "listening on chat://HOST:PORT", or chats:// or chatq:// as above.
+    #[arg(long, value_name = "COMMAND")]
+    pub cmd: Option<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// The suite alone uses the server at ADDRESS: judge numbers exactly, one case at a time.
     #[arg(long, conflicts_with = "cmd")]
     pub exclusive: bool,
@@ -144,15 +170,6 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Which servers the options trust.
-    pub fn trust(&self) -> Result<Trust, String> {
-        match (self.pin, &self.ca) {
-            (Some(pin), _) => Ok(Trust::pinned(pin)),
-            (None, Some(ca)) => Trust::ca_file(ca),
-            (None, None) => Ok(Trust::system()),
-        }
-    }
-
     /// How many connections the server takes, as far as the options say.
     pub fn connection_caps(&self) -> ConnectionCaps {
         ConnectionCaps {
@@ -176,14 +193,31 @@ pub struct ClientArgs {
 /// Options of `record`.
 #[derive(Args)]
 pub struct RecordArgs {
-    /// The server to pass everything on to.
+    /// The server to pass everything on to; encrypted as for `server`.
     pub address: String,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// Where clients are to connect.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub listen: SocketAddr,
     /// Write the draft here rather than to standard output.
     #[arg(long, short, value_name = "FILE", value_parser = output_file())]
     pub out: Option<PathBuf>,
+    /// Append what each connection carries to this file, without passwords, for `audit`.
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
+}
+
+/// Options of `audit`.
+#[derive(Args)]
+pub struct AuditArgs {
+    /// Captures, of the same room or of several.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write a report for programs (conformance/schema/audit.schema.json); `-` is the
+    /// standard output.
+    #[arg(long, value_name = "FILE", value_parser = output_file())]
+    pub json: Option<PathBuf>,
 }
 
 /// Options of `list`.

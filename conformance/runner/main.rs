@@ -4,6 +4,7 @@
 
 mod admission;
 mod applicable;
+mod audit;
 mod blame;
 mod capacity;
 mod cli;
@@ -18,6 +19,7 @@ mod exit;
 mod explain;
 mod export;
 mod framing;
+mod halves;
 mod interrupt;
 mod lint;
 mod mark;
@@ -30,6 +32,8 @@ mod probe;
 mod problem;
 mod process;
 mod progress;
+#[cfg(feature = "quic")]
+mod quic;
 mod record;
 mod register;
 mod report;
@@ -47,12 +51,13 @@ mod verdict;
 
 use std::{
     io::Write,
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use chat::tls::Trust;
+use chat::capture::Capture;
 use clap::Parser;
 
 use admission::Admission;
@@ -88,7 +93,7 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
     let suite = Suite::load(cli.transcripts.as_deref()).map_err(exit::usage)?;
     match cli.command {
         Command::Server(args) => {
-            let trust = args.trust().map_err(exit::usage)?;
+            let trust = args.trust.trust().map_err(exit::usage)?;
             let (source, name) = match (&args.address, &args.cmd) {
                 (Some(address), _) => {
                     let place = Place::resolve(address, &trust).map_err(exit::usage)?;
@@ -115,24 +120,47 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             judge(&suite, &target, &args.cmd, &args.run, None)
         }
         Command::Record(args) => {
-            let place = Place::resolve(&args.address, &Trust::system()).map_err(exit::usage)?;
-            if place.is_encrypted() {
-                return Err(exit::usage(
-                    "only a server without encryption can be recorded",
-                ));
-            }
+            let trust = args.trust.trust().map_err(exit::usage)?;
+            let place = Place::resolve(&args.address, &trust).map_err(exit::usage)?;
+            let capture = args.capture.as_deref().map(begin_capture).transpose();
+            let capture = capture.map_err(exit::usage)?;
             interrupt::catch().map_err(exit::fault)?;
             let recorded =
-                record::record(args.listen, &place.addresses).map_err(exit::incomplete)?;
+                record::record(args.listen, &place, capture.as_ref()).map_err(exit::incomplete)?;
+            let failure = capture.and_then(|capture| capture.failure());
             match args.out {
                 Some(path) => {
                     chat::files::write_or_print(&path, &recorded.draft).map_err(exit::usage)?;
                 }
                 None => print(&recorded.draft)?,
             }
-            match recorded.interrupted {
-                Some(interrupted) => Err(exit::incomplete(interrupted.sentence())),
-                None => Ok(Exit::Conforms),
+            match (recorded.interrupted, failure) {
+                (Some(interrupted), _) => Err(exit::incomplete(interrupted.sentence())),
+                (None, Some(reason)) => {
+                    let sentence = format!("the capture is not complete: {reason}");
+                    Err(exit::incomplete(sentence))
+                }
+                (None, None) => Ok(Exit::Conforms),
+            }
+        }
+        Command::Audit(args) => {
+            let report = audit::audit(args.files).map_err(exit::usage)?;
+            let is_stdout = args
+                .json
+                .as_ref()
+                .is_some_and(|path| path.as_os_str() == "-");
+            if let Some(path) = &args.json {
+                chat::files::write_or_print(path, &report.json()).map_err(exit::usage)?;
+            }
+            let output = match is_stdout {
+                true => Output::Stderr,
+                false => Output::Stdout,
+            };
+            output.print(&report.text())?;
+            match (report.findings.is_empty(), report.sessions.is_empty()) {
+                (false, _) => Ok(Exit::Violates),
+                (true, true) => Err(exit::incomplete("the captures hold no session")),
+                (true, false) => Ok(Exit::Conforms),
             }
         }
         Command::List(args) => {
@@ -158,6 +186,14 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             tell(lines, &[])
         }
     }
+}
+
+/// Begins a capture at the end of the file.
+fn begin_capture(path: &Path) -> Result<Capture, String> {
+    let file = chat::files::append_private(path)
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let by = concat!("chat-conformance ", env!("CARGO_PKG_VERSION"));
+    Ok(Capture::new(file, by))
 }
 
 /// Prints lines to stdout and complaints to stderr. With complaints, the exit code is

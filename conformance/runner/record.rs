@@ -4,8 +4,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -14,19 +14,26 @@ use std::{
     thread,
 };
 
+use chat::capture::{Capture, CapturedConnection, End};
 use serde_json::Value;
 
 use crate::{
     framing::{self, Head},
+    halves::Half,
     interrupt::{self, Interrupted},
     messages::{self, Envelope},
+    stream::{Place, Stream},
+    timing::Timing,
     transcript::{print, word},
 };
 
 /// How many connections are recorded. A transcript of more is unreadable.
 const CONNECTIONS_MAX: usize = 64;
 
-/// How many lines are recorded.
+/// How many there may be where a capture is made, which nobody reads line by line.
+const CONNECTIONS_CAPTURED_MAX: usize = 4_096;
+
+/// How many lines a draft has. A recording without a capture ends there.
 const LINES_MAX: usize = 10_000;
 
 /// How many events may wait to be written down.
@@ -48,8 +55,13 @@ pub struct Recorded {
 }
 
 /// Listens, proxies connections to `server`, and returns the draft when the last
-/// connection has closed, or when a signal comes.
-pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<Recorded, String> {
+/// connection has closed, or when a signal comes. What they carry also goes into the
+/// capture.
+pub fn record(
+    listen: SocketAddr,
+    server: &Place,
+    capture: Option<&Capture>,
+) -> Result<Recorded, String> {
     let listener =
         TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
@@ -57,19 +69,24 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<Recorded, Str
     std::io::stdout().flush().map_err(|e| e.to_string())?;
     let (sender, seen) = mpsc::sync_channel(SEEN_WAITING_MAX);
     let open = Arc::new(AtomicUsize::new(0));
-    let server = server.to_vec();
+    let server = server.clone();
     let counter = Arc::clone(&open);
+    let connections_max = match capture {
+        None => CONNECTIONS_MAX,
+        Some(_) => CONNECTIONS_CAPTURED_MAX,
+    };
     thread::spawn(move || {
         for (i, client) in listener
             .incoming()
             .flatten()
-            .take(CONNECTIONS_MAX)
+            .take(connections_max)
             .enumerate()
         {
             counter.fetch_add(1, Ordering::SeqCst);
             let _ = sender.send(Seen::Opened(i));
-            match TcpStream::connect(&server[..]) {
-                Ok(upstream) => pump_both(i, client, upstream, &sender),
+            let upstream = server.connect(Timing::new(1.0), false);
+            match upstream.and_then(|upstream| pump_both(i, client, upstream, &sender)) {
+                Ok(()) => {}
                 Err(error) => {
                     eprintln!("chat-conformance: the server takes no connection: {error}");
                     let _ = sender.send(Seen::Ended(i, Envelope::Client));
@@ -79,6 +96,7 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<Recorded, Str
         }
     });
     let mut draft = Draft::default();
+    let mut captured = Captured::new(capture);
     let mut halves = 0;
     loop {
         let next = match interrupt::check() {
@@ -94,8 +112,12 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<Recorded, Str
         if let Seen::Ended(..) = seen {
             halves += 1;
         }
-        draft.take(seen);
-        if halves == 2 * open.load(Ordering::SeqCst) || draft.lines.len() >= LINES_MAX {
+        captured.take(&seen);
+        let is_full = draft.lines.len() >= LINES_MAX;
+        if !is_full {
+            draft.take(seen);
+        }
+        if halves == 2 * open.load(Ordering::SeqCst) || is_full && capture.is_none() {
             break;
         }
     }
@@ -109,23 +131,30 @@ pub fn record(listen: SocketAddr, server: &[SocketAddr]) -> Result<Recorded, Str
     })
 }
 
-fn pump_both(i: usize, client: TcpStream, upstream: TcpStream, seen: &mpsc::SyncSender<Seen>) {
-    let (Ok(client2), Ok(upstream2)) = (client.try_clone(), upstream.try_clone()) else {
-        return;
-    };
+fn pump_both(
+    i: usize,
+    client: TcpStream,
+    upstream: Stream,
+    seen: &mpsc::SyncSender<Seen>,
+) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let near = Half::Tcp(client.try_clone()?);
+    let (from_server, to_server) = upstream.split()?;
     let (up, down) = (seen.clone(), seen.clone());
     // The order of the lines is the order in which bytes were passed on, both ways.
     let order = Arc::new(Mutex::new(()));
     let order2 = Arc::clone(&order);
-    thread::spawn(move || pump(i, Envelope::Client, client, upstream, &up, &order));
-    thread::spawn(move || pump(i, Envelope::Server, upstream2, client2, &down, &order2));
+    thread::spawn(move || pump(i, Envelope::Client, near, to_server, &up, &order));
+    let near = Half::Tcp(client);
+    thread::spawn(move || pump(i, Envelope::Server, from_server, near, &down, &order2));
+    Ok(())
 }
 
 fn pump(
     i: usize,
     from: Envelope,
-    mut source: TcpStream,
-    mut sink: TcpStream,
+    mut source: Half,
+    mut sink: Half,
     seen: &mpsc::SyncSender<Seen>,
     order: &Mutex<()>,
 ) {
@@ -139,8 +168,79 @@ fn pump(
             break;
         }
     }
-    let _ = sink.shutdown(Shutdown::Write);
+    sink.end();
     let _ = seen.send(Seen::Ended(i, from));
+}
+
+/// What goes into the capture.
+struct Captured<'a> {
+    capture: Option<&'a Capture>,
+    connections: BTreeMap<usize, CapturedConnection>,
+    buffers: BTreeMap<(usize, bool), Vec<u8>>,
+    ended: BTreeMap<usize, usize>,
+}
+
+impl<'a> Captured<'a> {
+    fn new(capture: Option<&'a Capture>) -> Self {
+        Self {
+            capture,
+            connections: BTreeMap::new(),
+            buffers: BTreeMap::new(),
+            ended: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, seen: &Seen) {
+        let Some(capture) = self.capture else {
+            return;
+        };
+        match seen {
+            Seen::Opened(i) => {
+                self.connections.insert(*i, capture.connection());
+            }
+            Seen::Bytes(i, from, bytes) => {
+                let key = (*i, *from == Envelope::Client);
+                self.buffers.entry(key).or_default().extend(bytes);
+                self.take_frames(*i, *from);
+            }
+            Seen::Ended(i, _) => {
+                let ended = self.ended.entry(*i).or_insert(0);
+                *ended += 1;
+                if *ended == 2 {
+                    self.connections.remove(i);
+                }
+            }
+        }
+    }
+
+    fn take_frames(&mut self, i: usize, from: Envelope) {
+        let buffer = self
+            .buffers
+            .entry((i, from == Envelope::Client))
+            .or_default();
+        let Some(connection) = self.connections.get(&i) else {
+            return buffer.clear();
+        };
+        let end = match from {
+            Envelope::Client => End::Client,
+            Envelope::Server => End::Server,
+        };
+        loop {
+            match framing::head(buffer) {
+                Head::Incomplete => return,
+                Head::Frame { from, to } => {
+                    connection.envelope(end, &buffer[from..to]);
+                    buffer.drain(..to);
+                }
+                Head::Malformed(_) => {
+                    connection.no_frame(end, buffer.len());
+                    // What follows has no frames, either.
+                    self.connections.remove(&i);
+                    return;
+                }
+            }
+        }
+    }
 }
 
 /// The draft as it grows.

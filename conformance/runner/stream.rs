@@ -1,9 +1,9 @@
-//! Stream: the bytes of a connection, over TCP or over TLS.
+//! Stream: the bytes of a connection, over TCP, TLS or QUIC.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -11,14 +11,26 @@ use chat::address::{Address, Scheme};
 use chat::tls::{Trust, Untrusted, server_name};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
-use crate::timing::Timing;
+use crate::{halves::Half, timing::Timing};
 
 /// Where a server listens, and how it is spoken to.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// All that its name resolves to.
     pub addresses: Vec<SocketAddr>,
-    tls: Option<Tls>,
+    carrier: Carrier,
+}
+
+/// What carries the bytes.
+#[derive(Clone, Debug)]
+enum Carrier {
+    Tcp,
+    Tls(Tls),
+    #[cfg(feature = "quic")]
+    Quic {
+        trust: Trust,
+        host: String,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -41,61 +53,83 @@ impl Place {
         if found.is_empty() {
             return Err(format!("the host of {address:?} has no address"));
         }
+        let trust = parsed.pin().map_or_else(|| trust.clone(), Trust::pinned);
         let tls = || -> io::Result<Tls> {
-            let pinned = parsed.pin().map(Trust::pinned);
-            let config = pinned.as_ref().unwrap_or(trust).client_config()?;
+            let config = trust.client_config()?;
             Ok(Tls {
                 config: Arc::new(config),
                 name: server_name(parsed.host())?,
             })
         };
-        let tls = match parsed.scheme() {
-            Scheme::Chat => None,
+        let carrier = match parsed.scheme() {
+            Scheme::Chat => Carrier::Tcp,
+            Scheme::Chats => Carrier::Tls(tls().map_err(|e| format!("{address:?}: {e}"))?),
+            #[cfg(feature = "quic")]
+            Scheme::Chatq => Carrier::Quic {
+                host: parsed.host().to_owned(),
+                trust,
+            },
+            #[cfg(not(feature = "quic"))]
             Scheme::Chatq => {
-                return Err(format!(
-                    "{address:?}: the suite speaks chat:// and chats://, not QUIC"
-                ));
+                return Err(format!("{address:?}: this program was built without QUIC"));
             }
-            Scheme::Chats => Some(tls().map_err(|e| format!("{address:?}: {e}"))?),
         };
         Ok(Self {
             addresses: found,
-            tls,
+            carrier,
         })
-    }
-
-    /// Whether connections are encrypted.
-    pub fn is_encrypted(&self) -> bool {
-        self.tls.is_some()
     }
 
     /// Connects. A small window makes the system take few bytes that are not read.
     pub fn connect(&self, timing: Timing, small_window: bool) -> io::Result<Stream> {
         let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
-        for address in &self.addresses {
-            let socket = socket2::Socket::new(
-                socket2::Domain::for_address(*address),
-                socket2::Type::STREAM,
-                None,
-            )?;
-            if small_window {
-                // The system rounds it up to the least that it allows.
-                socket.set_recv_buffer_size(1)?;
-            }
-            match socket.connect_timeout(&(*address).into(), timing.step()) {
-                Ok(()) => return self.encrypted(socket.into(), timing),
+        for &address in &self.addresses {
+            match self.connect_to(address, timing, small_window) {
                 Err(error) => last = error,
+                connected => return connected,
             }
         }
         Err(last)
     }
 
+    fn connect_to(
+        &self,
+        address: SocketAddr,
+        timing: Timing,
+        small_window: bool,
+    ) -> io::Result<Stream> {
+        let dial = |address| dial(address, timing, small_window);
+        match &self.carrier {
+            Carrier::Tcp => Ok(Stream::Tcp(dial(address)?)),
+            Carrier::Tls(tls) => tls.encrypted(dial(address)?, timing),
+            #[cfg(feature = "quic")]
+            Carrier::Quic { trust, host } => {
+                let stream = crate::quic::connect(trust, host, address, timing.step(), dial)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+}
+
+/// Connects over TCP.
+fn dial(address: SocketAddr, timing: Timing, small_window: bool) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        None,
+    )?;
+    if small_window {
+        // The system rounds it up to the least that it allows.
+        socket.set_recv_buffer_size(1)?;
+    }
+    socket.connect_timeout(&address.into(), timing.step())?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+impl Tls {
     fn encrypted(&self, stream: TcpStream, timing: Timing) -> io::Result<Stream> {
-        stream.set_nodelay(true)?;
-        let Some(Tls { config, name }) = &self.tls else {
-            return Ok(Stream::Tcp(stream));
-        };
-        let connection = ClientConnection::new(Arc::clone(config), name.clone());
+        let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
         let connection = connection.map_err(io::Error::other)?;
         stream.set_read_timeout(Some(timing.step()))?;
         stream.set_write_timeout(Some(timing.step()))?;
@@ -127,6 +161,22 @@ impl Stream {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => &stream.sock,
         }
+    }
+
+    /// The receiving and the sending direction, which wait without a bound.
+    pub fn split(self) -> io::Result<(Half, Half)> {
+        let socket = self.tcp().try_clone()?;
+        socket.set_read_timeout(None)?;
+        socket.set_write_timeout(None)?;
+        Ok(match self {
+            Self::Tcp(stream) => (Half::Tcp(socket), Half::Tcp(stream)),
+            Self::Tls(stream) => {
+                let (connection, stream) = stream.into_parts();
+                let connection = Arc::new(Mutex::new(connection));
+                let receiving = Half::Tls(Arc::clone(&connection), socket);
+                (receiving, Half::Tls(connection, stream))
+            }
+        })
     }
 
     /// Bounds how long a read waits.

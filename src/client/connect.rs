@@ -17,7 +17,9 @@ use super::driver::{Opened, Reopen};
 use super::event::Ending;
 use super::eyeballs;
 use super::session::Session;
+use super::tap::Tapped;
 use crate::address::{Address, AddressError, Scheme};
+use crate::capture::Capture;
 use crate::password::Password;
 #[cfg(feature = "quic")]
 use crate::quic::{self, QuicError, QuicStream};
@@ -58,6 +60,7 @@ pub struct Connector {
     #[cfg(feature = "tls")]
     trust: Trust,
     backoff: Option<Backoff>,
+    capture: Option<Capture>,
 }
 
 impl Default for Connector {
@@ -76,6 +79,7 @@ impl Connector {
             #[cfg(feature = "tls")]
             trust: Trust::system(),
             backoff: None,
+            capture: None,
         }
     }
 
@@ -134,6 +138,13 @@ impl Connector {
         self
     }
 
+    /// Writes what its connections carry into this capture.
+    #[must_use]
+    pub fn capture(mut self, capture: Capture) -> Self {
+        self.capture = Some(capture);
+        self
+    }
+
     /// Connects to `address` and registers as `name`.
     ///
     /// # Errors
@@ -172,7 +183,7 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let halves = Halves::new(Box::new(stream) as ByteStream);
+        let halves = Halves::new(self.tapped(Box::new(stream)));
         let (halves, registered) = self.shake_hands(halves, name, None).await?;
         Ok(Session::start(halves, registered, None))
     }
@@ -184,8 +195,16 @@ impl Connector {
         name: &str,
         resume: Option<Resume>,
     ) -> Result<Opened, ConnectError> {
-        let halves = Halves::new(self.dial(address).await?);
+        let halves = Halves::new(self.tapped(self.dial(address).await?));
         self.shake_hands(halves, name, resume).await
+    }
+
+    /// The stream, with a tap where there is a capture.
+    fn tapped(&self, stream: ByteStream) -> ByteStream {
+        match &self.capture {
+            None => stream,
+            Some(capture) => Box::new(Tapped::new(stream, capture)),
+        }
     }
 
     /// Opens what carries the bytes: the connection, with its encryption.

@@ -35,6 +35,7 @@
 //! | `resume` | what a client keeps to continue its line (pure) |
 //! | `backoff` | [`Backoff`]: when to connect again (pure) |
 //! | `send_queue`, `pacer` | what to send when (pure) |
+//! | `tap` | copies the frames of a connection into a capture |
 //! | `tls` | the handshake of an encrypted connection |
 //! | `codec` | frames on a byte stream |
 //! | `outgoing` | [`Outgoing`]: makes any line sendable (pure) |
@@ -67,6 +68,7 @@ mod resume;
 mod sanitize;
 mod send_queue;
 mod session;
+mod tap;
 #[cfg(feature = "tls")]
 mod tls;
 mod wrap;

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-#[path = "../support/udp.rs"]
-mod udp;
 // What it does not use, others do.
 #[allow(dead_code)]
 #[path = "../support/websocket.rs"]
@@ -60,15 +58,11 @@ fn a_server_behind_websocket_conforms() {
     conforms_at(&bridge.to_string(), &["--skip-slow", "--jobs", "16"]);
 }
 
-/// The suite speaks TCP to a bridge, which speaks QUIC to the server.
+/// The address has the pin of its self-signed certificate.
 #[test]
-fn a_server_behind_quic_conforms() {
+fn a_server_at_a_quic_address_conforms() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().display();
     let options = format!("--listen none --quic-listen 127.0.0.1:0 --tls-self-signed {folder}");
-    let (_server, address) = listening_to(&reference(&options));
-    let address = address.strip_prefix("chatq://").expect("QUIC");
-    let (address, pin) = address.split_once('#').expect("a pin");
-    let bridge = udp::bridge(address.parse().expect("an address"), pin);
-    conforms_at(&bridge.to_string(), &["--skip-slow", "--jobs", "16"]);
+    conforms_with(&options, &["--skip-slow", "--jobs", "16"]);
 }

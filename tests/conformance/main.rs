@@ -2,6 +2,7 @@
 //! implementations in Python, implementations broken on purpose, targets that speak
 //! another protocol, and bad input.
 
+mod audit;
 mod bad_input;
 mod blame;
 mod bounds;

@@ -24,6 +24,7 @@ mod trust;
 mod untrusted;
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 
 pub use exit::Exit;
 pub use options::Options;
@@ -31,6 +32,8 @@ pub use options::Options;
 use self::report::say;
 use self::signals::Signals;
 use super::{Backoff, Connector, Printable};
+use crate::capture::Capture;
+use crate::files;
 use crate::wire::Capability;
 
 /// Runs the program and returns its exit code.
@@ -48,6 +51,13 @@ pub async fn run(options: &Options) -> Exit {
         false => options.reconnect,
     };
     let mut connector = connector(options, has_presence, reconnects);
+    let capture = match options.capture.as_deref().map(begin_capture).transpose() {
+        Ok(capture) => capture,
+        Err(sentence) => return connect::wrong_usage(&sentence),
+    };
+    if let Some(capture) = &capture {
+        connector = connector.capture(capture.clone());
+    }
     if is_full_screen || options.last.is_some() {
         connector = connector.and(Capability::History);
     }
@@ -60,10 +70,30 @@ pub async fn run(options: &Options) -> Exit {
         Ok(connected) => connected,
         Err(exit) => return exit,
     };
-    match is_full_screen {
+    let exit = match is_full_screen {
         true => screen::run(options, connector, session, &mut signals).await,
         false => pipe::run(session, options, &mut signals).await,
+    };
+    match capture.and_then(|capture| capture.failure()) {
+        None => exit,
+        Some(reason) => {
+            let sentence = Printable::new().trusted("the capture is not complete: ");
+            say(&sentence.untrusted(&reason));
+            // How the session ended says more.
+            match exit {
+                Exit::Done => Exit::Failed,
+                exit => exit,
+            }
+        }
     }
+}
+
+/// Begins a capture at the end of the file.
+fn begin_capture(path: &Path) -> Result<Capture, String> {
+    let file = files::append_private(path)
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let by = concat!("chat-client ", env!("CARGO_PKG_VERSION"));
+    Ok(Capture::new(file, by))
 }
 
 /// How to connect with these options. Presence costs the server a message for each join

@@ -62,7 +62,7 @@ pub struct Options {
     pub ca: Option<PathBuf>,
 
     /// The servers whose self-signed certificates you have accepted, by default
-    /// chat-client/known_servers in the folder of configurations
+    /// chat/known_servers in the folder of configurations
     #[arg(long, env = "CHAT_KNOWN_SERVERS", value_name = "FILE")]
     pub known_servers: Option<PathBuf>,
 
@@ -114,6 +114,11 @@ pub struct Options {
     /// --json as lines of JSON
     #[arg(long)]
     pub events: bool,
+
+    /// Append what the connection carries to this file, without passwords, for
+    /// chat-conformance audit
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
 
     /// In a terminal: no full screen; lines in, lines out, as in a pipe
     #[arg(long)]
@@ -249,9 +254,7 @@ impl Options {
 
 /// The configuration file that is used where no option names one.
 fn default_config() -> Option<PathBuf> {
-    let folder = cli::variable("XDG_CONFIG_HOME").map(PathBuf::from);
-    let home = || Some(PathBuf::from(cli::variable("HOME")?).join(".config"));
-    Some(folder.or_else(home)?.join(CONFIG_FILE))
+    Some(cli::config_folder()?.join(CONFIG_FILE))
 }
 
 /// The text of a configuration file; `None` if there is none.

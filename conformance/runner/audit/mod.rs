@@ -1,0 +1,626 @@
+//! Audit: checks captures offline. What each connection carried must keep the rules about
+//! numbers, order and resends, and all captures together must agree on every chat.
+
+mod capture_file;
+mod finding;
+mod line;
+mod session;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use chat::capture::End;
+use serde_json::Value;
+
+use crate::{
+    messages::{self, Envelope},
+    problem::Received,
+    server_stream::ServerStream,
+};
+use capture_file::What;
+use finding::{Place, Report, Summary};
+use line::Line;
+use session::{Session, number, text};
+
+/// The most holes of one session that are looked at one by one.
+const HOLES_MAX: usize = 10_000;
+
+/// Audits the captures in these files.
+pub fn audit(files: Vec<PathBuf>) -> Result<Report, String> {
+    let mut audit = Audit {
+        report: Report {
+            files: files.clone(),
+            ..Report::default()
+        },
+        ..Audit::default()
+    };
+    for (index, path) in files.iter().enumerate() {
+        audit.begins();
+        let is_cut = capture_file::read(path, |line| audit.line(index, line))?;
+        if is_cut {
+            let sentence = format!("{} ends within a line, which is left out", path.display());
+            audit.report.notes.push(sentence);
+        }
+    }
+    audit.begins();
+    Ok(audit.end())
+}
+
+/// A chat that a capture tells of.
+struct Known {
+    sender: String,
+    text: String,
+    time: String,
+    /// The whole of it, where it was relayed; a receipt tells less.
+    body: Option<Value>,
+    at: Place,
+}
+
+/// A page of the past that is not filtered.
+struct Page {
+    epoch: String,
+    from: u64,
+    to: u64,
+    numbers: Vec<u64>,
+    at: Place,
+}
+
+/// A connection of the present recording.
+#[derive(Default)]
+struct Connection {
+    stream: ServerStream,
+    messages: usize,
+    register: Option<Register>,
+    session: Option<Session>,
+    /// What follows cannot be read.
+    is_lost: bool,
+}
+
+/// A Register that waits for its answer, or has it.
+struct Register {
+    resume_seq: Option<u64>,
+    /// The highest number of each epoch that the recording had told before.
+    told: HashMap<String, u64>,
+}
+
+#[derive(Default)]
+struct Audit {
+    report: Report,
+    chats: HashMap<(String, u64), Known>,
+    sessions: Vec<Session>,
+    pages: Vec<Page>,
+    // Of the present recording:
+    connections: HashMap<u64, Connection>,
+    lines: HashMap<String, Line>,
+    told: HashMap<String, u64>,
+}
+
+impl Audit {
+    /// A recording begins, and the one before it is over.
+    fn begins(&mut self) {
+        let mut open: Vec<_> = self.connections.drain().collect();
+        open.sort_by_key(|(number, _)| *number);
+        let sessions = open.into_iter().filter_map(|(_, it)| it.session);
+        self.sessions.extend(sessions);
+        self.lines.clear();
+        self.told.clear();
+    }
+
+    fn line(&mut self, file: usize, line: capture_file::Line) {
+        let at = Place {
+            file,
+            line: line.number,
+        };
+        match line.what {
+            What::Begins => self.begins(),
+            What::Opened => {
+                let connection = Connection::default();
+                let before = self.connections.insert(line.connection, connection);
+                self.sessions.extend(before.and_then(|it| it.session));
+            }
+            What::Closed => {
+                let closed = self.connections.remove(&line.connection);
+                self.sessions.extend(closed.and_then(|it| it.session));
+            }
+            What::NoFrame(by) => {
+                let sentence = "bytes went over it that are no frame".to_owned();
+                self.report.find("CHAT-FRAME-1", by, at, sentence);
+                self.connection(line.connection).is_lost = true;
+            }
+            What::Frame {
+                from,
+                raw,
+                prefix,
+                is_partial,
+            } => {
+                let mut connection = self
+                    .connections
+                    .remove(&line.connection)
+                    .unwrap_or_default();
+                if !connection.is_lost {
+                    self.frame(&mut connection, at, from, raw, prefix, is_partial);
+                }
+                self.connections.insert(line.connection, connection);
+            }
+        }
+    }
+
+    fn connection(&mut self, number: u64) -> &mut Connection {
+        self.connections.entry(number).or_default()
+    }
+
+    fn frame(
+        &mut self,
+        connection: &mut Connection,
+        at: Place,
+        from: End,
+        raw: Vec<u8>,
+        prefix: usize,
+        is_partial: bool,
+    ) {
+        let envelope = match from {
+            End::Client => Envelope::Client,
+            End::Server => Envelope::Server,
+        };
+        let decoded = match messages::decode(envelope, &raw[prefix..]) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                let sentence = format!("a frame holds no envelope: {error}");
+                return self.report.find("CHAT-FRAME-1", from, at, sentence);
+            }
+        };
+        if is_partial && decoded.kind == "nothing" {
+            return;
+        }
+        let message = Received {
+            kind: decoded.kind,
+            body: decoded.body,
+            raw,
+            index: connection.messages,
+        };
+        connection.messages += 1;
+        match from {
+            End::Client => self.client(connection, at, &message),
+            End::Server => {
+                if let Err(problem) = connection.stream.check(&message, prefix) {
+                    let rule = problem.rules.first().copied().unwrap_or("CHAT-FRAME-1");
+                    self.report.find(rule, from, at, problem.sentence);
+                }
+                self.server(connection, at, &message);
+            }
+        }
+    }
+
+    fn client(&mut self, connection: &mut Connection, at: Place, message: &Received) {
+        let find = |audit: &mut Self, rule, sentence: String| {
+            audit.report.find(rule, End::Client, at, sentence);
+        };
+        if message.kind == "register" && connection.register.is_none() {
+            let register = self.register(at, &message.body);
+            connection.register = Some(register);
+            return;
+        }
+        if connection.register.is_none() {
+            let sentence = format!("{} came before Register", message.kind);
+            find(self, "CHAT-REG-1", sentence);
+            // Told once.
+            connection.is_lost = true;
+            return;
+        }
+        let Some(session) = &mut connection.session else {
+            let sentence = format!("{} came before Registered", message.kind);
+            return find(self, "CHAT-REG-10", sentence);
+        };
+        match message.kind.as_str() {
+            "chat" => {
+                let (id, text) = (number(&message.body["id"]), text(&message.body["text"]));
+                session.pending.push_back((id, text.clone()));
+                if !session.has_resume || id == 0 {
+                    return;
+                }
+                let line = self.lines.entry(key(&session.name)).or_default();
+                let wrong = line.sends(id, &text);
+                let unanswered = line.unanswered();
+                if let Some((rule, sentence)) = wrong {
+                    find(self, rule, sentence);
+                }
+                let most = session.resend_ids_max / 2;
+                if unanswered as u64 > most && !session.is_told_of_window {
+                    session.is_told_of_window = true;
+                    let sentence = format!("{unanswered} chats are unanswered, {most} may be");
+                    find(self, "CHAT-RES-15", sentence);
+                }
+            }
+            "get_history" => {
+                let is_filtered = message.body.get("filter").is_some();
+                session.pages.insert(text(&message.body["id"]), is_filtered);
+            }
+            _ => {}
+        }
+    }
+
+    /// A client registers, and perhaps resumes its line.
+    fn register(&mut self, at: Place, body: &Value) -> Register {
+        let told = self.told.clone();
+        let Some(resume) = body.get("resume") else {
+            return Register {
+                resume_seq: None,
+                told,
+            };
+        };
+        let seq = number(&resume["seq"]);
+        // Without one, the capture began later than the line.
+        if let Some(line) = self.lines.get_mut(&key(&text(&body["name"]))) {
+            let mut wrong = Vec::new();
+            let attempt = resume["attempt"].as_u64().unwrap_or(0);
+            if attempt <= line.attempt {
+                let sentence = format!("the attempt {attempt} comes after {}", line.attempt);
+                wrong.push(("CHAT-RES-18", sentence));
+            }
+            line.attempt = line.attempt.max(attempt);
+            if text(&resume["epoch"]) != line.epoch {
+                let sentence = "the token is from another epoch than it says".to_owned();
+                wrong.push(("CHAT-RES-21", sentence));
+            } else if seq > line.upto() {
+                let upto = line.upto();
+                let sentence = format!("it has everything up to {upto}, and says {seq}");
+                wrong.push(("CHAT-RES-20", sentence));
+            }
+            for (rule, sentence) in wrong {
+                self.report.find(rule, End::Client, at, sentence);
+            }
+        }
+        Register {
+            resume_seq: Some(seq),
+            told,
+        }
+    }
+
+    fn server(&mut self, connection: &mut Connection, at: Place, message: &Received) {
+        if message.kind == "registered" && connection.session.is_none() {
+            let register = connection.register.as_ref();
+            let resume_seq = register.and_then(|it| it.resume_seq);
+            let session = Session::new(at, &message.body, resume_seq);
+            let told = register.and_then(|it| it.told.get(&session.epoch)).copied();
+            self.registered(&session, resume_seq, told.unwrap_or(0));
+            connection.session = Some(session);
+            return;
+        }
+        let Some(session) = &mut connection.session else {
+            return;
+        };
+        match message.kind.as_str() {
+            "chat" => self.chat(session, at, &message.body),
+            "receipt" => self.receipt(session, at, &message.body),
+            "error" if answers_a_chat(message) && session.has_receipts => {
+                let id = number(&message.body["id"]);
+                self.answer(session, at, id, None);
+            }
+            "error" if answers_a_chat(message) => {
+                session.answer(number(&message.body["id"]));
+            }
+            "history" => self.page(session, at, &message.body),
+            _ => {}
+        }
+    }
+
+    fn registered(&mut self, session: &Session, resume_seq: Option<u64>, told: u64) {
+        let at = session.at;
+        if session.registered_seq < told {
+            let sentence = format!(
+                "Registered says that {} chats were accepted, and {told} had been told before",
+                session.registered_seq
+            );
+            self.report.find("CHAT-ORD-6", End::Server, at, sentence);
+        }
+        if let Some(seq) = resume_seq.filter(|_| session.is_resumed)
+            && session.from <= seq
+        {
+            let sentence = format!(
+                "the session is resumed from {}, which its client has: it has {seq}",
+                session.from
+            );
+            self.report.find("CHAT-RES-8", End::Server, at, sentence);
+        }
+        let key = key(&session.name);
+        let line = match session.is_resumed {
+            true => self.lines.entry(key).or_insert_with(|| Line::new(0)),
+            false => {
+                self.lines
+                    .insert(key.clone(), Line::new(session.registered_seq));
+                self.lines.entry(key).or_default()
+            }
+        };
+        if session.is_resumed {
+            line.resumed(session.from);
+        }
+        if session.has_resume {
+            line.epoch.clone_from(&session.epoch);
+        }
+    }
+
+    fn chat(&mut self, session: &mut Session, at: Place, body: &Value) {
+        let seq = number(&body["seq"]);
+        let wrong = if session.chats.contains_key(&seq) {
+            Some(("CHAT-ORD-2", format!("the chat {seq} comes twice")))
+        } else if session.own.contains_key(&seq) && seq > session.registered_seq {
+            let sentence = format!("the chat {seq} comes back to the session that sent it");
+            Some(("CHAT-CHAT-2", sentence))
+        } else if seq < session.last {
+            let sentence = format!("the chat {seq} comes after {}", session.last);
+            Some(("CHAT-ORD-2", sentence))
+        } else if seq < session.from {
+            let sentence = format!(
+                "the chat {seq} comes, and the session begins with {}",
+                session.from
+            );
+            let rule = match session.is_resumed {
+                true => "CHAT-RES-9",
+                false => "CHAT-ORD-5",
+            };
+            Some((rule, sentence))
+        } else {
+            None
+        };
+        if let Some((rule, sentence)) = wrong {
+            self.report.find(rule, End::Server, at, sentence);
+        }
+        session.last = session.last.max(seq);
+        session.chats.insert(seq, at.line);
+        self.told(session, seq);
+        let known = Known {
+            sender: text(&body["sender"]),
+            text: text(&body["text"]),
+            time: text(&body["timeUnixMs"]),
+            body: Some(body.clone()),
+            at,
+        };
+        self.know(&session.epoch, seq, known);
+    }
+
+    fn receipt(&mut self, session: &mut Session, at: Place, body: &Value) {
+        let (id, seq) = (number(&body["id"]), number(&body["seq"]));
+        let Some(said) = self.answer(session, at, id, Some(seq)) else {
+            return;
+        };
+        if session.chats.contains_key(&seq) && seq > session.registered_seq {
+            let sentence = format!("the chat {seq} came back to the session that sent it");
+            self.report.find("CHAT-CHAT-2", End::Server, at, sentence);
+        }
+        if let Some(other) = session.own.insert(seq, id)
+            && other != id
+        {
+            let sentence = format!("the chats {other} and {id} have the same number {seq}");
+            self.report.find("CHAT-ORD-1", End::Server, at, sentence);
+        }
+        self.told(session, seq);
+        let known = Known {
+            sender: session.name.clone(),
+            text: said,
+            time: text(&body["timeUnixMs"]),
+            body: None,
+            at,
+        };
+        self.know(&session.epoch, seq, known);
+    }
+
+    /// The server answers a chat. Returns the text of the chat.
+    fn answer(
+        &mut self,
+        session: &mut Session,
+        at: Place,
+        id: u64,
+        seq: Option<u64>,
+    ) -> Option<String> {
+        let Some((said, skipped)) = session.answer(id) else {
+            let sentence = format!("no chat of this session waits for an answer to its id {id}");
+            self.report.find("CHAT-RCPT-2", End::Server, at, sentence);
+            return None;
+        };
+        if skipped > 0 {
+            let sentence =
+                format!("the answer to the chat {id} comes before those to {skipped} earlier ones");
+            self.report.find("CHAT-RCPT-2", End::Server, at, sentence);
+        }
+        if session.has_resume && id != 0 {
+            let line = self.lines.entry(key(&session.name)).or_default();
+            if let (Some(before), Some(seq)) = (line.answered(id, seq), seq) {
+                let sentence = format!("the chat {id} is accepted twice, as {before} and {seq}");
+                self.report.find("CHAT-RES-11", End::Server, at, sentence);
+            }
+        }
+        Some(said)
+    }
+
+    fn page(&mut self, session: &mut Session, at: Place, body: &Value) {
+        let (from, to) = (number(&body["from"]), number(&body["to"]));
+        let mut last = 0;
+        for chat in body["chats"].as_array().into_iter().flatten() {
+            let seq = number(&chat["seq"]);
+            if seq <= last || seq < from || seq > to {
+                let sentence =
+                    format!("a page from {from} to {to} has the chat {seq} behind {last}");
+                self.report.find("CHAT-HIST-2", End::Server, at, sentence);
+            }
+            last = seq;
+            let known = Known {
+                sender: text(&chat["sender"]),
+                text: text(&chat["text"]),
+                time: text(&chat["timeUnixMs"]),
+                body: Some(chat.clone()),
+                at,
+            };
+            self.know(&session.epoch, seq, known);
+        }
+        let is_filtered = session.pages.remove(&text(&body["id"]));
+        if is_filtered == Some(false) && from > 0 && !session.is_filtered {
+            let numbers = body["chats"].as_array().into_iter().flatten();
+            let numbers: Vec<u64> = numbers.map(|chat| number(&chat["seq"])).collect();
+            self.pages.push(Page {
+                epoch: session.epoch.clone(),
+                from,
+                to,
+                numbers,
+                at,
+            });
+        }
+    }
+
+    fn told(&mut self, session: &Session, seq: u64) {
+        if let Some(line) = self.lines.get_mut(&key(&session.name)) {
+            line.received(seq);
+        }
+        let told = self.told.entry(session.epoch.clone()).or_insert(0);
+        *told = (*told).max(seq);
+    }
+
+    /// Takes in a chat, which must be the same wherever it is told.
+    fn know(&mut self, epoch: &str, seq: u64, new: Known) {
+        let Some(known) = self.chats.get_mut(&(epoch.to_owned(), seq)) else {
+            self.chats.insert((epoch.to_owned(), seq), new);
+            return;
+        };
+        let (there, at) = (known.at, new.at);
+        let wrong = if known.sender != new.sender {
+            let is_same = (&known.text, &known.time) == (&new.text, &new.time);
+            let rule = match is_same {
+                true => "CHAT-CHAT-4",
+                false => "CHAT-HIST-10",
+            };
+            let both = format!("by {} here and by {}", new.sender, known.sender);
+            Some((rule, both))
+        } else if known.text != new.text {
+            let rule = match known.time == new.time {
+                true => "CHAT-CHAT-3",
+                false => "CHAT-HIST-10",
+            };
+            Some((rule, format!("{:?} here and {:?}", new.text, known.text)))
+        } else if known.time != new.time {
+            let times = format!("of the time {} here and {}", new.time, known.time);
+            Some(("CHAT-RCPT-3", times))
+        } else {
+            match (&known.body, &new.body) {
+                (Some(known), Some(new)) if known != new => {
+                    Some(("CHAT-HIST-2", format!("{new} here and {known}")))
+                }
+                _ => None,
+            }
+        };
+        if known.body.is_none() {
+            known.body = new.body;
+        }
+        if let Some((rule, both)) = wrong {
+            let sentence = format!("the chat {seq} is {both} in {}", self.report.shown(there));
+            self.report.find(rule, End::Server, at, sentence);
+        }
+    }
+
+    /// Everything is read: what is missing shows only now.
+    fn end(mut self) -> Report {
+        self.sessions.sort_by_key(|it| (it.at.file, it.at.line));
+        for session in std::mem::take(&mut self.sessions) {
+            self.holes(&session);
+            self.report.sessions.push(Summary {
+                file: self.report.file(session.at.file),
+                line: session.at.line,
+                from: session.from,
+                to: session.to(),
+                chats: session.chats.len(),
+                own: session.own.len(),
+                resumed: session.is_resumed,
+                missed: session.missed,
+                filtered: session.is_filtered,
+                name: session.name,
+                epoch: session.epoch,
+            });
+        }
+        for page in std::mem::take(&mut self.pages) {
+            self.page_holes(&page);
+        }
+        let mut epochs: Vec<&String> = self.report.sessions.iter().map(|it| &it.epoch).collect();
+        epochs.sort();
+        epochs.dedup();
+        self.report.epochs = epochs.len();
+        self.report.chats = self.chats.len();
+        let order = |finding: &finding::Finding| (finding.at.file, finding.at.line);
+        self.report.findings.sort_by_key(order);
+        self.report
+    }
+
+    /// A number that a session lacks is a chat of its own that was not answered, or one
+    /// that it should have received.
+    fn holes(&mut self, session: &Session) {
+        if session.is_filtered {
+            return;
+        }
+        let mut unexplained = Vec::new();
+        for seq in session.holes().take(HOLES_MAX) {
+            let known = self.chats.get(&(session.epoch.clone(), seq));
+            let may_be_own = seq > session.registered_seq;
+            match known {
+                Some(known) if known.sender != session.name || !may_be_own => {
+                    let (by, there) = (known.sender.clone(), self.report.shown(known.at));
+                    let sentence =
+                        format!("{} lacks the chat {seq} by {by} in {there}", session.name);
+                    self.missing(session, seq, sentence);
+                }
+                _ if !may_be_own => {
+                    let sentence = format!("{} lacks the chat {seq}", session.name);
+                    self.missing(session, seq, sentence);
+                }
+                _ => unexplained.push(seq),
+            }
+        }
+        let own = session.pending.len();
+        if let Some(&first) = unexplained.get(own) {
+            let sentence = format!(
+                "{} lacks {} chats, {first} among them, and {own} of its own are not answered",
+                session.name,
+                unexplained.len(),
+            );
+            self.missing(session, first, sentence);
+        }
+    }
+
+    fn missing(&mut self, session: &Session, seq: u64, sentence: String) {
+        let rule = match session.is_resumed && seq <= session.registered_seq {
+            true => "CHAT-RES-9",
+            false => "CHAT-ORD-4",
+        };
+        // It shows where the next number comes.
+        let next = session.chats.range(seq..).next();
+        let at = next.map_or(session.at, |(_, &line)| Place { line, ..session.at });
+        self.report.find(rule, End::Server, at, sentence);
+    }
+
+    fn page_holes(&mut self, page: &Page) {
+        let last = page.to.min(page.from.saturating_add(HOLES_MAX as u64));
+        for seq in page.from..=last {
+            let known = self.chats.get(&(page.epoch.clone(), seq));
+            if let Some(known) = known
+                && page.numbers.binary_search(&seq).is_err()
+            {
+                let there = self.report.shown(known.at);
+                let sentence = format!(
+                    "a page from {} to {} lacks the chat {seq} in {there}",
+                    page.from, page.to
+                );
+                self.report
+                    .find("CHAT-HIST-2", End::Server, page.at, sentence);
+            }
+        }
+    }
+}
+
+/// Whether an error refuses a chat (CHAT-ERR-4).
+fn answers_a_chat(message: &Received) -> bool {
+    matches!(
+        message.code(),
+        Some("TEXT_INVALID" | "TEXT_TOO_LONG" | "RATE_LIMITED" | "STORAGE_FULL")
+    )
+}
+
+/// Names are equal whatever the case of their letters.
+fn key(name: &str) -> String {
+    name.to_ascii_lowercase()
+}

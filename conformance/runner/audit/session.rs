@@ -1,0 +1,124 @@
+//! Session: one session of a capture, message by message.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use serde_json::Value;
+
+use super::finding::Place;
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// Where its Registered is.
+    pub at: Place,
+    /// The name.
+    pub name: String,
+    /// The epoch.
+    pub epoch: String,
+    /// Registered.seq.
+    pub registered_seq: u64,
+    /// The first number that it is sent.
+    pub from: u64,
+    /// Whether it resumed an earlier one.
+    pub is_resumed: bool,
+    /// How many chats the server said that it no longer has.
+    pub missed: u64,
+    /// Whether it chooses its chats.
+    pub is_filtered: bool,
+    /// Whether it has receipts.
+    pub has_receipts: bool,
+    /// Whether it can be resumed.
+    pub has_resume: bool,
+    /// Limits.resend_ids_max.
+    pub resend_ids_max: u64,
+    /// The last number in the stream of chats.
+    pub last: u64,
+    /// The chats that it received, by number, and the line of each.
+    pub chats: BTreeMap<u64, usize>,
+    /// Its own chats, by number: the id of each.
+    pub own: BTreeMap<u64, u64>,
+    /// Its chats without an answer, in order: id and text.
+    pub pending: VecDeque<(u64, String)>,
+    /// The pages that it asked for, by id: whether each is filtered.
+    pub pages: HashMap<String, bool>,
+    /// Whether it was told already that too much is unanswered.
+    pub is_told_of_window: bool,
+}
+
+impl Session {
+    /// The session that a Registered opens. `resume_seq` is what its Register asked for.
+    pub fn new(at: Place, registered: &Value, resume_seq: Option<u64>) -> Self {
+        let registered_seq = number(&registered["seq"]);
+        let resumed_from = number(&registered["resumedFrom"]);
+        let granted = |name: &str| {
+            let all = registered["capabilities"].as_array();
+            all.is_some_and(|all| all.iter().any(|it| it == name))
+        };
+        let from = match resumed_from {
+            0 => registered_seq + 1,
+            from => from,
+        };
+        let missed = match resumed_from {
+            0 => 0,
+            from => from.saturating_sub(1 + resume_seq.unwrap_or(0)),
+        };
+        let limits = &registered["limits"];
+        Self {
+            at,
+            name: text(&registered["name"]),
+            epoch: text(&registered["epoch"]),
+            registered_seq,
+            from,
+            is_resumed: resumed_from > 0,
+            missed,
+            is_filtered: granted("CAPABILITY_FOLLOW"),
+            has_receipts: granted("CAPABILITY_RECEIPTS"),
+            has_resume: granted("CAPABILITY_RESUME"),
+            resend_ids_max: limits["resendIdsMax"].as_u64().unwrap_or(0),
+            last: 0,
+            chats: BTreeMap::new(),
+            own: BTreeMap::new(),
+            pending: VecDeque::new(),
+            pages: HashMap::new(),
+            is_told_of_window: false,
+        }
+    }
+
+    /// The last number that it was told.
+    pub fn to(&self) -> u64 {
+        let last = |map: Option<u64>| map.unwrap_or(0);
+        let chats = last(self.chats.keys().next_back().copied());
+        let own = last(self.own.keys().next_back().copied());
+        chats.max(own)
+    }
+
+    /// The numbers that it should have and has not, up to the last one that it has.
+    pub fn holes(&self) -> impl Iterator<Item = u64> {
+        let own = self.own.keys().filter(|&&seq| seq >= self.from);
+        let chats = self.chats.keys().filter(|&&seq| seq >= self.from);
+        let mut all: Vec<u64> = chats.chain(own).copied().collect();
+        all.sort_unstable();
+        all.insert(0, self.from.saturating_sub(1));
+        let pairs: Vec<(u64, u64)> = all.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        pairs.into_iter().flat_map(|(one, next)| one + 1..next)
+    }
+
+    /// Takes the answer to one of its chats: the chat, and how many before it have no
+    /// answer. `None`: it sent no chat with that id.
+    pub fn answer(&mut self, id: u64) -> Option<(String, usize)> {
+        let place = self.pending.iter().position(|(sent, _)| *sent == id)?;
+        self.pending.drain(..place);
+        self.pending.pop_front().map(|(_, text)| (text, place))
+    }
+}
+
+/// A number of 64 bits, which proto3 JSON writes as a text; absent: 0.
+pub fn number(value: &Value) -> u64 {
+    let text = value.as_str().unwrap_or_default();
+    text.parse().unwrap_or(0)
+}
+
+/// A text; absent: empty.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
