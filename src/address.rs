@@ -89,12 +89,20 @@ impl Address {
         self.port
     }
 
-    /// Parses the address that a server listens on: without a name; port 0 is a free one.
+    /// Parses the address that a server listens on: without a name; port 0 is a free one,
+    /// and `:PORT` alone is every address of the machine, with an empty host.
     ///
     /// # Errors
     ///
     /// [`AddressError`] says what is wrong.
     pub fn parse_listen(text: &str) -> Result<Self, AddressError> {
+        if text.starts_with(':') && !text.starts_with("::") {
+            let every = Self::parse(&format!("every{text}"), 0)?;
+            return Ok(Self {
+                host: String::new(),
+                ..every
+            });
+        }
         let address = Self::parse(text, 0)?;
         match (&address.name, address.scheme, address.pin) {
             (Some(_), ..) => Err(AddressError::Name),
@@ -351,6 +359,10 @@ mod tests {
         check("127.0.0.1:0", Ok(("127.0.0.1", 0)));
         check("[::]:4000", Ok(("::", 4_000)));
         check("[fe80::1%eth0]", Ok(("fe80::1%eth0", 7227)));
+        check(":4000", Ok(("", 4_000)));
+        check(":0", Ok(("", 0)));
+        check(":", Err(AddressError::Port(String::new())));
+        check("::1", Err(AddressError::Brackets));
         check("Bob@host", Err(AddressError::Name));
         check("host:65536", Err(AddressError::Port("65536".to_owned())));
         check(

@@ -78,14 +78,20 @@ pub mod capture;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "cli")]
+mod config_file;
 #[cfg(any(feature = "cli", feature = "suite", feature = "bench"))]
 pub mod files;
 pub mod frame;
+#[cfg(any(feature = "cli", feature = "server"))]
+mod input_file;
 pub mod limits;
 #[cfg(feature = "server")]
 pub mod log;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod name;
+#[cfg(feature = "cli")]
+mod nearest;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod password;
 pub mod pin;

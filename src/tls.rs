@@ -163,8 +163,18 @@ pub fn server_name(host: &str) -> io::Result<ServerName<'static>> {
 ///
 /// A sentence that says what is wrong with the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = || -> Result<Vec<_>, _> { CertificateDer::pem_file_iter(path)?.collect() };
-    match read() {
+    let read = std::fs::read(path).map_err(rustls::pki_types::pem::Error::Io);
+    certificates_in(read, path)
+}
+
+/// As [`certificates()`], of a file that was read already.
+pub(crate) fn certificates_in(
+    read: Result<Vec<u8>, rustls::pki_types::pem::Error>,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    match read
+        .and_then(|bytes| CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>())
+    {
         Ok(certificates) if certificates.is_empty() => Err(format!(
             "{} has no certificate: it must be a PEM file",
             path.display()

@@ -1,6 +1,7 @@
 //! Passwords (CHAT-ADM): a secret that can be compared and sent, and that no output
 //! shows.
 
+#[cfg(feature = "cli")]
 pub mod source;
 
 use std::fmt;

@@ -1,15 +1,10 @@
 //! Sources of a password: a file or the environment, never the command line, which
 //! everybody on the machine can read.
 
-use std::{
-    ffi::OsString,
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-};
+use std::{ffi::OsString, io, os::unix::fs::PermissionsExt, path::Path};
 
 use super::{PASSWORD_BYTES_MAX, Password, PasswordError};
+use crate::input_file;
 
 /// The environment variable that holds a password.
 pub const PASSWORD_VARIABLE: &str = "CHAT_PASSWORD";
@@ -74,12 +69,9 @@ fn read(path: &Path) -> Result<Found, String> {
 /// The start of the file, and whether users outside its group may read it.
 fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, bool)> {
     const OTHERS_READ: u32 = 0o004;
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
+    let (bytes, metadata) = input_file::read_start(path, FILE_BYTES_READ_MAX)?;
     // A pipe, such as a shell's <(command), has no other reader.
     let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS_READ != 0;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_READ_MAX).read_to_end(&mut bytes)?;
     Ok((bytes, is_exposed))
 }
 

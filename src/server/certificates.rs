@@ -12,11 +12,14 @@ use std::{
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     server::NoServerSessionStorage,
 };
 
-use crate::{pin::Pin, tls};
+use crate::{input_file, pin::Pin, tls};
 
 /// The files that [`Certificates::self_signed`] makes.
 const CERTIFICATE_FILE: &str = "cert.pem";
@@ -24,6 +27,9 @@ const KEY_FILE: &str = "key.pem";
 
 /// Whom the self-signed certificate names.
 const SUBJECT: &str = "chat-server";
+
+/// The most bytes that are read of a certificate with its chain, or of a key.
+const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// Only the owner may read a key, and enter the folder it is in.
 const KEY_MODE: u32 = 0o600;
@@ -78,6 +84,12 @@ impl Certificates {
         })
     }
 
+    /// Whether a self-signed certificate, or a part of one, is in `folder`.
+    pub(super) fn is_made(folder: &Path) -> bool {
+        let files = [CERTIFICATE_FILE, KEY_FILE];
+        files.iter().any(|file| folder.join(file).exists())
+    }
+
     /// Reads the self-signed certificate and the key in `folder`; makes them if neither
     /// is there. The certificate names `hosts`, though clients trust it by its pin.
     ///
@@ -86,7 +98,7 @@ impl Certificates {
     /// A sentence that says what is wrong.
     pub fn self_signed(folder: &Path, hosts: &[String]) -> Result<Self, String> {
         let (certificate, key) = (folder.join(CERTIFICATE_FILE), folder.join(KEY_FILE));
-        if !certificate.exists() && !key.exists() {
+        if !Self::is_made(folder) {
             make_self_signed(folder, hosts).map_err(|error| {
                 format!(
                     "cannot make a self-signed certificate in {}: {error}",
@@ -134,8 +146,12 @@ impl Certificates {
 
 impl Current {
     fn read(certificate_file: &Path, key_file: &Path) -> Result<Self, String> {
-        let chain = tls::certificates(certificate_file)?;
-        let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| {
+        let read = |path| input_file::read_start(path, PEM_BYTES_MAX).map(|(bytes, _)| bytes);
+        let chain = read(certificate_file).map_err(pem::Error::Io);
+        let chain = tls::certificates_in(chain, certificate_file)?;
+        let key = read(key_file).map_err(pem::Error::Io);
+        let key = key.and_then(|bytes| PrivateKeyDer::from_pem_slice(&bytes));
+        let key = key.map_err(|error| {
             let error = tls::io_error(&error);
             format!("cannot read the key in {}: {error}", key_file.display())
         })?;

@@ -17,6 +17,7 @@
 //! | module | what it is | knows IO? |
 //! |---|---|---|
 //! | [`options`] | the options of `chat-server` | no |
+//! | [`configured`] | them from the command line, the environment and a file | yes |
 //! | `reach_options` | those of them about TLS | no |
 //! | `names_file` | reads the file of `--allow` | yes |
 //! | `listener` | accepts streams of any transport, runs their handshakes | yes |
@@ -50,6 +51,8 @@ mod certificates;
 mod channel;
 mod connection;
 #[cfg(feature = "store")]
+#[cfg(feature = "cli")]
+pub mod configured;
 mod data;
 #[cfg(all(feature = "store", feature = "cli"))]
 mod data_options;

@@ -1,14 +1,12 @@
 //! Name list: the file of the names that may register, one name a line. `#` begins a
 //! comment.
 
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::{collections::BTreeSet, path::Path};
 
-use crate::name::{Name, NameError};
+use crate::{
+    input_file,
+    name::{Name, NameError},
+};
 
 /// The longest file that the server reads, in bytes: room for a hundred thousand of the
 /// longest names.
@@ -21,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// A sentence with the file, the line if the fault is in one, and what is allowed. A file
 /// without a name is an error too, since nobody could register.
 pub(super) fn read(path: &Path) -> Result<BTreeSet<Name>, String> {
-    let text = read_text(path)
+    let text = input_file::read_text(path, FILE_BYTES_MAX)
         .map_err(|error| format!("cannot read the list of names {}: {error}", path.display()))?;
     let names = parse(&text)
         .map_err(|(line, sentence)| format!("{}:{line}: {sentence}", path.display()))?;
@@ -32,18 +30,6 @@ pub(super) fn read(path: &Path) -> Result<BTreeSet<Name>, String> {
         ));
     }
     Ok(names)
-}
-
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
-    if read as u64 > FILE_BYTES_MAX {
-        let sentence = format!("it is longer than {FILE_BYTES_MAX} bytes");
-        return Err(io::Error::other(sentence));
-    }
-    Ok(text)
 }
 
 /// The names; or the number of the first line that is no name, from 1, and the reason.

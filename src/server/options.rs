@@ -24,6 +24,10 @@ use crate::{
 };
 
 /// What `--listen` says to turn TCP off.
+/// What is wrong with a server that nobody reaches.
+pub const LISTENS_NOWHERE: &str =
+    "the server listens nowhere: with --listen none, say --tls-listen or --web-listen";
+
 const LISTEN_NOWHERE: &str = "none";
 
 /// A chat server: one room, for clients that speak chat.v1 (proto/chat.proto).
@@ -45,12 +49,13 @@ const LISTEN_NOWHERE: &str = "none";
         a unit: B, KiB, MiB, GiB, TiB; ms, s, min, h, d; /s, /min, /h. So: 64MiB, 10s, 20/min."
 )]
 pub struct Options {
-    /// Where to listen for TCP connections, which are not encrypted, or `none`; port 0 is
-    /// a free one, and the port is 7227 if it is missing
+    /// Where to listen for TCP connections, which are not encrypted, or `none`; `:PORT` is
+    /// every address of this machine, port 0 is a free one, and the port is 7227 if it is
+    /// missing
     #[arg(
         long,
         env = "CHAT_LISTEN",
-        value_name = "HOST[:PORT]|none",
+        value_name = "HOST[:PORT]|:PORT|none",
         default_value = "127.0.0.1:0",
         value_parser = |text: &str| match text {
             LISTEN_NOWHERE => Ok(text.to_owned()),
@@ -83,6 +88,19 @@ pub struct Options {
     pub allow: Option<PathBuf>,
 
     /// Log every connection too; twice: everything. RUST_LOG overrides it
+    /// A file with these options, in TOML: `rate-limit = "20/min"`. The command line and
+    /// the environment win over it
+    #[arg(long, env = "CHAT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print each value and where it comes from, in the form of such a file, and end
+    #[arg(long)]
+    pub print_config: bool,
+
+    /// Check the options and the files that they name, and end
+    #[arg(long)]
+    pub check: bool,
+
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
@@ -140,6 +158,27 @@ impl Options {
     /// A sentence that says what is wrong: a server that was meant to be closed
     /// does not start open.
     pub fn access(
+    /// Whether the server listens anywhere.
+    pub fn listens(&self) -> bool {
+        self.listen().is_some() || self.reach.listens()
+    }
+
+    /// Checks the options together and the files that they name, without changing
+    /// anything. Returns warnings for whoever runs the server.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what keeps the server from starting.
+    pub fn check(&self) -> Result<Vec<String>, String> {
+        self.limits()?;
+        if !self.listens() {
+            return Err(LISTENS_NOWHERE.to_owned());
+        }
+        let (_, warning) = self.access(std::env::var_os(source::PASSWORD_VARIABLE))?;
+        self.reach.check_certificates()?;
+        Ok(warning.into_iter().collect())
+    }
+
         &self,
         password: Option<OsString>,
     ) -> Result<(AccessPolicy, Option<String>), String> {

@@ -12,17 +12,14 @@ use quinn::{
     Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime,
     crypto::rustls::QuicServerConfig,
 };
-use tokio::net::lookup_host;
 use tracing::debug;
 
 use super::{
     certificates::{Certificates, Protocol},
+    tcp::listen_addresses,
     transport::{Accepted, BACKLOG, Listener, Transport},
 };
-use crate::{
-    address::Address,
-    quic::{QuicStream, transport_config},
-};
+use crate::quic::{QuicStream, transport_config};
 
 /// How much of connections that wait to be accepted is kept, in bytes.
 const INCOMING_BYTES_MAX: u64 = 1 << 20;
@@ -62,10 +59,8 @@ impl Quic {
 }
 
 async fn bind(listen: &str) -> io::Result<UdpSocket> {
-    let listen = Address::parse_listen(listen)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let mut refused = io::Error::new(io::ErrorKind::NotFound, "it has no address");
-    for address in lookup_host((listen.host(), listen.port())).await? {
+    for address in listen_addresses(listen).await? {
         match UdpSocket::bind(address) {
             Ok(socket) => return Ok(socket),
             Err(error) => refused = error,

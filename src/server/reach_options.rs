@@ -99,6 +99,22 @@ impl ReachOptions {
         self.tls_listen.as_ref().or(quic_listen)
     }
 
+    /// Checks the certificate that the options name, without making one.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReachOptions::certificates`].
+    pub(super) fn check_certificates(&self) -> Result<(), String> {
+        let is_used = self
+            .encrypted_listen()
+            .or(self.web_listen.as_ref())
+            .is_some();
+        match (&self.tls_cert, &self.tls_key, &self.tls_self_signed) {
+            (None, None, Some(folder)) if is_used && !Certificates::is_made(folder) => Ok(()),
+            _ => self.certificates().map(drop),
+        }
+    }
+
     /// The certificate of the listeners that need one, if the options name any.
     ///
     /// # Errors
@@ -122,7 +138,8 @@ impl ReachOptions {
             (Some(certificate), Some(key), None) => Certificates::read(certificate, key).map(Some),
             (None, None, Some(folder)) => {
                 let address = Address::parse_listen(listen).map_err(|it| it.to_string())?;
-                let hosts = LOCAL_HOSTS.into_iter().chain([address.host()]);
+                let host = Some(address.host()).filter(|host| !host.is_empty());
+                let hosts = LOCAL_HOSTS.into_iter().chain(host);
                 let hosts: Vec<String> = hosts.map(str::to_owned).collect();
                 Certificates::self_signed(folder, &hosts).map(Some)
             }

@@ -3,7 +3,7 @@
 use std::{
     future::Ready,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     task::{Context, Poll, ready},
     time::Duration,
@@ -77,17 +77,32 @@ impl Listener for Tcp {
     }
 }
 
-async fn bind(listen: &str) -> io::Result<TcpListener> {
-    let listen = Address::parse_listen(listen)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+/// Listens on the first address of `listen` that can be had.
+pub(super) async fn bind(listen: &str) -> io::Result<TcpListener> {
     let mut refused = None;
-    for address in lookup_host((listen.host(), listen.port())).await? {
+    for address in listen_addresses(listen).await? {
         match bind_address(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => refused = Some(error),
         }
     }
     Err(refused.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no address")))
+}
+
+/// The addresses of `listen`, of which the first that can be had is meant.
+pub(super) async fn listen_addresses(listen: &str) -> io::Result<Vec<SocketAddr>> {
+    let listen = Address::parse_listen(listen)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    Ok(match listen.host() {
+        // Every address: those of IPv4 too, where the system has IPv6 at all.
+        "" => [
+            IpAddr::from(Ipv6Addr::UNSPECIFIED),
+            Ipv4Addr::UNSPECIFIED.into(),
+        ]
+        .map(|address| (address, listen.port()).into())
+        .into(),
+        host => lookup_host((host, listen.port())).await?.collect(),
+    })
 }
 
 fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {

@@ -7,6 +7,7 @@ mod admission;
 mod capabilities;
 mod chatting;
 mod cli;
+mod configuration;
 mod data;
 mod frames;
 mod hostile;

@@ -86,22 +86,25 @@ pub fn announce(listening: &[Listening]) {
 fn reachable(address: SocketAddr) -> SocketAddr {
     // Of networks for documentation. No packet is sent to a UDP socket's peer before
     // something is written.
-    let (any, elsewhere): (IpAddr, IpAddr) = match address {
-        SocketAddr::V4(_) => (
-            Ipv4Addr::UNSPECIFIED.into(),
-            Ipv4Addr::new(192, 0, 2, 1).into(),
-        ),
-        SocketAddr::V6(_) => (
-            Ipv6Addr::UNSPECIFIED.into(),
-            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-        ),
-    };
-    let route = || {
+    let ipv4: (IpAddr, IpAddr) = (
+        Ipv4Addr::UNSPECIFIED.into(),
+        Ipv4Addr::new(192, 0, 2, 1).into(),
+    );
+    let ipv6: (IpAddr, IpAddr) = (
+        Ipv6Addr::UNSPECIFIED.into(),
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    );
+    let route = |(any, elsewhere): (IpAddr, IpAddr)| {
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect((elsewhere, 1)).ok()?;
         socket.local_addr().ok()
     };
-    match route() {
+    let local = match address {
+        SocketAddr::V4(_) => route(ipv4),
+        // It takes connections over IPv4 too, which more networks have.
+        SocketAddr::V6(_) => route(ipv4).or_else(|| route(ipv6)),
+    };
+    match local {
         Some(local) if address.ip().is_unspecified() => SocketAddr::new(local.ip(), address.port()),
         _ => address,
     }

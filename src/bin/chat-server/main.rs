@@ -22,7 +22,11 @@ use chat::{
     limits::Limits,
     password::source::PASSWORD_VARIABLE,
     runtime,
-    server::{Certificates, Server, options::Options},
+    server::{
+        Certificates, Server,
+        configured::Configured,
+        options::{LISTENS_NOWHERE, Options},
+    },
     session::AccessPolicy,
 };
 use tokio::runtime::Builder;
@@ -45,18 +49,38 @@ const EXIT_CODE_INTERRUPTED: i32 = 130;
 const LOG_LINES_QUEUED_MAX: usize = 20_000;
 
 fn main() -> ExitCode {
-    let options: Options = cli::parse();
+    let configured = Configured::read();
     #[cfg(feature = "store")]
-    if let Some(ServerCommand::History(history)) = &options.command {
+    if let Some(ServerCommand::History(history)) = &configured.options.command {
         return history
             .run(now_unix_ms())
             .unwrap_or_else(|sentence| fail(&sentence));
     }
-    match run(&options) {
+    let options = &configured.options;
+    if options.print_config {
+        let page = configured.print().unwrap_or_else(|it| refuse_to_start(&it));
+        return print(&page);
+    }
+    if options.check {
+        let warnings = options.check().unwrap_or_else(|it| refuse_to_start(&it));
+        for warning in warnings {
+            let _ = writeln!(std::io::stderr(), "chat-server: {warning}");
+        }
+        return print("the configuration is good\n");
+    }
+    match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&cli::naming_variables::<Options>(&format!("{error:#}"))),
     }
 }
+/// Prints what was asked for instead of serving.
+fn print(page: &str) -> ExitCode {
+    match files::write_or_print(Path::new("-"), page) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => fail(&sentence),
+    }
+}
+
 
 /// Ends the program with a sentence.
 fn fail(sentence: &str) -> ExitCode {
@@ -96,10 +120,8 @@ async fn serve(options: &Options) -> Result<()> {
     let certificates = certificates
         .unwrap_or_else(|it| refuse_to_start(&it))
         .map(Arc::new);
-    if options.listen().is_none() && !options.reach.listens() {
-        refuse_to_start(
-            "the server listens nowhere: with --listen none, say --tls-listen or --web-listen",
-        );
+    if !options.listens() {
+        refuse_to_start(LISTENS_NOWHERE);
     }
     let _log = start_log(options.verbose);
     for name in cli::empty_variables::<Options>() {

@@ -3,10 +3,10 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgAction, ArgMatches, Command, parser::ValueSource};
-use toml::{Table, Value};
+use clap::{ArgMatches, Command};
+use toml::Value;
 
-use super::nearest::nearest;
+use crate::config_file::{arguments, check_key, is_given, parse};
 
 /// The table with a table for each server.
 const SERVERS: &str = "servers";
@@ -40,13 +40,7 @@ pub(super) fn read(
     command: &Command,
     matches: &ArgMatches,
 ) -> Result<Found, String> {
-    let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| {
-            text.get(..span.start)
-                .map_or(1, |before| before.lines().count().max(1))
-        });
-        format!("line {line}: {}", error.message())
-    })?;
+    let table = parse(text)?;
     let mut found = Found::default();
     let mut options: Vec<(&str, &Value)> = Vec::new();
     for (key, value) in &table {
@@ -71,7 +65,7 @@ pub(super) fn read(
                             }
                             (ADDRESS | NAME, _) => {}
                             _ => {
-                                check_key(key, command, &[ADDRESS, NAME]).map_err(at)?;
+                                check_key(key, command, &NOT_KEYS, &[ADDRESS, NAME]).map_err(at)?;
                                 if is_meant {
                                     options.retain(|(other, _)| other != key);
                                     options.push((key, value));
@@ -89,7 +83,7 @@ pub(super) fn read(
                 found.name.get_or_insert_with(|| name.clone());
             }
             (key, value) => {
-                check_key(key, command, &[NAME, SERVERS])?;
+                check_key(key, command, &NOT_KEYS, &[NAME, SERVERS])?;
                 if !options.iter().any(|(other, _)| *other == key) {
                     options.push((key, value));
                 }
@@ -97,61 +91,9 @@ pub(super) fn read(
         }
     }
     for (key, value) in options {
-        if let Some(argument) = argument(key, value, command, matches)? {
-            found.arguments.push(argument);
+        if !is_given(key, command, matches) {
+            found.arguments.extend(arguments(key, value, command)?);
         }
     }
     Ok(found)
-}
-
-fn check_key(key: &str, command: &Command, others: &[&str]) -> Result<(), String> {
-    let known: Vec<&str> = command
-        .get_arguments()
-        .filter_map(|arg| arg.get_long())
-        .filter(|long| !NOT_KEYS.contains(long))
-        .chain(others.iter().copied())
-        .collect();
-    if known.contains(&key) {
-        return Ok(());
-    }
-    Err(match nearest(key, known) {
-        Some(near) => format!("unknown key {key}: did you mean {near}?"),
-        None => format!("unknown key {key}: the keys are the options of chat-client --help"),
-    })
-}
-
-/// The option as an argument, unless it was given otherwise or is off.
-fn argument(
-    key: &str,
-    value: &Value,
-    command: &Command,
-    matches: &ArgMatches,
-) -> Result<Option<OsString>, String> {
-    let arg = command
-        .get_arguments()
-        .find(|arg| arg.get_long() == Some(key));
-    let Some(arg) = arg else {
-        return Ok(None);
-    };
-    let source = matches.value_source(arg.get_id().as_str());
-    if source.is_some_and(|source| source != ValueSource::DefaultValue) {
-        return Ok(None);
-    }
-    let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
-    let text = match value {
-        Value::Boolean(is_on) if is_flag => {
-            return Ok(is_on.then(|| format!("--{key}").into()));
-        }
-        _ if is_flag => return Err(format!("{key} is true or false")),
-        Value::Boolean(true) => "on".to_owned(),
-        Value::Boolean(false) => "off".to_owned(),
-        Value::Integer(number) => number.to_string(),
-        Value::String(text) => text.clone(),
-        _ => {
-            return Err(format!(
-                "{key} is a text in quotes, a number, true or false"
-            ));
-        }
-    };
-    Ok(Some(format!("--{key}={text}").into()))
 }

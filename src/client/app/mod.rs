@@ -10,7 +10,6 @@ mod json;
 mod known_servers;
 mod member_list;
 mod messages;
-mod nearest;
 mod options;
 mod password;
 mod past;

@@ -2,8 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,13 +14,12 @@ use super::time_format::parse_time;
 use crate::address::Address;
 use crate::cli;
 use crate::client::{Pin, connect::CONNECT_TIMEOUT_MS};
+use crate::config_file::CONFIG_BYTES_MAX;
+use crate::input_file;
 use crate::password::source::{self, Found};
 
 /// The configuration file, in the folder of configurations.
 const CONFIG_FILE: &str = "chat/client.toml";
-
-/// The most bytes that are read of it.
-const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// The longest `--connect-timeout`, in seconds.
 const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
@@ -259,19 +257,10 @@ fn default_config() -> Option<PathBuf> {
 
 /// The text of a configuration file; `None` if there is none.
 fn read_config(path: &Path) -> Result<Option<String>, String> {
-    let read = || {
-        let mut text = String::new();
-        File::open(path)?
-            .take(CONFIG_BYTES_MAX)
-            .read_to_string(&mut text)?;
-        Ok(text)
-    };
-    match read() {
+    match input_file::read_text(path, CONFIG_BYTES_MAX) {
         Ok(text) => Ok(Some(text)),
-        Err(error) => match io::Error::kind(&error) {
-            ErrorKind::NotFound => Ok(None),
-            _ => Err(format!("cannot be read: {error}")),
-        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("cannot be read: {error}")),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::find::part;
 use crate::address::Address;
-use crate::client::app::nearest::nearest;
+use crate::nearest::nearest;
 
 /// The commands, with what follows them and what they do.
 pub(super) const COMMANDS: [(&str, &str, &str); 11] = [

@@ -4,8 +4,8 @@ use jiff::civil::DateTime;
 use jiff::fmt::strtime;
 
 use super::colour::Colours;
-use crate::client::app::nearest::nearest;
 use crate::client::app::time_format::parse_time;
+use crate::nearest::nearest;
 
 /// The options of `/set`.
 const KEYS: [&str; 5] = ["bell", "history", "mouse", "notify", "time"];

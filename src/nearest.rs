@@ -1,7 +1,7 @@
 //! Nearest: the known word that somebody may have meant. Pure.
 
 /// The known word that is most like `word`, if one is like it.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     known
         .into_iter()
