@@ -99,9 +99,19 @@ impl Channel {
     }
 
     /// How much of the log is in memory, in bytes.
-    #[cfg(test)]
     pub(super) fn retained_bytes(&self) -> u64 {
         self.retained.bytes()
+    }
+
+    /// How many members are so far behind that they keep the log long.
+    pub(super) fn slow_readers(&self, registry: &Registry) -> usize {
+        let end = self.committed_end();
+        let connections = registry.read();
+        let positions = connections.iter().flatten();
+        positions
+            .filter_map(|entry| entry.handle.position())
+            .filter(|&position| end.saturating_sub(position) >= self.behind_bytes())
+            .count()
     }
 
     /// Whether a reader at `position` has fallen too far behind (CHAT-LIM-5).
@@ -135,16 +145,17 @@ impl Channel {
     }
 
     /// The reader of a connection is at `position` now: senders that wait may go on if
-    /// the log has become short enough, or enough readers have caught up.
+    /// the log has become short enough, or enough readers have caught up. Returns where it
+    /// was.
     pub(super) fn reader_moved(
         &self,
         registry: &Registry,
         handle: &ConnectionHandle,
         position: u64,
-    ) {
+    ) -> u64 {
         let from = handle.set_position(position);
         if !self.read_pause.is_on() {
-            return;
+            return from;
         }
         let may_resume = match self.window.is_closed() {
             true => self.window.reader_moved(from, position),
@@ -153,6 +164,7 @@ impl Channel {
         if may_resume && self.read_pause.end() {
             registry.wake(Audience::Everyone);
         }
+        from
     }
 
     /// Applies the slow-consumer policy. The hub calls it every

@@ -35,7 +35,7 @@ use super::{
     deadline::Deadline,
     frames::Frames,
     hub::{Hub, HubGuard},
-    outbound::{Next, Outbound},
+    outbound::{Next, Outbound, Source},
     read_budget::{READ_BYTES, ReadBudget, replies_bytes_max},
     read_buffer::ReadBuffer,
     registry::ConnectionHandle,
@@ -316,6 +316,7 @@ impl<T: Transport> Connection<T> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let buffer = buffer.get_mut(..bytes_max).unwrap_or_default();
             let bytes = ready!(self.transport.poll_read_available(cx, buffer))?;
+            self.hub.metrics.received(bytes);
             if bytes_max == PAUSED_READ_BYTES
                 && let Some(handle) = self.handle()
             {
@@ -398,8 +399,11 @@ impl<T: Transport> Connection<T> {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(sent)) => sent,
             };
+            self.hub.metrics.sent(sent);
             self.outbound.advance(source, sent);
-            self.note_position();
+            if let (Some((from, to)), Source::Log) = (self.note_position(), source) {
+                self.hub.metrics.deliveries.passed(from, to);
+            }
         }
         Ok(Flush::Yield)
     }
@@ -413,14 +417,14 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Tells the channel how far the reader is.
-    fn note_position(&self) {
-        if let (Some(handle), Some(position)) = (self.handle(), self.outbound.position()) {
-            let Hub {
-                channel, registry, ..
-            } = &*self.hub;
-            channel.reader_moved(registry, handle, position);
-        }
+    /// Tells the channel how far the reader is. Returns where it was and is.
+    fn note_position(&self) -> Option<(u64, u64)> {
+        let (handle, position) = (self.handle()?, self.outbound.position()?);
+        let Hub {
+            channel, registry, ..
+        } = &*self.hub;
+        let from = channel.reader_moved(registry, handle, position);
+        Some((from, position))
     }
 
     /// `Ready` when something has been due for the write deadline and the client has

@@ -8,7 +8,6 @@ mod effects;
 mod guard;
 
 use std::{
-    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -24,17 +23,20 @@ use crate::{
     log::{Audience, Log},
     room::{Command, Room, Token},
     session::{AccessPolicy, ConnectionId, Effect, Offer, Sessions, Time},
-    wire::ServerEnvelope,
+    wire::{ServerEnvelope, server_envelope::Message},
 };
 
 use effects::Published;
+pub(super) use effects::report_rejected;
 pub(super) use guard::HubGuard;
 
 use super::{
     address_limiter::{AddressLimiter, Permit},
     archive::{Archive, Delivery},
     channel::Channel,
+    metrics::{self, Counts, Gauges, Metrics},
     outbound::Outbound,
+    peer::Peer,
     read_budget::ReadBudget,
     registry::{ConnectionHandle, Registry},
 };
@@ -55,6 +57,8 @@ pub(super) struct Hub {
     /// Why the server cannot go on, and who waits to know it.
     failure: OnceLock<String>,
     failed: Notify,
+    pub(super) metrics: Metrics,
+    start_unix_ms: i64,
 }
 
 /// The room of a hub, as it is when the server starts.
@@ -85,11 +89,30 @@ struct State {
     room: Room,
     log: Log,
     limiter: AddressLimiter,
+    counts: Counts,
     /// Empty between calls; kept for its memory.
     effects: Vec<Effect>,
     /// Whether what a pass appended is committed when the pass ends. Otherwise a later
     /// commit releases it.
     commits_at_once: bool,
+}
+
+impl State {
+    fn connect(
+        &mut self,
+        now: Time,
+        peer: &Peer,
+    ) -> Result<(ConnectionId, Permit), Box<ServerEnvelope>> {
+        *self.counts.connections.entry(peer.transport()).or_default() += 1;
+        let id = self.sessions.connect(now)?;
+        match peer.ip() {
+            None => Ok((id, Permit::UNCOUNTED)),
+            Some(address) => match self.limiter.acquire(now.elapsed_ms, address) {
+                Ok(permit) => Ok((id, permit)),
+                Err(limit) => Err(self.sessions.reject(id, limit)),
+            },
+        }
+    }
 }
 
 impl Hub {
@@ -125,11 +148,14 @@ impl Hub {
             is_aborted: AtomicBool::new(false),
             failure: OnceLock::new(),
             failed: Notify::new(),
+            metrics: Metrics::default(),
+            start_unix_ms: self::unix_ms(),
             state: Mutex::new(State {
                 sessions: Sessions::new(limits.clone(), access, offer),
                 room,
                 log,
                 limiter: AddressLimiter::new(&limits),
+                counts: Counts::default(),
                 effects: Vec::new(),
                 commits_at_once: true,
             }),
@@ -146,28 +172,29 @@ impl Hub {
         self.lock().sessions.connections()
     }
 
-    /// A stream was accepted, from `address` where it comes over a network. Every limit
-    /// of connections is judged here, before any handshake.
+    /// A stream was accepted from `peer`. Every limit of connections is judged here,
+    /// before any handshake.
     ///
     /// # Errors
     ///
     /// What to tell it before it is closed.
     pub(super) fn connect(
         &self,
-        address: Option<IpAddr>,
+        peer: Peer,
     ) -> Result<(ConnectionId, Arc<ConnectionHandle>), Box<ServerEnvelope>> {
         let now = self.now();
         let mut state = self.lock();
-        let id = state.sessions.connect(now)?;
-        let permit = match address {
-            None => Permit::UNCOUNTED,
-            Some(address) => match state.limiter.acquire(now.elapsed_ms, address) {
-                Ok(permit) => permit,
-                Err(limit) => return Err(state.sessions.reject(id, limit)),
-            },
+        let (id, permit) = match state.connect(now, &peer) {
+            Ok(connected) => connected,
+            Err(answer) => {
+                if let Some(Message::Error(error)) = &answer.message {
+                    state.counts.refused(error.code());
+                }
+                return Err(answer);
+            }
         };
         // Still under the lock: the index is this connection's from here on.
-        let handle = self.registry.insert(id.index(), permit);
+        let handle = self.registry.insert(id.index(), peer, permit);
         Ok((id, handle))
     }
 
@@ -176,9 +203,10 @@ impl Hub {
         let now = self.now();
         let mut state = self.lock();
         // Before the sessions give the index to another connection.
-        if let Some(permit) = self.registry.remove(id.index()) {
+        let removed = self.registry.remove(id.index()).map(|(peer, permit)| {
             state.limiter.release(now.elapsed_ms, permit);
-        }
+            peer
+        });
         let State {
             sessions,
             room,
@@ -190,9 +218,10 @@ impl Hub {
         if let Some(archive) = &self.archive {
             archive.forget(index);
         }
-        let audience = self.apply(&mut state, &mut Outbound::default()).audience;
+        let peer = removed.as_ref();
+        let published = self.apply(&mut state, &mut Outbound::default(), peer);
         drop(state);
-        self.wake(audience);
+        self.wake(published.audience);
     }
 
     /// Takes the lock for a pass of one connection. What the pass publishes is
@@ -250,6 +279,7 @@ impl Hub {
             state.sessions.due(&state.room, now, &mut due);
         }
         self.registry.notify(&due);
+        self.metrics.deliveries.arm();
         self.channel.tick(&self.registry);
     }
 
@@ -269,7 +299,7 @@ impl Hub {
             messages = room.seq(),
             "closing"
         );
-        self.apply(&mut state, &mut Outbound::default());
+        self.apply(&mut state, &mut Outbound::default(), None);
         drop(state);
         self.registry.notify_all();
     }
@@ -283,6 +313,7 @@ impl Hub {
         waiting: &[usize],
     ) {
         let mut state = self.lock();
+        self.metrics.deliveries.commits(position);
         self.channel
             .commit(&mut state.log, position, &self.registry);
         if let Some(archive) = &self.archive {
@@ -345,8 +376,8 @@ impl Hub {
     }
 
     /// Carries out the effects for a pass that is over with them.
-    fn apply(&self, state: &mut State, outbound: &mut Outbound) -> Published {
-        let published = self.carry_out(state, outbound, None, Published::default());
+    fn apply(&self, state: &mut State, outbound: &mut Outbound, peer: Option<&Peer>) -> Published {
+        let published = self.carry_out(state, outbound, None, peer, Published::default());
         self.publish(state, &published, None);
         published
     }
@@ -362,8 +393,36 @@ impl Hub {
             }
         } else if state.commits_at_once && published.audience.is_some() {
             let end = state.log.end();
+            self.metrics.deliveries.commits(end);
             self.channel.commit(&mut state.log, end, &self.registry);
         }
+    }
+
+    /// Whether it takes clients and messages.
+    pub(super) fn is_ready(&self) -> bool {
+        let state = self.lock();
+        let is_open = !state.sessions.is_closing() && !state.sessions.is_store_full();
+        is_open && self.failure().is_none()
+    }
+
+    /// What it counts, for Prometheus.
+    pub(super) fn metrics_page(&self) -> String {
+        let mut gauges = Gauges {
+            slow_readers: self.channel.slow_readers(&self.registry),
+            log_bytes: self.channel.retained_bytes(),
+            buffered_bytes: self.registry.buffered_bytes(),
+            is_paused: self.channel.is_paused(),
+            has_store: self.archive.is_some(),
+            start_unix_s: self.start_unix_ms as f64 / 1_000.0,
+            ..Gauges::default()
+        };
+        let state = self.lock();
+        gauges.connections = state.sessions.connections();
+        gauges.members = state.room.member_count();
+        gauges.is_store_full = state.sessions.is_store_full();
+        let counts = state.counts.clone();
+        drop(state);
+        metrics::page(&self.metrics, &counts, &gauges)
     }
 
     fn wake(&self, audience: Option<Audience>) {

@@ -3,7 +3,6 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -22,7 +21,8 @@ use crate::{frame, wire::ServerEnvelope};
 
 use super::{
     connection::{Connection, Member},
-    hub::Hub,
+    hub::{Hub, report_rejected},
+    peer::Peer,
     transport::{Accepted, BACKLOG, Listener, Transport},
 };
 
@@ -76,12 +76,18 @@ pub(super) async fn accept<L: Listener>(listener: Arc<L>, hub: Arc<Hub>, connect
             yield_now().await;
         }
         match listener.accept().await {
-            Ok((accepted, peer)) => {
+            Ok((accepted, address)) => {
+                let peer = Peer::network(address, L::TRANSPORT);
                 if back_off_ms > 0 {
                     info!("accepting again");
                     back_off_ms = 0;
                 }
-                debug!(%peer, transport = L::TRANSPORT, "connected");
+                debug!(
+                    peer = peer.log_address(),
+                    port = peer.log_port(),
+                    transport = L::TRANSPORT,
+                    "connected"
+                );
                 serve(accepted, peer, &hub, &connections);
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "not accepted"),
@@ -97,10 +103,13 @@ pub(super) async fn accept<L: Listener>(listener: Arc<L>, hub: Arc<Hub>, connect
 }
 
 /// Accepts the streams that wait already, without waiting for others.
-fn accept_waiting(listener: &impl Listener, hub: &Arc<Hub>, connections: &TaskTracker) {
+fn accept_waiting<L: Listener>(listener: &L, hub: &Arc<Hub>, connections: &TaskTracker) {
     for _ in 0..BACKLOG {
         match unconstrained(listener.accept()).now_or_never() {
-            Some(Ok((accepted, peer))) => serve(accepted, peer, hub, connections),
+            Some(Ok((accepted, address))) => {
+                let peer = Peer::network(address, L::TRANSPORT);
+                serve(accepted, peer, hub, connections);
+            }
             Some(Err(error)) if is_about_one_connection(&error) => {}
             Some(Err(_)) | None => return,
         }
@@ -109,16 +118,15 @@ fn accept_waiting(listener: &impl Listener, hub: &Arc<Hub>, connections: &TaskTr
 
 /// Makes a connection of a stream that was accepted. The hub judges it first, whatever
 /// the transport has to agree on.
-fn serve<S, H>(
-    accepted: Accepted<S, H>,
-    peer: SocketAddr,
-    hub: &Arc<Hub>,
-    connections: &TaskTracker,
-) where
+fn serve<S, H>(accepted: Accepted<S, H>, peer: Peer, hub: &Arc<Hub>, connections: &TaskTracker)
+where
     S: Transport + Send + 'static,
     H: Future<Output = io::Result<Option<S>>> + Send + 'static,
 {
-    let member = hub.connect(Some(peer.ip()));
+    let member = hub.connect(peer);
+    if let Err(answer) = &member {
+        report_rejected(answer, &peer);
+    }
     let is_crowded = connections.len() >= hub.connection_count() + REJECTED_MAX;
     let hub = Arc::clone(hub);
     match (accepted, member) {

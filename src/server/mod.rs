@@ -36,12 +36,14 @@
 //! | `read_budget` | how much a connection may read now | no |
 //! | `outbound`, `reply_buffer` | what one connection has to send, in which order | no |
 //! | `hub` | the shared state behind one lock; carries out effects; reads the clock | clock |
+//! | `peer` | where a connection comes from, for the log | no |
 //! | `registry` | handles and wakers of the connections | no |
 //! | `channel` | the log with its subscriptions, committed end and slow-consumer policy | no |
 //! | `backpressure` | the read pause, and the small quota during one | no |
 //! | `sender_window` | paces senders by the readers that keep up | no |
 //! | `slow_consumer` | which members senders wait for, and for how long | no |
 //! | `eviction` | which connections to close when all queues take too much | no |
+//! | `metrics` | what is counted, and the endpoint that shows it | yes |
 //! | `simulation` | all of it against a model, in seeded schedules (tests) | no |
 
 mod address_limiter;
@@ -49,10 +51,10 @@ mod archive;
 mod backpressure;
 mod certificates;
 mod channel;
-mod connection;
-#[cfg(feature = "store")]
 #[cfg(feature = "cli")]
 pub mod configured;
+mod connection;
+#[cfg(feature = "store")]
 mod data;
 #[cfg(all(feature = "store", feature = "cli"))]
 mod data_options;
@@ -61,11 +63,13 @@ mod eviction;
 mod frames;
 mod hub;
 mod listener;
+mod metrics;
 #[cfg(feature = "cli")]
 mod names_file;
 #[cfg(feature = "cli")]
 pub mod options;
 mod outbound;
+mod peer;
 #[cfg(feature = "quic")]
 mod quic;
 #[cfg(feature = "cli")]
@@ -118,6 +122,7 @@ const ABORT_MS: u64 = 500;
 /// are called; [`Server::run`] makes it serve.
 pub struct Server {
     listeners: Vec<Arc<dyn AnyListener>>,
+    metrics: Option<metrics::Endpoint>,
     hub: Arc<Hub>,
     #[cfg(feature = "store")]
     store: Option<RunningStore>,
@@ -142,6 +147,7 @@ impl Server {
         let origin = Origin::empty(&limits, fresh_epoch()?);
         Ok(Self {
             listeners: Vec::new(),
+            metrics: None,
             hub: Arc::new(Hub::new(limits, access, origin)),
             #[cfg(feature = "store")]
             store: None,
@@ -164,6 +170,7 @@ impl Server {
         let threads = archive::Threads::start(opened.store, opened.reader, &hub, &archive)?;
         Ok(Self {
             listeners: Vec::new(),
+            metrics: None,
             hub,
             store: Some(RunningStore { archive, threads }),
         })
@@ -242,6 +249,19 @@ impl Server {
         Ok(address)
     }
 
+    /// Answers `/metrics`, `/healthz` and `/readyz` over HTTP on the first of the
+    /// addresses of `listen` that can be had, while the server runs. Returns that address.
+    ///
+    /// # Errors
+    ///
+    /// When no address can be had.
+    pub async fn listen_metrics(&mut self, listen: &str) -> io::Result<SocketAddr> {
+        let endpoint = metrics::Endpoint::bind(listen).await?;
+        let address = endpoint.local_addr()?;
+        self.metrics = Some(endpoint);
+        Ok(address)
+    }
+
     async fn bind(&self, listen: &str) -> io::Result<(Tcp, SocketAddr)> {
         let tcp = Tcp::bind(listen, self.hub.limits().write_deadline_ms).await?;
         let address = tcp.local_addr()?;
@@ -255,7 +275,14 @@ impl Server {
     ///
     /// The room cannot be kept on disk any more. Everybody was told.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { listeners, hub, .. } = self;
+        let Self {
+            listeners,
+            metrics,
+            hub,
+            ..
+        } = self;
+        let answering = metrics.map(|endpoint| endpoint.serve(Arc::clone(&hub)));
+        let _answering = answering.map(|serve| AbortOnDropHandle::new(tokio::spawn(serve)));
         let connections = TaskTracker::new();
         let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&hub))));
         // Tasks as the connections are, so that they take turns with them.

@@ -3,7 +3,8 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
-    Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, builder::ValueParser,
+    Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, ValueEnum,
+    builder::ValueParser,
 };
 
 #[cfg(feature = "store")]
@@ -23,11 +24,11 @@ use crate::{
     session::AccessPolicy,
 };
 
-/// What `--listen` says to turn TCP off.
 /// What is wrong with a server that nobody reaches.
 pub const LISTENS_NOWHERE: &str =
     "the server listens nowhere: with --listen none, say --tls-listen or --web-listen";
 
+/// What `--listen` says to turn TCP off.
 const LISTEN_NOWHERE: &str = "none";
 
 /// A chat server: one room, for clients that speak chat.v1 (proto/chat.proto).
@@ -87,7 +88,6 @@ pub struct Options {
     #[arg(long, env = "CHAT_ALLOW", value_name = "NAMES-FILE")]
     pub allow: Option<PathBuf>,
 
-    /// Log every connection too; twice: everything. RUST_LOG overrides it
     /// A file with these options, in TOML: `rate-limit = "20/min"`. The command line and
     /// the environment win over it
     #[arg(long, env = "CHAT_CONFIG", value_name = "FILE")]
@@ -101,8 +101,23 @@ pub struct Options {
     #[arg(long)]
     pub check: bool,
 
+    /// Log every connection too; twice: everything. RUST_LOG overrides it
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+
+    /// Where to answer `/metrics` for Prometheus, `/healthz` and `/readyz`, over HTTP
+    /// without encryption or password: best an address that only this machine reaches
+    #[arg(long, env = "CHAT_METRICS", value_name = "HOST[:PORT]", value_parser = parse_listen)]
+    pub metrics: Option<String>,
+
+    /// How log lines are written: for people, or an object of JSON in each
+    #[arg(
+        long,
+        env = "CHAT_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
 
     #[cfg(feature = "store")]
     #[command(flatten)]
@@ -115,6 +130,15 @@ pub struct Options {
     #[cfg(feature = "store")]
     #[command(subcommand)]
     pub command: Option<ServerCommand>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object of JSON in each line.
+    Json,
 }
 
 /// What the program does instead of serving.
@@ -132,6 +156,27 @@ impl Options {
     /// Where to listen for TCP connections, if anywhere.
     pub fn listen(&self) -> Option<&str> {
         Some(self.listen.as_str()).filter(|&listen| listen != LISTEN_NOWHERE)
+    }
+
+    /// Whether the server listens anywhere.
+    pub fn listens(&self) -> bool {
+        self.listen().is_some() || self.reach.listens()
+    }
+
+    /// Checks the options together and the files that they name, without changing
+    /// anything. Returns warnings for whoever runs the server.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what keeps the server from starting.
+    pub fn check(&self) -> Result<Vec<String>, String> {
+        self.limits()?;
+        if !self.listens() {
+            return Err(LISTENS_NOWHERE.to_owned());
+        }
+        let (_, warning) = self.access(std::env::var_os(source::PASSWORD_VARIABLE))?;
+        self.reach.check_certificates()?;
+        Ok(warning.into_iter().collect())
     }
 
     /// The limits that the options ask for.
@@ -158,27 +203,6 @@ impl Options {
     /// A sentence that says what is wrong: a server that was meant to be closed
     /// does not start open.
     pub fn access(
-    /// Whether the server listens anywhere.
-    pub fn listens(&self) -> bool {
-        self.listen().is_some() || self.reach.listens()
-    }
-
-    /// Checks the options together and the files that they name, without changing
-    /// anything. Returns warnings for whoever runs the server.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that says what keeps the server from starting.
-    pub fn check(&self) -> Result<Vec<String>, String> {
-        self.limits()?;
-        if !self.listens() {
-            return Err(LISTENS_NOWHERE.to_owned());
-        }
-        let (_, warning) = self.access(std::env::var_os(source::PASSWORD_VARIABLE))?;
-        self.reach.check_certificates()?;
-        Ok(warning.into_iter().collect())
-    }
-
         &self,
         password: Option<OsString>,
     ) -> Result<(AccessPolicy, Option<String>), String> {

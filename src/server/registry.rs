@@ -9,10 +9,13 @@ use std::task::Waker;
 
 use crate::log::Audience;
 
-use super::{address_limiter::Permit, backpressure::PausedReadQuota, slow_consumer::StallBudget};
+use super::{
+    address_limiter::Permit, backpressure::PausedReadQuota, peer::Peer, slow_consumer::StallBudget,
+};
 
 /// A connection as others see it. Shared by its task and the registry.
 pub(super) struct ConnectionHandle {
+    pub(super) peer: Peer,
     waker: OnceLock<Waker>,
     /// Where its reader is in the log, [`ConnectionHandle::NOT_SUBSCRIBED`] without one.
     position: AtomicU64,
@@ -50,8 +53,9 @@ pub(super) struct Registry {
 impl ConnectionHandle {
     const NOT_SUBSCRIBED: u64 = u64::MAX;
 
-    fn new() -> Self {
+    fn new(peer: Peer) -> Self {
         Self {
+            peer,
             waker: OnceLock::new(),
             position: AtomicU64::new(Self::NOT_SUBSCRIBED),
             buffered_bytes: AtomicU32::new(0),
@@ -161,8 +165,8 @@ impl Registry {
     }
 
     /// Adds the connection `index`.
-    pub(super) fn insert(&self, index: usize, permit: Permit) -> Arc<ConnectionHandle> {
-        let handle = Arc::new(ConnectionHandle::new());
+    pub(super) fn insert(&self, index: usize, peer: Peer, permit: Permit) -> Arc<ConnectionHandle> {
+        let handle = Arc::new(ConnectionHandle::new(peer));
         let mut connections = self.write();
         if connections.len() <= index {
             connections.resize_with(index + 1, || None);
@@ -177,12 +181,12 @@ impl Registry {
         handle
     }
 
-    /// Removes the connection `index`, and gives back its permit.
-    pub(super) fn remove(&self, index: usize) -> Option<Permit> {
+    /// Removes the connection `index`, and gives back its peer and its permit.
+    pub(super) fn remove(&self, index: usize) -> Option<(Peer, Permit)> {
         let entry = self.write().get_mut(index)?.take()?;
         self.buffered_bytes
             .fetch_sub(entry.handle.buffered_bytes(), Ordering::Relaxed);
-        Some(entry.permit)
+        Some((entry.handle.peer, entry.permit))
     }
 
     /// Notifies the connections with these indices; some may have gone since.

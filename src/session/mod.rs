@@ -277,6 +277,11 @@ impl Sessions {
         }
     }
 
+    /// Whether the server closes.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     /// Whether there is space to keep another chat (CHAT-HIST-9).
     pub fn set_store_full(&mut self, is_full: bool) {
         self.is_store_full = is_full;

@@ -12,6 +12,7 @@ mod data;
 mod frames;
 mod hostile;
 mod lifecycle;
+mod metrics;
 mod quic;
 mod registering;
 mod signals;

@@ -57,12 +57,16 @@ impl fmt::Display for Listening {
     }
 }
 
-/// Announces all of them, a line each.
-pub fn announce(listening: &[Listening]) {
+/// Announces all of them, a line each, and then where `metrics` are.
+pub fn announce(listening: &[Listening], metrics: Option<SocketAddr>) {
     let mut stdout = std::io::stdout().lock();
     for it in listening {
         // A caller that closed standard output does not need it.
         let _ = writeln!(stdout, "listening on {it}").and_then(|()| stdout.flush());
+    }
+    if let Some(address) = metrics {
+        let _ =
+            writeln!(stdout, "metrics on http://{address}/metrics").and_then(|()| stdout.flush());
     }
     if std::io::stderr().is_terminal() {
         let client = client_command();

@@ -134,6 +134,13 @@ async fn serve(options: &Options) -> Result<()> {
         info!(
             password = access.password.is_some(),
             names = access.names.as_ref().map(|names| names.len()),
+    let metrics = match &options.metrics {
+        None => None,
+        Some(listen) => {
+            let address = server.listen_metrics(listen).await;
+            Some(address.with_context(|| format!("cannot answer monitors on {listen}"))?)
+        }
+    };
             "not for everybody"
         );
     }
@@ -147,7 +154,7 @@ async fn serve(options: &Options) -> Result<()> {
         _ => None,
     };
     let port_file_at_exit = port_file.clone();
-    announce::announce(&listening);
+    announce::announce(&listening, metrics);
 
     server
         .run(async move {

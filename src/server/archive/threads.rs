@@ -125,8 +125,10 @@ impl Writer {
     fn commit(&mut self, changes: &[store::Change]) -> bool {
         let mut was_full = false;
         loop {
+            let begun = Instant::now();
             match self.store.commit_and_prune(changes, unix_ms()) {
                 Ok(oldest_seq) => {
+                    self.hub.metrics.commits.observe(begun.elapsed());
                     self.note_oldest(oldest_seq);
                     if was_full {
                         info!("the disk has space again");

@@ -6,11 +6,11 @@ use crate::{
     log::Audience,
     room::{Command, Publication},
     session::{CloseReason, Closed, ConnectionId, Effect},
-    wire::server_envelope::Message,
+    wire::{ServerEnvelope, server_envelope::Message},
 };
 
 use super::{Hub, State};
-use crate::server::outbound::Outbound;
+use crate::server::{metrics::short_name, outbound::Outbound, peer::Peer};
 
 /// What a pass has published so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,13 +22,14 @@ pub(super) struct Published {
 }
 
 impl Hub {
-    /// Carries out effects, in order; returns what the pass has published by then. `id`:
-    /// the connection, unless it is gone.
+    /// Carries out effects, in order; returns what the pass has published by then. `id`
+    /// is the connection, unless it is gone, and `peer` where it came from.
     pub(super) fn carry_out(
         &self,
         state: &mut State,
         outbound: &mut Outbound,
         id: Option<&ConnectionId>,
+        peer: Option<&Peer>,
         mut published: Published,
     ) -> Published {
         let is_deferred = self.archive.is_some() || !state.commits_at_once;
@@ -37,6 +38,7 @@ impl Hub {
             room,
             log,
             effects,
+            counts,
             ..
         } = state;
         for effect in effects.drain(..) {
@@ -48,10 +50,19 @@ impl Hub {
                     {
                         outbound.replies.begin_hold();
                     }
+                    if let Some(Message::Error(error)) = &envelope.message {
+                        counts.refused(error.code());
+                    }
                     outbound.reply(&envelope);
                 }
                 Effect::Publish(Publication { audience, envelope }) => {
                     published.audience = published.audience.max(Some(audience));
+                    if let Some(Message::Chat(_)) = envelope.message {
+                        counts.messages += 1;
+                        // CHAT-CHAT-2: not for its sender.
+                        let others = room.member_count() - usize::from(outbound.reader.is_some());
+                        counts.deliveries += others as u64;
+                    }
                     let range = log.append(audience, &envelope);
                     if let Some(reader) = &mut outbound.reader {
                         reader.skip(range); // CHAT-CHAT-2, CHAT-PRES-6
@@ -62,7 +73,13 @@ impl Hub {
                     presence,
                     from_seq,
                 } => {
-                    info!(%name, "registered");
+                    info!(
+                        %name,
+                        peer = peer.and_then(Peer::log_address),
+                        port = peer.and_then(Peer::log_port),
+                        transport = peer.map(Peer::transport),
+                        "registered"
+                    );
                     // CHAT-RES-9. Without a chat to begin with, nothing is in memory.
                     let oldest_seq = log.oldest_seq();
                     let past =
@@ -85,7 +102,7 @@ impl Hub {
                 }
                 Effect::Notify(index) => published.notify = Some(index),
                 Effect::Closed(closed) => {
-                    report(&closed);
+                    report(&closed, peer);
                     if let Some(reader) = &mut outbound.reader {
                         // What was published before its end is due to it (CHAT-LEAVE-2,
                         // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
@@ -106,18 +123,40 @@ impl Hub {
 }
 
 /// Tells the operators that a session ended.
-fn report(closed: &Closed) {
+fn report(closed: &Closed, peer: Option<&Peer>) {
     let why = match closed.reason {
         CloseReason::Leave => "left",
         CloseReason::ConnectionLost => "connection lost",
         CloseReason::CutShort => "connection lost inside a frame",
         CloseReason::ServerClosing => "server closing",
-        CloseReason::Error(code) => code.as_str_name().trim_start_matches("ERROR_CODE_"),
+        CloseReason::Error(code) => short_name(code),
     };
+    let address = peer.and_then(Peer::log_address);
+    let port = peer.and_then(Peer::log_port);
+    let transport = peer.map(Peer::transport);
     match &closed.name {
-        Some(name) => info!(%name, why, messages = closed.chats, "left"),
-        // A scan of the port, or a request for the page.
-        None if closed.reason == CloseReason::ConnectionLost => debug!(why, "refused"),
-        None => info!(why, "refused"),
+        Some(name) => info!(
+            %name, peer = address, port, transport, why, messages = closed.chats, "left"
+        ),
+        // A check of the server's health, a scan of the port, or a request for the page.
+        None if closed.reason == CloseReason::ConnectionLost => {
+            debug!(peer = address, port, transport, why, "refused");
+        }
+        None => info!(peer = address, port, transport, why, "refused"),
     }
+}
+
+/// Tells the operators that a connection was rejected with `answer`.
+pub(in crate::server) fn report_rejected(answer: &ServerEnvelope, peer: &Peer) {
+    let why = match &answer.message {
+        Some(Message::Error(error)) => short_name(error.code()),
+        _ => "server closing",
+    };
+    info!(
+        peer = peer.log_address(),
+        port = peer.log_port(),
+        transport = peer.transport(),
+        why,
+        "refused"
+    );
 }

@@ -39,9 +39,13 @@ impl HubGuard<'_> {
         } = state;
         sessions.handle(room, self.now, self.id, event, effects);
         self.budget.is_throttled = sessions.is_throttled(self.id);
-        self.published = self
-            .hub
-            .carry_out(state, self.outbound, Some(self.id), self.published);
+        self.published = self.hub.carry_out(
+            state,
+            self.outbound,
+            Some(self.id),
+            Some(&self.handle.peer),
+            self.published,
+        );
     }
 
     /// A part of the past has arrived for the connection.

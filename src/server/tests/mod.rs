@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{connection::Connection, hub::Hub, tick};
+use super::{connection::Connection, hub::Hub, peer, tick};
 use crate::{
     frame::{self, Split},
     limits::{LAG_BYTES_FLOOR, Limits},
@@ -54,7 +54,7 @@ impl Peer {
     /// Connects over a transport that holds `buffer_bytes` each way.
     fn connect(hub: &Arc<Hub>, buffer_bytes: usize) -> Self {
         let (near, far) = tokio::io::duplex(buffer_bytes);
-        let member = hub.connect(None);
+        let member = hub.connect(peer::Peer::internal());
         tokio::spawn(Connection::new(near, Arc::clone(hub), member));
         Self {
             stream: far,

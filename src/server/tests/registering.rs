@@ -146,7 +146,8 @@ async fn the_answer_of_a_holder_that_receives_members_is_read_in_time() {
         members.push(Peer::member(&hub, &name, &[], 1_024).await);
     }
     let (near, mut far) = tokio::io::duplex(1_024);
-    let mut connection = Connection::new(near, Arc::clone(&hub), hub.connect(None));
+    let mut connection =
+        Connection::new(near, Arc::clone(&hub), hub.connect(peer::Peer::internal()));
     let held = encoded(register_with(
         "Alice",
         &[Capability::Presence, Capability::Keepalive],

@@ -45,7 +45,8 @@ async fn frames_that_arrived_before_a_failed_write_still_count() {
     let hub = hub(unlimited());
     let mut witness = Peer::member(&hub, "Witness", &[Capability::Presence], 1_024).await;
     let (near, mut far) = tokio::io::duplex(1_024);
-    let mut connection = Connection::new(near, Arc::clone(&hub), hub.connect(None));
+    let mut connection =
+        Connection::new(near, Arc::clone(&hub), hub.connect(peer::Peer::internal()));
     far.write_all(&encoded(register("Vic")))
         .await
         .expect("it is open");

@@ -28,7 +28,7 @@ async fn member(hub: &Arc<Hub>, name: &str) -> Peer<Stream> {
     let (near, far) = tokio::io::duplex(CARRIER_BYTES);
     let connection_hub = Arc::clone(hub);
     tokio::spawn(async move {
-        let member = connection_hub.connect(None);
+        let member = connection_hub.connect(peer::Peer::internal());
         let stream = shake_hands(acceptor, near).await.expect("both agree");
         Connection::new(stream, connection_hub, member).await;
     });

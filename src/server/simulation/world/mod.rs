@@ -7,7 +7,7 @@ mod polling;
 
 use std::{
     cell::{Cell, RefCell},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{
         Arc,
@@ -26,6 +26,7 @@ use crate::{
     server::{
         connection::Connection,
         hub::{Hub, Origin},
+        peer::Peer,
     },
     session::AccessPolicy,
     wire::{ServerEnvelope, server_envelope::Message},
@@ -137,7 +138,7 @@ impl World {
             .filter(|link| link.is_alive() && !link.is_rejected && link.address_key == address_key);
         let same_address = address_key.map_or(0, |_| same_address.count());
         let hub = Arc::clone(&self.hub);
-        let member = hub.connect(Some(address));
+        let member = hub.connect(Peer::network(SocketAddr::new(address, 0), "memory"));
         let connection = Connection::new(ServerEnd(Rc::clone(&pipe)), hub, member);
         let is_rejected = connection.is_rejected();
         self.note(format_args!(

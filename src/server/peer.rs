@@ -1,0 +1,55 @@
+//! Peer: where a connection comes from, for the log and for operators.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracing::field::{DisplayValue, display};
+
+/// Where a connection comes from. Small, since every connection has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// `None` where it does not come over a network.
+    ip: Option<IpAddr>,
+    port: u16,
+    transport: &'static str,
+}
+
+impl Peer {
+    /// A stream over a network. An IPv4 address is one, however the system writes it.
+    pub(super) fn network(address: SocketAddr, transport: &'static str) -> Self {
+        Self {
+            ip: Some(address.ip().to_canonical()),
+            port: address.port(),
+            transport,
+        }
+    }
+
+    /// A stream inside this process.
+    #[cfg(test)]
+    pub(super) fn internal() -> Self {
+        Self {
+            ip: None,
+            port: 0,
+            transport: "memory",
+        }
+    }
+
+    /// Its address, by which its connections are limited.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
+    /// What the log calls its transport.
+    pub(super) fn transport(&self) -> &'static str {
+        self.transport
+    }
+
+    /// Its address, as a field of a log line.
+    pub(super) fn log_address(&self) -> Option<DisplayValue<IpAddr>> {
+        self.ip.map(display)
+    }
+
+    /// Its port, as a field of a log line.
+    pub(super) fn log_port(&self) -> Option<u16> {
+        self.ip.map(|_| self.port)
+    }
+}

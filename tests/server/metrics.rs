@@ -1,0 +1,208 @@
+//! What a monitor sees: metrics in Prometheus' text format, health and readiness.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+};
+
+use chat::wire::ErrorCode;
+
+use crate::support::{NOTHING, Peer, TestServer, leave};
+
+/// A server, and where its metrics are.
+fn start(options: &[&str]) -> (TestServer, String) {
+    let mut server = TestServer::start(&[&["--metrics", "127.0.0.1:0"], options].concat());
+    let line = server.next_line();
+    let address = line
+        .strip_prefix("metrics on http://")
+        .expect("the address");
+    let address = address.strip_suffix("/metrics").expect("the path");
+    (server, address.to_owned())
+}
+
+/// The status and the body of the answer to a request.
+fn get(address: &str, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("it answers and closes");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (status.expect("a status"), body.to_owned())
+}
+
+/// The samples, by name and labels.
+fn samples(page: &str) -> BTreeMap<String, f64> {
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        })
+        .collect()
+}
+
+/// Waits for a value, which comes soon.
+#[track_caller]
+fn becomes(address: &str, name: &str, expected: f64) {
+    for _ in 0..200 {
+        if samples(&get(address, "GET /metrics").1).get(name) == Some(&expected) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!(
+        "{name} is not {expected}: {}",
+        get(address, "GET /metrics").1
+    );
+}
+
+#[test]
+fn it_counts_what_happens_and_shows_nobody() {
+    let (server, address) = start(&[]);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    let mut carol = Peer::join(&server, "Carol");
+    for _ in 0..5 {
+        alice.say("a secret that nobody counts");
+        bob.hears("a secret that nobody counts");
+        carol.hears("a secret that nobody counts");
+    }
+    let mut stranger = Peer::connect(&server);
+    stranger.say("hello");
+    stranger.is_ended(ErrorCode::NotRegistered);
+    drop(stranger);
+    carol.send(&leave());
+    carol.is_closed();
+    drop(carol);
+    becomes(&address, "chat_connections", 2.0);
+    let (status, page) = get(&address, "GET /metrics");
+    assert_eq!(status, 200);
+    let found = samples(&page);
+    for (name, expected) in [
+        ("chat_members", 2.0),
+        ("chat_connections_total{transport=\"tcp\"}", 4.0),
+        ("chat_messages_total", 5.0),
+        ("chat_deliveries_total", 10.0),
+        ("chat_refusals_total{code=\"NOT_REGISTERED\"}", 1.0),
+        ("chat_slow_readers", 0.0),
+        ("chat_read_paused", 0.0),
+    ] {
+        assert_eq!(found.get(name), Some(&expected), "{name}: {page}");
+    }
+    for name in [
+        "chat_received_bytes_total",
+        "chat_sent_bytes_total",
+        "chat_log_bytes",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(
+            found.get(name).is_some_and(|&value| value > 0.0),
+            "{name}: {page}"
+        );
+    }
+    // Each chat has its length, and goes to two.
+    assert!(found["chat_sent_bytes_total"] > 2.0 * 5.0 * 27.0, "{page}");
+    for secret in ["Alice", "Bob", "secret", "127.0.0.1"] {
+        assert!(!page.contains(secret), "{page}");
+    }
+    assert!(!page.contains("chat_store"), "there is none: {page}");
+}
+
+/// One message in each tenth of a second is measured, for each that receives it.
+#[test]
+fn it_measures_how_long_deliveries_take() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().to_str().expect("a path");
+    let (server, address) = start(&["--data", data]);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    let mut measured = 0.0;
+    for _ in 0..50 {
+        alice.say("hello");
+        bob.hears("hello");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let found = samples(&get(&address, "GET /metrics").1);
+        measured = found["chat_delivery_seconds_count"];
+        assert_eq!(found["chat_delivery_seconds_bucket{le=\"+Inf\"}"], measured);
+        if measured >= 3.0 {
+            assert!(found["chat_delivery_seconds_sum"] > 0.0);
+            assert!(found["chat_store_commit_seconds_count"] >= 3.0);
+            assert_eq!(found["chat_store_full"], 0.0);
+            break;
+        }
+    }
+    assert!(measured >= 3.0, "{measured}");
+}
+
+#[test]
+fn health_and_readiness_are_told() {
+    let (server, address) = start(&[]);
+    assert_eq!(get(&address, "GET /healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(get(&address, "GET /readyz"), (200, "ready\n".to_owned()));
+    assert_eq!(get(&address, "GET /").0, 404);
+    assert_eq!(get(&address, "POST /metrics").0, 405);
+    // It closes, and waits for a member that does not.
+    let _alice = Peer::join(&server, "Alice");
+    server.signal("TERM");
+    server.wait_for_log("closing");
+    assert_eq!(get(&address, "GET /readyz").0, 503);
+    assert_eq!(get(&address, "GET /healthz").0, 200);
+}
+
+/// Monitors that say nothing take neither memory nor the answers of others for long.
+#[test]
+fn silent_monitors_are_bounded() {
+    let (server, address) = start(&[]);
+    let silent: Vec<TcpStream> = (0..15)
+        .map(|_| TcpStream::connect(&address).expect("it listens"))
+        .collect();
+    assert_eq!(get(&address, "GET /healthz").0, 200);
+    let mut alice = Peer::join(&server, "Alice");
+    let mut bob = Peer::join(&server, "Bob");
+    alice.say("hello");
+    bob.hears("hello");
+    drop(silent);
+}
+
+/// Prometheus' own check, where it is installed: of names, units and the format.
+#[test]
+fn promtool_finds_nothing_to_say() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().to_str().expect("a path");
+    let (server, address) = start(&["--data", data]);
+    let _alice = Peer::join_with(&server, "Alice", NOTHING);
+    let mut stranger = Peer::connect(&server);
+    stranger.say("hello");
+    stranger.is_ended(ErrorCode::NotRegistered);
+    let (_, page) = get(&address, "GET /metrics");
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        eprintln!("promtool is not installed");
+        return;
+    };
+    let mut stdin = promtool.stdin.take().expect("it is piped");
+    stdin.write_all(page.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("our child");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        output.status.success() && said.trim().is_empty(),
+        "{said}\n{page}"
+    );
+}
