@@ -12,6 +12,7 @@ mod data;
 mod frames;
 mod hostile;
 mod lifecycle;
+mod logs;
 mod metrics;
 mod quic;
 mod registering;

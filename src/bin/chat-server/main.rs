@@ -1,16 +1,12 @@
 //! `chat-server`: runs a server with the given options.
 
 mod announce;
+mod log;
 mod signals;
 
 #[cfg(feature = "store")]
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{
-    io::{IsTerminal, Write},
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
 #[cfg(feature = "store")]
@@ -31,10 +27,9 @@ use chat::{
 };
 use tokio::runtime::Builder;
 use tracing::{info, warn};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use announce::{Listening, Way};
+use log::Log;
 use signals::Signals;
 
 /// Packs the two blocks that the runtime keeps for each connection, aligned to 128
@@ -44,9 +39,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit code after a second signal: as if the signal had ended the program.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
-
-/// How many log lines may wait to be written: the joins and leaves of a full room.
-const LOG_LINES_QUEUED_MAX: usize = 20_000;
 
 fn main() -> ExitCode {
     let configured = Configured::read();
@@ -73,20 +65,20 @@ fn main() -> ExitCode {
         Err(error) => fail(&cli::naming_variables::<Options>(&format!("{error:#}"))),
     }
 }
-/// Prints what was asked for instead of serving.
-fn print(page: &str) -> ExitCode {
-    match files::write_or_print(Path::new("-"), page) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => fail(&sentence),
-    }
-}
-
 
 /// Ends the program with a sentence.
 fn fail(sentence: &str) -> ExitCode {
     // A caller that closed standard error still gets the exit code.
     let _ = writeln!(std::io::stderr(), "chat-server: {sentence}");
     ExitCode::FAILURE
+}
+
+/// Prints what was asked for instead of serving.
+fn print(page: &str) -> ExitCode {
+    match files::write_or_print(Path::new("-"), page) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => fail(&sentence),
+    }
 }
 
 #[cfg(feature = "store")]
@@ -123,7 +115,7 @@ async fn serve(options: &Options) -> Result<()> {
     if !options.listens() {
         refuse_to_start(LISTENS_NOWHERE);
     }
-    let _log = start_log(options.verbose);
+    let _log = Log::start(options.verbose, options.log_format);
     for name in cli::empty_variables::<Options>() {
         warn!("{name} is empty and counts as not set");
     }
@@ -134,13 +126,6 @@ async fn serve(options: &Options) -> Result<()> {
         info!(
             password = access.password.is_some(),
             names = access.names.as_ref().map(|names| names.len()),
-    let metrics = match &options.metrics {
-        None => None,
-        Some(listen) => {
-            let address = server.listen_metrics(listen).await;
-            Some(address.with_context(|| format!("cannot answer monitors on {listen}"))?)
-        }
-    };
             "not for everybody"
         );
     }
@@ -149,6 +134,13 @@ async fn serve(options: &Options) -> Result<()> {
     let mut server = open(options, limits, access)?;
     let listening = listen(&mut server, options, certificates.as_ref()).await?;
     warn_of_readers(&listening, has_password);
+    let metrics = match &options.metrics {
+        None => None,
+        Some(listen) => {
+            let address = server.listen_metrics(listen).await;
+            Some(address.with_context(|| format!("cannot answer monitors on {listen}"))?)
+        }
+    };
     let port_file = match (&options.port_file, listening.first()) {
         (Some(path), Some(first)) => Some(Arc::new(PortFile::write(path, first.address.port())?)),
         _ => None,
@@ -263,34 +255,6 @@ fn reload(certificates: Option<&Certificates>) {
         Ok(()) => info!("SIGHUP: the certificate was read again"),
         Err(sentence) => warn!("SIGHUP: the certificate stays as it was: {sentence}"),
     }
-}
-
-/// Logs to standard error through a thread: a terminal that is being scrolled or a pipe
-/// that is not read must not block the room. What does not fit into the queue is
-/// dropped. The guard writes the rest.
-fn start_log(verbose: u8) -> WorkerGuard {
-    let level = match verbose {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LOG_LINES_QUEUED_MAX)
-        .lossy(true)
-        .finish(std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_writer(writer)
-        .with_ansi(std::io::stderr().is_terminal() && cli::is_colourful())
-        .with_target(false)
-        // It would report to standard error, and panic if that is closed.
-        .log_internal_errors(false)
-        .with_env_filter(
-            EnvFilter::builder()
-                .with_default_directive(level.into())
-                .from_env_lossy(),
-        )
-        .init();
-    guard
 }
 
 /// A file that holds the port for as long as the server listens.

@@ -136,13 +136,13 @@ fn report(closed: &Closed, peer: Option<&Peer>) {
     let transport = peer.map(Peer::transport);
     match &closed.name {
         Some(name) => info!(
-            %name, peer = address, port, transport, why, messages = closed.chats, "left"
+            %name, why, messages = closed.chats, peer = address, port, transport, "left"
         ),
         // A check of the server's health, a scan of the port, or a request for the page.
         None if closed.reason == CloseReason::ConnectionLost => {
-            debug!(peer = address, port, transport, why, "refused");
+            debug!(why, peer = address, port, transport, "refused");
         }
-        None => info!(peer = address, port, transport, why, "refused"),
+        None => info!(why, peer = address, port, transport, "refused"),
     }
 }
 
@@ -153,10 +153,10 @@ pub(in crate::server) fn report_rejected(answer: &ServerEnvelope, peer: &Peer) {
         _ => "server closing",
     };
     info!(
+        why,
         peer = peer.log_address(),
         port = peer.log_port(),
         transport = peer.transport(),
-        why,
         "refused"
     );
 }
