@@ -348,9 +348,9 @@ pub struct Error {
     #[prost(uint64, tag = "4")]
     pub id: u64,
     /// How long to wait before sending the refused chat again, or before connecting
-    /// again, in milliseconds. Set by the server with RATE_LIMITED (CHAT-LIM-3) and
-    /// CONNECTING_TOO_FAST (CHAT-REG-12), at least 1 there. Absent: 0, waiting does not
-    /// help.
+    /// again, in milliseconds. Set by the server with RATE_LIMITED (CHAT-LIM-3),
+    /// CONNECTING_TOO_FAST (CHAT-REG-12) and CLUSTER_UNREACHABLE (CHAT-CLUS-1), at least 1
+    /// there. Absent: 0, waiting does not help.
     #[prost(uint32, tag = "5")]
     pub retry_after_ms: u32,
 }
@@ -574,6 +574,9 @@ pub enum ErrorCode {
     /// The server has no space to keep the chat (CHAT-HIST-9). Not fatal; the chat was not
     /// accepted; try again later.
     StorageFull = 26,
+    /// The server is cut off the other servers of the room, or about to join them
+    /// (CHAT-CLUS-1). Fatal; connect to another of them, or again after retry_after_ms.
+    ClusterUnreachable = 39,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -609,6 +612,7 @@ impl ErrorCode {
             Self::Replaced => "ERROR_CODE_REPLACED",
             Self::RequestInvalid => "ERROR_CODE_REQUEST_INVALID",
             Self::StorageFull => "ERROR_CODE_STORAGE_FULL",
+            Self::ClusterUnreachable => "ERROR_CODE_CLUSTER_UNREACHABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -641,6 +645,7 @@ impl ErrorCode {
             "ERROR_CODE_REPLACED" => Some(Self::Replaced),
             "ERROR_CODE_REQUEST_INVALID" => Some(Self::RequestInvalid),
             "ERROR_CODE_STORAGE_FULL" => Some(Self::StorageFull),
+            "ERROR_CODE_CLUSTER_UNREACHABLE" => Some(Self::ClusterUnreachable),
             _ => None,
         }
     }

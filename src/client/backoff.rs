@@ -69,6 +69,7 @@ impl Retry {
             | ErrorCode::SlowConsumer
             | ErrorCode::Overloaded
             | ErrorCode::ServerFull
+            | ErrorCode::ClusterUnreachable
             | ErrorCode::TooManyConnections
             | ErrorCode::ConnectingTooFast
             | ErrorCode::RegisterTimeout => Self::Worthwhile,

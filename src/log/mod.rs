@@ -66,6 +66,8 @@ pub struct Log {
     uncommitted: Vec<SegmentWriter>,
     committed_end: u64,
     past: Past,
+    /// How much of the past is kept.
+    past_bytes: u64,
     retained: Retained,
 }
 
@@ -94,6 +96,7 @@ impl Log {
             tail,
             uncommitted: Vec::new(),
             committed_end: 0,
+            past_bytes,
             retained: Retained { segments },
         }
     }
@@ -139,6 +142,16 @@ impl Log {
                 .expect("the length was computed from this envelope");
         });
         start..self.end()
+    }
+
+    /// Forgets the past: the next chat will be `first_seq`, and no session resumes before
+    /// it. Readers go on. Commits what was appended.
+    pub fn begin_numbers(&mut self, first_seq: u64) {
+        self.commit();
+        let next = SegmentWriter::new(self.end(), &self.retained.segments);
+        let full = std::mem::replace(&mut self.tail, next);
+        full.link(&self.tail);
+        self.past = Past::new(self.past_bytes, self.tail.segment(), first_seq);
     }
 
     /// Commits everything that was appended: readers see it from now on.

@@ -125,7 +125,12 @@ impl Reader {
     /// The bytes to send next: up to the next skipped frame, the end of the segment or
     /// the end of the log. Empty if there is nothing to send.
     pub fn unsent(&mut self) -> Unsent<'_> {
-        self.unsent_end = in_32_bits(self.locate());
+        self.unsent_before(u64::MAX)
+    }
+
+    /// As [`Reader::unsent`], and nothing behind `position`, which is the end of a frame.
+    pub fn unsent_before(&mut self, position: u64) -> Unsent<'_> {
+        self.unsent_end = in_32_bits(self.locate(position));
         let unsent = self.offset as usize..self.unsent_end as usize;
         Unsent {
             // Empty also for a reader that begins behind the committed end.
@@ -184,7 +189,7 @@ impl Reader {
 
     /// Moves past skipped frames, and returns the offset in the segment up to which bytes
     /// can be sent.
-    fn locate(&mut self) -> usize {
+    fn locate(&mut self, before: u64) -> usize {
         // The loop ends: each turn moves to a later segment or past a skipped frame.
         loop {
             let position = self.position();
@@ -195,6 +200,9 @@ impl Reader {
             }
             let committed = self.segment.committed().len();
             let offset = self.offset as usize;
+            if position >= before {
+                return offset;
+            }
             if offset >= committed {
                 let Some(next) = self.segment.next() else {
                     return offset;
@@ -208,14 +216,15 @@ impl Reader {
                 }
                 continue;
             }
-            let mut end = committed;
+            let before = before.saturating_sub(self.segment.base());
+            let mut end = committed.min(usize::try_from(before).unwrap_or(usize::MAX));
             if let Some(skips) = &mut self.skips {
                 let base = self.segment.base();
                 let in_segment = |position: u64| {
                     let offset = position.saturating_sub(base);
                     committed.min(usize::try_from(offset).unwrap_or(usize::MAX))
                 };
-                end = in_segment(skips.until);
+                end = end.min(in_segment(skips.until));
                 if end <= offset {
                     return offset;
                 }

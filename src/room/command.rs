@@ -9,6 +9,17 @@ use crate::{name::Name, text::Text, wire::LeftReason};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemberId(pub(crate) u32);
 
+impl MemberId {
+    /// Set in the id of a member of another node. The others are indices of connections,
+    /// of which there are fewer.
+    pub(crate) const ELSEWHERE: u32 = 1 << 31;
+
+    /// The index among the members of other nodes; `None` for a member of this one.
+    pub(crate) fn elsewhere(self) -> Option<u32> {
+        (self.0 & Self::ELSEWHERE != 0).then_some(self.0 & !Self::ELSEWHERE)
+    }
+}
+
 /// A change of the room. All rooms apply the same commands in one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {

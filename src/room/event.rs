@@ -6,13 +6,15 @@ use crate::{
     wire::{ResumeFailure, ServerEnvelope, server_envelope::Message},
 };
 
-use super::Sent;
+use super::{MemberId, Sent};
 
 /// The result of one command.
 #[derive(Debug, PartialEq)]
 pub enum Event {
     /// The member has joined.
     Joined {
+        /// The member whose session it continues, if that was open (CHAT-RES-5).
+        replaced: Option<Box<Replaced>>,
         /// What became of the line that it claimed; `None` if it claimed none.
         claimed: Option<Claimed>,
         /// The message to the others.
@@ -48,15 +50,34 @@ pub enum Event {
 }
 
 impl Event {
-    /// The message to publish, if there is one.
-    pub fn publication(&self) -> Option<&Publication> {
-        match self {
-            Self::Joined { published, .. }
-            | Self::Accepted { published, .. }
-            | Self::Left { published, .. } => Some(published),
-            Self::NameTaken | Self::Replaced | Self::Repeated(_) | Self::Ignored => None,
-        }
+    /// The messages to publish, in order.
+    pub fn publications(&self) -> impl Iterator<Item = &Publication> {
+        let (first, second) = match self {
+            Self::Joined {
+                replaced,
+                published,
+                ..
+            } => (replaced.as_ref().map(|it| &it.published), Some(published)),
+            Self::Accepted { published, .. } | Self::Left { published, .. } => {
+                (None, Some(published))
+            }
+            Self::NameTaken | Self::Replaced | Self::Repeated(_) | Self::Ignored => (None, None),
+        };
+        first.into_iter().chain(second)
     }
+}
+
+/// A member that has left because a new one continues its session.
+#[derive(Debug, PartialEq)]
+pub struct Replaced {
+    /// The member, which is gone.
+    pub member: MemberId,
+    /// Its name.
+    pub name: Name,
+    /// How many of its chats were accepted.
+    pub chats: u64,
+    /// The message to the others.
+    pub published: Publication,
 }
 
 /// What became of a claim.

@@ -13,29 +13,37 @@ pub(super) struct Member {
     pub(super) line: Option<LineId>,
 }
 
-/// The table of members. Ids are small numbers that are reused, so the table is as long
-/// as the highest id.
+/// The table of members. Ids are small numbers that are reused, so each part of the table
+/// is as long as its highest id.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    entries: Vec<Option<Member>>,
+    /// Those of this node.
+    here: Vec<Option<Member>>,
+    /// Those of other nodes, if there are any ([`MemberId::ELSEWHERE`]).
+    elsewhere: Vec<Option<Member>>,
 }
 
 impl Members {
     pub(super) fn get(&self, member: MemberId) -> Option<&Member> {
-        self.entries.get(member.0 as usize)?.as_ref()
+        let (entries, index) = match member.elsewhere() {
+            None => (&self.here, member.0),
+            Some(index) => (&self.elsewhere, index),
+        };
+        entries.get(index as usize)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, member: MemberId) -> Option<&mut Member> {
-        self.entries.get_mut(member.0 as usize)?.as_mut()
+        let (entries, index) = self.part(member);
+        entries.get_mut(index)?.as_mut()
     }
 
     /// Adds a member whose id is free.
     pub(super) fn insert(&mut self, member: MemberId, name: Name) {
-        let index = member.0 as usize;
-        if self.entries.len() <= index {
-            self.entries.resize_with(index + 1, || None);
+        let (entries, index) = self.part(member);
+        if entries.len() <= index {
+            entries.resize_with(index + 1, || None);
         }
-        if let Some(entry) = self.entries.get_mut(index) {
+        if let Some(entry) = entries.get_mut(index) {
             *entry = Some(Member {
                 name,
                 chats: 0,
@@ -45,6 +53,15 @@ impl Members {
     }
 
     pub(super) fn remove(&mut self, member: MemberId) -> Option<Member> {
-        self.entries.get_mut(member.0 as usize)?.take()
+        let (entries, index) = self.part(member);
+        entries.get_mut(index)?.take()
+    }
+
+    /// The part of the table that has a member, and its index there.
+    fn part(&mut self, member: MemberId) -> (&mut Vec<Option<Member>>, usize) {
+        match member.elsewhere() {
+            None => (&mut self.here, member.0 as usize),
+            Some(index) => (&mut self.elsewhere, index as usize),
+        }
     }
 }

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 pub use change::Change;
 pub use command::{Command, JoinLine, MemberId};
-pub use event::{Claimed, Event, Publication};
+pub use event::{Claimed, Event, Publication, Replaced};
 pub use lines::{Claim, ClaimResult, Line, LineId, Sent, TOKEN_BYTES, TOKENS_MAX, Token};
 
 use lines::Lines;
@@ -198,12 +198,20 @@ impl Room {
         resume: Option<Box<JoinLine>>,
     ) -> Event {
         let claim = resume.as_ref().and_then(|resume| resume.claim.as_ref());
-        let judged = claim.map(|claim| self.judge(claim, &name, time_unix_ms));
-        if judged == Some(ClaimResult::Replaced) {
-            return Event::Replaced;
-        }
-        if self.holder(&name).is_some() || self.members.get(member).is_some() {
+        let mut judged = claim.map(|claim| self.judge(claim, &name, time_unix_ms));
+        let open = match judged {
+            Some(ClaimResult::Replaced) => return Event::Replaced,
+            Some(ClaimResult::Valid { member, .. }) => member,
+            Some(ClaimResult::Failed(_)) | None => None,
+        };
+        let holder = self.holder(&name);
+        if holder.is_some_and(|holder| open != Some(holder)) || self.members.get(member).is_some() {
             return Event::NameTaken; // CHAT-RES-13: no line has changed.
+        }
+        let replaced = open.and_then(|open| self.replace(open, time_unix_ms));
+        if replaced.is_some() {
+            // To make room, the line may have ended.
+            judged = claim.map(|claim| self.judge(claim, &name, time_unix_ms));
         }
         let joined = wire::Joined {
             name: name.as_str().to_owned(),
@@ -213,9 +221,27 @@ impl Room {
         let claimed =
             resume.and_then(|resume| self.join_line(member, time_unix_ms, *resume, judged));
         Event::Joined {
+            replaced,
             claimed,
             // CHAT-PRES-2
             published: Publication::new(Audience::Presence, Message::Joined(joined)),
+        }
+    }
+
+    /// CHAT-RES-5: the open session of a line that goes on in another ends.
+    fn replace(&mut self, member: MemberId, time_unix_ms: i64) -> Option<Box<Replaced>> {
+        match self.leave(member, LeftReason::ConnectionLost, time_unix_ms) {
+            Event::Left {
+                name,
+                chats,
+                published,
+            } => Some(Box::new(Replaced {
+                member,
+                name,
+                chats,
+                published,
+            })),
+            _ => None,
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Channel {
     window: SenderWindow,
     /// Too much of the log waits for the disk.
     is_store_behind: AtomicBool,
+    /// Too much waits for the order of a cluster.
+    is_order_behind: AtomicBool,
 }
 
 impl Channel {
@@ -46,6 +48,7 @@ impl Channel {
             read_pause: ReadPause::new(limits.lag_bytes_max),
             window: SenderWindow::new(limits.lag_bytes_max),
             is_store_behind: AtomicBool::new(false),
+            is_order_behind: AtomicBool::new(false),
         }
     }
 
@@ -80,6 +83,12 @@ impl Channel {
         let lag_bytes = log.end() - log.committed_end();
         let is_behind = lag_bytes > UNCOMMITTED_BYTES_MAX;
         self.is_store_behind.swap(is_behind, Ordering::Relaxed)
+    }
+
+    /// Pauses reading from senders while too much waits for the order of a cluster.
+    /// Returns whether that is new.
+    pub(super) fn set_order_behind(&self, is_behind: bool) -> bool {
+        self.is_order_behind.swap(is_behind, Ordering::Relaxed) != is_behind
     }
 
     /// Whether senders must be paced, by where the readers that keep up are.
@@ -123,7 +132,12 @@ impl Channel {
     /// Whether reading from senders is paused (CHAT-LIM-6), except for what
     /// [`Channel::has_paused_quota`] allows.
     pub(super) fn is_paused(&self) -> bool {
-        self.read_pause.is_on() || self.is_store_behind.load(Ordering::Relaxed)
+        self.read_pause.is_on() || self.waits_behind_append()
+    }
+
+    /// Whether too much waits for the disk or for the order of a cluster.
+    fn waits_behind_append(&self) -> bool {
+        self.is_store_behind.load(Ordering::Relaxed) || self.is_order_behind.load(Ordering::Relaxed)
     }
 
     /// How far behind the readers are for whom senders are paced, in bytes, if they are.
@@ -135,8 +149,7 @@ impl Channel {
     /// Whether the server may read a quota from this member during a pause.
     pub(super) fn has_paused_quota(&self, handle: &ConnectionHandle) -> bool {
         let end = self.committed_end.load(Ordering::Relaxed);
-        !self.is_store_behind.load(Ordering::Relaxed)
-            && self.read_pause.has_quota(&handle.paused_quota, end)
+        !self.waits_behind_append() && self.read_pause.has_quota(&handle.paused_quota, end)
     }
 
     /// The server has read a quota from this member during a pause.

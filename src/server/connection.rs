@@ -202,6 +202,9 @@ impl<T: Transport> Connection<T> {
                 return Poll::Ready(Err(error));
             }
         };
+        if self.outbound.is_ended {
+            return Poll::Ready(Ok(())); // It was in the mail.
+        }
         if self.is_out_of_reach() || self.poll_write_deadline(cx, &flush).is_ready() {
             self.handle_event(Event::WriteTimedOut);
             return Poll::Ready(Ok(()));
@@ -372,8 +375,13 @@ impl<T: Transport> Connection<T> {
     /// Writes replies, then log, until nothing is due or the transport takes no more.
     fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<Flush> {
         let committed_end = self.hub.channel.committed_end();
+        // What was committed before was noted for this connection before that.
+        if self.handle().is_some_and(ConnectionHandle::has_mail) {
+            drop(self.enter());
+        }
+        let visible_end = self.hub.visible_end(committed_end);
         for _ in 0..WRITES_PER_PASS_MAX {
-            let (written, source) = match self.outbound.next(committed_end) {
+            let (written, source) = match self.outbound.next(committed_end, visible_end) {
                 Next::Bytes {
                     bytes,
                     file,

@@ -6,8 +6,10 @@
 
 mod effects;
 mod guard;
+mod ordered;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -35,7 +37,7 @@ use super::{
     archive::{Archive, Delivery},
     channel::Channel,
     metrics::{self, Counts, Gauges, Metrics},
-    outbound::Outbound,
+    outbound::{Due, Outbound},
     peer::Peer,
     read_budget::ReadBudget,
     registry::{ConnectionHandle, Registry},
@@ -59,6 +61,11 @@ pub(super) struct Hub {
     failed: Notify,
     pub(super) metrics: Metrics,
     start_unix_ms: i64,
+    /// Sessions have made commands for the order of a cluster.
+    commands_made: Notify,
+    /// Commands go through the order of a cluster, and what is due to a connection waits
+    /// for it in `State::mail`.
+    is_clustered: AtomicBool,
 }
 
 /// The room of a hub, as it is when the server starts.
@@ -92,6 +99,8 @@ struct State {
     counts: Counts,
     /// Empty between calls; kept for its memory.
     effects: Vec<Effect>,
+    /// What became due to connections outside their passes, by index.
+    mail: BTreeMap<usize, Vec<Due>>,
     /// Whether what a pass appended is committed when the pass ends. Otherwise a later
     /// commit releases it.
     commits_at_once: bool,
@@ -150,6 +159,8 @@ impl Hub {
             failed: Notify::new(),
             metrics: Metrics::default(),
             start_unix_ms: self::unix_ms(),
+            commands_made: Notify::new(),
+            is_clustered: AtomicBool::new(false),
             state: Mutex::new(State {
                 sessions: Sessions::new(limits.clone(), access, offer),
                 room,
@@ -157,6 +168,7 @@ impl Hub {
                 limiter: AddressLimiter::new(&limits),
                 counts: Counts::default(),
                 effects: Vec::new(),
+                mail: BTreeMap::new(),
                 commits_at_once: true,
             }),
             limits,
@@ -211,15 +223,16 @@ impl Hub {
             sessions,
             room,
             effects,
+            mail,
             ..
         } = &mut *state;
         let index = id.index();
+        mail.remove(&index);
         sessions.disconnect(room, now, id, effects);
         if let Some(archive) = &self.archive {
             archive.forget(index);
         }
-        let peer = removed.as_ref();
-        let published = self.apply(&mut state, &mut Outbound::default(), peer);
+        let published = self.apply(&mut state, removed.as_ref());
         drop(state);
         self.wake(published.audience);
     }
@@ -235,7 +248,7 @@ impl Hub {
     ) -> HubGuard<'a> {
         let mut now = self.now();
         now.earliest_arrival_ms = budget.blocked_since.since_ms(now.elapsed_ms); // CHAT-LIM-2
-        HubGuard {
+        let mut guard = HubGuard {
             hub: self,
             state: Some(self.lock()),
             id,
@@ -244,6 +257,21 @@ impl Hub {
             outbound,
             budget,
             published: Published::default(),
+        };
+        if handle.has_mail() {
+            guard.take_mail();
+        }
+        guard
+    }
+
+    /// The end of what a connection may send of the log that is committed up to
+    /// `committed_end`, once it has taken its mail.
+    pub(super) fn visible_end(&self, committed_end: u64) -> u64 {
+        match self.is_clustered.load(Ordering::Relaxed) {
+            // A frame of its own may have been committed since, which its reader does not
+            // know to skip yet.
+            true => committed_end,
+            false => u64::MAX,
         }
     }
 
@@ -299,7 +327,7 @@ impl Hub {
             messages = room.seq(),
             "closing"
         );
-        self.apply(&mut state, &mut Outbound::default(), None);
+        self.apply(&mut state, None);
         drop(state);
         self.registry.notify_all();
     }
@@ -375,9 +403,10 @@ impl Hub {
         self.registry.wake_all();
     }
 
-    /// Carries out the effects for a pass that is over with them.
-    fn apply(&self, state: &mut State, outbound: &mut Outbound, peer: Option<&Peer>) -> Published {
-        let published = self.carry_out(state, outbound, None, peer, Published::default());
+    /// Carries out the effects for a pass that is over with them. What is due to a connection
+    /// is due to nobody: `peer` is gone, if there was one.
+    fn apply(&self, state: &mut State, peer: Option<&Peer>) -> Published {
+        let published = self.carry_out(state, |_| (), None, peer, Published::default());
         self.publish(state, &published, None);
         published
     }

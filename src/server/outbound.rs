@@ -1,7 +1,7 @@
 //! Outbound: everything that one connection has to send, and in which order: replies
 //! before the log, but never inside a frame of the log.
 
-use std::os::fd::BorrowedFd;
+use std::{ops::Range, os::fd::BorrowedFd};
 
 use crate::{
     log::{Reader, Unsent},
@@ -26,6 +26,29 @@ pub(super) struct Outbound {
     pub(super) is_ended: bool,
     /// The transport has taken something since this was last cleared.
     pub(super) has_moved: bool,
+}
+
+/// Something that became due to one connection.
+pub(super) enum Due {
+    /// A reply.
+    Reply {
+        envelope: ServerEnvelope,
+        /// It tells a number, and waits for the commit of this pass (CHAT-ORD-9).
+        is_held: bool,
+    },
+    /// It published this part of the log itself (CHAT-CHAT-2, CHAT-PRES-6).
+    Skip(Range<u64>),
+    /// It follows the log from here on.
+    Open {
+        reader: Reader,
+        /// The reader begins in the past.
+        is_opening: bool,
+        /// A part of what it missed comes from the disk.
+        is_catching_up: bool,
+    },
+    /// Its session is over: what was published before this position is due to it
+    /// (CHAT-LEAVE-2, CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
+    End(u64),
 }
 
 /// What to send next.
@@ -53,6 +76,39 @@ pub(super) enum Source {
 }
 
 impl Outbound {
+    /// Takes what became due.
+    pub(super) fn take(&mut self, due: Due) {
+        match due {
+            Due::Reply { envelope, is_held } => {
+                if is_held {
+                    self.replies.begin_hold();
+                }
+                self.reply(&envelope);
+            }
+            Due::Skip(range) => {
+                if let Some(reader) = &mut self.reader {
+                    reader.skip(range);
+                }
+            }
+            Due::Open {
+                reader,
+                is_opening,
+                is_catching_up,
+            } => {
+                self.reader = Some(reader);
+                self.is_opening = is_opening;
+                self.is_catching_up = is_catching_up;
+            }
+            Due::End(position) => {
+                if let Some(reader) = &mut self.reader {
+                    reader.stop_at(position);
+                }
+                self.has_more_members = false;
+                self.is_ended = true;
+            }
+        }
+    }
+
     /// Adds a reply.
     pub(super) fn reply(&mut self, envelope: &ServerEnvelope) {
         if let Some(Message::ServerClosing(_)) = envelope.message {
@@ -81,8 +137,9 @@ impl Outbound {
         }
     }
 
-    /// What to send next, now that the log is committed up to `committed_end`.
-    pub(super) fn next(&mut self, committed_end: u64) -> Next<'_> {
+    /// What to send next, now that the log is committed up to `committed_end`. Nothing of
+    /// the log behind `visible_end` is sent.
+    pub(super) fn next(&mut self, committed_end: u64, visible_end: u64) -> Next<'_> {
         self.replies.release(committed_end);
         let awaits_log = self.is_due_behind(committed_end);
         let has_replies = !self.replies.unsent().is_empty();
@@ -94,7 +151,7 @@ impl Outbound {
         let (bytes, file) = match (source, &mut self.reader) {
             (Source::RestOfFrame, Some(reader)) => (reader.rest_of_frame(), None),
             (Source::Log, Some(reader)) => {
-                let Unsent { bytes, file } = reader.unsent();
+                let Unsent { bytes, file } = reader.unsent_before(visible_end);
                 (bytes, file)
             }
             _ => (self.replies.unsent(), None),

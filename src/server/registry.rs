@@ -25,6 +25,8 @@ pub(super) struct ConnectionHandle {
     is_evicted: AtomicBool,
     /// Its session has something to do.
     is_notified: AtomicBool,
+    /// The hub holds something that became due to it ([`Hub::enter`](super::hub::Hub)).
+    has_mail: AtomicBool,
     /// Its reader belongs to [`Audience::Presence`].
     wants_presence: AtomicBool,
     pub(super) paused_quota: PausedReadQuota,
@@ -61,6 +63,7 @@ impl ConnectionHandle {
             buffered_bytes: AtomicU32::new(0),
             is_evicted: AtomicBool::new(false),
             is_notified: AtomicBool::new(false),
+            has_mail: AtomicBool::new(false),
             wants_presence: AtomicBool::new(false),
             paused_quota: PausedReadQuota::default(),
         }
@@ -129,6 +132,16 @@ impl ConnectionHandle {
     pub(super) fn take_notification(&self) -> bool {
         // Most passes find none: a load is cheaper than a swap.
         self.is_notified.load(Ordering::Relaxed) && self.is_notified.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether the hub holds something that became due to it.
+    pub(super) fn has_mail(&self) -> bool {
+        self.has_mail.load(Ordering::Acquire)
+    }
+
+    /// Sets whether the hub holds something that became due to it.
+    pub(super) fn set_mail(&self, has_mail: bool) {
+        self.has_mail.store(has_mail, Ordering::Release);
     }
 
     /// Runs its task.

@@ -20,7 +20,7 @@ impl Sessions {
         let member = context.id.member();
         match event {
             Event::Message(envelope) => {
-                self.note_activity(context.room, member);
+                self.note_activity(&context.room, member);
                 self.session(context.id).silence = Silence::new(context.now.elapsed_ms);
                 self.handle_message(context, envelope);
             }
@@ -37,7 +37,7 @@ impl Sessions {
                 if reads_drained {
                     self.handle_silence(context, replies_flushed, progress);
                 } else {
-                    self.suspend_probe(context.room, member);
+                    self.suspend_probe(&context.room, member);
                     self.session(context.id).silence = Silence::new(context.now.elapsed_ms);
                 }
             }
@@ -134,29 +134,15 @@ impl Sessions {
             let answer = rejection::storage_full().for_request(chat.id);
             return self.reject_message(context, answer);
         }
-        let accepted = context.room.apply(Command::Chat {
+        let command = Command::Chat {
             member: context.id.member(),
             text,
             id: chat.id,
             time_unix_ms: context.now.unix_ms,
-        });
-        let room::Event::Accepted {
-            seq,
-            time_unix_ms,
-            published,
-        } = accepted
-        else {
-            return; // A registered session is a member, so this cannot be.
         };
-        context.effects.push(Effect::Publish(published));
-        if receipts {
-            // CHAT-RCPT-1, CHAT-RCPT-3; rejections go through the same queue of replies,
-            // so the answers keep the order of the chats (CHAT-RCPT-2).
-            context.reply(receipt(room::Sent {
-                id: chat.id,
-                seq,
-                time_unix_ms,
-            }));
+        match self.order(context, command) {
+            Some(event) => answer_chat(context, chat.id, receipts, event),
+            None => self.await_chat(context, chat.id, receipts),
         }
     }
 
@@ -173,6 +159,32 @@ impl Sessions {
         {
             self.end_with(context, rejection::too_many_errors());
         }
+    }
+}
+
+/// Publishes a chat that was applied, and gives its sender the receipt.
+pub(super) fn answer_chat(context: &mut Context<'_>, id: u64, receipts: bool, event: room::Event) {
+    let sent = match event {
+        room::Event::Accepted {
+            seq,
+            time_unix_ms,
+            published,
+        } => {
+            context.effects.push(Effect::Publish(published));
+            room::Sent {
+                id,
+                seq,
+                time_unix_ms,
+            }
+        }
+        // Its first copy was still on its way when this one was read.
+        room::Event::Repeated(sent) => sent,
+        _ => return, // A registered session is a member, so this cannot be.
+    };
+    if receipts {
+        // CHAT-RCPT-1, CHAT-RCPT-3; rejections go through the same queue of replies,
+        // so the answers keep the order of the chats (CHAT-RCPT-2).
+        context.reply(receipt(sent));
     }
 }
 

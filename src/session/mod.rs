@@ -18,7 +18,8 @@
 //!
 //! A session decides what one client may do: framing errors, text, rates, errors,
 //! keepalive, access. The [`Room`] decides what all members agree on: names, members,
-//! numbers. A session sends the room a [`Command`], which is applied in the same call.
+//! numbers. A session sends the room a [`Command`], which is applied in the same call; on
+//! a node of a cluster it comes back later, in the order of all nodes (`ordering`).
 
 mod access;
 mod error_budget;
@@ -28,6 +29,7 @@ mod keepalive;
 mod members;
 mod messages;
 mod name_reclaim;
+mod ordering;
 mod register;
 mod rejection;
 mod state;
@@ -50,6 +52,7 @@ pub use event::{
     Time,
 };
 use name_reclaim::HolderProbe;
+use ordering::{Elsewhere, OrderedRoom};
 use rejection::Rejection;
 use state::{Session, State};
 
@@ -89,13 +92,16 @@ pub struct Sessions {
     closing: Option<String>,
     /// Members do not find it in the log, of which nothing more is committed.
     has_failed: bool,
+    /// Commands go through the order of a cluster; `None` on one node, where they are
+    /// applied at once.
+    elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// One call of [`Sessions::handle`]: its arguments and its effects.
 struct Context<'a> {
     now: Time,
     id: &'a ConnectionId,
-    room: &'a mut Room,
+    room: OrderedRoom<'a>,
     effects: &'a mut Vec<Effect>,
 }
 
@@ -122,6 +128,7 @@ impl Sessions {
             probes: BTreeMap::new(),
             closing: None,
             has_failed: false,
+            elsewhere: None,
         }
     }
 
@@ -140,10 +147,15 @@ impl Sessions {
     /// # Errors
     ///
     /// The answer to send before the connection is closed, if the server is full
-    /// (CHAT-REG-9) or closes (CHAT-CLOSE-1).
+    /// (CHAT-REG-9), closes (CHAT-CLOSE-1) or is cut off its cluster (CHAT-CLUS-1).
     pub fn connect(&mut self, now: Time) -> Result<ConnectionId, Box<ServerEnvelope>> {
         if let Some(detail) = &self.closing {
             return Err(Box::new(server_closing(detail.clone())));
+        }
+        if let Some(retry_after_ms) = self.unreachable_ms() {
+            return Err(Box::new(
+                rejection::cluster_unreachable(retry_after_ms).fatal(),
+            ));
         }
         if self.states.len() >= self.limits.connections_max as usize {
             return Err(Box::new(rejection::server_full().fatal()));
@@ -163,7 +175,9 @@ impl Sessions {
         effects: &mut Vec<Effect>,
     ) {
         self.handle(room, now, &id, Event::ConnectionLost, effects);
-        self.states.remove(id.0);
+        if !self.keep_id(id.0) {
+            self.states.remove(id.0);
+        }
     }
 
     /// A connection exceeds a limit of its address. Takes its id; returns the answer to
@@ -183,10 +197,11 @@ impl Sessions {
         event: Event,
         effects: &mut Vec<Effect>,
     ) {
+        let first = effects.len();
         let mut context = Context {
             now,
             id,
-            room,
+            room: OrderedRoom(room),
             effects,
         };
         match self.states.get(id.0) {
@@ -198,9 +213,22 @@ impl Sessions {
             }
             Some(State::AwaitingName(_)) => self.handle_awaiting_name(&mut context, event),
             // CHAT-RES-5: whatever it is.
-            Some(State::Replaced(_)) => self.end_with(&mut context, rejection::replaced()),
+            Some(State::Replaced(closed)) => match closed.reason {
+                CloseReason::Error(wire::ErrorCode::ClusterUnreachable) => {
+                    let retry_after_ms = self.unreachable_ms().unwrap_or_default();
+                    let answer = rejection::cluster_unreachable(retry_after_ms);
+                    self.end_with(&mut context, answer);
+                }
+                CloseReason::Error(wire::ErrorCode::Replaced) => {
+                    self.end_with(&mut context, rejection::replaced());
+                }
+                reason => self.end(&mut context, reason),
+            },
+            Some(State::Joining(_)) => self.handle_joining(&mut context, event),
+            Some(State::Leaving(_)) => self.handle_leaving(&mut context, &event),
             Some(State::Registered(_)) => self.handle_registered(&mut context, event),
         }
+        self.hold_replies(id.0, effects, first);
     }
 
     /// Appends the index ([`ConnectionId::index`]) of each connection that must handle an
@@ -255,15 +283,17 @@ impl Sessions {
         let (frames, bytes) = (frames as u64, bytes as u64);
         let rate = &mut session.inbound_rate;
         session.is_throttled = rate.charge(now.elapsed_ms, frames, bytes, &self.limits);
-        session.is_throttled || session.awaits_page
+        session.is_throttled || session.awaits_page || self.has_many_answers(id.0)
     }
 
     /// Whether the server must not read from a connection for now, nor handle frames that
     /// have arrived: it is above its inbound rate, or its Register waits (CHAT-NAME-7).
     pub fn is_throttled(&self, id: &ConnectionId) -> bool {
         match self.states.get(id.0) {
-            Some(State::Registered(session)) => session.is_throttled || session.awaits_page,
-            Some(State::AwaitingName(_)) => true,
+            Some(State::Registered(session)) => {
+                session.is_throttled || session.awaits_page || self.has_many_answers(id.0)
+            }
+            Some(State::AwaitingName(_) | State::Joining(_) | State::Leaving(_)) => true,
             Some(State::Unregistered { .. } | State::Replaced(_) | State::Ended) | None => false,
         }
     }
@@ -324,6 +354,7 @@ impl Sessions {
             State::Ended => false,
             _ if self.closing.is_some() => true,
             State::Replaced(_) => true,
+            State::Joining(_) | State::Leaving(_) => false,
             State::Unregistered { since_ms } => self.register_is_late(now_ms, *since_ms),
             State::AwaitingName(pending) => self.is_wait_over(room, now_ms, index, pending),
             State::Registered(session) if session.may_resume(now_ms, &self.limits) => true,
@@ -346,9 +377,9 @@ impl Sessions {
     /// reply.
     fn end_for_closing(&mut self, context: &mut Context<'_>) {
         let is_told = match self.states.get(context.id.0) {
-            Some(State::Unregistered { .. } | State::AwaitingName(_)) => true,
+            Some(State::Unregistered { .. } | State::AwaitingName(_) | State::Joining(_)) => true,
             Some(State::Registered(_)) => self.has_failed,
-            Some(State::Replaced(_) | State::Ended) | None => false,
+            Some(State::Leaving(_) | State::Replaced(_) | State::Ended) | None => false,
         };
         if let (true, Some(detail)) = (is_told, &self.closing) {
             context.reply(server_closing(detail.clone()));
@@ -361,6 +392,9 @@ impl Sessions {
         let Some(state) = self.states.get_mut(context.id.0) else {
             return;
         };
+        if let (State::Registered(_), Some(_)) = (&*state, &self.elsewhere) {
+            return self.leave_elsewhere(context, reason);
+        }
         let state = std::mem::replace(state, State::Ended);
         let mut closed = Closed {
             reason,
@@ -375,28 +409,10 @@ impl Sessions {
                     closed.chats = chats;
                 }
             }
-            State::Replaced(replaced) => closed = *replaced,
-            State::Unregistered { .. } | State::Ended => {}
+            State::Leaving(left) | State::Replaced(left) => closed = *left,
+            State::Unregistered { .. } | State::Joining(_) | State::Ended => {}
         }
         context.effects.push(Effect::Closed(closed));
-    }
-
-    /// Ends the session of another connection, whose line a new one continues
-    /// (CHAT-RES-5). That connection is told at its next event.
-    fn replace(&mut self, context: &mut Context<'_>, member: MemberId) {
-        let index = member.0 as usize;
-        let reason = CloseReason::Error(wire::ErrorCode::Replaced);
-        let Some((name, chats)) = self.leave(context, member, reason) else {
-            return;
-        };
-        if let Some(state @ State::Registered(_)) = self.states.get_mut(index) {
-            *state = State::Replaced(Box::new(Closed {
-                reason,
-                name: Some(name),
-                chats,
-            }));
-        }
-        context.effects.push(Effect::Notify(index));
     }
 
     /// A member leaves the room. Returns its name and how many of its chats were accepted.
@@ -406,16 +422,19 @@ impl Sessions {
         member: MemberId,
         reason: CloseReason,
     ) -> Option<(Name, u64)> {
-        let left = context.room.apply(Command::Leave {
-            member,
-            reason: reason.left_reason(),
-            time_unix_ms: context.now.unix_ms,
-        });
-        let room::Event::Left {
+        let left = self.order(
+            context,
+            Command::Leave {
+                member,
+                reason: reason.left_reason(),
+                time_unix_ms: context.now.unix_ms,
+            },
+        );
+        let Some(room::Event::Left {
             name,
             chats,
             published,
-        } = left
+        }) = left
         else {
             return None;
         };

@@ -134,7 +134,7 @@ impl Sessions {
         let (name, granted) = (pending.name.clone(), pending.granted);
         let claim = pending.claim.clone();
         let is_late = self.register_is_late(context.now.elapsed_ms, pending.since_ms);
-        match self.answer(context.room, context.id.0, &name) {
+        match self.answer(&context.room, context.id.0, &name) {
             Answer::Wait if is_late => {
                 let deadline_ms = self.limits.register_deadline_ms;
                 self.end_with(context, rejection::register_timeout(deadline_ms));

@@ -3,7 +3,7 @@
 
 use crate::{
     name::Name,
-    room::{self, Claim, ClaimResult, Claimed, Command, JoinLine},
+    room::{self, Claim, ClaimResult, Claimed, Command, JoinLine, Token},
     wire::{
         self, ClientEnvelope, ResumeFailure, client_envelope::Message as Sent,
         server_envelope::Message,
@@ -16,6 +16,14 @@ use super::{
     rejection,
     state::{Granted, Session},
 };
+
+/// A Register whose Join was made.
+#[derive(Debug)]
+pub(super) struct Joining {
+    name: Name,
+    granted: Granted,
+    token: Option<Token>,
+}
 
 impl Sessions {
     pub(super) fn handle_unregistered(
@@ -55,6 +63,10 @@ impl Sessions {
         if let Err(rejection) = self.access.check_name(&name) {
             return self.end_with(context, rejection);
         }
+        if let Some(retry_after_ms) = self.unreachable_ms() {
+            let answer = rejection::cluster_unreachable(retry_after_ms);
+            return self.end_with(context, answer);
+        }
         // Nothing could be kept of its session, and its Registered would wait for that.
         if self.is_store_full {
             return self.end_with(context, rejection::store_full());
@@ -67,19 +79,18 @@ impl Sessions {
             seq: resume.seq,
             attempt: resume.attempt,
         });
+        let mut replaces = None;
         if let Some(claim) = &claim {
             match context.room.judge(claim, &name, context.now.unix_ms) {
                 // CHAT-RES-6
                 ClaimResult::Replaced => return self.end_with(context, rejection::replaced()),
-                // CHAT-RES-5
-                ClaimResult::Valid {
-                    member: Some(member),
-                    ..
-                } => self.replace(context, member),
-                ClaimResult::Valid { member: None, .. } | ClaimResult::Failed(_) => {}
+                // CHAT-RES-5: the Join ends that one's session.
+                ClaimResult::Valid { member, .. } => replaces = member,
+                ClaimResult::Failed(_) => {}
             }
         }
         if let Some(holder) = context.room.holder(&name)
+            && replaces != Some(holder)
             && self.wait_for_name(context.now.elapsed_ms, &name, holder, context.id)
         {
             // CHAT-NAME-7: a later tick answers it.
@@ -106,14 +117,45 @@ impl Sessions {
     ) {
         let token = (self.offer.fresh_token)().filter(|_| granted.resume);
         granted.resume = token.is_some();
-        let joined = context.room.apply(Command::Join {
+        let command = Command::Join {
             member: context.id.member(),
             name: name.clone(),
             time_unix_ms: context.now.unix_ms,
             resume: token.map(|token| Box::new(JoinLine { token, claim })),
-        });
-        let (claimed, published) = match joined {
-            room::Event::Joined { claimed, published } => (claimed, published),
+        };
+        let joining = Joining {
+            name,
+            granted,
+            token,
+        };
+        match self.order(context, command) {
+            Some(event) => self.joined(context, joining, event),
+            None => {
+                if let Some(state) = self.states.get_mut(context.id.0) {
+                    *state = State::Joining(Box::new(joining));
+                }
+            }
+        }
+    }
+
+    /// The Join was applied: opens the session, if it has the name.
+    pub(super) fn joined(
+        &mut self,
+        context: &mut Context<'_>,
+        joining: Joining,
+        event: room::Event,
+    ) {
+        let Joining {
+            name,
+            granted,
+            token,
+        } = joining;
+        let (replaced, claimed, published) = match event {
+            room::Event::Joined {
+                replaced,
+                claimed,
+                published,
+            } => (replaced, claimed, published),
             // CHAT-RES-6: it has waited for the name, and a later attempt has not.
             room::Event::Replaced => return self.end_with(context, rejection::replaced()),
             // CHAT-NAME-3, CHAT-NAME-4
@@ -124,6 +166,9 @@ impl Sessions {
             Some(Claimed::Resumed { from_seq }) => (Some(from_seq), ResumeFailure::Unspecified),
             Some(Claimed::Failed(reason)) => (None, reason), // CHAT-RES-10
         };
+        if let Some(replaced) = replaced {
+            self.replaced(*replaced, context.effects);
+        }
         // Publish before Subscribe, so that the newcomer's position in the log is behind
         // its own Joined (CHAT-PRES-6).
         context.effects.push(Effect::Publish(published));
@@ -151,7 +196,7 @@ impl Sessions {
         })));
         let mut session = Session::new(granted, context.now.elapsed_ms);
         if granted.presence {
-            let page = members::next_page(&self.limits, &mut session, context.room, None);
+            let page = members::next_page(&self.limits, &mut session, &context.room, None);
             context.reply(page);
         }
         if let Some(state) = self.states.get_mut(context.id.0) {
@@ -162,6 +207,15 @@ impl Sessions {
     pub(super) fn handle_awaiting_name(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
             Event::Tick { .. } => self.handle_name_wait(context),
+            // The server does not read from it, and the client must not send (CHAT-REG-10).
+            Event::Message(_) => self.end_with(context, rejection::not_registered()),
+            event => self.handle_stream(context, event),
+        }
+    }
+
+    pub(super) fn handle_joining(&mut self, context: &mut Context<'_>, event: Event) {
+        match event {
+            Event::Tick { .. } => {}
             // The server does not read from it, and the client must not send (CHAT-REG-10).
             Event::Message(_) => self.end_with(context, rejection::not_registered()),
             event => self.handle_stream(context, event),

@@ -145,6 +145,18 @@ pub(super) fn name_in_use(name: &Name) -> Rejection {
     )
 }
 
+/// CHAT-CLUS-1.
+pub(super) fn cluster_unreachable(retry_after_ms: u32) -> Rejection {
+    Rejection {
+        retry_after_ms,
+        ..rejection(
+            ErrorCode::ClusterUnreachable,
+            "this server is cut off the other servers of the room, connect to another one or \
+             try again later",
+        )
+    }
+}
+
 /// CHAT-RES-5, CHAT-RES-6.
 pub(super) fn replaced() -> Rejection {
     rejection(

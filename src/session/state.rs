@@ -4,7 +4,7 @@ use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capabil
 
 use super::{
     Closed, Offer, error_budget::ErrorBudget, inbound_rate::InboundRate, keepalive::Silence,
-    name_reclaim::PendingRegister,
+    name_reclaim::PendingRegister, register::Joining,
 };
 
 /// The state of one connection.
@@ -24,7 +24,8 @@ use super::{
 /// ```
 ///
 /// A session that another one continues (CHAT-RES-5) is `Replaced` until its connection
-/// is told so.
+/// is told so. On a node of a cluster, a connection is `Joining` before it is `Registered`,
+/// and `Leaving` after it.
 #[derive(Debug)]
 pub(super) enum State {
     /// Not registered yet.
@@ -34,9 +35,14 @@ pub(super) enum State {
     },
     /// Its Register waits for the probe of the name's holder.
     AwaitingName(Box<PendingRegister>),
+    /// Its Join is on its way through the order of a cluster.
+    Joining(Box<Joining>),
     /// Registered: a member of the room.
     Registered(Session),
-    /// Another session continues its line; its client was not told yet (CHAT-RES-5).
+    /// Its Leave is on its way through the order of a cluster.
+    Leaving(Box<Closed>),
+    /// Its session was ended from elsewhere, most likely because another one continues its
+    /// line (CHAT-RES-5); its client was not told yet.
     Replaced(Box<Closed>),
     /// The session is over and its name free. The connection may still send.
     Ended,

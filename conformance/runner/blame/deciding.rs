@@ -137,6 +137,7 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
         "REPLACED" => rules("CHAT-RES-5", &["CHAT-RES-"]),
         "REQUEST_INVALID" => rules("CHAT-HIST-7", &["CHAT-ORD-8"]),
         "STORAGE_FULL" => rules("CHAT-HIST-9", &[]),
+        "CLUSTER_UNREACHABLE" => rules("CHAT-CLUS-1", &[]),
         "OVERLOADED" => rules("CHAT-LIM-10", &["CHAT-LIM-"]),
         _ => None,
     }

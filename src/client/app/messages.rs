@@ -147,6 +147,10 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
         ErrorCode::StorageFull => line.trusted(
             "the server has no space to keep messages, tell its operator and try again later",
         ),
+        ErrorCode::ClusterUnreachable => line.trusted(
+            "this server is cut off the other servers of the room, connect to another one or \
+             try again later",
+        ),
         ErrorCode::Overloaded => line.trusted(
             "the server's queues are full, mostly with what this client has not read, and it \
              ended the session, connect again",

@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{Hub, State};
-use crate::server::{metrics::short_name, outbound::Outbound, peer::Peer};
+use crate::server::{metrics::short_name, outbound::Due, peer::Peer};
 
 /// What a pass has published so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,11 +23,12 @@ pub(super) struct Published {
 
 impl Hub {
     /// Carries out effects, in order; returns what the pass has published by then. `id`
-    /// is the connection, unless it is gone, and `peer` where it came from.
+    /// is the connection, unless it is gone, and `peer` where it came from. What is due to
+    /// it goes to `due`.
     pub(super) fn carry_out(
         &self,
         state: &mut State,
-        outbound: &mut Outbound,
+        mut due: impl FnMut(Due),
         id: Option<&ConnectionId>,
         peer: Option<&Peer>,
         mut published: Published,
@@ -45,28 +46,25 @@ impl Hub {
             match effect {
                 Effect::Reply(envelope) => {
                     // CHAT-ORD-9
-                    if is_deferred
-                        && let Some(Message::Receipt(_) | Message::Registered(_)) = envelope.message
-                    {
-                        outbound.replies.begin_hold();
-                    }
+                    let is_held = is_deferred
+                        && matches!(
+                            envelope.message,
+                            Some(Message::Receipt(_) | Message::Registered(_))
+                        );
                     if let Some(Message::Error(error)) = &envelope.message {
                         counts.refused(error.code());
                     }
-                    outbound.reply(&envelope);
+                    due(Due::Reply { envelope, is_held });
                 }
                 Effect::Publish(Publication { audience, envelope }) => {
                     published.audience = published.audience.max(Some(audience));
                     if let Some(Message::Chat(_)) = envelope.message {
                         counts.messages += 1;
                         // CHAT-CHAT-2: not for its sender.
-                        let others = room.member_count() - usize::from(outbound.reader.is_some());
+                        let others = room.member_count().saturating_sub(1);
                         counts.deliveries += others as u64;
                     }
-                    let range = log.append(audience, &envelope);
-                    if let Some(reader) = &mut outbound.reader {
-                        reader.skip(range); // CHAT-CHAT-2, CHAT-PRES-6
-                    }
+                    due(Due::Skip(log.append(audience, &envelope)));
                 }
                 Effect::Subscribe {
                     name,
@@ -84,14 +82,18 @@ impl Hub {
                     let oldest_seq = log.oldest_seq();
                     let past =
                         from_seq.and_then(|seq| log.reader_from(seq.max(oldest_seq), presence));
-                    outbound.reader = Some(past.unwrap_or_else(|| log.reader(presence)));
-                    outbound.is_opening = from_seq.is_some();
+                    let mut is_catching_up = false;
                     if let (Some(archive), Some(seq), Some(id)) = (&self.archive, from_seq, id)
                         && seq < oldest_seq
                     {
                         archive.begin_catch_up(id.index(), seq, oldest_seq);
-                        outbound.is_catching_up = true;
+                        is_catching_up = true;
                     }
+                    due(Due::Open {
+                        reader: past.unwrap_or_else(|| log.reader(presence)),
+                        is_opening: from_seq.is_some(),
+                        is_catching_up,
+                    });
                 }
                 Effect::FetchPage(request) => {
                     if let (Some(archive), Some(id)) = (&self.archive, id) {
@@ -103,13 +105,7 @@ impl Hub {
                 Effect::Notify(index) => published.notify = Some(index),
                 Effect::Closed(closed) => {
                     report(&closed, peer);
-                    if let Some(reader) = &mut outbound.reader {
-                        // What was published before its end is due to it (CHAT-LEAVE-2,
-                        // CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
-                        reader.stop_at(log.end());
-                    }
-                    outbound.has_more_members = false;
-                    outbound.is_ended = true;
+                    due(Due::End(log.end()));
                 }
             }
         }

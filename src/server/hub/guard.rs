@@ -39,13 +39,26 @@ impl HubGuard<'_> {
         } = state;
         sessions.handle(room, self.now, self.id, event, effects);
         self.budget.is_throttled = sessions.is_throttled(self.id);
+        let due = |due| self.outbound.take(due);
         self.published = self.hub.carry_out(
             state,
-            self.outbound,
+            due,
             Some(self.id),
             Some(&self.handle.peer),
             self.published,
         );
+    }
+
+    /// Takes what became due to the connection since its last pass.
+    pub(super) fn take_mail(&mut self) {
+        let Some(state) = self.state.as_deref_mut() else {
+            return;
+        };
+        self.handle.set_mail(false);
+        for due in state.mail.remove(&self.id.index()).unwrap_or_default() {
+            self.outbound.take(due);
+        }
+        self.budget.is_throttled = state.sessions.is_throttled(self.id);
     }
 
     /// A part of the past has arrived for the connection.
@@ -111,7 +124,11 @@ impl Drop for HubGuard<'_> {
             || (self.hub.archive.is_some() && self.outbound.is_due_behind(committed_end));
         let waiting = is_waiting.then(|| self.id.index());
         self.hub.publish(&mut state, &self.published, waiting);
+        let has_commands = state.sessions.has_commands();
         drop(state);
+        if has_commands {
+            self.hub.commands_made.notify_one();
+        }
         self.hub.wake(self.published.audience);
         if let Some(index) = self.published.notify {
             self.hub.registry.notify(&[index]);

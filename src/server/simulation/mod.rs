@@ -66,7 +66,7 @@ const SEEDS_TWICE: u64 = 60;
 const THREADS: usize = 2;
 
 /// Error codes that no schedule reaches, with the reason.
-const NOT_REACHED: [ErrorCode; 4] = [
+const NOT_REACHED: [ErrorCode; 5] = [
     // Never sent.
     ErrorCode::Unspecified,
     // Nothing is resumed.
@@ -74,6 +74,8 @@ const NOT_REACHED: [ErrorCode; 4] = [
     // Nothing is stored.
     ErrorCode::RequestInvalid,
     ErrorCode::StorageFull,
+    // There is one server.
+    ErrorCode::ClusterUnreachable,
 ];
 
 /// What all seeds together must reach, besides every error code and every reason of

@@ -165,6 +165,7 @@ fn poll_once(connection: &mut Connection<DuplexStream>) -> bool {
 mod commit;
 mod flood;
 mod handshake;
+mod ordered;
 mod recovery;
 mod registering;
 mod replies;

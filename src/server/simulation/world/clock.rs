@@ -102,7 +102,7 @@ impl World {
         let mut room = Room::new("epoch".to_owned(), self.hub.limits());
         let mut replayed_hash = FNV_START;
         for command in self.hub.journal() {
-            if let Some(published) = room.apply(command).publication() {
+            for published in room.apply(command).publications() {
                 replayed_hash = hash(replayed_hash, &published.envelope.encode_to_vec());
             }
         }
