@@ -103,8 +103,15 @@ pub struct RunArgs {
     /// Write a report as one page that needs nothing else.
     #[arg(long, value_name = "FILE", value_parser = output_file())]
     pub html: Option<PathBuf>,
+    /// Show the score rung by rung, from a first answer to hostile peers, and what to do
+    /// next: a screen in place of every failure in full.
+    #[arg(long)]
+    pub ladder: bool,
+    /// With --ladder, print every case and every failure in full as well.
+    #[arg(long, short, requires = "ladder")]
+    pub verbose: bool,
     /// Print only violations.
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "verbose")]
     pub quiet: bool,
 }
 
@@ -167,6 +174,28 @@ pub struct ServerArgs {
     pub connections_per_minute_max: Option<u16>,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// Which cases have a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// All.
+    All,
+    /// Those that violate a rule.
+    Violations,
+    /// None.
+    Nothing,
+}
+
+impl RunArgs {
+    /// Which cases have a line of their own.
+    pub fn shown(&self) -> Shown {
+        match (self.quiet, self.ladder && !self.verbose) {
+            (_, true) => Shown::Nothing,
+            (true, false) => Shown::Violations,
+            (false, false) => Shown::All,
+        }
+    }
 }
 
 impl ServerArgs {

@@ -32,6 +32,63 @@ pub fn export(suite: &Suite, rules: &[Rule]) -> Result<Vec<String>, String> {
         .collect()
 }
 
+/// How many steps of a case, and bytes of a step, are shown to people.
+const SENT_STEPS_MAX: usize = 12;
+const SENT_BYTES_MAX: usize = 48;
+
+/// The steps of a case that send, each with its bytes, for people: a line each, with its
+/// line break.
+pub fn sent(case: &Case) -> Vec<String> {
+    let mut found = Vec::new();
+    // A case whose bytes cannot be made has none to show.
+    if let Ok(line) = line(case, &[]) {
+        find_sent(&line["steps"], &mut found);
+    }
+    let left_out = found.len().saturating_sub(SENT_STEPS_MAX);
+    found.truncate(SENT_STEPS_MAX);
+    if left_out > 0 {
+        found.push(format!("and {left_out} more steps that send\n"));
+    }
+    found
+}
+
+fn find_sent(steps: &Value, found: &mut Vec<String>) {
+    for step in steps.as_array().into_iter().flatten() {
+        if let (Some(text), Some(hex)) = (step["text"].as_str(), step["bytes"].as_str()) {
+            found.push(format!("{}\n    {}\n", shorten(text), spaced(hex)));
+        }
+        find_sent(&step["steps"], found);
+        for lane in step["lanes"].as_array().into_iter().flatten() {
+            find_sent(lane, found);
+        }
+    }
+}
+
+/// How many characters of a step are shown.
+const STEP_CHARS_MAX: usize = 120;
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(STEP_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Hex in pairs of digits.
+fn spaced(hex: &str) -> String {
+    let bytes: Vec<String> = hex
+        .as_bytes()
+        .chunks(2)
+        .take(SENT_BYTES_MAX)
+        .map(|pair| String::from_utf8_lossy(pair).into_owned())
+        .collect();
+    let all = hex.len() / 2;
+    match all > SENT_BYTES_MAX {
+        true => format!("{} ... ({all} bytes)", bytes.join(" ")),
+        false => bytes.join(" "),
+    }
+}
+
 fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
     let mut people = case.people();
     people.extend(case.names.iter().map(String::as_str));

@@ -21,6 +21,7 @@ mod export;
 mod framing;
 mod halves;
 mod interrupt;
+mod ladder;
 mod lint;
 mod mark;
 mod messages;
@@ -61,7 +62,7 @@ use chat::capture::Capture;
 use clap::Parser;
 
 use admission::Admission;
-use cli::{Cli, Command, RunArgs, ServerArgs};
+use cli::{Cli, Command, RunArgs, ServerArgs, Shown};
 use cut::Cut;
 use exit::{Exit, Failed};
 use interrupt::Interrupted;
@@ -276,7 +277,9 @@ fn judge(
         }
         None => KnownFailures::default(),
     };
+    let rung = |case| suite.ladder.place(case).0;
     let plan = Arc::new(Plan {
+        rungs: args.ladder.then(|| cases.iter().map(rung).collect()),
         cases,
         rules: rules.clone(),
         cuts: cuts(&args.cuts)?,
@@ -297,7 +300,7 @@ fn judge(
     });
     interrupt::catch().map_err(exit::fault)?;
     let began = Instant::now();
-    let progress = Progress::new(plan.cases.len(), args.quiet, output);
+    let progress = Progress::new(plan.cases.len(), args.shown(), output);
     let ran = run::run(&plan, target, |i, outcome| progress.tell(i, outcome));
     // Reports are written without a target as well, since a CI system looks for them.
     let (run, reason) = match ran {
@@ -310,20 +313,26 @@ fn judge(
     let elapsed_ms = verdict::millis(began.elapsed());
     let report = Report::new(&plan, suite, side, name, run, elapsed_ms);
     // Before more is printed: the reader of the output may have stopped reading it.
-    let written = write_reports(&report, args);
+    let written = write_reports(&report, suite, args);
     progress.end();
-    for outcome in &report.cases {
-        for failure in outcome.failures() {
-            output.print(&format!(
-                "\n{}",
-                report::text::failure(outcome, failure, &rules)
-            ))?;
+    if args.shown() != Shown::Nothing {
+        for outcome in &report.cases {
+            for failure in outcome.failures() {
+                output.print(&format!(
+                    "\n{}",
+                    report::text::failure(outcome, failure, &rules)
+                ))?;
+            }
         }
     }
     written?;
     let was_begun = report.counts.not_run < report.counts.selected;
     if was_begun || reason.is_none() {
-        output.print(&format!("\n{}", report::text::summary(&report)))?;
+        let end = match args.ladder {
+            true => report::ladder::text(&report, suite),
+            false => report::text::summary(&report),
+        };
+        output.print(&format!("\n{end}"))?;
     }
     match reason {
         Some(sentence) => Err(exit::incomplete(sentence)),
@@ -331,13 +340,14 @@ fn judge(
     }
 }
 
-fn write_reports(report: &Report, args: &RunArgs) -> Result<(), Failed> {
-    type Form = fn(&Report) -> String;
+fn write_reports(report: &Report, suite: &Suite, args: &RunArgs) -> Result<(), Failed> {
+    type Form<'a> = &'a dyn Fn(&Report) -> String;
+    let html = |report: &Report| report::html::html(report, suite);
     let forms: [(&Option<std::path::PathBuf>, Form); 4] = [
-        (&args.json, Report::json),
-        (&args.junit, report::junit::junit),
-        (&args.markdown, report::markdown::markdown),
-        (&args.html, report::html::html),
+        (&args.json, &Report::json),
+        (&args.junit, &report::junit::junit),
+        (&args.markdown, &report::markdown::markdown),
+        (&args.html, &html),
     ];
     for (path, form) in forms {
         if let Some(path) = path {

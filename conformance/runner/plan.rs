@@ -17,6 +17,8 @@ use crate::{
 pub struct Plan {
     /// The cases.
     pub cases: Vec<Case>,
+    /// The rung of each case, if those of the lowest are played first.
+    pub rungs: Option<Vec<usize>>,
     /// The schema's rules.
     pub rules: Vec<Rule>,
     /// The cuts to play each case in.

@@ -8,30 +8,34 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::{output::Output, report::text, verdict::Outcome};
+use crate::{cli::Shown, output::Output, report::text, verdict::Outcome};
 
 /// The lines of a run as it goes on.
 pub struct Progress {
     lines: mpsc::SyncSender<(usize, Option<String>)>,
     writer: JoinHandle<()>,
-    is_quiet: bool,
+    shown: Shown,
 }
 
 impl Progress {
-    /// For a run of so many cases; a quiet one prints violations only.
-    pub fn new(cases: usize, is_quiet: bool, output: Output) -> Self {
+    /// For a run of so many cases.
+    pub fn new(cases: usize, shown: Shown, output: Output) -> Self {
         // Room for all lines, so that the run never waits for its output.
         let (lines, receiver) = mpsc::sync_channel(cases.max(1));
         Self {
             lines,
             writer: thread::spawn(move || write(cases, output, &receiver)),
-            is_quiet,
+            shown,
         }
     }
 
     /// A case has an outcome.
     pub fn tell(&self, i: usize, outcome: &Outcome) {
-        let is_shown = !self.is_quiet || outcome.verdict.is_violation();
+        let is_shown = match self.shown {
+            Shown::All => true,
+            Shown::Violations => outcome.verdict.is_violation(),
+            Shown::Nothing => false,
+        };
         let _ = self
             .lines
             .try_send((i, is_shown.then(|| text::line(outcome))));

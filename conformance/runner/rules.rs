@@ -50,11 +50,20 @@ pub struct Rule {
     pub subject: Subject,
     /// The sentence, on one line.
     pub sentence: String,
+    /// The heading of its part of the schema: "FRAMES".
+    #[serde(skip)]
+    pub heading: String,
+}
+
+/// The area of a rule, in its id: `REG`.
+pub fn area(id: &str) -> &str {
+    id.split('-').nth(1).unwrap_or_default()
 }
 
 /// All rules of a schema's text, in its order.
 pub fn parse(schema: &str) -> Vec<Rule> {
-    let mut rules: Vec<(String, String)> = Vec::new();
+    let mut rules: Vec<(String, String, String)> = Vec::new();
+    let mut heading = String::new();
     let mut open = false;
     for line in schema.lines() {
         let Some(comment) = line.strip_prefix("//") else {
@@ -63,22 +72,25 @@ pub fn parse(schema: &str) -> Vec<Rule> {
         };
         let comment = comment.trim();
         if let Some((id, sentence)) = comment.split_once(": ").filter(|(id, _)| is_id(id)) {
-            rules.push((id.to_owned(), sentence.to_owned()));
+            rules.push((id.to_owned(), sentence.to_owned(), heading.clone()));
             open = true;
         } else if comment.is_empty() {
             open = false;
-        } else if let (true, Some((_, sentence))) = (open, rules.last_mut()) {
+        } else if is_heading(comment) {
+            heading = comment.to_owned();
+        } else if let (true, Some((_, sentence, _))) = (open, rules.last_mut()) {
             sentence.push(' ');
             sentence.push_str(comment);
         }
     }
     rules
         .into_iter()
-        .map(|(id, sentence)| Rule {
+        .map(|(id, sentence, heading)| Rule {
             level: level_of(&sentence),
             subject: subject_of(&sentence),
             id,
             sentence,
+            heading,
         })
         .collect()
 }
@@ -105,6 +117,14 @@ pub fn is_id(text: &str) -> bool {
             .next()
             .is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()))
         && parts.next().is_none()
+}
+
+/// Whether a line of the comments is the title of a part: capitals alone.
+fn is_heading(comment: &str) -> bool {
+    comment.starts_with(|c: char| c.is_ascii_uppercase())
+        && comment
+            .chars()
+            .all(|c| c.is_ascii_uppercase() || " ()_".contains(c))
 }
 
 fn level_of(sentence: &str) -> Level {
@@ -147,6 +167,8 @@ mod tests {
             "A server or a client MUST write a length in the fewest bytes that can hold it."
         );
         assert_eq!((rule.level, rule.subject), (Level::Must, Subject::Both));
+        assert_eq!(rule.heading, "FRAMES");
+        assert!(rules.iter().all(|rule| !rule.heading.is_empty()));
         let close = rules.iter().find(|r| r.id == "CHAT-CLOSE-2").unwrap();
         assert!(close.sentence.ends_with("and close the connection."));
         assert_eq!(close.subject, Subject::Server);

@@ -110,7 +110,8 @@ pub fn run(
     // A case that saturates the server leaves no room for those after it.
     order.sort_by_key(|i| {
         let case = &plan.cases[*i];
-        (case.is_saturating(), !case.is_slow(), *i)
+        let rung = plan.rungs.as_ref().map(|rungs| rungs[*i]);
+        (case.is_saturating(), rung, !case.is_slow(), *i)
     });
     let shared = Arc::new(Shared {
         plan: Arc::clone(plan),

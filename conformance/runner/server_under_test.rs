@@ -86,7 +86,7 @@ impl ServerUnderTest {
                 None => "it printed nothing".to_owned(),
             };
             return Err(format!(
-                "{command:?} did not say where it listens (its first line must be \"listening on chat://HOST:PORT\"): {how}{}",
+                "{command:?} did not say where it listens (its first line must be \"listening on chat://HOST:PORT\"): {how}{}{PORT_ADVICE}",
                 said(&process.error_lines(Instant::now() + timing.error_output()))
             ));
         };
@@ -145,6 +145,9 @@ impl ServerUnderTest {
         ))
     }
 }
+
+/// What a first server often lacks.
+const PORT_ADVICE: &str = "; print that line as soon as the server listens, flush it, and let it take a free port (port 0), since the suite starts several servers at a time";
 
 fn said(lines: &str) -> String {
     if lines.is_empty() {

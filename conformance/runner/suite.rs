@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
+    ladder::Ladder,
     rules::{Level, Rule},
     text_file,
     transcript::{Case, Side, parse, word},
@@ -15,6 +16,11 @@ const EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/transcript
 
 /// The list of rules that no case can show, with the reasons.
 const UNCOVERED: &str = "uncovered.txt";
+
+/// The rungs of `--ladder`, and what to do about a broken rule. A folder of transcripts
+/// that has none of its own takes those inside the runner.
+const LADDER: &str = "ladder.txt";
+const ADVICE: &str = "advice.txt";
 
 /// How deep folders of transcripts may be nested.
 const FOLDER_DEPTH_MAX: usize = 8;
@@ -27,6 +33,10 @@ pub struct Suite {
     pub texts: Vec<(String, String)>,
     /// `uncovered.txt`: rule and reason.
     pub uncovered: Vec<(String, String)>,
+    /// `advice.txt`: rule, and what to do about it.
+    pub advice: Vec<(String, String)>,
+    /// `ladder.txt`: which case stands on which rung.
+    pub ladder: Ladder,
 }
 
 impl Suite {
@@ -36,11 +46,13 @@ impl Suite {
         let mut files = Vec::new();
         match folder {
             Some(folder) => read_folder(folder, folder, FOLDER_DEPTH_MAX, &mut files)?,
-            None => files.extend(
-                EMBEDDED
-                    .iter()
-                    .map(|(n, t)| ((*n).to_owned(), (*t).to_owned())),
-            ),
+            None => files.extend(EMBEDDED.iter().map(|it| embedded(*it))),
+        }
+        for missing in [LADDER, ADVICE] {
+            if files.iter().all(|(name, _)| name != missing) {
+                let inside = EMBEDDED.iter().find(|(name, _)| *name == missing);
+                files.extend(inside.map(|it| embedded(*it)));
+            }
         }
         files.sort();
         let place = folder.map_or_else(
@@ -51,6 +63,8 @@ impl Suite {
             cases: Vec::new(),
             texts: Vec::new(),
             uncovered: Vec::new(),
+            advice: Vec::new(),
+            ladder: Ladder::default(),
         };
         for (name, text) in files {
             if let Some(id) = name.strip_suffix(".chat") {
@@ -58,8 +72,14 @@ impl Suite {
                     .map_err(|e| format!("{place}/{name}:{}: {}", e.line, e.sentence))?;
                 suite.cases.push(case);
                 suite.texts.push((id.to_owned(), text));
-            } else if name == UNCOVERED {
-                suite.uncovered = uncovered(&text).map_err(|e| format!("{place}/{name}:{e}"))?;
+                continue;
+            }
+            let fail = |e| format!("{place}/{name}:{e}");
+            match name.as_str() {
+                UNCOVERED => suite.uncovered = commented_lines(&text, "a rule").map_err(fail)?,
+                ADVICE => suite.advice = commented_lines(&text, "a rule").map_err(fail)?,
+                LADDER => suite.ladder = Ladder::parse(&text).map_err(fail)?,
+                _ => {}
             }
         }
         if suite.cases.is_empty() {
@@ -68,10 +88,20 @@ impl Suite {
         Ok(suite)
     }
 
+    /// What to do about a broken rule, in a sentence.
+    pub fn advice(&self, rule: &str) -> Option<&str> {
+        let line = self.advice.iter().find(|(id, _)| id == rule);
+        line.map(|(_, advice)| advice.as_str())
+    }
+
     /// The case with this id.
     pub fn case(&self, id: &str) -> Option<&Case> {
         self.cases.iter().find(|c| c.id == id)
     }
+}
+
+fn embedded((name, text): (&str, &str)) -> (String, String) {
+    (name.to_owned(), text.to_owned())
 }
 
 fn read_folder(
@@ -95,16 +125,11 @@ fn read_folder(
             .unwrap_or(&path)
             .display()
             .to_string();
-        if name.ends_with(".chat") || name == UNCOVERED {
+        if name.ends_with(".chat") || [UNCOVERED, LADDER, ADVICE].contains(&name.as_str()) {
             files.push((name, text_file::read(&path)?));
         }
     }
     Ok(())
-}
-
-/// Lines of `RULE  # reason`.
-fn uncovered(text: &str) -> Result<Vec<(String, String)>, String> {
-    commented_lines(text, "a rule")
 }
 
 /// Lines of `WORD  # reason`; the error begins with the line's number.

@@ -11,6 +11,7 @@ mod capacity;
 mod files;
 mod hopeless;
 mod implementations;
+mod ladder;
 mod left_behind;
 mod load;
 mod mutants;

@@ -19,6 +19,9 @@ pub fn junit(report: &Report) -> String {
         counts.not_run,
         seconds(report.elapsed_ms),
     );
+    out.push_str("<properties>\n");
+    properties(report, &mut out);
+    out.push_str("</properties>\n");
     let rules: Vec<_> = report.rules.iter().map(|l| l.rule.clone()).collect();
     for outcome in &report.cases {
         let (area, case) = outcome.case.rsplit_once('/').unwrap_or(("", &outcome.case));
@@ -68,6 +71,23 @@ pub fn junit(report: &Report) -> String {
     }
     out.push_str("</testsuite></testsuites>\n");
     out
+}
+
+/// The score, in all and rung by rung.
+fn properties(report: &Report, out: &mut String) {
+    let ladder = &report.ladder;
+    let mut property = |name: &str, points: usize, total: usize| {
+        let name = escape(name);
+        let _ = writeln!(
+            out,
+            "<property name=\"{name}\" value=\"{points}/{total}\"/>"
+        );
+    };
+    property("score", ladder.points, ladder.total);
+    for rung in &ladder.rungs {
+        let name = format!("rung {}: {}", rung.rung, rung.title);
+        property(&name, rung.points, rung.total);
+    }
 }
 
 fn seconds(ms: u64) -> String {

@@ -3,12 +3,14 @@
 pub mod causes;
 pub mod html;
 pub mod junit;
+pub mod ladder;
 pub mod markdown;
 pub mod text;
 
 use std::path::Path;
 
 use causes::Cause;
+use ladder::Ladder;
 use serde::Serialize;
 
 use crate::{
@@ -120,6 +122,8 @@ pub struct Report {
     pub counts: Counts,
     /// The causes of the failures, the most frequent first.
     pub causes: Vec<Cause>,
+    /// The score, rung by rung.
+    pub ladder: Ladder,
     /// The cases, in the order of their ids.
     pub cases: Vec<Outcome>,
     /// The rules, in the order of the schema.
@@ -165,6 +169,7 @@ impl Report {
             },
             counts,
             causes: causes::causes(&outcomes, &plan.rules),
+            ladder: Ladder::new(plan, suite, side, &outcomes),
             rules: rule_lines(&plan.rules, suite, side, &outcomes),
             cases: outcomes,
         }
