@@ -1,32 +1,44 @@
-//! The `explain` command: a rule or a case in words.
+//! The `explain` command: a rule or a case in words, with the bytes of its cases.
 
 use std::fmt::Write;
 
-use crate::{rules::Rule, suite::Suite};
+use crate::{export, rules::Rule, suite::Suite, transcript::Case};
 
 /// Explains a rule by its id, or a case by its path.
 pub fn explain(what: &str, suite: &Suite, rules: &[Rule]) -> Result<String, String> {
-    let mut out = String::new();
     if let Some(rule) = rules.iter().find(|r| r.id.eq_ignore_ascii_case(what)) {
-        let _ = writeln!(out, "{} ({})\n\n{}\n", rule.id, rule.level, rule.sentence);
-        let cases: Vec<_> = suite
-            .cases
-            .iter()
-            .filter(|c| c.rules.contains(&rule.id))
-            .collect();
-        if let Some((_, reason)) = suite.uncovered.iter().find(|(id, _)| *id == rule.id) {
-            let _ = writeln!(out, "No case shows it: {reason}");
-        }
-        for case in cases {
-            let _ = writeln!(out, "{}\n  {}\n  Why: {}\n", case.id, case.title, case.why);
-        }
-        return Ok(out);
+        return Ok(explain_rule(rule, suite));
     }
-    let Some(case) = suite.case(what) else {
-        return Err(format!(
+    match suite.case(what) {
+        Some(case) => Ok(explain_case(case, suite, rules)),
+        None => Err(format!(
             "there is neither a rule nor a case {what:?}; see chat-conformance list, or list --rules"
-        ));
-    };
+        )),
+    }
+}
+
+fn explain_rule(rule: &Rule, suite: &Suite) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{} ({}), {}\n", rule.id, rule.level, rule.heading);
+    let _ = writeln!(out, "{}\n", rule.sentence);
+    if let Some(advice) = suite.advice(&rule.id) {
+        let _ = writeln!(out, "What to do: {advice}\n");
+    }
+    if let Some((_, reason)) = suite.uncovered.iter().find(|(id, _)| *id == rule.id) {
+        let _ = writeln!(out, "No case shows it: {reason}");
+    }
+    for case in suite.cases.iter().filter(|c| c.rules.contains(&rule.id)) {
+        let _ = writeln!(out, "{}\n  {}\n  Why: {}", case.id, case.title, case.why);
+        for line in export::sent(case) {
+            let _ = write!(out, "  {line}");
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn explain_case(case: &Case, suite: &Suite, rules: &[Rule]) -> String {
+    let mut out = String::new();
     let _ = writeln!(out, "{}\n\n{}\nWhy: {}\n", case.id, case.title, case.why);
     for id in &case.rules {
         if let Some(rule) = rules.iter().find(|r| r.id == *id) {
@@ -54,5 +66,13 @@ pub fn explain(what: &str, suite: &Suite, rules: &[Rule]) -> Result<String, Stri
         .find(|(id, _)| *id == case.id)
         .map_or("", |(_, t)| t);
     let _ = writeln!(out, "\n{text}");
-    Ok(out)
+    let sent = export::sent(case);
+    if !sent.is_empty() {
+        let _ = writeln!(
+            out,
+            "The bytes that are sent, with names of an example:\n\n{}",
+            sent.concat()
+        );
+    }
+    out
 }
