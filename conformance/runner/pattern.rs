@@ -334,7 +334,7 @@ impl Bindings {
             }
             if let Some(regex) = inner.strip_prefix('/').and_then(|r| r.strip_suffix('/')) {
                 let regex = body::regex(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
-                return Ok(regex.is_match(&scalar(got)));
+                return Ok(regex.is_match(&text_of(got)));
             }
             if let (true, Some((_, _)), Some(least)) = (
                 self.shared && !inner.starts_with("next "),
@@ -416,6 +416,8 @@ mod tests {
         check(json!({"a": ["x", "y"]}), json!({"a": ["y", "x"]}), true);
         check(json!({"a": ["x", "y"]}), json!({"a": ["y", "y"]}), false);
         check(json!({"a": "</^[a-c]+$/>"}), json!({"a": "abc"}), true);
+        // An absent text is empty, not the number 0.
+        check(json!({"a": "</^[ -~]{1,64}$/>"}), json!({}), false);
         check(json!({"a": "<not 5>"}), json!({"a": "5"}), false);
         check(
             json!({"a": "<without x 5>"}),
