@@ -1,5 +1,5 @@
 //! Transcript: one case of the suite as data, the syntax tree of a `.chat` file. `parse`
-//! reads the notation, `print` writes it, and `conformance/README.md` documents it.
+//! reads the notation, `print` writes it, and `conformance/write-a-case.md` documents it.
 
 pub mod body;
 mod condition;
