@@ -76,6 +76,10 @@ const QUEUE_BYTES: u64 = 256 << 20;
 /// place in the tables, with room to spare.
 const CONNECTION_BYTES: u64 = 2_048;
 
+/// What the direct messages of a connection take beside its queue, in bytes: the senders of
+/// those that its client has not acknowledged.
+pub(crate) const DIRECTS_BYTES: u64 = 2_304;
+
 /// How much of the recent past is kept in memory where nothing else is asked for, in
 /// bytes: some ten thousand chats, and what a lost connection misses in a busy minute.
 const HISTORY_MEMORY_BYTES: u64 = 4 << 20;
@@ -465,7 +469,8 @@ impl Limits {
     /// in between, by what comes in that time; the program itself and what the system
     /// keeps for its sockets come on top.
     pub fn memory_bytes_max(&self) -> u64 {
-        let connections_bytes = u64::from(self.connections_max) * CONNECTION_BYTES;
+        let connection_bytes = CONNECTION_BYTES + DIRECTS_BYTES;
+        let connections_bytes = u64::from(self.connections_max) * connection_bytes;
         let line_bytes = LINE_BYTES + u64::from(self.resend_ids_max) * RESEND_ID_BYTES;
         let lines = u64::from(self.connections_max) + u64::from(self.resumes_max);
         self.queue_bytes_max

@@ -60,7 +60,7 @@ pub struct Conn {
     /// When this end last sent bytes, or connected.
     pub last_sent: Instant,
     /// Answers and the room's messages that no step has taken yet.
-    pub queues: [VecDeque<Received>; 2],
+    pub queues: [VecDeque<Received>; 3],
     /// The names that Members gave, and whether any came.
     pub members: (Vec<String>, bool),
     /// The transcript line that says "receives nothing", until something comes.
@@ -97,7 +97,7 @@ impl Conn {
             server: ServerStream::default(),
             pending: Vec::new(),
             last_sent: Instant::now(),
-            queues: [VecDeque::new(), VecDeque::new()],
+            queues: Default::default(),
             members: (Vec::new(), false),
             nothing_since: None,
             trace: Trace::default(),
@@ -321,11 +321,16 @@ impl Conn {
         self.queues[queue].push_front(message);
     }
 
-    /// Which of the two queues a message belongs to: 0 for answers to this
-    /// connection, 1 for messages of the room. A client's messages are one stream.
+    /// Which of the queues a message belongs to: 0 for answers to this connection, 1 for
+    /// messages of the room, 2 for what concerns Directs. A client's messages are one
+    /// stream.
     pub fn queue_of(&self, kind: &str) -> usize {
-        let is_room = matches!(kind, "chat" | "joined" | "left" | "server_closing");
-        usize::from(is_room && self.sends == Envelope::Client)
+        match kind {
+            _ if self.sends == Envelope::Server => 0,
+            "chat" | "joined" | "left" | "server_closing" => 1,
+            "direct" | "direct_state" => 2,
+            _ => 0,
+        }
     }
 }
 

@@ -120,6 +120,7 @@ fn capability_of(kind: &str) -> Option<&'static str> {
         "joined" | "left" | "members" => Some("presence"),
         "ping" | "pong" => Some("keepalive"),
         "history" => Some("history"),
+        "direct" | "direct_state" => Some("direct"),
         _ => None,
     }
 }

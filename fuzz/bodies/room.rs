@@ -114,6 +114,9 @@ struct Member {
     presence: bool,
     receipts: bool,
     keepalive: bool,
+    direct: bool,
+    /// How many Directs it was sent.
+    directs: u64,
 }
 
 impl Server {
@@ -150,7 +153,7 @@ impl Server {
                 let name = NAMES[script.number() % NAMES.len()].to_owned();
                 let asked = script.number() as i32;
                 // Known ones, unknown ones, one of them twice.
-                let capabilities = [1, 2, 3, 3, 99]
+                let capabilities = [1, 2, 3, 3, 7, 99]
                     .into_iter()
                     .filter(|capability| asked >> (capability % 8) & 1 == 1)
                     .collect();
@@ -192,8 +195,23 @@ impl Server {
             11 => self.handle(at, Event::WriteTimedOut),
             12 => self.tick(at),
             // Rare, or there would be nothing else.
-            13 if script.number() == 0xff => self.close(),
-            13 => {}
+            13 => match script.number() {
+                0xff => self.close(),
+                number @ 0xf8.. => {
+                    let seq = number as u64 - 0xf8;
+                    self.send(at, Sent::DirectAck(wire::DirectAck { seq }));
+                }
+                number @ 0xf0.. => {
+                    let direct = wire::Direct {
+                        peer: NAMES[number % NAMES.len()].to_owned(),
+                        text: String::from_utf8_lossy(&script.bytes()).into_owned(),
+                        id: number as u64,
+                        ..Default::default()
+                    };
+                    self.send(at, Sent::Direct(direct));
+                }
+                _ => {}
+            },
             14 => {
                 for number in 0..script.number() {
                     let text = format!("{number}");
@@ -403,6 +421,13 @@ impl Server {
                     assert!(!ends || count - index <= 3, "an error that ends is last");
                     place.reply(envelope);
                 }
+                Effect::Deliver { index, envelope } => {
+                    let mut places = self.places.iter_mut().flatten();
+                    let to = places.find(|place| place.id.index() == index);
+                    let to = to.expect("it is connected");
+                    assert!(!to.is_ended, "to an ended session: {envelope:?}");
+                    to.reply(envelope);
+                }
                 Effect::Publish(Publication { audience, envelope }) => {
                     assert!(!self.is_closing, "nothing after closing: {envelope:?}");
                     self.judge_published(at, &envelope);
@@ -423,6 +448,8 @@ impl Server {
                         presence,
                         receipts: false,
                         keepalive: false,
+                        direct: false,
+                        directs: 0,
                     });
                 }
                 Effect::FetchPage(_) => panic!("history is not offered"),
@@ -556,6 +583,8 @@ impl Place {
                 assert_eq!(registered.name, member.name); // CHAT-REG-4
                 member.receipts = registered.capabilities.contains(&2);
                 member.keepalive = registered.capabilities.contains(&3);
+                member.direct = registered.capabilities.contains(&7);
+                assert!(member.receipts || !member.direct); // CHAT-DM-1
                 assert_eq!(registered.capabilities.contains(&1), member.presence);
                 assert_eq!(registered.seq, self.seen_seq); // CHAT-ORD-6
                 assert!(is_first, "Registered is the first message"); // CHAT-REG-3
@@ -579,8 +608,18 @@ impl Place {
             }
             Some(Told::Receipt(receipt)) => {
                 assert!(granted(|member| member.receipts));
-                assert_eq!(Some(&receipt.seq), self.own_seqs.last());
+                // That for a Direct has no number.
+                if receipt.seq > 0 {
+                    assert_eq!(Some(&receipt.seq), self.own_seqs.last());
+                }
             }
+            Some(Told::Direct(direct)) => {
+                assert!(granted(|member| member.direct));
+                let member = self.member.as_mut().expect("it was granted something");
+                member.directs += 1;
+                assert_eq!((direct.seq, direct.id), (member.directs, 0)); // CHAT-DM-8
+            }
+            Some(Told::DirectState(_)) => assert!(granted(|member| member.direct)),
             Some(Told::Members(members)) => {
                 assert!(granted(|member| member.presence));
                 self.has_more_members = members.more;

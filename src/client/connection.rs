@@ -204,6 +204,7 @@ async fn read<R: AsyncRead + Unpin>(
             Some(Err(error)) => return lost(&error.to_string()),
             Some(Ok(received)) => received,
         };
+        let mut has_direct = None;
         match received.message {
             // CHAT-KEEP-2. Without keepalive no answer is due.
             Some(server_envelope::Message::Ping(Ping { token })) if this.keepalive.is_some() => {
@@ -217,6 +218,15 @@ async fn read<R: AsyncRead + Unpin>(
             Some(server_envelope::Message::History(page)) => shared.pages().arrived(page),
             // CHAT-HIST-7. Its id is not that of a chat.
             Some(server_envelope::Message::Error(error)) if shared.pages().refused(&error) => {}
+            Some(server_envelope::Message::Direct(direct)) => {
+                has_direct = Some(direct.seq);
+                this.tell(Event::Direct {
+                    seq: direct.seq,
+                    sender: direct.peer,
+                    text: direct.text,
+                    time_unix_ms: direct.time_unix_ms,
+                });
+            }
             Some(message) => {
                 if let Some(ending) = this.judge(message, &mut shared.queue()) {
                     return ending;
@@ -225,6 +235,11 @@ async fn read<R: AsyncRead + Unpin>(
         }
         shared.answered.notify_one();
         deliver(this.events, this.undelivered).await;
+        // CHAT-DM-13: the user has it, or will.
+        if let Some(seq) = has_direct {
+            shared.queue().acknowledge(seq);
+            shared.answered.notify_one();
+        }
         // Only now: a user who takes events slowly is not a silent server.
         heard_at = Instant::now();
         pinged_at = None;
@@ -283,7 +298,15 @@ impl Receiver<'_> {
                     detail: closing.detail,
                 });
             }
-            Message::Registered(_) | Message::Ping(_) | Message::Pong(_) | Message::History(_) => {}
+            Message::DirectState(state) => self.tell(Event::DirectState {
+                id: state.id,
+                is_delivered: state.delivered,
+            }),
+            Message::Registered(_)
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::History(_)
+            | Message::Direct(_) => {}
         }
         self.undelivered
             .extend(released.into_iter().map(message_event));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -17,7 +17,7 @@ use super::event::{Ended, Ending, Event};
 use super::history::{Pages, Request};
 use super::pacer::Pacer;
 use super::resume::{Continued, Line, Missed};
-use super::send_queue::SendQueue;
+use super::send_queue::{SendQueue, Unsent};
 use super::writing::{Inputs, Leaving, now};
 use crate::wire::{Capability, Registered, Resume};
 
@@ -35,7 +35,7 @@ pub(crate) trait Reopen: Send + Sync {
 
 /// What the session and its task are connected with.
 pub(crate) struct Channels {
-    pub(crate) sends: mpsc::Receiver<(u64, String)>,
+    pub(crate) sends: mpsc::Receiver<Unsent>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) leaving: watch::Receiver<Leaving>,
     pub(crate) requests: mpsc::Receiver<Request>,
@@ -49,6 +49,8 @@ pub(crate) struct Announced {
     pub(crate) text_bytes_max: AtomicUsize,
     /// The most chats in a page of the past; 0: it grants no history.
     pub(crate) history_page_max: AtomicU32,
+    /// Whether it grants directs.
+    pub(crate) takes_directs: AtomicBool,
 }
 
 /// The state of the task: what outlives a connection.
@@ -175,7 +177,7 @@ impl Driver {
         let (pacer, receipts, ids_max) = sending(registered);
         let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut shown = Vec::new();
-        let unanswered = queue.unanswered();
+        let unanswered = queue.unanswered_chats();
         let continued = self.line.registered(registered, unanswered, &mut shown);
         let events = &mut self.undelivered;
         events.extend(shown.into_iter().map(message_event));
@@ -227,6 +229,9 @@ impl Driver {
         announced
             .history_page_max
             .store(page_max, Ordering::Relaxed);
+        announced
+            .takes_directs
+            .store(has(registered, Capability::Direct), Ordering::Relaxed);
     }
 
     /// Reports the end.

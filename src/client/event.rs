@@ -23,6 +23,27 @@ pub enum Event {
         /// the server's clock.
         time_unix_ms: i64,
     },
+    /// Another member sent a line to this client alone. Needs direct.
+    Direct {
+        /// Counts the directs of the session, from 1.
+        seq: u64,
+        /// The sender's name.
+        sender: String,
+        /// One line of text.
+        text: String,
+        /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z on
+        /// the server's clock.
+        time_unix_ms: i64,
+    },
+    /// What became of a direct that the server had accepted. It comes behind its receipt,
+    /// unless the session was lost in between.
+    DirectState {
+        /// The id that [`Session::direct`](super::Session::direct) returned.
+        id: u64,
+        /// Whether the recipient's client has it. Otherwise its session has ended before
+        /// it said so.
+        is_delivered: bool,
+    },
     /// Some or all of the members, this session included. Needs presence.
     Members {
         /// Their names, in any order.
@@ -43,11 +64,12 @@ pub enum Event {
         /// know (CHAT-GROW-8).
         reason: LeftReason,
     },
-    /// A chat of this session was accepted. Needs receipts.
+    /// A chat or a direct of this session was accepted. Needs receipts.
     Receipt {
-        /// The id that [`Session::send`](super::Session::send) returned.
+        /// The id that [`Session::send`](super::Session::send) or
+        /// [`Session::direct`](super::Session::direct) returned.
         id: u64,
-        /// The chat's number.
+        /// The chat's number; 0 for a direct, which has none.
         seq: u64,
     },
     /// The server refused something for good, and the session goes on. A chat that was

@@ -1,4 +1,4 @@
-//! Send queue: chats to send, chats in flight, and chats to send again. Pure: the time
+//! Send queue: chats and directs to send, those in flight, and those to send again. Pure: the time
 //! is an argument, and nothing is sent here.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,11 +16,22 @@ pub(crate) const RETRIES_MAX: u32 = 100;
 /// The longest pause that RATE_LIMITED can cause, in milliseconds.
 pub(crate) const RETRY_AFTER_MS_MAX: u32 = 60_000;
 
-/// A chat to be sent.
+/// What the user wants to send: a chat, or a direct.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unsent {
+    pub(crate) id: u64,
+    pub(crate) text: String,
+    /// The recipient of a direct.
+    pub(crate) peer: Option<String>,
+}
+
+/// A chat or direct to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) id: u64,
     pub(crate) text: String,
+    /// The recipient of a direct.
+    pub(crate) peer: Option<String>,
     /// How often the server answered RATE_LIMITED.
     pub(crate) retries: u32,
     /// It was sent and not answered, so it may have been accepted.
@@ -58,6 +69,8 @@ pub(crate) struct SendQueue {
     /// When a chat was last sent for the first time, accepted or refused for good. A
     /// retry is no progress.
     progressed_at: Instant,
+    /// The last direct that has arrived, if it is not acknowledged yet.
+    ack_due: Option<u64>,
 }
 
 impl SendQueue {
@@ -71,6 +84,7 @@ impl SendQueue {
             pending: BTreeMap::new(),
             in_flight: VecDeque::new(),
             progressed_at: now,
+            ack_due: None,
         }
     }
 
@@ -80,18 +94,19 @@ impl SendQueue {
     }
 
     /// A session that continues a line has opened: what was not answered is to be sent
-    /// again (CHAT-RES-16).
+    /// again (CHAT-RES-16, CHAT-DM-14).
     pub(crate) fn resumed(&mut self, pacer: Pacer, resend_ids_max: u32, now: Instant) {
         self.pacer = pacer;
         self.in_flight_max = in_flight_max(resend_ids_max);
         self.progressed_at = now;
+        self.ack_due = None;
         for chat in self.in_flight.drain(..) {
             self.pending.insert(chat.id, chat);
         }
     }
 
     /// A new session has opened: returns what was not answered, which is not to be sent
-    /// again (CHAT-RES-17). What was not sent yet will be.
+    /// again (CHAT-RES-17, CHAT-DM-14). What was not sent yet will be.
     pub(crate) fn restarted(
         &mut self,
         pacer: Pacer,
@@ -109,27 +124,49 @@ impl SendQueue {
         unanswered
     }
 
-    /// The chats that were sent and not answered, by id; none without receipts.
-    pub(crate) fn unanswered(&self) -> BTreeMap<u64, String> {
-        let in_flight = self.in_flight.iter().filter(|_| self.receipts);
-        let uncertain = self.pending.values().filter(|chat| chat.is_uncertain);
-        in_flight
-            .chain(uncertain)
+    /// The chats and directs that were sent and not answered, by id; none without receipts.
+    fn unanswered(&self) -> BTreeMap<u64, String> {
+        let unanswered = self.unanswered_drafts();
+        unanswered
             .map(|chat| (chat.id, chat.text.clone()))
             .collect()
     }
 
-    /// Adds a chat. Ids increase.
-    pub(crate) fn push(&mut self, id: u64, text: String) {
+    /// The chats among them: one that was accepted comes back where the line is resumed.
+    pub(crate) fn unanswered_chats(&self) -> BTreeMap<u64, String> {
+        let chats = self.unanswered_drafts().filter(|it| it.peer.is_none());
+        chats.map(|chat| (chat.id, chat.text.clone())).collect()
+    }
+
+    fn unanswered_drafts(&self) -> impl Iterator<Item = &Draft> {
+        let in_flight = self.in_flight.iter().filter(|_| self.receipts);
+        let uncertain = self.pending.values().filter(|chat| chat.is_uncertain);
+        in_flight.chain(uncertain)
+    }
+
+    /// Adds a chat or direct. Ids increase.
+    pub(crate) fn push(&mut self, unsent: Unsent) {
+        let Unsent { id, text, peer } = unsent;
         self.pending.insert(
             id,
             Draft {
                 id,
                 text,
+                peer,
                 retries: 0,
                 is_uncertain: false,
             },
         );
+    }
+
+    /// A direct has arrived and is to be acknowledged (CHAT-DM-13).
+    pub(crate) fn acknowledge(&mut self, seq: u64) {
+        self.ack_due = Some(seq);
+    }
+
+    /// The number for the next acknowledgement, if one is due.
+    pub(crate) fn take_ack(&mut self) -> Option<u64> {
+        self.ack_due.take()
     }
 
     /// The next step. A chat that it returns counts as sent.
@@ -255,7 +292,11 @@ mod tests {
 
     fn push_all(queue: &mut SendQueue, ids: impl IntoIterator<Item = u64>) {
         for id in ids {
-            queue.push(id, format!("text {id}"));
+            queue.push(Unsent {
+                id,
+                text: format!("text {id}"),
+                peer: None,
+            });
         }
     }
 

@@ -12,7 +12,9 @@ use super::codec::{ByteStream, Halves};
 use super::driver::{Announced, Channels, Driver, Reopen};
 use super::event::{Ended, Ending, Event};
 use super::history::{HistoryError, Request};
+use super::send_queue::Unsent;
 use super::writing::Leaving;
+use crate::limits::NAME_BYTES_MAX;
 use crate::wire::get_history::Edge;
 use crate::wire::{Capability, History, Limits, Registered};
 
@@ -109,6 +111,44 @@ impl Session {
         sent.unwrap_or(Err(SendError::EventsWaiting))
     }
 
+    /// Sends one line to one member alone, as [`send`](Self::send) sends one to all. The
+    /// server confirms it with [`Event::Receipt`] when it is on its way, refuses it with
+    /// [`Event::Refused`] where the member cannot be reached, and tells with
+    /// [`Event::DirectState`] whether it has arrived. Needs [`Capability::Direct`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use chat::client::{Connector, Event};
+    /// use chat::wire::Capability;
+    ///
+    /// let connector = Connector::default().and(Capability::Direct);
+    /// let mut session = connector.connect("chat://127.0.0.1:5000", "Alice").await?;
+    /// let sent = session.direct("Bob", "for you alone").await?;
+    /// while let Some(event) = session.next().await {
+    ///     if let Event::DirectState { id, is_delivered } = event
+    ///         && id == sent
+    ///     {
+    ///         println!("delivered: {is_delivered}");
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`], as for [`send`](Self::send), and [`SendError::NotGranted`].
+    pub async fn direct(
+        &mut self,
+        peer: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Result<u64, SendError> {
+        let Self { sender, events, .. } = self;
+        let sent = events.keep_while(sender.direct(peer, text)).await;
+        sent.unwrap_or(Err(SendError::EventsWaiting))
+    }
+
     /// Asks for a page of the past: at most `limit` chats, fewer if the server gives
     /// fewer, on one side of a number. Own chats are among them. The newest page is that
     /// before [`Registered::seq`] + 1; what follows it comes as events, without a gap.
@@ -167,7 +207,7 @@ impl Session {
 /// Sends into a session; clones send into the same one.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    sends: mpsc::Sender<(u64, String)>,
+    sends: mpsc::Sender<Unsent>,
     leaving: watch::Sender<Leaving>,
     last_id: Arc<AtomicU64>,
     requests: mpsc::Sender<Request>,
@@ -181,7 +221,31 @@ impl Sender {
     ///
     /// [`SendError`]: the text is too long, or the session is over.
     pub async fn send(&self, text: impl Into<String>) -> Result<u64, SendError> {
-        let text = text.into();
+        self.queue(text.into(), None).await
+    }
+
+    /// As [`Session::direct`], while another task takes the events.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: the text is too long, directs are not granted, or the session is
+    /// over.
+    pub async fn direct(
+        &self,
+        peer: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Result<u64, SendError> {
+        if !self.announced.takes_directs.load(Ordering::Relaxed) {
+            return Err(SendError::NotGranted); // CHAT-GROW-6
+        }
+        let mut peer = peer.into();
+        // No member has a longer name, and a longer frame would end the session.
+        peer.truncate(peer.floor_char_boundary(NAME_BYTES_MAX + 1));
+        self.queue(text.into(), Some(peer)).await
+    }
+
+    /// Gives a chat or a direct to the session.
+    async fn queue(&self, text: String, peer: Option<String>) -> Result<u64, SendError> {
         // A longer frame would end the session (CHAT-FRAME-5).
         let text_bytes_max = self.announced.text_bytes_max.load(Ordering::Relaxed);
         if text.len() > text_bytes_max {
@@ -194,7 +258,7 @@ impl Sender {
         let place = place.map_err(|_| SendError::Ended)?;
         // CHAT-RES-14: from 1, and on over all sessions of the line.
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        place.send((id, text));
+        place.send(Unsent { id, text, peer });
         Ok(id)
     }
 
@@ -312,6 +376,8 @@ pub enum SendError {
         /// [`Limits::text_bytes_max`].
         text_bytes_max: usize,
     },
+    /// The server has not granted directs, or was not asked to.
+    NotGranted,
     /// The session is over or leaving; [`Session::next`] says why.
     Ended,
     /// Too many events are waiting: call [`Session::next`] between sends.
@@ -328,6 +394,7 @@ impl fmt::Display for SendError {
                 f,
                 "a text of {text_bytes} bytes is longer than the {text_bytes_max} bytes the server takes"
             ),
+            Self::NotGranted => write!(f, "the server takes no direct messages"),
             Self::Ended => write!(f, "the session is over"),
             Self::EventsWaiting => write!(
                 f,

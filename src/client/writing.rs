@@ -11,8 +11,8 @@ use tokio_util::codec::FramedWrite;
 
 use super::codec::Codec;
 use super::history::{Pages, Request};
-use super::send_queue::{SendQueue, Step};
-use crate::wire::{Chat, ClientEnvelope, Leave, client_envelope};
+use super::send_queue::{Draft, SendQueue, Step, Unsent};
+use crate::wire::{Chat, ClientEnvelope, Direct, DirectAck, Leave, client_envelope};
 
 /// How long one write may block, in milliseconds. A server may pause a fast sender for
 /// a while (CHAT-LIM-6).
@@ -77,7 +77,7 @@ fn envelope(message: client_envelope::Message) -> ClientEnvelope {
 
 /// What the user of the session wants.
 pub(super) struct Inputs<'a> {
-    pub(super) sends: &'a mut mpsc::Receiver<(u64, String)>,
+    pub(super) sends: &'a mut mpsc::Receiver<Unsent>,
     pub(super) requests: &'a mut mpsc::Receiver<Request>,
     pub(super) leaving: &'a mut watch::Receiver<Leaving>,
 }
@@ -108,6 +108,9 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         let mut is_paced = false;
         let message = match controls.try_recv() {
             Ok(message) => Some(message),
+            Err(_) if let Some(seq) = shared.queue().take_ack() => {
+                Some(client_envelope::Message::DirectAck(DirectAck { seq }))
+            }
             Err(_)
                 if shared.pages().has_room()
                     && let Ok(request) = requests.try_recv() =>
@@ -117,11 +120,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 ))
             }
             Err(_) => match shared.queue().step(now()) {
-                Step::Send(draft) => Some(client_envelope::Message::Chat(Chat {
-                    text: draft.text,
-                    id: draft.id,
-                    ..Chat::default()
-                })),
+                Step::Send(draft) => Some(to_wire(draft)),
                 Step::Wait(until) => {
                     wait_until = Some(Instant::from_std(until));
                     is_paced = true;
@@ -139,8 +138,8 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 return failed;
             }
             // Take the next chat before the flush.
-            if let Some((id, text)) = next_send(sends, shared) {
-                shared.queue().push(id, text);
+            if let Some(unsent) = next_send(sends, shared) {
+                shared.queue().push(unsent);
             }
             continue;
         }
@@ -189,7 +188,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 }
             }
             send = sends.recv(), if has_more && has_room => match send {
-                Some((id, text)) => shared.queue().push(id, text),
+                Some(unsent) => shared.queue().push(unsent),
                 // Leaving, or every sender was dropped.
                 None => has_more = false,
             },
@@ -198,6 +197,23 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             () = sleep_until(wait_until.unwrap_or_else(Instant::now)), if wait_until.is_some() => {}
             () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {}
         }
+    }
+}
+
+/// The message for a chat or a direct.
+fn to_wire(draft: Draft) -> client_envelope::Message {
+    match draft.peer {
+        None => client_envelope::Message::Chat(Chat {
+            text: draft.text,
+            id: draft.id,
+            ..Chat::default()
+        }),
+        Some(peer) => client_envelope::Message::Direct(Direct {
+            peer,
+            text: draft.text,
+            id: draft.id,
+            ..Direct::default()
+        }),
     }
 }
 
@@ -211,10 +227,7 @@ async fn leave<W: AsyncWrite + Unpin>(writer: &mut FramedWrite<W, Codec>) -> Wri
 }
 
 /// The next chat of the session, if there is one and the queue has room.
-fn next_send(
-    sends: &mut mpsc::Receiver<(u64, String)>,
-    shared: &Shared<'_>,
-) -> Option<(u64, String)> {
+fn next_send(sends: &mut mpsc::Receiver<Unsent>, shared: &Shared<'_>) -> Option<Unsent> {
     if shared.queue().has_room() {
         sends.try_recv().ok()
     } else {

@@ -45,6 +45,16 @@ pub enum Command {
         /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.
         time_unix_ms: i64,
     },
+    /// Sends a text to one other member, which the room has no part in: it remembers the id
+    /// (CHAT-DM-11).
+    Direct {
+        /// The sender.
+        member: MemberId,
+        /// The id that the sender gave it; 0 if it gave none.
+        id: u64,
+        /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.
+        time_unix_ms: i64,
+    },
     /// Frees the name.
     Leave {
         /// The member that leaves.

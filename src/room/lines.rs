@@ -24,12 +24,12 @@ pub const SEEN_NOW: i64 = i64::MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LineId(pub u64);
 
-/// A chat that was accepted from a line.
+/// A chat or a Direct that was accepted from a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     /// The id that the client gave it, not 0.
     pub id: u64,
-    /// Its number.
+    /// Its number; 0 for a Direct.
     pub seq: u64,
     /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.
     pub time_unix_ms: i64,

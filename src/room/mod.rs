@@ -177,6 +177,11 @@ impl Room {
                 id,
                 time_unix_ms,
             } => self.chat(member, text.into_string(), id, time_unix_ms),
+            Command::Direct {
+                member,
+                id,
+                time_unix_ms,
+            } => self.direct(member, id, time_unix_ms),
             Command::Leave {
                 member,
                 reason,
@@ -332,6 +337,19 @@ impl Room {
             time_unix_ms,
             published: Publication::new(Audience::Everyone, Message::Chat(chat)),
         }
+    }
+
+    fn direct(&mut self, member: MemberId, id: u64, time_unix_ms: i64) -> Event {
+        let line = self.members.get(member).and_then(|member| member.line);
+        if let Some(line) = line.filter(|_| id != 0) {
+            let sent = Sent {
+                id,
+                seq: 0,
+                time_unix_ms,
+            };
+            self.lines.note_sent(line, sent);
+        }
+        Event::Ignored
     }
 
     /// Frees the name (CHAT-NAME-5) and tells the members with presence (CHAT-PRES-3).

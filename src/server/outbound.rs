@@ -79,6 +79,8 @@ impl Outbound {
     /// Takes what became due.
     pub(super) fn take(&mut self, due: Due) {
         match due {
+            // Nothing follows the end; it was in the mail.
+            Due::Reply { .. } if self.is_ended => {}
             Due::Reply { envelope, is_held } => {
                 if is_held {
                     self.replies.begin_hold();

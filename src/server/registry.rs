@@ -212,6 +212,14 @@ impl Registry {
         }
     }
 
+    /// The hub holds something for the connection with this index.
+    pub(super) fn note_mail(&self, index: usize) {
+        if let Some(Some(entry)) = self.read().get(index) {
+            entry.handle.set_mail(true);
+            entry.handle.wake();
+        }
+    }
+
     /// Notifies all connections.
     pub(super) fn notify_all(&self) {
         for entry in self.read().iter().flatten() {

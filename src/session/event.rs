@@ -90,6 +90,14 @@ pub struct Progress {
 pub enum Effect {
     /// Send this to this connection.
     Reply(ServerEnvelope),
+    /// Send this to another connection, the one with this index
+    /// ([`ConnectionId::index`]), which has a session.
+    Deliver {
+        /// Its index.
+        index: usize,
+        /// What it is sent.
+        envelope: ServerEnvelope,
+    },
     /// Append this to the log, for all members in its audience except this one.
     Publish(Publication),
     /// The session is open: let this connection follow the log from its present end.

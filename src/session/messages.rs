@@ -68,6 +68,12 @@ impl Sessions {
                 self.reject_message(context, answer.non_fatal());
             }
             Some(Sent::GetHistory(request)) => self.handle_get_history(context, &request),
+            // CHAT-GROW-6
+            Some(Sent::Direct(_) | Sent::DirectAck(_)) if !granted.direct => {
+                self.reject_message(context, rejection::direct_not_granted().non_fatal());
+            }
+            Some(Sent::Direct(direct)) => self.handle_direct(context, direct),
+            Some(Sent::DirectAck(ack)) => self.handle_direct_ack(context, ack.seq),
             // CHAT-KEEP-5: its arrival was noted above.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
@@ -112,24 +118,11 @@ impl Sessions {
                 return self.reject_message(context, answer);
             }
         };
-        let rate = self.limits.chat_rate();
-        let session = self.session(context.id);
-        let receipts = session.granted.receipts;
-        if let Some(rate) = rate {
-            let interval_ms = u64::from(rate.interval_ms);
-            let taken = session.chat_rate.take_delayed(
-                context.now.elapsed_ms,
-                context.now.earliest_arrival_ms, // CHAT-LIM-2
-                interval_ms,
-                interval_ms * u64::from(rate.burst),
-            );
-            if let Err(wait_ms) = taken {
-                // CHAT-LIM-3. Never more than one interval, which is a u32.
-                let retry_after_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
-                let answer = rejection::rate(retry_after_ms).for_request(chat.id);
-                return self.reject_message(context, answer);
-            }
+        if let Err(retry_after_ms) = self.take_chat_token(context) {
+            let answer = rejection::rate(retry_after_ms).for_request(chat.id);
+            return self.reject_message(context, answer);
         }
+        let receipts = self.session(context.id).granted.receipts;
         if self.is_store_full {
             let answer = rejection::storage_full().for_request(chat.id);
             return self.reject_message(context, answer);
@@ -146,9 +139,29 @@ impl Sessions {
         }
     }
 
+    /// Takes a token of the member for a Chat or a Direct.
+    ///
+    /// # Errors
+    ///
+    /// In how many milliseconds it has another (CHAT-LIM-3).
+    pub(super) fn take_chat_token(&mut self, context: &Context<'_>) -> Result<(), u32> {
+        let Some(rate) = self.limits.chat_rate() else {
+            return Ok(());
+        };
+        let interval_ms = u64::from(rate.interval_ms);
+        let taken = self.session(context.id).chat_rate.take_delayed(
+            context.now.elapsed_ms,
+            context.now.earliest_arrival_ms, // CHAT-LIM-2
+            interval_ms,
+            interval_ms * u64::from(rate.burst),
+        );
+        // Never more than one interval, which is a u32.
+        taken.map_err(|wait_ms| u32::try_from(wait_ms).unwrap_or(u32::MAX))
+    }
+
     /// Rejects a message of a member, and ends its session if that happens too often
     /// (CHAT-ERR-8, CHAT-ERR-9).
-    fn reject_message(&mut self, context: &mut Context<'_>, answer: ServerEnvelope) {
+    pub(super) fn reject_message(&mut self, context: &mut Context<'_>, answer: ServerEnvelope) {
         context.reply(answer);
         let now_ms = context.now.elapsed_ms;
         if let Some(errors_max) = self.limits.errors_max
@@ -188,7 +201,7 @@ pub(super) fn answer_chat(context: &mut Context<'_>, id: u64, receipts: bool, ev
     }
 }
 
-fn receipt(sent: room::Sent) -> ServerEnvelope {
+pub(super) fn receipt(sent: room::Sent) -> ServerEnvelope {
     envelope(Message::Receipt(wire::Receipt {
         id: sent.id,
         seq: sent.seq,

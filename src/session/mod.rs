@@ -22,6 +22,7 @@
 //! a node of a cluster it comes back later, in the order of all nodes (`ordering`).
 
 mod access;
+mod directs;
 mod error_budget;
 mod event;
 mod inbound_rate;
@@ -84,6 +85,8 @@ pub struct Sessions {
     offer: Offer,
     /// There is no space to keep another chat (CHAT-HIST-9).
     is_store_full: bool,
+    /// How many sessions there were.
+    last_serial: u64,
     states: Slab<State>,
     /// The probes of holders whose names other clients registered. An answered one stays
     /// until the holder leaves or is probed again.
@@ -124,6 +127,7 @@ impl Sessions {
             access,
             offer,
             is_store_full: false,
+            last_serial: 0,
             states: Slab::new(),
             probes: BTreeMap::new(),
             closing: None,
@@ -403,7 +407,8 @@ impl Sessions {
         };
         match state {
             State::AwaitingName(pending) => self.stop_waiting(context.id.0, &pending),
-            State::Registered(_) => {
+            State::Registered(session) => {
+                self.settle_directs(session.directs, context.effects);
                 if let Some((name, chats)) = self.leave(context, context.id.member(), reason) {
                     closed.name = Some(name);
                     closed.chats = chats;

@@ -359,8 +359,10 @@ impl Sessions {
                 State::Ended
             }
         };
-        if let Some(entry) = self.states.get_mut(index) {
-            *entry = state;
+        if let Some(entry) = self.states.get_mut(index)
+            && let State::Registered(session) = std::mem::replace(entry, state)
+        {
+            self.settle_directs(session.directs, context.effects);
         }
     }
 
@@ -426,11 +428,14 @@ impl Sessions {
         let index = member.0 as usize;
         if let Some(state @ (State::Registered(_) | State::Leaving(_))) = self.states.get_mut(index)
         {
-            *state = State::Replaced(Box::new(Closed {
+            let replaced = State::Replaced(Box::new(Closed {
                 reason: CloseReason::Error(ErrorCode::Replaced),
                 name: Some(name),
                 chats,
             }));
+            if let State::Registered(session) = std::mem::replace(state, replaced) {
+                self.settle_directs(session.directs, effects);
+            }
             effects.push(Effect::Notify(index));
         }
         self.forget(index);

@@ -194,7 +194,8 @@ impl Sessions {
             },
             resume_failure: resume_failure.into(),
         })));
-        let mut session = Session::new(granted, context.now.elapsed_ms);
+        self.last_serial += 1;
+        let mut session = Session::new(granted, self.last_serial, context.now.elapsed_ms);
         if granted.presence {
             let page = members::next_page(&self.limits, &mut session, &context.room, None);
             context.reply(page);

@@ -274,6 +274,21 @@ pub(super) fn history_not_granted(is_offered: bool) -> Rejection {
     rejection(ErrorCode::NotGranted, detail)
 }
 
+pub(super) fn direct_not_granted() -> Rejection {
+    rejection(
+        ErrorCode::NotGranted,
+        "direct messages were not granted to this session, ask for them and for receipts in Register",
+    )
+}
+
+/// CHAT-DM-6: it says nothing about the reason.
+pub(super) fn not_reachable() -> Rejection {
+    rejection(
+        ErrorCode::NotReachable,
+        "no member of this name takes direct messages now",
+    )
+}
+
 pub(super) fn idle_timeout(deadline_ms: u32) -> Rejection {
     rejection(
         ErrorCode::IdleTimeout,

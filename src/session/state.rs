@@ -3,8 +3,8 @@
 use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
 
 use super::{
-    Closed, Offer, error_budget::ErrorBudget, inbound_rate::InboundRate, keepalive::Silence,
-    name_reclaim::PendingRegister, register::Joining,
+    Closed, Offer, directs::Directs, error_budget::ErrorBudget, inbound_rate::InboundRate,
+    keepalive::Silence, name_reclaim::PendingRegister, register::Joining,
 };
 
 /// The state of one connection.
@@ -52,6 +52,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) granted: Granted,
+    /// Which of all sessions it is, from 1.
+    pub(super) serial: u64,
     pub(super) chat_rate: TokenBucket,
     pub(super) inbound_rate: InboundRate,
     pub(super) error_budget: ErrorBudget,
@@ -64,13 +66,16 @@ pub(super) struct Session {
     /// A page of the past is on its way to it; what it sent behind the GetHistory waits
     /// (CHAT-ORD-8).
     pub(super) awaits_page: bool,
+    /// The Directs to it and from it, once there was one (CHAT-DM).
+    pub(super) directs: Option<Box<Directs>>,
 }
 
 impl Session {
     /// A session that begins now.
-    pub(super) fn new(granted: Granted, now_ms: u64) -> Self {
+    pub(super) fn new(granted: Granted, serial: u64, now_ms: u64) -> Self {
         Self {
             granted,
+            serial,
             chat_rate: TokenBucket::default(),
             inbound_rate: InboundRate::default(),
             error_budget: ErrorBudget::default(),
@@ -78,6 +83,7 @@ impl Session {
             silence: Silence::new(now_ms),
             members_after: None,
             awaits_page: false,
+            directs: None,
         }
     }
 
@@ -95,6 +101,7 @@ pub(super) struct Granted {
     pub(super) keepalive: bool,
     pub(super) resume: bool,
     pub(super) history: bool,
+    pub(super) direct: bool,
 }
 
 impl Granted {
@@ -109,6 +116,8 @@ impl Granted {
             // CHAT-RES-1
             resume: has(Capability::Resume) && has(Capability::Receipts),
             history: has(Capability::History) && offer.history,
+            // CHAT-DM-1
+            direct: has(Capability::Direct) && has(Capability::Receipts),
         }
     }
 
@@ -120,6 +129,7 @@ impl Granted {
             (self.keepalive, Capability::Keepalive),
             (self.resume, Capability::Resume),
             (self.history, Capability::History),
+            (self.direct, Capability::Direct),
         ]
         .into_iter()
         .filter_map(|(granted, capability)| granted.then_some(capability.into()))

@@ -6,6 +6,7 @@ mod support;
 
 mod admission;
 mod cutting;
+mod directs;
 mod fake;
 mod keys;
 mod library;

@@ -55,7 +55,14 @@ fn a_pipe_asks_for_no_presence() {
     let (peer, register) = server.welcome();
     assert_eq!(register.name, "Bob");
     let asked: Vec<Capability> = register.capabilities().collect();
-    assert_eq!(asked, [Capability::Receipts, Capability::Keepalive]);
+    assert_eq!(
+        asked,
+        [
+            Capability::Receipts,
+            Capability::Keepalive,
+            Capability::Direct
+        ]
+    );
     program.end_input();
     peer.leave();
     let outcome = program.outcome();

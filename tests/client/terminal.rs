@@ -29,6 +29,7 @@ fn joined_in(setup: &Setup, limits: Limits) -> (Screen, Peer) {
     let expected = [
         Capability::Receipts,
         Capability::Keepalive,
+        Capability::Direct,
         Capability::Presence,
         Capability::History,
     ];

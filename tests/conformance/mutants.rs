@@ -194,7 +194,8 @@ fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
         caught(
             mutant,
             &[
-                "server", "--cmd", &command, "--area", "resuming", "--area", "history",
+                "server", "--cmd", &command, "--area", "resuming", "--area", "history", "--area",
+                "direct",
             ],
         )
     });
@@ -207,8 +208,11 @@ fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
 fn a_proxy_that_changes_nothing_conforms() {
     let server = reference("--rate-limit off --data {data}");
     let command = format!("{} --mutant none {server}", python("proxy.py"));
-    let more = ["--area", "resuming", "--area", "history", "--cuts", "whole"];
-    let (ran, _) = report(&[&["server", "--cmd", &command], &more[..]].concat());
+    let areas = [
+        "--area", "resuming", "--area", "history", "--area", "direct",
+    ];
+    let more = ["--cuts", "whole"];
+    let (ran, _) = report(&[&["server", "--cmd", &command], &areas[..], &more[..]].concat());
     assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
 }
 

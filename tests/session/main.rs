@@ -2,6 +2,7 @@
 //! were reviewed against the schema.
 
 mod closing;
+mod directs;
 mod keepalive;
 mod limits;
 mod members;

@@ -110,6 +110,9 @@ impl Script {
                     let from = from.unwrap_or_default();
                     format!("subscribes as {name}, presence {presence}{from}")
                 }
+                Effect::Deliver { index, envelope } => {
+                    format!("-> connection {index}: {}", show(&envelope))
+                }
                 Effect::FetchPage(request) => format!("fetches {request:?}"),
                 Effect::Notify(index) => format!("notifies connection {index}"),
                 Effect::Closed(closed) => format!("{closed:?}"),
@@ -277,6 +280,17 @@ pub fn show(envelope: &ServerEnvelope) -> String {
             line
         }
         Message::History(history) => format!("{history:?}"),
+        Message::Direct(direct) => {
+            assert_eq!(direct.id, 0, "CHAT-DM-4");
+            let after_ms = direct.time_unix_ms - START_UNIX_MS;
+            format!(
+                "direct #{} @{}: {:?} at {after_ms} ms",
+                direct.seq, direct.peer, direct.text
+            )
+        }
+        Message::DirectState(state) => {
+            format!("direct {} delivered {}", state.id, state.delivered)
+        }
         Message::ServerClosing(closing) => format!("server closing ({})", closing.detail),
         Message::Receipt(receipt) => {
             let after_ms = receipt.time_unix_ms - START_UNIX_MS;

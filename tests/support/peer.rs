@@ -262,6 +262,7 @@ impl Peer {
             }
             Message::Ping(_) | Message::Pong(_) => Some(Capability::Keepalive),
             Message::History(_) => Some(Capability::History),
+            Message::Direct(_) | Message::DirectState(_) => Some(Capability::Direct),
         };
         if let Some(needed) = needed {
             let is_granted = self.granted.contains(&needed.into());

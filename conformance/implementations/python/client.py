@@ -5,8 +5,9 @@
 With --reconnect it connects again when the connection is lost or the server restarts,
 and where the server resumes, no line is lost or comes twice (resume.py).
 
-Chats go to stdout as `@name: text`, everything else to stderr. Each line of stdin
-is sent as a chat. The exit code is 0 after the end of stdin or a shutdown of the
+Chats go to stdout as `@name: text`, what is said to this client alone as
+`@name (direct): text`, everything else to stderr. Each line of stdin is sent as a chat,
+and `/msg NAME TEXT` as TEXT to NAME alone. The exit code is 0 after the end of stdin or a shutdown of the
 server, 1 after a fatal error or a lost connection.
 
 One loop waits for the socket and stdin together, so nothing here needs a lock.
@@ -35,6 +36,8 @@ UNANSWERED_MAX = 64
 REGISTER_SECONDS_MAX = 30.0
 ANSWER_SECONDS_MAX = 10.0
 LEAVE_SECONDS_MAX = 5.0
+# A line that begins with this is for one member alone.
+DIRECT = "/msg "
 # The client stops reading from the server while this many bytes wait to be sent.
 UNSENT_BYTES_STOP = 1024 * 1024
 # The client treats a longer frame as malformed, whatever the server announces.
@@ -70,6 +73,8 @@ class Client:
         self.stdin_ended = False
         # Chats without an answer yet, by their id.
         self.unanswered = {}
+        # The recipients of those that are Directs, until it is known what became of them.
+        self.directs = {}
         self.last_id = 0
         # No chat may be sent before this time (Error.retry_after_ms).
         self.wait_until = 0.0
@@ -156,7 +161,10 @@ class Client:
     def continue_line(self, registered):
         """The client is back. What was not answered is sent again if the line was resumed
         (CHAT-RES-16), under the same ids, and else never (CHAT-RES-17)."""
-        missed, shown = self.line.registered(registered, self.unanswered)
+        chats = {i: text for i, text in self.unanswered.items() if i not in self.directs}
+        missed, shown = self.line.registered(registered, chats)
+        # The server tells no more of those that it has accepted.
+        self.directs = {i: peer for i, peer in self.directs.items() if i in self.unanswered}
         self.show_all(shown)
         if missed is None:
             self.note("The server does not resume the session; what was said meanwhile is missed.")
@@ -166,7 +174,7 @@ class Client:
         else:
             self.note(f"Back again; {missed} messages are missed.")
             for chat_id in sorted(self.unanswered):
-                self.send(chat=pb.Chat(text=self.unanswered[chat_id], id=chat_id))
+                self.send_line(chat_id, self.unanswered[chat_id])
 
     def wants_lines(self):
         """Whether to read stdin: only if its lines can be sent soon, and not before
@@ -208,7 +216,12 @@ class Client:
 
     def register(self):
         """CHAT-REG-1, CHAT-ADM-6"""
-        asked = [pb.CAPABILITY_PRESENCE, pb.CAPABILITY_RECEIPTS, pb.CAPABILITY_KEEPALIVE]
+        asked = [
+            pb.CAPABILITY_PRESENCE,
+            pb.CAPABILITY_RECEIPTS,
+            pb.CAPABILITY_KEEPALIVE,
+            pb.CAPABILITY_DIRECT,
+        ]
         if self.address is not None:
             asked.append(pb.CAPABILITY_RESUME)
         resume = self.line.resume() if self.line else None
@@ -271,9 +284,21 @@ class Client:
             # Without receipts the client never learns that a chat was accepted; it
             # keeps the last ones, in case the server refuses one with RATE_LIMITED.
             del self.unanswered[min(self.unanswered)]
-        self.send(chat=pb.Chat(text=text, id=self.last_id))
+        if text.startswith(DIRECT) and pb.CAPABILITY_DIRECT in self.granted:
+            peer, _, text = text.removeprefix(DIRECT).strip().partition(" ")
+            self.directs[self.last_id] = peer
+            self.unanswered[self.last_id] = text
+        self.send_line(self.last_id, text)
         if self.pace_seconds:
             self.wait_until = time.monotonic() + self.pace_seconds
+
+    def send_line(self, line_id, text):
+        """A line to all, or to the one that it is for (CHAT-DM-14)."""
+        peer = self.directs.get(line_id)
+        if peer is None:
+            self.send(chat=pb.Chat(text=text, id=line_id))
+        else:
+            self.send(direct=pb.Direct(peer=peer, text=text, id=line_id))
 
     def read_stdin(self):
         typed = os.read(self.stdin.fileno(), READ_BYTES_MAX)
@@ -340,6 +365,10 @@ class Client:
             self.answered(envelope.receipt.id)
             if self.line is not None:
                 self.show_all(self.line.receipt(envelope.receipt.id, envelope.receipt.seq))
+        elif message == "direct":
+            self.receive_direct(envelope.direct)
+        elif message == "direct_state":
+            self.receive_direct_state(envelope.direct_state)
         elif message == "ping" and pb.CAPABILITY_KEEPALIVE in self.granted:
             self.send(pong=pb.Pong(token=envelope.ping.token))  # CHAT-KEEP-2
         elif message == "members":
@@ -362,6 +391,15 @@ class Client:
         else:
             self.continue_line(registered)
 
+    def receive_direct(self, direct):
+        print(f"@{visible(direct.peer)} (direct): {visible(direct.text)}", flush=True)
+        self.send(direct_ack=pb.DirectAck(seq=direct.seq))  # CHAT-DM-13
+
+    def receive_direct_state(self, state):
+        peer = self.directs.pop(state.id, None)
+        if peer is not None:
+            self.note(f"{peer} has it." if state.delivered else f"{peer} left before it came.")
+
     def receive_error(self, error):
         """Only ends_session tells whether the error is fatal; the code may be unknown
         to this client (CHAT-ERR-7, CHAT-GROW-5)."""
@@ -371,6 +409,9 @@ class Client:
             self.lost(1, detail, error.code, error.retry_after_ms)
             return
         refused_text = self.answered(error.id)
+        peer = self.directs.pop(error.id, None)
+        if peer is not None and refused_text:
+            refused_text = f"{DIRECT}{peer} {refused_text}"
         if self.line is not None:
             self.show_all(self.line.refused(error.id))
         if error.code == pb.ERROR_CODE_RATE_LIMITED and refused_text and not self.left:

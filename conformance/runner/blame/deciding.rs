@@ -96,6 +96,7 @@ fn of_client_message(kind: &str) -> Option<Deciding> {
         ),
         "leave" => rules("CHAT-LEAVE-1", &["CHAT-LEAVE-"]),
         "pong" => rules("CHAT-KEEP-2", &["CHAT-KEEP-", "CHAT-GROW-", "CHAT-FRAME-"]),
+        "direct_ack" => rules("CHAT-DM-13", &["CHAT-DM-"]),
         _ => None,
     }
 }
@@ -106,7 +107,9 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
     // The code is right, and another field is wrong.
     match &*problem.fields {
         [field] if field == "id" => return rules("CHAT-ERR-4", &[]),
-        [field] if field == "detail" => return rules("CHAT-ERR-6", &["CHAT-ADM-5"]),
+        [field] if field == "detail" => {
+            return rules("CHAT-ERR-6", &["CHAT-ADM-5", "CHAT-DM-6"]);
+        }
         _ => {}
     }
     match code {
@@ -124,6 +127,7 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
         "TEXT_INVALID" => rules("CHAT-CHAT-6", ANSWERS),
         "TEXT_TOO_LONG" => rules("CHAT-CHAT-7", ANSWERS),
         "RATE_LIMITED" => rules("CHAT-LIM-3", ANSWERS),
+        "NOT_REACHABLE" => rules("CHAT-DM-6", &["CHAT-DM-"]),
         "UNKNOWN_MESSAGE" => rules("CHAT-GROW-1", ANSWERS),
         "NOT_GRANTED" => rules("CHAT-GROW-6", ANSWERS),
         "IDLE_TIMEOUT" => rules("CHAT-KEEP-4", &["CHAT-KEEP-"]),
@@ -159,7 +163,13 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
         ("registered", "epoch") => rules("CHAT-ORD-7", &[]),
         ("registered", "capabilities") => rules(
             "CHAT-REG-7",
-            &["CHAT-REG-8", "CHAT-GROW-", "CHAT-ADM-", "CHAT-RES-1"],
+            &[
+                "CHAT-REG-8",
+                "CHAT-GROW-",
+                "CHAT-ADM-",
+                "CHAT-RES-1",
+                "CHAT-DM-1",
+            ],
         ),
         ("registered", "limits") => rules("CHAT-LIM-1", &["CHAT-LIM-7"]),
         ("registered", "resumeToken") => rules("CHAT-RES-2", &["CHAT-RES-1"]),
@@ -189,7 +199,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
         ("left", "reason") => rules("CHAT-PRES-5", &[]),
         ("left", _) => rules("CHAT-PRES-3", &["CHAT-PRES-", LEAVE]),
         ("receipt", "seq") => rules("CHAT-RCPT-1", NUMBERED),
-        ("receipt", "timeUnixMs") => rules("CHAT-RCPT-3", &["CHAT-RES-11"]),
+        ("receipt", "timeUnixMs") => rules("CHAT-RCPT-3", &["CHAT-RES-11", "CHAT-DM-11"]),
         ("receipt", _) => rules(
             "CHAT-RCPT-1",
             &[
@@ -199,12 +209,17 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
                 "CHAT-ERR-11",
                 "CHAT-LIM-",
                 "CHAT-RES-",
+                "CHAT-DM-",
                 LEAVE,
             ],
         ),
         ("history", "from" | "to") => rules("CHAT-HIST-2", HISTORY),
         ("history", "chats") => rules("CHAT-HIST-2", HISTORY),
         ("history", _) => rules("CHAT-HIST-1", HISTORY),
+        ("direct", "seq") => rules("CHAT-DM-8", DIRECT),
+        ("direct", "peer" | "text" | "timeUnixMs" | "id") => rules("CHAT-DM-4", DIRECT),
+        ("direct", _) => rules("CHAT-DM-2", DIRECT),
+        ("direct_state", _) => rules("CHAT-DM-9", DIRECT),
         ("pong", _) => rules(
             "CHAT-KEEP-1",
             &["CHAT-KEEP-", "CHAT-ERR-3", "CHAT-ERR-11", "CHAT-LIM-9"],
@@ -234,19 +249,30 @@ pub(super) fn of_unexpected(kind: &str) -> Option<Deciding> {
         ),
         "receipt" => rules(
             "CHAT-RCPT-2",
-            &["CHAT-RCPT-", "CHAT-CHAT-8", "CHAT-ERR-10", "CHAT-RES-"],
+            &[
+                "CHAT-RCPT-",
+                "CHAT-CHAT-8",
+                "CHAT-ERR-10",
+                "CHAT-RES-",
+                "CHAT-DM-",
+            ],
         ),
         "joined" => rules("CHAT-PRES-2", &["CHAT-PRES-"]),
         "left" => rules("CHAT-PRES-3", &["CHAT-PRES-"]),
         "members" => rules("CHAT-PRES-1", &["CHAT-PRES-"]),
         "pong" => rules("CHAT-KEEP-1", &["CHAT-KEEP-"]),
         "history" => rules("CHAT-HIST-1", &["CHAT-HIST-"]),
+        "direct" => rules("CHAT-DM-2", DIRECT),
+        "direct_state" => rules("CHAT-DM-9", DIRECT),
         _ => None,
     }
 }
 
 /// The rules that a page with wrong edges or chats can break.
 const HISTORY: &[&str] = &["CHAT-HIST-", "CHAT-ORD-8"];
+
+/// The rules that a Direct or its state can break.
+const DIRECT: &[&str] = &["CHAT-DM-"];
 
 const LEAVE: &str = "CHAT-LEAVE-";
 
@@ -281,6 +307,7 @@ const NUMBERED: &[&str] = &[
     "CHAT-RCPT-1",
     "CHAT-RES-",
     "CHAT-HIST-10",
+    "CHAT-DM-3",
 ];
 
 /// The end of a connection.

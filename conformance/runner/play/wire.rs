@@ -1,6 +1,9 @@
 //! Wire steps: connecting and sending, and reading what comes on one connection.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -183,7 +186,7 @@ impl Play<'_> {
         }
     }
 
-    /// The next message of one of the two streams of a connection.
+    /// The next message of one of the streams of a connection.
     pub(super) fn take(
         &mut self,
         who: &str,
@@ -200,8 +203,9 @@ impl Play<'_> {
                     self.conn(who)?.queue(message);
                 }
                 Event::Closed => {
-                    // A message of the other stream came in its place.
-                    let other = self.conn(who)?.queues[1 - queue].pop_front();
+                    // A message of another stream came in its place.
+                    let mut queues = self.conn(who)?.queues.iter_mut();
+                    let other = queues.find_map(VecDeque::pop_front);
                     if other.is_some() {
                         return Ok(other);
                     }

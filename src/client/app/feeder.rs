@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::hang_up::in_thread;
 use super::json::{self, Ids, Request};
 use super::report::say;
-use crate::client::{Outgoing, Printable, Sender};
+use crate::client::{Outgoing, Printable, SendError, Sender};
 
 /// How many bytes of the input one read takes.
 const INPUT_BYTES: usize = 8_192;
@@ -60,17 +60,34 @@ impl Feeder {
         let send = |requests: Vec<Request>| {
             self.held.fetch_add(requests.len(), Ordering::AcqRel);
             for request in requests {
-                let Request::Chat { text, id } = request else {
-                    self.held.fetch_sub(1, Ordering::AcqRel);
-                    self.sender.leave();
-                    return false;
+                let (peer, text, id) = match request {
+                    Request::Chat { text, id } => (None, text, id),
+                    Request::Direct { peer, text, id } => (Some(peer), text, id),
+                    Request::Leave => {
+                        self.held.fetch_sub(1, Ordering::AcqRel);
+                        self.sender.leave();
+                        return false;
+                    }
                 };
                 if let Some(ids) = &self.ids {
                     ids.push(id);
                 }
-                // The session is over: the held chats stay counted.
-                if runtime.block_on(self.sender.send(text)).is_err() {
-                    return false;
+                let sent = match peer {
+                    None => runtime.block_on(self.sender.send(text)),
+                    Some(peer) => runtime.block_on(self.sender.direct(peer, text)),
+                };
+                match sent {
+                    Ok(_) => {}
+                    Err(error @ SendError::NotGranted) => {
+                        if let Some(ids) = &self.ids {
+                            ids.take_back();
+                        }
+                        self.wrong.fetch_add(1, Ordering::AcqRel);
+                        let line = Printable::new().trusted("not sent: ");
+                        say(&line.untrusted(&error.to_string()));
+                    }
+                    // The session is over: the held chats stay counted.
+                    Err(_) => return false,
                 }
                 self.held.fetch_sub(1, Ordering::AcqRel);
             }

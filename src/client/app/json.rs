@@ -36,6 +36,12 @@ impl Ids {
         inner.ids.push_back(id);
     }
 
+    /// The session has not taken the last one.
+    pub(super) fn take_back(&self) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.ids.pop_back();
+    }
+
     /// The input's id of a chat that the session calls `id`.
     fn of(&self, id: u64) -> u64 {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,6 +80,21 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
             text,
             time_unix_ms,
         } => return Some(chat(sender, text, *seq, *time_unix_ms)),
+        Event::Direct {
+            seq,
+            sender,
+            text,
+            time_unix_ms,
+        } => json!({"direct": {
+            "peer": sender,
+            "text": text,
+            "seq": number(*seq),
+            "timeUnixMs": time_unix_ms.to_string(),
+        }}),
+        Event::DirectState { id, is_delivered } => json!({"directState": {
+            "id": number(ids.of(*id)),
+            "delivered": is_delivered,
+        }}),
         Event::Members { names, more } => json!({"members": {"names": names, "more": more}}),
         Event::Joined { name } => json!({"joined": {"name": name}}),
         Event::Left { name, reason } => json!({"left": {
@@ -152,12 +173,15 @@ pub(super) fn ended(ended: &Ended, refused: usize) -> Vec<String> {
 pub(super) enum Request {
     /// A chat, with the id that its receipt will have; 0 for none.
     Chat { text: String, id: u64 },
+    /// A direct, in the same way.
+    Direct { peer: String, text: String, id: u64 },
     /// To leave, when everything is sent.
     Leave,
 }
 
 /// Understands a line of the input: `{"chat": {"text": "hi", "id": "7"}}`, where the id
-/// may be left out, or `{"leave": {}}`.
+/// may be left out, `{"direct": {"peer": "Bob", "text": "hi"}}`, where it may be given, or
+/// `{"leave": {}}`.
 ///
 /// # Errors
 ///
@@ -176,22 +200,35 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
             Err(format!("{arm} has no field {key} to send"))
         })
     };
+    let text = |key: &str| {
+        let text = fields.get(key).and_then(Value::as_str);
+        let text = text.ok_or_else(|| format!("{arm}.{key} is no text"))?;
+        Ok::<_, String>(text.to_owned())
+    };
+    // proto3 JSON writes 64 bits as a text, and reads both.
+    let id = || {
+        let id = match fields.get("id") {
+            None => Some(0),
+            Some(Value::String(digits)) => digits.parse().ok(),
+            Some(number) => number.as_u64(),
+        };
+        id.ok_or_else(|| format!("{arm}.id is no number of 64 bits"))
+    };
     match arm.as_str() {
         "leave" => unknown(&[]).map(|()| Request::Leave),
         "chat" => {
             unknown(&["text", "id"])?;
-            let text = fields.get("text").and_then(Value::as_str);
-            let text = text.ok_or("chat.text is no text")?.to_owned();
-            // proto3 JSON writes 64 bits as a text, and reads both.
-            let id = match fields.get("id") {
-                None => Some(0),
-                Some(Value::String(digits)) => digits.parse().ok(),
-                Some(number) => number.as_u64(),
-            };
-            let id = id.ok_or("chat.id is no number of 64 bits")?;
+            let text = text("text")?;
+            let id = id()?;
             Ok(Request::Chat { text, id })
         }
-        _ => Err(format!("{arm} cannot be sent: chat or leave can")),
+        "direct" => {
+            unknown(&["peer", "text", "id"])?;
+            let (peer, text) = (text("peer")?, text("text")?);
+            let id = id()?;
+            Ok(Request::Direct { peer, text, id })
+        }
+        _ => Err(format!("{arm} cannot be sent: chat, direct or leave can")),
     }
 }
 
@@ -234,6 +271,16 @@ mod tests {
                 text: "é \"\u{202e}\u{7f}\u{e0041}\n".to_owned(),
                 time_unix_ms: -1,
             },
+            Event::Direct {
+                seq: 1,
+                sender: "Bob".to_owned(),
+                text: "psst".to_owned(),
+                time_unix_ms: 7,
+            },
+            Event::DirectState {
+                id: 2,
+                is_delivered: false,
+            },
             Event::Members {
                 names: vec!["Bob".to_owned()],
                 more: false,
@@ -258,6 +305,8 @@ mod tests {
         let lines: Vec<_> = events.iter().filter_map(|it| event(it, &ids)).collect();
         let expected = [
             r#"{"chat":{"text":"é \"\u202e\u007f\udb40\udc41\n","sender":"Bob","seq":"18446744073709551615","timeUnixMs":"-1"}}"#,
+            r#"{"direct":{"peer":"Bob","text":"psst","seq":"1","timeUnixMs":"7"}}"#,
+            r#"{"directState":{"id":"77","delivered":false}}"#,
             r#"{"members":{"names":["Bob"],"more":false}}"#,
             r#"{"joined":{"name":"Eve"}}"#,
             r#"{"left":{"name":"Eve","reason":"LEFT_REASON_CONNECTION_LOST"}}"#,
@@ -309,6 +358,14 @@ mod tests {
             (r#"{"chat":{"text":"hi"}}"#, chat("hi", 0)),
             (r#"{"chat":{"text":"hi","id":"7"}}"#, chat("hi", 7)),
             (r#" {"chat":{"id":7,"text":""}} "#, chat("", 7)),
+            (
+                r#"{"direct":{"peer":"Bob","text":"hi","id":"7"}}"#,
+                Ok(Request::Direct {
+                    peer: "Bob".to_owned(),
+                    text: "hi".to_owned(),
+                    id: 7,
+                }),
+            ),
             (r#"{"leave":{}}"#, Ok(Request::Leave)),
         ] {
             assert_eq!(parse(line.as_bytes()), expected, "{line}");
@@ -322,6 +379,8 @@ mod tests {
             r#"{"chat":{"text":"a","sender":"Eve"}}"#,
             r#"{"chat":{"text":"a","id":-1}}"#,
             r#"{"chat":"a"}"#,
+            r#"{"direct":{"text":"a"}}"#,
+            r#"{"direct":{"peer":"Bob","text":"a","seq":1}}"#,
             r#"{"register":{"name":"a"}}"#,
             "{\"chat\":{\"text\":\"\u{1}\"}}",
         ] {

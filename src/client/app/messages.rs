@@ -279,6 +279,13 @@ pub(super) fn unknown(text: &str) -> Printable {
         .trusted(" - the server had not confirmed it, and it is not sent again")
 }
 
+/// "@Alice (direct): hello": a line to this client alone. No name has a blank, so it is
+/// taken for no other line.
+pub(super) fn direct(sender: &str, text: &str) -> Printable {
+    let line = Printable::new().trusted("@").name(sender);
+    line.trusted(" (direct): ").untrusted(text)
+}
+
 /// The sentence for a refused line, which it quotes.
 pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Printable {
     let line = match text {
@@ -300,6 +307,9 @@ pub(super) fn refusal(code: ErrorCode, detail: &str) -> Printable {
         }
         ErrorCode::TextTooLong => line.trusted("it is too long for the server, write less"),
         ErrorCode::RateLimited => line.trusted("the server takes no more for now, try again later"),
+        ErrorCode::NotReachable => {
+            line.trusted("nobody of this name takes direct messages here now")
+        }
         _ if detail.is_empty() => line.trusted("the server did not say why"),
         _ => line.untrusted(&cut(detail, DETAIL_CHARS_MAX)),
     }

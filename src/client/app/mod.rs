@@ -98,7 +98,11 @@ fn begin_capture(path: &Path) -> Result<Capture, String> {
 /// How to connect with these options. Presence costs the server a message for each join
 /// and leave, so it is requested only where somebody sees it.
 fn connector(options: &Options, has_presence: bool, reconnects: bool) -> Connector {
-    let mut capabilities = vec![Capability::Receipts, Capability::Keepalive];
+    let mut capabilities = vec![
+        Capability::Receipts,
+        Capability::Keepalive,
+        Capability::Direct,
+    ];
     if has_presence {
         capabilities.push(Capability::Presence);
     }

@@ -1,5 +1,5 @@
 //! Pipe mode: sends each line of the input and writes only `@name: text` lines to the
-//! output; with `--json`, lines of JSON both ways.
+//! output, and `@name (direct): text` for what is said to this client alone; with `--json`, lines of JSON both ways.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
@@ -117,6 +117,11 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     Some(Event::Message { sender: name, text, .. }) => {
                         if !options.json && options.send.is_none() && !options.who {
                             lines.push(Printable::message(&name, &text).to_string());
+                        }
+                    }
+                    Some(Event::Direct { sender: name, text, .. }) => {
+                        if !options.json && options.send.is_none() && !options.who {
+                            lines.push(messages::direct(&name, &text).to_string());
                         }
                     }
                     Some(Event::Refused { id, text, code, detail, .. }) => {

@@ -40,21 +40,24 @@ impl Hub {
             log,
             effects,
             counts,
+            mail,
             ..
         } = state;
         for effect in effects.drain(..) {
             match effect {
                 Effect::Reply(envelope) => {
                     // CHAT-ORD-9
-                    let is_held = is_deferred
-                        && matches!(
-                            envelope.message,
-                            Some(Message::Receipt(_) | Message::Registered(_))
-                        );
+                    let is_held = is_deferred && tells_number(&envelope);
                     if let Some(Message::Error(error)) = &envelope.message {
                         counts.refused(error.code());
                     }
                     due(Due::Reply { envelope, is_held });
+                }
+                Effect::Deliver { index, envelope } => {
+                    let is_held = false;
+                    let mail = mail.entry(index).or_default();
+                    mail.push(Due::Reply { envelope, is_held });
+                    self.registry.note_mail(index);
                 }
                 Effect::Publish(Publication { audience, envelope }) => {
                     published.audience = published.audience.max(Some(audience));
@@ -115,6 +118,15 @@ impl Hub {
             });
         }
         published
+    }
+}
+
+/// Whether a reply tells the number of a chat. The Receipt for a Direct tells none.
+fn tells_number(envelope: &ServerEnvelope) -> bool {
+    match &envelope.message {
+        Some(Message::Receipt(receipt)) => receipt.seq > 0,
+        Some(Message::Registered(_)) => true,
+        _ => false,
     }
 }
 

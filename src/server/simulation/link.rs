@@ -41,7 +41,7 @@ pub(super) struct Behavior {
     pub(super) is_reading: bool,
     /// Everything that it sends arrives at once.
     pub(super) delivers_at_once: bool,
-    /// It answers pings.
+    /// It answers pings and Directs.
     pub(super) answers_pings: bool,
     /// It closes the connection after the server has.
     pub(super) closes_after_server: bool,

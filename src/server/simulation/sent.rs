@@ -22,6 +22,14 @@ pub(super) enum Sent {
         /// The error with which the server rejects it, whatever the rate is.
         rejection: Option<ErrorCode>,
     },
+    Direct {
+        peer: String,
+        id: u64,
+        text: String,
+        /// The error with which the server rejects it, whatever the rate is.
+        rejection: Option<ErrorCode>,
+    },
+    DirectAck(u64),
     Leave,
     Ping(u64),
     Pong(u64),
@@ -79,6 +87,15 @@ impl Sent {
                 seq: 7,
                 time_unix_ms: 7,
             })),
+            Self::Direct { peer, id, text, .. } => encoded(Message::Direct(wire::Direct {
+                peer: peer.clone(),
+                text: text.clone(),
+                id: *id,
+                // Fields that only the server sets.
+                seq: 7,
+                time_unix_ms: 7,
+            })),
+            &Self::DirectAck(seq) => encoded(Message::DirectAck(wire::DirectAck { seq })),
             Self::Leave => encoded(Message::Leave(wire::Leave {})),
             &Self::Ping(token) => encoded(Message::Ping(wire::Ping { token })),
             &Self::Pong(token) => encoded(Message::Pong(wire::Pong { token })),

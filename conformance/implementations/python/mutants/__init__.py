@@ -49,5 +49,6 @@ NO_MUTANT = {
     "CHAT-HIST-9": "no case fills the disk of a server",
     # A client case has one connection.
     **{f"CHAT-RES-{n}": "no case lets a client come back" for n in range(14, 22)},
+    "CHAT-DM-14": "no case lets a client come back",
     **{f"CHAT-WS-{n}": "the suite speaks no WebSocket" for n in range(2, 10)},
 }

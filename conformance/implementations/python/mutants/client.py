@@ -265,6 +265,13 @@ class PongTokenMissing(Client):
         super().send(**({"pong": pb.Pong()} if "pong" in message else message))
 
 
+@mutant("direct-ack-missing", "CHAT-DM-13", "acknowledges no Direct")
+class DirectAckMissing(Client):
+    def send(self, **message):
+        if "direct_ack" not in message:
+            super().send(**message)
+
+
 @mutant("leave-missing", "CHAT-LEAVE-1", "closes without Leave")
 class LeaveMissing(Client):
     def leave(self):

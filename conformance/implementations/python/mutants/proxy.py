@@ -366,3 +366,160 @@ class OldestNumberFalls(Link):
     def answer(self, registered):
         self.shared["registered"] = self.shared.get("registered", 0) + 1
         registered.oldest_seq = 1_000_000 - self.shared["registered"]
+
+
+# Directs.
+
+
+class Postman(Link):
+    """Knows what each member was granted, and what it has received."""
+
+    last_seq = 0
+
+    def answer(self, registered):
+        members = self.shared.setdefault("members", {})
+        members[registered.name.lower()] = list(registered.capabilities)
+
+    def server_direct(self, envelope):
+        self.last_seq = envelope.direct.seq
+        return [envelope]
+
+
+@mutant("direct-without-receipts", "CHAT-DM-1", "grants direct alone")
+class DirectWithoutReceipts(Link):
+    def register(self, register):
+        self.asked = list(register.capabilities)
+
+    def answer(self, registered):
+        if self.asked == [pb.CAPABILITY_DIRECT]:
+            registered.capabilities.append(pb.CAPABILITY_DIRECT)
+
+
+@mutant("direct-is-lost", "CHAT-DM-2", "accepts Directs and sends them to nobody")
+class DirectIsLost(Link):
+    def server_direct(self, envelope):
+        return []
+
+
+@mutant("direct-to-its-sender", "CHAT-DM-2", "sends a Direct back to its sender too")
+class DirectToItsSender(Link):
+    def client_direct(self, envelope):
+        self.text = envelope.direct.text
+        return [envelope]
+
+    def server_receipt(self, envelope):
+        copy = pb.Direct(peer=self.name, text=getattr(self, "text", ""), seq=1, time_unix_ms=1)
+        is_direct = envelope.receipt.seq == 0
+        return [envelope] + ([pb.ServerEnvelope(direct=copy)] if is_direct else [])
+
+
+@mutant("direct-takes-a-number", "CHAT-DM-3", "numbers Directs like chats")
+class DirectTakesANumber(Link):
+    def numbered(self, numbered):
+        if numbered.seq > 0:
+            numbered.seq += self.shared.get("directs", 0)
+
+    def server_receipt(self, envelope):
+        if envelope.receipt.seq == 0:
+            self.shared["directs"] = self.shared.get("directs", 0) + 1
+        self.numbered(envelope.receipt)
+        return [envelope]
+
+    def server_chat(self, envelope):
+        self.numbered(envelope.chat)
+        return [envelope]
+
+
+@mutant("direct-text-trimmed", "CHAT-DM-4", "changes the text of a Direct")
+class DirectTextTrimmed(Link):
+    def server_direct(self, envelope):
+        envelope.direct.text = envelope.direct.text.replace("é", "")
+        return [envelope]
+
+
+@mutant("direct-peer-as-asked", "CHAT-DM-4", "leaves the name of the recipient in a Direct")
+class DirectPeerAsAsked(Link):
+    def server_direct(self, envelope):
+        envelope.direct.peer = self.name
+        return [envelope]
+
+
+@mutant("direct-of-another-time", "CHAT-DM-4", "gives a Direct another time than its Receipt")
+class DirectOfAnotherTime(Link):
+    def server_direct(self, envelope):
+        envelope.direct.time_unix_ms += 1
+        return [envelope]
+
+
+@mutant("direct-of-any-text", "CHAT-DM-5", "takes any text in a Direct")
+class DirectOfAnyText(Link):
+    def client_direct(self, envelope):
+        if not envelope.direct.text:
+            envelope.direct.text = "(nothing)"
+        return [envelope]
+
+
+@mutant("absent-is-told", "CHAT-DM-6", "tells an absent recipient from one that takes no Directs")
+class AbsentIsTold(Postman):
+    def client_direct(self, envelope):
+        self.peer = envelope.direct.peer
+        return [envelope]
+
+    def server_error(self, envelope):
+        is_here = getattr(self, "peer", "").lower() in self.shared["members"]
+        if envelope.error.code == pb.ERROR_CODE_NOT_REACHABLE and is_here:
+            envelope.error.detail = "that member takes no direct messages"
+        return [envelope]
+
+
+@mutant("direct-without-receipt", "CHAT-DM-7", "accepts a Direct without a word")
+class DirectWithoutReceipt(Link):
+    def server_receipt(self, envelope):
+        return [envelope] if envelope.receipt.seq else []
+
+
+@mutant("directs-count-from-zero", "CHAT-DM-8", "counts Directs from 0")
+class DirectsCountFromZero(Link):
+    def server_direct(self, envelope):
+        envelope.direct.seq -= 1
+        return [envelope]
+
+
+@mutant("directs-counted-for-all", "CHAT-DM-8", "counts the Directs of all members together")
+class DirectsCountedForAll(Link):
+    def server_direct(self, envelope):
+        self.shared["directs"] = self.shared.get("directs", 0) + 1
+        envelope.direct.seq = self.shared["directs"]
+        return [envelope]
+
+
+@mutant("direct-state-missing", "CHAT-DM-9", "never tells what became of a Direct")
+class DirectStateMissing(Link):
+    def server_direct_state(self, envelope):
+        return []
+
+
+@mutant("direct-always-delivered", "CHAT-DM-9", "says of every Direct that it was delivered")
+class DirectAlwaysDelivered(Link):
+    def server_direct_state(self, envelope):
+        envelope.direct_state.delivered = True
+        return [envelope]
+
+
+@mutant("direct-ack-ahead", "CHAT-DM-10", "takes any number in a DirectAck")
+class DirectAckAhead(Postman):
+    def client_direct_ack(self, envelope):
+        envelope.direct_ack.seq = min(envelope.direct_ack.seq, self.last_seq)
+        return [envelope]
+
+
+@mutant("direct-is-delivered-again", "CHAT-DM-11", "knows no ids of Directs")
+class DirectIsDeliveredAgain(Forgetful):
+    def has_forgotten(self, id):
+        return id in self.ids()
+
+    def client_direct(self, envelope):
+        if envelope.direct.id and self.has_forgotten(envelope.direct.id):
+            self.shared["again"] = self.shared.get("again", 0) + 1
+            envelope.direct.id += OTHER_ID * self.shared["again"]
+        return [envelope]

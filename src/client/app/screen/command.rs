@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::nearest::nearest;
 
 /// The commands, with what follows them and what they do.
-pub(super) const COMMANDS: [(&str, &str, &str); 11] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 12] = [
     ("/clear", "", "empties the screen"),
     (
         "/connect",
@@ -20,6 +20,7 @@ pub(super) const COMMANDS: [(&str, &str, &str); 11] = [
         "hides what NAME says, or shows it again",
     ),
     ("/me", " TEXT", "says what you do"),
+    ("/msg", " NAME TEXT", "says TEXT to NAME alone"),
     ("/nick", " NAME", "joins again under another name"),
     ("/quit", "", "leaves"),
     (
@@ -53,6 +54,7 @@ pub(super) enum Command {
     Help,
     Ignore(Option<String>),
     Me(String),
+    Msg(String, String),
     Nick(String),
     Quit,
     Search(String),
@@ -97,6 +99,11 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         ("/ignore", []) => Command::Ignore(None),
         ("/ignore", [name]) => Command::Ignore(Some(name.trim_start_matches('@').to_owned())),
         ("/me", [_, ..]) => Command::Me(rest.to_owned()),
+        ("/msg", [name, _, ..]) => {
+            let text = rest.get(name.len()..).unwrap_or_default().trim_start();
+            let name = name.trim_start_matches('@').trim_end_matches(':');
+            Command::Msg(name.to_owned(), text.to_owned())
+        }
         ("/nick", [name]) => Command::Nick((*name).to_owned()),
         ("/quit", _) => Command::Quit,
         ("/search", _) => Command::Search(rest.to_owned()),
@@ -160,6 +167,10 @@ mod tests {
         for (line, command) in [
             ("/WHO ", Command::Who),
             ("/me  waves a bit", Command::Me("waves a bit".to_owned())),
+            (
+                "/msg @Bob  two  words",
+                Command::Msg("Bob".to_owned(), "two  words".to_owned()),
+            ),
             ("/ignore @Bob", Command::Ignore(Some("Bob".to_owned()))),
             ("/search two words", Command::Search("two words".to_owned())),
             ("/url", Command::Url(1)),
@@ -186,6 +197,7 @@ mod tests {
             ),
             ("/nick", "usage: /nick NAME"),
             ("/nick a b", "usage: /nick NAME"),
+            ("/msg Bob", "usage: /msg NAME TEXT"),
             ("/url x", "usage: /url [N]"),
             ("/set time", "usage: /set [OPTION VALUE]"),
         ] {

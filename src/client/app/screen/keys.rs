@@ -259,6 +259,7 @@ impl Model {
             Command::Help => self.help(),
             Command::Ignore(name) => self.ignore(name),
             Command::Me(text) => self.queue(&format!("/me {text}")),
+            Command::Msg(name, text) => self.queue_direct(name, &text),
             Command::Nick(name) => self.actions.push(Action::Connect(None, Some(name))),
             Command::Quit => self.leave(),
             Command::Search(wanted) => {
@@ -321,7 +322,9 @@ impl Model {
     /// Copies the web address that is so many from below.
     fn copy_url(&mut self, number: usize) {
         let texts = self.log.iter().rev().filter_map(|entry| match &entry.kind {
-            Kind::Message { text, .. } | Kind::Own { text, .. } => Some(text),
+            Kind::Message { text, .. } | Kind::Direct { text, .. } | Kind::Own { text, .. } => {
+                Some(text)
+            }
             _ => None,
         });
         let urls = texts.flat_map(|text| {
@@ -429,7 +432,9 @@ impl Model {
             .log
             .iter()
             .filter(|entry| match &entry.kind {
-                Kind::Message { sender, text, .. } => has_hit(text) || has_hit(sender),
+                Kind::Message { sender, text, .. } | Kind::Direct { sender, text } => {
+                    has_hit(text) || has_hit(sender)
+                }
                 Kind::Own { text, .. } => has_hit(text),
                 _ => false,
             })

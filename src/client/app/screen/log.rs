@@ -30,6 +30,14 @@ pub(super) enum Delivery {
     Sending,
     /// The server has confirmed it.
     Sent,
+    /// The server has confirmed a direct; whether it arrives is still to come.
+    Accepted,
+    /// The recipient has the direct.
+    Delivered,
+    /// The recipient has left before it had the direct.
+    Undelivered,
+    /// The connection was lost before the server told what became of the direct.
+    Unsettled,
     /// The server gives no receipts.
     Unconfirmable,
     /// It was not delivered, for this reason.
@@ -86,9 +94,13 @@ pub(super) enum Kind {
         text: String,
         is_mention: bool,
     },
+    /// A line of another member to this one alone.
+    Direct { sender: String, text: String },
     /// A line of one's own, under the name of that time.
     Own {
         name: String,
+        /// The member that it is for, if it is not for all.
+        to: Option<String>,
         text: String,
         delivery: Delivery,
         /// When it was typed, in milliseconds of the program's clock.
@@ -114,7 +126,9 @@ impl Entry {
     fn bytes(&self) -> usize {
         ENTRY_BYTES
             + match &self.kind {
-                Kind::Message { sender, text, .. } => sender.len() + text.len(),
+                Kind::Message { sender, text, .. } | Kind::Direct { sender, text } => {
+                    sender.len() + text.len()
+                }
                 Kind::Own { name, text, .. } => name.len() + text.len(),
                 Kind::Notice(line) => line.as_str().len(),
                 Kind::Presence(_) => 0,
@@ -279,6 +293,7 @@ mod tests {
     fn own(text: &str) -> Kind {
         Kind::Own {
             name: "Alice".to_owned(),
+            to: None,
             text: text.to_owned(),
             delivery: Delivery::Waiting,
             typed_ms: 0,
@@ -288,7 +303,9 @@ mod tests {
     fn texts(log: &Log) -> Vec<String> {
         log.iter()
             .map(|entry| match &entry.kind {
-                Kind::Message { text, .. } | Kind::Own { text, .. } => text.clone(),
+                Kind::Message { text, .. } | Kind::Direct { text, .. } | Kind::Own { text, .. } => {
+                    text.clone()
+                }
                 Kind::Notice(line) => line.to_string(),
                 Kind::Presence(folded) => folded.sentence().to_string(),
             })

@@ -43,7 +43,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use self::colour::Colours;
 use self::history::History;
-use self::model::{Action, Link, Model, Now};
+use self::model::{Action, Link, Model, Now, Unsent};
 use self::sequence::{Sequences, Whole};
 use self::settings::Settings;
 use self::terminal::{Notify, Screen};
@@ -207,7 +207,7 @@ impl Client {
                     None => return left(),
                 }
             }
-            let next_line = self.model.outbox.front().map(|(_, text)| text.clone());
+            let next_line = self.model.outbox.front().cloned();
             let sender = self.sender.clone();
             let draw_at = self.drawn_at + Duration::from_millis(FRAME_MS);
             let tick_at = [self.model.next_tick_ms(), self.sequences.expires_ms()];
@@ -248,7 +248,7 @@ impl Client {
                         self.model.leave_now();
                     }
                 },
-                sent = send(&sender, next_line.as_deref()), if next_line.is_some() && sender.is_some() => {
+                sent = send(&sender, next_line.as_ref()), if next_line.is_some() && sender.is_some() => {
                     self.model.now = now(self.started_at);
                     self.is_dirty = true;
                     match sent {
@@ -520,9 +520,15 @@ async fn until_connected(connecting: &mut Option<Connecting>) -> Result<Session,
 }
 
 /// Sends the line. Dropped without sending if another branch is first.
-async fn send(sender: &Option<Sender>, line: Option<&str>) -> Result<u64, SendError> {
+async fn send(sender: &Option<Sender>, line: Option<&Unsent>) -> Result<u64, SendError> {
     match (sender, line) {
-        (Some(sender), Some(line)) => sender.send(line).await,
+        (Some(sender), Some(Unsent { text, to: None, .. })) => sender.send(text).await,
+        (
+            Some(sender),
+            Some(Unsent {
+                text, to: Some(to), ..
+            }),
+        ) => sender.direct(to, text).await,
         _ => pending().await,
     }
 }

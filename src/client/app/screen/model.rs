@@ -31,6 +31,9 @@ const BELL_INTERVAL_MS: u64 = 1_000;
 /// How many lines may wait to be sent.
 const LINES_WAITING_MAX: usize = 10_000;
 
+/// How many directs may be without their state: more than a server keeps for a sender.
+const DIRECTS_ACCEPTED_MAX: usize = 1_024;
+
 /// How many names may be ignored.
 pub(super) const IGNORED_MAX: usize = 1_000;
 
@@ -121,6 +124,15 @@ pub(super) struct Completion {
     pub(super) next: usize,
 }
 
+/// A line that the session has not taken yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unsent {
+    entry: EntryId,
+    pub(super) text: String,
+    /// The member that it is for, if it is not for all.
+    pub(super) to: Option<String>,
+}
+
 /// The state of the screen.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -136,15 +148,18 @@ pub(super) struct Model {
     pub(super) members: MemberList,
     pub(super) has_presence: bool,
     has_receipts: bool,
+    has_direct: bool,
     has_greeted: bool,
     /// The epoch and the number of the last chat that was seen in it.
     seen: Option<(String, u64)>,
 
     outgoing: Outgoing,
     /// Lines that the session has not taken yet.
-    pub(super) outbox: VecDeque<(EntryId, String)>,
+    pub(super) outbox: VecDeque<Unsent>,
     /// Lines that the session has taken: by its ids, with the time.
     sent: BTreeMap<u64, (EntryId, u64)>,
+    /// Directs that the server has confirmed, and whose state it has not told.
+    accepted: BTreeMap<u64, EntryId>,
     /// When the lines of one's own that are not settled begin to say so.
     late_at_ms: VecDeque<u64>,
     /// How many lines lost connections have left unknown.
@@ -192,11 +207,13 @@ impl Model {
             members: MemberList::default(),
             has_presence: false,
             has_receipts: false,
+            has_direct: false,
             has_greeted: false,
             seen: None,
             outgoing: Outgoing::new(0),
             outbox: VecDeque::new(),
             sent: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             late_at_ms: VecDeque::new(),
             unknown: 0,
             round_trip_ms: None,
@@ -255,6 +272,7 @@ impl Model {
         self.outgoing = Outgoing::new(limits.text_bytes_max as usize);
         self.has_presence = has(Capability::Presence);
         self.has_receipts = has(Capability::Receipts);
+        self.has_direct = has(Capability::Direct);
         self.members.clear();
         self.round_trip_ms = None;
         self.link = Link::Up;
@@ -296,8 +314,16 @@ impl Model {
         self.notice(sentence);
     }
 
+    /// The connection is lost: the server tells nothing more about its directs.
+    fn forget_accepted(&mut self) {
+        for entry in std::mem::take(&mut self.accepted).into_values() {
+            self.log.settle(entry, Delivery::Unsettled, None);
+        }
+    }
+
     /// The session is over: what it has not confirmed is unknown.
     pub(super) fn forget_sent(&mut self) {
+        self.forget_accepted();
         for (entry, _) in std::mem::take(&mut self.sent).into_values() {
             self.unknown += 1;
             self.log.settle(entry, Delivery::Unknown, None);
@@ -312,6 +338,21 @@ impl Model {
                 text,
                 time_unix_ms,
             } => self.message(seq, sender, text, time_unix_ms),
+            Event::Direct {
+                sender,
+                text,
+                time_unix_ms,
+                ..
+            } => self.direct(sender, text, time_unix_ms),
+            Event::DirectState { id, is_delivered } => {
+                if let Some(entry) = self.accepted.remove(&id) {
+                    let delivery = match is_delivered {
+                        true => Delivery::Delivered,
+                        false => Delivery::Undelivered,
+                    };
+                    self.log.settle(entry, delivery, None);
+                }
+            }
             Event::Members { names, more } => {
                 for name in names {
                     self.members.add(name);
@@ -334,7 +375,15 @@ impl Model {
                 self.saw(seq);
                 if let Some((entry, sent_ms)) = self.sent.remove(&id) {
                     self.round_trip_ms = Some(self.now.ms.saturating_sub(sent_ms));
-                    self.log.settle(entry, Delivery::Sent, Some(seq));
+                    if seq > 0 {
+                        self.log.settle(entry, Delivery::Sent, Some(seq));
+                    } else {
+                        self.accepted.insert(id, entry);
+                        self.log.settle(entry, Delivery::Accepted, None);
+                        if self.accepted.len() > DIRECTS_ACCEPTED_MAX {
+                            self.accepted.pop_first();
+                        }
+                    }
                 }
             }
             Event::Refused {
@@ -352,6 +401,7 @@ impl Model {
             Event::Reconnecting { after, reason } => {
                 let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                 let until_ms = self.now.ms.saturating_add(after_ms);
+                self.forget_accepted();
                 if self.link == Link::Up {
                     self.members.clear();
                     self.notice(messages::reconnecting(&reason, after));
@@ -397,15 +447,30 @@ impl Model {
             ..=0 => self.at(),
             unix_ms => self.at_unix_ms(unix_ms),
         };
-        let id = self.log.push(
-            at,
-            Some(seq),
-            Kind::Message {
-                sender,
-                text,
-                is_mention,
-            },
-        );
+        let message = Kind::Message {
+            sender,
+            text,
+            is_mention,
+        };
+        let id = self.log.push(at, Some(seq), message);
+        self.count_unread(id, is_mention);
+    }
+
+    /// A line to this member alone.
+    fn direct(&mut self, sender: String, text: String, time_unix_ms: i64) {
+        if self.ignored.contains(&sender.to_ascii_lowercase()) {
+            return;
+        }
+        self.alert(&sender, &text);
+        let at = match time_unix_ms {
+            ..=0 => self.at(),
+            unix_ms => self.at_unix_ms(unix_ms),
+        };
+        let id = self.log.push(at, None, Kind::Direct { sender, text });
+        self.count_unread(id, true);
+    }
+
+    fn count_unread(&mut self, id: EntryId, is_mention: bool) {
         if self.is_away() || self.view != View::Bottom {
             self.unread += 1;
             self.mentions += u64::from(is_mention);
@@ -522,6 +587,19 @@ impl Model {
 
     /// Queues one line for the session: one text, or more if it is too long.
     pub(super) fn queue(&mut self, line: &str) {
+        self.queue_for(None, line);
+    }
+
+    /// Queues one line for one member alone.
+    pub(super) fn queue_direct(&mut self, name: String, line: &str) {
+        match self.has_direct {
+            true => self.queue_for(Some(name), line),
+            false => self
+                .notice(Printable::new().trusted("not sent: this server takes no direct messages")),
+        }
+    }
+
+    fn queue_for(&mut self, to: Option<String>, line: &str) {
         let mut texts = Vec::new();
         self.outgoing.push(line.as_bytes(), |text| texts.push(text));
         self.outgoing.finish(|text| texts.push(text));
@@ -533,12 +611,17 @@ impl Model {
             }
             let own = Kind::Own {
                 name: self.name.clone(),
+                to: to.clone(),
                 text: text.clone(),
                 delivery: Delivery::Waiting,
                 typed_ms: self.now.ms,
             };
             let id = self.log.push(self.at(), None, own);
-            self.outbox.push_back((id, text));
+            self.outbox.push_back(Unsent {
+                entry: id,
+                text,
+                to: to.clone(),
+            });
             self.late_at_ms.push_back(self.now.ms + LATE_MS);
         }
         // Whoever writes has read.
@@ -549,7 +632,7 @@ impl Model {
 
     /// The session has taken the first waiting line under this id.
     pub(super) fn taken(&mut self, id: u64) {
-        let Some((entry, _)) = self.outbox.pop_front() else {
+        let Some(Unsent { entry, .. }) = self.outbox.pop_front() else {
             return;
         };
         if self.has_receipts {
@@ -562,7 +645,7 @@ impl Model {
 
     /// The session does not take the first waiting line.
     pub(super) fn not_taken(&mut self, reason: &str) {
-        if let Some((entry, _)) = self.outbox.pop_front() {
+        if let Some(Unsent { entry, .. }) = self.outbox.pop_front() {
             self.given_up += 1;
             let reason = Printable::new().untrusted(reason);
             self.log.settle(entry, Delivery::NotSent(reason), None);
@@ -571,7 +654,7 @@ impl Model {
 
     /// Gives up the lines that wait.
     pub(super) fn give_up(&mut self) {
-        for (entry, _) in std::mem::take(&mut self.outbox) {
+        for Unsent { entry, .. } in std::mem::take(&mut self.outbox) {
             self.given_up += 1;
             let reason = Printable::new().trusted("you left");
             self.log.settle(entry, Delivery::NotSent(reason), None);

@@ -121,15 +121,30 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
             }
             find_marks(&mut block, model);
         }
+        Kind::Direct { sender, text } => {
+            let name = Printable::new().name(sender).trusted(" to you alone");
+            said(
+                &mut block,
+                Role::Name(sender.clone()),
+                name,
+                text,
+                Role::Text,
+            );
+            find_marks(&mut block, model);
+        }
         Kind::Own {
             name,
+            to,
             text,
             delivery,
             typed_ms,
         } => {
-            let name = Printable::new().name(name);
+            let mut name = Printable::new().name(name);
+            if let Some(to) = to {
+                name = name.trusted(" to ").name(to).trusted(" alone");
+            }
             let role = match delivery {
-                Delivery::Sent | Delivery::Unconfirmable => Role::Text,
+                Delivery::Sent | Delivery::Delivered | Delivery::Unconfirmable => Role::Text,
                 _ => Role::Unconfirmed,
             };
             said(&mut block, Role::OwnName, name, text, role);
@@ -193,6 +208,16 @@ fn state(delivery: &Delivery, is_late: bool) -> Option<(Role, Printable)> {
     let line = Printable::new();
     Some(match delivery {
         Delivery::Sent => return None,
+        Delivery::Accepted => (Role::State, line.trusted("not yet delivered")),
+        Delivery::Delivered => (Role::State, line.trusted("delivered")),
+        Delivery::Undelivered => (
+            Role::Problem,
+            line.trusted("perhaps not delivered: the other has left"),
+        ),
+        Delivery::Unsettled => (
+            Role::State,
+            line.trusted("sent; the connection was lost before the server said more"),
+        ),
         Delivery::Waiting if is_late => (Role::Problem, line.trusted("waiting, not sent")),
         Delivery::Sending if is_late => (Role::Problem, line.trusted("not confirmed")),
         Delivery::Waiting | Delivery::Sending => (Role::State, line.trusted("…")),

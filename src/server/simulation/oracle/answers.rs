@@ -62,6 +62,10 @@ impl ConnectionRecord {
                 let received = (receipt.id, Some(receipt.seq), receipt.time_unix_ms);
                 received == (*id, frame.seq, frame.unix_ms)
             }
+            (Sent::Direct { .. }, message) => self.is_answer_to_direct(index, message),
+            (Sent::DirectAck(_), Message::Error(error)) => {
+                !self.grants(Capability::Direct) && is(error, ErrorCode::NotGranted, false, 0)
+            }
             (Sent::Ping(token), Message::Pong(pong)) => {
                 self.grants(Capability::Keepalive) && pong.token == *token
             }
@@ -83,6 +87,7 @@ impl ConnectionRecord {
                 rejection: None, ..
             } => self.frames[index].seq.is_some() && !self.grants(Capability::Receipts),
             Sent::Pong(_) => self.grants(Capability::Keepalive),
+            Sent::DirectAck(_) => self.grants(Capability::Direct),
             Sent::Leave => true,
             _ => false,
         }
@@ -102,6 +107,11 @@ impl ConnectionRecord {
         let (Some(rate), Some(read)) = (limits.chat_rate(), self.frames[index].read) else {
             return false;
         };
+        // A Direct takes a token too, and nothing tells when (CHAT-DM-5).
+        let mut frames = self.frames[..index].iter();
+        if frames.any(|frame| matches!(frame.sent, Sent::Direct { .. })) {
+            return true;
+        }
         let interval = Duration::from_millis(rate.interval_ms.into());
         let before = self.frames[..index]
             .iter()

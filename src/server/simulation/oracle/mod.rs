@@ -9,6 +9,7 @@
 //! is due must have been done (`quiescent`). Nothing here knows how the server does it.
 
 mod answers;
+mod directs;
 mod published;
 mod quiescent;
 mod received;
@@ -25,6 +26,7 @@ use crate::{
 };
 
 use super::{coverage::Coverage, model::Model, sent::Sent};
+use directs::Passage;
 use record::{ConnectionRecord, Frame, inbound_window};
 
 /// In how much time the connections from one address are counted.
@@ -166,6 +168,11 @@ impl Oracle {
             record.name.clone_from(name);
             let asked = capabilities.iter().copied();
             record.granted = asked.filter(|asked| (1..=3).contains(asked)).collect();
+            // CHAT-DM-1
+            let direct = i32::from(Capability::Direct);
+            if record.grants(Capability::Receipts) && capabilities.contains(&direct) {
+                record.granted.insert(direct);
+            }
             let wants_presence = record.grants(Capability::Presence);
             self.model.register(by, name, wants_presence);
         }
@@ -173,9 +180,12 @@ impl Oracle {
         record.frames.push(Frame {
             sent: sent.clone(),
             ends_at: record.sent_bytes,
+            sent_at: Instant::now(),
             read: None,
             seq: None,
             unix_ms: 0,
+            passage: Passage::default(),
+            directs_before: record.directs,
         });
         if sent.ends_session(is_first) {
             record.ignored_from = record.ignored_from.min(record.frames.len());
@@ -201,6 +211,12 @@ impl Oracle {
     /// Whether the server closes.
     pub(super) fn is_closing(&self) -> bool {
         self.model.is_closing()
+    }
+
+    /// The names that clients have asked for.
+    pub(super) fn names(&self) -> Vec<String> {
+        let names = self.records.iter().map(|record| record.name.clone());
+        names.collect()
     }
 
     /// Whether the client has sent no frame yet.

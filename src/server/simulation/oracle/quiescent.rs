@@ -128,6 +128,7 @@ impl Oracle {
         if record.grants(Capability::Presence) {
             self.model.check_known_members(of);
         }
+        self.check_directs(of, quiescence);
         if !quiescence.is_paused && record.throttled_since.is_none() {
             assert_eq!(pipe.arrived_bytes, 0, "{of} is not read from");
             for index in record.answered_count..record.counted_frames() {

@@ -66,6 +66,8 @@ impl Oracle {
                 record.members_due = members.more;
                 self.coverage.mark_if(members.more, "members in pages");
             }
+            Message::Direct(direct) => self.received_direct(by, &direct),
+            Message::DirectState(state) => self.received_state(by, &state),
             Message::Ping(ping) => {
                 assert!(record.grants(Capability::Keepalive), "CHAT-GROW-7");
                 record.ping_tokens.push(ping.token);
@@ -83,6 +85,10 @@ impl Oracle {
             let index = record.answered_count;
             if record.is_answer(index, &message, &self.limits) {
                 record.answered_count += 1;
+                let is_direct = matches!(record.frames[index].sent, Sent::Direct { .. });
+                if let (true, Message::Receipt(receipt)) = (is_direct, &message) {
+                    self.accepted_direct(by, index, receipt);
+                }
                 self.note_answer(by, message);
                 return;
             }

@@ -9,7 +9,10 @@ use crate::{
     wire::{Capability, ErrorCode, LeftReason, server_envelope::Message},
 };
 
-use super::super::{pipe::Pipe, sent::Sent};
+use super::{
+    super::{pipe::Pipe, sent::Sent},
+    directs::Passage,
+};
 
 /// One connection, as the rules see it.
 pub(super) struct ConnectionRecord {
@@ -74,6 +77,8 @@ pub(super) struct ConnectionRecord {
     // What the client received.
     /// How many of its frames need no answer any more.
     pub(super) answered_count: usize,
+    /// How many Directs it received.
+    pub(super) directs: u64,
     /// How many non-fatal errors it received.
     pub(super) error_count: u64,
     pub(super) is_registered: bool,
@@ -96,6 +101,12 @@ pub(super) struct Frame {
     pub(super) seq: Option<u64>,
     /// When it was accepted, by the wall clock.
     pub(super) unix_ms: i64,
+    /// When it was sent.
+    pub(super) sent_at: Instant,
+    /// What became of a Direct.
+    pub(super) passage: Passage,
+    /// How many Directs its client had received before it sent this.
+    pub(super) directs_before: u64,
 }
 
 impl ConnectionRecord {
@@ -132,6 +143,7 @@ impl ConnectionRecord {
             next_chat: 0,
             accepted_at: Vec::new(),
             answered_count: 0,
+            directs: 0,
             is_registered: false,
             members_due: false,
             final_message: None,
@@ -177,6 +189,8 @@ impl ConnectionRecord {
             .filter(|frame| match frame.sent {
                 Sent::Chat { .. } => frame.seq.is_none(),
                 Sent::Ping(_) | Sent::Pong(_) => !self.grants(Capability::Keepalive),
+                Sent::DirectAck(_) => !self.grants(Capability::Direct),
+                Sent::Direct { .. } => !frame.passage.is_accepted(),
                 Sent::Register { .. } | Sent::Unknown(_) => true,
                 _ => false,
             })

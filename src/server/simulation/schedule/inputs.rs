@@ -44,7 +44,13 @@ impl Schedule {
         Sent::Register {
             name,
             password,
-            capabilities: capabilities(rng),
+            capabilities: {
+                let mut capabilities = capabilities(rng);
+                if self.has_directs && rng.u8(0..8) > 0 {
+                    capabilities.extend([2, 7]);
+                }
+                capabilities
+            },
             // CHAT-ADM-2: the server checks the password first.
             rejection: is_wrong.then_some(ErrorCode::PasswordWrong).or(rejection),
         }
@@ -88,10 +94,45 @@ impl Schedule {
         }
     }
 
+    /// A Direct of the client `by`, to somebody who may be here.
+    fn direct(&mut self, by: usize) -> Sent {
+        let Sent::Chat {
+            id,
+            text,
+            rejection,
+        } = self.chat(by)
+        else {
+            unreachable!("a chat was asked for");
+        };
+        let peer = match self.rng.u8(0..4) {
+            0 => self.rng.choice(CONTESTED_NAMES).unwrap_or("ann").to_owned(),
+            _ => {
+                let names = self.world.oracle.names();
+                self.rng
+                    .choice(names)
+                    .unwrap_or_default()
+                    .to_ascii_uppercase()
+            }
+        };
+        Sent::Direct {
+            peer,
+            id,
+            text,
+            rejection,
+        }
+    }
+
     /// Any frame of the client `by`, mostly a Chat.
     pub(super) fn any_input(&mut self, by: usize) -> Sent {
         let frame_bytes_max = u64::from(self.limits.frame_bytes_max);
         let is_first = self.world.oracle.has_sent_nothing(by);
+        if self.has_directs && self.rng.u8(0..3) == 0 {
+            return match self.rng.u8(0..10) {
+                // Mostly of nothing.
+                0 => Sent::DirectAck(self.rng.u64(0..4)),
+                _ => self.direct(by),
+            };
+        }
         let rng = &mut self.rng;
         match rng.u8(0..40) {
             0..2 => self.register(),

@@ -25,6 +25,9 @@ const ADDRESSES: [(&str, Option<u8>); 7] = [
     ("127.0.0.1", None),
 ];
 
+/// In how many runs there is one with Directs.
+const DIRECTS_EVERY: u64 = 3;
+
 /// What a run puts under stress.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Theme {
@@ -66,6 +69,7 @@ pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
         limits,
         has_password,
         has_name_list,
+        has_directs: theme == Theme::Ordinary && seed % DIRECTS_EVERY == 0,
         rng,
     };
     let steps = match theme {
@@ -91,6 +95,8 @@ struct Schedule {
     has_password: bool,
     /// The server has a list of names.
     has_name_list: bool,
+    /// Members send Directs.
+    has_directs: bool,
     rng: Rng,
     world: World,
 }

@@ -187,7 +187,7 @@ impl World {
         self.links[by].pipe.borrow_mut().deliver(bytes);
     }
 
-    /// The client `by` reads up to `bytes_max`, answers pings, and closes if the server
+    /// The client `by` reads up to `bytes_max`, answers pings and Directs, and closes if the server
     /// has closed.
     pub(super) fn read(&mut self, by: usize, bytes_max: usize) {
         let link = &mut self.links[by];
@@ -215,14 +215,15 @@ impl World {
             from += used;
             self.trace
                 .line(format_args!("        {by} receives {message:.100?}"));
-            let ping = match &message {
-                Message::Ping(ping) => Some(ping.token),
+            let answer = match &message {
+                Message::Ping(ping) => Some(Sent::Pong(ping.token)),
+                Message::Direct(direct) => Some(Sent::DirectAck(direct.seq)),
                 _ => None,
             };
             let pipe = Rc::clone(&self.links[by].pipe);
             self.oracle.received(by, &pipe.borrow(), message);
-            if let Some(token) = ping.filter(|_| self.links[by].behavior.answers_pings) {
-                self.send(by, &Sent::Pong(token));
+            if let Some(answer) = answer.filter(|_| self.links[by].behavior.answers_pings) {
+                self.send(by, &answer);
             }
         }
         unparsed.drain(..from);

@@ -1,0 +1,225 @@
+//! Direct messages: passes a line from one member to one other, and tells the sender what
+//! became of it (CHAT-DM). Nothing of it goes through the room or the log.
+
+use std::collections::VecDeque;
+
+use prost::Message as _;
+
+use crate::{
+    limits::DIRECTS_BYTES,
+    name::Name,
+    room::{Command, MemberId, Sent},
+    text::Text,
+    wire::{self, server_envelope::Message},
+};
+
+use super::{Context, Effect, Sessions, State, envelope, messages::receipt, rejection};
+
+/// How many Directs of a recipient may be without a DirectAck (CHAT-DM-12): enough for a
+/// burst over a slow link.
+const UNACKNOWLEDGED_MAX: usize = 64;
+
+/// How many bytes of frames they may have, the first one apart: what a recipient that does
+/// not read makes the server hold.
+const UNACKNOWLEDGED_BYTES_MAX: usize = 32 * 1024;
+
+/// How many Directs of a sender may be without a DirectState (CHAT-DM-12), so that those
+/// that become due at once stay few.
+const UNSETTLED_MAX: usize = 256;
+
+/// How long a sender with too many of them is told to wait, in milliseconds.
+const UNSETTLED_RETRY_MS: u32 = 1_000;
+
+// What the memory promise counts for each connection. A full table doubles.
+const _: () = assert!(
+    size_of::<Directs>() + UNACKNOWLEDGED_MAX.next_power_of_two() * size_of::<Waiting>()
+        <= DIRECTS_BYTES as usize
+);
+
+/// The Directs of one session. Made with the first one.
+#[derive(Debug, Default)]
+pub(super) struct Directs {
+    /// The number of the last one that it was sent (CHAT-DM-8).
+    last_seq: u64,
+    /// The last ones, as far as it has not acknowledged them, oldest first.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// How many of its own are without a state.
+    unsettled: usize,
+}
+
+/// A Direct that its recipient has not acknowledged.
+#[derive(Debug)]
+struct Waiting {
+    sender: MemberId,
+    /// The session of the sender: another one may have its place by now.
+    serial: u64,
+    /// The id that the sender gave it.
+    id: u64,
+    bytes: usize,
+}
+
+impl Directs {
+    /// Whether another one may be sent to it.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.waiting.len() < UNACKNOWLEDGED_MAX
+            && (self.waiting.is_empty() || self.waiting_bytes + bytes <= UNACKNOWLEDGED_BYTES_MAX)
+    }
+}
+
+impl Sessions {
+    pub(super) fn handle_direct(&mut self, context: &mut Context<'_>, direct: wire::Direct) {
+        // CHAT-DM-11: before anything that could refuse what the recipient has.
+        if let Some(sent) = context.room.sent(context.id.member(), direct.id) {
+            return context.reply(receipt(sent));
+        }
+        let text_bytes_max = self.limits.text_bytes_max;
+        let text = match Text::parse(direct.text, text_bytes_max) {
+            Ok(text) => text,
+            // CHAT-DM-5
+            Err(error) => {
+                let answer = rejection::text(error, text_bytes_max).for_request(direct.id);
+                return self.reject_message(context, answer);
+            }
+        };
+        let is_unsettled = |directs: &Directs| directs.unsettled >= UNSETTLED_MAX;
+        let session = self.session(context.id);
+        let serial = session.serial;
+        let retry_after_ms = match session.directs.as_deref().is_some_and(is_unsettled) {
+            true => Err(UNSETTLED_RETRY_MS), // CHAT-DM-12
+            false => self.take_chat_token(context),
+        };
+        if let Err(retry_after_ms) = retry_after_ms {
+            let answer = rejection::rate(retry_after_ms).for_request(direct.id);
+            return self.reject_message(context, answer);
+        }
+        let sender = context.id.member();
+        let Some(name) = context.room.name(sender) else {
+            return; // A registered session is a member, so this cannot be.
+        };
+        let mut delivered = wire::Direct {
+            peer: name.as_str().to_owned(), // CHAT-DM-4
+            text: text.into_string(),
+            id: 0,
+            seq: 0,
+            time_unix_ms: context.now.unix_ms,
+        };
+        // Its number takes at most ten bytes more.
+        let bytes = delivered.encoded_len() + 16;
+        let Some((index, recipient)) = self.recipient(context, &direct.peer, bytes) else {
+            let answer = rejection::not_reachable().for_request(direct.id);
+            return self.reject_message(context, answer);
+        };
+        recipient.last_seq += 1;
+        delivered.seq = recipient.last_seq; // CHAT-DM-8
+        recipient.waiting.push_back(Waiting {
+            sender,
+            serial,
+            id: direct.id,
+            bytes,
+        });
+        recipient.waiting_bytes += bytes;
+        self.session(context.id)
+            .directs
+            .get_or_insert_default()
+            .unsettled += 1;
+        let command = Command::Direct {
+            member: sender,
+            id: direct.id,
+            time_unix_ms: context.now.unix_ms,
+        };
+        self.order(context, command);
+        context.effects.push(Effect::Deliver {
+            index,
+            envelope: envelope(Message::Direct(delivered)),
+        });
+        // CHAT-DM-3, CHAT-DM-7: it has no number.
+        context.reply(receipt(Sent {
+            id: direct.id,
+            seq: 0,
+            time_unix_ms: context.now.unix_ms,
+        }));
+    }
+
+    /// The connection and the Directs of the member with this name, if a Direct of so many
+    /// bytes reaches it (CHAT-DM-6, CHAT-DM-12).
+    fn recipient(
+        &mut self,
+        context: &Context<'_>,
+        name: &str,
+        bytes: usize,
+    ) -> Option<(usize, &mut Directs)> {
+        let name = Name::parse(name).ok()?;
+        let holder = context.room.holder(&name)?;
+        // Nothing but chats goes from one node of a cluster to another.
+        if holder.elsewhere().is_some() {
+            return None;
+        }
+        let index = holder.0 as usize;
+        match self.states.get_mut(index) {
+            Some(State::Registered(session)) if session.granted.direct => {
+                let directs = session.directs.get_or_insert_default();
+                directs.has_room(bytes).then_some((index, &mut **directs))
+            }
+            _ => None,
+        }
+    }
+
+    /// The client has its Directs up to a number (CHAT-DM-9, CHAT-DM-10).
+    pub(super) fn handle_direct_ack(&mut self, context: &mut Context<'_>, seq: u64) {
+        let Some(directs) = &mut self.session(context.id).directs else {
+            return;
+        };
+        let first_seq = directs.last_seq + 1 - directs.waiting.len() as u64;
+        if !(first_seq..=directs.last_seq).contains(&seq) {
+            return;
+        }
+        // There are at most as many as wait.
+        let count = (seq + 1 - first_seq) as usize;
+        let settled: Vec<_> = directs.waiting.drain(..count).collect();
+        for waiting in settled {
+            if let Some(directs) = &mut self.session(context.id).directs {
+                directs.waiting_bytes -= waiting.bytes;
+            }
+            self.tell_state(&waiting, true, context.effects);
+        }
+    }
+
+    /// The session of a recipient has ended: what it did not acknowledge counts as not
+    /// delivered (CHAT-DM-9).
+    pub(super) fn settle_directs(
+        &mut self,
+        directs: Option<Box<Directs>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        // CHAT-CLOSE-2: every session ends.
+        if self.closing.is_some() {
+            return;
+        }
+        for waiting in directs.into_iter().flat_map(|directs| directs.waiting) {
+            self.tell_state(&waiting, false, effects);
+        }
+    }
+
+    /// Tells the sender of a Direct what became of it, if its session is still there.
+    fn tell_state(&mut self, waiting: &Waiting, delivered: bool, effects: &mut Vec<Effect>) {
+        let index = waiting.sender.0 as usize;
+        let Some(State::Registered(session)) = self.states.get_mut(index) else {
+            return;
+        };
+        if session.serial != waiting.serial {
+            return;
+        }
+        if let Some(directs) = &mut session.directs {
+            directs.unsettled = directs.unsettled.saturating_sub(1);
+        }
+        let state = wire::DirectState {
+            id: waiting.id,
+            delivered,
+        };
+        effects.push(Effect::Deliver {
+            index,
+            envelope: envelope(Message::DirectState(state)),
+        });
+    }
+}
