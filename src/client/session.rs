@@ -238,9 +238,8 @@ impl Sender {
         if !self.announced.takes_directs.load(Ordering::Relaxed) {
             return Err(SendError::NotGranted); // CHAT-GROW-6
         }
-        let mut peer = peer.into();
         // No member has a longer name, and a longer frame would end the session.
-        peer.truncate(peer.floor_char_boundary(NAME_BYTES_MAX + 1));
+        let peer = peer.into().chars().take(NAME_BYTES_MAX + 1).collect();
         self.queue(text.into(), Some(peer)).await
     }
 

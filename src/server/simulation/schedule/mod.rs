@@ -69,7 +69,7 @@ pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
         limits,
         has_password,
         has_name_list,
-        has_directs: theme == Theme::Ordinary && seed % DIRECTS_EVERY == 0,
+        has_directs: theme == Theme::Ordinary && seed.is_multiple_of(DIRECTS_EVERY),
         rng,
     };
     let steps = match theme {
