@@ -636,12 +636,12 @@ pub enum ErrorCode {
     /// The server has no space to keep the chat (CHAT-HIST-9). Not fatal; the chat was not
     /// accepted; try again later.
     StorageFull = 26,
-    /// The server is cut off the other servers of the room, or about to join them
-    /// (CHAT-CLUS-1). Fatal; connect to another of them, or again after retry_after_ms.
-    ClusterUnreachable = 39,
     /// A Direct to a name that no member has, or to a member that takes none (CHAT-DM-6,
     /// CHAT-DM-12). Not fatal; the Direct was not accepted.
     NotReachable = 32,
+    /// The server is cut off the other servers of the room, or about to join them
+    /// (CHAT-CLUS-1). Fatal; connect to another of them, or again after retry_after_ms.
+    ClusterUnreachable = 39,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -677,8 +677,8 @@ impl ErrorCode {
             Self::Replaced => "ERROR_CODE_REPLACED",
             Self::RequestInvalid => "ERROR_CODE_REQUEST_INVALID",
             Self::StorageFull => "ERROR_CODE_STORAGE_FULL",
-            Self::ClusterUnreachable => "ERROR_CODE_CLUSTER_UNREACHABLE",
             Self::NotReachable => "ERROR_CODE_NOT_REACHABLE",
+            Self::ClusterUnreachable => "ERROR_CODE_CLUSTER_UNREACHABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -711,8 +711,8 @@ impl ErrorCode {
             "ERROR_CODE_REPLACED" => Some(Self::Replaced),
             "ERROR_CODE_REQUEST_INVALID" => Some(Self::RequestInvalid),
             "ERROR_CODE_STORAGE_FULL" => Some(Self::StorageFull),
-            "ERROR_CODE_CLUSTER_UNREACHABLE" => Some(Self::ClusterUnreachable),
             "ERROR_CODE_NOT_REACHABLE" => Some(Self::NotReachable),
+            "ERROR_CODE_CLUSTER_UNREACHABLE" => Some(Self::ClusterUnreachable),
             _ => None,
         }
     }
