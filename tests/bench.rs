@@ -114,6 +114,64 @@ fn every_workload_works_with_the_real_server() {
     assert_eq!(figure(&slow, "deliveries"), 2_000.0 * 8.0);
 }
 
+/// All listeners of one server, and the certificate that it makes for itself.
+#[test]
+fn every_transport_carries_the_workloads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tls = folder.path().join("tls");
+    let tls = tls.to_str().expect("a path in UTF-8");
+    let options = |listener| {
+        let all = ["--rate-limit", "off", "--listen", "none"];
+        [
+            &all[..],
+            &[listener, "127.0.0.1:0", "--tls-self-signed", tls],
+        ]
+        .concat()
+    };
+    let secure = TestServer::start(&options("--tls-listen"));
+    let web = TestServer::start(&options("--web-listen"));
+    let quic = TestServer::start(&options("--quic-listen"));
+    let plain_web = TestServer::start(&[
+        "--rate-limit",
+        "off",
+        "--listen",
+        "none",
+        "--web-listen",
+        "127.0.0.1:0",
+    ]);
+    let certificate = folder.path().join("tls/cert.pem");
+    let ca = format!("--ca {}", certificate.display());
+    for (address, trust) in [
+        (format!("chats://{}", secure.address), &*ca),
+        (format!("wss://{}", web.address), &*ca),
+        (format!("chatq://{}", quic.address), &*ca),
+        (format!("ws://{}", plain_web.address), ""),
+    ] {
+        let run = |workload: &str| bench(&address, &format!("{workload} --json {trust}"));
+        let burst = run("burst --members 12 --senders 3 --messages 5000 --seconds 20");
+        assert_eq!(figure(&burst, "deliveries"), 5_000.0 * 11.0, "{address}");
+        assert!(
+            figure(&burst, "server_cpu_s_per_million") > 0.0,
+            "{address}"
+        );
+        // Longer than one frame of TLS, and than one that a client may send at once.
+        let long = run("burst --members 3 --text-bytes 4096 --messages 500 --seconds 20");
+        assert_eq!(figure(&long, "deliveries"), 500.0 * 2.0, "{address}");
+        let paced = run("paced --members 10 --rate 100 --messages 50");
+        assert_eq!(figure(&paced, "deliveries"), 50.0 * 9.0, "{address}");
+        let idle = run("idle --members 30");
+        assert_eq!(figure(&idle, "members"), 30.0, "{address}");
+        let join = run("join --members 30");
+        assert!(figure(&join, "joins_per_s") > 0.0, "{address}");
+    }
+    let stranger = bench(format!("chats://{}", secure.address), "join --members 2");
+    check_failure(&stranger, UNUSABLE, "self-signed");
+    let hostile = bench(format!("ws://{}", plain_web.address), "hostile");
+    check_failure(&hostile, WRONG_USAGE, "hostile works over chat:// only");
+    let nothing = bench(format!("ws://{}", secure.address), "join --members 2");
+    check_failure(&nothing, UNUSABLE, "closed the connection");
+}
+
 #[test]
 fn a_table_for_people_and_a_plot() {
     let server = TestServer::start(&[]);

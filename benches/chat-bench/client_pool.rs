@@ -2,17 +2,19 @@
 
 use std::{
     io::{self, Read, Write},
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use chat::tls::Untrusted;
 use mio::{Events, Poll, Token};
 
 use crate::{
     dialect::Dialect,
     failure::Failure,
+    link::Link,
     member::{Connection, Role, Stage, join_as, name},
     socket,
+    stream::Stream,
     tally::Tally,
 };
 
@@ -30,7 +32,7 @@ const EVENTS_MAX: usize = 1024;
 pub const SILENCE_MS_MAX: u64 = 10_000;
 
 pub struct ClientPool {
-    address: SocketAddr,
+    link: Link,
     pub dialect: Box<dyn Dialect>,
     poll: Poll,
     events: Events,
@@ -51,13 +53,13 @@ pub struct ClientPool {
 
 impl ClientPool {
     pub fn new(
-        address: SocketAddr,
+        link: &Link,
         dialect: Box<dyn Dialect>,
         senders: usize,
         text_bytes: usize,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            address,
+            link: link.clone(),
             dialect,
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
@@ -91,8 +93,10 @@ impl ClientPool {
 
     fn connection(&mut self, index: usize, role: Role) -> Result<Connection, Failure> {
         let reads = !matches!(role, Role::Stalls);
-        let (stream, connected) = socket::connect(self.address, reads, &self.poll, Token(index))?;
-        connected.map_err(|error| not_there(self.address, &error))?;
+        let address = self.link.address;
+        let (socket, connected) = socket::connect(address, reads, &self.poll, Token(index))?;
+        connected.map_err(|error| not_there(&self.link, &error))?;
+        let stream = Stream::new(socket, &self.link)?;
         let name = name(self.names);
         self.names += 1;
         Ok(Connection {
@@ -165,7 +169,12 @@ impl ClientPool {
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 self.connections[index].is_ended |= event.is_read_closed();
+                // A handshake goes on with what was read.
+                let was_waiting = self.connections[index].stream.is_waiting();
                 self.read(index)?;
+                if was_waiting {
+                    self.write(index)?;
+                }
             }
         }
         self.events = events;
@@ -183,7 +192,7 @@ impl ClientPool {
     /// Whether everything queued for a connection has been written.
     pub fn is_flushed(&self, index: usize) -> bool {
         let connection = &self.connections[index];
-        connection.out_sent == connection.out.len()
+        connection.out_sent == connection.out.len() && !connection.stream.is_waiting()
     }
 
     /// The buffer of what a connection sends next; [`ClientPool::write`] sends it.
@@ -192,13 +201,16 @@ impl ClientPool {
     }
 
     pub fn write(&mut self, index: usize) -> Result<(), Failure> {
-        let address = self.address;
         let connection = &mut self.connections[index];
+        if connection.stage == Stage::Gone {
+            return Ok(());
+        }
         if connection.stage == Stage::Connecting {
-            if let Ok(Some(error)) | Err(error) = connection.stream.take_error() {
-                return Err(not_there(address, &error));
+            let socket = connection.stream.socket();
+            if let Ok(Some(error)) | Err(error) = socket.take_error() {
+                return Err(not_there(&self.link, &error));
             }
-            if connection.stream.peer_addr().is_err() {
+            if socket.peer_addr().is_err() {
                 return Ok(());
             }
             connection.stage = Stage::Joining;
@@ -217,6 +229,8 @@ impl ClientPool {
         }
         connection.out.clear();
         connection.out_sent = 0;
+        // The events tell when the rest can go.
+        let _ = connection.stream.flush();
         Ok(())
     }
 
@@ -247,7 +261,14 @@ impl ClientPool {
                     io::ErrorKind::Interrupted => continue,
                     io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => {}
                     io::ErrorKind::ConnectionRefused => {
-                        result = Err(not_there(self.address, &error))
+                        result = Err(not_there(&self.link, &error));
+                    }
+                    // Not the network, but what goes over it.
+                    io::ErrorKind::Other | io::ErrorKind::InvalidData => {
+                        let untrusted = Untrusted::in_error(&error).map(ToString::to_string);
+                        let sentence = untrusted.unwrap_or_else(|| error.to_string());
+                        let shown = &self.link.shown;
+                        result = Err(Failure::unusable(format!("{shown}: {sentence}")));
                     }
                     _ => result = self.closed(index),
                 },
@@ -267,7 +288,7 @@ impl ClientPool {
             (_, Stage::Connecting | Stage::Joining) => Err(Failure::unusable(format!(
                 "{} closed the connection of {name} before it had joined: \
                  is it a server of this protocol (see --dialect), and does it allow so many connections?",
-                self.address
+                self.link.shown
             ))),
             (Role::Stalls, _) => {
                 connection.close();
@@ -302,6 +323,6 @@ impl ClientPool {
     }
 }
 
-fn not_there(address: SocketAddr, error: &io::Error) -> Failure {
-    Failure::unusable(format!("no server answers at {address}: {error}"))
+fn not_there(link: &Link, error: &io::Error) -> Failure {
+    Failure::unusable(format!("no server answers at {}: {error}", link.shown))
 }

@@ -1,13 +1,10 @@
 //! The workloads without messages: `join` and `idle`.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
-    client_pool::ClientPool, dialect::Protocol, failure::Failure, member::Role, order::Cursor,
-    process::Process, progress::Progress,
+    client_pool::ClientPool, dialect::Protocol, failure::Failure, link::Link, member::Role,
+    order::Cursor, process::Process, progress::Progress,
 };
 
 /// How long to wait before the server's memory is measured, in milliseconds.
@@ -26,12 +23,12 @@ pub struct Outcome {
 pub fn run(
     members: usize,
     is_idle: bool,
-    address: SocketAddr,
+    link: &Link,
     protocol: Protocol,
     server: Option<Process>,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
-    let mut pool = ClientPool::new(address, protocol.dialect(), 0, 0)?;
+    let mut pool = ClientPool::new(link, protocol.dialect(), 0, 0)?;
     let this = Process::this();
     let resident_before = server.and_then(Process::resident_bytes);
     let cpu_before = (server.and_then(Process::cpu_s), this.cpu_s());

@@ -1,10 +1,7 @@
 //! The workloads with messages: `burst`, `paced`, `slow` and `churn` are one loop with
 //! different parameters.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     client_pool::ClientPool,
@@ -12,6 +9,7 @@ use crate::{
     digest::Digest,
     failure::Failure,
     latency::Histogram,
+    link::Link,
     member::Role,
     order::Cursor,
     process::Process,
@@ -79,12 +77,12 @@ pub struct Outcome {
 /// Runs a workload. Fails if anything is lost.
 pub fn run(
     load: &Load,
-    address: SocketAddr,
+    link: &Link,
     protocol: Protocol,
     server: Option<Process>,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
-    let mut pool = ClientPool::new(address, protocol.dialect(), load.senders, load.text_bytes)?;
+    let mut pool = ClientPool::new(link, protocol.dialect(), load.senders, load.text_bytes)?;
     pool.tally.times_all = load.rate.is_some();
     let resident = |server: Option<Process>| server.and_then(Process::resident_bytes);
     let resident_before = resident(server);

@@ -21,6 +21,7 @@ mod failure;
 mod hostile;
 mod joining;
 mod latency;
+mod link;
 mod load;
 mod member;
 mod options;
@@ -29,10 +30,14 @@ mod output;
 mod plot;
 mod process;
 mod progress;
+#[cfg(feature = "quic")]
+mod quic;
 mod report;
 mod socket;
+mod stream;
 mod tally;
 mod text;
+mod websocket;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -54,7 +59,10 @@ const SLOW_ROUNDS: usize = 3;
 fn main() -> ExitCode {
     // One socket a member.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    match run(Options::parse().command) {
+    let ran = run(Options::parse().command);
+    #[cfg(feature = "quic")]
+    quic::end();
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::complain(&format!("chat-bench: {failure}\n"));
@@ -165,13 +173,8 @@ fn run_load(
     more: impl FnOnce(&mut Report, &load::Outcome),
 ) -> Result<(), Failure> {
     let mut progress = Progress::new();
-    let outcome = load::run(
-        load,
-        target.address,
-        target.dialect,
-        server(target),
-        &mut progress,
-    );
+    let link = target.link()?;
+    let outcome = load::run(load, &link, target.dialect, server(target), &mut progress);
     progress.end();
     let outcome = outcome?;
     let mut report = Report::new(title);
@@ -199,9 +202,10 @@ fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), F
         ..without.clone()
     };
     let mut progress = Progress::new();
+    let link = target.link()?;
     let mut run = |load: &Load| {
         let server = server(target);
-        let outcome = load::run(load, target.address, target.dialect, server, &mut progress);
+        let outcome = load::run(load, &link, target.dialect, server, &mut progress);
         progress.end();
         outcome
     };
@@ -236,7 +240,7 @@ fn join(target: &Target, members: u32, is_idle: bool) -> Result<(), Failure> {
     let outcome = joining::run(
         members,
         is_idle,
-        target.address,
+        &target.link()?,
         target.dialect,
         server(target),
         &mut progress,
@@ -252,8 +256,11 @@ fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(),
     if target.dialect != Protocol::Chat {
         usage("hostile works with --dialect chat only");
     }
+    if !target.address.is_plain() {
+        usage("hostile works over chat:// only");
+    }
     let mut progress = Progress::new();
-    let outcome = hostile::run(load, target.address, server(target), &mut progress);
+    let outcome = hostile::run(load, target.address.address, server(target), &mut progress);
     progress.end();
     let Attackers {
         flood_times,
@@ -274,7 +281,7 @@ fn server(target: &Target) -> Option<Process> {
     target
         .server_pid
         .map(Process::of_id)
-        .or_else(|| Process::listening_on(target.address))
+        .or_else(|| Process::listening_on(target.address.address, target.address.carrier.is_quic))
 }
 
 fn tell(target: &Target, report: &Report, what: &str, progress: &Progress) -> Result<(), Failure> {

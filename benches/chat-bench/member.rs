@@ -2,13 +2,12 @@
 
 use std::io::Write;
 
-use mio::net::TcpStream;
-
 use crate::{
     dialect::{Dialect, JoinAs, Unit},
     digest::Digest,
     failure::Failure,
     order::Cursor,
+    stream::Stream,
 };
 
 /// The name of a member.
@@ -41,7 +40,7 @@ pub enum Stage {
 }
 
 pub struct Connection {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub stage: Stage,
     pub role: Role,
     pub name: String,
@@ -56,7 +55,7 @@ pub struct Connection {
 impl Connection {
     pub fn close(&mut self) {
         self.stage = Stage::Gone;
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        self.stream.close();
     }
 
     /// Handles bytes that arrive before the connection has joined. Returns whether it

@@ -1,31 +1,26 @@
 //! The command line of `chat-bench`.
 
-use std::{
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
-use chat::{
-    address::{Address, AddressError},
-    files,
-    limits::Limits,
-};
+use chat::{files, limits::Limits, pin::Pin, tls::Trust};
 use clap::{
     Args, Parser, Subcommand,
     builder::{PathBufValueParser, TypedValueParser},
 };
 
-use crate::{bound::Writes, dialect::Protocol, text::TEXT_BYTES_MIN};
+use crate::{
+    bound::Writes,
+    dialect::Protocol,
+    failure::Failure,
+    link::{Link, Place},
+    text::TEXT_BYTES_MIN,
+};
 
 /// The most members, huge lengths, senders and message bytes that can be asked for.
 const MEMBERS_MAX: i64 = 100_000;
 const LENGTHS_MAX: i64 = 10_000_000;
 const SENDERS_MAX: i64 = 64;
 const TEXT_BYTES_MAX: i64 = 4_096;
-
-/// How long one of several addresses of a host may take to answer, in milliseconds.
-const CONNECT_TIMEOUT_MS: u64 = 3_000;
 
 /// The longest run, in seconds.
 const SECONDS_MAX: i64 = 3_600;
@@ -145,9 +140,17 @@ pub enum Command {
 /// The server to measure, and the form of the report.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// The server: HOST, HOST:PORT, or the same behind chat://
-    #[arg(value_parser = parse_address)]
-    pub address: SocketAddr,
+    /// The server: HOST, HOST:PORT, or the same behind chat://; over other transports
+    /// behind chats:// (TLS), chatq:// (QUIC), ws:// or wss:// (WebSocket at /chat), with
+    /// #sha256=... where the certificate is self-signed
+    #[arg(value_parser = Place::parse)]
+    pub address: Place,
+    /// Trust the one server whose certificate has this fingerprint
+    #[arg(long, value_name = "sha256=HEX", conflicts_with = "ca")]
+    pub pin: Option<Pin>,
+    /// Trust the servers whose certificates this one has issued, in a PEM file
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Its protocol
     #[arg(long, value_enum, default_value = "chat")]
     pub dialect: Protocol,
@@ -161,6 +164,18 @@ pub struct Target {
     /// Write a plot to this file, `-` for the standard output
     #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(files::writable))]
     pub svg: Option<PathBuf>,
+}
+
+impl Target {
+    /// How to connect to the server.
+    pub fn link(&self) -> Result<Link, Failure> {
+        let trust = match (self.pin, &self.ca) {
+            (Some(pin), _) => Trust::pinned(pin),
+            (None, Some(ca)) => Trust::ca_file(ca).map_err(Failure::unusable)?,
+            (None, None) => Trust::system(),
+        };
+        self.address.link(trust, self.dialect)
+    }
 }
 
 /// Senders and messages.
@@ -206,52 +221,4 @@ pub struct Flow {
     /// How many messages may be sent and not yet delivered, on average over the members
     #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     pub in_flight: u32,
-}
-
-fn parse_address(value: &str) -> Result<SocketAddr, String> {
-    let address: Address = value
-        .parse()
-        .map_err(|error: AddressError| error.to_string())?;
-    if address.name().is_some() {
-        return Err("members have generated names: leave out the name before the @".to_owned());
-    }
-    let addresses = (address.host(), address.port())
-        .to_socket_addrs()
-        .map_err(|error| format!("cannot look up the host: {error}"))?;
-    reachable(&addresses.collect::<Vec<_>>()).ok_or_else(|| "the host has no address".to_owned())
-}
-
-/// The first of a host's addresses at which a server listens, or else the first. A
-/// single address is not tried: that would be one more connection to the server.
-fn reachable(addresses: &[SocketAddr]) -> Option<SocketAddr> {
-    let first = addresses.first().copied();
-    if addresses.len() < 2 {
-        return first;
-    }
-    let timeout = Duration::from_millis(CONNECT_TIMEOUT_MS);
-    addresses
-        .iter()
-        .copied()
-        .find(|address| TcpStream::connect_timeout(address, timeout).is_ok())
-        .or(first)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpListener;
-
-    #[test]
-    fn the_first_address_with_a_server_is_measured() {
-        let bind = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = |listener: &TcpListener| listener.local_addr().expect("it is bound");
-        let (closed, open) = (bind(), bind());
-        let [refused, open_address] = [&closed, &open].map(address);
-        drop(closed);
-        assert_eq!(reachable(&[refused, open_address]), Some(open_address));
-        assert_eq!(reachable(&[open_address, refused]), Some(open_address));
-        assert_eq!(reachable(&[refused, refused]), Some(refused));
-        assert_eq!(reachable(&[refused]), Some(refused));
-        assert_eq!(reachable(&[]), None);
-    }
 }

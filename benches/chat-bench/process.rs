@@ -8,8 +8,9 @@ use std::{
 /// Clock ticks a second, the same on every Linux.
 const TICKS_PER_S: f64 = 100.0;
 
-/// `TCP_LISTEN` in /proc/net/tcp.
+/// `TCP_LISTEN` in /proc/net/tcp, and what an unconnected socket has in /proc/net/udp.
 const STATE_LISTEN: &str = "0A";
+const STATE_UNCONNECTED: &str = "07";
 
 /// A process on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +28,18 @@ impl Process {
 
     /// The process that listens on this address, if it runs on this machine and may be
     /// inspected.
-    pub fn listening_on(address: SocketAddr) -> Option<Self> {
+    pub fn listening_on(address: SocketAddr, is_udp: bool) -> Option<Self> {
         if !address.ip().is_loopback() {
             return None;
         }
-        let socket = ["/proc/net/tcp", "/proc/net/tcp6"]
+        let (tables, state) = match is_udp {
+            false => (["/proc/net/tcp", "/proc/net/tcp6"], STATE_LISTEN),
+            true => (["/proc/net/udp", "/proc/net/udp6"], STATE_UNCONNECTED),
+        };
+        let socket = tables
             .iter()
             .filter_map(|path| fs::read_to_string(path).ok())
-            .find_map(|table| listening_inode(&table, address))?;
+            .find_map(|table| listening_inode(&table, address, state))?;
         let link = format!("socket:[{socket}]");
         let processes = fs::read_dir("/proc").ok()?.flatten();
         processes
@@ -79,13 +84,13 @@ impl Process {
 
 /// The inode of the socket in this table that listens on `address`, or on all addresses
 /// with its port.
-fn listening_inode(table: &str, address: SocketAddr) -> Option<String> {
+fn listening_inode(table: &str, address: SocketAddr, listens: &str) -> Option<String> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let local = fields.nth(1)?;
         let state = fields.nth(1)?;
         let (ip, port) = local.rsplit_once(':')?;
-        let is_it = state == STATE_LISTEN
+        let is_it = state == listens
             && u16::from_str_radix(port, 16) == Ok(address.port())
             && serves(ip_address(ip)?, address.ip());
         is_it.then(|| fields.nth(5).map(str::to_owned))?
@@ -162,7 +167,7 @@ mod tests {
                 true,
             ),
         ] {
-            let inode = listening_inode(&table, address.parse().expect("an address"));
+            let inode = listening_inode(&table, address.parse().expect("an address"), STATE_LISTEN);
             assert_eq!(inode.is_some(), is_there, "{address} in {table}");
             assert!(inode.is_none_or(|inode| inode == "77"));
         }
