@@ -14,6 +14,20 @@ use crate::{
 /// be resumed.
 const KEEP_DAYS_FOR_RESUMES: u32 = 1;
 
+/// The least that can be kept, in bytes: two hundred of the longest messages with default
+/// limits, so that a member who comes back after a moment finds what it missed.
+const KEEP_BYTES_MIN: u64 = 1 << 20;
+
+/// Reads what `--keep-bytes` says.
+fn kept_bytes(text: &str) -> Result<u64, String> {
+    match Unit::Bytes.parse(text)? {
+        bytes if bytes >= KEEP_BYTES_MIN => Ok(bytes),
+        _ => {
+            Err("it is 1MiB or more; to keep the past from members, say --history none".to_owned())
+        }
+    }
+}
+
 /// What is kept, and for whom.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What is kept")]
@@ -54,14 +68,14 @@ pub(super) struct DataOptions {
     )]
     keep_days: Option<u32>,
 
-    /// Keep so much at most; the oldest messages go first
+    /// Keep so much at most, 1 MiB or more; the oldest messages go first
     #[arg(
         long,
         env = "CHAT_KEEP_BYTES",
         value_name = "SIZE",
         default_value = "1GiB",
         requires = "data",
-        value_parser = |text: &str| Unit::Bytes.parse(text)
+        value_parser = kept_bytes
     )]
     keep_bytes: u64,
 

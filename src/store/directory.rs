@@ -2,9 +2,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +20,22 @@ pub(super) const FILE_MODE: u32 = 0o600;
 /// for a database without a write-ahead log.
 const JOURNAL_OFFSET: usize = 18;
 const JOURNAL_ROLLBACK: u8 = 1;
+
+/// A file, whatever its name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+        }
+    }
+}
 
 /// The folder of a database.
 #[derive(Debug, Clone)]
@@ -146,6 +162,28 @@ impl Directory {
             }
         }
         Ok(())
+    }
+
+    /// Which file the database is.
+    pub(super) fn database_id(&self) -> Result<FileId, OpenError> {
+        let path = self.database();
+        let found = fs::symlink_metadata(&path);
+        found
+            .map(|found| FileId::of(&found))
+            .map_err(|error| OpenError::Io(path, error))
+    }
+
+    /// Why the database that is open is not the one in this folder, if it is not: what
+    /// is committed to a file without a name is lost when the server ends.
+    pub(super) fn missing(&self, database: FileId) -> Option<String> {
+        let path = self.database();
+        let what = match fs::symlink_metadata(&path) {
+            Ok(found) if FileId::of(&found) == database => return None,
+            Ok(_) => "was replaced by another file".to_owned(),
+            Err(error) if error.kind() == ErrorKind::NotFound => "was removed".to_owned(),
+            Err(error) => format!("cannot be found ({error})"),
+        };
+        Some(format!("{} {what} while the server ran", path.display()))
     }
 
     fn failure(&self) -> PathBuf {

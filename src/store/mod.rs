@@ -51,7 +51,7 @@ pub use error::{CommitError, OpenError, ReadError};
 pub use reader::{Page, StoreReader};
 
 use background::Background;
-use directory::{Directory, Lock};
+use directory::{Directory, FileId, Lock};
 use sent::SentIds;
 
 /// How a store is opened.
@@ -146,6 +146,8 @@ pub struct Store {
     connection: Connection,
     background: Background,
     directory: Directory,
+    /// The file that the connections have open.
+    database: FileId,
     keep: Keep,
     sent_ids_max: u32,
     position: Position,
@@ -193,6 +195,9 @@ impl Store {
     fn check_usable(&mut self) -> Result<(), CommitError> {
         if self.failed.is_none() {
             self.failed = self.background.failure();
+        }
+        if self.failed.is_none() {
+            self.failed = self.directory.missing(self.database);
         }
         match &self.failed {
             None => Ok(()),

@@ -41,6 +41,7 @@ impl Store {
         let position = find_position(&connection, mark.oldest_seq).map_err(failed)?;
         let sent_ids_max = options.sent_ids_max.max(1);
         let (lines, sent) = lines::load(&connection, sent_ids_max).map_err(failed)?;
+        let database = directory.database_id()?;
         let background = Background::start(&mut connection, &directory, options.sync)?;
         // Without the sync of each commit, SQLite still syncs in the order that keeps the
         // database whole.
@@ -59,6 +60,7 @@ impl Store {
             connection,
             background,
             directory,
+            database,
             keep: options.keep,
             sent_ids_max,
             position,

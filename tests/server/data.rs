@@ -363,6 +363,26 @@ fn a_failed_write_is_told_and_ends_the_server() {
     assert_eq!(page(&mut carol, Some(Edge::Before(9)), 9).to, 1);
 }
 
+/// Receipts for what goes into a file without a name would be lies. Nobody speaks, and
+/// the server notices all the same.
+#[test]
+fn a_folder_that_is_removed_ends_the_server() {
+    let dir = TempDir::new().expect("a folder");
+    let room = dir.path().join("room");
+    let mut server = start(&room, &[]);
+    let (mut alice, _) = join(&server, "Alice");
+    alice.send(&support::chat_with_id("written", 1));
+    assert_eq!(receipt(&mut alice), 1);
+    std::fs::remove_dir_all(&room).expect("ours");
+    alice.sees_closing();
+    assert_eq!(server.wait().code(), Some(1));
+    let log = server.log();
+    assert!(
+        log.contains("room.sqlite was removed while the server ran"),
+        "{log}"
+    );
+}
+
 /// Messages from before the limit was lowered fit into the frames of today.
 #[test]
 fn texts_longer_than_the_limit_of_today_are_cut() {

@@ -146,3 +146,45 @@ fn a_number_out_of_order_ends_the_store() {
     let kept = open(&options(folder.path())).1;
     assert_eq!((kept.last_seq, kept.lines), (1, vec![]), "all or nothing");
 }
+
+/// What is committed to a file without a name is gone when the server ends.
+#[test]
+fn nothing_is_committed_to_a_database_that_was_removed_or_replaced() {
+    type Harm = fn(&std::path::Path);
+    let ways: [(Harm, &str); 3] = [
+        (
+            |dir| fs::remove_dir_all(dir).expect("ours"),
+            "room.sqlite was removed while the server ran",
+        ),
+        (
+            |dir| fs::rename(dir, dir.with_extension("moved")).expect("ours"),
+            "room.sqlite was removed while the server ran",
+        ),
+        (
+            |dir| {
+                let database = dir.join("room.sqlite");
+                fs::copy(&database, dir.join("copy")).expect("ours");
+                fs::rename(dir.join("copy"), database).expect("ours");
+            },
+            "room.sqlite was replaced by another file while the server ran",
+        ),
+    ];
+    for (harm, words) in ways {
+        let folder = folder();
+        let options = options(&folder.path().join("room"));
+        let (mut store, _) = open(&options);
+        commit_chats(&mut store, 1, 3);
+        harm(&options.dir);
+        for error in [
+            store
+                .commit(&[accepted(4)])
+                .expect_err("it must be refused"),
+            store.prune(1).expect_err("it must be refused"),
+        ] {
+            assert!(matches!(error, CommitError::Failed(_)));
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let left: Vec<_> = fs::read_dir(&options.dir).into_iter().flatten().collect();
+        assert!(left.len() != 1, "{left:?}");
+    }
+}

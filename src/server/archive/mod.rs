@@ -28,6 +28,7 @@ use std::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{log::Audience, room::Change, session::PageRequest};
@@ -35,6 +36,10 @@ use crate::{log::Audience, room::Change, session::PageRequest};
 /// How much of the log may wait for the disk before senders are paused, in bytes: a
 /// burst of a few commits, and little memory.
 pub(super) const UNCOMMITTED_BYTES_MAX: u64 = 4 << 20;
+
+/// How long the writer waits for something to do, in milliseconds: this soon a room in
+/// which nobody speaks forgets what is too old, and notices that its folder is gone.
+const IDLE_MS_MAX: u64 = 2_000;
 
 /// The meeting place of a hub and the threads of its store.
 #[derive(Default)]
@@ -290,8 +295,11 @@ impl Archive {
     /// What is to be kept next; waits until there is something, or nothing will come.
     fn next_changes(&self) -> Pending {
         let is_idle = |it: &mut Pending| it.log_end == 0 && !it.is_closing;
-        let pending = self.changed.wait_while(self.changes(), is_idle);
-        let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
+        let time = Duration::from_millis(IDLE_MS_MAX);
+        let pending = self
+            .changed
+            .wait_timeout_while(self.changes(), time, is_idle);
+        let (mut pending, _) = pending.unwrap_or_else(PoisonError::into_inner);
         let is_closing = pending.is_closing;
         let taken = std::mem::take(&mut *pending);
         pending.is_closing = is_closing;
@@ -299,7 +307,7 @@ impl Archive {
     }
 
     /// Waits for a while, or until nothing more will come. Returns whether that is so.
-    fn wait_for_close(&self, time: std::time::Duration) -> bool {
+    fn wait_for_close(&self, time: Duration) -> bool {
         let is_open = |it: &mut Pending| !it.is_closing;
         let waited = self
             .changed

@@ -71,10 +71,9 @@ impl Threads {
             hub: Arc::clone(hub),
             archive: Arc::clone(archive),
         };
-        let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
         Ok(Self {
-            writer: spawn("store").spawn(move || writer.run())?,
-            reader: spawn("past").spawn(move || reader.run())?,
+            writer: spawn("store", hub, move || writer.run())?,
+            reader: spawn("past", hub, move || reader.run())?,
         })
     }
 
@@ -84,6 +83,35 @@ impl Threads {
             if thread.join().is_err() {
                 error!("a thread of the store has panicked");
             }
+        }
+    }
+}
+
+/// Starts a thread. If it panics, the server ends: nothing that waits for it would ever
+/// come.
+fn spawn(
+    name: &str,
+    hub: &Arc<Hub>,
+    work: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let guard = PanicGuard(Arc::clone(hub));
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _guard = guard;
+        work();
+    })
+}
+
+/// Tells the hub when its thread panics.
+struct PanicGuard(Arc<Hub>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let name = thread::current().name().unwrap_or_default().to_owned();
+            self.0.fail(format!(
+                "the thread \"{name}\" of the room on disk has panicked, which is a fault of this \
+                 program: what was confirmed is on the disk, and the server ends"
+            ));
         }
     }
 }
@@ -290,5 +318,24 @@ impl Reader {
 fn envelope(message: Message) -> ServerEnvelope {
     ServerEnvelope {
         message: Some(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{limits::Limits, session::AccessPolicy};
+
+    /// Nobody would commit any more, and the server would go on without receipts.
+    #[test]
+    fn a_thread_that_panics_ends_the_server() {
+        let hub = Arc::new(Hub::in_memory(Limits::default(), AccessPolicy::default()));
+        let calm = spawn("calm", &hub, || {}).expect("a thread");
+        assert!(calm.join().is_ok());
+        assert_eq!(hub.failure(), None);
+        let wild = spawn("wild", &hub, || panic!("on purpose")).expect("a thread");
+        assert!(wild.join().is_err());
+        let failure = hub.failure().unwrap_or_default();
+        assert!(failure.starts_with("the thread \"wild\""), "{failure}");
     }
 }
