@@ -199,6 +199,13 @@ impl Connector {
         self.shake_hands(halves, name, resume).await
     }
 
+    /// The same, with the capture of another connector.
+    #[cfg(feature = "cli")]
+    pub(crate) fn capturing_as(mut self, other: &Self) -> Self {
+        self.capture.clone_from(&other.capture);
+        self
+    }
+
     /// The stream, with a tap where there is a capture.
     fn tapped(&self, stream: ByteStream) -> ByteStream {
         match &self.capture {

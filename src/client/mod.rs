@@ -87,3 +87,5 @@ pub use pacer::Pacer;
 pub use sanitize::{MARKS_MAX, NAME_CHARS_MAX, Printable};
 pub use session::{SendError, Sender, Session};
 pub use wrap::{COLUMNS_MIN, INDENT_COLUMNS_MIN, Row, width, wrap};
+#[cfg(feature = "cli")]
+use wrap::{drawn_width, wrap_by};

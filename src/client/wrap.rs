@@ -12,6 +12,8 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthChar;
+#[cfg(feature = "cli")]
+use unicode_width::UnicodeWidthStr;
 
 use super::sanitize::Printable;
 
@@ -66,9 +68,20 @@ impl Row {
 /// assert_eq!(rows, ["@Bob: well, to be honest  ", "  @Carol: yes"]);
 /// ```
 pub fn wrap(parts: &[Printable], columns: usize, indent: usize) -> Vec<Row> {
+    wrap_by(width, parts, columns, indent)
+}
+
+/// The same for a terminal in which `measure` gives the width of a cluster.
+pub(super) fn wrap_by(
+    measure: fn(&str) -> usize,
+    parts: &[Printable],
+    columns: usize,
+    indent: usize,
+) -> Vec<Row> {
     let columns = columns.max(COLUMNS_MIN);
     let indent = indent.clamp(INDENT_COLUMNS_MIN, columns / INDENT_PART);
     let mut rows = Rows {
+        measure,
         rows: vec![Row::default()],
         column: 0,
         columns,
@@ -82,6 +95,7 @@ pub fn wrap(parts: &[Printable], columns: usize, indent: usize) -> Vec<Row> {
 
 /// The rows that have been filled so far.
 struct Rows {
+    measure: fn(&str) -> usize,
     rows: Vec<Row>,
     /// The next free column, from 0.
     column: usize,
@@ -93,7 +107,7 @@ impl Rows {
     fn put(&mut self, part: usize, text: &str) {
         let mut at = 0;
         for word in text.split_inclusive(' ') {
-            self.make_room(width(word.trim_end_matches(' ')));
+            self.make_room((self.measure)(word.trim_end_matches(' ')));
             for cluster in word.graphemes(true) {
                 let start = at;
                 at += cluster.len();
@@ -102,11 +116,19 @@ impl Rows {
                     self.new_row();
                     continue;
                 }
-                self.make_room(width(cluster));
+                let columns = (self.measure)(cluster);
+                self.make_room(columns);
+                if self.column + columns <= self.columns {
+                    self.put_piece(part, start..at, columns);
+                    continue;
+                }
+                // Wider than a row.
                 let mut from = start;
                 for character in cluster.chars() {
                     let to = from + character.len_utf8();
-                    self.put_character(part, from..to, character);
+                    let columns = width_max(character);
+                    self.make_room(columns);
+                    self.put_piece(part, from..to, columns);
                     from = to;
                 }
             }
@@ -121,9 +143,7 @@ impl Rows {
         }
     }
 
-    fn put_character(&mut self, part: usize, bytes: Range<usize>, character: char) {
-        let columns = width_max(character);
-        self.make_room(columns);
+    fn put_piece(&mut self, part: usize, bytes: Range<usize>, columns: usize) {
         self.column += columns;
         let Some(row) = self.rows.last_mut() else {
             return;
@@ -148,6 +168,14 @@ impl Rows {
 /// The largest width of a piece of a [`Printable`] on any terminal, in columns.
 pub fn width(piece: &str) -> usize {
     piece.chars().map(width_max).sum()
+}
+
+/// The width of a piece in the full screen, in columns: a cluster is as wide as in a
+/// terminal that joins its characters. Others draw parts of it beside, over which the rest
+/// of the row is drawn.
+#[cfg(feature = "cli")]
+pub(super) fn drawn_width(piece: &str) -> usize {
+    piece.graphemes(true).map(UnicodeWidthStr::width).sum()
 }
 
 fn width_max(character: char) -> usize {
@@ -224,6 +252,27 @@ mod tests {
         check("🇩🇪", 9, "@Bob: \n  🇩🇪");
         let family = ["👩"; 4].join("\u{200d}");
         check(&family, 8, "@Bob: 👩\u{200d}\n  👩\u{200d}👩\u{200d}👩");
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn the_full_screen_takes_what_is_joined_for_one_character() {
+        let family = ["👩"; 4].join("\u{200d}");
+        for (cluster, columns) in [
+            (&*family, 2),
+            ("👩\u{200d}🔬", 2),
+            ("👍🏽", 2),
+            ("❤\u{fe0f}", 2),
+            ("🇩🇪", 2),
+            ("e\u{301}", 1),
+            ("日本", 4),
+        ] {
+            assert_eq!(drawn_width(cluster), columns, "{cluster}");
+        }
+        let parts = [Printable::message("Bob", &format!("{family}{family} x"))];
+        let rows = wrap_by(drawn_width, &parts, 10, 2);
+        let rows: Vec<_> = rows.iter().map(|row| row.text(&parts)).collect();
+        assert_eq!(rows, [format!("@Bob: {family}{family}"), "  x".to_owned()]);
     }
 
     #[test]

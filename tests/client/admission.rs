@@ -282,3 +282,60 @@ fn two_members_with_the_password_talk() {
         "{shown}"
     );
 }
+
+/// What was typed for a server goes there with another name, and to no other server.
+#[test]
+fn a_password_goes_along_with_nick_and_not_to_another_server() {
+    let (server, mut screen) = asked();
+    screen.type_keys(&format!("{SECRET}\r"));
+    let (mut first, password) = accept(&server);
+    assert_eq!(password, SECRET);
+    first.members(&["Alice"]);
+    screen.has("you are Alice");
+    screen.type_keys("/nick Alicia\r");
+    let (mut second, password) = accept(&server);
+    assert_eq!(password, SECRET);
+    second.members(&["Alicia"]);
+    screen.status_has("Alicia · 1 here");
+    first.leave();
+
+    // The other one asks for a password of its own, and gets what is typed for it.
+    let other = Server::new();
+    screen.type_keys(&format!("/connect {}\r", other.address()));
+    assert_eq!(refuse_password(&other), "");
+    screen.has(PROMPT);
+    screen.type_keys("mellon\r");
+    let (mut third, password) = accept(&other);
+    assert_eq!(password, "mellon");
+    third.members(&["Alicia"]);
+    second.leave();
+    screen.has("you are Alicia");
+    screen.type_keys("/quit\r");
+    third.leave();
+    screen.ends_with("code 0, terminal as before");
+    let shown = screen.written();
+    assert!(
+        !shown.contains(SECRET) && !shown.contains("mellon"),
+        "{shown}"
+    );
+}
+
+/// The operator has changed the password since: the terminal asks for the new one.
+#[test]
+fn a_password_that_is_wrong_by_now_is_asked_for_again() {
+    let (server, mut screen) = asked();
+    screen.type_keys("old sesame\r");
+    let (mut first, _) = accept(&server);
+    first.members(&["Alice"]);
+    screen.has("you are Alice");
+    screen.type_keys("/nick Alicia\r");
+    assert_eq!(refuse_password(&server), "old sesame");
+    screen.has(PROMPT);
+    screen.type_keys("new sesame\r");
+    let (mut second, password) = accept(&server);
+    assert_eq!(password, "new sesame");
+    second.members(&["Alicia"]);
+    screen.status_has("Alicia · 1 here");
+    first.leave();
+    assert!(!screen.written().contains("sesame"));
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chat::wire::{Capability, ErrorCode, Joined, Left, LeftReason, Limits};
 
@@ -687,4 +687,62 @@ fn a_dumb_terminal_and_plain_are_used_like_a_pipe() {
         peer.close();
         screen.ends_with("code 0, terminal as before");
     }
+}
+
+/// How much CPU time a process has taken, in milliseconds, and how much memory it has, in
+/// bytes.
+fn cost(process_id: u32) -> (u64, u64) {
+    let stat = fs::read_to_string(format!("/proc/{process_id}/stat")).expect("it runs");
+    // The name in parentheses may contain anything.
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let field = |index: usize| -> u64 {
+        let field = fields.split_whitespace().nth(index);
+        field.and_then(|it| it.parse().ok()).expect("a number")
+    };
+    let ticks = field(11) + field(12);
+    let page_bytes = 4_096;
+    (ticks * 10, field(21) * page_bytes)
+}
+
+/// A thousand messages a second for ten seconds, with typing in between. Frames are drawn
+/// together, so the cost is that of the frames; of the messages, the last are kept.
+#[test]
+fn a_flood_neither_touches_the_draft_nor_grows_without_bound() {
+    const SECONDS: u64 = 10;
+    const A_SECOND: u64 = 1_000;
+    const BATCHES_A_SECOND: u64 = 50;
+    // Of a debug build, which draws some ten times slower than a release.
+    const CPU_PERCENT_MAX: u64 = 90;
+    const GROWN_BYTES_MAX: u64 = 64 << 20;
+    let (mut screen, mut peer) = joined();
+    let client = screen.process_id();
+    let (cpu_ms, memory) = cost(client);
+    let began = Instant::now();
+    let mut typed = String::new();
+    let mut number = 0;
+    for batch in 1..=SECONDS * BATCHES_A_SECOND {
+        for _ in 0..A_SECOND / BATCHES_A_SECOND {
+            number += 1;
+            peer.say("Bob", &format!("message {number} {}", "x".repeat(100)));
+        }
+        if batch % 10 == 0 {
+            let key = char::from(b'a' + (batch / 10 % 26) as u8);
+            screen.type_keys(&key.to_string());
+            typed.push(key);
+        }
+        let due = Duration::from_millis(batch * 1_000 / BATCHES_A_SECOND);
+        thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+    screen.drafts(&format!("> {typed}"));
+    screen.wait_until(|| screen.log().contains(&format!("message {number} ")));
+    let took_ms = began.elapsed().as_millis() as u64;
+    let (cpu_after_ms, memory_after) = cost(client);
+    let cpu_percent = (cpu_after_ms - cpu_ms) * 100 / took_ms;
+    let grown_bytes = memory_after.saturating_sub(memory);
+    println!("{took_ms} ms, CPU {cpu_percent} %, grown by {grown_bytes} bytes");
+    assert!(cpu_percent <= CPU_PERCENT_MAX, "CPU {cpu_percent} %");
+    assert!(grown_bytes <= GROWN_BYTES_MAX, "{grown_bytes} bytes");
+    // What was typed goes out as it is.
+    screen.type_keys("\r");
+    assert_eq!(peer.accept_chat(), typed);
 }

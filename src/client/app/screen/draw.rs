@@ -8,7 +8,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use super::colour::Colours;
 use super::model::{Ask, Link, Model, View};
 use super::rows::{Block, Mark, Role};
-use crate::client::{Printable, width};
+use crate::client::{Printable, drawn_width as width};
 
 /// What stands before the draft, and before its further rows.
 const PROMPT: &str = "> ";

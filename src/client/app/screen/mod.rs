@@ -367,7 +367,9 @@ impl Client {
             ..self.options.clone()
         };
         let connector = super::connector(&options, true, !options.no_reconnect);
-        let connector = connector.and(Capability::History);
+        let connector = connector
+            .and(Capability::History)
+            .capturing_as(&self.connector);
         let connected = connect(&options, None, connector, true, signals).await;
         if connected.is_err() {
             let _ = ask("Enter goes back: ", Echo::On, signals).await;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::find;
 use super::log::{Delivery, Entry, Kind};
 use super::model::{LATE_MS, Model};
-use crate::client::{INDENT_COLUMNS_MIN, Printable, Row, width, wrap};
+use crate::client::{INDENT_COLUMNS_MIN, Printable, Row, drawn_width as width, wrap_by};
 
 /// What the line of a new day and the unread marker begin with. No text can: texts stand
 /// behind a time, a name or an indent.
@@ -76,7 +76,12 @@ impl Block {
     fn rule(&mut self, words: &str, columns: usize) {
         let index = self.parts.len();
         let line = Printable::new().untrusted(&format!("{RULE}{words} ──"));
-        let rows = wrap(std::slice::from_ref(&line), columns, INDENT_COLUMNS_MIN);
+        let rows = wrap_by(
+            width,
+            std::slice::from_ref(&line),
+            columns,
+            INDENT_COLUMNS_MIN,
+        );
         self.put(Role::Rule, line);
         for mut row in rows {
             for (part, _) in &mut row.pieces {
@@ -165,7 +170,7 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
         }
     }
     let parts = block.parts.get(first..).unwrap_or_default();
-    for mut row in wrap(parts, columns, indent) {
+    for mut row in wrap_by(width, parts, columns, indent) {
         for (part, _) in &mut row.pieces {
             *part += first;
         }

@@ -29,9 +29,11 @@ use super::draw::{Drawn, draw, link_colour};
 use super::model::Model;
 use crate::client::Printable;
 
-/// The alternate screen, bracketed paste, reports of the focus.
-const ENTER: &str = "\x1b[?1049h\x1b[?2004h\x1b[?1004h";
-const LEAVE: &str = "\x1b[?1006l\x1b[?1000l\x1b[?1004l\x1b[?2004l\x1b[0m\x1b[?25h\x1b[?1049l";
+/// The alternate screen, bracketed paste, reports of the focus. No row goes on at the left
+/// edge of the next, should the terminal draw a character wider than it counts here.
+const ENTER: &str = "\x1b[?1049h\x1b[?7l\x1b[?2004h\x1b[?1004h";
+const LEAVE: &str =
+    "\x1b[?1006l\x1b[?1000l\x1b[?1004l\x1b[?2004l\x1b[?7h\x1b[0m\x1b[?25h\x1b[?1049l";
 
 /// The wheel and the buttons of the mouse; no movement.
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
@@ -421,7 +423,64 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+    use std::fs::File;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    use nix::pty::openpty;
+    use nix::sys::termios::tcgetattr;
+
     use super::*;
+
+    /// The part of the next test that takes a terminal and panics.
+    #[test]
+    #[ignore = "started by a_panic_gives_the_terminal_back, on a terminal"]
+    fn panics_in_full_screen() {
+        let mut screen = Screen::enter(true).expect("a terminal");
+        // As the first frame does.
+        let (done, is_done) = oneshot::channel();
+        let bytes = std::mem::take(&mut screen.extra);
+        for write in [Output::Bytes(bytes), Output::Flush(done)] {
+            assert!(screen.writes.blocking_send(write).is_ok());
+        }
+        is_done.blocking_recv().expect("a writer");
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        let terminal = openpty(None, None).expect("a pty");
+        let settings = || tcgetattr(&terminal.slave).expect("a terminal");
+        let before = settings();
+        let slave = || Stdio::from(terminal.slave.try_clone().expect("a descriptor"));
+        let name = module_path!().split_once("::").expect("a module").1;
+        let mut child = Command::new(env::current_exe().expect("this program"))
+            .args(["--exact", &format!("{name}::panics_in_full_screen")])
+            .args(["--ignored", "--nocapture", "--test-threads=1"])
+            .stdin(slave())
+            .stdout(slave())
+            .stderr(slave())
+            .spawn()
+            .expect("it starts");
+        let mut output = File::from(terminal.master);
+        let reader = thread::spawn(move || {
+            let (mut all, mut bytes) = (Vec::new(), [0; 4_096]);
+            // Reading a pty whose other end is closed is an error.
+            while let Ok(read @ 1..) = output.read(&mut bytes) {
+                all.extend_from_slice(&bytes[..read]);
+            }
+            String::from_utf8_lossy(&all).into_owned()
+        });
+        assert!(!child.wait().expect("a child").success());
+        assert_eq!(settings(), before);
+        drop(terminal.slave);
+        let all = reader.join().expect("no panic");
+        let (_, taken) = all.split_once(ENTER).expect("it takes the terminal");
+        // The message stands behind the end of the alternate screen, where it stays.
+        let (_, left) = taken.split_once(LEAVE).expect("it leaves the terminal");
+        assert!(left.contains("on purpose"), "{all:?}");
+    }
 
     #[test]
     fn the_clipboard_gets_base64() {
