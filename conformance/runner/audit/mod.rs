@@ -2,8 +2,10 @@
 //! numbers, order and resends, and all captures together must agree on every chat.
 
 mod capture_file;
+mod client;
 mod finding;
 mod line;
+mod missing;
 mod session;
 
 use std::collections::HashMap;
@@ -18,12 +20,9 @@ use crate::{
     server_stream::ServerStream,
 };
 use capture_file::What;
-use finding::{Place, Report, Summary};
+use finding::{Place, Report};
 use line::Line;
 use session::{Session, number, text};
-
-/// The most holes of one session that are looked at one by one.
-const HOLES_MAX: usize = 10_000;
 
 /// Audits the captures in these files.
 pub fn audit(files: Vec<PathBuf>) -> Result<Report, String> {
@@ -188,91 +187,6 @@ impl Audit {
                 }
                 self.server(connection, at, &message);
             }
-        }
-    }
-
-    fn client(&mut self, connection: &mut Connection, at: Place, message: &Received) {
-        let find = |audit: &mut Self, rule, sentence: String| {
-            audit.report.find(rule, End::Client, at, sentence);
-        };
-        if message.kind == "register" && connection.register.is_none() {
-            let register = self.register(at, &message.body);
-            connection.register = Some(register);
-            return;
-        }
-        if connection.register.is_none() {
-            let sentence = format!("{} came before Register", message.kind);
-            find(self, "CHAT-REG-1", sentence);
-            // Told once.
-            connection.is_lost = true;
-            return;
-        }
-        let Some(session) = &mut connection.session else {
-            let sentence = format!("{} came before Registered", message.kind);
-            return find(self, "CHAT-REG-10", sentence);
-        };
-        match message.kind.as_str() {
-            "chat" => {
-                let (id, text) = (number(&message.body["id"]), text(&message.body["text"]));
-                session.pending.push_back((id, text.clone()));
-                if !session.has_resume || id == 0 {
-                    return;
-                }
-                let line = self.lines.entry(key(&session.name)).or_default();
-                let wrong = line.sends(id, &text);
-                let unanswered = line.unanswered();
-                if let Some((rule, sentence)) = wrong {
-                    find(self, rule, sentence);
-                }
-                let most = session.resend_ids_max / 2;
-                if unanswered as u64 > most && !session.is_told_of_window {
-                    session.is_told_of_window = true;
-                    let sentence = format!("{unanswered} chats are unanswered, {most} may be");
-                    find(self, "CHAT-RES-15", sentence);
-                }
-            }
-            "get_history" => {
-                let is_filtered = message.body.get("filter").is_some();
-                session.pages.insert(text(&message.body["id"]), is_filtered);
-            }
-            _ => {}
-        }
-    }
-
-    /// A client registers, and perhaps resumes its line.
-    fn register(&mut self, at: Place, body: &Value) -> Register {
-        let told = self.told.clone();
-        let Some(resume) = body.get("resume") else {
-            return Register {
-                resume_seq: None,
-                told,
-            };
-        };
-        let seq = number(&resume["seq"]);
-        // Without one, the capture began later than the line.
-        if let Some(line) = self.lines.get_mut(&key(&text(&body["name"]))) {
-            let mut wrong = Vec::new();
-            let attempt = resume["attempt"].as_u64().unwrap_or(0);
-            if attempt <= line.attempt {
-                let sentence = format!("the attempt {attempt} comes after {}", line.attempt);
-                wrong.push(("CHAT-RES-18", sentence));
-            }
-            line.attempt = line.attempt.max(attempt);
-            if text(&resume["epoch"]) != line.epoch {
-                let sentence = "the token is from another epoch than it says".to_owned();
-                wrong.push(("CHAT-RES-21", sentence));
-            } else if seq > line.upto() {
-                let upto = line.upto();
-                let sentence = format!("it has everything up to {upto}, and says {seq}");
-                wrong.push(("CHAT-RES-20", sentence));
-            }
-            for (rule, sentence) in wrong {
-                self.report.find(rule, End::Client, at, sentence);
-            }
-        }
-        Register {
-            resume_seq: Some(seq),
-            told,
         }
     }
 
@@ -512,102 +426,6 @@ impl Audit {
         if let Some((rule, both)) = wrong {
             let sentence = format!("the chat {seq} is {both} in {}", self.report.shown(there));
             self.report.find(rule, End::Server, at, sentence);
-        }
-    }
-
-    /// Everything is read: what is missing shows only now.
-    fn end(mut self) -> Report {
-        self.sessions.sort_by_key(|it| (it.at.file, it.at.line));
-        for session in std::mem::take(&mut self.sessions) {
-            self.holes(&session);
-            self.report.sessions.push(Summary {
-                file: self.report.file(session.at.file),
-                line: session.at.line,
-                from: session.from,
-                to: session.to(),
-                chats: session.chats.len(),
-                own: session.own.len(),
-                resumed: session.is_resumed,
-                missed: session.missed,
-                filtered: session.is_filtered,
-                name: session.name,
-                epoch: session.epoch,
-            });
-        }
-        for page in std::mem::take(&mut self.pages) {
-            self.page_holes(&page);
-        }
-        let mut epochs: Vec<&String> = self.report.sessions.iter().map(|it| &it.epoch).collect();
-        epochs.sort();
-        epochs.dedup();
-        self.report.epochs = epochs.len();
-        self.report.chats = self.chats.len();
-        let order = |finding: &finding::Finding| (finding.at.file, finding.at.line);
-        self.report.findings.sort_by_key(order);
-        self.report
-    }
-
-    /// A number that a session lacks is a chat of its own that was not answered, or one
-    /// that it should have received.
-    fn holes(&mut self, session: &Session) {
-        if session.is_filtered {
-            return;
-        }
-        let mut unexplained = Vec::new();
-        for seq in session.holes().take(HOLES_MAX) {
-            let known = self.chats.get(&(session.epoch.clone(), seq));
-            let may_be_own = seq > session.registered_seq;
-            match known {
-                Some(known) if known.sender != session.name || !may_be_own => {
-                    let (by, there) = (known.sender.clone(), self.report.shown(known.at));
-                    let sentence =
-                        format!("{} lacks the chat {seq} by {by} in {there}", session.name);
-                    self.missing(session, seq, sentence);
-                }
-                _ if !may_be_own => {
-                    let sentence = format!("{} lacks the chat {seq}", session.name);
-                    self.missing(session, seq, sentence);
-                }
-                _ => unexplained.push(seq),
-            }
-        }
-        let own = session.pending.len();
-        if let Some(&first) = unexplained.get(own) {
-            let sentence = format!(
-                "{} lacks {} chats, {first} among them, and {own} of its own are not answered",
-                session.name,
-                unexplained.len(),
-            );
-            self.missing(session, first, sentence);
-        }
-    }
-
-    fn missing(&mut self, session: &Session, seq: u64, sentence: String) {
-        let rule = match session.is_resumed && seq <= session.registered_seq {
-            true => "CHAT-RES-9",
-            false => "CHAT-ORD-4",
-        };
-        // It shows where the next number comes.
-        let next = session.chats.range(seq..).next();
-        let at = next.map_or(session.at, |(_, &line)| Place { line, ..session.at });
-        self.report.find(rule, End::Server, at, sentence);
-    }
-
-    fn page_holes(&mut self, page: &Page) {
-        let last = page.to.min(page.from.saturating_add(HOLES_MAX as u64));
-        for seq in page.from..=last {
-            let known = self.chats.get(&(page.epoch.clone(), seq));
-            if let Some(known) = known
-                && page.numbers.binary_search(&seq).is_err()
-            {
-                let there = self.report.shown(known.at);
-                let sentence = format!(
-                    "a page from {} to {} lacks the chat {seq} in {there}",
-                    page.from, page.to
-                );
-                self.report
-                    .find("CHAT-HIST-2", End::Server, page.at, sentence);
-            }
         }
     }
 }
