@@ -250,6 +250,8 @@ fn name_of(action: &Action) -> &'static str {
         Action::Saturate(Saturation::AddressRate) => "fill-minute",
         Action::ClientStarts { .. } => "client-start",
         Action::ClientJoins { .. } => "client-join",
+        Action::ClientComesBack => "client-come-back",
+        Action::ClientStaysAway => "client-stay-away",
         Action::Types(_) => "client-type",
         Action::InputEnds => "client-input-end",
         Action::Prints(_) => "client-print",

@@ -80,7 +80,7 @@ fn a_server_that_announces_the_highest_limits_conforms() {
 
 #[test]
 fn the_python_client_conforms() {
-    let command = client(&python("client.py"));
+    let command = client(&format!("{} {{resuming:--reconnect}}", python("client.py")));
     let (ran, report) = report(&[
         "client",
         "--cmd",

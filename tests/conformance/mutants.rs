@@ -221,7 +221,8 @@ fn each_mutant_of_the_client_is_caught_by_a_case_of_its_rule() {
     let client = python("client.py");
     let mutants = mutants("client.py");
     let (matrix, missed) = matrix(&mutants, |mutant| {
-        let command = support::client(&format!("{client} --mutant {}", mutant.name));
+        let command = format!("{client} --mutant {} {{resuming:--reconnect}}", mutant.name);
+        let command = support::client(&command);
         caught(mutant, &["client", "--cmd", &command])
     });
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));

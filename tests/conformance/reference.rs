@@ -223,7 +223,8 @@ fn two_runs_share_a_server() {
 
 #[test]
 fn the_reference_client_conforms() {
-    let command = client(env!("CARGO_BIN_EXE_chat-client"));
+    let program = env!("CARGO_BIN_EXE_chat-client");
+    let command = client(&format!("{program} {{resuming:--reconnect}}"));
     let report = conforms(&["client", "--cmd", &command, "--strict"]);
     snapshot(&report, "client");
 }

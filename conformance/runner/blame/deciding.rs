@@ -92,7 +92,13 @@ fn of_client_message(kind: &str) -> Option<Deciding> {
     match kind {
         "register" => rules(
             "CHAT-REG-1",
-            &["CHAT-REG-", "CHAT-ADM-", "CHAT-NAME-", "CHAT-FRAME-"],
+            &[
+                "CHAT-REG-",
+                "CHAT-ADM-",
+                "CHAT-NAME-",
+                "CHAT-RES-",
+                "CHAT-FRAME-",
+            ],
         ),
         "leave" => rules("CHAT-LEAVE-1", &["CHAT-LEAVE-"]),
         "pong" => rules("CHAT-KEEP-2", &["CHAT-KEEP-", "CHAT-GROW-", "CHAT-FRAME-"]),

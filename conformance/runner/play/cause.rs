@@ -45,7 +45,9 @@ fn due(action: &Action) -> String {
         Action::Closed { .. } => "close".to_owned(),
         Action::Serves => "service for other clients".to_owned(),
         Action::Ends | Action::ClientEnds => "exit".to_owned(),
-        Action::ClientStarts { .. } | Action::ClientJoins { .. } => "connection".to_owned(),
+        Action::ClientStarts { .. } | Action::ClientJoins { .. } | Action::ClientComesBack => {
+            "connection".to_owned()
+        }
         Action::Prints(_) => "line of output".to_owned(),
         other => print::action(other),
     }

@@ -56,11 +56,18 @@ impl ClientUnderTest {
         self.command.contains("{password}")
     }
 
-    fn start(&mut self, name: &str, password: &str) -> Result<(), String> {
+    /// Starts it. `resumes`: with the option that makes it come back, if its command has
+    /// one.
+    fn start(&mut self, name: &str, password: &str, resumes: bool) -> Result<(), String> {
         let words = shlex::split(&self.command)
             .ok_or_else(|| format!("the command {:?} has a quote without its end", self.command))?;
         let words: Vec<String> = words
             .iter()
+            .flat_map(|word| match resuming(word) {
+                None => vec![word.as_str()],
+                Some(option) if resumes => option.split_whitespace().collect(),
+                Some(_) => Vec::new(),
+            })
             .map(|word| {
                 word.replace("{address}", &format!("chat://{}", self.address))
                     .replace("{host}", &self.address.ip().to_string())
@@ -77,8 +84,23 @@ impl ClientUnderTest {
 /// Starts the client once and ends it at once: whether its command can be started
 /// at all.
 pub fn try_client(command: &str) -> Result<(), String> {
-    ClientUnderTest::new(command)?.start("nobody", "")
+    ClientUnderTest::new(command)?.start("nobody", "", false)
 }
+
+/// The option in a word of a command that makes the client come back after its
+/// connection is lost: `{resuming:OPTION}`.
+fn resuming(word: &str) -> Option<&str> {
+    word.strip_prefix("{resuming:")?.strip_suffix('}')
+}
+
+/// The token of the session that the suite opens first, in base64.
+const FIRST_TOKEN: &str = "Zmlyc3Q=";
+
+/// How many ids the suite says that it remembers, so half as many chats may be unanswered.
+const RESEND_IDS_MAX: u64 = 8;
+
+/// How long a line can be resumed that the suite plays the server of, in milliseconds.
+const RESUME_MS: u64 = 60_000;
 
 impl Play<'_> {
     fn client(&mut self) -> Result<&mut ClientUnderTest, StepError> {
@@ -103,15 +125,22 @@ impl Play<'_> {
 
     pub(super) fn client_starts(&mut self, password: Option<&str>) -> Outcome {
         let name = self.bindings.fill_text("<client>")?;
-        let (deadline, timing) = (self.client_until(), self.context.timing);
-        let (cut, began) = (self.context.cut, self.began);
+        let resumes = self.context.case.needs.iter().any(|c| c == "resume");
         let client = self.client()?;
         if password.is_some() && !client.takes_password() {
             return Err(StepError::NotRun(
                 "put {password} into the client's command, where the client takes it".to_owned(),
             ));
         }
-        client.start(&name, password.unwrap_or_default())?;
+        client.start(&name, password.unwrap_or_default(), resumes)?;
+        self.take_client()
+    }
+
+    /// Takes the client's next connection.
+    fn take_client(&mut self) -> Outcome {
+        let (deadline, timing) = (self.client_until(), self.context.timing);
+        let (cut, began) = (self.context.cut, self.began);
+        let client = self.client()?;
         loop {
             match client.listener.accept() {
                 Ok((stream, _)) => {
@@ -138,6 +167,26 @@ impl Play<'_> {
                 Err(_) => {
                     return Err(Problem::new(Kind::Hang, &[], "the client did not connect").into());
                 }
+            }
+        }
+    }
+
+    /// No rule says that a client connects again.
+    pub(super) fn client_comes_back(&mut self) -> Outcome {
+        match self.take_client() {
+            Err(StepError::Problem(_)) => Err(StepError::NotRun(
+                "the client does not connect again".to_owned(),
+            )),
+            taken => taken,
+        }
+    }
+
+    pub(super) fn client_stays_away(&mut self) -> Outcome {
+        match self.client()?.listener.accept() {
+            Err(_) => Ok(()),
+            Ok(_) => {
+                let sentence = "the client connected again";
+                Err(Problem::new(Kind::WrongAnswer, &[], sentence).into())
             }
         }
     }
@@ -172,8 +221,14 @@ impl Play<'_> {
         for capability in capabilities {
             let value = Value::from(word::capability(capability)?);
             if !asked.contains(&value) {
+                let hint = match capability.as_str() {
+                    "resume" => {
+                        "; put {resuming:OPTION} into its command, where an option makes it come back"
+                    }
+                    _ => "",
+                };
                 return Err(StepError::NotRun(format!(
-                    "the client does not ask for {capability}"
+                    "the client does not ask for {capability}{hint}"
                 )));
             }
             granted.push(value);
@@ -315,11 +370,18 @@ impl Play<'_> {
 
 /// A Registered with everything that the schema asks for.
 fn registered(name: &Value, granted: &[Value], limits: &Limits) -> Value {
-    let limits: serde_json::Map<String, Value> = limits
+    let mut limits: serde_json::Map<String, Value> = limits
         .iter()
         .map(|(name, n)| (messages::json_name(name), json!(n)))
         .collect();
+    let mut token = Value::Null;
+    if granted.iter().any(|c| c == "CAPABILITY_RESUME") {
+        limits.insert("resumeMs".to_owned(), json!(RESUME_MS));
+        limits.insert("resendIdsMax".to_owned(), json!(RESEND_IDS_MAX));
+        token = json!(FIRST_TOKEN);
+    }
     json!({
         "name": name, "epoch": "played-by-the-suite", "capabilities": granted, "limits": limits,
+        "resumeToken": token,
     })
 }

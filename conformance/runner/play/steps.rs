@@ -158,6 +158,8 @@ impl<'a> Play<'a> {
             Action::Saturate(saturation) => self.saturate(*saturation),
             Action::ClientStarts { password } => self.client_starts(password.as_deref()),
             Action::ClientJoins { capabilities } => self.client_joins(capabilities),
+            Action::ClientComesBack => self.client_comes_back(),
+            Action::ClientStaysAway => self.client_stays_away(),
             Action::Types(line) => self.client_types(line),
             Action::InputEnds => self.client_input_ends(),
             Action::Prints(line) => self.client_prints(line),

@@ -354,6 +354,10 @@ pub enum Action {
         /// The capabilities that it must ask for, and is granted.
         capabilities: Vec<String>,
     },
+    /// The client under test connects again.
+    ClientComesBack,
+    /// The client under test has not connected again.
+    ClientStaysAway,
     /// A line is typed into the client.
     Types(String),
     /// The client's input ends.

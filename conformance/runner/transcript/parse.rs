@@ -256,6 +256,8 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
         "client joins" => Some(Action::ClientJoins {
             capabilities: Vec::new(),
         }),
+        "client comes back" => Some(Action::ClientComesBack),
+        "client has not come back" => Some(Action::ClientStaysAway),
         "client's input ends" => Some(Action::InputEnds),
         "client ends" => Some(Action::ClientEnds),
         "client fails and says why" => Some(Action::ClientFails),

@@ -53,6 +53,8 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, L
                 payload: frame(message("chat", body)),
             })
         }
+        ("resumes", rest) if who == "server" => one(registers(rest)?),
+        ("does", "not resume client") if who == "server" => one(registers("")?),
         ("resumes", rest) => resumes(who, rest),
         ("receives", "nothing") => one(Action::Nothing { who: name }),
         ("receives", "all members") => one(Action::AllMembers { who: name }),
@@ -188,6 +190,51 @@ fn resumes(who: &str, rest: &str) -> Result<Vec<Action>, LineError> {
             payload: frame(message("register", body)),
         },
     ])
+}
+
+/// `server resumes client from "3" up to "5"`: the Registered that resumes the client's
+/// line, of which 5 chats are accepted; without words, the one that does not, in another
+/// epoch.
+fn registers(rest: &str) -> Result<Action, LineError> {
+    let limit = |name| format!("<limit {name}>");
+    let mut body = json!({
+        "name": "<client>",
+        "capabilities": RESUMING,
+        "limits": {
+            "frameBytesMax": limit("frame_bytes_max"),
+            "textBytesMax": limit("text_bytes_max"),
+            "nameBytesMax": limit("name_bytes_max"),
+            "registerDeadlineMs": limit("register_deadline_ms"),
+            "keepaliveIntervalMs": limit("keepalive_interval_ms"),
+            "idleDeadlineMs": limit("idle_deadline_ms"),
+            "writeDeadlineMs": limit("write_deadline_ms"),
+            "lagBytesMax": limit("lag_bytes_max"),
+            "resumeMs": 60_000,
+            "resendIdsMax": 8,
+        },
+    });
+    if rest.is_empty() {
+        body["epoch"] = json!("played-anew");
+        body["resumeToken"] = json!("YW5ldw==");
+        body["resumeFailure"] = json!("RESUME_FAILURE_OTHER_EPOCH");
+    } else {
+        let rest = rest
+            .strip_prefix("client from ")
+            .ok_or_else(|| unexpected("resumes", rest))?;
+        let (from, rest) = json_value(rest)?;
+        let seq = rest
+            .strip_prefix("up to ")
+            .ok_or_else(|| unexpected("resumes", rest))?;
+        body["epoch"] = json!("played-by-the-suite");
+        body["resumeToken"] = json!("c2Vjb25k");
+        body["resumedFrom"] = from;
+        body["seq"] = json!(string(seq)?);
+    }
+    body::check(messages::Envelope::Server, "registered", &body)?;
+    Ok(Action::Send {
+        who: "server".to_owned(),
+        payload: frame(message("registered", body)),
+    })
 }
 
 /// The capabilities of a client that resumes.

@@ -137,6 +137,8 @@ pub fn action(action: &Action) -> String {
         Action::ClientJoins { capabilities } => {
             format!("client joins with {}", capabilities.join(" and "))
         }
+        Action::ClientComesBack => "client comes back".to_owned(),
+        Action::ClientStaysAway => "client has not come back".to_owned(),
         Action::Types(line) => format!("client types {}", Value::from(line.as_str())),
         Action::InputEnds => "client's input ends".to_owned(),
         Action::Prints(line) => format!("client prints {}", Value::from(line.as_str())),

@@ -277,3 +277,89 @@ class LeaveMissing(Client):
     def leave(self):
         self.left = True
         self.end(0)
+
+
+@mutant("ids-begin-anew", "CHAT-RES-14", "gives ids again after a lost connection")
+class IdsBeginAnew(Client):
+    def continue_line(self, registered):
+        super().continue_line(registered)
+        self.last_id = 0
+
+
+@mutant("window-ignored", "CHAT-RES-15", "has more chats unanswered than it may")
+class WindowIgnored(Client):
+    def unanswered_max(self):
+        return 64
+
+
+class SendsAgainOtherwise(Client):
+    """Does something else in place of sending again what was not answered."""
+
+    def continue_line(self, registered):
+        super().continue_line(registered)
+        if self.unanswered:
+            self.unsent.clear()
+            self.send_again()
+
+
+@mutant("resends-backwards", "CHAT-RES-16", "sends the unanswered chats again in reverse")
+class ResendsBackwards(SendsAgainOtherwise):
+    def send_again(self):
+        for chat_id in sorted(self.unanswered, reverse=True):
+            self.send(chat=pb.Chat(text=self.unanswered[chat_id], id=chat_id))
+
+
+@mutant("resends-with-new-ids", "CHAT-RES-16", "sends the unanswered chats again as new ones")
+class ResendsWithNewIds(SendsAgainOtherwise):
+    def send_again(self):
+        self.lines_again.extend(self.unanswered.values())
+        self.unanswered.clear()
+
+
+@mutant("resends-forgotten", "CHAT-RES-16", "sends new chats and none of the unanswered ones")
+class ResendsForgotten(SendsAgainOtherwise):
+    def send_again(self):
+        self.unanswered.clear()
+
+
+@mutant("resends-unasked", "CHAT-RES-17", "sends unanswered chats again on a line of its own")
+class ResendsUnasked(Client):
+    def continue_line(self, registered):
+        unanswered = dict(self.unanswered)
+        super().continue_line(registered)
+        if not registered.resumed_from:
+            for chat_id, text in unanswered.items():
+                self.send(chat=pb.Chat(text=text, id=chat_id))
+
+
+@mutant("attempt-not-raised", "CHAT-RES-18", "says that each attempt is the first")
+class AttemptNotRaised(Client):
+    def register(self):
+        if self.line is not None:
+            self.line.attempt = 0
+        super().register()
+
+
+@mutant("replaced-comes-back", "CHAT-RES-19", "registers again after REPLACED")
+class ReplacedComesBack(Client):
+    def receive_error(self, error):
+        if error.code == pb.ERROR_CODE_REPLACED:
+            error.code = pb.ERROR_CODE_IDLE_TIMEOUT
+        super().receive_error(error)
+
+
+@mutant("seq-of-the-newest", "CHAT-RES-20", "says that it has all up to the newest chat")
+class SeqOfTheNewest(Client):
+    def register(self):
+        if self.line is not None and self.line.beyond:
+            self.line.seq = max(self.line.beyond)
+        super().register()
+
+
+@mutant("token-kept", "CHAT-RES-21", "uses a token in the next epoch")
+class TokenKept(Client):
+    def receive_registered(self, registered):
+        token = self.line.token if self.line is not None else None
+        super().receive_registered(registered)
+        if token:
+            self.line.token = token
