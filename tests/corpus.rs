@@ -1,6 +1,7 @@
 //! What the fuzzers found stays found: their bodies (`fuzz/bodies`) are replayed
 //! over the inputs that are kept (`fuzz/corpus`). The fourth, the reader of
-//! transcripts, is replayed by the tests of `chat-conformance`, where it lives.
+//! transcripts, is replayed by the tests of `chat-conformance`, where it lives, and those of
+//! the web listener by its own.
 
 use std::{
     fs,
@@ -40,7 +41,14 @@ fn replay(target: &str, run: fn(&[u8])) {
 /// elsewhere.
 #[test]
 fn inputs_are_few_and_say_what_they_guard() {
-    for target in ["framing", "room", "screen", "transcript"] {
+    for target in [
+        "framing",
+        "http",
+        "room",
+        "screen",
+        "transcript",
+        "websocket",
+    ] {
         let inputs = inputs(target);
         assert!(inputs.len() <= INPUTS_MAX, "{target}: {}", inputs.len());
         for path in inputs {

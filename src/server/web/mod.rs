@@ -6,6 +6,8 @@
 //! that trickle in take no more than other handshakes.
 
 mod codec;
+#[cfg(test)]
+mod corpus;
 mod http;
 mod websocket;
 
