@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// A server for browsers, and the address of its page.
-fn start(options: &[&str]) -> (TestServer, SocketAddr) {
+pub fn start(options: &[&str]) -> (TestServer, SocketAddr) {
     let web = ["--web-listen", "127.0.0.1:0"];
     let mut server = TestServer::start(&[&web, options].concat());
     let line = server.next_line();
@@ -33,7 +33,7 @@ fn join(web: SocketAddr, name: &str) -> TcpStream {
     stream
 }
 
-fn get(web: SocketAddr, request: &str) -> String {
+pub fn get(web: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(web).expect("the server accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
     stream.write_all(request.as_bytes()).expect("it reads");
