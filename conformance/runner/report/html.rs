@@ -87,6 +87,7 @@ fn filter_style() -> String {
         let _ = writeln!(
             style,
             "#show-{class}:checked~main .rule:not(.{class}){{display:none}}\
+             #show-{class}:checked~main section:not(:has(.{class})){{display:none}}\
              #show-{class}:checked~.filter [for=show-{class}]{{background:#88f4}}"
         );
     }
@@ -216,8 +217,11 @@ fn case(outcome: &Outcome, suite: &Suite, out: &mut String) {
     {
         let _ = writeln!(
             lines,
-            "{sentence}\nexpected  {expected}\nreceived  {received}\nbytes     {received_bytes}"
+            "{sentence}\nexpected  {expected}\nreceived  {received}"
         );
+        if !received_bytes.is_empty() {
+            let _ = writeln!(lines, "bytes     {received_bytes}");
+        }
     }
     if !lines.is_empty() {
         let _ = writeln!(

@@ -22,7 +22,22 @@ const LINE_CHARS_MAX: usize = 96;
 const TRACE_LINES_MAX: usize = 8;
 
 /// What the placeholders mean that stand in most of what is expected.
-const PLACEHOLDERS: &str = "(<any>: a value that is not 0 or empty; <maybe>: any value, or none; <alice>: the name that alice sent; a field that is not named must be absent)";
+const PLACEHOLDERS: &[(&str, &str)] = &[
+    (
+        "<any>",
+        ": a value that is not 0 or empty; no field that is not named",
+    ),
+    ("<maybe>", ": any value, or none"),
+    ("<n>", ": a number that came earlier in this case"),
+    (
+        "<n+",
+        "...>: so many more than a number that came earlier in this case",
+    ),
+    (
+        "<alice.seq",
+        "...>: alice's Registered.seq, and so many chats on",
+    ),
+];
 
 /// The points of a run, a case each.
 #[derive(Clone, Debug, Serialize)]
@@ -140,7 +155,7 @@ fn next(outcome: &Outcome, suite: &Suite, rules: &[Rule]) -> Next {
             Next {
                 case,
                 rule,
-                sentence: failure.sentence.clone(),
+                sentence: sentence(failure),
                 advice,
             }
         }
@@ -156,6 +171,17 @@ fn next(outcome: &Outcome, suite: &Suite, rules: &[Rule]) -> Next {
             sentence: String::new(),
             advice: String::new(),
         },
+    }
+}
+
+/// What is wrong: in the words of the step, and then in those that name the message and the
+/// fields.
+fn sentence(failure: &Failure) -> String {
+    match failure.kind {
+        Kind::WrongAnswer if failure.cause != failure.sentence => {
+            format!("{}: {}", failure.sentence, failure.cause)
+        }
+        _ => failure.sentence.clone(),
     }
 }
 
@@ -271,8 +297,10 @@ fn step(rung: &RungLine, outcomes: &[Outcome], suite: &Suite, rules: &[Rule], ou
             traffic(failure, out);
             wrap(out, "  wrong     ", &next.sentence);
             wrap(out, "  expected  ", &failure.expected);
-            if failure.expected.contains("<any>") || failure.expected.contains("<maybe>") {
-                wrap(out, "            ", PLACEHOLDERS);
+            for (placeholder, words) in PLACEHOLDERS {
+                if failure.expected.contains(placeholder) {
+                    wrap(out, "            ", &format!("({placeholder}{words})"));
+                }
             }
             wrap(out, "  received  ", &failure.received);
             if !failure.received_bytes.is_empty() {
@@ -294,10 +322,14 @@ fn step(rung: &RungLine, outcomes: &[Outcome], suite: &Suite, rules: &[Rule], ou
     );
 }
 
-/// The last messages before a failure.
+/// The last messages before a failure, those of all connections in the order of their times.
 fn traffic(failure: &Failure, out: &mut String) {
-    let skipped = failure.trace.len().saturating_sub(TRACE_LINES_MAX);
-    for (i, line) in failure.trace.iter().skip(skipped).enumerate() {
+    // Those without a time say how much was left out.
+    let has_time = |line: &&String| time_ms(line) != u64::MAX;
+    let mut lines: Vec<&String> = failure.trace.iter().filter(has_time).collect();
+    lines.sort_by_key(|line| time_ms(line));
+    let skipped = lines.len().saturating_sub(TRACE_LINES_MAX);
+    for (i, line) in lines.into_iter().skip(skipped).enumerate() {
         let head = if i == 0 {
             "  traffic   "
         } else {
@@ -305,6 +337,21 @@ fn traffic(failure: &Failure, out: &mut String) {
         };
         let _ = writeln!(out, "{head}{}", cut(line));
     }
+}
+
+/// The time of a line of a trace, which stands before "ms"; without one, the highest.
+fn time_ms(line: &str) -> u64 {
+    let mut words = line.split_whitespace();
+    let mut before = "";
+    words
+        .find_map(|word| match word {
+            "ms" => Some(before.parse().unwrap_or(u64::MAX)),
+            _ => {
+                before = word;
+                None
+            }
+        })
+        .unwrap_or(u64::MAX)
 }
 
 /// A line that is not longer than the screen is wide.
@@ -357,6 +404,12 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert!(lines.iter().all(|line| line.len() <= LINE_CHARS_MAX));
         assert!(lines[1].starts_with("      word"));
+    }
+
+    #[test]
+    fn a_trace_is_sorted_by_its_times() {
+        assert_eq!(time_ms("alice     9 ms -> chat {\"text\": \"5 ms\"}"), 9);
+        assert_eq!(time_ms("a note"), u64::MAX);
     }
 
     #[test]

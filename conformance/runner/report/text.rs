@@ -10,6 +10,9 @@ use crate::{
     verdict::{Failure, Outcome, Verdict},
 };
 
+/// With more failures than this, a beginner needs the ladder.
+const MANY_FAILURES: usize = 10;
+
 /// How many common causes are named.
 const CAUSES_MAX: usize = 3;
 
@@ -114,6 +117,9 @@ fn causes(report: &Report, out: &mut String) {
         "mend first: {}: {sentence} (--case {})",
         first.rule, first.case
     );
+    if failures > MANY_FAILURES {
+        out.push_str("all of it on one screen, with what to do: --ladder\n");
+    }
 }
 
 /// The verdict in one line.
