@@ -25,6 +25,7 @@
 mod memory;
 mod past;
 mod reader;
+mod removal;
 mod segment;
 
 use std::{
@@ -127,10 +128,7 @@ impl Log {
         let length_bytes = frame::encoded_len(envelope);
         let is_presence = audience == Audience::Presence;
         if !self.tail.has_room(length_bytes, is_presence) {
-            let next = SegmentWriter::new(self.end(), &self.retained.segments);
-            let full = std::mem::replace(&mut self.tail, next);
-            self.uncommitted.push(full);
-            self.past.begin(self.tail.segment());
+            self.begin_segment();
         }
         if let Some(Message::Chat(_)) = envelope.message {
             self.past.note_chat(self.tail.filled_bytes());
@@ -152,6 +150,14 @@ impl Log {
         let full = std::mem::replace(&mut self.tail, next);
         full.link(&self.tail);
         self.past = Past::new(self.past_bytes, self.tail.segment(), first_seq);
+    }
+
+    /// Ends the segment that is being filled, and begins the next one.
+    fn begin_segment(&mut self) {
+        let next = SegmentWriter::new(self.end(), &self.retained.segments);
+        let full = std::mem::replace(&mut self.tail, next);
+        self.uncommitted.push(full);
+        self.past.begin(self.tail.segment());
     }
 
     /// Commits everything that was appended: readers see it from now on.

@@ -13,6 +13,15 @@ pub(super) struct Past {
     full_segments_max: usize,
 }
 
+/// Where a chat is.
+pub(super) struct Place<'a> {
+    /// The index of its segment among those that are kept.
+    pub(super) index: usize,
+    pub(super) segment: &'a Arc<Segment>,
+    /// Where it begins in the segment.
+    pub(super) offset: usize,
+}
+
 /// One segment and its chats.
 struct Kept {
     segment: Arc<Segment>,
@@ -71,6 +80,43 @@ impl Past {
         let kept = self.kept.get(behind.checked_sub(1)?)?;
         let index = usize::try_from(seq - kept.first_seq).ok()?;
         Some((&kept.segment, *kept.offsets.get(index)? as usize))
+    }
+
+    /// Where a chat is, among the kept segments. `None` as for [`Past::find`].
+    pub(super) fn place(&self, seq: u64) -> Option<Place<'_>> {
+        let behind = self.kept.partition_point(|kept| kept.first_seq <= seq);
+        let index = behind.checked_sub(1)?;
+        let (segment, offset) = self.find(seq)?;
+        Some(Place {
+            index,
+            segment,
+            offset,
+        })
+    }
+
+    /// The kept segments, in order.
+    pub(super) fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.kept.iter().map(|kept| &kept.segment)
+    }
+
+    /// Puts other segments in the place of the first ones.
+    pub(super) fn put<'a>(&mut self, segments: impl Iterator<Item = &'a Arc<Segment>>) {
+        for (kept, segment) in self.kept.iter_mut().zip(segments) {
+            kept.segment = Arc::clone(segment);
+        }
+    }
+
+    /// The frame at `offset` of a segment has become shorter: what is behind it begins
+    /// earlier.
+    pub(super) fn shift(&mut self, index: usize, offset: usize, saved_bytes: usize) {
+        if let Some(kept) = self.kept.get_mut(index) {
+            for later in &mut kept.offsets {
+                if *later as usize > offset {
+                    // Both are offsets in one segment.
+                    *later -= saved_bytes as u32;
+                }
+            }
+        }
     }
 
     fn next_seq(&self) -> u64 {

@@ -191,7 +191,12 @@ impl SegmentWriter {
 
     /// Closes this segment: its readers continue in `next`.
     pub(super) fn link(&self, next: &SegmentWriter) {
-        let linked = self.segment.next.set(Arc::clone(&next.segment));
+        self.link_to(&next.segment);
+    }
+
+    /// As [`SegmentWriter::link`], to a segment that others fill or have filled.
+    pub(super) fn link_to(&self, next: &Arc<Segment>) {
+        let linked = self.segment.next.set(Arc::clone(next));
         assert!(linked.is_ok(), "a segment is closed once");
     }
 

@@ -14,6 +14,8 @@ pub enum Change {
         /// (CHAT-RES-11).
         sent_by: Option<(LineId, u64)>,
     },
+    /// The chat with this number has lost its text (CHAT-MOD-8).
+    Removed(u64),
     /// A line began, was resumed or lost its session. Without the chats that were sent.
     Line(LineId, Box<Line>),
     /// A line has ended.

@@ -228,6 +228,7 @@ fn changes_restore_the_room() {
     let mut seq = 0;
     for change in room.take_changes() {
         match change {
+            Change::Removed(_) => {}
             Change::Chat { chat, .. } => seq = chat.seq,
             Change::Line(id, line) => {
                 lines.retain(|(known, _)| *known != id);

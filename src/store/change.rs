@@ -19,6 +19,8 @@ pub enum Change {
         /// a line that the store does not know is not kept.
         sent_by: Option<(u64, u64)>,
     },
+    /// The chat with this number loses its text, for ever. Nothing if it is not kept.
+    Removed(u64),
     /// A line began, or what is known about it changed. `Line::sent` is ignored: ids
     /// come with their chats.
     Line(Line),

@@ -1,15 +1,17 @@
 //! Commits: one batch of changes, one transaction.
 
-use rusqlite::{CachedStatement, TransactionBehavior, params};
+use rusqlite::{CachedStatement, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{
-    Change, CommitError, Line, Position, Store, TOKENS_MAX, error, lines, prune, row,
+    Change, CommitError, Line, Position, Store, TOKENS_MAX, error, lines, prune,
+    row::{self, COLUMNS},
     sent::{self, SentIds},
 };
 use crate::wire;
 
 const INSERT_CHAT: &str = "INSERT INTO chat (seq, time_unix_ms, start_bytes, sender, text, more)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const REMOVE_TEXT: &str = "UPDATE chat SET text = '', more = ?2 WHERE seq = ?1";
 const FORGET_LINE: &str = "DELETE FROM line WHERE id = ?1";
 const UPSERT_LINE: &str = "INSERT INTO line (id, name, tokens, attempt, began_seq, seen_unix_ms)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET name = excluded.name,
@@ -53,8 +55,15 @@ impl Store {
         prune_at_unix_ms: Option<i64>,
     ) -> Result<(), CommitError> {
         self.check_usable()?;
+        let removes = changes.iter().any(|it| matches!(it, Change::Removed(_)));
+        if removes {
+            let prepared = self.begin_erasing();
+            self.keep_failure(prepared)?;
+        }
         let written = self.write(changes, prune_at_unix_ms);
         self.position = self.keep_failure(written)?;
+        let erased = self.erase(removes);
+        self.keep_failure(erased)?;
         let checkpointed = self.background.committed(&self.connection);
         self.keep_failure(checkpointed)
     }
@@ -72,6 +81,7 @@ impl Store {
             line: transaction.prepare_cached(UPSERT_LINE)?,
             forget_line: transaction.prepare_cached(FORGET_LINE)?,
             insert_sent: transaction.prepare_cached(sent::INSERT)?,
+            transaction: &transaction,
             sent: &mut self.sent,
             position: self.position,
         };
@@ -121,6 +131,8 @@ struct Batch<'a> {
     line: CachedStatement<'a>,
     forget_line: CachedStatement<'a>,
     insert_sent: CachedStatement<'a>,
+    /// For what is seldom done.
+    transaction: &'a Transaction<'a>,
     sent: &'a mut SentIds,
     position: Position,
 }
@@ -135,6 +147,7 @@ impl Batch<'_> {
                 }
                 Ok(())
             }
+            Change::Removed(seq) => self.remove_text(*seq),
             Change::Line(line) => self.record_line(line),
             Change::LineEnded(id) => self.end_line(*id),
         }
@@ -157,6 +170,20 @@ impl Batch<'_> {
         ])?;
         self.position.last_seq = chat.seq;
         self.position.end_bytes += row::bytes(chat, more.as_deref());
+        Ok(())
+    }
+
+    /// CHAT-MOD-8: number, sender and time stay.
+    fn remove_text(&mut self, seq: u64) -> Result<(), CommitError> {
+        let seq = seq.cast_signed();
+        let sql = format!("SELECT {COLUMNS} FROM chat WHERE seq = ?1");
+        let found = self.transaction.query_row(&sql, [seq], row::read);
+        let Some(mut chat) = found.optional()? else {
+            return Ok(());
+        };
+        chat.removed = true;
+        let more = row::more(&chat);
+        self.transaction.execute(REMOVE_TEXT, params![seq, more])?;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::{
 
 /// How long a connection waits for another program that writes, such as an operator's
 /// `sqlite3`. Longer is a failure.
-const BUSY_MS_MAX: u64 = 5_000;
+pub(super) const BUSY_MS_MAX: u64 = 5_000;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

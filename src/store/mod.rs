@@ -18,6 +18,7 @@
 //! | `lines`, `sent` | clients that may resume, and the ids that they sent |
 //! | `epoch` | the mark of the run, and when numbers begin a new epoch |
 //! | `background` | checkpoints and the sync of `interval`, outside the commits |
+//! | `erase` | removed texts leave the files as well |
 //! | `prune` | removes the oldest chats beyond the bounds |
 //! | `reader` | pages of the past |
 //! | `row` | a chat as a row, and back |
@@ -30,6 +31,7 @@ mod commit;
 mod connection;
 mod directory;
 mod epoch;
+mod erase;
 mod error;
 mod lines;
 mod open;
@@ -152,6 +154,8 @@ pub struct Store {
     sent_ids_max: u32,
     position: Position,
     sent: SentIds,
+    /// A removed text may still be in the write-ahead log.
+    is_unerased: bool,
     /// Why no commit may follow: after a failed write or sync nobody knows what is on
     /// the disk.
     failed: Option<String>,

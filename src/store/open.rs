@@ -63,6 +63,7 @@ impl Store {
             database,
             keep: options.keep,
             sent_ids_max,
+            is_unerased: false,
             position,
             sent,
             failed: None,

@@ -294,7 +294,7 @@ impl Archive {
 impl Archive {
     /// What is to be kept next; waits until there is something, or nothing will come.
     fn next_changes(&self) -> Pending {
-        let is_idle = |it: &mut Pending| it.log_end == 0 && !it.is_closing;
+        let is_idle = |it: &mut Pending| it.log_end == 0 && it.changes.is_empty() && !it.is_closing;
         let time = Duration::from_millis(IDLE_MS_MAX);
         let pending = self
             .changed

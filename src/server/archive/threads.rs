@@ -133,7 +133,7 @@ impl Writer {
             if !changes.is_empty() && !self.commit(&changes) {
                 return;
             }
-            if pending.log_end > 0 {
+            if pending.log_end > 0 || !changes.is_empty() {
                 self.hub
                     .commit_up_to(pending.log_end, pending.audience, &pending.waiting);
             } else if pending.is_closing {
@@ -219,6 +219,7 @@ fn to_store(change: room::Change) -> store::Change {
             chat,
             sent_by: sent_by.map(|(line, id)| (line.0, id)),
         },
+        room::Change::Removed(seq) => store::Change::Removed(seq),
         room::Change::Line(id, line) => store::Change::Line(store::Line {
             id: id.0,
             name: line.name.as_str().to_owned(),

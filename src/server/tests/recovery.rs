@@ -52,6 +52,12 @@ impl Disk {
                     assert_eq!(chat.seq, self.chats.len() as u64 + 1, "CHAT-ORD-1");
                     self.chats.push(chat);
                 }
+                Change::Removed(seq) => {
+                    for chat in self.chats.iter_mut().filter(|chat| chat.seq == seq) {
+                        chat.text.clear();
+                        chat.removed = true;
+                    }
+                }
                 Change::Line(id, line) => {
                     self.lines.insert(id, *line);
                 }

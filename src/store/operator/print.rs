@@ -51,6 +51,9 @@ fn write_chat(output: &mut impl Write, chat: &wire::Chat) -> io::Result<()> {
     write_string(output, &chat.sender)?;
     write!(output, r#","text":"#)?;
     write_string(output, &chat.text)?;
+    if chat.removed {
+        write!(output, r#","removed":true"#)?;
+    }
     writeln!(output, "}}")
 }
 
