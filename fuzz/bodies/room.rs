@@ -176,6 +176,7 @@ impl Server {
                     seq,
                     time_unix_ms: -1,
                     id,
+                    ..wire::Chat::default()
                 };
                 self.send(at, Sent::Chat(chat));
             }

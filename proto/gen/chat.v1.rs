@@ -261,7 +261,8 @@ pub struct Limits {
 pub struct Chat {
     /// The text: 1 to Limits.text_bytes_max bytes of UTF-8, no line break, no control
     /// character (CHAT-CHAT-6). Set by the client, relayed unchanged (CHAT-CHAT-3).
-    /// Absent: the empty text, which is refused with TEXT_INVALID.
+    /// Absent: the empty text, which is refused with TEXT_INVALID; in what the server sends,
+    /// the text of a chat whose removed is set.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
     /// The name of the sender as Registered gave it. Set by the server, never absent in
@@ -282,6 +283,11 @@ pub struct Chat {
     /// (CHAT-CHAT-9). Absent: 0, the sender needs none.
     #[prost(uint64, tag = "5")]
     pub id: u64,
+    /// The server's operator has removed the text since (CHAT-MOD-8). Set by the server,
+    /// never in a chat that was just accepted; ignored in what a client sends. Absent: false,
+    /// the text is there.
+    #[prost(bool, tag = "10")]
+    pub removed: bool,
 }
 /// One line of text for one member (CHAT-DM). From a client: a line by its user. From the
 /// server: a line by another member.
@@ -642,6 +648,15 @@ pub enum ErrorCode {
     /// The server is cut off the other servers of the room, or about to join them
     /// (CHAT-CLUS-1). Fatal; connect to another of them, or again after retry_after_ms.
     ClusterUnreachable = 39,
+    /// The server's operator has thrown the member out (CHAT-MOD-1). Fatal; do not register
+    /// again without the user (CHAT-MOD-6).
+    Kicked = 29,
+    /// The server's operator has banned the name or the network address (CHAT-MOD-2,
+    /// CHAT-MOD-3). Fatal; do not register again without the user (CHAT-MOD-6).
+    Banned = 30,
+    /// The server's operator has muted the member (CHAT-MOD-4). Not fatal; the chat was not
+    /// accepted.
+    Muted = 31,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -679,6 +694,9 @@ impl ErrorCode {
             Self::StorageFull => "ERROR_CODE_STORAGE_FULL",
             Self::NotReachable => "ERROR_CODE_NOT_REACHABLE",
             Self::ClusterUnreachable => "ERROR_CODE_CLUSTER_UNREACHABLE",
+            Self::Kicked => "ERROR_CODE_KICKED",
+            Self::Banned => "ERROR_CODE_BANNED",
+            Self::Muted => "ERROR_CODE_MUTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -713,6 +731,9 @@ impl ErrorCode {
             "ERROR_CODE_STORAGE_FULL" => Some(Self::StorageFull),
             "ERROR_CODE_NOT_REACHABLE" => Some(Self::NotReachable),
             "ERROR_CODE_CLUSTER_UNREACHABLE" => Some(Self::ClusterUnreachable),
+            "ERROR_CODE_KICKED" => Some(Self::Kicked),
+            "ERROR_CODE_BANNED" => Some(Self::Banned),
+            "ERROR_CODE_MUTED" => Some(Self::Muted),
             _ => None,
         }
     }
@@ -735,6 +756,10 @@ pub enum LeftReason {
     /// The member broke the protocol: MALFORMED_FRAME for bytes that arrived,
     /// FRAME_TOO_LONG, TOO_MANY_ERRORS.
     ProtocolError = 5,
+    /// The server's operator threw the member out: KICKED.
+    Kicked = 6,
+    /// The server's operator banned the member: BANNED.
+    Banned = 7,
 }
 impl LeftReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -749,6 +774,8 @@ impl LeftReason {
             Self::IdleTimeout => "LEFT_REASON_IDLE_TIMEOUT",
             Self::SlowConsumer => "LEFT_REASON_SLOW_CONSUMER",
             Self::ProtocolError => "LEFT_REASON_PROTOCOL_ERROR",
+            Self::Kicked => "LEFT_REASON_KICKED",
+            Self::Banned => "LEFT_REASON_BANNED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -760,6 +787,8 @@ impl LeftReason {
             "LEFT_REASON_IDLE_TIMEOUT" => Some(Self::IdleTimeout),
             "LEFT_REASON_SLOW_CONSUMER" => Some(Self::SlowConsumer),
             "LEFT_REASON_PROTOCOL_ERROR" => Some(Self::ProtocolError),
+            "LEFT_REASON_KICKED" => Some(Self::Kicked),
+            "LEFT_REASON_BANNED" => Some(Self::Banned),
             _ => None,
         }
     }

@@ -45,6 +45,13 @@ pub enum Command {
         /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.
         time_unix_ms: i64,
     },
+    /// The server says a text to all members (CHAT-MOD-7).
+    Say {
+        /// The text.
+        text: Text,
+        /// When it was said, in milliseconds since 1970-01-01T00:00:00Z.
+        time_unix_ms: i64,
+    },
     /// Sends a text to one other member, which the room has no part in: it remembers the id
     /// (CHAT-DM-11).
     Direct {
@@ -63,6 +70,11 @@ pub enum Command {
         reason: LeftReason,
         /// When it left, in milliseconds since 1970-01-01T00:00:00Z.
         time_unix_ms: i64,
+    },
+    /// The text of a chat is removed (CHAT-MOD-8). The room has none; a store does.
+    Remove {
+        /// Its number.
+        seq: u64,
     },
     /// Chats below a number are not kept any more.
     Prune {

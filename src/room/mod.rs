@@ -33,6 +33,9 @@ use crate::{
     wire::{self, LeftReason, ResumeFailure, server_envelope::Message},
 };
 
+/// The sender of what the server itself says; no member can have it (CHAT-NAME-2).
+const SERVER_NAME: &str = "server";
+
 /// The members of a room, and the numbers of its chats.
 #[derive(Debug)]
 pub struct Room {
@@ -155,6 +158,18 @@ impl Room {
         self.members.get(member).map(|member| &member.name)
     }
 
+    /// How many chats of a member were accepted.
+    pub fn chats(&self, member: MemberId) -> u64 {
+        self.members.get(member).map_or(0, |member| member.chats)
+    }
+
+    /// The members behind `name`, in the order of their names; all of them if it is
+    /// `None`.
+    pub fn members_after(&self, name: Option<&Name>) -> impl Iterator<Item = (MemberId, &Name)> {
+        let names = self.names_after(name);
+        names.filter_map(|name| Some((self.holder(name)?, name)))
+    }
+
     /// The names behind `name`, in order; all of them if it is `None`.
     pub fn names_after(&self, name: Option<&Name>) -> impl Iterator<Item = &Name> {
         self.names.names_after(&self.members, name)
@@ -182,11 +197,21 @@ impl Room {
                 id,
                 time_unix_ms,
             } => self.direct(member, id, time_unix_ms),
+            Command::Say { text, time_unix_ms } => {
+                let text = text.into_string();
+                self.accept(text, SERVER_NAME.to_owned(), None, time_unix_ms)
+            }
             Command::Leave {
                 member,
                 reason,
                 time_unix_ms,
             } => self.leave(member, reason, time_unix_ms),
+            Command::Remove { seq } => {
+                if let Some(changes) = &mut self.changes {
+                    changes.push(Change::Removed(seq));
+                }
+                Event::Ignored
+            }
             Command::Prune { oldest_seq } => {
                 self.oldest_seq = self.oldest_seq.max(oldest_seq); // CHAT-HIST-8
                 Event::Ignored
@@ -307,29 +332,42 @@ impl Room {
             return Event::Ignored;
         };
         sender.chats += 1;
+        let name = sender.name.as_str().to_owned();
+        let line = sender.line.filter(|_| id != 0);
+        self.accept(text, name, line.map(|line| (line, id)), time_unix_ms)
+    }
+
+    /// Gives a chat its number. `sent_by`: the line that may send it again, and the id.
+    fn accept(
+        &mut self,
+        text: String,
+        sender: String,
+        sent_by: Option<(LineId, u64)>,
+        time_unix_ms: i64,
+    ) -> Event {
         self.seq += 1; // CHAT-ORD-1
         // To every other member (CHAT-CHAT-1). The server sets every field but the text
         // (CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9).
         let chat = wire::Chat {
             text,
-            sender: sender.name.as_str().to_owned(),
+            sender,
             seq: self.seq,
             time_unix_ms,
             id: 0,
+            removed: false,
         };
-        let line = sender.line.filter(|_| id != 0);
-        let sent = Sent {
-            id,
-            seq: self.seq,
-            time_unix_ms,
-        };
-        if let Some(line) = line {
+        if let Some((line, id)) = sent_by {
+            let sent = Sent {
+                id,
+                seq: self.seq,
+                time_unix_ms,
+            };
             self.lines.note_sent(line, sent);
         }
         if let Some(changes) = &mut self.changes {
             changes.push(Change::Chat {
                 chat: chat.clone(),
-                sent_by: line.map(|line| (line, id)),
+                sent_by,
             });
         }
         Event::Accepted {
@@ -373,10 +411,11 @@ impl Room {
         }
     }
 
-    /// The session of a line has ended: with a Leave the line has too (CHAT-RES-4).
+    /// The session of a line has ended: with a Leave, or by the operator, the line has too
+    /// (CHAT-RES-4, CHAT-MOD-5).
     fn leave_line(&mut self, line: LineId, reason: LeftReason, time_unix_ms: i64) {
         let mut ended = Vec::new();
-        if reason == LeftReason::Leave {
+        if let LeftReason::Leave | LeftReason::Kicked | LeftReason::Banned = reason {
             self.lines.end(line);
             ended.push(line);
         } else {

@@ -6,6 +6,8 @@
 
 mod effects;
 mod guard;
+#[cfg(feature = "cli")]
+pub(super) mod operator;
 mod ordered;
 
 use std::{
@@ -17,7 +19,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 use tracing::{error, info};
 
 use crate::{
@@ -66,6 +71,8 @@ pub(super) struct Hub {
     /// Commands go through the order of a cluster, and what is due to a connection waits
     /// for it in `State::mail`.
     is_clustered: AtomicBool,
+    /// Who waits for the operator to close the server.
+    close_requested: Notify,
 }
 
 /// The room of a hub, as it is when the server starts.
@@ -97,6 +104,9 @@ struct State {
     log: Log,
     limiter: AddressLimiter,
     counts: Counts,
+    /// Chats whose texts are removed when what was appended below a position is kept, and
+    /// who waits for it.
+    removals: Vec<Removal>,
     /// Empty between calls; kept for its memory.
     effects: Vec<Effect>,
     /// What became due to connections outside their passes, by index.
@@ -106,6 +116,16 @@ struct State {
     commits_at_once: bool,
 }
 
+/// A text that is going to be removed.
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "for the operator"))]
+struct Removal {
+    position: u64,
+    seq: u64,
+    /// Closed when it is done.
+    #[cfg_attr(feature = "cli", expect(dead_code, reason = "dropped when it is done"))]
+    done: oneshot::Sender<()>,
+}
+
 impl State {
     fn connect(
         &mut self,
@@ -113,6 +133,9 @@ impl State {
         peer: &Peer,
     ) -> Result<(ConnectionId, Permit), Box<ServerEnvelope>> {
         *self.counts.connections.entry(peer.transport()).or_default() += 1;
+        if let Some(address) = peer.ip() {
+            self.sessions.check_address(now, address)?;
+        }
         let id = self.sessions.connect(now)?;
         match peer.ip() {
             None => Ok((id, Permit::UNCOUNTED)),
@@ -121,6 +144,18 @@ impl State {
                 Err(limit) => Err(self.sessions.reject(id, limit)),
             },
         }
+    }
+
+    /// What was appended below `position` is kept: removes the texts that waited for that
+    /// (CHAT-MOD-8).
+    fn remove_texts(&mut self, position: u64) {
+        let log = &mut self.log;
+        self.removals.retain_mut(|removal| {
+            if removal.position <= position {
+                log.remove(removal.seq);
+            }
+            removal.position > position
+        });
     }
 }
 
@@ -161,12 +196,14 @@ impl Hub {
             start_unix_ms: self::unix_ms(),
             commands_made: Notify::new(),
             is_clustered: AtomicBool::new(false),
+            close_requested: Notify::new(),
             state: Mutex::new(State {
                 sessions: Sessions::new(limits.clone(), access, offer),
                 room,
                 log,
                 limiter: AddressLimiter::new(&limits),
                 counts: Counts::default(),
+                removals: Vec::new(),
                 effects: Vec::new(),
                 mail: BTreeMap::new(),
                 commits_at_once: true,
@@ -347,6 +384,7 @@ impl Hub {
         if let Some(archive) = &self.archive {
             archive.release_pages(position);
         }
+        state.remove_texts(position);
         let was_behind = self.channel.note_store_lag(&state.log);
         drop(state);
         // Senders that were paused for the store are members of everyone.
@@ -395,6 +433,11 @@ impl Hub {
     /// Waits until the server cannot go on.
     pub(super) async fn failed(&self) {
         self.failed.notified().await;
+    }
+
+    /// Waits until the operator asks the server to close.
+    pub(super) async fn close_requested(&self) {
+        self.close_requested.notified().await;
     }
 
     /// Ends all connections at once, whatever they still have to send.

@@ -38,6 +38,12 @@ impl Peer {
         self.ip
     }
 
+    /// Its address and port, to show to an operator.
+    #[cfg(feature = "cli")]
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.ip.map(|ip| SocketAddr::new(ip, self.port))
+    }
+
     /// What the log calls its transport.
     pub(super) fn transport(&self) -> &'static str {
         self.transport

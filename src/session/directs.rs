@@ -73,6 +73,9 @@ impl Sessions {
         if let Some(sent) = context.room.sent(context.id.member(), direct.id) {
             return context.reply(receipt(sent));
         }
+        if let Err(rejection) = self.check_mute(context) {
+            return self.reject_message(context, rejection.for_request(direct.id));
+        }
         let text_bytes_max = self.limits.text_bytes_max;
         let text = match Text::parse(direct.text, text_bytes_max) {
             Ok(text) => text,

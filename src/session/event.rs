@@ -7,6 +7,8 @@ use crate::{
     wire::{ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope},
 };
 
+use super::moderation;
+
 /// The present time, an argument of every call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time {
@@ -179,7 +181,7 @@ impl CloseReason {
             }
             // CHAT-RES-5
             Self::Error(ErrorCode::Replaced) => LeftReason::ConnectionLost,
-            Self::Error(_) => LeftReason::ProtocolError,
+            Self::Error(code) => moderation::left_reason(code).unwrap_or(LeftReason::ProtocolError),
             Self::ConnectionLost | Self::CutShort | Self::ServerClosing => {
                 LeftReason::ConnectionLost
             }

@@ -109,6 +109,9 @@ impl Sessions {
         if let Some(sent) = context.room.sent(context.id.member(), chat.id) {
             return context.reply(receipt(sent));
         }
+        if let Err(rejection) = self.check_mute(context) {
+            return self.reject_message(context, rejection.for_request(chat.id));
+        }
         let text_bytes_max = self.limits.text_bytes_max;
         let text = match Text::parse(chat.text, text_bytes_max) {
             Ok(text) => text,

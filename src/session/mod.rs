@@ -22,6 +22,7 @@
 //! a node of a cluster it comes back later, in the order of all nodes (`ordering`).
 
 mod access;
+mod bans;
 mod directs;
 mod error_budget;
 mod event;
@@ -29,6 +30,7 @@ mod inbound_rate;
 mod keepalive;
 mod members;
 mod messages;
+mod moderation;
 mod name_reclaim;
 mod ordering;
 mod register;
@@ -48,10 +50,12 @@ use crate::{
 };
 
 pub use access::AccessPolicy;
+pub use bans::{BANS_MAX, Ban, Bans, Network, REASON_BYTES_MAX, Reason, Target};
 pub use event::{
     AddressLimit, CloseReason, Closed, ConnectionId, Edge, Effect, Event, PageRequest, Progress,
     Time,
 };
+pub use moderation::{Listed, Moderation};
 use name_reclaim::HolderProbe;
 use ordering::{Elsewhere, OrderedRoom};
 use rejection::Rejection;
@@ -82,6 +86,7 @@ impl Default for Offer {
 pub struct Sessions {
     limits: Limits,
     access: AccessPolicy,
+    moderation: Moderation,
     offer: Offer,
     /// There is no space to keep another chat (CHAT-HIST-9).
     is_store_full: bool,
@@ -125,6 +130,7 @@ impl Sessions {
         Self {
             limits,
             access,
+            moderation: Moderation::default(),
             offer,
             is_store_full: false,
             last_serial: 0,
@@ -216,18 +222,8 @@ impl Sessions {
                 self.handle_unregistered(&mut context, since_ms, event);
             }
             Some(State::AwaitingName(_)) => self.handle_awaiting_name(&mut context, event),
-            // CHAT-RES-5: whatever it is.
-            Some(State::Replaced(closed)) => match closed.reason {
-                CloseReason::Error(wire::ErrorCode::ClusterUnreachable) => {
-                    let retry_after_ms = self.unreachable_ms().unwrap_or_default();
-                    let answer = rejection::cluster_unreachable(retry_after_ms);
-                    self.end_with(&mut context, answer);
-                }
-                CloseReason::Error(wire::ErrorCode::Replaced) => {
-                    self.end_with(&mut context, rejection::replaced());
-                }
-                reason => self.end(&mut context, reason),
-            },
+            // Whatever it is.
+            Some(State::Revoked(_)) => self.tell_revoked(&mut context),
             Some(State::Joining(_)) => self.handle_joining(&mut context, event),
             Some(State::Leaving(_)) => self.handle_leaving(&mut context, &event),
             Some(State::Registered(_)) => self.handle_registered(&mut context, event),
@@ -298,7 +294,7 @@ impl Sessions {
                 session.is_throttled || session.awaits_page || self.has_many_answers(id.0)
             }
             Some(State::AwaitingName(_) | State::Joining(_) | State::Leaving(_)) => true,
-            Some(State::Unregistered { .. } | State::Replaced(_) | State::Ended) | None => false,
+            Some(State::Unregistered { .. } | State::Revoked(_) | State::Ended) | None => false,
         }
     }
 
@@ -357,7 +353,7 @@ impl Sessions {
         match state {
             State::Ended => false,
             _ if self.closing.is_some() => true,
-            State::Replaced(_) => true,
+            State::Revoked(_) => true,
             State::Joining(_) | State::Leaving(_) => false,
             State::Unregistered { since_ms } => self.register_is_late(now_ms, *since_ms),
             State::AwaitingName(pending) => self.is_wait_over(room, now_ms, index, pending),
@@ -383,7 +379,7 @@ impl Sessions {
         let is_told = match self.states.get(context.id.0) {
             Some(State::Unregistered { .. } | State::AwaitingName(_) | State::Joining(_)) => true,
             Some(State::Registered(_)) => self.has_failed,
-            Some(State::Leaving(_) | State::Replaced(_) | State::Ended) | None => false,
+            Some(State::Leaving(_) | State::Revoked(_) | State::Ended) | None => false,
         };
         if let (true, Some(detail)) = (is_told, &self.closing) {
             context.reply(server_closing(detail.clone()));
@@ -414,10 +410,25 @@ impl Sessions {
                     closed.chats = chats;
                 }
             }
-            State::Leaving(left) | State::Replaced(left) => closed = *left,
+            State::Leaving(left) => closed = *left,
+            State::Revoked(revoked) => closed = revoked.closed,
             State::Unregistered { .. } | State::Joining(_) | State::Ended => {}
         }
         context.effects.push(Effect::Closed(closed));
+    }
+
+    /// Tells a client why another has ended its session ([`Sessions::revoke`]).
+    fn tell_revoked(&mut self, context: &mut Context<'_>) {
+        let Some(State::Revoked(revoked)) = self.states.get(context.id.0) else {
+            return;
+        };
+        match revoked.rejection.clone() {
+            Some(rejection) => self.end_with(context, rejection),
+            None => {
+                let reason = revoked.closed.reason;
+                self.end(context, reason);
+            }
+        }
     }
 
     /// A member leaves the room. Returns its name and how many of its chats were accepted.

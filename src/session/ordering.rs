@@ -24,6 +24,7 @@ use crate::{
 
 use super::{
     CloseReason, Closed, ConnectionId, Context, Effect, Event, Sessions, State, Time, messages,
+    rejection, state::Revoked,
 };
 
 /// How many answers to one connection may wait for chats that are being ordered. Beyond
@@ -146,17 +147,21 @@ impl Sessions {
         }
         let unreachable = CloseReason::Error(ErrorCode::ClusterUnreachable);
         for (index, state) in &mut self.states {
-            let reason = match state {
-                State::Unregistered { .. } | State::Replaced(_) | State::Ended => continue,
+            let (reason, rejection) = match state {
+                State::Unregistered { .. } | State::Revoked(_) | State::Ended => continue,
                 // It has been told why.
-                State::Leaving(closed) => closed.reason,
-                State::AwaitingName(_) | State::Joining(_) | State::Registered(_) => unreachable,
+                State::Leaving(closed) => (closed.reason, None),
+                State::AwaitingName(_) | State::Joining(_) | State::Registered(_) => {
+                    let rejection = rejection::cluster_unreachable(retry_after_ms);
+                    (unreachable, Some(rejection))
+                }
             };
-            *state = State::Replaced(Box::new(Closed {
+            let closed = Closed {
                 reason,
                 name: room.name(ConnectionId(index).member()).cloned(),
                 chats: 0,
-            }));
+            };
+            *state = State::Revoked(Box::new(Revoked { closed, rejection }));
         }
     }
 
@@ -385,6 +390,18 @@ impl Sessions {
         }
     }
 
+    /// Whether commands take their place in the order of a cluster.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    /// A connection takes no answers to its chats any more.
+    pub(super) fn drop_answers(&mut self, index: usize) {
+        if let Some(known) = self.known(index) {
+            known.answers.clear();
+        }
+    }
+
     /// Takes the replies that a call of [`Sessions::handle`] has made, where they must wait
     /// for others.
     pub(super) fn hold_replies(&mut self, index: usize, effects: &mut Vec<Effect>, first: usize) {
@@ -428,12 +445,14 @@ impl Sessions {
         let index = member.0 as usize;
         if let Some(state @ (State::Registered(_) | State::Leaving(_))) = self.states.get_mut(index)
         {
-            let replaced = State::Replaced(Box::new(Closed {
+            let closed = Closed {
                 reason: CloseReason::Error(ErrorCode::Replaced),
                 name: Some(name),
                 chats,
-            }));
-            if let State::Registered(session) = std::mem::replace(state, replaced) {
+            };
+            let rejection = Some(rejection::replaced());
+            let revoked = State::Revoked(Box::new(Revoked { closed, rejection }));
+            if let State::Registered(session) = std::mem::replace(state, revoked) {
                 self.settle_directs(session.directs, effects);
             }
             effects.push(Effect::Notify(index));

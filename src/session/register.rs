@@ -63,6 +63,10 @@ impl Sessions {
         if let Err(rejection) = self.access.check_name(&name) {
             return self.end_with(context, rejection);
         }
+        // CHAT-MOD-3
+        if let Err(rejection) = self.moderation.check_name(&name, context.now.unix_ms) {
+            return self.end_with(context, rejection);
+        }
         if let Some(retry_after_ms) = self.unreachable_ms() {
             let answer = rejection::cluster_unreachable(retry_after_ms);
             return self.end_with(context, answer);
@@ -195,7 +199,7 @@ impl Sessions {
             resume_failure: resume_failure.into(),
         })));
         self.last_serial += 1;
-        let mut session = Session::new(granted, self.last_serial, context.now.elapsed_ms);
+        let mut session = Session::new(granted, self.last_serial, context.now);
         if granted.presence {
             let page = members::next_page(&self.limits, &mut session, &context.room, None);
             context.reply(page);

@@ -3,8 +3,8 @@
 use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
 
 use super::{
-    Closed, Offer, directs::Directs, error_budget::ErrorBudget, inbound_rate::InboundRate,
-    keepalive::Silence, name_reclaim::PendingRegister, register::Joining,
+    Closed, Offer, Time, directs::Directs, error_budget::ErrorBudget, inbound_rate::InboundRate,
+    keepalive::Silence, name_reclaim::PendingRegister, register::Joining, rejection::Rejection,
 };
 
 /// The state of one connection.
@@ -23,9 +23,9 @@ use super::{
 ///        the deadline (CHAT-REG-5), end of stream, lost, the server closes
 /// ```
 ///
-/// A session that another one continues (CHAT-RES-5) is `Replaced` until its connection
-/// is told so. On a node of a cluster, a connection is `Joining` before it is `Registered`,
-/// and `Leaving` after it.
+/// A session that another one continues (CHAT-RES-5), or that the operator ends
+/// (CHAT-MOD), is `Revoked` until its connection is told so. On a node of a cluster, a
+/// connection is `Joining` before it is `Registered`, and `Leaving` after it.
 #[derive(Debug)]
 pub(super) enum State {
     /// Not registered yet.
@@ -41,11 +41,20 @@ pub(super) enum State {
     Registered(Session),
     /// Its Leave is on its way through the order of a cluster.
     Leaving(Box<Closed>),
-    /// Its session was ended from elsewhere, most likely because another one continues its
-    /// line (CHAT-RES-5); its client was not told yet.
-    Replaced(Box<Closed>),
+    /// Its session was ended from elsewhere: another one continues its line (CHAT-RES-5),
+    /// the operator has ended it (CHAT-MOD), or this node is cut off its cluster. Its
+    /// client was not told yet.
+    Revoked(Box<Revoked>),
     /// The session is over and its name free. The connection may still send.
     Ended,
+}
+
+/// The end of a session that its client does not know yet.
+#[derive(Debug)]
+pub(super) struct Revoked {
+    pub(super) closed: Closed,
+    /// What to tell the client, unless it was told.
+    pub(super) rejection: Option<Rejection>,
 }
 
 /// The session of a member. The room has its name.
@@ -54,6 +63,8 @@ pub(super) struct Session {
     pub(super) granted: Granted,
     /// Which of all sessions it is, from 1.
     pub(super) serial: u64,
+    /// When it began, in milliseconds since 1970-01-01T00:00:00Z.
+    pub(super) since_unix_ms: i64,
     pub(super) chat_rate: TokenBucket,
     pub(super) inbound_rate: InboundRate,
     pub(super) error_budget: ErrorBudget,
@@ -72,15 +83,16 @@ pub(super) struct Session {
 
 impl Session {
     /// A session that begins now.
-    pub(super) fn new(granted: Granted, serial: u64, now_ms: u64) -> Self {
+    pub(super) fn new(granted: Granted, serial: u64, now: Time) -> Self {
         Self {
             granted,
             serial,
+            since_unix_ms: now.unix_ms,
             chat_rate: TokenBucket::default(),
             inbound_rate: InboundRate::default(),
             error_budget: ErrorBudget::default(),
             is_throttled: false,
-            silence: Silence::new(now_ms),
+            silence: Silence::new(now.elapsed_ms),
             members_after: None,
             awaits_page: false,
             directs: None,

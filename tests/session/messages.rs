@@ -31,6 +31,7 @@ fn a_conversation() {
             seq: 99,
             time_unix_ms: 1,
             id: 0,
+            ..wire::Chat::default()
         }),
     );
     script.send(&alice, Sent::Leave(wire::Leave {}));

@@ -13,12 +13,12 @@ use super::{Hub, State};
 use crate::server::{metrics::short_name, outbound::Due, peer::Peer};
 
 /// What a pass has published so far.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Published {
     /// The largest of the audiences.
     pub(super) audience: Option<Audience>,
-    /// The connection whose session another one has replaced (CHAT-RES-5).
-    pub(super) notify: Option<usize>,
+    /// The connections whose sessions others have ended (CHAT-RES-5, CHAT-MOD).
+    pub(super) notify: Vec<usize>,
 }
 
 impl Hub {
@@ -105,7 +105,7 @@ impl Hub {
                         archive.request_page(id.index(), request, waits.then_some(end));
                     }
                 }
-                Effect::Notify(index) => published.notify = Some(index),
+                Effect::Notify(index) => published.notify.push(index),
                 Effect::Closed(closed) => {
                     report(&closed, peer);
                     due(Due::End(log.end()));

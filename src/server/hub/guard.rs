@@ -39,13 +39,14 @@ impl HubGuard<'_> {
         } = state;
         sessions.handle(room, self.now, self.id, event, effects);
         self.budget.is_throttled = sessions.is_throttled(self.id);
+        let published = std::mem::take(&mut self.published);
         let due = |due| self.outbound.take(due);
         self.published = self.hub.carry_out(
             state,
             due,
             Some(self.id),
             Some(&self.handle.peer),
-            self.published,
+            published,
         );
     }
 
@@ -130,8 +131,8 @@ impl Drop for HubGuard<'_> {
             self.hub.commands_made.notify_one();
         }
         self.hub.wake(self.published.audience);
-        if let Some(index) = self.published.notify {
-            self.hub.registry.notify(&[index]);
+        if !self.published.notify.is_empty() {
+            self.hub.registry.notify(&self.published.notify);
         }
     }
 }

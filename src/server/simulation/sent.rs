@@ -86,6 +86,7 @@ impl Sent {
                 sender: "Mallory".to_owned(),
                 seq: 7,
                 time_unix_ms: 7,
+                ..wire::Chat::default()
             })),
             Self::Direct { peer, id, text, .. } => encoded(Message::Direct(wire::Direct {
                 peer: peer.clone(),

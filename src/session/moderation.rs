@@ -1,0 +1,257 @@
+//! Moderation: what the operator of the server does to members (CHAT-MOD). It ends their
+//! sessions, keeps names and addresses out, mutes members and speaks in the room.
+
+use core::net::IpAddr;
+
+use crate::{
+    name::Name,
+    room::{self, Command, Room},
+    text::Text,
+    wire::{self, ServerEnvelope},
+};
+
+use super::{
+    Bans, CloseReason, Closed, ConnectionId, Context, Effect, OrderedRoom, Reason, Sessions, State,
+    Time,
+    rejection::{self, Rejection},
+    state::Revoked,
+};
+
+/// Whom the operator keeps out, and who may not speak.
+#[derive(Debug, Clone, Default)]
+pub struct Moderation {
+    /// The bans of the file of `--deny`.
+    pub denied: Bans,
+    /// The bans that were set while the server ran.
+    pub bans: Bans,
+    /// The mutes, of names only.
+    pub mutes: Bans,
+}
+
+impl Moderation {
+    /// CHAT-MOD-3
+    fn check_address(&self, address: IpAddr, now_unix_ms: i64) -> Result<(), Rejection> {
+        for bans in [&self.denied, &self.bans] {
+            if let Some(ban) = bans.of_address(address, now_unix_ms) {
+                return Err(rejection::banned_address(ban, now_unix_ms));
+            }
+        }
+        Ok(())
+    }
+
+    /// CHAT-MOD-3
+    pub(super) fn check_name(&self, name: &Name, now_unix_ms: i64) -> Result<(), Rejection> {
+        for bans in [&self.denied, &self.bans] {
+            if let Some(ban) = bans.of_name(name, now_unix_ms) {
+                return Err(rejection::banned_name(ban, now_unix_ms));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The index of its connection ([`ConnectionId::index`]).
+    pub index: usize,
+    /// Its name.
+    pub name: Name,
+    /// When it registered, in milliseconds since 1970-01-01T00:00:00Z.
+    pub since_unix_ms: i64,
+    /// How long nothing has arrived from it, in milliseconds.
+    pub idle_ms: u32,
+    /// How many of its chats were accepted.
+    pub chats: u64,
+}
+
+impl Sessions {
+    /// Whom the operator keeps out, and who may not speak.
+    pub fn moderation(&self) -> &Moderation {
+        &self.moderation
+    }
+
+    /// The same, to change. Sessions that no longer fit go on until the caller ends them
+    /// ([`Sessions::expel`]).
+    pub fn moderation_mut(&mut self) -> &mut Moderation {
+        &mut self.moderation
+    }
+
+    /// Checks the address of a new connection.
+    ///
+    /// # Errors
+    ///
+    /// The answer to send before the connection is closed (CHAT-MOD-3).
+    pub fn check_address(&self, now: Time, address: IpAddr) -> Result<(), Box<ServerEnvelope>> {
+        // CHAT-CLOSE-1 comes first.
+        if self.closing.is_some() {
+            return Ok(());
+        }
+        let checked = self.moderation.check_address(address, now.unix_ms);
+        checked.map_err(|rejection| Box::new(rejection.fatal()))
+    }
+
+    /// Whether the operator lets a member speak (CHAT-MOD-4).
+    pub(super) fn check_mute(&self, context: &Context<'_>) -> Result<(), Rejection> {
+        let now_unix_ms = context.now.unix_ms;
+        let name = context.room.name(context.id.member());
+        match name.and_then(|name| self.moderation.mutes.of_name(name, now_unix_ms)) {
+            Some(mute) => Err(rejection::muted(mute, now_unix_ms)),
+            None => Ok(()),
+        }
+    }
+
+    /// The members behind `after` by name, in order.
+    pub fn listed<'a>(
+        &'a self,
+        room: &'a Room,
+        now: Time,
+        after: Option<&'a Name>,
+    ) -> impl Iterator<Item = Listed> + 'a {
+        room.members_after(after).filter_map(move |(member, name)| {
+            let index = member.0 as usize;
+            let Some(State::Registered(session)) = self.states.get(index) else {
+                return None;
+            };
+            Some(Listed {
+                index,
+                name: name.clone(),
+                since_unix_ms: session.since_unix_ms,
+                idle_ms: session.silence.ms(now.elapsed_ms),
+                chats: room.chats(member),
+            })
+        })
+    }
+
+    /// The operator throws a member out (CHAT-MOD-1). Returns whether there is one of
+    /// that name.
+    pub fn kick(
+        &mut self,
+        room: &mut Room,
+        now: Time,
+        name: &Name,
+        reason: &Reason,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        match room.holder(name) {
+            Some(member) => {
+                let index = member.0 as usize;
+                self.expel(room, now, index, rejection::kicked(reason), effects)
+            }
+            None => false,
+        }
+    }
+
+    /// Ends every connection that a ban keeps out by now (CHAT-MOD-2). `addresses`: where
+    /// connections come from, by their index. Returns how many were ended.
+    pub fn expel_banned(
+        &mut self,
+        room: &mut Room,
+        now: Time,
+        addresses: &[(usize, IpAddr)],
+        effects: &mut Vec<Effect>,
+    ) -> usize {
+        let now_unix_ms = now.unix_ms;
+        let by_address = addresses.iter().filter_map(|&(index, address)| {
+            let checked = self.moderation.check_address(address, now_unix_ms);
+            Some((index, checked.err()?))
+        });
+        let by_name = room.members_after(None).filter_map(|(member, name)| {
+            let checked = self.moderation.check_name(name, now_unix_ms);
+            Some((member.0 as usize, checked.err()?))
+        });
+        let banned: Vec<(usize, Rejection)> = by_name.chain(by_address).collect();
+        banned
+            .into_iter()
+            .filter(|(index, rejection)| self.expel(room, now, *index, rejection.clone(), effects))
+            .count()
+    }
+
+    /// Ends the connection with this index for the operator. It is told at its next
+    /// event. Returns whether there was something to end.
+    fn expel(
+        &mut self,
+        room: &mut Room,
+        now: Time,
+        index: usize,
+        rejection: Rejection,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let id = ConnectionId(index);
+        let mut context = Context {
+            now,
+            id: &id,
+            room: OrderedRoom(room),
+            effects,
+        };
+        self.revoke(&mut context, index, rejection)
+    }
+
+    /// Ends what another connection has: its session, or its wait for a name. Its client
+    /// is told why at its next event. Returns whether there was something to end.
+    fn revoke(&mut self, context: &mut Context<'_>, index: usize, rejection: Rejection) -> bool {
+        let reason = CloseReason::Error(rejection.code);
+        let member = ConnectionId(index).member();
+        let closed = Closed {
+            reason,
+            name: context.room.name(member).cloned(),
+            chats: context.room.chats(member),
+        };
+        match self.states.get_mut(index) {
+            Some(State::Registered(_)) => {
+                self.leave(context, member, reason);
+                self.drop_answers(index);
+            }
+            Some(state @ State::AwaitingName(_)) => {
+                if let State::AwaitingName(pending) = std::mem::replace(state, State::Ended) {
+                    self.stop_waiting(index, &pending);
+                }
+            }
+            Some(State::Unregistered { .. } | State::Joining(_)) => {}
+            Some(State::Leaving(_) | State::Revoked(_) | State::Ended) | None => return false,
+        }
+        let rejection = Some(rejection);
+        if let Some(state) = self.states.get_mut(index) {
+            let revoked = State::Revoked(Box::new(Revoked { closed, rejection }));
+            if let State::Registered(session) = std::mem::replace(state, revoked) {
+                self.settle_directs(session.directs, context.effects);
+            }
+        }
+        context.effects.push(Effect::Notify(index));
+        true
+    }
+
+    /// The operator speaks in the room (CHAT-MOD-7). Returns the number of the chat;
+    /// `None` if nothing is accepted any more or for now, or on a node of a cluster, which
+    /// has no number before the others.
+    pub fn say(
+        &mut self,
+        room: &mut Room,
+        now: Time,
+        text: Text,
+        effects: &mut Vec<Effect>,
+    ) -> Option<u64> {
+        // CHAT-CLOSE-5, CHAT-HIST-9
+        if self.closing.is_some() || self.is_store_full || self.is_clustered() {
+            return None;
+        }
+        let accepted = room.apply(Command::Say {
+            text,
+            time_unix_ms: now.unix_ms,
+        });
+        let room::Event::Accepted { seq, published, .. } = accepted else {
+            return None;
+        };
+        effects.push(Effect::Publish(published));
+        Some(seq)
+    }
+}
+
+/// What a Left says of a member that the operator ended.
+pub(super) fn left_reason(code: wire::ErrorCode) -> Option<wire::LeftReason> {
+    match code {
+        wire::ErrorCode::Kicked => Some(wire::LeftReason::Kicked),
+        wire::ErrorCode::Banned => Some(wire::LeftReason::Banned),
+        _ => None,
+    }
+}
