@@ -20,6 +20,7 @@
 //! | [`configured`] | them from the command line, the environment and a file | yes |
 //! | `reach_options` | those of them about TLS | no |
 //! | `names_file` | reads the file of `--allow` | yes |
+//! | `ban_file` | reads the file of `--deny`, and keeps the operator's bans | yes |
 //! | `listener` | accepts streams of any transport, runs their handshakes | yes |
 //! | `transport` | what a connection needs of a stream, and a server of a listener | yes |
 //! | `tcp` | the TCP transport | yes |
@@ -38,6 +39,7 @@
 //! | `hub` | the shared state behind one lock; carries out effects; reads the clock | clock |
 //! | `peer` | where a connection comes from, for the log | no |
 //! | `registry` | handles and wakers of the connections | no |
+//! | [`control`] | the operator's socket, and `chat-server ctl` | yes |
 //! | `channel` | the log with its subscriptions, committed end and slow-consumer policy | no |
 //! | `backpressure` | the read pause, and the small quota during one | no |
 //! | `sender_window` | paces senders by the readers that keep up | no |
@@ -49,11 +51,15 @@
 mod address_limiter;
 mod archive;
 mod backpressure;
+#[cfg(feature = "cli")]
+mod ban_file;
 mod certificates;
 mod channel;
 #[cfg(feature = "cli")]
 pub mod configured;
 mod connection;
+#[cfg(feature = "cli")]
+pub mod control;
 #[cfg(feature = "store")]
 mod data;
 #[cfg(all(feature = "store", feature = "cli"))]
@@ -91,6 +97,8 @@ mod tls;
 mod transport;
 mod web;
 
+#[cfg(feature = "cli")]
+use std::path::PathBuf;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
@@ -124,6 +132,11 @@ pub struct Server {
     listeners: Vec<Arc<dyn AnyListener>>,
     metrics: Option<metrics::Endpoint>,
     hub: Arc<Hub>,
+    #[cfg(feature = "cli")]
+    control: Option<control::Serving>,
+    /// Where the operator's bans are kept, if they are.
+    #[cfg(feature = "cli")]
+    bans_dir: Option<PathBuf>,
     #[cfg(feature = "store")]
     store: Option<RunningStore>,
 }
@@ -149,6 +162,10 @@ impl Server {
             listeners: Vec::new(),
             metrics: None,
             hub: Arc::new(Hub::new(limits, access, origin)),
+            #[cfg(feature = "cli")]
+            control: None,
+            #[cfg(feature = "cli")]
+            bans_dir: None,
             #[cfg(feature = "store")]
             store: None,
         })
@@ -167,11 +184,22 @@ impl Server {
             .map_err(io::Error::other)?;
         let archive = opened.archive;
         let hub = Arc::new(Hub::new(limits, access, opened.origin));
+        #[cfg(feature = "cli")]
+        {
+            let read = |file| ban_file::read_if_there(&data.dir.join(file));
+            let bans = read(control::BANS_FILE).map_err(io::Error::other)?;
+            let mutes = read(control::MUTES_FILE).map_err(io::Error::other)?;
+            hub.restore_bans(bans, mutes);
+        }
         let threads = archive::Threads::start(opened.store, opened.reader, &hub, &archive)?;
         Ok(Self {
             listeners: Vec::new(),
             metrics: None,
             hub,
+            #[cfg(feature = "cli")]
+            control: None,
+            #[cfg(feature = "cli")]
+            bans_dir: Some(data.dir.clone()),
             store: Some(RunningStore { archive, threads }),
         })
     }
@@ -262,13 +290,48 @@ impl Server {
         Ok(address)
     }
 
+    /// Serves the operator's control socket at `path`, from now until the server closes.
+    /// `reload` reads again what the server has read.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had: another server has it, or something else stands there.
+    #[cfg(feature = "cli")]
+    pub async fn listen_control(
+        &mut self,
+        path: &std::path::Path,
+        reload: control::Reload,
+    ) -> io::Result<()> {
+        let (hub, bans_dir) = (Arc::clone(&self.hub), self.bans_dir.clone());
+        let serving = control::serve(path, hub, reload, bans_dir).await?;
+        self.control = Some(serving);
+        Ok(())
+    }
+
+    /// What reads the names and addresses in the file at `path`, keeps them out from then
+    /// on and ends their sessions (CHAT-MOD). It can be called as often as the file has
+    /// changed; it returns what it did, or what is wrong, in a sentence, and then it has
+    /// changed nothing.
+    #[cfg(feature = "cli")]
+    pub fn deny(&self, path: PathBuf) -> impl Fn() -> Result<String, String> + Send + Sync + use<> {
+        let hub = Arc::clone(&self.hub);
+        move || {
+            let denied = ban_file::read(&path)?;
+            let count = denied.len();
+            let ended = hub.deny(denied);
+            Ok(format!(
+                "{count} names and addresses are denied, {ended} sessions ended"
+            ))
+        }
+    }
+
     async fn bind(&self, listen: &str) -> io::Result<(Tcp, SocketAddr)> {
         let tcp = Tcp::bind(listen, self.hub.limits().write_deadline_ms).await?;
         let address = tcp.local_addr()?;
         Ok((tcp, address))
     }
 
-    /// Serves until `shutdown` is done; then tells everybody with ServerClosing
+    /// Serves until `shutdown` is done, or the operator drains the server; then tells everybody with ServerClosing
     /// and ends within 5 seconds, whatever the clients do (CHAT-CLOSE-3).
     ///
     /// # Errors
@@ -300,6 +363,7 @@ impl Server {
         };
         tokio::select! {
             () = shutdown => accepting.shutdown().await,
+            () = hub.close_requested() => accepting.shutdown().await,
             () = hub.failed() => accepting.shutdown().await,
             // They go on for ever, or end with a panic.
             ended = accepting_ended => {

@@ -7,12 +7,13 @@ use clap::{
     builder::ValueParser,
 };
 
-#[cfg(feature = "store")]
 use clap::Subcommand;
 
 #[cfg(feature = "store")]
 use super::data_options::DataOptions;
 use super::{
+    ban_file,
+    control::ctl::CtlOptions,
     names_file,
     reach_options::{ReachOptions, parse_listen},
 };
@@ -101,6 +102,17 @@ pub struct Options {
     #[arg(long)]
     pub check: bool,
 
+    /// Keep out the names and addresses in this file: one a line, like `203.0.113.0/24`;
+    /// `until 2026-12-24T00:00:00Z` may follow, and `#` begins the reason. Read again on
+    /// SIGHUP
+    #[arg(long, env = "CHAT_DENY", value_name = "FILE")]
+    pub deny: Option<PathBuf>,
+
+    /// Let the operator look at the running server and act on it through this socket, with
+    /// `chat-server ctl`. Only the user of the server and root can open it
+    #[arg(long, env = "CHAT_CONTROL", value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
     /// Log every connection too; twice: everything. RUST_LOG overrides it
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -127,7 +139,6 @@ pub struct Options {
     limits: LimitOptions,
 
     /// What to do instead of serving
-    #[cfg(feature = "store")]
     #[command(subcommand)]
     pub command: Option<ServerCommand>,
 }
@@ -142,13 +153,19 @@ pub enum LogFormat {
 }
 
 /// What the program does instead of serving.
-#[cfg(feature = "store")]
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
+    /// Look at a running server and act on it, through its control socket
+    ///
+    /// Exit code 0: done; 1: the server has refused; 2: a wrong command line; 3: no
+    /// server can be reached.
+    Ctl(CtlOptions),
+
     /// Read, search and maintain a room that is kept on disk
     ///
     /// All but `prune` works while the server runs. Messages are printed as JSON, one a
     /// line: {"seq":1,"time_unix_ms":1767225600000,"sender":"Alice","text":"hello"}
+    #[cfg(feature = "store")]
     History(HistoryOptions),
 }
 
@@ -176,6 +193,7 @@ impl Options {
         }
         let (_, warning) = self.access(std::env::var_os(source::PASSWORD_VARIABLE))?;
         self.reach.check_certificates()?;
+        self.deny.as_deref().map(ban_file::read).transpose()?;
         Ok(warning.into_iter().collect())
     }
 

@@ -78,6 +78,7 @@ fn a_client_cannot_forge_what_the_server_sets() {
         seq: 77,
         time_unix_ms: -5,
         id: 9,
+        ..wire::Chat::default()
     })));
     let got = bob.hears("hello");
     assert_eq!((got.sender.as_str(), got.seq, got.id), ("Alice", 1, 0));

@@ -8,6 +8,7 @@ mod capabilities;
 mod chatting;
 mod cli;
 mod configuration;
+mod control;
 mod data;
 mod frames;
 mod half_open;

@@ -9,8 +9,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
-#[cfg(feature = "store")]
-use chat::server::options::ServerCommand;
 use chat::{
     address::Scheme,
     cli,
@@ -21,7 +19,7 @@ use chat::{
     server::{
         Certificates, Server,
         configured::Configured,
-        options::{LISTENS_NOWHERE, Options},
+        options::{LISTENS_NOWHERE, Options, ServerCommand},
     },
     session::AccessPolicy,
 };
@@ -42,11 +40,14 @@ const EXIT_CODE_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     let configured = Configured::read();
-    #[cfg(feature = "store")]
-    if let Some(ServerCommand::History(history)) = &configured.options.command {
-        return history
-            .run(now_unix_ms())
-            .unwrap_or_else(|sentence| fail(&sentence));
+    match &configured.options.command {
+        Some(ServerCommand::Ctl(ctl)) => return ctl.run(),
+        #[cfg(feature = "store")]
+        Some(ServerCommand::History(history)) => {
+            let done = history.run(now_unix_ms());
+            return done.unwrap_or_else(|sentence| fail(&sentence));
+        }
+        None => {}
     }
     let options = &configured.options;
     if options.print_config {
@@ -141,6 +142,16 @@ async fn serve(options: &Options) -> Result<()> {
             Some(address.with_context(|| format!("cannot answer monitors on {listen}"))?)
         }
     };
+    let deny = options.deny.clone().map(|path| server.deny(path));
+    if let Some(deny) = &deny {
+        let read = deny().unwrap_or_else(|it| refuse_to_start(&it));
+        info!("{read}");
+    }
+    let reload = Arc::new(move || reload(certificates.as_deref(), deny.as_ref()));
+    if let Some(path) = &options.control {
+        let listening = server.listen_control(path, reload.clone()).await;
+        listening.with_context(|| format!("cannot have the control socket {}", path.display()))?;
+    }
     let port_file = match (&options.port_file, listening.first()) {
         (Some(path), Some(first)) => Some(Arc::new(PortFile::write(path, first.address.port())?)),
         _ => None,
@@ -150,7 +161,11 @@ async fn serve(options: &Options) -> Result<()> {
 
     server
         .run(async move {
-            signals.close(|| reload(certificates.as_deref())).await;
+            let reload = || match reload() {
+                Ok(sentence) => info!("SIGHUP: {sentence}"),
+                Err(sentence) => warn!("SIGHUP: {sentence}"),
+            };
+            signals.close(reload).await;
             tokio::spawn(async move {
                 signals.end_at_once().await;
                 if let Some(port_file) = port_file_at_exit {
@@ -245,15 +260,31 @@ fn warn_of_readers(listening: &[Listening], has_password: bool) {
     }
 }
 
-/// Reads the certificate again. A wrong file changes nothing.
-fn reload(certificates: Option<&Certificates>) {
-    let Some(certificates) = certificates else {
-        info!("SIGHUP: nothing to read or open again, serving on");
-        return;
-    };
-    match certificates.reload() {
-        Ok(()) => info!("SIGHUP: the certificate was read again"),
-        Err(sentence) => warn!("SIGHUP: the certificate stays as it was: {sentence}"),
+/// Reads the certificate and the file of `--deny` again. A wrong file changes nothing.
+/// Returns what was done, or what is wrong, in a sentence.
+fn reload(
+    certificates: Option<&Certificates>,
+    deny: Option<&impl Fn() -> Result<String, String>>,
+) -> Result<String, String> {
+    let certificates = certificates.map(|certificates| match certificates.reload() {
+        Ok(()) => Ok("the certificate was read again".to_owned()),
+        Err(sentence) => Err(format!("the certificate stays as it was: {sentence}")),
+    });
+    let deny = deny.map(|deny| {
+        deny().map_err(|sentence| format!("who is denied stays as it was: {sentence}"))
+    });
+    let done: Vec<_> = [certificates, deny].into_iter().flatten().collect();
+    if done.is_empty() {
+        return Ok("nothing to read or open again, serving on".to_owned());
+    }
+    let has_failed = done.iter().any(Result::is_err);
+    let sentences: Vec<String> = done
+        .into_iter()
+        .map(|it| it.unwrap_or_else(|it| it))
+        .collect();
+    match has_failed {
+        true => Err(sentences.join("; ")),
+        false => Ok(sentences.join("; ")),
     }
 }
 
