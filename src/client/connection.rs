@@ -340,6 +340,13 @@ impl Receiver<'_> {
 
 /// A chat as the user sees it.
 pub(super) fn message_event(chat: Chat) -> Event {
+    if chat.removed {
+        return Event::Removed {
+            seq: chat.seq,
+            sender: chat.sender,
+            time_unix_ms: chat.time_unix_ms,
+        };
+    }
     Event::Message {
         seq: chat.seq,
         sender: chat.sender,

@@ -23,6 +23,16 @@ pub enum Event {
         /// the server's clock.
         time_unix_ms: i64,
     },
+    /// Another member sent a chat whose text the server's operator has removed since
+    /// (CHAT-MOD-8). It comes only in a session that was resumed.
+    Removed {
+        /// The chat's number, from 1.
+        seq: u64,
+        /// The sender's name.
+        sender: String,
+        /// When the server accepted it, as in [`Event::Message`].
+        time_unix_ms: i64,
+    },
     /// Another member sent a line to this client alone. Needs direct.
     Direct {
         /// Counts the directs of the session, from 1.

@@ -62,6 +62,11 @@ function name(text: string): HTMLElement {
   return element;
 }
 
+// CHAT-MOD-9
+function shown({ text, removed }: { text: string; removed: boolean }): string {
+  return removed ? "(removed by the server's operator)" : text;
+}
+
 function showLine(line: Line, state: LineState, why: string): void {
   let row = rows.get(line.id);
   if (!row) {
@@ -121,7 +126,9 @@ function join(): void {
       }
     },
     past(chats, hasMore) {
-      const rows = chats.map(({ sender, text, timeUnixMs }) => {
+      const rows = chats.map((chat) => {
+        const { sender, timeUnixMs } = chat;
+        const text = shown(chat);
         const isOwn = sender === own;
         const isMention = !isOwn && mentions(text, own);
         return message(sender, text, new Date(Number(timeUnixMs)), isOwn, isMention);
@@ -129,7 +136,9 @@ function join(): void {
       const fits = log.past(rows);
       olderButton.hidden = !hasMore || !fits;
     },
-    chat({ sender, text, timeUnixMs }) {
+    chat(chat) {
+      const { sender, timeUnixMs } = chat;
+      const text = shown(chat);
       const time = new Date(Number(timeUnixMs));
       const isMention = mentions(text, own);
       log.message(sender, text, time, false, isMention);

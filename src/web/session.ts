@@ -3,6 +3,7 @@
 
 import { create } from "@bufbuild/protobuf";
 import { Decoder, encode, type ToServer } from "./frames.js";
+import { plain } from "./text.js";
 import {
   Capability,
   ChatSchema,
@@ -67,6 +68,8 @@ const REFUSED: Partial<Record<ErrorCode, string>> = {
   [ErrorCode.NAME_NOT_ALLOWED]: "This name is not on the server's list.",
   [ErrorCode.NAME_RECLAIMED]:
     "Another client took this name while this one could not be reached.",
+  [ErrorCode.KICKED]: "The server's operator has thrown you out.",
+  [ErrorCode.BANNED]: "The server's operator has banned this name or this network.",
   [ErrorCode.REPLACED]: "Another connection continues this session.",
   [ErrorCode.PASSWORD_WRONG]: "The server asks for a password, or for another one.",
 };
@@ -76,6 +79,8 @@ const LEFT: Partial<Record<LeftReason, string>> = {
   [LeftReason.IDLE_TIMEOUT]: "silent for too long",
   [LeftReason.SLOW_CONSUMER]: "read too slowly",
   [LeftReason.PROTOCOL_ERROR]: "broke the protocol",
+  [LeftReason.KICKED]: "thrown out by the operator",
+  [LeftReason.BANNED]: "banned by the operator",
 };
 
 export class Session {
@@ -307,7 +312,10 @@ export class Session {
     // The name may be held by this session's own lost connection.
     const isOwn = error.code === ErrorCode.NAME_IN_USE && this.epoch !== "";
     if (why && !(isOwn && this.failures < 5)) {
-      this.end(why, error.code === ErrorCode.PASSWORD_WRONG);
+      // CHAT-MOD-6. The detail has the operator's reason.
+      const isOperator = error.code === ErrorCode.KICKED || error.code === ErrorCode.BANNED;
+      const reason = isOperator && error.detail !== "" ? ` (${plain(error.detail)})` : "";
+      this.end(why + reason, error.code === ErrorCode.PASSWORD_WRONG);
     } else {
       this.lose(socket, error.retryAfterMs);
     }

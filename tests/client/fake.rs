@@ -212,6 +212,7 @@ impl Peer {
             seq: self.seq,
             time_unix_ms: now_unix_ms(),
             id: 0,
+            ..Chat::default()
         }));
     }
 

@@ -93,6 +93,40 @@ fn a_room_with_a_shorter_past_shows_it_whole() {
     assert_eq!((outcome.code, seqs), (Some(0), 2), "{}", outcome.output);
 }
 
+/// CHAT-MOD-9.
+#[test]
+fn a_removed_message_is_shown_as_one() {
+    for (option, expected) in [
+        ("--events", "@Bob: (removed by the server's operator)\n"),
+        (
+            "--json",
+            r#"{"chat":{"sender":"Bob","seq":"1","timeUnixMs":"1","removed":true}}"#,
+        ),
+    ] {
+        let server = Server::new();
+        let mut program = Program::start(&["--last", "5", option, &server.address(), "Alice"]);
+        let mut peer = admit(&server, 1);
+        let request = asked(&mut peer);
+        peer.send(ToClient::History(History {
+            id: request.id,
+            from: 1,
+            to: 1,
+            chats: vec![Chat {
+                sender: "Bob".to_owned(),
+                seq: 1,
+                time_unix_ms: 1,
+                removed: true,
+                ..Chat::default()
+            }],
+        }));
+        answer(&mut peer, 1, 4, 0, 0);
+        program.end_input();
+        peer.leave();
+        let outcome = program.outcome();
+        assert!(outcome.output.contains(expected), "{}", outcome.output);
+    }
+}
+
 #[test]
 fn a_server_that_goes_nowhere_is_not_followed() {
     let server = Server::new();

@@ -427,7 +427,9 @@ class Client:
         print(visible(sentence), file=sys.stderr, flush=True)
 
     def show(self, chat):
-        print(f"@{visible(chat.sender)}: {visible(chat.text)}", flush=True)
+        # CHAT-MOD-9
+        text = "(removed by the server's operator)" if chat.removed else visible(chat.text)
+        print(f"@{visible(chat.sender)}: {text}", flush=True)
 
     def show_all(self, chats):
         for chat in chats:

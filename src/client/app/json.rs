@@ -71,6 +71,16 @@ pub(super) fn chat(sender: &str, text: &str, seq: u64, time_unix_ms: i64) -> Str
     }}))
 }
 
+/// The line for a chat whose text was removed (CHAT-MOD-9).
+pub(super) fn removed(sender: &str, seq: u64, time_unix_ms: i64) -> String {
+    line(&json!({"chat": {
+        "sender": sender,
+        "seq": number(seq),
+        "timeUnixMs": time_unix_ms.to_string(),
+        "removed": true,
+    }}))
+}
+
 /// The line for an event; `None` for the end, which has lines of its own.
 pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
     Some(line(&match event {
@@ -80,6 +90,11 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
             text,
             time_unix_ms,
         } => return Some(chat(sender, text, *seq, *time_unix_ms)),
+        Event::Removed {
+            seq,
+            sender,
+            time_unix_ms,
+        } => return Some(removed(sender, *seq, *time_unix_ms)),
         Event::Direct {
             seq,
             sender,

@@ -144,6 +144,13 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
         ErrorCode::Replaced => {
             line.trusted("this session goes on in another client, which has resumed it")
         }
+        // CHAT-MOD-1, CHAT-MOD-2. A detail has the operator's reason.
+        ErrorCode::Kicked if detail.is_empty() => {
+            line.trusted("the server's operator has thrown this client out")
+        }
+        ErrorCode::Banned if detail.is_empty() => {
+            line.trusted("the server's operator has banned this name or this network")
+        }
         ErrorCode::StorageFull => line.trusted(
             "the server has no space to keep messages, tell its operator and try again later",
         ),
@@ -307,6 +314,10 @@ pub(super) fn refusal(code: ErrorCode, detail: &str) -> Printable {
         }
         ErrorCode::TextTooLong => line.trusted("it is too long for the server, write less"),
         ErrorCode::RateLimited => line.trusted("the server takes no more for now, try again later"),
+        // CHAT-MOD-4. A detail has the operator's reason.
+        ErrorCode::Muted if detail.is_empty() => {
+            line.trusted("the server's operator has muted this name")
+        }
         ErrorCode::NotReachable => {
             line.trusted("nobody of this name takes direct messages here now")
         }
@@ -341,6 +352,9 @@ pub(super) fn undelivered(
         })
 }
 
+/// In place of a text that was removed (CHAT-MOD-9).
+pub(super) const REMOVED: &str = "(removed by the server's operator)";
+
 /// "Alice left (connection lost)".
 pub(super) fn left(name: &str, reason: LeftReason) -> Printable {
     let line = Printable::new().name(name);
@@ -351,6 +365,8 @@ pub(super) fn left(name: &str, reason: LeftReason) -> Printable {
         LeftReason::IdleTimeout => " left (silent for too long)",
         LeftReason::SlowConsumer => " left (read too slowly)",
         LeftReason::ProtocolError => " left (broke the protocol)",
+        LeftReason::Kicked => " left (thrown out by the operator)",
+        LeftReason::Banned => " left (banned by the operator)",
     })
 }
 

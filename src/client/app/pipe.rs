@@ -90,10 +90,13 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
             text,
             seq,
             time_unix_ms,
+            removed,
             ..
         } in past
         {
             let line = match options.json {
+                true if removed => json::removed(&name, seq, time_unix_ms),
+                false if removed => Printable::message(&name, messages::REMOVED).to_string(),
                 true => json::chat(&name, &text, seq, time_unix_ms),
                 false => Printable::message(&name, &text).to_string(),
             };
@@ -117,6 +120,11 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     Some(Event::Message { sender: name, text, .. }) => {
                         if !options.json && options.send.is_none() && !options.who {
                             lines.push(Printable::message(&name, &text).to_string());
+                        }
+                    }
+                    Some(Event::Removed { sender: name, .. }) => {
+                        if !options.json && options.send.is_none() && !options.who {
+                            lines.push(Printable::message(&name, messages::REMOVED).to_string());
                         }
                     }
                     Some(Event::Direct { sender: name, text, .. }) => {

@@ -294,7 +294,10 @@ impl Model {
 
     /// What was said before the session, oldest first.
     pub(super) fn past(&mut self, chats: impl IntoIterator<Item = Chat>) {
-        for chat in chats {
+        for mut chat in chats {
+            if chat.removed {
+                messages::REMOVED.clone_into(&mut chat.text);
+            }
             let is_mention = !find::mentions(&chat.text, &self.name).is_empty();
             let message = Kind::Message {
                 sender: chat.sender,
@@ -338,6 +341,11 @@ impl Model {
                 text,
                 time_unix_ms,
             } => self.message(seq, sender, text, time_unix_ms),
+            Event::Removed {
+                seq,
+                sender,
+                time_unix_ms,
+            } => self.message(seq, sender, messages::REMOVED.to_owned(), time_unix_ms),
             Event::Direct {
                 sender,
                 text,
