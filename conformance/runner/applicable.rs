@@ -5,6 +5,7 @@
 use crate::{
     capacity::Need,
     connection_caps::ConnectionCaps,
+    control_command::ControlCommand,
     plan::{Plan, Target},
     probe::Facts,
     server_under_test::{DATA, Source},
@@ -49,6 +50,9 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
         return Some(format!(
             "it needs a server that keeps the room: put {DATA} into --cmd, where the server takes its folder"
         ));
+    }
+    if is_server && case.is_operating() && plan.control.is_none() {
+        return Some(ControlCommand::MISSING.to_owned());
     }
     if is_server && let Some(reason) = too_much(case, &facts.limits) {
         return Some(reason);

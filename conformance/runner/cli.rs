@@ -164,6 +164,11 @@ pub struct ServerArgs {
     /// A file with the server's list of names: one a line, `#` begins a comment.
     #[arg(long, value_name = "NAMES-FILE")]
     pub allow: Option<PathBuf>,
+    /// How the operator acts on the server, for the cases in which that happens: a command
+    /// to which `kick NAME`, `ban NAME`, `unban NAME`, `mute NAME`, `unmute NAME` or
+    /// `say TEXT` is appended. It ends with 0 when that is done.
+    #[arg(long, value_name = "COMMAND")]
+    pub control_cmd: Option<String>,
     /// How many connections the server takes from one network address, for the case
     /// about that.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -211,6 +211,10 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
             value["action"] = json!("client-start");
             value["password"] = json!(password);
         }
+        Action::Operates(words) => {
+            value["action"] = json!("operate");
+            value["operator"] = json!(words);
+        }
         other => value["action"] = json!(name_of(other)),
     }
     Ok(value)
@@ -244,6 +248,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::Crowd(_) => "crowd",
         Action::SameEnd(_) => "same-end",
         Action::Stops => "stop",
+        Action::Operates(_) => "operate",
         Action::Ends => "server-ends",
         Action::Saturate(Saturation::Server) => "fill",
         Action::Saturate(Saturation::Address) => "fill-address",

@@ -10,6 +10,7 @@ mod capacity;
 mod cli;
 mod conn;
 mod connection_caps;
+mod control_command;
 #[cfg(test)]
 mod corpus;
 mod coverage;
@@ -63,6 +64,7 @@ use clap::Parser;
 
 use admission::Admission;
 use cli::{Cli, Command, RunArgs, ServerArgs, Shown};
+use control_command::ControlCommand;
 use cut::Cut;
 use exit::{Exit, Failed};
 use interrupt::Interrupted;
@@ -269,6 +271,9 @@ fn judge(
             .map_err(exit::usage)?,
         None => Admission::default(),
     };
+    let control = server.and_then(|server| server.control_cmd.as_deref());
+    let control = control.map(ControlCommand::parse).transpose();
+    let control = control.map_err(exit::usage)?;
     let is_exclusive = server.is_some_and(|server| server.exclusive);
     let known = match &args.known_failures {
         Some(path) => {
@@ -296,6 +301,7 @@ fn judge(
         wait_max: Duration::from_secs(args.wait_max),
         caps: server.map(ServerArgs::connection_caps).unwrap_or_default(),
         admission,
+        control,
         known,
     });
     interrupt::catch().map_err(exit::fault)?;

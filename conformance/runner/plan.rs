@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     admission::Admission,
     connection_caps::ConnectionCaps,
+    control_command::ControlCommand,
     cut::Cut,
     rules::Rule,
     server_under_test::{DATA, Source},
@@ -39,6 +40,8 @@ pub struct Plan {
     pub caps: ConnectionCaps,
     /// Its password and its list of names.
     pub admission: Admission,
+    /// How its operator acts on it.
+    pub control: Option<ControlCommand>,
     /// The failures that are known.
     pub known: KnownFailures,
 }

@@ -359,6 +359,7 @@ fn play_once(
         shared: false,
         caps: plan.caps,
         admission: &plan.admission,
+        control: plan.control.as_ref(),
         facts: &shared.facts,
         rules: &plan.rules,
     };

@@ -72,11 +72,8 @@ impl ServerUnderTest {
             Source::Command(command, trust) => (command, trust),
         };
         let mut words = words_of(command)?;
-        if let Some(data) = &data {
-            let path = data.path().to_string_lossy();
-            for word in &mut words {
-                *word = word.replace(DATA, &path);
-            }
+        for word in &mut words {
+            *word = filled(word, data.as_ref());
         }
         let mut process = Process::start_words(&words)?;
         let deadline = Instant::now() + timing.start();
@@ -103,6 +100,11 @@ impl ServerUnderTest {
             data,
             connections_opened: 0,
         })
+    }
+
+    /// A word of a command line, with the folder of this server in it.
+    pub fn fill(&self, word: &str) -> String {
+        filled(word, self.data.as_ref())
     }
 
     /// Ends the server and starts it anew, with an empty room.
@@ -148,6 +150,13 @@ impl ServerUnderTest {
 
 /// What a first server often lacks.
 const PORT_ADVICE: &str = "; print that line as soon as the server listens, flush it, and let it take a free port (port 0), since the suite starts several servers at a time";
+
+fn filled(word: &str, data: Option<&DataFolder>) -> String {
+    match data {
+        Some(data) => word.replace(DATA, &data.path().to_string_lossy()),
+        None => word.to_owned(),
+    }
+}
 
 fn said(lines: &str) -> String {
     if lines.is_empty() {

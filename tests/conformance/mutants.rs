@@ -15,6 +15,18 @@ use serde_json::Value;
 
 use crate::support::{self, Admission, CONFORMS, python, reference, report, run};
 
+/// What the Python server does not have, and a proxy breaks.
+const PROXY_AREAS: [&str; 8] = [
+    "--area",
+    "resuming",
+    "--area",
+    "history",
+    "--area",
+    "direct",
+    "--area",
+    "moderation",
+];
+
 /// As many as the smallest machine has cores.
 const WORKERS: usize = 2;
 
@@ -187,17 +199,13 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
 #[test]
 fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
     let proxy = python("proxy.py");
-    let server = reference("--rate-limit off --data {data}");
+    let server = reference("--rate-limit off --data {data} --control {data}/control");
+    let control = reference("ctl --control {data}/control");
     let mutants = mutants("proxy.py");
     let (matrix, missed) = matrix(&mutants, |mutant| {
         let command = format!("{proxy} --mutant {} {server}", mutant.name);
-        caught(
-            mutant,
-            &[
-                "server", "--cmd", &command, "--area", "resuming", "--area", "history", "--area",
-                "direct",
-            ],
-        )
+        let target = ["server", "--cmd", &command, "--control-cmd", &control];
+        caught(mutant, &[&target[..], &PROXY_AREAS].concat())
     });
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
     insta::assert_snapshot!("proxy-mutants", matrix);
@@ -206,13 +214,12 @@ fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
 /// The proxy alone breaks nothing.
 #[test]
 fn a_proxy_that_changes_nothing_conforms() {
-    let server = reference("--rate-limit off --data {data}");
+    let server = reference("--rate-limit off --data {data} --control {data}/control");
+    let control = reference("ctl --control {data}/control");
     let command = format!("{} --mutant none {server}", python("proxy.py"));
-    let areas = [
-        "--area", "resuming", "--area", "history", "--area", "direct",
-    ];
+    let target = ["server", "--cmd", &command, "--control-cmd", &control];
     let more = ["--cuts", "whole"];
-    let (ran, _) = report(&[&["server", "--cmd", &command], &areas[..], &more[..]].concat());
+    let (ran, _) = report(&[&target[..], &PROXY_AREAS, &more].concat());
     assert_eq!(ran.code, CONFORMS, "{}{}", ran.stdout, ran.stderr);
 }
 

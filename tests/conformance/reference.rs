@@ -80,6 +80,17 @@ fn the_reference_server_conforms_with_a_room_on_disk() {
     assert!(report["counts"]["passed"].as_u64() > Some(160), "{report}");
 }
 
+/// The cases in which the operator of the server acts.
+#[test]
+fn the_reference_server_conforms_with_an_operator() {
+    let command = reference("--rate-limit off --data {data} --control {data}/control");
+    let control = reference("ctl --control {data}/control");
+    let target = ["server", "--cmd", &command, "--control-cmd", &control];
+    let report = conforms(&[&target[..], &["--strict", "--area", "moderation"]].concat());
+    assert_eq!(report["counts"]["not_run"], 0, "{report}");
+    snapshot(&report, "operated");
+}
+
 /// A line that nobody continued for as long as was announced.
 #[test]
 fn the_reference_server_conforms_with_lines_that_end_soon() {

@@ -148,6 +148,9 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
         "REQUEST_INVALID" => rules("CHAT-HIST-7", &["CHAT-ORD-8"]),
         "STORAGE_FULL" => rules("CHAT-HIST-9", &[]),
         "CLUSTER_UNREACHABLE" => rules("CHAT-CLUS-1", &[]),
+        "KICKED" => rules("CHAT-MOD-1", &["CHAT-MOD-"]),
+        "BANNED" => rules("CHAT-MOD-3", &["CHAT-MOD-"]),
+        "MUTED" => rules("CHAT-MOD-4", ANSWERS),
         "OVERLOADED" => rules("CHAT-LIM-10", &["CHAT-LIM-"]),
         _ => None,
     }
@@ -180,7 +183,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
         ("registered", "limits") => rules("CHAT-LIM-1", &["CHAT-LIM-7"]),
         ("registered", "resumeToken") => rules("CHAT-RES-2", &["CHAT-RES-1"]),
         ("registered", "resumedFrom") => rules("CHAT-RES-8", &["CHAT-RES-"]),
-        ("registered", "resumeFailure") => rules("CHAT-RES-10", &["CHAT-RES-"]),
+        ("registered", "resumeFailure") => rules("CHAT-RES-10", &["CHAT-RES-", "CHAT-MOD-5"]),
         ("registered", "oldestSeq") => rules("CHAT-HIST-8", &[]),
         ("registered", _) => match problem.code() {
             Some("NAME_IN_USE") => rules(
@@ -275,7 +278,7 @@ pub(super) fn of_unexpected(kind: &str) -> Option<Deciding> {
 }
 
 /// The rules that a page with wrong edges or chats can break.
-const HISTORY: &[&str] = &["CHAT-HIST-", "CHAT-ORD-8"];
+const HISTORY: &[&str] = &["CHAT-HIST-", "CHAT-ORD-8", "CHAT-MOD-8"];
 
 /// The rules that a Direct or its state can break.
 const DIRECT: &[&str] = &["CHAT-DM-"];
@@ -294,6 +297,7 @@ const REGISTERING: &[&str] = &[
     "CHAT-LIM-7",
     "CHAT-ORD-9",
     "CHAT-RES-",
+    "CHAT-MOD-",
     LEAVE,
 ];
 

@@ -20,6 +20,7 @@ use crate::{
     admission::Admission,
     conn::Conn,
     connection_caps::ConnectionCaps,
+    control_command::ControlCommand,
     cut::Cut,
     mark::Mark,
     pattern::Bindings,
@@ -54,6 +55,8 @@ pub struct RunContext<'a> {
     pub caps: ConnectionCaps,
     /// Its password and its list of names.
     pub admission: &'a Admission,
+    /// How its operator acts on it.
+    pub control: Option<&'a ControlCommand>,
     /// The limits and capabilities of the server.
     pub facts: &'a Facts,
     /// The schema's rules.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Outcome, Play, StepError, Subject};
 use crate::{
     conn::Event,
+    control_command::ControlCommand,
     framing,
     messages::{self, Envelope},
     problem::Problem,
@@ -150,6 +151,18 @@ impl Play<'_> {
                 "the suite can stop only a server that it started with --cmd".to_owned(),
             )),
         }
+    }
+
+    /// The operator acts on the server.
+    pub(super) fn operate(&mut self, words: &str) -> Outcome {
+        let words = self.bindings.fill_text(words)?;
+        let deadline = self.until();
+        let (Subject::Server(server), Some(command)) = (&self.subject, self.context.control) else {
+            return Err(StepError::NotRun(ControlCommand::MISSING.to_owned()));
+        };
+        command
+            .run(server, &words, deadline)
+            .map_err(StepError::NotRun)
     }
 
     pub(super) fn server_ends(&mut self) -> Outcome {

@@ -154,6 +154,7 @@ impl<'a> Play<'a> {
             Action::Accounts { who, receiver } => self.account(who, receiver),
             Action::SameEnd(people) => self.same_end(people),
             Action::Stops => self.stop_server(),
+            Action::Operates(words) => self.operate(words),
             Action::Ends => self.server_ends(),
             Action::Saturate(saturation) => self.saturate(*saturation),
             Action::ClientStarts { password } => self.client_starts(password.as_deref()),

@@ -96,6 +96,11 @@ impl Case {
         self.any_step(&|step| matches!(step.action, Action::Stops))
     }
 
+    /// Whether the operator of the server acts in the case.
+    pub fn is_operating(&self) -> bool {
+        self.any_step(&|step| matches!(step.action, Action::Operates(_)))
+    }
+
     /// Whether the case brings the server to a limit on connections.
     pub fn is_saturating(&self) -> bool {
         self.saturation().is_some()
@@ -342,6 +347,8 @@ pub enum Action {
     Stops,
     /// The server's process has ended, within the time the schema gives it.
     Ends,
+    /// The operator acts on the server, with these words behind the command of the run.
+    Operates(String),
     /// Connections bring the server to one of its limits on them.
     Saturate(Saturation),
     /// The client under test is started and connects.

@@ -3,7 +3,7 @@
 use super::{
     Action, Case, Condition, Expr, Saturation, Step,
     person::person,
-    word::{LineError, Parsed, capability, is_person},
+    word::{LineError, Parsed, capability, is_person, string},
 };
 use crate::rules;
 
@@ -268,6 +268,9 @@ fn simple(line: &str) -> Result<(Vec<String>, Vec<Action>), LineError> {
     }
     if let Some(expr) = line.strip_prefix("everybody is silent for ") {
         return Ok((blame, vec![Action::Silence(Expr::parse(expr)?)]));
+    }
+    if let Some(words) = line.strip_prefix("the operator runs ") {
+        return Ok((blame, vec![Action::Operates(string(words)?)]));
     }
     if let Some(expr) = line
         .strip_prefix("a crowd of ")

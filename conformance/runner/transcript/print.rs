@@ -119,6 +119,7 @@ pub fn action(action: &Action) -> String {
         }
         Action::SameEnd(people) => format!("{} hear the same to the end", people.join(" and ")),
         Action::Stops => "the server is told to end".to_owned(),
+        Action::Operates(words) => format!("the operator runs {}", Value::from(words.as_str())),
         Action::Otherwise => "otherwise the case ends".to_owned(),
         Action::Ends => "the server ends".to_owned(),
         Action::Saturate(Saturation::Server) => "the server fills up".to_owned(),

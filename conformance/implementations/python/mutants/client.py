@@ -169,6 +169,16 @@ class NameTakenBack(RegistersAgain):
     code = pb.ERROR_CODE_NAME_RECLAIMED
 
 
+@mutant("kicked-comes-back", "CHAT-MOD-6", "registers again after it was thrown out")
+class KickedComesBack(RegistersAgain):
+    code = pb.ERROR_CODE_KICKED
+
+
+@mutant("banned-comes-back", "CHAT-MOD-6", "registers again after it was banned")
+class BannedComesBack(RegistersAgain):
+    code = pb.ERROR_CODE_BANNED
+
+
 @mutant("password-shown", "CHAT-ADM-8", "prints the password that it registers with")
 class PasswordShown(Client):
     def register(self):

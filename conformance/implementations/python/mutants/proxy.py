@@ -522,4 +522,66 @@ class DirectIsDeliveredAgain(Forgetful):
         if envelope.direct.id and self.has_forgotten(envelope.direct.id):
             self.shared["again"] = self.shared.get("again", 0) + 1
             envelope.direct.id += OTHER_ID * self.shared["again"]
+
+
+# Moderation.
+
+
+class OtherCode(Link):
+    """Sends another error in place of one; none if the other is None."""
+
+    code = None
+    other = None
+
+    def server_error(self, envelope):
+        if envelope.error.code == self.code:
+            if self.other is None:
+                return []
+            envelope.error.code = self.other
+        return [envelope]
+
+
+@mutant("kick-unsaid", "CHAT-MOD-1", "closes the connection of a kicked member without a word")
+class KickUnsaid(OtherCode):
+    code = pb.ERROR_CODE_KICKED
+
+
+@mutant("ban-is-a-kick", "CHAT-MOD-2", "tells a banned member that it was thrown out")
+class BanIsAKick(OtherCode):
+    code = pb.ERROR_CODE_BANNED
+    other = pb.ERROR_CODE_KICKED
+
+
+@mutant("ban-by-a-list", "CHAT-MOD-3", "says that a banned name is not on a list")
+class BanByAList(OtherCode):
+    code = pb.ERROR_CODE_BANNED
+    other = pb.ERROR_CODE_NAME_NOT_ALLOWED
+
+
+@mutant("mute-swallows", "CHAT-MOD-4", "drops the chats of a muted member without a word")
+class MuteSwallows(OtherCode):
+    code = pb.ERROR_CODE_MUTED
+
+
+@mutant("kicked-line-goes-on", "CHAT-MOD-5", "resumes the session of a kicked member")
+class KickedLineGoesOn(Link):
+    def answer(self, registered):
+        if registered.resume_failure == pb.RESUME_FAILURE_UNKNOWN_TOKEN:
+            registered.resume_failure = pb.RESUME_FAILURE_UNSPECIFIED
+            registered.resumed_from = registered.seq + 1
+
+
+@mutant("removed-text-stays", "CHAT-MOD-8", "sends a removed chat with some text")
+class RemovedTextStays(Link):
+    def server_chat(self, envelope):
+        if envelope.chat.removed:
+            envelope.chat.text = "still here"
+        return [envelope]
+
+
+@mutant("removed-unmarked", "CHAT-MOD-8", "does not mark removed chats in the past")
+class RemovedUnmarked(Link):
+    def server_history(self, envelope):
+        for chat in envelope.history.chats:
+            chat.removed = False
         return [envelope]
