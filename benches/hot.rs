@@ -28,6 +28,7 @@ fn chat(seq: u64) -> ServerEnvelope {
             seq,
             time_unix_ms: 1_700_000_000_000,
             id: 0,
+            ..wire::Chat::default()
         })),
     }
 }

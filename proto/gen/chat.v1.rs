@@ -405,8 +405,8 @@ pub struct Error {
     pub ends_session: bool,
     /// The id of the Chat, the Direct or the GetHistory that was refused (CHAT-ERR-4). Set
     /// by the server with TEXT_INVALID, TEXT_TOO_LONG, RATE_LIMITED, STORAGE_FULL,
-    /// REQUEST_INVALID and NOT_REACHABLE. Absent: 0, the error refuses none of them, or one
-    /// without an id.
+    /// REQUEST_INVALID, NOT_REACHABLE and MUTED. Absent: 0, the error refuses none of them,
+    /// or one without an id.
     #[prost(uint64, tag = "4")]
     pub id: u64,
     /// How long to wait before sending the refused chat again, or before connecting
@@ -642,21 +642,21 @@ pub enum ErrorCode {
     /// The server has no space to keep the chat (CHAT-HIST-9). Not fatal; the chat was not
     /// accepted; try again later.
     StorageFull = 26,
-    /// A Direct to a name that no member has, or to a member that takes none (CHAT-DM-6,
-    /// CHAT-DM-12). Not fatal; the Direct was not accepted.
-    NotReachable = 32,
-    /// The server is cut off the other servers of the room, or about to join them
-    /// (CHAT-CLUS-1). Fatal; connect to another of them, or again after retry_after_ms.
-    ClusterUnreachable = 39,
     /// The server's operator has thrown the member out (CHAT-MOD-1). Fatal; do not register
     /// again without the user (CHAT-MOD-6).
     Kicked = 29,
     /// The server's operator has banned the name or the network address (CHAT-MOD-2,
     /// CHAT-MOD-3). Fatal; do not register again without the user (CHAT-MOD-6).
     Banned = 30,
-    /// The server's operator has muted the member (CHAT-MOD-4). Not fatal; the chat was not
-    /// accepted.
+    /// The server's operator has muted the member (CHAT-MOD-4). Not fatal; the Chat or Direct
+    /// was not accepted.
     Muted = 31,
+    /// A Direct to a name that no member has, or to a member that takes none (CHAT-DM-6,
+    /// CHAT-DM-12). Not fatal; the Direct was not accepted.
+    NotReachable = 32,
+    /// The server is cut off the other servers of the room, or about to join them
+    /// (CHAT-CLUS-1). Fatal; connect to another of them, or again after retry_after_ms.
+    ClusterUnreachable = 39,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -692,11 +692,11 @@ impl ErrorCode {
             Self::Replaced => "ERROR_CODE_REPLACED",
             Self::RequestInvalid => "ERROR_CODE_REQUEST_INVALID",
             Self::StorageFull => "ERROR_CODE_STORAGE_FULL",
-            Self::NotReachable => "ERROR_CODE_NOT_REACHABLE",
-            Self::ClusterUnreachable => "ERROR_CODE_CLUSTER_UNREACHABLE",
             Self::Kicked => "ERROR_CODE_KICKED",
             Self::Banned => "ERROR_CODE_BANNED",
             Self::Muted => "ERROR_CODE_MUTED",
+            Self::NotReachable => "ERROR_CODE_NOT_REACHABLE",
+            Self::ClusterUnreachable => "ERROR_CODE_CLUSTER_UNREACHABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -729,11 +729,11 @@ impl ErrorCode {
             "ERROR_CODE_REPLACED" => Some(Self::Replaced),
             "ERROR_CODE_REQUEST_INVALID" => Some(Self::RequestInvalid),
             "ERROR_CODE_STORAGE_FULL" => Some(Self::StorageFull),
-            "ERROR_CODE_NOT_REACHABLE" => Some(Self::NotReachable),
-            "ERROR_CODE_CLUSTER_UNREACHABLE" => Some(Self::ClusterUnreachable),
             "ERROR_CODE_KICKED" => Some(Self::Kicked),
             "ERROR_CODE_BANNED" => Some(Self::Banned),
             "ERROR_CODE_MUTED" => Some(Self::Muted),
+            "ERROR_CODE_NOT_REACHABLE" => Some(Self::NotReachable),
+            "ERROR_CODE_CLUSTER_UNREACHABLE" => Some(Self::ClusterUnreachable),
             _ => None,
         }
     }

@@ -119,7 +119,7 @@ fn a_removed_message_is_shown_as_one() {
                 ..Chat::default()
             }],
         }));
-        answer(&mut peer, 1, 4, 0, 0);
+        answer(&mut peer, 1, 3, 0, 0);
         program.end_input();
         peer.leave();
         let outcome = program.outcome();
