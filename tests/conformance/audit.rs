@@ -13,9 +13,9 @@ use std::{
 use chat::{
     capture::{Capture, End},
     wire::{
-        Capability, Chat, ClientEnvelope, Error, ErrorCode, GetHistory, History, Leave, Limits,
-        Receipt, Register, Registered, Resume, ServerEnvelope, client_envelope::Message as Sent,
-        get_history::Edge, server_envelope::Message as Came,
+        Capability, Chat, ClientEnvelope, Direct, Error, ErrorCode, GetHistory, History, Leave,
+        Limits, Receipt, Register, Registered, Resume, ServerEnvelope,
+        client_envelope::Message as Sent, get_history::Edge, server_envelope::Message as Came,
     },
 };
 use prost::Message;
@@ -109,6 +109,24 @@ fn refused(id: u64, code: ErrorCode) -> Event {
         code: code.into(),
         id,
         ..Error::default()
+    }))
+}
+
+fn direct(id: u64) -> Event {
+    Event::Sent(Sent::Direct(Direct {
+        peer: "Alice".to_owned(),
+        text: "between us".to_owned(),
+        id,
+        ..Direct::default()
+    }))
+}
+
+/// A direct has no number.
+fn direct_receipt(id: u64) -> Event {
+    Event::Came(Came::Receipt(Receipt {
+        id,
+        seq: 0,
+        time_unix_ms: 1,
     }))
 }
 
@@ -521,6 +539,23 @@ fn a_capture_that_is_broken_is_told_by_its_rule() {
             let before = register("Alice", resume(2, 1));
             replace(alice, 1, &before, register("Alice", other));
         }),
+        ("CHAT-DM-7", "the direct 70 has a number: 9", |_, bob| {
+            insert_behind(bob, 0, &receipt(8), direct(70));
+            let answer = Receipt {
+                id: 70,
+                seq: 9,
+                time_unix_ms: 1,
+            };
+            insert_behind(bob, 0, &direct(70), Event::Came(Came::Receipt(answer)));
+        }),
+        (
+            "CHAT-RCPT-1",
+            "the chat 70 is accepted without a number",
+            |_, bob| {
+                insert_behind(bob, 0, &receipt(8), says(70));
+                insert_behind(bob, 0, &says(70), direct_receipt(70));
+            },
+        ),
         (
             "CHAT-GROW-7",
             "presence came, which was not granted",
@@ -553,6 +588,32 @@ fn edit_page(events: &mut Events, edit: impl Fn(&mut Vec<Chat>)) {
             edit(&mut page.chats);
         }
     }
+}
+
+/// A direct is answered in its turn, has no number and explains none.
+#[test]
+fn a_direct_counts_for_no_number() {
+    let (alice, mut bob) = (alice(), bob());
+    insert_behind(&mut bob, 0, &receipt(2), direct(70));
+    insert_behind(&mut bob, 0, &receipt(8), direct(71));
+    insert_behind(&mut bob, 0, &direct(70), direct(72));
+    // In the order in which they were sent: 90, 70 and 72 came before 4.
+    let refusal = refused(90, ErrorCode::TextInvalid);
+    insert_behind(&mut bob, 0, &refusal, direct_receipt(70));
+    insert_behind(
+        &mut bob,
+        0,
+        &direct_receipt(70),
+        refused(72, ErrorCode::NotReachable),
+    );
+    let (ran, _) = audit(&alice, &bob);
+    assert_eq!(ran.code, CONFORMS, "{}", ran.stdout);
+    // The direct 71 is not answered.
+    remove(&mut bob, 0, &receipt(5));
+    remove(&mut bob, 0, &says(5));
+    let (ran, report) = audit(&alice, &bob);
+    assert_eq!(ran.code, VIOLATES, "{}", ran.stdout);
+    assert_eq!(report["findings"][0]["rule"], "CHAT-ORD-4", "{report}");
 }
 
 /// A chat that was sent and never answered may be the number that its sender lacks.

@@ -7,7 +7,7 @@ use super::{
     Audit, Connection, Register,
     finding::Place,
     key,
-    session::{number, text},
+    session::{Pending, number, text},
 };
 use crate::problem::Received;
 
@@ -33,9 +33,15 @@ impl Audit {
             return find(self, "CHAT-REG-10", sentence);
         };
         match message.kind.as_str() {
-            "chat" => {
-                let (id, text) = (number(&message.body["id"]), text(&message.body["text"]));
-                session.pending.push_back((id, text.clone()));
+            // CHAT-DM-7, CHAT-DM-14: a Direct is answered and sent again like a Chat.
+            kind @ ("chat" | "direct") => {
+                let body = &message.body;
+                let (id, text) = (number(&body["id"]), text(&body["text"]));
+                session.pending.push_back(Pending {
+                    id,
+                    text: text.clone(),
+                    is_direct: kind == "direct",
+                });
                 if !session.has_resume || id == 0 {
                     return;
                 }

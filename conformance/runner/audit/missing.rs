@@ -68,7 +68,8 @@ impl Audit {
                 _ => unexplained.push(seq),
             }
         }
-        let own = session.pending.len();
+        let chats = session.pending.iter().filter(|sent| !sent.is_direct);
+        let own = chats.count();
         if let Some(&first) = unexplained.get(own) {
             let sentence = format!(
                 "{} lacks {} chats, {first} among them, and {own} of its own are not answered",

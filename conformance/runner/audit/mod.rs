@@ -22,7 +22,7 @@ use crate::{
 use capture_file::What;
 use finding::{Place, Report};
 use line::Line;
-use session::{Session, number, text};
+use session::{Pending, Session, number, text};
 
 /// Audits the captures in these files.
 pub fn audit(files: Vec<PathBuf>) -> Result<Report, String> {
@@ -294,9 +294,24 @@ impl Audit {
 
     fn receipt(&mut self, session: &mut Session, at: Place, body: &Value) {
         let (id, seq) = (number(&body["id"]), number(&body["seq"]));
-        let Some(said) = self.answer(session, at, id, Some(seq)) else {
+        let is_numbered = seq > 0;
+        let Some(sent) = self.answer(session, at, id, is_numbered.then_some(seq)) else {
             return;
         };
+        if sent.is_direct != (seq == 0) {
+            let sentence = match sent.is_direct {
+                true => format!("the direct {id} has a number: {seq}"),
+                false => format!("the chat {id} is accepted without a number"),
+            };
+            let rule = match sent.is_direct {
+                true => "CHAT-DM-7",
+                false => "CHAT-RCPT-1",
+            };
+            self.report.find(rule, End::Server, at, sentence);
+        }
+        if !is_numbered {
+            return;
+        }
         if session.chats.contains_key(&seq) && seq > session.registered_seq {
             let sentence = format!("the chat {seq} came back to the session that sent it");
             self.report.find("CHAT-CHAT-2", End::Server, at, sentence);
@@ -310,7 +325,7 @@ impl Audit {
         self.told(session, seq);
         let known = Known {
             sender: session.name.clone(),
-            text: said,
+            text: sent.text,
             time: text(&body["timeUnixMs"]),
             body: None,
             at,
@@ -318,15 +333,15 @@ impl Audit {
         self.know(&session.epoch, seq, known);
     }
 
-    /// The server answers a chat. Returns the text of the chat.
+    /// The server answers a chat or a direct. Returns what it answers.
     fn answer(
         &mut self,
         session: &mut Session,
         at: Place,
         id: u64,
         seq: Option<u64>,
-    ) -> Option<String> {
-        let Some((said, skipped)) = session.answer(id) else {
+    ) -> Option<Pending> {
+        let Some((sent, skipped)) = session.answer(id) else {
             let sentence = format!("no chat of this session waits for an answer to its id {id}");
             self.report.find("CHAT-RCPT-2", End::Server, at, sentence);
             return None;
@@ -343,7 +358,7 @@ impl Audit {
                 self.report.find("CHAT-RES-11", End::Server, at, sentence);
             }
         }
-        Some(said)
+        Some(sent)
     }
 
     fn page(&mut self, session: &mut Session, at: Place, body: &Value) {
@@ -430,11 +445,11 @@ impl Audit {
     }
 }
 
-/// Whether an error refuses a chat (CHAT-ERR-4).
+/// Whether an error refuses a chat or a direct (CHAT-ERR-4).
 fn answers_a_chat(message: &Received) -> bool {
     matches!(
         message.code(),
-        Some("TEXT_INVALID" | "TEXT_TOO_LONG" | "RATE_LIMITED" | "STORAGE_FULL")
+        Some("TEXT_INVALID" | "TEXT_TOO_LONG" | "RATE_LIMITED" | "STORAGE_FULL" | "NOT_REACHABLE")
     )
 }
 

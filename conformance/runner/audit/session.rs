@@ -6,6 +6,17 @@ use serde_json::Value;
 
 use super::finding::Place;
 
+/// A Chat, or a Direct, without an answer.
+#[derive(Debug)]
+pub struct Pending {
+    /// Its id.
+    pub id: u64,
+    /// Its text.
+    pub text: String,
+    /// Whether it is a Direct, which has no number (CHAT-DM-3).
+    pub is_direct: bool,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -37,8 +48,8 @@ pub struct Session {
     pub chats: BTreeMap<u64, usize>,
     /// Its own chats, by number: the id of each.
     pub own: BTreeMap<u64, u64>,
-    /// Its chats without an answer, in order: id and text.
-    pub pending: VecDeque<(u64, String)>,
+    /// What it sent and has no answer to, in order.
+    pub pending: VecDeque<Pending>,
     /// The pages that it asked for, by id: whether each is filtered.
     pub pages: HashMap<String, bool>,
     /// Whether it was told already that too much is unanswered.
@@ -103,12 +114,12 @@ impl Session {
         pairs.into_iter().flat_map(|(one, next)| one + 1..next)
     }
 
-    /// Takes the answer to one of its chats: the chat, and how many before it have no
-    /// answer. `None`: it sent no chat with that id.
-    pub fn answer(&mut self, id: u64) -> Option<(String, usize)> {
-        let place = self.pending.iter().position(|(sent, _)| *sent == id)?;
+    /// Takes an answer: to what, and how many before it have none. `None`: it sent nothing
+    /// with that id.
+    pub fn answer(&mut self, id: u64) -> Option<(Pending, usize)> {
+        let place = self.pending.iter().position(|sent| sent.id == id)?;
         self.pending.drain(..place);
-        self.pending.pop_front().map(|(_, text)| (text, place))
+        self.pending.pop_front().map(|sent| (sent, place))
     }
 }
 
