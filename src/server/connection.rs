@@ -24,6 +24,7 @@ use std::{
 };
 
 use tokio::{io::ReadBuf, net::TcpStream};
+use tracing::info;
 
 use crate::{
     session::{ConnectionId, Event},
@@ -36,6 +37,7 @@ use super::{
     frames::Frames,
     hub::{Hub, HubGuard},
     outbound::{Next, Outbound, Source},
+    proxied::{UNEXPECTED, begins_with_header},
     read_budget::{READ_BYTES, ReadBudget, replies_bytes_max},
     read_buffer::ReadBuffer,
     registry::ConnectionHandle,
@@ -331,10 +333,24 @@ impl<T: Transport> Connection<T> {
                 let inside_frame = !self.read_buffer.is_empty();
                 self.handle_event(Event::EndOfStream { inside_frame });
             } else {
+                self.note_start(read);
                 self.consume(read);
             }
             Poll::Ready(Ok(bytes))
         })
+    }
+
+    /// Tells a misconfigured proxy from other mistakes, in the log.
+    fn note_start(&self, read: &[u8]) {
+        let is_new = self.outbound.reader.is_none() && self.read_buffer.is_empty();
+        if let Some(handle) = self.handle().filter(|_| is_new && begins_with_header(read)) {
+            info!(
+                peer = handle.peer.log_address(),
+                port = handle.peer.log_port(),
+                transport = handle.peer.transport(),
+                "{UNEXPECTED}"
+            );
+        }
     }
 
     /// Nothing can be sent any more. What has arrived before counts all the same

@@ -3,6 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -23,6 +24,7 @@ use super::{
     connection::{Connection, Member},
     hub::{Hub, report_rejected},
     peer::Peer,
+    proxy_header::BadHeader,
     transport::{Accepted, BACKLOG, Listener, Transport},
 };
 
@@ -33,6 +35,9 @@ const ACCEPTED_PER_PASS_MAX: u64 = 8;
 /// How many rejected connections may take their time to read the answer; more are told
 /// why (CHAT-REG-9, CHAT-REG-11) and closed in the same breath.
 const REJECTED_MAX: usize = 64;
+
+/// How many connections of proxies may wait for the header that says for whom they are.
+const PROXY_HEADERS_MAX: usize = 1_024;
 
 /// How long to wait after the system refused to accept, in milliseconds: at first
 /// and at the most.
@@ -123,6 +128,17 @@ where
     S: Transport + Send + 'static,
     H: Future<Output = io::Result<Option<S>>> + Send + 'static,
 {
+    let accepted = match accepted {
+        Accepted::Proxied(reading) => {
+            let crowd = hub.connection_count() + REJECTED_MAX + PROXY_HEADERS_MAX;
+            if connections.len() < crowd {
+                let reading = read_proxied(reading, peer, Arc::clone(hub), connections.clone());
+                connections.spawn(reading);
+            }
+            return;
+        }
+        accepted => accepted,
+    };
     let member = hub.connect(peer);
     if let Err(answer) = &member {
         report_rejected(answer, &peer);
@@ -139,9 +155,12 @@ where
         (Accepted::Ready(stream), member) => {
             connections.spawn(Connection::new(stream, hub, member));
         }
+        // It was dealt with above.
+        (Accepted::Proxied(_), _) => {}
         (Accepted::Handshake(handshake), member) => {
             let handshaking = Handshaking {
                 hub,
+                peer,
                 member: Some(member),
             };
             connections.spawn(shake_hands(handshake, handshaking));
@@ -149,9 +168,55 @@ where
     }
 }
 
+/// Serves a connection of a proxy once it is known for whom. Only then the limits of
+/// addresses count it.
+async fn read_proxied<S, H>(
+    reading: BoxFuture<'static, io::Result<(Box<Accepted<S, H>>, Option<SocketAddr>)>>,
+    proxy: Peer,
+    hub: Arc<Hub>,
+    connections: TaskTracker,
+) where
+    S: Transport + Send + 'static,
+    H: Future<Output = io::Result<Option<S>>> + Send + 'static,
+{
+    let deadline = Duration::from_millis(hub.limits().register_deadline_ms.into());
+    match time::timeout(deadline, reading).await {
+        Ok(Ok((accepted, source))) => {
+            let peer = source.map_or(proxy, |source| Peer::network(source, proxy.transport()));
+            serve(*accepted, peer, &hub, &connections);
+        }
+        Ok(Err(error)) => {
+            // Without one, it was a check of the server's health.
+            if !report_header(&proxy, &error) {
+                debug!("a proxy closed before its PROXY header");
+            }
+        }
+        Err(_) => debug!("a PROXY header took too long"),
+    }
+}
+
+/// Tells the operators of a PROXY header that is wrong or unexpected, if `error` is about
+/// one.
+fn report_header(peer: &Peer, error: &io::Error) -> bool {
+    let inner = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<BadHeader>());
+    if let Some(BadHeader(why)) = inner {
+        info!(
+            why,
+            peer = peer.log_address(),
+            port = peer.log_port(),
+            transport = peer.transport(),
+            "refused"
+        );
+    }
+    inner.is_some()
+}
+
 /// A connection whose transport is not ready yet.
 struct Handshaking {
     hub: Arc<Hub>,
+    peer: Peer,
     member: Option<Result<Member, Box<ServerEnvelope>>>,
 }
 
@@ -193,6 +258,7 @@ async fn shake_hands<S: Transport>(
             Connection::new(stream, Arc::clone(&connection.hub), member).await;
         }
         Some(Ok(None)) => {}
+        Some(Err(error)) if report_header(&connection.peer, &error) => {}
         // It may quote the peer.
         Some(Err(error)) => debug!(error = ?error.to_string(), "the handshake failed"),
         None => debug!("the handshake took too long"),

@@ -38,6 +38,8 @@
 //! | `outbound`, `reply_buffer` | what one connection has to send, in which order | no |
 //! | `hub` | the shared state behind one lock; carries out effects; reads the clock | clock |
 //! | `peer` | where a connection comes from, for the log | no |
+//! | `proxied` | streams from proxies, which say first for whom they are | yes |
+//! | `proxy_header` | that header (PROXY protocol) | no |
 //! | `registry` | handles and wakers of the connections | no |
 //! | [`control`] | the operator's socket, and `chat-server ctl` | yes |
 //! | `channel` | the log with its subscriptions, committed end and slow-consumer policy | no |
@@ -76,6 +78,8 @@ mod names_file;
 pub mod options;
 mod outbound;
 mod peer;
+mod proxied;
+mod proxy_header;
 #[cfg(feature = "quic")]
 mod quic;
 #[cfg(feature = "cli")]
@@ -108,14 +112,18 @@ use tokio::{
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
-use crate::{limits::Limits, session::AccessPolicy};
+use crate::{
+    limits::Limits,
+    session::{AccessPolicy, Network},
+};
 pub use certificates::Certificates;
 use certificates::Protocol;
 #[cfg(feature = "store")]
 pub use data::Data;
 use hub::{Hub, Origin};
 use listener::AnyListener;
-use tcp::Tcp;
+use proxied::Proxies;
+use tcp::{PlainCarrier, Tcp};
 use tls::Tls;
 use web::Web;
 
@@ -131,6 +139,7 @@ const ABORT_MS: u64 = 500;
 pub struct Server {
     listeners: Vec<Arc<dyn AnyListener>>,
     metrics: Option<metrics::Endpoint>,
+    proxies: Proxies,
     hub: Arc<Hub>,
     #[cfg(feature = "cli")]
     control: Option<control::Serving>,
@@ -161,6 +170,7 @@ impl Server {
         Ok(Self {
             listeners: Vec::new(),
             metrics: None,
+            proxies: Proxies::default(),
             hub: Arc::new(Hub::new(limits, access, origin)),
             #[cfg(feature = "cli")]
             control: None,
@@ -195,6 +205,7 @@ impl Server {
         Ok(Self {
             listeners: Vec::new(),
             metrics: None,
+            proxies: Proxies::default(),
             hub,
             #[cfg(feature = "cli")]
             control: None,
@@ -202,6 +213,13 @@ impl Server {
             bans_dir: Some(data.dir.clone()),
             store: Some(RunningStore { archive, threads }),
         })
+    }
+
+    /// Has connections from these networks begin with a header of the PROXY protocol, on
+    /// the listeners for TCP, TLS and browsers that are added from now on. What it says
+    /// is where the connection comes from.
+    pub fn trust_proxies(&mut self, networks: &[Network]) {
+        self.proxies = Proxies::new(networks);
     }
 
     /// Listens for TCP connections, which are not encrypted, on the first of the
@@ -247,9 +265,10 @@ impl Server {
         origins: Vec<String>,
     ) -> io::Result<SocketAddr> {
         let (tcp, address) = self.bind(listen).await?;
-        let is_local = address.ip().is_loopback();
+        // What comes through a proxy may call the server by any name.
+        let is_local = address.ip().is_loopback() && !self.proxies.contain(address);
         self.listeners.push(match certificates {
-            None => Arc::new(Web::new(tcp, is_local, origins)),
+            None => Arc::new(Web::new(PlainCarrier(tcp), is_local, origins)),
             Some(certificates) => {
                 let tls = Tls::new(tcp, certificates, Protocol::Http);
                 Arc::new(Web::new(tls, is_local, origins))
@@ -326,7 +345,8 @@ impl Server {
     }
 
     async fn bind(&self, listen: &str) -> io::Result<(Tcp, SocketAddr)> {
-        let tcp = Tcp::bind(listen, self.hub.limits().write_deadline_ms).await?;
+        let write_deadline_ms = self.hub.limits().write_deadline_ms;
+        let tcp = Tcp::bind(listen, write_deadline_ms, self.proxies.clone()).await?;
         let address = tcp.local_addr()?;
         Ok((tcp, address))
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::certificates::Certificates;
-use crate::address::Address;
+use crate::{address::Address, session::Network};
 
 /// Whom a self-signed certificate names beside the hosts that the server listens on.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -68,6 +68,18 @@ pub struct ReachOptions {
         value_parser = parse_origin
     )]
     pub web_origin: Vec<String>,
+
+    /// The address of a proxy, or a range such as 10.0.0.0/8: connections from there must
+    /// begin with a header of the PROXY protocol (v1 or v2) that says where they come
+    /// from; can be repeated, or list several with commas. For all listeners but QUIC
+    #[arg(
+        long,
+        env = "CHAT_PROXY_FROM",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        value_parser = parse_network
+    )]
+    pub proxy_from: Vec<Network>,
 
     /// The certificate and those between it and its root, in a PEM file; read again on
     /// SIGHUP
@@ -158,6 +170,10 @@ pub(super) fn parse_listen(value: &str) -> Result<String, String> {
             "{error}; say HOST:PORT, such as 127.0.0.1:0 or [::1]:4000"
         )),
     }
+}
+
+fn parse_network(value: &str) -> Result<Network, &'static str> {
+    Network::parse(value).ok_or("write an address or a range, such as 127.0.0.1 or 10.0.0.0/8")
 }
 
 fn parse_origin(value: &str) -> Result<String, String> {

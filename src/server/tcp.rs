@@ -9,12 +9,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tracing::debug;
 
-use super::transport::{Accepted, BACKLOG, Delivery, Listener, Transport};
+use super::{
+    proxied::{Proxies, read_header, refuse_header},
+    transport::{Accepted, BACKLOG, Delivery, Listener, Transport},
+};
 use crate::address::Address;
 
 /// A peer that is gone without a word is found in about a minute: after this
@@ -42,14 +46,20 @@ const NOT_SENT_BYTES_MAX: u32 = 128 * 1024;
 pub(super) struct Tcp {
     listener: TcpListener,
     write_deadline_ms: u32,
+    proxies: Proxies,
 }
 
 impl Tcp {
     /// Listens on the first address of `listen` that can be had.
-    pub(super) async fn bind(listen: &str, write_deadline_ms: u32) -> io::Result<Self> {
+    pub(super) async fn bind(
+        listen: &str,
+        write_deadline_ms: u32,
+        proxies: Proxies,
+    ) -> io::Result<Self> {
         Ok(Self {
             listener: bind(listen).await?,
             write_deadline_ms,
+            proxies,
         })
     }
 
@@ -58,11 +68,26 @@ impl Tcp {
         self.listener.local_addr()
     }
 
-    /// The next stream, and where it comes from.
-    pub(super) async fn accept_stream(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = self.listener.accept().await?;
+    /// The next stream, and where it comes from. `prepare` makes of it what is accepted,
+    /// once it is known that the stream is the client's.
+    pub(super) async fn accept_stream<S, H>(
+        &self,
+        prepare: impl FnOnce(TcpStream) -> Accepted<S, H> + Send + 'static,
+    ) -> io::Result<(Accepted<S, H>, SocketAddr)>
+    where
+        S: 'static,
+        H: 'static,
+    {
+        let (mut stream, peer) = self.listener.accept().await?;
         set_options(&stream, self.write_deadline_ms);
-        Ok((stream, peer))
+        let accepted = match self.proxies.contain(peer) {
+            false => prepare(stream),
+            true => Accepted::Proxied(Box::pin(async move {
+                let source = read_header(&mut stream).await?;
+                Ok((Box::new(prepare(stream)), source))
+            })),
+        };
+        Ok((accepted, peer))
     }
 }
 
@@ -72,8 +97,26 @@ impl Listener for Tcp {
     type Handshake = Ready<io::Result<Option<TcpStream>>>;
 
     async fn accept(&self) -> io::Result<(Accepted<TcpStream, Self::Handshake>, SocketAddr)> {
-        let (stream, peer) = self.accept_stream().await?;
-        Ok((Accepted::Ready(stream), peer))
+        self.accept_stream(Accepted::Ready).await
+    }
+}
+
+/// Listens for TCP connections that carry something else than frames at first.
+pub(super) struct PlainCarrier(pub(super) Tcp);
+
+impl Listener for PlainCarrier {
+    const TRANSPORT: &str = "tcp";
+    type Stream = TcpStream;
+    type Handshake = BoxFuture<'static, io::Result<Option<TcpStream>>>;
+
+    async fn accept(&self) -> io::Result<(Accepted<TcpStream, Self::Handshake>, SocketAddr)> {
+        let prepare = |stream: TcpStream| -> Accepted<TcpStream, Self::Handshake> {
+            Accepted::Handshake(Box::pin(async {
+                refuse_header(&stream).await?;
+                Ok(Some(stream))
+            }))
+        };
+        self.0.accept_stream(prepare).await
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_rustls::{TlsAcceptor, server};
 
 use super::{
     certificates::{Certificates, Protocol},
+    proxied::refuse_header,
     tcp::Tcp,
     transport::{Accepted, Delivery, Listener, Transport},
 };
@@ -48,10 +49,14 @@ impl Listener for Tls {
     type Handshake = BoxFuture<'static, io::Result<Option<Self::Stream>>>;
 
     async fn accept(&self) -> io::Result<(Accepted<Self::Stream, Self::Handshake>, SocketAddr)> {
-        let (stream, peer) = self.tcp.accept_stream().await?;
         let acceptor = TlsAcceptor::from(self.certificates.config(self.carries));
-        let handshake = async { shake_hands(acceptor, stream).await.map(Some) };
-        Ok((Accepted::Handshake(Box::pin(handshake)), peer))
+        let prepare = |stream: TcpStream| -> Accepted<Self::Stream, Self::Handshake> {
+            Accepted::Handshake(Box::pin(async {
+                refuse_header(&stream).await?;
+                shake_hands(acceptor, stream).await.map(Some)
+            }))
+        };
+        self.tcp.accept_stream(prepare).await
     }
 }
 

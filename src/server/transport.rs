@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::session::Progress;
@@ -79,6 +80,9 @@ pub(super) enum Accepted<S, H> {
     Ready(S),
     /// It can once this is done.
     Handshake(H),
+    /// It comes from a proxy, which says first for whom: then it is one of the others, and
+    /// comes from there. `None` if the proxy speaks for itself.
+    Proxied(BoxFuture<'static, io::Result<(Box<Accepted<S, H>>, Option<SocketAddr>)>>),
 }
 
 /// What became of the bytes that were written to a stream.

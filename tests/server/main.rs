@@ -16,6 +16,7 @@ mod hostile;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod proxy;
 mod quic;
 mod registering;
 mod signals;

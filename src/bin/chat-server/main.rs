@@ -133,6 +133,7 @@ async fn serve(options: &Options) -> Result<()> {
     let mut signals = Signals::catch(options.no_hangup)?;
     let has_password = access.password.is_some();
     let mut server = open(options, limits, access)?;
+    server.trust_proxies(&options.reach.proxy_from);
     let listening = listen(&mut server, options, certificates.as_ref()).await?;
     warn_of_readers(&listening, has_password);
     let metrics = match &options.metrics {

@@ -33,6 +33,9 @@ use websocket::WebSocket;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 
+/// The handshake of a WebSocket.
+type Answering<S> = BoxFuture<'static, io::Result<Option<WebSocket<S>>>>;
+
 /// Listens for HTTP on the streams of another listener: TCP, or TLS.
 pub(super) struct Web<L> {
     carrier: L,
@@ -53,23 +56,35 @@ impl<L: Listener> Web<L> {
 impl<L: Listener> Listener for Web<L> {
     const TRANSPORT: &str = "web";
     type Stream = WebSocket<L::Stream>;
-    type Handshake = BoxFuture<'static, io::Result<Option<Self::Stream>>>;
+    type Handshake = Answering<L::Stream>;
 
     async fn accept(&self) -> io::Result<(Accepted<Self::Stream, Self::Handshake>, SocketAddr)> {
         let (accepted, peer) = self.carrier.accept().await?;
-        let site = Arc::clone(&self.site);
-        let handshake = Box::pin(async move {
-            let stream = match accepted {
-                Accepted::Ready(stream) => Some(stream),
-                Accepted::Handshake(handshake) => handshake.await?,
-            };
-            match stream {
+        Ok((over(accepted, Arc::clone(&self.site)), peer))
+    }
+}
+
+/// What is accepted of HTTP, of what was accepted of its carrier.
+fn over<S, H>(accepted: Accepted<S, H>, site: Arc<Site>) -> Accepted<WebSocket<S>, Answering<S>>
+where
+    S: Transport + Send + 'static,
+    H: Future<Output = io::Result<Option<S>>> + Send + 'static,
+{
+    Accepted::Handshake(match accepted {
+        Accepted::Ready(stream) => Box::pin(answer(stream, site)),
+        Accepted::Handshake(handshake) => Box::pin(async {
+            match handshake.await? {
                 Some(stream) => answer(stream, site).await,
                 None => Ok(None),
             }
-        });
-        Ok((Accepted::Handshake(handshake), peer))
-    }
+        }),
+        Accepted::Proxied(reading) => {
+            return Accepted::Proxied(Box::pin(async {
+                let (accepted, source) = reading.await?;
+                Ok((Box::new(over(*accepted, site)), source))
+            }));
+        }
+    })
 }
 
 /// Answers one request. `Some` if it asked for the WebSocket, and gets it.
