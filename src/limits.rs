@@ -139,6 +139,7 @@ limits! {
         default: Fixed(Some(10_000)),
         range: |_| 1..=CONNECTIONS_CEILING,
         rule: Some("CHAT-REG-9"),
+        is_live: true,
         beyond: "SERVER_FULL for new connections",
         ..COUNT
     };
@@ -150,6 +151,7 @@ limits! {
         default: Fixed(Some(64)),
         range: |_| 1..=CONNECTIONS_CEILING,
         rule: Some("CHAT-REG-11"),
+        is_live: true,
         beyond: "TOO_MANY_CONNECTIONS",
         ..COUNT
     };
@@ -161,6 +163,7 @@ limits! {
         default: Fixed(Some(120)),
         range: |_| 1..=CONNECTIONS_PER_MINUTE_CEILING,
         rule: Some("CHAT-REG-12"),
+        is_live: true,
         beyond: "CONNECTING_TOO_FAST, with the time to wait",
         ..COUNT
     };
@@ -171,6 +174,7 @@ limits! {
         unit: Unit::Switch,
         default: Fixed(Some(0)),
         range: |_| 0..=1,
+        is_live: true,
         beyond: "the two limits above hold for this machine too",
         ..COUNT
     };
@@ -207,6 +211,7 @@ limits! {
         range: |_| 1..=CHAT_INTERVAL_MS_CEILING,
         announce: Some(|limits, wire| wire.chat_interval_ms = limits.chat_interval_ms.unwrap_or(0)),
         rule: Some("CHAT-LIM-2"),
+        is_live: true,
         beyond: "RATE_LIMITED refuses the message, with the time to wait",
         ..COUNT
     };
@@ -221,6 +226,7 @@ limits! {
             wire.chat_burst = limits.chat_rate().map_or(0, |rate| rate.burst);
         }),
         rule: Some("CHAT-LIM-2"),
+        is_live: true,
         beyond: "the rate limit counts",
         ..COUNT
     };
@@ -237,6 +243,7 @@ limits! {
             wire.frames_per_second_max = limits.frames_per_second_max.unwrap_or(0);
         }),
         rule: Some("CHAT-LIM-9"),
+        is_live: true,
         beyond: "more than ten seconds' worth waits",
         ..COUNT
     };
@@ -255,6 +262,7 @@ limits! {
             wire.bytes_per_second_max = limits.bytes_per_second_max.unwrap_or(0);
         }),
         rule: Some("CHAT-LIM-9"),
+        is_live: true,
         beyond: "more than ten seconds' worth waits",
         ..BYTES
     };
@@ -268,6 +276,7 @@ limits! {
         range: |_| 1..=COUNT_CEILING,
         announce: Some(|limits, wire| wire.errors_max = limits.errors_max.unwrap_or(0)),
         rule: Some("CHAT-ERR-8"),
+        is_live: true,
         beyond: "TOO_MANY_ERRORS ends the session",
         ..COUNT
     };
@@ -442,6 +451,15 @@ impl Limits {
         LIMITS
             .iter()
             .try_for_each(|limit| limit.check(self, limit.value(self)))
+    }
+
+    /// These limits, with those of `other` that can change while the server runs.
+    pub fn with_live(&self, other: &Self) -> Self {
+        let mut limits = self.clone();
+        for limit in LIMITS.iter().filter(|limit| limit.is_live) {
+            (limit.set)(&mut limits, limit.value(other));
+        }
+        limits
     }
 
     /// The bounds as they are announced (CHAT-LIM-1).

@@ -40,10 +40,10 @@ fn the_documented_limits_are_those_that_are_declared() {
          (`8192`, `8KiB`, `64MiB`), a time is in milliseconds or has a unit (`10000`, `10s`, \
          `2min`), a rate is a number a second or has a unit (`10`, `20/min`). `off` ends a \
          limit that has `off` in its range. A client learns the announced ones when it \
-         registers.\n\
+         registers. SIGHUP changes the live ones ([Reload](operate.md#reload)).\n\
          \n\
-         | option | what it limits | default | range | announced | rule | beyond it |\n\
-         |---|---|---|---|---|---|---|\n",
+         | option | what it limits | default | range | announced | live | rule | beyond it |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for limit in LIMITS {
         let default = match limit.default {
@@ -61,7 +61,7 @@ fn the_documented_limits_are_those_that_are_declared() {
         }
         writeln!(
             page,
-            "| `--{}` | {} | {default} | {range} | {} | {} | {} |",
+            "| `--{}` | {} | {default} | {range} | {} | {} | {} | {} |",
             limit.option(),
             limit.help(),
             if limit.announce.is_some() {
@@ -69,6 +69,7 @@ fn the_documented_limits_are_those_that_are_declared() {
             } else {
                 "no"
             },
+            if limit.is_live { "yes" } else { "no" },
             limit.rule.unwrap_or_default(),
             limit.beyond,
         )

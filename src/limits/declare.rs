@@ -25,6 +25,8 @@ pub struct Limit {
     pub because: Option<&'static str>,
     /// Whether it can be switched off, with `off`.
     pub can_be_off: bool,
+    /// Whether it can change while the server runs. A session keeps what it was told.
+    pub is_live: bool,
     /// How a client is told of it, if at all (CHAT-LIM-1).
     pub announce: Option<fn(&Limits, &mut wire::Limits)>,
     /// The rule of the schema that it is for, if there is one.
@@ -223,6 +225,7 @@ pub(super) const COUNT: Limit = Limit {
     range: |_| 0..=0,
     because: None,
     can_be_off: false,
+    is_live: false,
     announce: None,
     rule: None,
     beyond: "",

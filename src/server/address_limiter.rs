@@ -72,16 +72,25 @@ impl AddressKey {
 
 impl AddressLimiter {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            connections_max: limits.connections_per_address_max,
-            arrivals: limits.connections_per_minute_max.map(|count| Rate {
-                burst: count,
-                interval_ms: MINUTE_MS.div_ceil(count),
-            }),
-            is_loopback_limited: limits.is_loopback_limited,
+        let mut limiter = Self {
+            connections_max: None,
+            arrivals: None,
+            is_loopback_limited: false,
             known: BTreeMap::new(),
             idle: 0,
-        }
+        };
+        limiter.set_limits(limits);
+        limiter
+    }
+
+    /// Limits the connections that come from now on.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.connections_max = limits.connections_per_address_max;
+        self.arrivals = limits.connections_per_minute_max.map(|count| Rate {
+            burst: count,
+            interval_ms: MINUTE_MS.div_ceil(count),
+        });
+        self.is_loopback_limited = limits.is_loopback_limited;
     }
 
     /// Gives a permit to a connection from `address`, or says which limit is exceeded.

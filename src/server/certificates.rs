@@ -44,6 +44,10 @@ pub struct Certificates {
     current: RwLock<Current>,
 }
 
+/// What [`Certificates::read_again`] has read.
+#[derive(Debug)]
+pub struct Reread(Current);
+
 #[derive(Debug, Clone)]
 struct Current {
     chat: Arc<ServerConfig>,
@@ -112,16 +116,18 @@ impl Certificates {
         })
     }
 
-    /// Reads the files again: new connections get the new certificate. If a file is
-    /// wrong, nothing changes.
+    /// Reads the files again, for [`Certificates::set`].
     ///
     /// # Errors
     ///
     /// As [`Certificates::read`].
-    pub fn reload(&self) -> Result<(), String> {
-        let read = Current::read(&self.certificate_file, &self.key_file)?;
+    pub fn read_again(&self) -> Result<Reread, String> {
+        Current::read(&self.certificate_file, &self.key_file).map(Reread)
+    }
+
+    /// New connections get the certificate that was read again.
+    pub fn set(&self, Reread(read): Reread) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
-        Ok(())
     }
 
     /// The pin by which clients know a self-signed certificate.
@@ -260,13 +266,13 @@ mod tests {
             (&other_key, "cannot be used"),
         ] {
             fs::write(folder.join(KEY_FILE), content).expect("ours");
-            let error = certificates.reload().expect_err("a bad key");
+            let error = certificates.read_again().expect_err("a bad key");
             assert!(error.contains(words), "{error}");
             assert_eq!(certificates.pin(), pin);
         }
         fs::write(folder.join(KEY_FILE), key).expect("ours");
         fs::write(folder.join(CERTIFICATE_FILE), "").expect("ours");
-        let error = certificates.reload().expect_err("no certificate");
+        let error = certificates.read_again().expect_err("no certificate");
         assert!(error.contains("has no certificate"), "{error}");
         assert_eq!(certificates.pin(), pin);
     }
@@ -280,7 +286,9 @@ mod tests {
             fs::copy(other.path().join(file), folder.path().join(file)).expect("ours");
         }
         assert_ne!(certificates.pin(), renewed.pin());
-        certificates.reload().expect("both files are right");
+        let read = certificates.read_again().expect("both files are right");
+        assert_ne!(certificates.pin(), renewed.pin());
+        certificates.set(read);
         assert_eq!(certificates.pin(), renewed.pin());
     }
 }

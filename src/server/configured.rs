@@ -25,6 +25,9 @@ use crate::{
 /// Options that have no place in the file.
 const NOT_KEYS: [&str; 5] = ["config", "print-config", "check", "help", "version"];
 
+/// Options beside limits that a server takes while it runs, by their fields.
+const LIVE: [&str; 4] = ["allow", "deny", "password_file", "verbose"];
+
 /// In which column a printed configuration says where a value comes from.
 const SOURCE_COLUMN: usize = 44;
 
@@ -137,6 +140,25 @@ impl Configured {
     /// The configuration file, if there is one.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// The options that `other` has with another value, and that change only with a
+    /// restart.
+    pub fn restart_needed(&self, other: &Self) -> Vec<String> {
+        let limits = (self.options.limits(), other.options.limits());
+        let differs = |arg: &&Arg| {
+            let id = arg.get_id().as_str();
+            match (LIMITS.iter().find(|limit| limit.field == id), &limits) {
+                (Some(limit), (Ok(now), Ok(then))) => {
+                    !limit.is_live && limit.value(now) != limit.value(then)
+                }
+                _ => !LIVE.contains(&id) && self.value(arg) != other.value(arg),
+            }
+        };
+        let keys = self.command.get_arguments().filter(differs);
+        let keys = keys.filter_map(|arg| arg.get_long().map(str::to_owned));
+        keys.filter(|key| !NOT_KEYS.contains(&key.as_str()))
+            .collect()
     }
 
     /// All values as a configuration file, each with where it comes from.

@@ -9,6 +9,8 @@ mod guard;
 #[cfg(feature = "cli")]
 pub(super) mod operator;
 mod ordered;
+#[cfg(feature = "cli")]
+mod reload;
 
 use std::{
     collections::BTreeMap,

@@ -48,6 +48,7 @@
 //! | `slow_consumer` | which members senders wait for, and for how long | no |
 //! | `eviction` | which connections to close when all queues take too much | no |
 //! | `metrics` | what is counted, and the endpoint that shows it | yes |
+//! | `reload` | what changes while the server runs | no |
 //! | `simulation` | all of it against a model, in seeded schedules (tests) | no |
 
 mod address_limiter;
@@ -87,6 +88,8 @@ mod reach_options;
 mod read_budget;
 mod read_buffer;
 mod registry;
+#[cfg(feature = "cli")]
+mod reload;
 mod reply_buffer;
 mod sender_window;
 #[cfg(test)]
@@ -123,6 +126,8 @@ pub use data::Data;
 use hub::{Hub, Origin};
 use listener::AnyListener;
 use proxied::Proxies;
+#[cfg(feature = "cli")]
+pub use reload::{Live, Reloader};
 use tcp::{PlainCarrier, Tcp};
 use tls::Tls;
 use web::Web;
@@ -325,23 +330,6 @@ impl Server {
         let serving = control::serve(path, hub, reload, bans_dir).await?;
         self.control = Some(serving);
         Ok(())
-    }
-
-    /// What reads the names and addresses in the file at `path`, keeps them out from then
-    /// on and ends their sessions (CHAT-MOD). It can be called as often as the file has
-    /// changed; it returns what it did, or what is wrong, in a sentence, and then it has
-    /// changed nothing.
-    #[cfg(feature = "cli")]
-    pub fn deny(&self, path: PathBuf) -> impl Fn() -> Result<String, String> + Send + Sync + use<> {
-        let hub = Arc::clone(&self.hub);
-        move || {
-            let denied = ban_file::read(&path)?;
-            let count = denied.len();
-            let ended = hub.deny(denied);
-            Ok(format!(
-                "{count} names and addresses are denied, {ended} sessions ended"
-            ))
-        }
     }
 
     async fn bind(&self, listen: &str) -> io::Result<(Tcp, SocketAddr)> {

@@ -12,7 +12,7 @@ use clap::Subcommand;
 #[cfg(feature = "store")]
 use super::data_options::DataOptions;
 use super::{
-    ban_file,
+    Live, ban_file,
     control::ctl::CtlOptions,
     names_file,
     reach_options::{ReachOptions, parse_listen},
@@ -187,13 +187,11 @@ impl Options {
     ///
     /// A sentence that says what keeps the server from starting.
     pub fn check(&self) -> Result<Vec<String>, String> {
-        self.limits()?;
         if !self.listens() {
             return Err(LISTENS_NOWHERE.to_owned());
         }
-        let (_, warning) = self.access(std::env::var_os(source::PASSWORD_VARIABLE))?;
+        let (_, warning) = self.live(std::env::var_os(source::PASSWORD_VARIABLE))?;
         self.reach.check_certificates()?;
-        self.deny.as_deref().map(ban_file::read).transpose()?;
         Ok(warning.into_iter().collect())
     }
 
@@ -212,6 +210,24 @@ impl Options {
         self.data.data()
     }
 
+    /// What can change while the server runs, from the options and the files that they
+    /// name; and a warning. `password`: see [`Options::access`].
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong.
+    pub fn live(&self, password: Option<OsString>) -> Result<(Live, Option<String>), String> {
+        let limits = self.limits()?;
+        let (access, warning) = self.access(password)?;
+        let denied = self.deny.as_deref().map(ban_file::read).transpose()?;
+        let live = Live {
+            limits,
+            access,
+            denied: denied.unwrap_or_default(),
+        };
+        Ok((live, warning))
+    }
+
     /// Who may come in, from the files that the options name and from `password`,
     /// the value of [`PASSWORD_VARIABLE`](source::PASSWORD_VARIABLE); and a warning
     /// for whoever runs the server, if there is one.
@@ -220,10 +236,7 @@ impl Options {
     ///
     /// A sentence that says what is wrong: a server that was meant to be closed
     /// does not start open.
-    pub fn access(
-        &self,
-        password: Option<OsString>,
-    ) -> Result<(AccessPolicy, Option<String>), String> {
+    fn access(&self, password: Option<OsString>) -> Result<(AccessPolicy, Option<String>), String> {
         let found = source::find(self.password_file.as_deref(), password)?;
         let (password, warning) = match found {
             Some(found) => (Some(found.password), found.warning),

@@ -49,8 +49,9 @@ impl Listener for Tls {
     type Handshake = BoxFuture<'static, io::Result<Option<Self::Stream>>>;
 
     async fn accept(&self) -> io::Result<(Accepted<Self::Stream, Self::Handshake>, SocketAddr)> {
-        let acceptor = TlsAcceptor::from(self.certificates.config(self.carries));
-        let prepare = |stream: TcpStream| -> Accepted<Self::Stream, Self::Handshake> {
+        let (certificates, carries) = (Arc::clone(&self.certificates), self.carries);
+        let prepare = move |stream: TcpStream| -> Accepted<Self::Stream, Self::Handshake> {
+            let acceptor = TlsAcceptor::from(certificates.config(carries));
             Accepted::Handshake(Box::pin(async {
                 refuse_header(&stream).await?;
                 shake_hands(acceptor, stream).await.map(Some)

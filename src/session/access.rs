@@ -27,6 +27,33 @@ impl AccessPolicy {
         }
     }
 
+    /// Whether it has a password that those who registered under `before` need not know.
+    pub(super) fn has_new_password(&self, before: &Self) -> bool {
+        match (&self.password, &before.password) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(now), Some(before)) => !before.matches(now.reveal()),
+        }
+    }
+
+    /// How it differs from the one `before`, in words.
+    pub fn changes(&self, before: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        if self.has_new_password(before) {
+            changes.push("another password".to_owned());
+        } else if self.password.is_none() && before.password.is_some() {
+            changes.push("no password any more".to_owned());
+        }
+        match (&self.names, &before.names) {
+            (None, Some(_)) => changes.push("all names are allowed".to_owned()),
+            (Some(names), before) if before.as_ref() != Some(names) => {
+                changes.push(format!("{} names are allowed", names.len()));
+            }
+            _ => {}
+        }
+        changes
+    }
+
     /// Checks a valid name.
     pub(super) fn check_name(&self, name: &Name) -> Result<(), Rejection> {
         match &self.names {

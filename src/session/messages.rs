@@ -30,7 +30,7 @@ impl Sessions {
                 progress,
             } => {
                 if let Some(State::Registered(session)) = self.states.get_mut(context.id.0)
-                    && session.may_resume(context.now.elapsed_ms, &self.limits)
+                    && session.may_resume(context.now.elapsed_ms)
                 {
                     session.is_throttled = false;
                 }
@@ -148,11 +148,12 @@ impl Sessions {
     ///
     /// In how many milliseconds it has another (CHAT-LIM-3).
     pub(super) fn take_chat_token(&mut self, context: &Context<'_>) -> Result<(), u32> {
-        let Some(rate) = self.limits.chat_rate() else {
+        let session = self.session(context.id);
+        let Some(rate) = session.limits.chat_rate() else {
             return Ok(());
         };
         let interval_ms = u64::from(rate.interval_ms);
-        let taken = self.session(context.id).chat_rate.take_delayed(
+        let taken = session.chat_rate.take_delayed(
             context.now.elapsed_ms,
             context.now.earliest_arrival_ms, // CHAT-LIM-2
             interval_ms,
@@ -167,11 +168,9 @@ impl Sessions {
     pub(super) fn reject_message(&mut self, context: &mut Context<'_>, answer: ServerEnvelope) {
         context.reply(answer);
         let now_ms = context.now.elapsed_ms;
-        if let Some(errors_max) = self.limits.errors_max
-            && self
-                .session(context.id)
-                .error_budget
-                .charge(now_ms, errors_max)
+        let session = self.session(context.id);
+        if let Some(errors_max) = session.limits.errors_max
+            && session.error_budget.charge(now_ms, errors_max)
         {
             self.end_with(context, rejection::too_many_errors());
         }

@@ -35,9 +35,10 @@ mod name_reclaim;
 mod ordering;
 mod register;
 mod rejection;
+mod reload;
 mod state;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use slab::Slab;
 
@@ -84,7 +85,7 @@ impl Default for Offer {
 /// The sessions of all connections of a server.
 #[derive(Debug)]
 pub struct Sessions {
-    limits: Limits,
+    limits: Arc<Limits>,
     access: AccessPolicy,
     moderation: Moderation,
     offer: Offer,
@@ -128,7 +129,7 @@ impl Sessions {
             panic!("limits are checked before they are used: {sentence}");
         }
         Self {
-            limits,
+            limits: Arc::new(limits),
             access,
             moderation: Moderation::default(),
             offer,
@@ -282,7 +283,7 @@ impl Sessions {
         };
         let (frames, bytes) = (frames as u64, bytes as u64);
         let rate = &mut session.inbound_rate;
-        session.is_throttled = rate.charge(now.elapsed_ms, frames, bytes, &self.limits);
+        session.is_throttled = rate.charge(now.elapsed_ms, frames, bytes, &session.limits);
         session.is_throttled || session.awaits_page || self.has_many_answers(id.0)
     }
 
@@ -357,7 +358,7 @@ impl Sessions {
             State::Joining(_) | State::Leaving(_) => false,
             State::Unregistered { since_ms } => self.register_is_late(now_ms, *since_ms),
             State::AwaitingName(pending) => self.is_wait_over(room, now_ms, index, pending),
-            State::Registered(session) if session.may_resume(now_ms, &self.limits) => true,
+            State::Registered(session) if session.may_resume(now_ms) => true,
             State::Registered(session) => {
                 session.granted.keepalive
                     && (self.is_silence_due(now_ms, session)

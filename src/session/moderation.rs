@@ -169,7 +169,7 @@ impl Sessions {
 
     /// Ends the connection with this index for the operator. It is told at its next
     /// event. Returns whether there was something to end.
-    fn expel(
+    pub(super) fn expel(
         &mut self,
         room: &mut Room,
         now: Time,

@@ -1,6 +1,8 @@
 //! Register: checks the first message of a connection, and opens the session (CHAT-REG,
 //! CHAT-ADM, CHAT-NAME).
 
+use std::sync::Arc;
+
 use crate::{
     name::Name,
     room::{self, Claim, ClaimResult, Claimed, Command, JoinLine, Token},
@@ -199,7 +201,8 @@ impl Sessions {
             resume_failure: resume_failure.into(),
         })));
         self.last_serial += 1;
-        let mut session = Session::new(granted, self.last_serial, context.now);
+        let limits = Arc::clone(&self.limits);
+        let mut session = Session::new(limits, granted, self.last_serial, context.now);
         if granted.presence {
             let page = members::next_page(&self.limits, &mut session, &context.room, None);
             context.reply(page);

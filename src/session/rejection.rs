@@ -215,6 +215,22 @@ pub(super) fn kicked(reason: &Reason) -> Rejection {
     rejection(ErrorCode::Kicked, with_reason(what, reason))
 }
 
+/// CHAT-MOD-1
+pub(super) fn password_changed() -> Rejection {
+    rejection(
+        ErrorCode::Kicked,
+        "the password of this server was changed, connect again with the new one",
+    )
+}
+
+/// CHAT-MOD-1
+pub(super) fn name_removed(name: &Name) -> Rejection {
+    rejection(
+        ErrorCode::Kicked,
+        format!("the name {name} was taken off this server's list"),
+    )
+}
+
 /// CHAT-MOD-2, CHAT-MOD-3
 pub(super) fn banned_name(ban: &Ban, now_unix_ms: i64) -> Rejection {
     rejection(

@@ -1,5 +1,7 @@
 //! Session state: the state machine of one connection, and the session of a member.
 
+use std::sync::Arc;
+
 use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
 
 use super::{
@@ -60,6 +62,8 @@ pub(super) struct Revoked {
 /// The session of a member. The room has its name.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// What it was told of: the server may have others by now.
+    pub(super) limits: Arc<Limits>,
     pub(super) granted: Granted,
     /// Which of all sessions it is, from 1.
     pub(super) serial: u64,
@@ -83,8 +87,9 @@ pub(super) struct Session {
 
 impl Session {
     /// A session that begins now.
-    pub(super) fn new(granted: Granted, serial: u64, now: Time) -> Self {
+    pub(super) fn new(limits: Arc<Limits>, granted: Granted, serial: u64, now: Time) -> Self {
         Self {
+            limits,
             granted,
             serial,
             since_unix_ms: now.unix_ms,
@@ -100,8 +105,8 @@ impl Session {
     }
 
     /// Whether it is throttled and back within its inbound rate.
-    pub(super) fn may_resume(&self, now_ms: u64, limits: &Limits) -> bool {
-        self.is_throttled && !self.inbound_rate.is_exceeded(now_ms, limits)
+    pub(super) fn may_resume(&self, now_ms: u64) -> bool {
+        self.is_throttled && !self.inbound_rate.is_exceeded(now_ms, &self.limits)
     }
 }
 

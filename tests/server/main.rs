@@ -19,6 +19,7 @@ mod metrics;
 mod proxy;
 mod quic;
 mod registering;
+mod reload;
 mod signals;
 mod slow;
 mod suspended;

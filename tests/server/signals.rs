@@ -116,7 +116,7 @@ fn hooks_for_reloading_and_log_rotation_end_nothing() {
     for name in ["USR1", "USR2", "HUP"] {
         server.signal(name);
     }
-    server.wait_for_log("SIGHUP: nothing to read or open again");
+    server.wait_for_log("SIGHUP: nothing has changed, serving on");
     alice.say("still here");
     bob.hears("still here");
 }
@@ -144,7 +144,7 @@ fn a_hangup_ends_nothing_while_the_terminal_is_there() {
     let mut alice = server.join("Alice");
     let mut bob = server.join("Bob");
     signal(server.child.id(), "HUP");
-    server.logs("SIGHUP: nothing to read or open again");
+    server.logs("SIGHUP: nothing has changed, serving on");
     alice.say("still here");
     bob.hears("still here");
     let _ended = server.close();
@@ -160,7 +160,7 @@ fn no_hangup_and_nohup_outlive_the_terminal() {
         let mut log = server.child.stderr.take().expect("it is piped");
         let _ended = server.close();
         let mut heard = String::new();
-        while !heard.contains("SIGHUP: nothing to read or open again") {
+        while !heard.contains("SIGHUP: nothing has changed, serving on") {
             let mut byte = [0];
             log.read_exact(&mut byte).expect("it logs the hangup");
             heard.push(byte[0].into());

@@ -2,11 +2,17 @@
 
 mod announce;
 mod log;
+mod reload;
 mod signals;
 
 #[cfg(feature = "store")]
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    io::Write,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
 
 use anyhow::{Context, Result};
 use chat::{
@@ -28,6 +34,7 @@ use tracing::{info, warn};
 
 use announce::{Listening, Way};
 use log::Log;
+use reload::Reload;
 use signals::Signals;
 
 /// Packs the two blocks that the runtime keeps for each connection, aligned to 128
@@ -61,7 +68,7 @@ fn main() -> ExitCode {
         }
         return print("the configuration is good\n");
     }
-    match run(options) {
+    match run(configured) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&cli::naming_variables::<Options>(&format!("{error:#}"))),
     }
@@ -88,7 +95,7 @@ fn now_unix_ms() -> i64 {
     now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn run(options: &Options) -> Result<()> {
+fn run(configured: Configured) -> Result<()> {
     // Huge pages would be resident long before they are used. This must precede any
     // thread; a system that refuses only costs memory.
     #[cfg(target_os = "linux")]
@@ -98,17 +105,16 @@ fn run(options: &Options) -> Result<()> {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     runtime::build(&mut Builder::new_multi_thread())
         .context("cannot start the event loop")?
-        .block_on(serve(options))
+        .block_on(serve(configured))
 }
 
-async fn serve(options: &Options) -> Result<()> {
-    let limits = options.limits().unwrap_or_else(|it| refuse_to_start(&it));
+async fn serve(configured: Configured) -> Result<()> {
+    let options = &configured.options;
     // An empty one is refused, so that a server that was meant to be closed does not
     // start open.
     let password = std::env::var_os(PASSWORD_VARIABLE);
-    let (access, warning) = options
-        .access(password)
-        .unwrap_or_else(|it| refuse_to_start(&it));
+    let live = options.live(password);
+    let (live, warning) = live.unwrap_or_else(|it| refuse_to_start(&it));
     let certificates = options.reach.certificates();
     let certificates = certificates
         .unwrap_or_else(|it| refuse_to_start(&it))
@@ -116,13 +122,14 @@ async fn serve(options: &Options) -> Result<()> {
     if !options.listens() {
         refuse_to_start(LISTENS_NOWHERE);
     }
-    let _log = Log::start(options.verbose, options.log_format);
+    let log = Log::start(options.verbose, options.log_format);
     for name in cli::empty_variables::<Options>() {
         warn!("{name} is empty and counts as not set");
     }
     if let Some(warning) = warning {
         warn!("{warning}");
     }
+    let access = &live.access;
     if access.password.is_some() || access.names.is_some() {
         info!(
             password = access.password.is_some(),
@@ -132,7 +139,7 @@ async fn serve(options: &Options) -> Result<()> {
     }
     let mut signals = Signals::catch(options.no_hangup)?;
     let has_password = access.password.is_some();
-    let mut server = open(options, limits, access)?;
+    let mut server = open(options, live.limits.clone(), live.access.clone())?;
     server.trust_proxies(&options.reach.proxy_from);
     let listening = listen(&mut server, options, certificates.as_ref()).await?;
     warn_of_readers(&listening, has_password);
@@ -143,17 +150,25 @@ async fn serve(options: &Options) -> Result<()> {
             Some(address.with_context(|| format!("cannot answer monitors on {listen}"))?)
         }
     };
-    let deny = options.deny.clone().map(|path| server.deny(path));
-    if let Some(deny) = &deny {
-        let read = deny().unwrap_or_else(|it| refuse_to_start(&it));
-        info!("{read}");
+    let reloader = server.reloader();
+    for change in reloader.apply(live) {
+        info!("{change}");
     }
-    let reload = Arc::new(move || reload(certificates.as_deref(), deny.as_ref()));
-    if let Some(path) = &options.control {
-        let listening = server.listen_control(path, reload.clone()).await;
+    let (port_path, control) = (options.port_file.clone(), options.control.clone());
+    let reload = Arc::new(Reload {
+        server: reloader,
+        certificates,
+        level: log.level(),
+        configured: Mutex::new(configured),
+    });
+    if let Some(path) = &control {
+        let reload = Arc::clone(&reload);
+        let listening = server
+            .listen_control(path, Arc::new(move || reload.run()))
+            .await;
         listening.with_context(|| format!("cannot have the control socket {}", path.display()))?;
     }
-    let port_file = match (&options.port_file, listening.first()) {
+    let port_file = match (&port_path, listening.first()) {
         (Some(path), Some(first)) => Some(Arc::new(PortFile::write(path, first.address.port())?)),
         _ => None,
     };
@@ -162,7 +177,7 @@ async fn serve(options: &Options) -> Result<()> {
 
     server
         .run(async move {
-            let reload = || match reload() {
+            let reload = || match reload.run() {
                 Ok(sentence) => info!("SIGHUP: {sentence}"),
                 Err(sentence) => warn!("SIGHUP: {sentence}"),
             };
@@ -258,34 +273,6 @@ fn warn_of_readers(listening: &[Listening], has_password: bool) {
                 "others on the network can read {what}: a certificate encrypts it (--tls-listen)"
             );
         }
-    }
-}
-
-/// Reads the certificate and the file of `--deny` again. A wrong file changes nothing.
-/// Returns what was done, or what is wrong, in a sentence.
-fn reload(
-    certificates: Option<&Certificates>,
-    deny: Option<&impl Fn() -> Result<String, String>>,
-) -> Result<String, String> {
-    let certificates = certificates.map(|certificates| match certificates.reload() {
-        Ok(()) => Ok("the certificate was read again".to_owned()),
-        Err(sentence) => Err(format!("the certificate stays as it was: {sentence}")),
-    });
-    let deny = deny.map(|deny| {
-        deny().map_err(|sentence| format!("who is denied stays as it was: {sentence}"))
-    });
-    let done: Vec<_> = [certificates, deny].into_iter().flatten().collect();
-    if done.is_empty() {
-        return Ok("nothing to read or open again, serving on".to_owned());
-    }
-    let has_failed = done.iter().any(Result::is_err);
-    let sentences: Vec<String> = done
-        .into_iter()
-        .map(|it| it.unwrap_or_else(|it| it))
-        .collect();
-    match has_failed {
-        true => Err(sentences.join("; ")),
-        false => Ok(sentences.join("; ")),
     }
 }
 

@@ -157,17 +157,7 @@ impl Hub {
         moderation.mutes = mutes;
     }
 
-    /// Sets the bans of the file of `--deny`, and ends the sessions that they keep out.
-    /// Returns how many it has ended.
-    pub(in crate::server) fn deny(&self, denied: Bans) -> usize {
-        let now = self.now();
-        self.operate(|state| {
-            state.sessions.moderation_mut().denied = denied;
-            self.expel_banned(state, now)
-        })
-    }
-
-    fn expel_banned(&self, state: &mut State, now: Time) -> usize {
+    pub(super) fn expel_banned(&self, state: &mut State, now: Time) -> usize {
         let State {
             sessions,
             room,
@@ -231,7 +221,7 @@ impl Hub {
     }
 
     /// Does something that belongs to no connection, and carries out its effects.
-    fn operate<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn operate<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = act(&mut state);
         let published = self.apply(&mut state, None);

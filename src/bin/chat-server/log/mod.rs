@@ -15,12 +15,13 @@ use std::{
 use chat::{cli, server::options::LogFormat};
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    EnvFilter, Layer, Registry,
     filter::LevelFilter,
     layer::{Context, SubscriberExt},
+    reload::{self, Handle},
     util::SubscriberInitExt,
 };
 
@@ -36,8 +37,21 @@ const SUMS_INTERVAL_MS: u64 = 1_000;
 /// The log of this process. Dropping it writes what is left.
 pub struct Log {
     writer: Writer,
+    level: Level,
     summing: AbortHandle,
     _thread: WorkerGuard,
+}
+
+/// Which events are logged, to be changed.
+#[derive(Clone)]
+pub struct Level(Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// Logs more or less from now on. RUST_LOG overrides it here too.
+    pub fn set(&self, verbose: u8) {
+        // It fails only without a subscriber.
+        let _ = self.0.reload(filter(verbose));
+    }
 }
 
 /// Writes events as lines.
@@ -65,16 +79,23 @@ impl Log {
             start: Instant::now(),
             state: Arc::new(Mutex::new((Bound::default(), lines))),
         };
+        let (filter, handle) = reload::Layer::new(filter(verbose));
         tracing_subscriber::registry()
-            .with(filter(verbose))
+            .with(filter)
             .with(writer.clone())
             .init();
         let summing = tokio::spawn(sum_always(writer.clone())).abort_handle();
         Self {
             writer,
+            level: Level(handle),
             summing,
             _thread: thread,
         }
+    }
+
+    /// What changes which events are logged.
+    pub fn level(&self) -> Level {
+        self.level.clone()
     }
 }
 
@@ -113,7 +134,7 @@ impl<S: Subscriber> Layer<S> for Writer {
         let (bound, lines) = &mut *state;
         // Who asks for more than INFO gets all of it.
         let is_admitted =
-            line.level > Level::INFO || bound.admits(self.now_ms(), class(&line), &line);
+            line.level > tracing::Level::INFO || bound.admits(self.now_ms(), class(&line), &line);
         if is_admitted {
             write(lines, &line, self.format);
         }
@@ -131,7 +152,7 @@ impl Writer {
         }
         for (message, count) in left_out {
             let sentence = format!("too many lines: left out those that say {message:?}");
-            let line = Line::of(Level::WARN, &sentence).with("lines", count);
+            let line = Line::of(tracing::Level::WARN, &sentence).with("lines", count);
             write(lines, &line, self.format);
         }
     }
@@ -143,7 +164,7 @@ impl Writer {
 
 fn class(line: &Line) -> Class {
     match line.message.as_str() {
-        _ if line.level <= Level::WARN => Class::Warning,
+        _ if line.level <= tracing::Level::WARN => Class::Warning,
         "refused" => Class::Refused,
         _ => Class::Other,
     }
