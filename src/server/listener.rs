@@ -3,7 +3,6 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -25,7 +24,7 @@ use super::{
     hub::{Hub, report_rejected},
     peer::Peer,
     proxy_header::BadHeader,
-    transport::{Accepted, BACKLOG, Listener, Transport},
+    transport::{Accepted, BACKLOG, FromProxy, Listener, Transport},
 };
 
 /// How many connections are accepted before those that are there get their turn: a
@@ -171,7 +170,7 @@ where
 /// Serves a connection of a proxy once it is known for whom. Only then the limits of
 /// addresses count it.
 async fn read_proxied<S, H>(
-    reading: BoxFuture<'static, io::Result<(Box<Accepted<S, H>>, Option<SocketAddr>)>>,
+    reading: BoxFuture<'static, io::Result<FromProxy<S, H>>>,
     proxy: Peer,
     hub: Arc<Hub>,
     connections: TaskTracker,

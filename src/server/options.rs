@@ -39,7 +39,7 @@ const LISTEN_NOWHERE: &str = "none";
 /// and goes, never what is said. Ctrl-C or SIGTERM makes it tell everybody and end
 /// within 5 seconds; a second one ends it at once. So does closing the terminal in
 /// which it was started, unless told `--no-hangup`; any other SIGHUP makes it read its
-/// certificate again. SIGUSR1 and SIGUSR2 change nothing.
+/// configuration and the files that it names again. SIGUSR1 and SIGUSR2 change nothing.
 #[derive(Debug, Parser)]
 #[command(
     name = "chat-server",

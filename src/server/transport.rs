@@ -82,7 +82,7 @@ pub(super) enum Accepted<S, H> {
     Handshake(H),
     /// It comes from a proxy, which says first for whom: then it is one of the others, and
     /// comes from there. `None` if the proxy speaks for itself.
-    Proxied(BoxFuture<'static, io::Result<(Box<Accepted<S, H>>, Option<SocketAddr>)>>),
+    Proxied(BoxFuture<'static, io::Result<FromProxy<S, H>>>),
 }
 
 /// What became of the bytes that were written to a stream.
@@ -92,6 +92,9 @@ pub(super) struct Delivery {
     /// The network does not deliver: bytes were sent again, and not acknowledged yet.
     pub(super) is_retransmitting: bool,
 }
+
+/// What a proxy has passed on, and where that comes from.
+pub(super) type FromProxy<S, H> = (Box<Accepted<S, H>>, Option<SocketAddr>);
 
 /// Accepts streams of one transport.
 pub(super) trait Listener: Send + Sync + 'static {

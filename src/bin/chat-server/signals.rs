@@ -1,5 +1,5 @@
 //! Signals: SIGINT and SIGTERM close the server, SIGHUP closes it only if its terminal
-//! is gone and makes it read its certificate again otherwise, SIGUSR1 and SIGUSR2 are
+//! is gone and makes it read its configuration again otherwise, SIGUSR1 and SIGUSR2 are
 //! ignored.
 //!
 //! Service managers and log rotation send SIGHUP and SIGUSR1 for "reload your
