@@ -38,6 +38,10 @@ bench *ARGUMENTS:
 competitors *OPTIONS="--runs 3 --out target/competitors":
     benches/competitors/run {{ OPTIONS }}
 
+# Build the starters of some languages, and judge them: just starters java cpp
+starters *LANGUAGES="typescript go":
+    conformance/implementations/judge {{ LANGUAGES }}
+
 # Write anew what is generated and kept in the repository
 generate:
     BLESS=1 cargo test --locked --test generated

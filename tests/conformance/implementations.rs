@@ -37,7 +37,7 @@ fn the_python_server_conforms() {
 #[test]
 fn the_python_server_conforms_with_a_password_and_a_list() {
     let admission = Admission::new();
-    for (has_password, has_list, passed) in [(true, false, 4), (false, true, 2), (true, true, 3)] {
+    for (has_password, has_list, passed) in [(true, false, 6), (false, true, 2), (true, true, 3)] {
         let options = admission.options(has_password, has_list);
         let command = format!("{} {}", python("server.py"), options.join(" "));
         let mut arguments = vec![

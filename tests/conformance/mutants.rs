@@ -170,6 +170,7 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
         let deadlines = "--register-deadline-ms 800 --name-check-deadline-ms 400 --keepalive-interval-ms 300 --idle-deadline-ms 900";
         let (has_password, has_list) = match (mutant.rule.as_str(), mutant.name.as_str()) {
             ("CHAT-ADM-2", "password-after-list") => (true, true),
+            (_, "password-before-session") => (true, false),
             ("CHAT-ADM-1" | "CHAT-ADM-2" | "CHAT-ADM-5", _) => (true, false),
             ("CHAT-ADM-4", _) => (false, true),
             _ => (false, false),

@@ -9,6 +9,7 @@ from mutants import (  # noqa: F401 (each registers its mutants)
     server_frames,
     server_growing,
     server_registering,
+    server_tired,
 )
 from mutants.server_parts import SERVER_MUTANTS
 from room import Room

@@ -1,0 +1,171 @@
+"""Servers with the mistakes of a tired implementer: units, edges, and what is folded, cut
+or counted one step too early."""
+
+import time
+
+from connection import Connection
+from framing import Refused
+from mutants.server_parts import mutant
+from room import NAME, Room
+from schema import chat_pb2 as pb
+
+# Times.
+
+
+@mutant("time-in-seconds", "CHAT-CHAT-5", "sets time_unix_ms in seconds")
+class TimeInSeconds(Room):
+    def now_unix_ms(self):
+        return int(time.time())
+
+
+@mutant("time-since-start", "CHAT-CHAT-5", "counts time_unix_ms from the start of the machine")
+class TimeSinceStart(Room):
+    def now_unix_ms(self):
+        return int(time.monotonic() * 1000)
+
+
+# Texts.
+
+
+@mutant("text-mark-stripped", "CHAT-CHAT-3", "removes a byte order mark from the start of a text")
+class TextMarkStripped(Room):
+    def make_chat(self, session, chat):
+        numbered = super().make_chat(session, chat)
+        numbered.text = chat.text.removeprefix("\ufeff") or chat.text
+        return numbered
+
+
+@mutant("noncharacters-refused", "CHAT-CHAT-10", "refuses a text with a noncharacter of Unicode")
+class NoncharactersRefused(Room):
+    def check_text(self, text):
+        super().check_text(text)
+        if any(ord(c) & 0xFFFE == 0xFFFE or "\ufdd0" <= c <= "\ufdef" for c in text):
+            raise Refused(pb.ERROR_CODE_TEXT_INVALID, "There is a noncharacter.")
+
+
+@mutant("form-feed-allowed", "CHAT-CHAT-6", "allows vertical tab and form feed")
+class FormFeedAllowed(Room):
+    def check_text(self, text):
+        super().check_text(text.replace("\v", "?").replace("\f", "?"))
+
+
+@mutant("shift-allowed", "CHAT-CHAT-6", "allows U+000E, U+000F and U+0086 to U+0097")
+class ShiftAllowed(Room):
+    def check_text(self, text):
+        allowed = [0x0E, 0x0F, *range(0x86, 0x98)]
+        super().check_text(text.translate({code: "?" for code in allowed}))
+
+
+# Names.
+
+
+@mutant("name-folded-first", "CHAT-NAME-1", "folds the letters of all scripts, then checks a name")
+class NameFoldedFirst(Room):
+    def check_name(self, name):
+        folded = name.casefold().replace("\u0131", "i")
+        super().check_name(folded if NAME.fullmatch(folded) else name)
+
+
+# Numbers.
+
+
+@mutant("seq-restarts-when-empty", "CHAT-ORD-7", "begins the numbers anew when the room is empty")
+class SeqRestartsWhenEmpty(Room):
+    def end(self, session, reason):
+        super().end(session, reason)
+        if not self.members:
+            self.seq = 0
+
+
+class NotingConnection(Connection):
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.session.seq_at_connect = self.room.seq
+
+
+@mutant("registered-seq-of-connect", "CHAT-ORD-6", "takes Registered.seq when a client connects")
+class RegisteredSeqOfConnect(Room):
+    connection_class = NotingConnection
+
+    def make_registered(self, session):
+        registered = super().make_registered(session)
+        registered.seq = session.seq_at_connect
+        return registered
+
+
+# The rate.
+
+
+@mutant("rate-refusal-delivered", "CHAT-CHAT-8", "refuses a chat above the rate and delivers it")
+class RateRefusalDelivered(Room):
+    def receive_chat(self, session, chat):
+        try:
+            super().receive_chat(session, chat)
+        except Refused as refused:
+            if refused.code == pb.ERROR_CODE_RATE_LIMITED:
+                self.accept(session, chat)
+            raise
+
+
+@mutant("rate-refusal-numbered", "CHAT-CHAT-8", "gives a number to a chat above the rate")
+class RateRefusalNumbered(Room):
+    def receive_chat(self, session, chat):
+        try:
+            super().receive_chat(session, chat)
+        except Refused as refused:
+            if refused.code == pb.ERROR_CODE_RATE_LIMITED:
+                self.seq += 1
+            raise
+
+
+@mutant("credit-grows-to-ten", "CHAT-LIM-2", "gives back ten tokens of a burst at the most")
+class CreditGrowsToTen(Room):
+    def charge(self, session):
+        ten_ms = 10 * self.limits.chat_interval_ms
+        gained_ms = self.now_ms() - session.chat_credit_at_ms
+        if session.chat_credit_ms + gained_ms > ten_ms and gained_ms > ten_ms:
+            session.chat_credit_ms = max(session.chat_credit_ms, ten_ms)
+            session.chat_credit_at_ms = self.now_ms()
+        super().charge(session)
+
+
+# Bytes and bits.
+
+
+@mutant("capability-cut-to-a-byte", "CHAT-GROW-4", "looks at the low byte of a capability")
+class CapabilityCutToAByte(Room):
+    def grant(self, asked):
+        return super().grant([capability & 0xFF for capability in asked])
+
+
+@mutant(
+    "invalid-utf8-in-unused", "CHAT-FRAME-8", "does not check the strings that it does not use"
+)
+class InvalidUtf8InUnused(Room):
+    def parse(self, body):
+        try:
+            return super().parse(body)
+        except Refused:
+            # The last byte of the cases about fields that this server does not read.
+            if body[-1:] != b"\xff" or body[-3:-2] not in (b"\x12", b"\x1a"):
+                raise
+            return super().parse(body[:-1] + b"?")
+
+
+# Secrets.
+
+
+@mutant("password-in-any-case", "CHAT-ADM-1", "does not look at the case of a password")
+class PasswordInAnyCase(Room):
+    def is_password_right(self, password):
+        return password.casefold() == self.password.casefold()
+
+
+@mutant(
+    "password-before-session", "CHAT-ERR-5", "checks the password of a Register in an open session"
+)
+class PasswordBeforeSession(Room):
+    def receive_from_member(self, session, envelope):
+        if envelope.WhichOneof("message") == "register":
+            self.check_password(envelope.register.password)
+        super().receive_from_member(session, envelope)
