@@ -4,7 +4,7 @@ or counted one step too early."""
 import time
 
 from connection import Connection
-from framing import Refused
+from framing import LENGTH_BYTES_MAX, FrameReader, Refused
 from mutants.server_parts import mutant
 from room import NAME, Room
 from schema import chat_pb2 as pb
@@ -169,3 +169,27 @@ class PasswordBeforeSession(Room):
         if envelope.WhichOneof("message") == "register":
             self.check_password(envelope.register.password)
         super().receive_from_member(session, envelope)
+
+
+@mutant("bound-per-read", "CHAT-FRAME-7", "holds all bytes of a read against the bound of a frame")
+class BoundPerRead(FrameReader):
+    def next_body(self, bytes_max):
+        self.check_length(len(self._bytes) - LENGTH_BYTES_MAX, bytes_max)
+        return super().next_body(bytes_max)
+
+
+# Signs of life.
+
+
+@mutant("bytes-are-signs-of-life", "CHAT-KEEP-4", "takes every byte for a sign of life")
+class BytesAreSignsOfLife(Connection):
+    async def take(self, data):
+        self.last_frame_at = self.now()
+        await super().take(data)
+
+
+@mutant("pongs-are-signs-of-life", "CHAT-KEEP-4", "takes nothing but a Pong for a sign of life")
+class PongsAreSignsOfLife(Connection):
+    def note_activity(self, body):
+        if not self.session.is_member() or pb.ClientEnvelope.FromString(body).HasField("pong"):
+            super().note_activity(body)
