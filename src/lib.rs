@@ -83,6 +83,8 @@ mod config_file;
 #[cfg(any(feature = "cli", feature = "suite", feature = "bench"))]
 pub mod files;
 pub mod frame;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod identity;
 #[cfg(any(feature = "cli", feature = "server"))]
 mod input_file;
 pub mod limits;

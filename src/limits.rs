@@ -102,6 +102,16 @@ const RESEND_IDS_CEILING: u64 = 1_024;
 /// The most chats in a page of the past that can be asked for.
 const HISTORY_PAGE_CEILING: u64 = 1_000;
 
+/// How many names keys can own by their first proof: of a new one beyond that, nobody
+/// becomes the owner.
+pub const OWNED_NAMES_MAX: usize = 50_000;
+
+/// What an owned name takes, in bytes, with room to spare.
+const OWNED_NAME_BYTES: u64 = 256;
+
+/// The longest time for which an unused name can stay owned, in milliseconds: ten years.
+const NAME_EXPIRY_MS_CEILING: u64 = 3_650 * 86_400_000;
+
 /// What a line takes without its ids, in bytes, with room to spare, and what an id takes.
 const LINE_BYTES: u64 = 512;
 const RESEND_ID_BYTES: u64 = 24;
@@ -412,6 +422,17 @@ limits! {
         beyond: "REQUEST_INVALID refuses the request",
         ..COUNT
     };
+
+    /// Time for which a name stays with the key that owns it while nobody uses it
+    name_expiry_ms: u64 = Limit {
+        option: Some("name-expiry"),
+        // A long summer, or a year abroad less a visit.
+        default: Fixed(Some(180 * 86_400_000)),
+        range: |_| 1..=NAME_EXPIRY_MS_CEILING,
+        rule: Some("CHAT-ID-11"),
+        beyond: "the name is free (--names owned; a name in --owners never is)",
+        ..TIME
+    };
 }
 
 impl Default for Limits {
@@ -483,8 +504,9 @@ impl Limits {
     }
 
     /// What a server holds for its clients at the most, in bytes: all queues, all
-    /// connections and what can be resumed. The queues are looked at every tenth of a second and may be larger
-    /// in between, by what comes in that time; the program itself and what the system
+    /// connections, what can be resumed and the names that keys own. The queues are looked
+    /// at every tenth of a second and may be larger in between, by what comes in that
+    /// time; the program itself and what the system
     /// keeps for its sockets come on top.
     pub fn memory_bytes_max(&self) -> u64 {
         let connection_bytes = CONNECTION_BYTES + DIRECTS_BYTES;
@@ -494,6 +516,7 @@ impl Limits {
         self.queue_bytes_max
             .saturating_add(connections_bytes)
             .saturating_add(lines * line_bytes)
+            .saturating_add(OWNED_NAMES_MAX as u64 * OWNED_NAME_BYTES)
     }
 
     /// How many a second, rounded up, where a member may have `each` for each chat.

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use chat::{
     frame::{self, Split},
+    identity::{KEY_BYTES, NONCE_BYTES},
     limits::{Limits, UNREGISTERED_FRAME_BYTES_MAX},
     log::{Audience, Log, Reader},
     room::{Publication, Room},
@@ -121,8 +122,12 @@ struct Member {
 
 impl Server {
     fn new() -> Self {
+        let offer = Offer {
+            fresh_nonce: || Some([9; NONCE_BYTES]),
+            ..Offer::default()
+        };
         Self {
-            sessions: Sessions::new(limits(), AccessPolicy::default(), Offer::default()),
+            sessions: Sessions::new(limits(), AccessPolicy::default(), offer),
             room: Room::new("epoch".to_owned(), &limits()),
             log: Log::new(1, 0),
             now_ms: 5,
@@ -157,11 +162,18 @@ impl Server {
                     .into_iter()
                     .filter(|capability| asked >> (capability % 8) & 1 == 1)
                     .collect();
+                // A key that nobody can prove, of a right or a wrong length.
+                let key_bytes = match asked >> 6 & 3 {
+                    2 => KEY_BYTES,
+                    3 => KEY_BYTES - 1,
+                    _ => 0,
+                };
                 self.send(
                     at,
                     Sent::Register(wire::Register {
                         name,
                         capabilities,
+                        key: vec![7; key_bytes],
                         ..Default::default()
                     }),
                 );
@@ -176,6 +188,7 @@ impl Server {
                     seq,
                     time_unix_ms: -1,
                     id,
+                    sender_id: vec![7; 16],
                     ..wire::Chat::default()
                 };
                 self.send(at, Sent::Chat(chat));
@@ -183,7 +196,15 @@ impl Server {
             4 => self.send(at, Sent::Leave(wire::Leave {})),
             5 => {
                 let token = script.number() as u64;
-                self.send(at, Sent::Ping(wire::Ping { token }));
+                self.send(
+                    at,
+                    match token {
+                        0xff => Sent::Proof(wire::Proof {
+                            signature: vec![7; 64],
+                        }),
+                        _ => Sent::Ping(wire::Ping { token }),
+                    },
+                );
             }
             6 => self.send(at, Sent::Pong(wire::Pong { token: 0 })),
             7 => self.now_ms += 1 << (script.number() % 12),
@@ -438,8 +459,10 @@ impl Server {
                     name,
                     presence,
                     from_seq,
+                    sender_id,
                 } => {
                     assert_eq!(from_seq, None, "nobody knows a token");
+                    assert_eq!(sender_id, None, "nobody can prove a key");
                     assert!(!place.was_member, "one session a connection");
                     place.was_member = true;
                     place.reader = Some(self.log.reader(presence));
@@ -484,6 +507,7 @@ impl Server {
                 assert_eq!(chat.sender, member.name); // CHAT-CHAT-4
                 assert_eq!(chat.seq, self.chats + 1); // CHAT-ORD-1
                 assert_eq!((chat.time_unix_ms, chat.id), (now.unix_ms, 0));
+                assert!(chat.sender_id.is_empty()); // CHAT-ID-12
                 assert!((1..=300).contains(&chat.text.len()));
                 // CHAT-CHAT-6
                 assert!(!chat.text.chars().any(|character| {
@@ -626,6 +650,10 @@ impl Place {
                 self.has_more_members = members.more;
             }
             Some(Told::Ping(_) | Told::Pong(_)) => assert!(granted(|member| member.keepalive)),
+            Some(Told::Challenge(challenge)) => {
+                assert!(is_first && !self.was_member); // CHAT-ID-2
+                assert_eq!(challenge.nonce.len(), NONCE_BYTES);
+            }
             other => panic!("replied: {other:?}"),
         }
         frame::encode(&envelope, &mut self.replies);

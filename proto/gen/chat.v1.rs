@@ -4,7 +4,7 @@
 pub struct ClientEnvelope {
     /// The message. An envelope with none of these set, or with an arm that the
     /// receiver does not know, is an unknown message (CHAT-GROW-1).
-    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 8, 9")]
+    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 13")]
     pub message: ::core::option::Option<client_envelope::Message>,
 }
 /// Nested message and enum types in `ClientEnvelope`.
@@ -31,12 +31,9 @@ pub mod client_envelope {
         /// Asks for a page of the past. Needs history.
         #[prost(message, tag = "6")]
         GetHistory(super::GetHistory),
-        /// One line for one member. Needs direct.
-        #[prost(message, tag = "8")]
-        Direct(super::Direct),
-        /// The client has a Direct. Needs direct.
-        #[prost(message, tag = "9")]
-        DirectAck(super::DirectAck),
+        /// Proves the key of Register, in answer to Challenge.
+        #[prost(message, tag = "13")]
+        Proof(super::Proof),
     }
 }
 /// What a server sends: one message per frame.
@@ -44,7 +41,7 @@ pub mod client_envelope {
 pub struct ServerEnvelope {
     /// The message. A client ignores an envelope with none of these set, or with an
     /// arm that it does not know (CHAT-GROW-2).
-    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15")]
+    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 18")]
     pub message: ::core::option::Option<server_envelope::Message>,
 }
 /// Nested message and enum types in `ServerEnvelope`.
@@ -86,12 +83,9 @@ pub mod server_envelope {
         /// A page of the past. Needs history.
         #[prost(message, tag = "11")]
         History(super::History),
-        /// One line for this member alone. Needs direct.
-        #[prost(message, tag = "14")]
-        Direct(super::Direct),
-        /// What became of a Direct of this client. Needs direct.
-        #[prost(message, tag = "15")]
-        DirectState(super::DirectState),
+        /// Asks for the proof of the key of Register. Only for a client that sent one.
+        #[prost(message, tag = "18")]
+        Challenge(super::Challenge),
     }
 }
 /// Opens a session. Sent by a client, once, as its first message.
@@ -103,7 +97,8 @@ pub struct Register {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// The capabilities that the client asks for, in any order. Set by the client.
-    /// Absent: none, so only Registered, Chat, Error and ServerClosing are sent.
+    /// Absent: none, so only Registered, Chat, Error and ServerClosing are sent, and a
+    /// Challenge if there is a key.
     #[prost(enumeration = "Capability", repeated, tag = "2")]
     pub capabilities: ::prost::alloc::vec::Vec<i32>,
     /// The server's password: 1 to 256 bytes of UTF-8 without control characters
@@ -116,6 +111,29 @@ pub struct Register {
     /// nothing to continue.
     #[prost(message, optional, tag = "4")]
     pub resume: ::core::option::Option<Resume>,
+    /// The client's public key, Ed25519: 32 bytes (CHAT-ID). Set by a client that has one.
+    /// Absent: none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+}
+/// What a client must sign to prove its key. Sent by the server in answer to a Register
+/// with a key (CHAT-ID-2).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Challenge {
+    /// 32 random bytes. Set by the server, never absent.
+    #[prost(bytes = "vec", tag = "1")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
+    /// The epoch, as in Registered. Set by the server, never absent.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+}
+/// Proves the key of Register. Sent by the client in answer to Challenge.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proof {
+    /// The signature of what CHAT-ID-5 says, Ed25519: 64 bytes. Set by the client. Absent:
+    /// no signature, which is refused with PROOF_WRONG.
+    #[prost(bytes = "vec", tag = "1")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
 }
 /// The session that a Register continues. Sent by a client that asks for resume.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -331,6 +349,11 @@ pub struct DirectState {
     /// recipient's session has ended before that.
     #[prost(bool, tag = "2")]
     pub delivered: bool,
+    /// Identifies the key that the sender has proved: 16 bytes, the same for the same key
+    /// (CHAT-ID-12). Set by the server; ignored in what a client sends. Absent: the sender
+    /// has proved none.
+    #[prost(bytes = "vec", tag = "9")]
+    pub sender_id: ::prost::alloc::vec::Vec<u8>,
 }
 /// Asks for a page of the past (CHAT-HIST). Sent by a member with history.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -416,20 +439,18 @@ pub struct Error {
     #[prost(uint32, tag = "5")]
     pub retry_after_ms: u32,
 }
-/// The server accepted a Chat (CHAT-RCPT-1) or a Direct (CHAT-DM-7) of this client. Sent by
-/// the server.
+/// The server accepted a chat of this client (CHAT-RCPT-1). Sent by the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Receipt {
-    /// The id that the client gave it. Set by the server. Absent: 0, it gave none.
+    /// The id that the client gave the Chat. Set by the server. Absent: 0, it gave none.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// The place of the chat in the order, from 1 up. Set by the server. Absent: 0, it was a
-    /// Direct.
+    /// The place of the chat in the order, from 1 up. Set by the server, never absent.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
-    /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z; the same
-    /// value as in the Chat or Direct that others receive (CHAT-RCPT-3, CHAT-DM-4). Set by
-    /// the server, never absent.
+    /// When the server accepted the chat, in milliseconds since 1970-01-01T00:00:00Z; the
+    /// same value as in the Chat that the others receive (CHAT-RCPT-3). Set by the
+    /// server, never absent.
     #[prost(int64, tag = "3")]
     pub time_unix_ms: i64,
 }
@@ -496,8 +517,6 @@ pub enum Capability {
     Resume = 4,
     /// GetHistory and History (CHAT-HIST).
     History = 5,
-    /// Direct, DirectAck and DirectState (CHAT-DM). Needs receipts.
-    Direct = 7,
 }
 impl Capability {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -512,7 +531,6 @@ impl Capability {
             Self::Keepalive => "CAPABILITY_KEEPALIVE",
             Self::Resume => "CAPABILITY_RESUME",
             Self::History => "CAPABILITY_HISTORY",
-            Self::Direct => "CAPABILITY_DIRECT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -524,7 +542,6 @@ impl Capability {
             "CAPABILITY_KEEPALIVE" => Some(Self::Keepalive),
             "CAPABILITY_RESUME" => Some(Self::Resume),
             "CAPABILITY_HISTORY" => Some(Self::History),
-            "CAPABILITY_DIRECT" => Some(Self::Direct),
             _ => None,
         }
     }
@@ -634,14 +651,20 @@ pub enum ErrorCode {
     /// (CHAT-LIM-10). Fatal; what was sent before has no gap (CHAT-ORD-4).
     Overloaded = 23,
     /// Another session continues this one's line, or has continued it already
-    /// (CHAT-RES-5, CHAT-RES-6). Fatal; do not register again without the user
-    /// (CHAT-RES-19).
+    /// (CHAT-RES-5, CHAT-RES-6), or the owner of its name has registered (CHAT-ID-9).
+    /// Fatal; do not register again without the user (CHAT-RES-19).
     Replaced = 24,
     /// A GetHistory that breaks CHAT-HIST-7. Not fatal.
     RequestInvalid = 25,
     /// The server has no space to keep the chat (CHAT-HIST-9). Not fatal; the chat was not
     /// accepted; try again later.
     StorageFull = 26,
+    /// A name that a key owns, and not the client's (CHAT-ID-8). Fatal; choose another
+    /// name, or use the key.
+    NameOwned = 27,
+    /// A key that is no Ed25519 key, or a proof that is not its signature (CHAT-ID-4,
+    /// CHAT-ID-5). Fatal.
+    ProofWrong = 28,
     /// The server's operator has thrown the member out (CHAT-MOD-1). Fatal; do not register
     /// again without the user (CHAT-MOD-6).
     Kicked = 29,
@@ -692,6 +715,8 @@ impl ErrorCode {
             Self::Replaced => "ERROR_CODE_REPLACED",
             Self::RequestInvalid => "ERROR_CODE_REQUEST_INVALID",
             Self::StorageFull => "ERROR_CODE_STORAGE_FULL",
+            Self::NameOwned => "ERROR_CODE_NAME_OWNED",
+            Self::ProofWrong => "ERROR_CODE_PROOF_WRONG",
             Self::Kicked => "ERROR_CODE_KICKED",
             Self::Banned => "ERROR_CODE_BANNED",
             Self::Muted => "ERROR_CODE_MUTED",
@@ -729,6 +754,8 @@ impl ErrorCode {
             "ERROR_CODE_REPLACED" => Some(Self::Replaced),
             "ERROR_CODE_REQUEST_INVALID" => Some(Self::RequestInvalid),
             "ERROR_CODE_STORAGE_FULL" => Some(Self::StorageFull),
+            "ERROR_CODE_NAME_OWNED" => Some(Self::NameOwned),
+            "ERROR_CODE_PROOF_WRONG" => Some(Self::ProofWrong),
             "ERROR_CODE_KICKED" => Some(Self::Kicked),
             "ERROR_CODE_BANNED" => Some(Self::Banned),
             "ERROR_CODE_MUTED" => Some(Self::Muted),

@@ -14,7 +14,7 @@ fn the_sum_of_the_bounds() {
     let lines_bytes = 20_000 * (512 + 64 * 24);
     assert_eq!(
         limits.memory_bytes_max(),
-        (256 << 20) + 10_000 * (2_048 + 2_304) + lines_bytes
+        (256 << 20) + 10_000 * (2_048 + 2_304) + lines_bytes + 50_000 * 256
     );
 }
 

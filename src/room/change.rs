@@ -1,7 +1,7 @@
 //! Changes: what a store must keep of the room so that it can be restored.
 
-use super::{Line, LineId};
-use crate::wire;
+use super::{Line, LineId, Owner};
+use crate::{name::Name, wire};
 
 /// One change. A store keeps those of one pass together or not at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,4 +20,8 @@ pub enum Change {
     Line(LineId, Box<Line>),
     /// A line has ended.
     LineEnded(LineId),
+    /// A key has come to own a name, or its member has joined or left.
+    Owned(Name, Owner),
+    /// No key owns a name any more.
+    Disowned(Name),
 }

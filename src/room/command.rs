@@ -3,7 +3,7 @@
 //! result everywhere.
 
 use super::{Claim, Token};
-use crate::{name::Name, text::Text, wire::LeftReason};
+use crate::{identity::PublicKey, name::Name, text::Text, wire::LeftReason};
 
 /// Identifies one member, from its Join to its Leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +33,8 @@ pub enum Command {
         time_unix_ms: i64,
         /// The session can be resumed, or resumes one (CHAT-RES).
         resume: Option<Box<JoinLine>>,
+        /// The key that it has proved (CHAT-ID).
+        key: Option<Box<JoinKey>>,
     },
     /// Sends a text to all other members.
     Chat {
@@ -81,6 +83,26 @@ pub enum Command {
         /// The number of the oldest chat that is kept.
         oldest_seq: u64,
     },
+}
+
+/// The key of a new member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinKey {
+    /// The key.
+    pub key: PublicKey,
+    /// Whether it owns the name.
+    pub ownership: Ownership,
+}
+
+/// Whether the key of a new member owns its name, apart from what the room knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// Only if it owned the name before.
+    Known,
+    /// Also if no key owned the name before (CHAT-ID-10).
+    FirstProof,
+    /// The operator says so, whatever the room knows.
+    Operator,
 }
 
 /// The line of a new member.

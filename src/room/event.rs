@@ -22,6 +22,8 @@ pub enum Event {
     },
     /// Another member holds the name; nothing has changed (CHAT-NAME-3).
     NameTaken,
+    /// Another key owns the name; nothing has changed (CHAT-ID-8).
+    NameOwned,
     /// A later Register has resumed the claimed line already; nothing has changed
     /// (CHAT-RES-6).
     Replaced,
@@ -61,7 +63,11 @@ impl Event {
             Self::Accepted { published, .. } | Self::Left { published, .. } => {
                 (None, Some(published))
             }
-            Self::NameTaken | Self::Replaced | Self::Repeated(_) | Self::Ignored => (None, None),
+            Self::NameTaken
+            | Self::NameOwned
+            | Self::Replaced
+            | Self::Repeated(_)
+            | Self::Ignored => (None, None),
         };
         first.into_iter().chain(second)
     }

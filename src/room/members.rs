@@ -1,7 +1,7 @@
 //! Member table: the members of a room, by id.
 
 use super::{LineId, MemberId};
-use crate::name::Name;
+use crate::{identity::SenderId, name::Name};
 
 /// One member.
 #[derive(Debug)]
@@ -11,6 +11,10 @@ pub(super) struct Member {
     pub(super) chats: u64,
     /// Its line, if its session can be resumed.
     pub(super) line: Option<LineId>,
+    /// What others see of the key that it has proved (CHAT-ID-12).
+    pub(super) sender_id: Option<SenderId>,
+    /// Its key owns its name, and the room keeps that.
+    pub(super) is_owner: bool,
 }
 
 /// The table of members. Ids are small numbers that are reused, so each part of the table
@@ -48,6 +52,8 @@ impl Members {
                 name,
                 chats: 0,
                 line: None,
+                sender_id: None,
+                is_owner: false,
             });
         }
     }

@@ -14,19 +14,23 @@ mod event;
 mod lines;
 mod members;
 mod name_index;
+mod owners;
 
 use std::collections::VecDeque;
 
 pub use change::Change;
-pub use command::{Command, JoinLine, MemberId};
+pub use command::{Command, JoinKey, JoinLine, MemberId, Ownership};
 pub use event::{Claimed, Event, Publication, Replaced};
 pub use lines::{Claim, ClaimResult, Line, LineId, Sent, TOKEN_BYTES, TOKENS_MAX, Token};
+pub use owners::Owner;
 
 use lines::Lines;
 use members::Members;
 use name_index::NameIndex;
+use owners::Owners;
 
 use crate::{
+    identity::{PublicKey, SenderId},
     limits::Limits,
     log::Audience,
     name::Name,
@@ -47,6 +51,7 @@ pub struct Room {
     members: Members,
     names: NameIndex,
     lines: Lines,
+    owners: Owners,
     /// What a store has to keep of the commands since [`Room::take_changes`]; `None` if
     /// there is no store.
     changes: Option<Vec<Change>>,
@@ -66,6 +71,7 @@ impl Room {
             members: Members::default(),
             names: NameIndex::default(),
             lines: Lines::new(limits),
+            owners: Owners::new(limits),
             changes: None,
             #[cfg(test)]
             journal: Vec::new(),
@@ -79,6 +85,7 @@ impl Room {
         limits: &Limits,
         (oldest_seq, seq): (u64, u64),
         lines: impl IntoIterator<Item = (LineId, Line)>,
+        owners: impl IntoIterator<Item = (Name, Owner)>,
     ) -> Self {
         let mut room = Self {
             seq,
@@ -88,6 +95,9 @@ impl Room {
         };
         for (id, line) in lines {
             room.lines.restore(id, line);
+        }
+        for (name, owner) in owners {
+            room.owners.restore(name, owner);
         }
         room
     }
@@ -170,6 +180,16 @@ impl Room {
         names.filter_map(|name| Some((self.holder(name)?, name)))
     }
 
+    /// The key that owns a name, as the first that was proved for it.
+    pub fn owner(&self, name: &Name, now_unix_ms: i64) -> Option<PublicKey> {
+        self.owners.key(name, now_unix_ms)
+    }
+
+    /// What others see of the key that a member has proved (CHAT-ID-12).
+    pub fn sender_id(&self, member: MemberId) -> Option<SenderId> {
+        self.members.get(member)?.sender_id
+    }
+
     /// The names behind `name`, in order; all of them if it is `None`.
     pub fn names_after(&self, name: Option<&Name>) -> impl Iterator<Item = &Name> {
         self.names.names_after(&self.members, name)
@@ -185,7 +205,8 @@ impl Room {
                 name,
                 time_unix_ms,
                 resume,
-            } => self.join(member, name, time_unix_ms, resume),
+                key,
+            } => self.join(member, name, time_unix_ms, resume, key.as_deref()),
             Command::Chat {
                 member,
                 text,
@@ -199,7 +220,8 @@ impl Room {
             } => self.direct(member, id, time_unix_ms),
             Command::Say { text, time_unix_ms } => {
                 let text = text.into_string();
-                self.accept(text, SERVER_NAME.to_owned(), None, time_unix_ms)
+                let by = (SERVER_NAME.to_owned(), None);
+                self.accept(text, by, None, time_unix_ms)
             }
             Command::Leave {
                 member,
@@ -226,15 +248,26 @@ impl Room {
         name: Name,
         time_unix_ms: i64,
         resume: Option<Box<JoinLine>>,
+        key: Option<&JoinKey>,
     ) -> Event {
+        // CHAT-ID-8
+        if self.owners.key(&name, time_unix_ms).is_some()
+            && !self.is_owner(&name, key, time_unix_ms)
+        {
+            return Event::NameOwned;
+        }
         let claim = resume.as_ref().and_then(|resume| resume.claim.as_ref());
         let mut judged = claim.map(|claim| self.judge(claim, &name, time_unix_ms));
+        let holder = self.holder(&name);
         let open = match judged {
             Some(ClaimResult::Replaced) => return Event::Replaced,
-            Some(ClaimResult::Valid { member, .. }) => member,
-            Some(ClaimResult::Failed(_)) | None => None,
+            Some(ClaimResult::Valid {
+                member: Some(member),
+                ..
+            }) => Some(member),
+            // CHAT-ID-9: whoever has the name of its owner is a ghost, or had it before.
+            _ => holder.filter(|_| self.is_owner(&name, key, time_unix_ms)),
         };
-        let holder = self.holder(&name);
         if holder.is_some_and(|holder| open != Some(holder)) || self.members.get(member).is_some() {
             return Event::NameTaken; // CHAT-RES-13: no line has changed.
         }
@@ -248,6 +281,9 @@ impl Room {
         };
         self.members.insert(member, name);
         self.names.insert(&self.members, member);
+        if let Some(key) = key {
+            self.join_key(member, key, time_unix_ms);
+        }
         let claimed =
             resume.and_then(|resume| self.join_line(member, time_unix_ms, *resume, judged));
         Event::Joined {
@@ -258,7 +294,16 @@ impl Room {
         }
     }
 
-    /// CHAT-RES-5: the open session of a line that goes on in another ends.
+    /// Whether a key owns a name.
+    fn is_owner(&self, name: &Name, key: Option<&JoinKey>, time_unix_ms: i64) -> bool {
+        key.is_some_and(|it| {
+            it.ownership == Ownership::Operator
+                || self.owners.key(name, time_unix_ms) == Some(it.key)
+        })
+    }
+
+    /// CHAT-RES-5, CHAT-ID-9: the open session of a line that goes on in another ends, or
+    /// of a name that belongs to another.
     fn replace(&mut self, member: MemberId, time_unix_ms: i64) -> Option<Box<Replaced>> {
         match self.leave(member, LeftReason::ConnectionLost, time_unix_ms) {
             Event::Left {
@@ -272,6 +317,32 @@ impl Room {
                 published,
             })),
             _ => None,
+        }
+    }
+
+    /// Notes the key that a new member has proved, which may own its name now.
+    fn join_key(&mut self, member: MemberId, key: &JoinKey, time_unix_ms: i64) {
+        let Some(entry) = self.members.get_mut(member) else {
+            return;
+        };
+        entry.sender_id = Some(key.key.sender_id());
+        let is_owned = self.owners.key(&entry.name, time_unix_ms) == Some(key.key);
+        if !is_owned && key.ownership != Ownership::FirstProof {
+            return;
+        }
+        let (is_owner, freed) = self.owners.join(&entry.name, key.key, time_unix_ms);
+        entry.is_owner = is_owner;
+        let name = entry.name.clone();
+        if let Some(changes) = &mut self.changes {
+            changes.extend(freed.into_iter().map(Change::Disowned));
+        }
+        self.note_owner(&name);
+    }
+
+    /// Hands the owner of a name to the store.
+    fn note_owner(&mut self, name: &Name) {
+        if let (Some(changes), Some(owner)) = (&mut self.changes, self.owners.get(name)) {
+            changes.push(Change::Owned(name.clone(), owner));
         }
     }
 
@@ -332,16 +403,17 @@ impl Room {
             return Event::Ignored;
         };
         sender.chats += 1;
-        let name = sender.name.as_str().to_owned();
+        let by = (sender.name.as_str().to_owned(), sender.sender_id);
         let line = sender.line.filter(|_| id != 0);
-        self.accept(text, name, line.map(|line| (line, id)), time_unix_ms)
+        self.accept(text, by, line.map(|line| (line, id)), time_unix_ms)
     }
 
-    /// Gives a chat its number. `sent_by`: the line that may send it again, and the id.
+    /// Gives a chat its number. `sender`: the name and what others see of the key;
+    /// `sent_by`: the line that may send it again, and the id.
     fn accept(
         &mut self,
         text: String,
-        sender: String,
+        (sender, sender_id): (String, Option<SenderId>),
         sent_by: Option<(LineId, u64)>,
         time_unix_ms: i64,
     ) -> Event {
@@ -355,6 +427,8 @@ impl Room {
             time_unix_ms,
             id: 0,
             removed: false,
+            // CHAT-ID-12, and no more of the key (CHAT-ID-16).
+            sender_id: sender_id.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
         };
         if let Some((line, id)) = sent_by {
             let sent = Sent {
@@ -399,6 +473,10 @@ impl Room {
         };
         if let Some(line) = gone.line {
             self.leave_line(line, reason, time_unix_ms);
+        }
+        if gone.is_owner {
+            self.owners.leave(&gone.name, time_unix_ms);
+            self.note_owner(&gone.name);
         }
         let left = wire::Left {
             name: gone.name.as_str().to_owned(),

@@ -15,6 +15,7 @@ fn join(member: u32, joins_as: &str) -> Command {
         name: name(joins_as),
         time_unix_ms: TIME_UNIX_MS,
         resume: None,
+        key: None,
     }
 }
 
@@ -109,6 +110,7 @@ fn join_line(member: u32, token: u8, claim: Option<Claim>, time_unix_ms: i64) ->
             token: [token; TOKEN_BYTES],
             claim,
         })),
+        key: None,
     }
 }
 
@@ -217,14 +219,15 @@ fn the_last_ids_of_a_line_are_remembered() {
 #[test]
 fn changes_restore_the_room() {
     let limits = Limits::default();
-    let lines = std::iter::empty();
-    let mut room = Room::restored("epoch".to_owned(), &limits, (1, 0), lines);
+    let mut room = Room::restored("epoch".to_owned(), &limits, (1, 0), [], []);
     room.apply(join_line(0, 1, None, TIME_UNIX_MS));
     room.apply(join_line(1, 2, None, TIME_UNIX_MS));
     room.apply(chat(0, "hello"));
     room.apply(lose(0, TIME_UNIX_MS));
     room.apply(leave(1));
+    room.apply(join_with_key(5, "carol", 1, Ownership::FirstProof));
     let mut lines = Vec::new();
+    let mut owners = Vec::new();
     let mut seq = 0;
     for change in room.take_changes() {
         match change {
@@ -235,10 +238,15 @@ fn changes_restore_the_room() {
                 lines.push((id, *line));
             }
             Change::LineEnded(id) => lines.retain(|(known, _)| *known != id),
+            Change::Owned(name, owner) => {
+                owners.retain(|(known, _)| *known != name);
+                owners.push((name, owner));
+            }
+            Change::Disowned(name) => owners.retain(|(known, _)| *known != name),
         }
     }
     assert_eq!((lines.len(), seq), (1, 1));
-    let mut restored = Room::restored("epoch".to_owned(), &limits, (1, seq), lines);
+    let mut restored = Room::restored("epoch".to_owned(), &limits, (1, seq), lines, owners);
     let event = restored.apply(join_line(0, 3, Some(claim(1, 1)), TIME_UNIX_MS));
     let claimed = Some(Claimed::Resumed { from_seq: 1 });
     assert!(matches!(event, Event::Joined { claimed: it, .. } if it == claimed));
@@ -246,4 +254,79 @@ fn changes_restore_the_room() {
         restored.apply(chat(0, "again")),
         Event::Accepted { seq: 2, .. }
     ));
+    assert_eq!(restored.apply(join(7, "carol")), Event::NameOwned);
+    let event = restored.apply(join_with_key(7, "carol", 1, Ownership::Known));
+    assert!(matches!(event, Event::Joined { .. }));
+}
+
+fn join_with_key(member: u32, joins_as: &str, key: u8, ownership: Ownership) -> Command {
+    let Command::Join {
+        member,
+        name,
+        time_unix_ms,
+        resume,
+        ..
+    } = join(member, joins_as)
+    else {
+        panic!("no Join");
+    };
+    let key = PublicKey::from_bytes(&[key; 32]).expect("32 bytes");
+    Command::Join {
+        member,
+        name,
+        time_unix_ms,
+        resume,
+        key: Some(Box::new(JoinKey { key, ownership })),
+    }
+}
+
+/// CHAT-ID-8, CHAT-ID-10
+#[test]
+fn the_first_key_that_is_proved_owns_the_name() {
+    let limits = Limits::default();
+    let mut room = Room::new("epoch".to_owned(), &limits);
+    let carol = || name("carol");
+    // Where names are open, a proof owns nothing.
+    room.apply(join_with_key(0, "Carol", 1, Ownership::Known));
+    room.apply(leave(0));
+    assert_eq!(room.owner(&carol(), TIME_UNIX_MS), None);
+    room.apply(join_with_key(0, "Carol", 1, Ownership::FirstProof));
+    room.apply(leave(0));
+    assert_eq!(
+        room.owner(&carol(), TIME_UNIX_MS),
+        PublicKey::from_bytes(&[1; 32])
+    );
+    assert_eq!(room.apply(join(1, "CAROL")), Event::NameOwned);
+    let other = join_with_key(1, "carol", 2, Ownership::FirstProof);
+    assert_eq!(room.apply(other), Event::NameOwned);
+    // The operator's word stands above it, and leaves it as it is.
+    let event = room.apply(join_with_key(1, "carol", 2, Ownership::Operator));
+    assert!(matches!(event, Event::Joined { .. }));
+    room.apply(leave(1));
+    assert_eq!(
+        room.owner(&carol(), TIME_UNIX_MS),
+        PublicKey::from_bytes(&[1; 32])
+    );
+    let late = TIME_UNIX_MS + limits.name_expiry_ms as i64 + 1;
+    assert_eq!(room.owner(&carol(), late), None);
+}
+
+/// CHAT-ID-12
+#[test]
+fn a_chat_tells_the_key_of_its_sender_and_no_other() {
+    let mut room = Room::new("epoch".to_owned(), &Limits::default());
+    room.apply(join_with_key(0, "Alice", 1, Ownership::Known));
+    room.apply(join(1, "Bob"));
+    let sender_id = |event: Event| match event.publications().last().map(|it| it.envelope.clone()) {
+        Some(crate::wire::ServerEnvelope {
+            message: Some(Message::Chat(chat)),
+        }) => chat.sender_id,
+        other => panic!("no chat: {other:?}"),
+    };
+    let key = PublicKey::from_bytes(&[1; 32]).expect("32 bytes");
+    let alice = sender_id(room.apply(chat(0, "x")));
+    assert_eq!(alice, key.sender_id().as_bytes());
+    assert!(sender_id(room.apply(chat(1, "x"))).is_empty());
+    assert_eq!(room.sender_id(MemberId(0)), Some(key.sender_id()));
+    assert_eq!(room.sender_id(MemberId(1)), None);
 }

@@ -5,10 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 use tracing::{info, warn};
 
 use crate::{
+    identity::PublicKey,
     limits::{Limits, Unit},
     log::{Audience, Log},
     name::Name,
-    room::{Line, LineId, Room, Sent},
+    room::{Line, LineId, Owner, Room, Sent},
     store::{self, Keep, NewEpochReason, OpenError, ReadError, Store, StoreReader, SyncMode},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
@@ -85,7 +86,9 @@ impl Data {
         let lines = kept.lines.into_iter();
         let lines = lines.filter_map(|line| restore_line(line, now_unix_ms));
         let bounds = (kept.oldest_seq, kept.last_seq);
-        let room = Room::restored(kept.epoch, limits, bounds, lines);
+        let owners = kept.owners.into_iter();
+        let owners = owners.filter_map(|owner| restore_owner(owner, now_unix_ms));
+        let room = Room::restored(kept.epoch, limits, bounds, lines, owners);
         let log = recent_past(&reader, limits, kept.last_seq).map_err(|it| it.to_string())?;
         let archive = Arc::new(Archive::default());
         Ok(Opened {
@@ -131,6 +134,16 @@ fn restore_line(line: store::Line, now_unix_ms: i64) -> Option<(LineId, Line)> {
         sent.collect(),
     );
     Some((LineId(line.id), restored))
+}
+
+/// An owner from the store; `None` if its name is none any more. A name that was in use
+/// when the server crashed counts as used now, as for a line.
+fn restore_owner(owner: store::Owner, now_unix_ms: i64) -> Option<(Name, Owner)> {
+    let restored = Owner {
+        key: PublicKey::from_bytes(&owner.key)?,
+        used_unix_ms: owner.used_unix_ms.min(now_unix_ms),
+    };
+    Some((Name::parse(&owner.name).ok()?, restored))
 }
 
 /// Cuts a text that was accepted when texts might be longer, so that its frame is within
@@ -208,7 +221,7 @@ mod tests {
     #[test]
     fn a_session_that_was_open_at_a_crash_counts_as_lost_at_the_restart() {
         let limits = Limits::default();
-        let mut room = Room::restored("epoch".to_owned(), &limits, (1, 0), []);
+        let mut room = Room::restored("epoch".to_owned(), &limits, (1, 0), [], []);
         let member = MemberId(0);
         let join = Command::Join {
             member,
@@ -218,6 +231,7 @@ mod tests {
                 token: Token::default(),
                 claim: None,
             })),
+            key: None,
         };
         let open = kept_seen(&mut room, join);
         assert_eq!(restored_seen(open, 9_000_000), 9_000_000);

@@ -28,6 +28,7 @@ use tokio::{
 use tracing::{error, info};
 
 use crate::{
+    identity::Nonce,
     limits::Limits,
     log::{Audience, Log},
     room::{Command, Room, Token},
@@ -184,6 +185,7 @@ impl Hub {
         let offer = Offer {
             history: offers_history,
             fresh_token,
+            fresh_nonce,
         };
         Self {
             start: Instant::now(),
@@ -529,6 +531,12 @@ impl Hub {
 fn fresh_token() -> Option<Token> {
     let mut token = Token::default();
     getrandom::fill(&mut token).ok().map(|()| token)
+}
+
+/// Random bytes for a Challenge.
+fn fresh_nonce() -> Option<Nonce> {
+    let mut nonce = Nonce::default();
+    getrandom::fill(&mut nonce).ok().map(|()| nonce)
 }
 
 /// What the system's clock shows.

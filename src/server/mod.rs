@@ -19,7 +19,7 @@
 //! | [`options`] | the options of `chat-server` | no |
 //! | [`configured`] | them from the command line, the environment and a file | yes |
 //! | `reach_options` | those of them about TLS | no |
-//! | `names_file` | reads the file of `--allow` | yes |
+//! | `names_file`, `owners_file` | read the files of `--allow` and `--owners` | yes |
 //! | `ban_file` | reads the file of `--deny`, and keeps the operator's bans | yes |
 //! | `listener` | accepts streams of any transport, runs their handshakes | yes |
 //! | `transport` | what a connection needs of a stream, and a server of a listener | yes |
@@ -78,6 +78,8 @@ mod names_file;
 #[cfg(feature = "cli")]
 pub mod options;
 mod outbound;
+#[cfg(feature = "cli")]
+mod owners_file;
 mod peer;
 mod proxied;
 mod proxy_header;

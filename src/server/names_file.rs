@@ -10,7 +10,13 @@ use crate::{
 
 /// The longest file that the server reads, in bytes: room for a hundred thousand of the
 /// longest names.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// What some editors put before a text.
+pub(super) const BOM: char = '\u{feff}';
+
+/// What to do about it.
+pub(super) const HAS_BOM: &str = "the file begins with a byte order mark (U+FEFF), which belongs to no name; save it as UTF-8 without BOM";
 
 /// Reads the names.
 ///
@@ -32,18 +38,22 @@ pub(super) fn read(path: &Path) -> Result<BTreeSet<Name>, String> {
     Ok(names)
 }
 
+/// The lines that hold more than a comment, with their numbers from 1.
+pub(super) fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate();
+    lines.filter_map(|(index, line)| {
+        let entry = line.split('#').next().unwrap_or_default().trim();
+        (!entry.is_empty()).then_some((index + 1, entry))
+    })
+}
+
 /// The names; or the number of the first line that is no name, from 1, and the reason.
 fn parse(text: &str) -> Result<BTreeSet<Name>, (usize, &'static str)> {
-    if text.starts_with('\u{feff}') {
-        let sentence = "the file begins with a byte order mark (U+FEFF), which belongs to no name; save it as UTF-8 without BOM";
-        return Err((1, sentence));
+    if text.starts_with(BOM) {
+        return Err((1, HAS_BOM));
     }
     let mut names = BTreeSet::new();
-    for (index, line) in text.lines().enumerate() {
-        let name = line.split('#').next().unwrap_or_default().trim();
-        if name.is_empty() {
-            continue;
-        }
+    for (line, name) in entries(text) {
         let name = Name::parse(name).map_err(|error| {
             let sentence = match error {
                 NameError::Invalid => {
@@ -51,7 +61,7 @@ fn parse(text: &str) -> Result<BTreeSet<Name>, (usize, &'static str)> {
                 }
                 NameError::Reserved => "nobody may have this name, take it out",
             };
-            (index + 1, sentence)
+            (line, sentence)
         })?;
         names.insert(name);
     }

@@ -14,7 +14,7 @@ use super::data_options::DataOptions;
 use super::{
     Live, ban_file,
     control::ctl::CtlOptions,
-    names_file,
+    names_file, owners_file,
     reach_options::{ReachOptions, parse_listen},
 };
 #[cfg(feature = "store")]
@@ -88,6 +88,16 @@ pub struct Options {
     /// Let in only the names in this file: one a line, `#` begins a comment
     #[arg(long, env = "CHAT_ALLOW", value_name = "NAMES-FILE")]
     pub allow: Option<PathBuf>,
+
+    /// Whose a name is: open to the next who asks for it when nobody has it, or owned by
+    /// the first who came with a key, for as long as --name-expiry says
+    #[arg(long, env = "CHAT_NAMES", value_name = "WHOSE", default_value = "open")]
+    names: Names,
+
+    /// Keep the names in this file for the keys beside them, whatever --names says: a
+    /// name and the digits of `chat-client --show-key` a line, `#` begins a comment
+    #[arg(long, env = "CHAT_OWNERS", value_name = "FILE")]
+    owners: Option<PathBuf>,
 
     /// A file with these options, in TOML: `rate-limit = "20/min"`. The command line and
     /// the environment win over it
@@ -243,8 +253,22 @@ impl Options {
             None => (None, None),
         };
         let names = self.allow.as_deref().map(names_file::read).transpose()?;
-        Ok((AccessPolicy { password, names }, warning))
+        let owners = self.owners.as_deref().map(owners_file::read).transpose()?;
+        let access = AccessPolicy {
+            password,
+            names,
+            owners: owners.unwrap_or_default(),
+            first_proof_owns: self.names == Names::Owned,
+        };
+        Ok((access, warning))
     }
+}
+
+/// Whose a name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Names {
+    Open,
+    Owned,
 }
 
 /// The options that declare a limit, and what was given for each.

@@ -1,8 +1,8 @@
 //! Access policy: which clients may register (CHAT-ADM).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{name::Name, password::Password};
+use crate::{identity::PublicKey, name::Name, password::Password};
 
 use super::rejection::{self, Rejection};
 
@@ -14,6 +14,10 @@ pub struct AccessPolicy {
     /// The only names that may register, if not all may (CHAT-ADM-4). Case does not
     /// matter, as for all names.
     pub names: Option<BTreeSet<Name>>,
+    /// The names that the operator has given to keys (CHAT-ID-10).
+    pub owners: BTreeMap<Name, PublicKey>,
+    /// Whether the first key that is proved for a name owns it from then on (CHAT-ID-10).
+    pub first_proof_owns: bool,
 }
 
 impl AccessPolicy {

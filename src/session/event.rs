@@ -2,6 +2,7 @@
 
 use crate::{
     frame::FrameError,
+    identity::SenderId,
     name::Name,
     room::{MemberId, Publication},
     wire::{ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope},
@@ -110,6 +111,8 @@ pub enum Effect {
         presence: bool,
         /// The first chat that it lacks, if it resumes a line (CHAT-RES-9).
         from_seq: Option<u64>,
+        /// What others see of the key that it has proved (CHAT-ID-12).
+        sender_id: Option<SenderId>,
     },
     /// Fetch a page of the past for this connection, and hand it to
     /// [`Sessions::page_arrived`](super::Sessions::page_arrived).

@@ -50,8 +50,8 @@ impl Sessions {
         match envelope.message {
             Some(Sent::Chat(chat)) => self.handle_chat(context, chat),
             Some(Sent::Leave(_)) => self.end(context, CloseReason::Leave), // CHAT-LEAVE-2
-            // CHAT-REG-6
-            Some(Sent::Register(_)) => {
+            // CHAT-REG-6, CHAT-ID-7
+            Some(Sent::Register(_) | Sent::Proof(_)) => {
                 self.reject_message(context, rejection::already_registered().non_fatal());
             }
             // CHAT-GROW-6

@@ -26,6 +26,7 @@ mod bans;
 mod directs;
 mod error_budget;
 mod event;
+mod identity;
 mod inbound_rate;
 mod keepalive;
 mod members;
@@ -43,6 +44,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use slab::Slab;
 
 use crate::{
+    identity::Nonce,
     limits::Limits,
     log::Audience,
     name::Name,
@@ -70,6 +72,9 @@ pub struct Offer {
     /// Gives a token that strangers cannot guess (CHAT-RES-2); `None` if there is none to
     /// be had, and then nothing is resumed.
     pub fresh_token: fn() -> Option<Token>,
+    /// Gives random bytes for a Challenge (CHAT-ID-2); `None` if there are none to be
+    /// had, and then keys are ignored (CHAT-ID-1).
+    pub fresh_nonce: fn() -> Option<Nonce>,
 }
 
 /// Nothing.
@@ -78,6 +83,7 @@ impl Default for Offer {
         Self {
             history: false,
             fresh_token: || None,
+            fresh_nonce: || None,
         }
     }
 }
@@ -222,6 +228,7 @@ impl Sessions {
                 let since_ms = *since_ms;
                 self.handle_unregistered(&mut context, since_ms, event);
             }
+            Some(State::AwaitingProof(_)) => self.handle_awaiting_proof(&mut context, event),
             Some(State::AwaitingName(_)) => self.handle_awaiting_name(&mut context, event),
             // Whatever it is.
             Some(State::Revoked(_)) => self.tell_revoked(&mut context),
@@ -295,7 +302,13 @@ impl Sessions {
                 session.is_throttled || session.awaits_page || self.has_many_answers(id.0)
             }
             Some(State::AwaitingName(_) | State::Joining(_) | State::Leaving(_)) => true,
-            Some(State::Unregistered { .. } | State::Revoked(_) | State::Ended) | None => false,
+            Some(
+                State::Unregistered { .. }
+                | State::AwaitingProof(_)
+                | State::Revoked(_)
+                | State::Ended,
+            )
+            | None => false,
         }
     }
 
@@ -357,6 +370,9 @@ impl Sessions {
             State::Revoked(_) => true,
             State::Joining(_) | State::Leaving(_) => false,
             State::Unregistered { since_ms } => self.register_is_late(now_ms, *since_ms),
+            State::AwaitingProof(pending) => {
+                self.register_is_late(now_ms, pending.register.since_ms)
+            }
             State::AwaitingName(pending) => self.is_wait_over(room, now_ms, index, pending),
             State::Registered(session) if session.may_resume(now_ms) => true,
             State::Registered(session) => {
@@ -378,7 +394,12 @@ impl Sessions {
     /// reply.
     fn end_for_closing(&mut self, context: &mut Context<'_>) {
         let is_told = match self.states.get(context.id.0) {
-            Some(State::Unregistered { .. } | State::AwaitingName(_) | State::Joining(_)) => true,
+            Some(
+                State::Unregistered { .. }
+                | State::AwaitingProof(_)
+                | State::AwaitingName(_)
+                | State::Joining(_),
+            ) => true,
             Some(State::Registered(_)) => self.has_failed,
             Some(State::Leaving(_) | State::Revoked(_) | State::Ended) | None => false,
         };
@@ -413,7 +434,10 @@ impl Sessions {
             }
             State::Leaving(left) => closed = *left,
             State::Revoked(revoked) => closed = revoked.closed,
-            State::Unregistered { .. } | State::Joining(_) | State::Ended => {}
+            State::Unregistered { .. }
+            | State::AwaitingProof(_)
+            | State::Joining(_)
+            | State::Ended => {}
         }
         context.effects.push(Effect::Closed(closed));
     }

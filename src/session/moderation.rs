@@ -207,7 +207,7 @@ impl Sessions {
                     self.stop_waiting(index, &pending);
                 }
             }
-            Some(State::Unregistered { .. } | State::Joining(_)) => {}
+            Some(State::Unregistered { .. } | State::AwaitingProof(_) | State::Joining(_)) => {}
             Some(State::Leaving(_) | State::Revoked(_) | State::Ended) | None => return false,
         }
         let rejection = Some(rejection);

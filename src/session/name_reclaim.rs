@@ -17,6 +17,7 @@
 //! wait, and a holder is probed at most once per deadline.
 
 use crate::{
+    identity::PublicKey,
     name::Name,
     room::{Claim, MemberId, Room},
 };
@@ -27,8 +28,8 @@ use super::{ConnectionId, Context, Progress, Sessions, State, rejection, state::
 /// only one can get the name.
 const PENDING_REGISTERS_MAX: usize = 4;
 
-/// A Register that waits for a name.
-#[derive(Debug)]
+/// A Register that waits: for the proof of its key, or for a name.
+#[derive(Debug, Clone)]
 pub(super) struct PendingRegister {
     /// When the connection was accepted; the register deadline counts from there.
     pub(super) since_ms: u64,
@@ -36,6 +37,8 @@ pub(super) struct PendingRegister {
     pub(super) granted: Granted,
     /// The line that it continues.
     pub(super) claim: Option<Claim>,
+    /// Its key, proved when it waits for the name.
+    pub(super) key: Option<PublicKey>,
 }
 
 /// The probe of a holder, and the newcomers that wait for the result.
@@ -131,8 +134,7 @@ impl Sessions {
         let Some(State::AwaitingName(pending)) = self.states.get(context.id.0) else {
             return;
         };
-        let (name, granted) = (pending.name.clone(), pending.granted);
-        let claim = pending.claim.clone();
+        let name = pending.name.clone();
         let is_late = self.register_is_late(context.now.elapsed_ms, pending.since_ms);
         match self.answer(&context.room, context.id.0, &name) {
             Answer::Wait if is_late => {
@@ -140,7 +142,10 @@ impl Sessions {
                 self.end_with(context, rejection::register_timeout(deadline_ms));
             }
             Answer::Wait => {}
-            Answer::Free => self.join(context, name, granted, claim),
+            Answer::Free => {
+                let pending = (**pending).clone();
+                self.join(context, pending);
+            }
             Answer::Taken => self.end_with(context, rejection::name_in_use(&name)), // CHAT-NAME-3
         }
     }

@@ -151,7 +151,10 @@ impl Sessions {
                 State::Unregistered { .. } | State::Revoked(_) | State::Ended => continue,
                 // It has been told why.
                 State::Leaving(closed) => (closed.reason, None),
-                State::AwaitingName(_) | State::Joining(_) | State::Registered(_) => {
+                State::AwaitingProof(_)
+                | State::AwaitingName(_)
+                | State::Joining(_)
+                | State::Registered(_) => {
                     let rejection = rejection::cluster_unreachable(retry_after_ms);
                     (unreachable, Some(rejection))
                 }
@@ -186,7 +189,10 @@ impl Sessions {
             effects,
         };
         match event {
-            room::Event::Joined { .. } | room::Event::NameTaken | room::Event::Replaced => {
+            room::Event::Joined { .. }
+            | room::Event::NameTaken
+            | room::Event::NameOwned
+            | room::Event::Replaced => {
                 self.join_applied(&mut context, event);
             }
             room::Event::Accepted { .. } | room::Event::Repeated(_) => {
@@ -236,6 +242,7 @@ impl Sessions {
                 effects.push(Effect::Publish(published));
             }
             room::Event::NameTaken
+            | room::Event::NameOwned
             | room::Event::Replaced
             | room::Event::Repeated(_)
             | room::Event::Ignored => {}

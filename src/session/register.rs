@@ -25,6 +25,7 @@ pub(super) struct Joining {
     name: Name,
     granted: Granted,
     token: Option<Token>,
+    has_key: bool,
 }
 
 impl Sessions {
@@ -73,6 +74,14 @@ impl Sessions {
             let answer = rejection::cluster_unreachable(retry_after_ms);
             return self.end_with(context, answer);
         }
+        let key = match self.key_to_prove(register) {
+            Ok(key) => key,
+            Err(rejection) => return self.end_with(context, rejection),
+        };
+        // CHAT-ID-8: before the Challenge, since no proof could help.
+        if let Err(rejection) = self.check_owner(context, &name, key.map(|(key, _)| key)) {
+            return self.end_with(context, rejection);
+        }
         // Nothing could be kept of its session, and its Registered would wait for that.
         if self.is_store_full {
             return self.end_with(context, rejection::store_full());
@@ -85,9 +94,36 @@ impl Sessions {
             seq: resume.seq,
             attempt: resume.attempt,
         });
+        let pending = PendingRegister {
+            since_ms,
+            name,
+            granted,
+            claim,
+            key: key.map(|(key, _)| key),
+        };
+        match key {
+            Some((_, nonce)) => self.challenge(context, pending, nonce),
+            None => self.admit(context, pending),
+        }
+    }
+
+    /// Lets in a client whose key is proved, or that has none: makes it wait for its
+    /// name, or join.
+    pub(super) fn admit(&mut self, context: &mut Context<'_>, register: PendingRegister) {
+        let PendingRegister {
+            name, claim, key, ..
+        } = &register;
+        // CHAT-MOD-3, CHAT-ID-8: another may have become the owner since the Challenge, and
+        // the operator may have banned the name.
+        if let Err(rejection) = self.moderation.check_name(name, context.now.unix_ms) {
+            return self.end_with(context, rejection);
+        }
+        if let Err(rejection) = self.check_owner(context, name, *key) {
+            return self.end_with(context, rejection);
+        }
         let mut replaces = None;
-        if let Some(claim) = &claim {
-            match context.room.judge(claim, &name, context.now.unix_ms) {
+        if let Some(claim) = claim {
+            match context.room.judge(claim, name, context.now.unix_ms) {
                 // CHAT-RES-6
                 ClaimResult::Replaced => return self.end_with(context, rejection::replaced()),
                 // CHAT-RES-5: the Join ends that one's session.
@@ -95,32 +131,32 @@ impl Sessions {
                 ClaimResult::Failed(_) => {}
             }
         }
-        if let Some(holder) = context.room.holder(&name)
+        // CHAT-ID-9: no other than the owner could have come in, so a holder is a ghost, or
+        // from before the name was owned.
+        let is_owner = key.is_some() && self.owner(context, name) == *key;
+        if let Some(holder) = context.room.holder(name)
             && replaces != Some(holder)
-            && self.wait_for_name(context.now.elapsed_ms, &name, holder, context.id)
+            && !is_owner
+            && self.wait_for_name(context.now.elapsed_ms, name, holder, context.id)
         {
             // CHAT-NAME-7: a later tick answers it.
             if let Some(state) = self.states.get_mut(context.id.0) {
-                *state = State::AwaitingName(Box::new(PendingRegister {
-                    since_ms,
-                    name,
-                    granted,
-                    claim,
-                }));
+                *state = State::AwaitingName(Box::new(register));
             }
         } else {
-            self.join(context, name, granted, claim);
+            self.join(context, register);
         }
     }
 
     /// Asks the room for a name, and opens the session if it is free.
-    pub(super) fn join(
-        &mut self,
-        context: &mut Context<'_>,
-        name: Name,
-        mut granted: Granted,
-        claim: Option<Claim>,
-    ) {
+    pub(super) fn join(&mut self, context: &mut Context<'_>, register: PendingRegister) {
+        let PendingRegister {
+            name,
+            mut granted,
+            claim,
+            key,
+            ..
+        } = register;
         let token = (self.offer.fresh_token)().filter(|_| granted.resume);
         granted.resume = token.is_some();
         let command = Command::Join {
@@ -128,11 +164,13 @@ impl Sessions {
             name: name.clone(),
             time_unix_ms: context.now.unix_ms,
             resume: token.map(|token| Box::new(JoinLine { token, claim })),
+            key: key.map(|key| Box::new(self.join_key(&name, key))),
         };
         let joining = Joining {
             name,
             granted,
             token,
+            has_key: key.is_some(),
         };
         match self.order(context, command) {
             Some(event) => self.joined(context, joining, event),
@@ -155,6 +193,7 @@ impl Sessions {
             name,
             granted,
             token,
+            has_key,
         } = joining;
         let (replaced, claimed, published) = match event {
             room::Event::Joined {
@@ -164,6 +203,10 @@ impl Sessions {
             } => (replaced, claimed, published),
             // CHAT-RES-6: it has waited for the name, and a later attempt has not.
             room::Event::Replaced => return self.end_with(context, rejection::replaced()),
+            // CHAT-ID-8: it has waited for the name, and another has come to own it.
+            room::Event::NameOwned => {
+                return self.end_with(context, rejection::name_owned(&name, has_key));
+            }
             // CHAT-NAME-3, CHAT-NAME-4
             _ => return self.end_with(context, rejection::name_in_use(&name)),
         };
@@ -184,6 +227,7 @@ impl Sessions {
             name: name.clone(),
             presence: granted.presence,
             from_seq,
+            sender_id: context.room.sender_id(context.id.member()),
         });
         // CHAT-REG-3: replies go out before the log, and this is the first.
         context.reply(envelope(Message::Registered(wire::Registered {

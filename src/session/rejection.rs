@@ -277,6 +277,42 @@ fn with_ban(what: &str, ban: &Ban, now_unix_ms: i64) -> String {
     with_reason(&format!("{what} for {time}"), &ban.reason)
 }
 
+/// CHAT-ID-8
+pub(super) fn name_owned(name: &Name, has_key: bool) -> Rejection {
+    let with = match has_key {
+        true => "with the key that owns it",
+        false => "with its key",
+    };
+    rejection(
+        ErrorCode::NameOwned,
+        format!("the name {name} has an owner: choose another, or connect {with}"),
+    )
+}
+
+/// CHAT-ID-4
+pub(super) fn key_invalid() -> Rejection {
+    rejection(
+        ErrorCode::ProofWrong,
+        "a key is 32 bytes, an Ed25519 public key; register with one, or without a key",
+    )
+}
+
+/// CHAT-ID-5
+pub(super) fn proof_wrong() -> Rejection {
+    rejection(
+        ErrorCode::ProofWrong,
+        "the proof is not the signature of the Challenge by the key that you registered with",
+    )
+}
+
+/// CHAT-ID-6
+pub(super) fn proof_expected() -> Rejection {
+    rejection(
+        ErrorCode::NotRegistered,
+        "the answer to a Challenge must be Proof",
+    )
+}
+
 pub(super) fn name_reclaimed(deadline_ms: u32) -> Rejection {
     rejection(
         ErrorCode::NameReclaimed,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
 
 use super::{
-    Closed, Offer, Time, directs::Directs, error_budget::ErrorBudget, inbound_rate::InboundRate,
-    keepalive::Silence, name_reclaim::PendingRegister, register::Joining, rejection::Rejection,
+    Closed, Offer, Time, directs::Directs, error_budget::ErrorBudget, identity::PendingProof,
+    inbound_rate::InboundRate, keepalive::Silence, name_reclaim::PendingRegister,
+    register::Joining, rejection::Rejection,
 };
 
 /// The state of one connection.
@@ -25,6 +26,9 @@ use super::{
 ///        the deadline (CHAT-REG-5), end of stream, lost, the server closes
 /// ```
 ///
+/// A client that registers with a key is `AwaitingProof` between its Register and its
+/// Proof (CHAT-ID-2), before anything else becomes of it.
+///
 /// A session that another one continues (CHAT-RES-5), or that the operator ends
 /// (CHAT-MOD), is `Revoked` until its connection is told so. On a node of a cluster, a
 /// connection is `Joining` before it is `Registered`, and `Leaving` after it.
@@ -35,6 +39,8 @@ pub(super) enum State {
         /// When the connection was accepted; the register deadline counts from there.
         since_ms: u64,
     },
+    /// Its Register waits for the proof of its key.
+    AwaitingProof(Box<PendingProof>),
     /// Its Register waits for the probe of the name's holder.
     AwaitingName(Box<PendingRegister>),
     /// Its Join is on its way through the order of a cluster.

@@ -5,6 +5,9 @@ use crate::wire;
 /// The bytes of a resume token.
 pub const TOKEN_BYTES: usize = 16;
 
+/// The bytes of a public key.
+pub const KEY_BYTES: usize = 32;
+
 /// How many tokens a line keeps.
 pub const TOKENS_MAX: usize = 4;
 
@@ -26,6 +29,21 @@ pub enum Change {
     Line(Line),
     /// A line ended: it is forgotten with its ids.
     LineEnded(u64),
+    /// A key has come to own a name, or what is known about that changed.
+    Owned(Owner),
+    /// No key owns a name any more.
+    Disowned(String),
+}
+
+/// The key that owns a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The name. Another one differs in more than the case of A-Z.
+    pub name: String,
+    /// The key.
+    pub key: [u8; KEY_BYTES],
+    /// When a session under the name was last there.
+    pub used_unix_ms: i64,
 }
 
 /// A resume line: what continues over the connections of one client.

@@ -3,7 +3,7 @@
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{
-    Change, CommitError, Line, Position, Store, TOKENS_MAX, error, lines, prune,
+    Change, CommitError, Line, Position, Store, TOKENS_MAX, error, lines, owners, prune,
     row::{self, COLUMNS},
     sent::{self, SentIds},
 };
@@ -82,6 +82,8 @@ impl Store {
             forget_line: transaction.prepare_cached(FORGET_LINE)?,
             insert_sent: transaction.prepare_cached(sent::INSERT)?,
             transaction: &transaction,
+            owner: transaction.prepare_cached(owners::UPSERT)?,
+            forget_owner: transaction.prepare_cached(owners::FORGET)?,
             sent: &mut self.sent,
             position: self.position,
         };
@@ -133,6 +135,8 @@ struct Batch<'a> {
     insert_sent: CachedStatement<'a>,
     /// For what is seldom done.
     transaction: &'a Transaction<'a>,
+    owner: CachedStatement<'a>,
+    forget_owner: CachedStatement<'a>,
     sent: &'a mut SentIds,
     position: Position,
 }
@@ -150,6 +154,14 @@ impl Batch<'_> {
             Change::Removed(seq) => self.remove_text(*seq),
             Change::Line(line) => self.record_line(line),
             Change::LineEnded(id) => self.end_line(*id),
+            Change::Owned(owner) => {
+                owners::record(&mut self.owner, owner)?;
+                Ok(())
+            }
+            Change::Disowned(name) => {
+                self.forget_owner.execute([name])?;
+                Ok(())
+            }
         }
     }
 

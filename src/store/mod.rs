@@ -9,13 +9,14 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `change` | what a commit records: chats, and the lines of clients that resume |
+//! | `change` | what a commit records: chats, the lines of clients that resume, owners |
 //! | `commit` | one batch, one transaction |
 //! | `open` | from a folder to an open store and what it had kept |
 //! | `connection` | how the database is reached |
 //! | `directory` | the folder, its lock and its files |
 //! | `schema` | tables, their version, and steps from one version to the next |
 //! | `lines`, `sent` | clients that may resume, and the ids that they sent |
+//! | `owners` | the names that keys own |
 //! | `epoch` | the mark of the run, and when numbers begin a new epoch |
 //! | `background` | checkpoints and the sync of `interval`, outside the commits |
 //! | `erase` | removed texts leave the files as well |
@@ -37,6 +38,7 @@ mod lines;
 mod open;
 #[cfg(feature = "cli")]
 pub mod operator;
+mod owners;
 mod prune;
 mod reader;
 mod row;
@@ -47,7 +49,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use rusqlite::Connection;
 
-pub use change::{Change, Line, Sent, TOKEN_BYTES, TOKENS_MAX};
+pub use change::{Change, KEY_BYTES, Line, Owner, Sent, TOKEN_BYTES, TOKENS_MAX};
 pub use epoch::{NewEpochReason, boot_id};
 pub use error::{CommitError, OpenError, ReadError};
 pub use reader::{Page, StoreReader};
@@ -136,6 +138,8 @@ pub struct Kept {
     pub last_seq: u64,
     /// The lines that have not ended, by rising id; none in a new epoch.
     pub lines: Vec<Line>,
+    /// The names that keys own, in their order.
+    pub owners: Vec<Owner>,
 }
 
 /// The room on disk, open for writing.

@@ -9,7 +9,7 @@ use super::{
     directory::Directory,
     epoch,
     error::OpenError,
-    lines,
+    lines, owners,
     row::{self, COLUMNS},
     schema,
 };
@@ -42,6 +42,7 @@ impl Store {
         let sent_ids_max = options.sent_ids_max.max(1);
         let (lines, sent) = lines::load(&connection, sent_ids_max).map_err(failed)?;
         let database = directory.database_id()?;
+        let owners = owners::load(&connection).map_err(failed)?;
         let background = Background::start(&mut connection, &directory, options.sync)?;
         // Without the sync of each commit, SQLite still syncs in the order that keeps the
         // database whole.
@@ -55,6 +56,7 @@ impl Store {
             oldest_seq: position.oldest_seq,
             last_seq: position.last_seq,
             lines,
+            owners,
         };
         let store = Self {
             connection,

@@ -54,9 +54,21 @@ const VERSION_1: &str = "
     ) STRICT;
 ";
 
+/// What makes version 2 of version 1: the names that keys own.
+///
+/// - `owner.name` is equal regardless of the case of A-Z, as names are.
+/// - `owner.key` is a public key of 32 bytes.
+const OWNERS: &str = "
+    CREATE TABLE owner (
+        name TEXT PRIMARY KEY COLLATE NOCASE,
+        key BLOB NOT NULL CHECK (length(key) = 32),
+        used_unix_ms INTEGER NOT NULL
+    ) STRICT;
+";
+
 /// What leads from version 0, nothing, to 1, from 1 to 2, and so on. A step that was
 /// released never changes.
-pub(super) const STEPS: &[&str] = &[VERSION_1];
+pub(super) const STEPS: &[&str] = &[VERSION_1, OWNERS];
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,18 +177,20 @@ mod tests {
     #[test]
     fn a_step_that_fails_has_not_happened() {
         let mut connection = database(STEPS);
-        let later = &[VERSION_1, STEP, BROKEN_STEP];
-        assert!(update(&mut connection, Found::Version(1), later).is_err());
-        assert_eq!(found(&connection, later), Ok(Found::Version(2)));
+        let known = STEPS.len();
+        let later = &[STEPS, &[STEP, BROKEN_STEP]].concat();
+        assert!(update(&mut connection, Found::Version(known), later).is_err());
+        assert_eq!(found(&connection, later), Ok(Found::Version(known + 1)));
         assert!(connection.prepare("SELECT topic FROM chat").is_ok());
         assert!(connection.prepare("SELECT mood FROM chat").is_err());
     }
 
     #[test]
     fn what_is_not_of_a_known_version_is_told_apart() {
-        let connection = database(&[VERSION_1, STEP]);
+        let connection = database(&[STEPS, &[STEP]].concat());
         let refused = found(&connection, STEPS).expect_err("it is newer");
-        assert!(refused.contains("version 2 of the database"), "{refused}");
+        let newer = format!("version {} of the database", STEPS.len() + 1);
+        assert!(refused.contains(&newer), "{refused}");
         for sql in [
             "PRAGMA user_version = -1",
             "PRAGMA application_id = 1",

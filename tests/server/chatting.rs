@@ -78,10 +78,12 @@ fn a_client_cannot_forge_what_the_server_sets() {
         seq: 77,
         time_unix_ms: -5,
         id: 9,
+        sender_id: vec![7; 16],
         ..wire::Chat::default()
     })));
     let got = bob.hears("hello");
     assert_eq!((got.sender.as_str(), got.seq, got.id), ("Alice", 1, 0));
+    assert!(got.sender_id.is_empty(), "CHAT-ID-12");
     assert!(got.time_unix_ms > 0);
 }
 

@@ -3,6 +3,7 @@
 
 mod closing;
 mod directs;
+mod identity;
 mod keepalive;
 mod limits;
 mod members;

@@ -30,7 +30,8 @@ fn a_conversation() {
             sender: "Bob".to_owned(),
             seq: 99,
             time_unix_ms: 1,
-            id: 0,
+            // CHAT-ID-12
+            sender_id: vec![7; 16],
             ..wire::Chat::default()
         }),
     );

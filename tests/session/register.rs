@@ -40,6 +40,7 @@ fn the_access_policy_checks_the_password_before_the_name() {
     let access = AccessPolicy {
         password: Some(password),
         names: Some([name("Alice"), name("bob")].into()),
+        ..AccessPolicy::default()
     };
     let mut script = Script::with_access(Limits::default(), access);
     let present = script.connect("Alice");

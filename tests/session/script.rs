@@ -1,6 +1,7 @@
 //! Script: drives sessions and a room, and writes every event and effect down.
 
 use chat::{
+    identity::SenderId,
     limits::Limits,
     log::Audience,
     room::{Publication, Room},
@@ -105,10 +106,13 @@ impl Script {
                     name,
                     presence,
                     from_seq,
+                    sender_id,
                 } => {
                     let from = from_seq.map(|seq| format!(", from chat {seq}"));
                     let from = from.unwrap_or_default();
-                    format!("subscribes as {name}, presence {presence}{from}")
+                    let key = sender_id.map(|id| format!(", with key {id}"));
+                    let key = key.unwrap_or_default();
+                    format!("subscribes as {name}, presence {presence}{from}{key}")
                 }
                 Effect::Deliver { index, envelope } => {
                     format!("-> connection {index}: {}", show(&envelope))
@@ -261,8 +265,10 @@ pub fn show(envelope: &ServerEnvelope) -> String {
         Message::Chat(chat) => {
             assert_eq!(chat.id, 0, "CHAT-CHAT-9");
             let after_ms = chat.time_unix_ms - START_UNIX_MS;
+            let id = SenderId::from_bytes(&chat.sender_id);
+            let by = id.map_or_else(String::new, |id| format!(" with key {id}"));
             format!(
-                "chat #{} @{}: {:?} at {after_ms} ms",
+                "chat #{} @{}{by}: {:?} at {after_ms} ms",
                 chat.seq, chat.sender, chat.text
             )
         }
@@ -291,6 +297,11 @@ pub fn show(envelope: &ServerEnvelope) -> String {
         Message::DirectState(state) => {
             format!("direct {} delivered {}", state.id, state.delivered)
         }
+        Message::Challenge(challenge) => format!(
+            "challenge of {} bytes, epoch {}",
+            challenge.nonce.len(),
+            challenge.epoch
+        ),
         Message::ServerClosing(closing) => format!("server closing ({})", closing.detail),
         Message::Receipt(receipt) => {
             let after_ms = receipt.time_unix_ms - START_UNIX_MS;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chat::store::{Change, Kept, NewEpochReason, Sent, Store, SyncMode};
+use chat::store::{Change, Kept, NewEpochReason, Owner, Sent, Store, SyncMode};
 
 use crate::support::*;
 
@@ -20,10 +20,12 @@ fn what_was_committed_is_there_after_any_end_of_the_process() {
                 oldest_seq: 1,
                 last_seq: 0,
                 lines: vec![],
+                owners: vec![],
             };
             assert_eq!(kept, fresh);
             commit_chats(&mut store, 1, 20);
-            commit(&mut store, &[Change::Line(line(7))]);
+            let changes = [Change::Line(line(7)), Change::Owned(owner("Carol", 1))];
+            commit(&mut store, &changes);
             match is_closed {
                 true => store.close(NOW).expect("it closes"),
                 false => drop(store),
@@ -36,6 +38,7 @@ fn what_was_committed_is_there_after_any_end_of_the_process() {
                 new_epoch: None,
                 last_seq: 20,
                 lines: vec![line(7)],
+                owners: vec![owner("Carol", 1)],
                 ..fresh
             };
             assert_eq!(kept, went_on, "{sync:?} {is_closed}");
@@ -52,7 +55,12 @@ fn start_on_another_boot(dir: &Path, sync: SyncMode, is_closed: bool) -> (Store,
     let (mut store, _) = open(&options);
     commit(
         &mut store,
-        &[Change::Line(line(1)), accepted(1), accepted(2)],
+        &[
+            Change::Line(line(1)),
+            Change::Owned(owner("Carol", 1)),
+            accepted(1),
+            accepted(2),
+        ],
     );
     match is_closed {
         true => store.close(NOW).expect("it closes"),
@@ -82,6 +90,7 @@ fn after_a_power_cut_numbers_go_on_in_a_new_epoch_unless_all_was_synced() {
         assert_eq!((kept.new_epoch, &*kept.epoch), (reason, epoch), "{sync:?}");
         assert_eq!((kept.oldest_seq, kept.last_seq), (1, 2), "{sync:?}");
         assert_eq!(kept.lines.is_empty(), is_new, "{sync:?}");
+        assert_eq!(kept.owners, [owner("Carol", 1)], "{sync:?}");
         commit(&mut store, &[accepted(3)]);
         assert_eq!(all(&store.reader().expect("a reader")).to, 3);
     }
@@ -152,6 +161,28 @@ fn lines_come_back_as_they_were_last_and_with_their_newest_ids() {
     );
     drop(store);
     assert_eq!(open(&options).1.lines, []);
+}
+
+#[test]
+fn owners_come_back_as_they_were_last() {
+    let folder = folder();
+    let options = options(folder.path());
+    let (mut store, _) = open(&options);
+    let owned = |name: &str, key: u8| Change::Owned(owner(name, key));
+    commit(
+        &mut store,
+        &[owned("Carol", 1), owned("bob", 2), owned("x", 3)],
+    );
+    // A name is the same in any mixture of upper and lower case.
+    let changes = [owned("cAROL", 4), Change::Disowned("X".to_owned())];
+    commit(&mut store, &changes);
+    drop(store);
+    let (_store, kept) = open(&options);
+    let carol = Owner {
+        name: "Carol".to_owned(),
+        ..owner("", 4)
+    };
+    assert_eq!(kept.owners, [owner("bob", 2), carol]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use chat::{
-    store::{Change, Keep, Kept, Line, Options, Page, Store, StoreReader, SyncMode},
+    store::{Change, Keep, Kept, Line, Options, Owner, Page, Store, StoreReader, SyncMode},
     wire::Chat,
 };
 use tempfile::TempDir;
@@ -67,6 +67,15 @@ pub fn line(id: u64) -> Line {
         began_seq: 0,
         seen_unix_ms: NOW,
         sent: Vec::new(),
+    }
+}
+
+/// A name and the key that owns it.
+pub fn owner(name: &str, key: u8) -> Owner {
+    Owner {
+        name: name.to_owned(),
+        key: [key; 32],
+        used_unix_ms: NOW,
     }
 }
 

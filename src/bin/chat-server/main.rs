@@ -137,6 +137,14 @@ async fn serve(configured: Configured) -> Result<()> {
             "not for everybody"
         );
     }
+    if access.first_proof_owns || !access.owners.is_empty() {
+        let owned = access.first_proof_owns;
+        info!(
+            first_proof = owned,
+            listed = access.owners.len(),
+            "names have owners"
+        );
+    }
     let mut signals = Signals::catch(options.no_hangup)?;
     let has_password = access.password.is_some();
     let mut server = open(options, live.limits.clone(), live.access.clone())?;

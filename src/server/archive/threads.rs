@@ -230,6 +230,12 @@ fn to_store(change: room::Change) -> store::Change {
             sent: Vec::new(),
         }),
         room::Change::LineEnded(LineId(id)) => store::Change::LineEnded(id),
+        room::Change::Owned(name, owner) => store::Change::Owned(store::Owner {
+            name: name.as_str().to_owned(),
+            key: *owner.key.as_bytes(),
+            used_unix_ms: owner.used_unix_ms,
+        }),
+        room::Change::Disowned(name) => store::Change::Disowned(name.as_str().to_owned()),
     }
 }
 

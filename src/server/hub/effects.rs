@@ -73,9 +73,11 @@ impl Hub {
                     name,
                     presence,
                     from_seq,
+                    sender_id,
                 } => {
                     info!(
                         %name,
+                        key = sender_id.map(tracing::field::display),
                         peer = peer.and_then(Peer::log_address),
                         port = peer.and_then(Peer::log_port),
                         transport = peer.map(Peer::transport),

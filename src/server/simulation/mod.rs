@@ -66,7 +66,7 @@ const SEEDS_TWICE: u64 = 60;
 const THREADS: usize = 2;
 
 /// Error codes that no schedule reaches, with the reason.
-const NOT_REACHED: [ErrorCode; 8] = [
+const NOT_REACHED: [ErrorCode; 10] = [
     // Never sent.
     ErrorCode::Unspecified,
     // Nothing is resumed.
@@ -74,6 +74,9 @@ const NOT_REACHED: [ErrorCode; 8] = [
     // Nothing is stored.
     ErrorCode::RequestInvalid,
     ErrorCode::StorageFull,
+    // Nobody has a key.
+    ErrorCode::NameOwned,
+    ErrorCode::ProofWrong,
     // There is one server.
     ErrorCode::ClusterUnreachable,
     // There is no operator; tests/server/control.rs has one.

@@ -77,7 +77,7 @@ impl Sent {
                 name: name.clone(),
                 capabilities: capabilities.clone(),
                 password: password.clone(),
-                resume: None,
+                ..wire::Register::default()
             })),
             Self::Chat { id, text, .. } => encoded(Message::Chat(wire::Chat {
                 text: text.clone(),
@@ -86,6 +86,7 @@ impl Sent {
                 sender: "Mallory".to_owned(),
                 seq: 7,
                 time_unix_ms: 7,
+                sender_id: vec![7; 16],
                 ..wire::Chat::default()
             })),
             Self::Direct { peer, id, text, .. } => encoded(Message::Direct(wire::Direct {

@@ -10,7 +10,8 @@ use fastrand::Rng;
 use super::*;
 use crate::{
     log::{Audience, Log},
-    room::{Change, Line, LineId, Room, Sent as SentChat},
+    name::Name,
+    room::{Change, Line, LineId, Owner, Room, Sent as SentChat},
     server::{
         archive::{Archive, Pending},
         hub::Origin,
@@ -35,6 +36,7 @@ struct Disk {
     chats: Vec<Chat>,
     lines: BTreeMap<LineId, Line>,
     sent: BTreeMap<LineId, VecDeque<SentChat>>,
+    owners: BTreeMap<Name, Owner>,
 }
 
 impl Disk {
@@ -65,6 +67,12 @@ impl Disk {
                     self.lines.remove(&id);
                     self.sent.remove(&id);
                 }
+                Change::Owned(name, owner) => {
+                    self.owners.insert(name, owner);
+                }
+                Change::Disowned(name) => {
+                    self.owners.remove(&name);
+                }
             }
         }
     }
@@ -77,7 +85,8 @@ impl Disk {
             (id, line)
         });
         let bounds = (1, self.chats.len() as u64);
-        let room = Room::restored("epoch".to_owned(), limits, bounds, lines);
+        let owners = self.owners.clone();
+        let room = Room::restored("epoch".to_owned(), limits, bounds, lines, owners);
         let mut log = Log::new(1, limits.history_memory_bytes);
         for chat in &self.chats {
             let message = Some(Message::Chat(chat.clone()));

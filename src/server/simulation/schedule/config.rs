@@ -68,6 +68,7 @@ pub(super) fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         resumes_max: 3,
         resend_ids_max: 4,
         history_page_max: 10,
+        name_expiry_ms: 2_000,
     }
 }
 
@@ -81,5 +82,6 @@ pub(super) fn access(has_password: bool, has_name_list: bool) -> AccessPolicy {
     AccessPolicy {
         password: Password::parse(PASSWORD).ok().filter(|_| has_password),
         names: has_name_list.then(|| names().collect()),
+        ..AccessPolicy::default()
     }
 }
