@@ -76,7 +76,7 @@ impl Retry {
             // The old session may have the name, unless the server resumes. And a stream
             // that was cut inside a frame is malformed.
             ErrorCode::NameInUse | ErrorCode::MalformedFrame => Self::Doubtful,
-            // CHAT-RES-19, CHAT-NAME-10, CHAT-ADM-7, CHAT-MOD-6. An unknown code may mean that the
+            // CHAT-RES-19, CHAT-NAME-10, CHAT-ADM-7, CHAT-ID-15, CHAT-MOD-6. An unknown code may mean that the
             // client is not wanted here (CHAT-GROW-5).
             _ => Self::Never,
         }

@@ -16,18 +16,22 @@ use super::codec::{ByteStream, Codec, CodecError, Halves, REGISTERING_BODY_BYTES
 use super::driver::{Opened, Reopen};
 use super::event::Ending;
 use super::eyeballs;
+#[cfg(feature = "keys")]
+use super::key::Key;
 use super::session::Session;
 use super::tap::Tapped;
 use crate::address::{Address, AddressError, Scheme};
 use crate::capture::Capture;
+#[cfg(feature = "keys")]
+use crate::identity::PublicKey;
 use crate::password::Password;
 #[cfg(feature = "quic")]
 use crate::quic::{self, QuicError, QuicStream};
 #[cfg(feature = "tls")]
 use crate::tls::{Trust, Untrusted};
 use crate::wire::{
-    Capability, ClientEnvelope, ErrorCode, Register, Registered, Resume, client_envelope,
-    server_envelope,
+    Capability, Challenge, ClientEnvelope, ErrorCode, Proof, Register, Registered, Resume,
+    client_envelope, server_envelope,
 };
 
 /// How long one connection attempt may take, and then the answer to Register, in
@@ -56,6 +60,8 @@ pub const ADDRESSES_MAX: usize = 16;
 pub struct Connector {
     capabilities: Vec<Capability>,
     password: Option<Password>,
+    #[cfg(feature = "keys")]
+    key: Option<Key>,
     timeout: Duration,
     #[cfg(feature = "tls")]
     trust: Trust,
@@ -75,6 +81,8 @@ impl Connector {
         Self {
             capabilities: vec![Capability::Receipts, Capability::Keepalive],
             password: None,
+            #[cfg(feature = "keys")]
+            key: None,
             timeout: Duration::from_millis(CONNECT_TIMEOUT_MS),
             #[cfg(feature = "tls")]
             trust: Trust::system(),
@@ -105,6 +113,37 @@ impl Connector {
     pub fn password(mut self, password: Password) -> Self {
         self.password = Some(password);
         self
+    }
+
+    /// Registers with this key, and proves it where the server asks for that (CHAT-ID):
+    /// then nobody else can have a name that it owns, and others see
+    /// [`sender_id`](super::Event::Message::sender_id). A server that knows no keys
+    /// ignores it.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use chat::client::{Connector, Key};
+    ///
+    /// let text = std::fs::read_to_string("/var/lib/bot/key")?;
+    /// let key = Key::parse(&text).ok_or("this is no key")?;
+    /// let session = Connector::new()
+    ///     .key(key)
+    ///     .connect("chats://example.org", "bot")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "keys")]
+    #[must_use]
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The public half of the key that it registers with.
+    #[cfg(feature = "keys")]
+    pub fn public_key(&self) -> Option<PublicKey> {
+        self.key.as_ref().map(Key::public)
     }
 
     /// Trusts these servers where the address is encrypted and has no pin; by default
@@ -309,6 +348,12 @@ impl Connector {
                     .as_ref()
                     .map_or_else(String::new, |password| password.reveal().to_owned()),
                 resume,
+                #[cfg(feature = "keys")]
+                key: self
+                    .key
+                    .as_ref()
+                    .map_or_else(Vec::new, |key| key.public().as_bytes().to_vec()),
+                ..Register::default()
             })),
         };
         // The server would refuse the frame, and could not say that the name is the
@@ -327,7 +372,7 @@ impl Connector {
         if written.is_err() {
             return Err(ConnectError::Silent);
         }
-        let registered = timeout_at(deadline, answer(&mut halves.reader))
+        let registered = timeout_at(deadline, self.answer(&mut halves, name))
             .await
             .map_err(|_| ConnectError::Silent)??;
         let limits = registered.limits.unwrap_or_default();
@@ -371,8 +416,54 @@ impl Session {
     }
 }
 
-/// Waits for the answer to Register, and sends nothing until it arrives (CHAT-REG-10).
-async fn answer<R>(reader: &mut FramedRead<R, Codec>) -> Result<Registered, ConnectError>
+impl Connector {
+    /// Waits for the answer to Register, with or without a Challenge before it
+    /// (CHAT-ID-14), and sends nothing but the proof until it arrives (CHAT-REG-10).
+    async fn answer(
+        &self,
+        halves: &mut Halves<ByteStream>,
+        name: &str,
+    ) -> Result<Registered, ConnectError> {
+        let mut has_proved = false;
+        loop {
+            match next_answer(&mut halves.reader).await? {
+                Answer::Registered(registered) => return Ok(*registered),
+                // One is all that a server may ask for (CHAT-ID-2).
+                Answer::Challenge(_) if has_proved => {}
+                Answer::Challenge(challenge) => {
+                    let Some(proof) = self.prove(&challenge, name) else {
+                        continue;
+                    };
+                    has_proved = true;
+                    let message = Some(client_envelope::Message::Proof(proof));
+                    // The server's reason can be read even if the write fails.
+                    let _ = halves.writer.send(ClientEnvelope { message }).await;
+                }
+            }
+        }
+    }
+
+    /// Answers a Challenge (CHAT-ID-13).
+    #[cfg(feature = "keys")]
+    fn prove(&self, challenge: &Challenge, name: &str) -> Option<Proof> {
+        self.key.as_ref()?.prove(challenge, name)
+    }
+
+    /// Without a key nothing was to be proved.
+    #[cfg(not(feature = "keys"))]
+    fn prove(&self, _: &Challenge, _: &str) -> Option<Proof> {
+        None
+    }
+}
+
+/// What a server answers to a Register that it does not refuse.
+enum Answer {
+    Registered(Box<Registered>),
+    Challenge(Challenge),
+}
+
+/// Waits for the next answer.
+async fn next_answer<R>(reader: &mut FramedRead<R, Codec>) -> Result<Answer, ConnectError>
 where
     R: AsyncRead + Unpin,
 {
@@ -387,7 +478,10 @@ where
             Some(Ok(envelope)) => envelope,
         };
         match envelope.message {
-            Some(Message::Registered(registered)) => return Ok(registered),
+            Some(Message::Registered(registered)) => {
+                return Ok(Answer::Registered(Box::new(registered)));
+            }
+            Some(Message::Challenge(challenge)) => return Ok(Answer::Challenge(challenge)),
             Some(Message::Error(error)) if error.ends_session => {
                 return Err(ConnectError::Refused {
                     code: error.code(),

@@ -17,6 +17,7 @@ use super::history::Pages;
 use super::resume::Line;
 use super::send_queue::SendQueue;
 use super::writing::{Inputs, Shared, Written, now, write};
+use crate::identity::SenderId;
 use crate::wire::{
     Capability, Chat, Error, ErrorCode, Ping, Pong, Registered, client_envelope, server_envelope,
 };
@@ -303,6 +304,7 @@ impl Receiver<'_> {
                 is_delivered: state.delivered,
             }),
             Message::Registered(_)
+            | Message::Challenge(_)
             | Message::Ping(_)
             | Message::Pong(_)
             | Message::History(_)
@@ -352,5 +354,6 @@ pub(super) fn message_event(chat: Chat) -> Event {
         sender: chat.sender,
         text: chat.text,
         time_unix_ms: chat.time_unix_ms,
+        sender_id: SenderId::from_bytes(&chat.sender_id),
     }
 }

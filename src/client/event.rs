@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::identity::SenderId;
 use crate::wire::{ErrorCode, LeftReason, Registered, ResumeFailure};
 
 /// An event in the room or about a sent chat.
@@ -22,6 +23,9 @@ pub enum Event {
         /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z on
         /// the server's clock.
         time_unix_ms: i64,
+        /// The sender's key, as the server tells it (CHAT-ID-12): the same for the same
+        /// key. `None` if the sender has proved none.
+        sender_id: Option<SenderId>,
     },
     /// Another member sent a chat whose text the server's operator has removed since
     /// (CHAT-MOD-8). It comes only in a session that was resumed.

@@ -32,6 +32,7 @@
 //! | `driver` | the task under a session, from one connection to the next |
 //! | `connection`, `writing` | one connection: reads, writes, answers pings |
 //! | `history` | requests for pages of the past |
+//! | `key` | [`Key`]: proves that a name is one's own |
 //! | `resume` | what a client keeps to continue its line (pure) |
 //! | `backoff` | [`Backoff`]: when to connect again (pure) |
 //! | `send_queue`, `pacer` | what to send when (pure) |
@@ -62,6 +63,8 @@ mod driver;
 mod event;
 mod eyeballs;
 mod history;
+#[cfg(feature = "keys")]
+mod key;
 mod outgoing;
 mod pacer;
 mod resume;
@@ -75,6 +78,7 @@ mod wrap;
 mod writing;
 
 pub use crate::address::{Address, AddressError, DEFAULT_PORT, Scheme};
+pub use crate::identity::{PublicKey, SenderId};
 pub use crate::pin::{Pin, PinError};
 #[cfg(feature = "tls")]
 pub use crate::tls::{Distrust, Trust, Untrusted};
@@ -82,6 +86,8 @@ pub use backoff::Backoff;
 pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
 pub use history::HistoryError;
+#[cfg(feature = "keys")]
+pub use key::Key;
 pub use outgoing::Outgoing;
 pub use pacer::Pacer;
 pub use sanitize::{MARKS_MAX, NAME_CHARS_MAX, Printable};

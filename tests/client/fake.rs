@@ -211,7 +211,6 @@ impl Peer {
             sender: sender.to_owned(),
             seq: self.seq,
             time_unix_ms: now_unix_ms(),
-            id: 0,
             ..Chat::default()
         }));
     }

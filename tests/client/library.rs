@@ -85,7 +85,8 @@ fn a_bot_sees_everything_and_leaves() {
                 seq: 1,
                 sender: "Bob".to_owned(),
                 text: "hi".to_owned(),
-                time_unix_ms: 1
+                time_unix_ms: 1,
+                sender_id: None
             },
             Event::Receipt { id: 1, seq: 2 },
             Event::Left {

@@ -117,6 +117,8 @@ pub fn unconfigure(command: &mut Command) {
     }
     // No file of the user either.
     command.env("XDG_CONFIG_HOME", "/nonexistent");
+    // Without a home there is no key, so that tests say where they have one.
+    command.env("HOME", "").env_remove("XDG_DATA_HOME");
 }
 
 fn read_all(

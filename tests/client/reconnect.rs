@@ -15,6 +15,7 @@ const RECONNECTS: Setup = Setup {
     no_color: "1",
     is_job: false,
     state_folder: None,
+    data_folder: None,
     options: &["--time", "off"],
 };
 

@@ -40,6 +40,8 @@ pub struct Setup<'a> {
     pub is_job: bool,
     /// Where the client keeps what was typed; `None` for a folder of this screen.
     pub state_folder: Option<&'a Path>,
+    /// Where the client keeps its key and the keys of others; `None`: it has none.
+    pub data_folder: Option<&'a Path>,
     /// Without times, and ending with its session, unless a test is about that.
     pub options: &'a [&'a str],
 }
@@ -53,6 +55,7 @@ impl Default for Setup<'_> {
             no_color: "1",
             is_job: false,
             state_folder: None,
+            data_folder: None,
             options: &["--time", "off", "--no-reconnect"],
         }
     }
@@ -96,6 +99,9 @@ impl Screen {
                 "XDG_STATE_HOME",
                 setup.state_folder.unwrap_or(state_folder.path()),
             );
+        if let Some(folder) = setup.data_folder {
+            command.env("XDG_DATA_HOME", folder);
+        }
         let mut process = PtyProcess::new(command).expect("a pty");
         process.set_kill_timeout(Some(1_000));
         let keys = process.get_file_handle().expect("a pty");

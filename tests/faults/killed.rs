@@ -17,6 +17,7 @@ const LOOK_MS: u64 = 10;
 fn client(server: &TestServer, name: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_chat-client"))
         .args([&format!("chat://{}", server.address), name])
+        .env("XDG_DATA_HOME", env!("CARGO_TARGET_TMPDIR"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

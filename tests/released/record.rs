@@ -74,6 +74,7 @@ impl Client {
                 command.env_remove(name);
             }
         }
+        command.env("XDG_DATA_HOME", env!("CARGO_TARGET_TMPDIR"));
         if let Some(password) = &conversation.password {
             command.env("CHAT_PASSWORD", password);
         }

@@ -2,6 +2,7 @@
 //! user trust, and a password from an option, the environment or the user.
 
 use super::exit::Exit;
+use super::key_file::{self, KeyError};
 use super::messages;
 use super::options::Options;
 use super::password::{self, Answer, Echo};
@@ -28,7 +29,7 @@ pub(super) async fn connect(
     signals: &mut Signals,
 ) -> Result<(Session, Connector), Exit> {
     let trust = trust::of_options(options).map_err(|sentence| wrong_usage(&sentence))?;
-    connector = connector.trust(trust);
+    connector = with_key(connector.trust(trust), options)?;
     let mut has_password = found.is_some();
     let mut asks_left = match found {
         None if is_terminal => password::ASKED_TIMES_MAX,
@@ -83,6 +84,30 @@ pub(super) async fn connect(
         let (exit, sentence) = messages::no_session(&error, &options.address, name, has_password);
         say(&sentence);
         return Err(exit);
+    }
+}
+
+/// Has the connector register with the user's key, unless an option says otherwise.
+///
+/// # Errors
+///
+/// There is a key that cannot be used; the reason has been reported. Without it the
+/// client would come as somebody else.
+fn with_key(connector: Connector, options: &Options) -> Result<Connector, Exit> {
+    if options.no_key {
+        return Ok(connector);
+    }
+    match key_file::load(options.key.as_deref()) {
+        Ok(Some(key)) => Ok(connector.key(key)),
+        Ok(None) => Ok(connector),
+        Err(KeyError::NotMade(sentence)) if options.key.is_none() => {
+            let line = Printable::new().untrusted(&sentence);
+            say(&line.trusted("; going on without one (--no-key says nothing about it)"));
+            Ok(connector)
+        }
+        Err(KeyError::NotMade(sentence) | KeyError::Unusable(sentence)) => {
+            Err(wrong_usage(&sentence))
+        }
     }
 }
 

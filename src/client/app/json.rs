@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::client::{Ended, Ending, Event, Printable};
+use crate::client::{Ended, Ending, Event, Printable, SenderId};
 use crate::wire::Registered;
 
 /// How many lines are remembered until the server answers them: more than the library
@@ -62,13 +63,28 @@ pub(super) fn registered(registered: &Registered) -> String {
 }
 
 /// The line for a chat.
-pub(super) fn chat(sender: &str, text: &str, seq: u64, time_unix_ms: i64) -> String {
-    line(&json!({"chat": {
+pub(super) fn chat(
+    sender: &str,
+    text: &str,
+    seq: u64,
+    time_unix_ms: i64,
+    sender_id: Option<SenderId>,
+) -> String {
+    let mut chat = json!({"chat": {
         "text": text,
         "sender": sender,
         "seq": number(seq),
         "timeUnixMs": time_unix_ms.to_string(),
-    }}))
+    }});
+    if let (Some(id), Some(fields)) = (
+        sender_id,
+        chat.get_mut("chat").and_then(Value::as_object_mut),
+    ) {
+        // proto3 JSON writes bytes so.
+        let id = STANDARD.encode(id.as_bytes());
+        fields.insert("senderId".to_owned(), Value::String(id));
+    }
+    line(&chat)
 }
 
 /// The line for a chat whose text was removed (CHAT-MOD-9).
@@ -89,7 +105,8 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
             sender,
             text,
             time_unix_ms,
-        } => return Some(chat(sender, text, *seq, *time_unix_ms)),
+            sender_id,
+        } => return Some(chat(sender, text, *seq, *time_unix_ms, *sender_id)),
         Event::Removed {
             seq,
             sender,
@@ -285,6 +302,14 @@ mod tests {
                 sender: "Bob".to_owned(),
                 text: "é \"\u{202e}\u{7f}\u{e0041}\n".to_owned(),
                 time_unix_ms: -1,
+                sender_id: None,
+            },
+            Event::Message {
+                seq: 2,
+                sender: "Bob".to_owned(),
+                text: "x".to_owned(),
+                time_unix_ms: 3,
+                sender_id: SenderId::from_bytes(&[0xff; 16]),
             },
             Event::Direct {
                 seq: 1,
@@ -322,6 +347,7 @@ mod tests {
             r#"{"chat":{"text":"é \"\u202e\u007f\udb40\udc41\n","sender":"Bob","seq":"18446744073709551615","timeUnixMs":"-1"}}"#,
             r#"{"direct":{"peer":"Bob","text":"psst","seq":"1","timeUnixMs":"7"}}"#,
             r#"{"directState":{"id":"77","delivered":false}}"#,
+            r#"{"chat":{"text":"x","sender":"Bob","seq":"2","timeUnixMs":"3","senderId":"/////////////////////w=="}}"#,
             r#"{"members":{"names":["Bob"],"more":false}}"#,
             r#"{"joined":{"name":"Eve"}}"#,
             r#"{"left":{"name":"Eve","reason":"LEFT_REASON_CONNECTION_LOST"}}"#,

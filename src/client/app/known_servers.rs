@@ -74,7 +74,7 @@ pub(super) fn add(path: &Path, address: &Address, pin: Pin) -> io::Result<()> {
 }
 
 /// How the file names a server.
-fn key(address: &Address) -> String {
+pub(super) fn key(address: &Address) -> String {
     let host = address.host().to_lowercase();
     match host.contains(':') {
         true => format!("[{host}]:{}", address.port()),

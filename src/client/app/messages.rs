@@ -120,6 +120,14 @@ fn refused_name(code: ErrorCode, detail: &str, name: &str, has_password: bool) -
         ),
         ErrorCode::NameNotAllowed => the_name
             .trusted(" is not on this server's list, choose one that is or ask its operator"),
+        // CHAT-ID-15
+        ErrorCode::NameOwned => the_name.trusted(
+            " belongs to somebody else on this server, choose another; if it is yours, say --key \
+             FILE with the key that you had",
+        ),
+        ErrorCode::ProofWrong => Printable::new().trusted(
+            "the server does not take the proof of your key, say --no-key to go on without it",
+        ),
         ErrorCode::ServerFull => Printable::new().trusted("the server is full, try again later"),
         ErrorCode::RegisterTimeout => {
             Printable::new().trusted("the registration took too long, try again")
@@ -141,9 +149,9 @@ fn ended_by(code: ErrorCode, detail: &str, what: &'static str) -> Printable {
              choose another or try again",
         ),
         // CHAT-RES-5
-        ErrorCode::Replaced => {
-            line.trusted("this session goes on in another client, which has resumed it")
-        }
+        ErrorCode::Replaced => line.trusted(
+            "this session goes on in another client, which has resumed it or has the same key",
+        ),
         // CHAT-MOD-1, CHAT-MOD-2. A detail has the operator's reason.
         ErrorCode::Kicked if detail.is_empty() => {
             line.trusted("the server's operator has thrown this client out")

@@ -2,13 +2,14 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, error::ErrorKind as Mistake};
 
 use super::config;
+use super::key_file::{self, KeyError};
 use super::past;
 use super::time_format::parse_time;
 use crate::address::Address;
@@ -63,6 +64,20 @@ pub struct Options {
     /// chat/known_servers in the folder of configurations
     #[arg(long, env = "CHAT_KNOWN_SERVERS", value_name = "FILE")]
     pub known_servers: Option<PathBuf>,
+
+    /// The file of your secret key, which proves that your name is yours where the server
+    /// asks for that; it is made if it is absent. By default chat-client/key in the
+    /// folder of data
+    #[arg(long, env = "CHAT_KEY", value_name = "FILE", conflicts_with = "no_key")]
+    pub key: Option<PathBuf>,
+
+    /// Send no key
+    #[arg(long)]
+    pub no_key: bool,
+
+    /// Print your public key, for the operator of a server, and leave; no server is needed
+    #[arg(long)]
+    pub show_key: bool,
 
     /// A file with options, and with servers by short names, which then stand for
     /// ADDRESS; by default chat/client.toml in the folder of configurations
@@ -154,6 +169,7 @@ impl Options {
     /// program (mistakes with code 2).
     pub fn read() -> Self {
         let arguments: Vec<OsString> = env::args_os().collect();
+        show_key_if_asked(&arguments);
         let options: Self = cli::parse_from(&arguments);
         let path = options.config.clone().or_else(default_config);
         let options = match path.as_deref().map(read_config) {
@@ -247,6 +263,30 @@ impl Options {
     /// How long to wait for the connection, and again for the answer.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.connect_timeout)
+    }
+}
+
+/// Prints the public key and ends the program, if that is what the command line asks for.
+fn show_key_if_asked(arguments: &[OsString]) {
+    let command = cli::command::<Options>();
+    let command = command.mut_arg("address", |address| address.required(false));
+    let Ok(matches) = command.try_get_matches_from(arguments) else {
+        return;
+    };
+    if !matches.get_flag("show_key") {
+        return;
+    }
+    let path = matches.get_one::<PathBuf>("key").map(PathBuf::as_path);
+    match key_file::load(path) {
+        Ok(Some(key)) => {
+            // A closed output has no reader to tell.
+            let _ = writeln!(io::stdout(), "{}", key.public());
+            std::process::exit(0);
+        }
+        Ok(None) => cli::refuse::<Options>("there is no home for a key: say --key FILE"),
+        Err(KeyError::NotMade(sentence) | KeyError::Unusable(sentence)) => {
+            cli::refuse::<Options>(&sentence)
+        }
     }
 }
 

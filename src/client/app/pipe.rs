@@ -13,12 +13,14 @@ use super::exit::Exit;
 use super::feeder::{Feeder, Source};
 use super::hang_up::{in_thread, watch_input, watch_output};
 use super::json::{self, Ids};
+use super::known_names::{self, KnownNames, Verdict};
+use super::known_names_file;
 use super::messages;
 use super::options::Options;
 use super::past;
 use super::report::{say, sum_up};
 use super::signals::Signals;
-use crate::client::{Event, Printable, Session};
+use crate::client::{Address, Event, Printable, SenderId, Session};
 use crate::wire::{Capability, Chat};
 
 /// How many names `--who` takes. A server that names more is not believed.
@@ -91,13 +93,17 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
             seq,
             time_unix_ms,
             removed,
+            sender_id,
             ..
         } in past
         {
             let line = match options.json {
                 true if removed => json::removed(&name, seq, time_unix_ms),
                 false if removed => Printable::message(&name, messages::REMOVED).to_string(),
-                true => json::chat(&name, &text, seq, time_unix_ms),
+                true => {
+                    let id = SenderId::from_bytes(&sender_id);
+                    json::chat(&name, &text, seq, time_unix_ms, id)
+                }
                 false => Printable::message(&name, &text).to_string(),
             };
             tokio::select! {
@@ -109,6 +115,8 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
             }
         }
     }
+    // A file that cannot be read is told by the first name that is added to it.
+    let mut known = known_names_file::read(&options.address).unwrap_or_default();
     let mut ended = loop {
         tokio::select! {
             event = session.next() => {
@@ -117,7 +125,8 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     lines.extend(event.as_ref().and_then(|event| json::event(event, &ids)));
                 }
                 match event {
-                    Some(Event::Message { sender: name, text, .. }) => {
+                    Some(Event::Message { sender: name, text, sender_id, .. }) => {
+                        judge(&mut known, &options.address, &name, sender_id);
                         if !options.json && options.send.is_none() && !options.who {
                             lines.push(Printable::message(&name, &text).to_string());
                         }
@@ -231,6 +240,25 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
         Exit::Failed
     } else {
         exit
+    }
+}
+
+/// Tells when the key of a name has changed, and remembers the first (CHAT-ID-17).
+fn judge(known: &mut KnownNames, server: &Address, name: &str, id: Option<SenderId>) {
+    match known.judge(name, id) {
+        Verdict::Nothing => {}
+        Verdict::Remember(id) => {
+            if let Err(error) = known_names_file::append(server, name, id) {
+                say(&known_names::not_kept(&error));
+            }
+        }
+        Verdict::Tell(before) => {
+            let path = known_names_file::path().unwrap_or_default();
+            let how = Printable::new()
+                .trusted("remove the line of the name from ")
+                .untrusted(&path.display().to_string());
+            say(&known_names::changed(name, before, id, &how));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::nearest::nearest;
 
 /// The commands, with what follows them and what they do.
-pub(super) const COMMANDS: [(&str, &str, &str); 12] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 14] = [
     ("/clear", "", "empties the screen"),
     (
         "/connect",
@@ -19,6 +19,7 @@ pub(super) const COMMANDS: [(&str, &str, &str); 12] = [
         " [NAME]",
         "hides what NAME says, or shows it again",
     ),
+    ("/key", "", "shows your public key, for a server's operator"),
     ("/me", " TEXT", "says what you do"),
     ("/msg", " NAME TEXT", "says TEXT to NAME alone"),
     ("/nick", " NAME", "joins again under another name"),
@@ -29,6 +30,11 @@ pub(super) const COMMANDS: [(&str, &str, &str); 12] = [
         "finds TEXT in what was said; so does Ctrl-F",
     ),
     ("/set", " [OPTION VALUE]", "shows or changes options"),
+    (
+        "/trust",
+        " NAME",
+        "takes the key that NAME has now for the right one",
+    ),
     (
         "/url",
         " [N]",
@@ -53,12 +59,14 @@ pub(super) enum Command {
     Connect(Option<Address>, Option<String>),
     Help,
     Ignore(Option<String>),
+    Key,
     Me(String),
     Msg(String, String),
     Nick(String),
     Quit,
     Search(String),
     Set(Option<(String, String)>),
+    Trust(String),
     Url(usize),
     Who,
 }
@@ -98,6 +106,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         ("/help", _) => Command::Help,
         ("/ignore", []) => Command::Ignore(None),
         ("/ignore", [name]) => Command::Ignore(Some(name.trim_start_matches('@').to_owned())),
+        ("/key", []) => Command::Key,
         ("/me", [_, ..]) => Command::Me(rest.to_owned()),
         ("/msg", [name, _, ..]) => {
             let text = rest.get(name.len()..).unwrap_or_default().trim_start();
@@ -111,6 +120,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         ("/set", [key, value @ ..]) if !value.is_empty() => {
             Command::Set(Some(((*key).to_owned(), value.join(" "))))
         }
+        ("/trust", [name]) => Command::Trust(name.trim_start_matches('@').to_owned()),
         ("/url", []) => Command::Url(1),
         ("/url", [number]) => match number.parse() {
             Ok(number) if number > 0 => Command::Url(number),

@@ -317,6 +317,7 @@ mod tests {
             sender: "Bob".to_owned(),
             text: text.to_owned(),
             time_unix_ms: EVENING_MS + minutes * MINUTE_MS,
+            sender_id: None,
         });
     }
 

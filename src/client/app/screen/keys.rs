@@ -258,6 +258,7 @@ impl Model {
             Command::Connect(address, name) => self.actions.push(Action::Connect(address, name)),
             Command::Help => self.help(),
             Command::Ignore(name) => self.ignore(name),
+            Command::Key => self.actions.push(Action::ShowKey),
             Command::Me(text) => self.queue(&format!("/me {text}")),
             Command::Msg(name, text) => self.queue_direct(name, &text),
             Command::Nick(name) => self.actions.push(Action::Connect(None, Some(name))),
@@ -286,6 +287,7 @@ impl Model {
                     self.actions.push(Action::Mouse(self.settings.has_mouse));
                 }
             }
+            Command::Trust(name) => self.trust(&name),
             Command::Url(number) => self.copy_url(number),
             Command::Who => self.notice(self.who()),
         }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use jiff::civil::DateTime;
 
 use crate::client::Printable;
+use crate::client::app::known_names::KeyMark;
 
 /// How many entries are kept.
 pub(super) const ENTRIES_MAX: usize = 10_000;
@@ -91,6 +92,8 @@ pub(super) enum Kind {
     /// A message of another member.
     Message {
         sender: String,
+        /// What is known of the sender's key.
+        key: KeyMark,
         text: String,
         is_mention: bool,
     },
@@ -285,6 +288,7 @@ mod tests {
     fn message(text: &str) -> Kind {
         Kind::Message {
             sender: "Bob".to_owned(),
+            key: KeyMark::None,
             text: text.to_owned(),
             is_mention: false,
         }

@@ -50,6 +50,8 @@ use self::terminal::{Notify, Screen};
 use super::connect::{ask_for_password, connect};
 use super::exit::Exit;
 use super::hang_up;
+use super::known_names;
+use super::known_names_file;
 use super::messages;
 use super::options::Options;
 use super::password::{Echo, ask};
@@ -339,6 +341,22 @@ impl Client {
                     self.no_history(&error);
                 }
             }
+            Action::KeepName(name, id) => {
+                if let Err(error) = known_names_file::append(&self.address, &name, id) {
+                    self.model.notice(known_names::not_kept(&error));
+                }
+            }
+            Action::ShowKey => {
+                let line = Printable::new();
+                self.model.notice(match self.connector.public_key() {
+                    Some(key) => line
+                        .trusted("your public key is ")
+                        .untrusted(&key.to_string())
+                        .trusted("; others see ·")
+                        .untrusted(&key.sender_id().short()),
+                    None => line.trusted("you have no key"),
+                });
+            }
             Action::Connect(address, name) => {
                 let address = address.unwrap_or_else(|| self.address.clone());
                 let name = name.or_else(|| address.name().map(str::to_owned));
@@ -430,6 +448,12 @@ impl Client {
             (self.address, self.name) = (address, name);
         }
         let is_other = self.model.connected(&self.address, session.registered());
+        if is_other {
+            match known_names_file::read(&self.address) {
+                Ok(known) => self.model.known = known,
+                Err(error) => self.model.notice(known_names::not_kept(&error)),
+            }
+        }
         if is_other && session.has(Capability::History) {
             // Events that come meanwhile are kept.
             let wait = Duration::from_millis(PAST_MS_MAX);

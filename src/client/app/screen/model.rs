@@ -14,9 +14,10 @@ use super::history::History;
 use super::log::{Delivery, EntryId, Kind, Log};
 use super::settings::Settings;
 use crate::address::Address;
+use crate::client::app::known_names::{self, KeyMark, KnownNames, Verdict};
 use crate::client::app::member_list::MemberList;
 use crate::client::app::messages;
-use crate::client::{Event, Outgoing, Printable};
+use crate::client::{Event, Outgoing, Printable, SenderId};
 use crate::wire::{Capability, Chat, Registered, ResumeFailure};
 
 /// How long a sent line may be unconfirmed before it says so, in milliseconds.
@@ -36,6 +37,9 @@ const DIRECTS_ACCEPTED_MAX: usize = 1_024;
 
 /// How many names may be ignored.
 pub(super) const IGNORED_MAX: usize = 1_000;
+
+/// How many names may have a key that is not the known one, to be trusted.
+const NAMES_CHANGED_MAX: usize = 1_000;
 
 /// The longest text of a desktop notice, in characters.
 const NOTIFY_CHARS_MAX: usize = 200;
@@ -70,6 +74,10 @@ pub(super) enum Action {
     Mouse(bool),
     /// Keep a typed line.
     Remember(String),
+    /// Keep the key of a name.
+    KeepName(String, SenderId),
+    /// Show the user's public key.
+    ShowKey,
     /// Connect to this server, or again to the same one, under this name.
     Connect(Option<Address>, Option<String>),
 }
@@ -175,6 +183,10 @@ pub(super) struct Model {
     pub(super) pasted_lines: usize,
     pub(super) completion: Option<Completion>,
     pub(super) ignored: BTreeSet<String>,
+    /// The keys of the names of this server.
+    pub(super) known: KnownNames,
+    /// The key of the last message of each name whose key is not the known one.
+    changed: BTreeMap<String, SenderId>,
     pub(super) view: View,
     /// The size of the log on the screen: columns and rows.
     pub(super) size: (usize, usize),
@@ -224,6 +236,8 @@ impl Model {
             pasted_lines: 0,
             completion: None,
             ignored: BTreeSet::new(),
+            known: KnownNames::default(),
+            changed: BTreeMap::new(),
             view: View::Bottom,
             size: (80, 22),
             search: None,
@@ -299,7 +313,9 @@ impl Model {
                 messages::REMOVED.clone_into(&mut chat.text);
             }
             let is_mention = !find::mentions(&chat.text, &self.name).is_empty();
+            let id = SenderId::from_bytes(&chat.sender_id);
             let message = Kind::Message {
+                key: self.known.mark(&chat.sender, id),
                 sender: chat.sender,
                 text: chat.text,
                 is_mention,
@@ -340,12 +356,20 @@ impl Model {
                 sender,
                 text,
                 time_unix_ms,
-            } => self.message(seq, sender, text, time_unix_ms),
+                sender_id,
+            } => {
+                self.judge(&sender, sender_id);
+                let key = self.known.mark(&sender, sender_id);
+                self.message(seq, sender, key, text, time_unix_ms);
+            }
             Event::Removed {
                 seq,
                 sender,
                 time_unix_ms,
-            } => self.message(seq, sender, messages::REMOVED.to_owned(), time_unix_ms),
+            } => {
+                let text = messages::REMOVED.to_owned();
+                self.message(seq, sender, KeyMark::None, text, time_unix_ms);
+            }
             Event::Direct {
                 sender,
                 text,
@@ -442,7 +466,7 @@ impl Model {
         }
     }
 
-    fn message(&mut self, seq: u64, sender: String, text: String, time_unix_ms: i64) {
+    fn message(&mut self, seq: u64, sender: String, key: KeyMark, text: String, time_unix_ms: i64) {
         self.saw(seq);
         if self.ignored.contains(&sender.to_ascii_lowercase()) {
             return;
@@ -456,6 +480,7 @@ impl Model {
             unix_ms => self.at_unix_ms(unix_ms),
         };
         let message = Kind::Message {
+            key,
             sender,
             text,
             is_mention,
@@ -487,6 +512,47 @@ impl Model {
                 self.is_marker_old = false;
             }
         }
+    }
+
+    /// Tells when the key of a name has changed, and remembers the first (CHAT-ID-17).
+    fn judge(&mut self, name: &str, id: Option<SenderId>) {
+        match self.known.judge(name, id) {
+            Verdict::Nothing => {}
+            Verdict::Remember(id) => {
+                let action = Action::KeepName(name.to_owned(), id);
+                self.actions.push(action);
+            }
+            Verdict::Tell(before) => {
+                let how = match id {
+                    Some(_) => Printable::new().trusted("/trust ").name(name),
+                    None => Printable::new().trusted("it has lost it"),
+                };
+                self.notice(known_names::changed(name, before, id, &how));
+            }
+        }
+        if let (KeyMark::Changed(id), true) = (
+            self.known.mark(name, id),
+            self.changed.len() < NAMES_CHANGED_MAX,
+        ) {
+            self.changed.insert(name.to_ascii_lowercase(), id);
+        }
+    }
+
+    /// The user says that the key that a name has now is the right one.
+    pub(super) fn trust(&mut self, name: &str) {
+        let line = Printable::new();
+        let Some(id) = self.changed.remove(&name.to_ascii_lowercase()) else {
+            let line = line.trusted("the key of ").name(name);
+            return self.notice(line.trusted(" has not changed"));
+        };
+        self.known.add(name, id);
+        self.actions.push(Action::KeepName(name.to_owned(), id));
+        self.notice(
+            line.trusted("from now on ")
+                .name(name)
+                .trusted(" has the key ")
+                .untrusted(&id.to_string()),
+        );
     }
 
     fn saw(&mut self, seq: u64) {

@@ -109,10 +109,14 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
     match &entry.kind {
         Kind::Message {
             sender,
+            key,
             text,
             is_mention,
         } => {
-            let name = Printable::new().name(sender);
+            let mut name = Printable::new().name(sender);
+            if let Some(mark) = key.show() {
+                name = name.append(&mark);
+            }
             said(
                 &mut block,
                 Role::Name(sender.clone()),
