@@ -10,7 +10,7 @@ use crate::{
     probe::Facts,
     server_under_test::{DATA, Source},
     timing::{Timing, announced},
-    transcript::{Action, Case, Payload, expr::Limits, print},
+    transcript::{Action, Case, Keys, Payload, expr::Limits, print},
     verdict::millis,
 };
 
@@ -53,6 +53,15 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
     }
     if is_server && case.is_operating() && plan.control.is_none() {
         return Some(ControlCommand::MISSING.to_owned());
+    }
+    if is_server && case.keys > facts.keys {
+        return Some(
+            match case.keys {
+                Keys::Owning => "the first proof of a key gives no name an owner on this server",
+                _ => "the server ignores the keys of its clients",
+            }
+            .to_owned(),
+        );
     }
     if is_server && let Some(reason) = too_much(case, &facts.limits) {
         return Some(reason);

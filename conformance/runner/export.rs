@@ -11,7 +11,9 @@ use crate::{
     play,
     rules::Rule,
     suite::Suite,
-    transcript::{Action, Arrival, Case, Payload, Saturation, Side, Step, expr::Limits, print},
+    transcript::{
+        Action, Arrival, Case, Keys, Payload, Saturation, Side, Step, expr::Limits, print,
+    },
 };
 
 /// The version of the form; `conformance/schema/case.schema.json` describes it.
@@ -97,6 +99,10 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
     }
     let mark = Mark::new(RUN, 0);
     let mut bindings = Bindings::new(mark.clone(), &people, Limits::assumed());
+    if case.side() == Side::Client {
+        bindings.set("nonce", play::CLIENT_NONCE.to_owned());
+        bindings.set("epoch", play::CLIENT_EPOCH.to_owned());
+    }
     let password = (case.asks_password == Some(true)).then_some(PASSWORD);
     if let Some(password) = password {
         bindings.set_password(password);
@@ -131,6 +137,11 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
         "password": password,
         "listed": case.listed,
         "data": case.needs_data.then_some("kept"),
+        "keys": match case.keys {
+            Keys::Ignored => None,
+            Keys::Known => Some("known"),
+            Keys::Owning => Some("owned names"),
+        },
         "slow": case.is_slow(),
         "closing": case.is_closing(),
         "names": people.iter().map(|p| (p.to_string(), json!(mark.name(p)))).collect::<serde_json::Map<_, _>>(),

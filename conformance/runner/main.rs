@@ -22,6 +22,7 @@ mod export;
 mod framing;
 mod halves;
 mod interrupt;
+mod keys;
 mod ladder;
 mod lint;
 mod mark;

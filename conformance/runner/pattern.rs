@@ -12,6 +12,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::{
+    keys::{self, Signed},
     mark::{self, Mark},
     transcript::{
         body,
@@ -187,6 +188,21 @@ impl Bindings {
             let before = self.word(word)?.and_then(|n| n.parse::<u64>().ok());
             return Ok(before.map(|n| n.saturating_add(1).to_string()));
         }
+        if let Some(rest) = inner.strip_prefix("proof by ") {
+            let (person, name) = rest
+                .split_once(" for ")
+                .ok_or_else(|| format!("expected \"proof by PERSON for NAME\", not {inner:?}"))?;
+            return self
+                .signed(name)?
+                .map(|signed| keys::proof(person, &signed.borrowed()))
+                .transpose();
+        }
+        if let Some(person) = inner.strip_suffix(".key") {
+            return keys::public(person).map(Some);
+        }
+        if let Some(person) = inner.strip_suffix(".id") {
+            return keys::sender_id(person).map(Some);
+        }
         if let Some(word) = inner.strip_suffix(" upper") {
             return Ok(self.get(word).map(str::to_ascii_uppercase));
         }
@@ -213,6 +229,27 @@ impl Bindings {
             return Ok(base.map(|base| self.nth_after(base, plus).to_string()));
         }
         Ok(self.get(inner).map(str::to_owned))
+    }
+
+    /// What a proof for a name signs: what the last Challenge asked for, or with `after
+    /// WHO` the last one to that person; `None` before there is one.
+    fn signed(&self, name: &str) -> Result<Option<OwnedSigned>, String> {
+        let (name, nonce, epoch) = match name.split_once(" after ") {
+            None => (name, self.get("nonce"), self.get("epoch")),
+            Some((name, who)) => (
+                name,
+                self.get(&format!("{who}.nonce")),
+                self.get(&format!("{who}.epoch")),
+            ),
+        };
+        let (Some(nonce), Some(epoch), Some(name)) = (nonce, epoch, self.word(name)?) else {
+            return Ok(None);
+        };
+        Ok(Some(OwnedSigned {
+            nonce: nonce.to_owned(),
+            epoch: epoch.to_owned(),
+            name,
+        }))
     }
 
     /// The number `plus` further on, not counting those that belong to others.
@@ -332,6 +369,15 @@ impl Bindings {
                 let part = self.word(part)?.unwrap_or_else(|| part.to_owned());
                 return Ok(!text_of(got).contains(&part));
             }
+            if let Some(rest) = inner.strip_prefix("proof of ") {
+                let (key, name) = rest
+                    .split_once(" for ")
+                    .ok_or_else(|| format!("expected \"proof of KEY for NAME\", not {inner:?}"))?;
+                let (Some(key), Some(signed)) = (self.word(key)?, self.signed(name)?) else {
+                    return Err(format!("<{inner}> stands for nothing here"));
+                };
+                return keys::is_proof(&key, &signed.borrowed(), &text_of(got));
+            }
             if let Some(regex) = inner.strip_prefix('/').and_then(|r| r.strip_suffix('/')) {
                 let regex = body::regex(regex).map_err(|e| format!("the pattern {inner}: {e}"))?;
                 return Ok(regex.is_match(&text_of(got)));
@@ -360,6 +406,23 @@ impl Bindings {
         let wanted = self.fill_text(pattern)?;
         // Numbers of 64 bits are texts in proto3 JSON, and an absent one is 0.
         Ok(wanted == text_of(got) || (wanted == "0" && got.is_none()))
+    }
+}
+
+/// What a proof signs.
+struct OwnedSigned {
+    nonce: String,
+    epoch: String,
+    name: String,
+}
+
+impl OwnedSigned {
+    fn borrowed(&self) -> Signed<'_> {
+        Signed {
+            nonce: &self.nonce,
+            epoch: &self.epoch,
+            name: &self.name,
+        }
     }
 }
 

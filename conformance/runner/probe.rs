@@ -3,14 +3,19 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::{
     admission::Admission,
     conn::{Conn, Event},
     cut::Cut,
+    framing,
+    keys::{self, Signed},
+    messages::{self, Envelope},
     register::{all_capabilities, leave, register},
     server_under_test::ServerUnderTest,
     timing::Timing,
-    transcript::expr::Limits,
+    transcript::{Keys, expr::Limits},
     verdict::Kind,
 };
 
@@ -23,6 +28,8 @@ pub struct Facts {
     pub granted: Vec<String>,
     /// The time from a message to its answer.
     pub round_trip: Duration,
+    /// What it knows of keys.
+    pub keys: Keys,
 }
 
 impl Facts {
@@ -33,6 +40,7 @@ impl Facts {
             limits: Limits::assumed(),
             granted: all_capabilities(),
             round_trip: Duration::ZERO,
+            keys: Keys::Owning,
         }
     }
 }
@@ -72,6 +80,7 @@ pub fn probe(
                     Some(_) => Duration::ZERO,
                     None => (connected - began).max(connected.elapsed()),
                 },
+                keys: Keys::Ignored,
             };
             if let Ok(frame) = leave() {
                 let _ = conn.send(&frame, 1, "leave");
@@ -84,6 +93,79 @@ pub fn probe(
             Err(ProbeError::OtherProtocol(problem.received))
         }
         _ => Ok(Facts::assumed()),
+    }
+}
+
+/// Learns what the server knows of keys: registers with one, and then without it under the
+/// same name. On a list of names, a name must not get an owner by this.
+pub fn probe_keys(
+    server: &ServerUnderTest,
+    name: &str,
+    admission: &Admission,
+    timing: Timing,
+) -> Keys {
+    if admission.any_name().is_some() {
+        return Keys::Ignored;
+    }
+    let open = || Conn::connect(&server.place, timing, false, Cut::Whole, Instant::now()).ok();
+    let next = |conn: &mut Conn| match conn.next(Instant::now() + timing.step()) {
+        Ok(Event::Message(message)) => Some(message),
+        _ => None,
+    };
+    let send = |conn: &mut Conn, kind: &str, body: serde_json::Value| {
+        let envelope = messages::encode(Envelope::Client, kind, &body, &[], &[]).ok()?;
+        conn.send(&framing::frame(&envelope), 1, kind).ok()
+    };
+    let mut body = json!({ "name": name });
+    if let Some(password) = &admission.password {
+        body["password"] = json!(password);
+    }
+    let mut asks_for_proof = || {
+        let mut conn = open()?;
+        body["key"] = json!(keys::public(name).ok()?);
+        send(&mut conn, "register", body.clone())?;
+        let challenge = next(&mut conn)?;
+        if challenge.kind != "challenge" {
+            return None;
+        }
+        let text = |field: &str| {
+            challenge.body[field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (nonce, epoch) = (text("nonce"), text("epoch"));
+        let signed = Signed {
+            nonce: &nonce,
+            epoch: &epoch,
+            name,
+        };
+        let signature = keys::proof(name, &signed).ok()?;
+        send(&mut conn, "proof", json!({ "signature": signature }))?;
+        // While it is a member, the name is in use at least.
+        let registered = next(&mut conn)?;
+        let _ = send(&mut conn, "leave", json!({}));
+        let deadline = Instant::now() + timing.leave();
+        while let Ok(Event::Message(_)) = conn.next(deadline) {}
+        Some(registered.kind == "registered")
+    };
+    match asks_for_proof() {
+        None => Keys::Ignored,
+        // The cases show what is wrong.
+        Some(false) => Keys::Owning,
+        Some(true) => {
+            let is_owned = || {
+                let mut conn = open()?;
+                let frame = register(name, &[], admission).ok()?;
+                conn.send(&frame, 1, "register").ok()?;
+                // It belongs to nobody else, whatever the server calls that.
+                Some(next(&mut conn)?.kind == "error")
+            };
+            match is_owned() {
+                Some(true) => Keys::Owning,
+                _ => Keys::Known,
+            }
+        }
     }
 }
 

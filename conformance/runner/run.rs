@@ -21,10 +21,10 @@ use crate::{
     mark::{self, Mark},
     plan::{Plan, Target},
     play::{self, ClientUnderTest, Played, RunContext, Stop, Subject},
-    probe::{Facts, ProbeError, probe},
+    probe::{Facts, ProbeError, probe, probe_keys},
     rules::{Level, heaviest},
     server_under_test::{ServerUnderTest, Source},
-    transcript::Case,
+    transcript::{Case, Keys},
     verdict::{Failure, Kind, Outcome, Verdict, millis},
 };
 
@@ -204,15 +204,21 @@ fn facts(plan: &Plan, target: &Target, name: &str) -> Result<Facts, Unreachable>
         }
     };
     let mut server = ServerUnderTest::open(source, plan.timing).map_err(Unreachable)?;
-    probe(&server, name, &plan.admission, plan.timing).map_err(|error| match error {
-        ProbeError::Unreachable(why) => {
-            let why = server.death().unwrap_or(why);
-            Unreachable(format!("the server cannot be reached: {why}"))
-        }
-        ProbeError::OtherProtocol(greeting) => Unreachable(format!(
-            "the server does not speak chat.v1: it answered {greeting:?}"
-        )),
-    })
+    let mut facts =
+        probe(&server, name, &plan.admission, plan.timing).map_err(|error| match error {
+            ProbeError::Unreachable(why) => {
+                let why = server.death().unwrap_or(why);
+                Unreachable(format!("the server cannot be reached: {why}"))
+            }
+            ProbeError::OtherProtocol(greeting) => Unreachable(format!(
+                "the server does not speak chat.v1: it answered {greeting:?}"
+            )),
+        })?;
+    // It takes connections, which a server may count.
+    if plan.cases.iter().any(|case| case.keys > Keys::Ignored) {
+        facts.keys = probe_keys(&server, name, &plan.admission, plan.timing);
+    }
+    Ok(facts)
 }
 
 fn worker(shared: &Shared, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {

@@ -13,6 +13,8 @@ const EARLY_ENVELOPE_BYTES_MAX: usize = 1024;
 pub struct ServerStream {
     /// The capabilities that Registered granted; None until it came.
     pub granted: Option<Vec<String>>,
+    /// How many messages came before Registered: a Challenge, or none.
+    pub challenges: usize,
     /// The name that it gave.
     name: String,
     /// Up to this number, its own chats come back to it: what a resumed session missed
@@ -28,6 +30,7 @@ impl Default for ServerStream {
     fn default() -> Self {
         Self {
             granted: None,
+            challenges: 0,
             name: String::new(),
             missed_to: 0,
             frame_bytes_max: EARLY_ENVELOPE_BYTES_MAX,
@@ -83,7 +86,15 @@ impl ServerStream {
                 self.frame_bytes_max = max.unwrap_or(0) as usize;
             }
             (None, "error" | "server_closing") => {}
+            // Whether the client sent a key, the case knows.
+            (None, "challenge") if self.challenges == 0 => self.challenges = 1,
+            (None, "challenge") => {
+                return wrong("CHAT-ID-2", "a second Challenge came".to_owned());
+            }
             (None, _) => return wrong("CHAT-REG-3", "a message came before Registered".to_owned()),
+            (Some(_), "challenge") => {
+                return wrong("CHAT-ID-2", "a Challenge came to a member".to_owned());
+            }
             (Some(granted), kind) => {
                 if let Some(capability) = capability_of(kind)
                     && !granted.iter().any(|c| c == capability)

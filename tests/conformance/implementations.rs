@@ -138,6 +138,7 @@ fn the_smallest_client_chats_with_the_reference_client() {
     let mut listener = Ended(
         Command::new(env!("CARGO_BIN_EXE_chat-client"))
             .args([address.as_str(), "Rust"])
+            .env("XDG_DATA_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::support::{self, Admission, CONFORMS, python, reference, report, run};
 
 /// What the Python server does not have, and a proxy breaks.
-const PROXY_AREAS: [&str; 8] = [
+const PROXY_AREAS: [&str; 10] = [
     "--area",
     "resuming",
     "--area",
@@ -25,6 +25,8 @@ const PROXY_AREAS: [&str; 8] = [
     "direct",
     "--area",
     "moderation",
+    "--area",
+    "identity",
 ];
 
 /// As many as the smallest machine has cores.
@@ -200,7 +202,7 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
 #[test]
 fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
     let proxy = python("proxy.py");
-    let server = reference("--rate-limit off --data {data} --control {data}/control");
+    let server = reference("--rate-limit off --names owned --data {data} --control {data}/control");
     let control = reference("ctl --control {data}/control");
     let mutants = mutants("proxy.py");
     let (matrix, missed) = matrix(&mutants, |mutant| {
@@ -215,7 +217,7 @@ fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
 /// The proxy alone breaks nothing.
 #[test]
 fn a_proxy_that_changes_nothing_conforms() {
-    let server = reference("--rate-limit off --data {data} --control {data}/control");
+    let server = reference("--rate-limit off --names owned --data {data} --control {data}/control");
     let control = reference("ctl --control {data}/control");
     let command = format!("{} --mutant none {server}", python("proxy.py"));
     let target = ["server", "--cmd", &command, "--control-cmd", &control];

@@ -146,6 +146,7 @@ fn a_recorded_session_becomes_a_case() {
     let mut client = Command::new(env!("CARGO_BIN_EXE_chat-client"))
         .args([address.as_str(), "Alice"])
         .args(&password)
+        .env("XDG_DATA_HOME", env!("CARGO_TARGET_TMPDIR"))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -120,7 +120,8 @@ impl Admission {
 
 /// A client's command line in which the suite says name, address and password.
 pub fn client(command: &str) -> String {
-    format!("env CHAT_PASSWORD={{password}} {command} {{address}} {{name}}")
+    let data = env!("CARGO_TARGET_TMPDIR");
+    format!("env CHAT_PASSWORD={{password}} XDG_DATA_HOME={data} {command} {{address}} {{name}}")
 }
 
 fn root() -> &'static Path {

@@ -23,6 +23,7 @@ from collections import deque
 
 from admission import read_password
 from framing import FrameReader, Refused, encode, parse
+from keys import read_key
 from resume import Line, Outage
 from schema import chat_pb2 as pb
 
@@ -49,6 +50,9 @@ CONTROLS = {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)
 
 
 class Client:
+    # What it proves to be itself with, if anything (CHAT-ID).
+    key = None
+
     def __init__(self, sock, name, stdin, password="", address=None):
         # None between two connections.
         self.socket = sock
@@ -227,7 +231,11 @@ class Client:
         resume = self.line.resume() if self.line else None
         self.send(
             register=pb.Register(
-                name=self.name, capabilities=asked, password=self.password, resume=resume
+                name=self.name,
+                capabilities=asked,
+                password=self.password,
+                resume=resume,
+                key=self.key.public if self.key else b"",
             )
         )
 
@@ -352,7 +360,10 @@ class Client:
         messages that were not asked for."""
         message = envelope.WhichOneof("message")
         if message == "registered":
+            # With or without a Challenge before it (CHAT-ID-14).
             self.receive_registered(envelope.registered)
+        elif message == "challenge":
+            self.receive_challenge(envelope.challenge)
         elif message == "chat":
             if self.line is None or self.line.chat(envelope.chat):
                 self.show(envelope.chat)
@@ -378,6 +389,12 @@ class Client:
         elif message == "left":
             # Whatever the reason, even an unknown one (CHAT-GROW-8).
             self.note(f"{envelope.left.name} is gone.")
+
+    def receive_challenge(self, challenge):
+        """CHAT-ID-13"""
+        if self.key is not None and not self.registered:
+            signature = self.key.prove(challenge, self.name)
+            self.send(proof=pb.Proof(signature=signature))
 
     def receive_registered(self, registered):
         self.registered = True
@@ -405,7 +422,8 @@ class Client:
         to this client (CHAT-ERR-7, CHAT-GROW-5)."""
         detail = error.detail or f"error {error.code}"
         if error.ends_session:
-            # This includes PASSWORD_WRONG: the client does not try again (CHAT-ADM-7).
+            # This includes PASSWORD_WRONG and NAME_OWNED: the client does not try again
+            # (CHAT-ADM-7, CHAT-ID-15).
             self.lost(1, detail, error.code, error.retry_after_ms)
             return
         refused_text = self.answered(error.id)
@@ -466,6 +484,9 @@ def main():
     parser.add_argument("name", metavar="NAME", nargs="?", help="the name to be known by")
     parser.add_argument("--password-file", metavar="FILE", help="holds the server's password")
     parser.add_argument(
+        "--key", metavar="FILE", help="holds the key that the name belongs to; made if absent"
+    )
+    parser.add_argument(
         "--reconnect", action="store_true", help="connect again when the connection is lost"
     )
     parser.add_argument("--mutant", metavar="NAME", help="break one rule on purpose")
@@ -489,12 +510,19 @@ def main():
     except (OSError, ValueError) as problem:
         parser.error(f"the password cannot be used: {problem}")
     try:
+        key = read_key(options.key) if options.key else None
+    except (OSError, ValueError) as problem:
+        parser.error(f"the key cannot be used: {problem}")
+    try:
         sock = connect(options.address)
     except (OSError, ValueError, OverflowError) as problem:
         sys.exit(f"cannot connect to {options.address}: {problem}")
     try:
         address = options.address if options.reconnect else None
-        sys.exit(run(client_class(sock, options.name, sys.stdin, password, address)))
+        client = client_class(sock, options.name, sys.stdin, password, address)
+        if key is not None:
+            client.key = key
+        sys.exit(run(client))
     except BrokenPipeError:
         # The reader of our stdout is gone, so the client has no use any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

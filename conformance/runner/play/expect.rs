@@ -41,6 +41,9 @@ impl Play<'_> {
                 if one.kind == "registered" {
                     self.bind_registered(who, &message.body);
                 }
+                if one.kind == "challenge" {
+                    self.bind_challenge(who, &message.body);
+                }
                 self.conn(who)?.nothing_since = None;
                 return self.first_in_place(who, &message);
             }
@@ -155,7 +158,7 @@ impl Play<'_> {
         }
     }
 
-    /// Registered is the first message, and the first Members the second.
+    /// Registered is the first message but for a Challenge, and the first Members the next.
     fn first_in_place(&mut self, who: &str, message: &Received) -> Outcome {
         let members_before = self.conn(who)?.members.1;
         let (place, rule) = match message.kind.as_str() {
@@ -166,7 +169,7 @@ impl Play<'_> {
         if message.kind == "members" {
             self.conn(who)?.members.1 = true;
         }
-        if message.index == place {
+        if message.index == place + self.conn(who)?.server.challenges {
             return Ok(());
         }
         let sentence = format!("{who} received {} too late", message.kind);

@@ -98,6 +98,15 @@ impl Play<'_> {
         }
     }
 
+    /// Binds the values of a Challenge, which the next proof signs.
+    pub(super) fn bind_challenge(&mut self, who: &str, challenge: &serde_json::Value) {
+        for field in ["nonce", "epoch"] {
+            let value = challenge[field].as_str().unwrap_or_default().to_owned();
+            self.bindings.set(&format!("{who}.{field}"), value.clone());
+            self.bindings.set(field, value);
+        }
+    }
+
     /// Reads Members up to the last.
     pub(super) fn all_members(&mut self, who: &str) -> Outcome {
         for frame in 0..MEMBERS_FRAMES_MAX {

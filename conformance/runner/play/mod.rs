@@ -39,6 +39,12 @@ use pace::Pace;
 pub use client::{ClientUnderTest, try_client};
 pub use encode::encode;
 
+/// The nonce, in base64, that a client under test is told.
+pub const CLIENT_NONCE: &str = "oqOkpaanqKmqq6ytrq+wsbKztLW2t7i5uru8vb6/wME=";
+
+/// The epoch that it is told with it.
+pub const CLIENT_EPOCH: &str = "client-case";
+
 /// The context of one play of a case.
 pub struct RunContext<'a> {
     /// The case.
@@ -190,6 +196,11 @@ pub fn play<'a>(context: &'a RunContext<'a>, subject: Subject<'a>) -> Played {
     }
     if let Some(password) = &context.admission.password {
         bindings.set_password(password);
+    }
+    if case.side() == Side::Client {
+        // What the suite's server sends in a Challenge.
+        bindings.set("nonce", CLIENT_NONCE.to_owned());
+        bindings.set("epoch", CLIENT_EPOCH.to_owned());
     }
     bindings.clock_slack = match &subject {
         Subject::Server(server) if server.process.is_some() => OWN_CLOCK_SLACK,

@@ -26,6 +26,18 @@ pub enum Side {
     Client,
 }
 
+/// What a server knows of the keys of its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keys {
+    /// Nothing: it ignores them (CHAT-ID-1).
+    #[default]
+    Ignored,
+    /// It asks for their proof.
+    Known,
+    /// The first that is proved for a name owns it, too (CHAT-ID-10).
+    Owning,
+}
+
 /// One case.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -50,6 +62,8 @@ pub struct Case {
     pub listed: Vec<String>,
     /// Whether the server must keep the room on disk, so that it comes back with it.
     pub needs_data: bool,
+    /// What the server must know of keys (CHAT-ID).
+    pub keys: Keys,
     /// Recorded, and not yet reviewed against the schema.
     pub draft: bool,
     /// The steps, in order.

@@ -1,7 +1,7 @@
 //! Parser of transcripts. An error names the line and what was expected there.
 
 use super::{
-    Action, Case, Condition, Expr, Saturation, Step,
+    Action, Case, Condition, Expr, Keys, Saturation, Step,
     person::person,
     word::{LineError, Parsed, capability, is_person, string},
 };
@@ -29,6 +29,7 @@ pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
         asks_password: None,
         listed: Vec::new(),
         needs_data: false,
+        keys: Keys::Ignored,
         draft: false,
         steps: Vec::new(),
     };
@@ -64,6 +65,7 @@ fn is_header(key: &str) -> bool {
             | "password"
             | "listed"
             | "data"
+            | "keys"
             | "status"
     )
 }
@@ -99,6 +101,17 @@ fn header(case: &mut Case, key: &str, value: &str) -> Parsed<()> {
         }
         "data" if value == "kept" => case.needs_data = true,
         "data" => return Err(format!("expected \"data: kept\", found {value:?}")),
+        "keys" => {
+            case.keys = match value {
+                "known" => Keys::Known,
+                "owned names" => Keys::Owning,
+                _ => {
+                    return Err(format!(
+                        "expected \"keys: known\" or \"keys: owned names\", found {value:?}"
+                    ));
+                }
+            };
+        }
         _ if value == "draft" => case.draft = true,
         _ => return Err(format!("expected \"status: draft\", found {value:?}")),
     }

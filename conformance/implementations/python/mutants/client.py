@@ -6,6 +6,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from client import Client
 from framing import FrameReader, Refused, encode_length
+from keys import Key
 from mutants import Mutants
 from schema import chat_pb2 as pb
 
@@ -177,6 +178,44 @@ class KickedComesBack(RegistersAgain):
 @mutant("banned-comes-back", "CHAT-MOD-6", "registers again after it was banned")
 class BannedComesBack(RegistersAgain):
     code = pb.ERROR_CODE_BANNED
+
+
+@mutant("owned-name-again", "CHAT-ID-15", "registers a name that belongs to another key again")
+class OwnedNameAgain(RegistersAgain):
+    code = pb.ERROR_CODE_NAME_OWNED
+
+
+@mutant("challenge-unanswered", "CHAT-ID-13", "sends a key and never proves it")
+class ChallengeUnanswered(Client):
+    key = Key(bytes(32))
+
+    def receive_challenge(self, challenge):
+        pass
+
+
+@mutant("proof-of-another-name", "CHAT-ID-13", "proves its key for another name")
+class ProofOfAnotherName(Client):
+    key = Key(bytes(32))
+
+    def receive_challenge(self, challenge):
+        signature = self.key.prove(challenge, self.name + "x")
+        self.send(proof=pb.Proof(signature=signature))
+
+
+@mutant("challenge-expected", "CHAT-ID-14", "takes no Registered without a Challenge")
+class ChallengeExpected(Client):
+    key = Key(bytes(32))
+    is_challenged = False
+
+    def receive_challenge(self, challenge):
+        self.is_challenged = True
+        super().receive_challenge(challenge)
+
+    def receive_registered(self, registered):
+        if not self.is_challenged:
+            self.end(1, "The server does not ask for the key.")
+        else:
+            super().receive_registered(registered)
 
 
 @mutant("password-shown", "CHAT-ADM-8", "prints the password that it registers with")

@@ -5,6 +5,8 @@ They stand in for servers of our own: the server in this folder neither resumes 
 keeps the past.
 """
 
+import os
+
 from mutants import Mutants
 from schema import chat_pb2 as pb
 
@@ -59,6 +61,138 @@ class Link:
         """Whether a chat is one that a resumed session missed."""
         registered = self.registered
         return registered.resumed_from > 0 and chat.seq <= registered.seq
+
+
+# Identity.
+
+
+class WithKey(Link):
+    """Keeps the key and the Challenge of a connection."""
+
+    challenge = None
+    key = b""
+
+    def register(self, register):
+        self.key = register.key
+
+    def server_challenge(self, envelope):
+        self.challenge = envelope
+        return [envelope]
+
+
+@mutant("nonce-of-always", "CHAT-ID-2", "gives the same nonce again and again")
+class NonceOfAlways(Link):
+    def server_challenge(self, envelope):
+        envelope.challenge.nonce = bytes(32)
+        return [envelope]
+
+
+@mutant("nonce-short", "CHAT-ID-2", "gives half a nonce")
+class NonceShort(Link):
+    def server_challenge(self, envelope):
+        envelope.challenge.nonce = envelope.challenge.nonce[:16]
+        return [envelope]
+
+
+@mutant("challenge-for-all", "CHAT-ID-3", "asks clients without a key for a proof, too")
+class ChallengeForAll(WithKey):
+    def server_registered(self, envelope):
+        if self.key:
+            return [envelope]
+        challenge = pb.Challenge(nonce=bytes(32), epoch=envelope.registered.epoch)
+        return [pb.ServerEnvelope(challenge=challenge), envelope]
+
+
+@mutant("key-of-any-length", "CHAT-ID-4", "ignores a key that is none")
+class KeyOfAnyLength(Link):
+    def register(self, register):
+        if len(register.key) != 32:
+            register.key = b""
+
+
+@mutant("any-proof", "CHAT-ID-5", "takes any proof for right")
+class AnyProof(Link):
+    held = None
+
+    def register(self, register):
+        self.has_key = bool(register.key)
+        register.key = b""
+
+    def server_registered(self, envelope):
+        if not self.has_key:
+            return [envelope]
+        self.held = envelope
+        challenge = pb.Challenge(nonce=os.urandom(32), epoch=envelope.registered.epoch)
+        return [pb.ServerEnvelope(challenge=challenge)]
+
+    def client_proof(self, envelope):
+        # The server has something to answer; the answer is what it held back.
+        return [pb.ClientEnvelope()] if self.held else [envelope]
+
+    def server_error(self, envelope):
+        if self.held and envelope.error.code == pb.ERROR_CODE_UNKNOWN_MESSAGE:
+            envelope, self.held = self.held, None
+        return [envelope]
+
+
+@mutant("others-before-the-proof", "CHAT-ID-6", "ignores what comes in place of the proof")
+class OthersBeforeTheProof(WithKey):
+    def from_client(self, envelope):
+        is_due = self.challenge is not None and self.registered is None
+        if is_due and envelope.WhichOneof("message") != "proof":
+            return []
+        return super().from_client(envelope)
+
+
+@mutant("proof-unknown-to-members", "CHAT-ID-7", "does not know the Proof of a member")
+class ProofUnknownToMembers(Link):
+    def client_proof(self, envelope):
+        return [envelope] if self.registered is None else [pb.ClientEnvelope()]
+
+
+@mutant("owned-is-in-use", "CHAT-ID-8", "says that a name which belongs to a key is in use")
+class OwnedIsInUse(Link):
+    def server_error(self, envelope):
+        if envelope.error.code == pb.ERROR_CODE_NAME_OWNED:
+            envelope.error.code = pb.ERROR_CODE_NAME_IN_USE
+        return [envelope]
+
+
+@mutant("ghost-is-reclaimed", "CHAT-ID-9", "ends the owner's ghost with another code")
+class GhostIsReclaimed(Link):
+    def server_error(self, envelope):
+        if envelope.error.code == pb.ERROR_CODE_REPLACED:
+            envelope.error.code = pb.ERROR_CODE_NAME_RECLAIMED
+        return [envelope]
+
+
+@mutant("owners-forgotten", "CHAT-ID-11", "forgets over a restart whose the names are")
+class OwnersForgotten(Link):
+    forgets = True
+
+
+@mutant("sender-id-missing", "CHAT-ID-12", "tells nobody which key a sender has")
+class SenderIdMissing(Link):
+    def server_chat(self, envelope):
+        envelope.chat.sender_id = b""
+        return [envelope]
+
+
+@mutant("sender-id-for-all", "CHAT-ID-12", "gives senders without a key an id, too")
+class SenderIdForAll(Link):
+    def server_chat(self, envelope):
+        envelope.chat.sender_id = envelope.chat.sender_id or bytes(16)
+        return [envelope]
+
+
+@mutant("key-shown", "CHAT-ID-16", "tells everybody the keys of senders")
+class KeyShown(Link):
+    def register(self, register):
+        self.shared[register.name] = register.key
+
+    def server_chat(self, envelope):
+        envelope.chat.sender_id = self.shared.get(envelope.chat.sender, b"")
+        return [envelope]
 
 
 # Resuming.
