@@ -4,7 +4,7 @@
 pub struct ClientEnvelope {
     /// The message. An envelope with none of these set, or with an arm that the
     /// receiver does not know, is an unknown message (CHAT-GROW-1).
-    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 13")]
+    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 8, 9, 13")]
     pub message: ::core::option::Option<client_envelope::Message>,
 }
 /// Nested message and enum types in `ClientEnvelope`.
@@ -31,6 +31,12 @@ pub mod client_envelope {
         /// Asks for a page of the past. Needs history.
         #[prost(message, tag = "6")]
         GetHistory(super::GetHistory),
+        /// One line for one member. Needs direct.
+        #[prost(message, tag = "8")]
+        Direct(super::Direct),
+        /// The client has a Direct. Needs direct.
+        #[prost(message, tag = "9")]
+        DirectAck(super::DirectAck),
         /// Proves the key of Register, in answer to Challenge.
         #[prost(message, tag = "13")]
         Proof(super::Proof),
@@ -41,7 +47,7 @@ pub mod client_envelope {
 pub struct ServerEnvelope {
     /// The message. A client ignores an envelope with none of these set, or with an
     /// arm that it does not know (CHAT-GROW-2).
-    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 18")]
+    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 18")]
     pub message: ::core::option::Option<server_envelope::Message>,
 }
 /// Nested message and enum types in `ServerEnvelope`.
@@ -83,6 +89,12 @@ pub mod server_envelope {
         /// A page of the past. Needs history.
         #[prost(message, tag = "11")]
         History(super::History),
+        /// One line for this member alone. Needs direct.
+        #[prost(message, tag = "14")]
+        Direct(super::Direct),
+        /// What became of a Direct of this client. Needs direct.
+        #[prost(message, tag = "15")]
+        DirectState(super::DirectState),
         /// Asks for the proof of the key of Register. Only for a client that sent one.
         #[prost(message, tag = "18")]
         Challenge(super::Challenge),
@@ -355,6 +367,49 @@ pub struct DirectState {
     #[prost(bytes = "vec", tag = "9")]
     pub sender_id: ::prost::alloc::vec::Vec<u8>,
 }
+/// One line of text for one member (CHAT-DM). From a client: a line by its user. From the
+/// server: a line by another member.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Direct {
+    /// From a client, the name of the recipient; from the server, the name of the sender as
+    /// Registered gave it (CHAT-DM-4). Never absent.
+    #[prost(string, tag = "1")]
+    pub peer: ::prost::alloc::string::String,
+    /// The text, as in Chat. Set by the client, relayed unchanged.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Any number that the sender chooses; the Receipt, the Error and the DirectState for
+    /// the Direct carry it back. Set by the client, never relayed. Absent: 0.
+    #[prost(uint64, tag = "3")]
+    pub id: u64,
+    /// Counts what the recipient receives in its session, from 1 up (CHAT-DM-8). Set by the
+    /// server, never absent in what it sends; ignored in what a client sends.
+    #[prost(uint64, tag = "4")]
+    pub seq: u64,
+    /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z. Set by the
+    /// server, never absent in what it sends; ignored in what a client sends.
+    #[prost(int64, tag = "5")]
+    pub time_unix_ms: i64,
+}
+/// The client has every Direct of its session up to a number (CHAT-DM-13). Sent by a
+/// client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DirectAck {
+    /// The number. Set by the client, never absent.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+/// What became of a Direct that was accepted (CHAT-DM-9). Sent by the server to its sender.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DirectState {
+    /// The id that the client gave the Direct. Set by the server. Absent: 0, it gave none.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Whether the recipient has acknowledged it. Set by the server. Absent: false, the
+    /// recipient's session has ended before that.
+    #[prost(bool, tag = "2")]
+    pub delivered: bool,
+}
 /// Asks for a page of the past (CHAT-HIST). Sent by a member with history.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetHistory {
@@ -439,18 +494,20 @@ pub struct Error {
     #[prost(uint32, tag = "5")]
     pub retry_after_ms: u32,
 }
-/// The server accepted a chat of this client (CHAT-RCPT-1). Sent by the server.
+/// The server accepted a Chat (CHAT-RCPT-1) or a Direct (CHAT-DM-7) of this client. Sent by
+/// the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Receipt {
-    /// The id that the client gave the Chat. Set by the server. Absent: 0, it gave none.
+    /// The id that the client gave it. Set by the server. Absent: 0, it gave none.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// The place of the chat in the order, from 1 up. Set by the server, never absent.
+    /// The place of the chat in the order, from 1 up. Set by the server. Absent: 0, it was a
+    /// Direct.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
-    /// When the server accepted the chat, in milliseconds since 1970-01-01T00:00:00Z; the
-    /// same value as in the Chat that the others receive (CHAT-RCPT-3). Set by the
-    /// server, never absent.
+    /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z; the same
+    /// value as in the Chat or Direct that others receive (CHAT-RCPT-3, CHAT-DM-4). Set by
+    /// the server, never absent.
     #[prost(int64, tag = "3")]
     pub time_unix_ms: i64,
 }
@@ -517,6 +574,8 @@ pub enum Capability {
     Resume = 4,
     /// GetHistory and History (CHAT-HIST).
     History = 5,
+    /// Direct, DirectAck and DirectState (CHAT-DM). Needs receipts.
+    Direct = 7,
 }
 impl Capability {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -531,6 +590,7 @@ impl Capability {
             Self::Keepalive => "CAPABILITY_KEEPALIVE",
             Self::Resume => "CAPABILITY_RESUME",
             Self::History => "CAPABILITY_HISTORY",
+            Self::Direct => "CAPABILITY_DIRECT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -542,6 +602,7 @@ impl Capability {
             "CAPABILITY_KEEPALIVE" => Some(Self::Keepalive),
             "CAPABILITY_RESUME" => Some(Self::Resume),
             "CAPABILITY_HISTORY" => Some(Self::History),
+            "CAPABILITY_DIRECT" => Some(Self::Direct),
             _ => None,
         }
     }
