@@ -348,12 +348,7 @@ impl Connector {
                     .as_ref()
                     .map_or_else(String::new, |password| password.reveal().to_owned()),
                 resume,
-                #[cfg(feature = "keys")]
-                key: self
-                    .key
-                    .as_ref()
-                    .map_or_else(Vec::new, |key| key.public().as_bytes().to_vec()),
-                ..Register::default()
+                key: self.key_bytes(),
             })),
         };
         // The server would refuse the frame, and could not say that the name is the
@@ -441,6 +436,19 @@ impl Connector {
                 }
             }
         }
+    }
+
+    /// The public key in Register; empty if there is none.
+    #[cfg(feature = "keys")]
+    fn key_bytes(&self) -> Vec<u8> {
+        let key = self.key.as_ref();
+        key.map_or_else(Vec::new, |key| key.public().as_bytes().to_vec())
+    }
+
+    /// None.
+    #[cfg(not(feature = "keys"))]
+    fn key_bytes(&self) -> Vec<u8> {
+        Vec::new()
     }
 
     /// Answers a Challenge (CHAT-ID-13).
