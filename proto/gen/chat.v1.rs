@@ -313,59 +313,16 @@ pub struct Chat {
     /// (CHAT-CHAT-9). Absent: 0, the sender needs none.
     #[prost(uint64, tag = "5")]
     pub id: u64,
-    /// The server's operator has removed the text since (CHAT-MOD-8). Set by the server,
-    /// never in a chat that was just accepted; ignored in what a client sends. Absent: false,
-    /// the text is there.
-    #[prost(bool, tag = "10")]
-    pub removed: bool,
-}
-/// One line of text for one member (CHAT-DM). From a client: a line by its user. From the
-/// server: a line by another member.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Direct {
-    /// From a client, the name of the recipient; from the server, the name of the sender as
-    /// Registered gave it (CHAT-DM-4). Never absent.
-    #[prost(string, tag = "1")]
-    pub peer: ::prost::alloc::string::String,
-    /// The text, as in Chat. Set by the client, relayed unchanged.
-    #[prost(string, tag = "2")]
-    pub text: ::prost::alloc::string::String,
-    /// Any number that the sender chooses; the Receipt, the Error and the DirectState for
-    /// the Direct carry it back. Set by the client, never relayed. Absent: 0.
-    #[prost(uint64, tag = "3")]
-    pub id: u64,
-    /// Counts what the recipient receives in its session, from 1 up (CHAT-DM-8). Set by the
-    /// server, never absent in what it sends; ignored in what a client sends.
-    #[prost(uint64, tag = "4")]
-    pub seq: u64,
-    /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z. Set by the
-    /// server, never absent in what it sends; ignored in what a client sends.
-    #[prost(int64, tag = "5")]
-    pub time_unix_ms: i64,
-}
-/// The client has every Direct of its session up to a number (CHAT-DM-13). Sent by a
-/// client.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DirectAck {
-    /// The number. Set by the client, never absent.
-    #[prost(uint64, tag = "1")]
-    pub seq: u64,
-}
-/// What became of a Direct that was accepted (CHAT-DM-9). Sent by the server to its sender.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DirectState {
-    /// The id that the client gave the Direct. Set by the server. Absent: 0, it gave none.
-    #[prost(uint64, tag = "1")]
-    pub id: u64,
-    /// Whether the recipient has acknowledged it. Set by the server. Absent: false, the
-    /// recipient's session has ended before that.
-    #[prost(bool, tag = "2")]
-    pub delivered: bool,
     /// Identifies the key that the sender has proved: 16 bytes, the same for the same key
     /// (CHAT-ID-12). Set by the server; ignored in what a client sends. Absent: the sender
     /// has proved none.
     #[prost(bytes = "vec", tag = "9")]
     pub sender_id: ::prost::alloc::vec::Vec<u8>,
+    /// The server's operator has removed the text since (CHAT-MOD-8). Set by the server,
+    /// never in a chat that was just accepted; ignored in what a client sends. Absent: false,
+    /// the text is there.
+    #[prost(bool, tag = "10")]
+    pub removed: bool,
 }
 /// One line of text for one member (CHAT-DM). From a client: a line by its user. From the
 /// server: a line by another member.
