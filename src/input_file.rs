@@ -27,6 +27,7 @@ const PIPE_MS_MAX: u64 = 5_000;
 /// # Errors
 ///
 /// When it is longer or no UTF-8, and as [`read_start`].
+#[cfg(feature = "cli")]
 pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     let (bytes, _) = read_start(path, bytes_max + 1)?;
     if bytes.len() as u64 > bytes_max {
@@ -93,7 +94,7 @@ fn wait(file: &File, deadline: Instant) -> io::Result<PollFlags> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use std::{io::Write, thread};
 

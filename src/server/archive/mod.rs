@@ -22,13 +22,14 @@ mod threads;
 #[cfg(feature = "store")]
 pub(super) use threads::Threads;
 
+#[cfg(feature = "store")]
+use std::time::Duration;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use crate::{log::Audience, room::Change, session::PageRequest};

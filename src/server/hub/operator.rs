@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::{
     name::Name,
     room::Command,
-    session::{Ban, Bans, Listed, Moderation, Reason, Target, Time},
+    session::{Ban, Listed, Moderation, Reason, Target, Time},
     text::Text,
 };
 
@@ -150,7 +150,12 @@ impl Hub {
     }
 
     /// Sets the bans and mutes of an earlier run.
-    pub(in crate::server) fn restore_bans(&self, bans: Bans, mutes: Bans) {
+    #[cfg(feature = "store")]
+    pub(in crate::server) fn restore_bans(
+        &self,
+        bans: crate::session::Bans,
+        mutes: crate::session::Bans,
+    ) {
         let mut state = self.lock();
         let moderation = state.sessions.moderation_mut();
         moderation.bans = bans;
