@@ -167,3 +167,14 @@ fn the_score_stands_in_the_reports_for_programs_and_people() {
     }
     assert!(!html.contains("<script"), "{html}");
 }
+
+/// The rule that a client breaks without a connection says little about what to do.
+#[test]
+fn a_client_that_does_not_connect_is_told_where() {
+    let command = "sh -c 'sleep 60' {address} {name}";
+    let case = ["--case", "client/registering/register-first"];
+    let ran = run(&[&["client", "--ladder", "--cmd", command], &case[..]].concat());
+    assert_eq!(ran.code, VIOLATES, "{}{}", ran.stdout, ran.stderr);
+    let advice = "\n  do        Connect to the address that the suite puts";
+    assert!(ran.stdout.contains(advice), "{}", ran.stdout);
+}

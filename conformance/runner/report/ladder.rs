@@ -195,6 +195,9 @@ fn first_rule(failure: &Failure, rules: &[Rule]) -> Option<String> {
 /// comes first, whatever the rule.
 fn advice(failure: &Failure, rule: Option<&str>, suite: &Suite) -> String {
     let general = match failure.kind {
+        Kind::Hang if failure.expected == "client starts" => Some(
+            "Connect to the address that the suite puts in the place of {address} as soon as the program starts, and send Register.",
+        ),
         Kind::Crash => Some(
             "Find out why the process ended (its last words are above), and catch that error: nothing that a peer sends may end a program.",
         ),
