@@ -48,11 +48,12 @@ pub fn bridge(trust: Trust, host: &str, server: SocketAddr) -> Result<SocketAddr
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
                 return;
             };
-            while let Ok((near, _)) = listener.accept().await {
+            while let Ok((mut near, _)) = listener.accept().await {
                 let (trust, host) = (trust.clone(), host.clone());
                 OPEN.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
-                    if let Err(sentence) = carry(near, &trust, &host, server).await {
+                    // Told before the pool finds its connection closed.
+                    if let Err(sentence) = carry(&mut near, &trust, &host, server).await {
                         output::complain(&format!("chat-bench: {sentence}\n"));
                     }
                     OPEN.fetch_sub(1, Ordering::SeqCst);
@@ -64,7 +65,7 @@ pub fn bridge(trust: Trust, host: &str, server: SocketAddr) -> Result<SocketAddr
 }
 
 async fn carry(
-    mut near: tokio::net::TcpStream,
+    near: &mut tokio::net::TcpStream,
     trust: &Trust,
     host: &str,
     server: SocketAddr,
@@ -76,7 +77,7 @@ async fn carry(
     };
     let _ = near.set_nodelay(true);
     // Either side may break: what is missing, the pool notices.
-    let copied = copy_bidirectional_with_sizes(&mut near, &mut far, COPY_BYTES, COPY_BYTES).await;
+    let copied = copy_bidirectional_with_sizes(near, &mut far, COPY_BYTES, COPY_BYTES).await;
     drop(far);
     if copied.is_err() {
         // A packet tells the server, and a task of its own sends it.
