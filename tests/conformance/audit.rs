@@ -13,8 +13,8 @@ use std::{
 use chat::{
     capture::{Capture, End},
     wire::{
-        Capability, Chat, ClientEnvelope, Direct, Error, ErrorCode, GetHistory, History, Leave,
-        Limits, Receipt, Register, Registered, Resume, ServerEnvelope,
+        Capability, Challenge, Chat, ClientEnvelope, Direct, Error, ErrorCode, GetHistory, History,
+        Leave, Limits, Proof, Receipt, Register, Registered, Resume, ServerEnvelope,
         client_envelope::Message as Sent, get_history::Edge, server_envelope::Message as Came,
     },
 };
@@ -588,6 +588,49 @@ fn edit_page(events: &mut Events, edit: impl Fn(&mut Vec<Chat>)) {
             edit(&mut page.chats);
         }
     }
+}
+
+/// What the operator removed since has no text in a page, and is the same chat.
+#[test]
+fn a_removed_chat_agrees_with_what_it_was() {
+    let remove_text = |chats: &mut Vec<Chat>| {
+        chats[0].removed = true;
+        chats[0].text.clear();
+    };
+    let mut bob = bob();
+    edit_page(&mut bob, remove_text);
+    let (ran, _) = audit(&alice(), &bob);
+    assert_eq!(ran.code, CONFORMS, "{}", ran.stdout);
+    edit_page(&mut bob, |chats| chats[0].text = "text 6".to_owned());
+    let (ran, report) = audit(&alice(), &bob);
+    assert_eq!(ran.code, VIOLATES, "{}", ran.stdout);
+    assert_eq!(report["findings"][0]["rule"], "CHAT-MOD-8", "{report}");
+}
+
+/// A client that proves its key sends a message before it is registered.
+#[test]
+fn a_proof_may_come_before_registered() {
+    let mut bob = bob();
+    let challenge = Event::Came(Came::Challenge(Challenge {
+        nonce: vec![7; 32],
+        epoch: EPOCH.to_owned(),
+    }));
+    let proof = Event::Sent(Sent::Proof(Proof {
+        signature: vec![7; 64],
+    }));
+    bob.splice(1..1, [(0, challenge), (0, proof)]);
+    let (ran, _) = audit(&alice(), &bob);
+    assert_eq!(ran.code, CONFORMS, "{}", ran.stdout);
+}
+
+/// A muted member is answered like any other whose chat is refused.
+#[test]
+fn a_chat_of_a_muted_member_is_answered() {
+    let mut bob = bob();
+    insert_behind(&mut bob, 0, &receipt(5), says(91));
+    insert_behind(&mut bob, 0, &says(91), refused(91, ErrorCode::Muted));
+    let (ran, _) = audit(&alice(), &bob);
+    assert_eq!(ran.code, CONFORMS, "{}", ran.stdout);
 }
 
 /// A direct is answered in its turn, has no number and explains none.

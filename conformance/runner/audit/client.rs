@@ -29,6 +29,10 @@ impl Audit {
             return;
         }
         let Some(session) = &mut connection.session else {
+            // The answer to a Challenge.
+            if message.kind == "proof" {
+                return;
+            }
             let sentence = format!("{} came before Registered", message.kind);
             return find(self, "CHAT-REG-10", sentence);
         };

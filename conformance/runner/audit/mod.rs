@@ -1,6 +1,7 @@
 //! Audit: checks captures offline. What each connection carried must keep the rules about
 //! numbers, order and resends, and all captures together must agree on every chat.
 
+mod agreement;
 mod capture_file;
 mod client;
 mod finding;
@@ -19,6 +20,7 @@ use crate::{
     problem::Received,
     server_stream::ServerStream,
 };
+use agreement::Known;
 use capture_file::What;
 use finding::{Place, Report};
 use line::Line;
@@ -43,16 +45,6 @@ pub fn audit(files: Vec<PathBuf>) -> Result<Report, String> {
     }
     audit.begins();
     Ok(audit.end())
-}
-
-/// A chat that a capture tells of.
-struct Known {
-    sender: String,
-    text: String,
-    time: String,
-    /// The whole of it, where it was relayed; a receipt tells less.
-    body: Option<Value>,
-    at: Place,
 }
 
 /// A page of the past that is not filtered.
@@ -402,51 +394,13 @@ impl Audit {
         let told = self.told.entry(session.epoch.clone()).or_insert(0);
         *told = (*told).max(seq);
     }
-
-    /// Takes in a chat, which must be the same wherever it is told.
-    fn know(&mut self, epoch: &str, seq: u64, new: Known) {
-        let Some(known) = self.chats.get_mut(&(epoch.to_owned(), seq)) else {
-            self.chats.insert((epoch.to_owned(), seq), new);
-            return;
-        };
-        let (there, at) = (known.at, new.at);
-        let wrong = if known.sender != new.sender {
-            let is_same = (&known.text, &known.time) == (&new.text, &new.time);
-            let rule = match is_same {
-                true => "CHAT-CHAT-4",
-                false => "CHAT-HIST-10",
-            };
-            let both = format!("by {} here and by {}", new.sender, known.sender);
-            Some((rule, both))
-        } else if known.text != new.text {
-            let rule = match known.time == new.time {
-                true => "CHAT-CHAT-3",
-                false => "CHAT-HIST-10",
-            };
-            Some((rule, format!("{:?} here and {:?}", new.text, known.text)))
-        } else if known.time != new.time {
-            let times = format!("of the time {} here and {}", new.time, known.time);
-            Some(("CHAT-RCPT-3", times))
-        } else {
-            match (&known.body, &new.body) {
-                (Some(known), Some(new)) if known != new => {
-                    Some(("CHAT-HIST-2", format!("{new} here and {known}")))
-                }
-                _ => None,
-            }
-        };
-        if known.body.is_none() {
-            known.body = new.body;
-        }
-        if let Some((rule, both)) = wrong {
-            let sentence = format!("the chat {seq} is {both} in {}", self.report.shown(there));
-            self.report.find(rule, End::Server, at, sentence);
-        }
-    }
 }
 
 /// Whether an error refuses a chat or a direct (CHAT-ERR-4).
 fn answers_a_chat(message: &Received) -> bool {
+    if message.code() == Some("MUTED") {
+        return true;
+    }
     matches!(
         message.code(),
         Some("TEXT_INVALID" | "TEXT_TOO_LONG" | "RATE_LIMITED" | "STORAGE_FULL" | "NOT_REACHABLE")
