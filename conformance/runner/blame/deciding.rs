@@ -62,6 +62,8 @@ pub(super) fn deciding(action: &Action, context: &Context, problem: &Problem) ->
                 return None;
             }
             match side {
+                // A client need not have a key.
+                Side::Client if *problem.fields == ["key"] => rules("CHAT-ID-18", &[]),
                 Side::Client => of_client_message(&first.kind),
                 Side::Server if first.kind == "error" => {
                     of_error(first.body["code"].as_str()?, context, problem)
