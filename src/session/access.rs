@@ -55,6 +55,17 @@ impl AccessPolicy {
             }
             _ => {}
         }
+        if self.owners != before.owners {
+            changes.push(format!(
+                "{} names have an owner by --owners",
+                self.owners.len()
+            ));
+        }
+        match (self.first_proof_owns, before.first_proof_owns) {
+            (true, false) => changes.push("names are owned by the first key".to_owned()),
+            (false, true) => changes.push("names are open".to_owned()),
+            _ => {}
+        }
         changes
     }
 

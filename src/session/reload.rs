@@ -36,6 +36,7 @@ impl Sessions {
             let name = match state {
                 State::Registered(_) => room.name(ConnectionId(index).member())?,
                 State::AwaitingName(pending) => &pending.name,
+                State::AwaitingProof(pending) => &pending.register.name,
                 _ => return None,
             };
             if is_password_new {
