@@ -221,7 +221,8 @@ impl Options {
     }
 
     /// What can change while the server runs, from the options and the files that they
-    /// name; and a warning. `password`: see [`Options::access`].
+    /// name; and a warning. `password` is the value of
+    /// [`PASSWORD_VARIABLE`](source::PASSWORD_VARIABLE).
     ///
     /// # Errors
     ///

@@ -72,7 +72,7 @@ impl Sessions {
     }
 
     /// The same, to change. Sessions that no longer fit go on until the caller ends them
-    /// ([`Sessions::expel`]).
+    /// (`Sessions::expel`).
     pub fn moderation_mut(&mut self) -> &mut Moderation {
         &mut self.moderation
     }
