@@ -82,6 +82,8 @@ pub mod client;
 mod config_file;
 #[cfg(any(feature = "cli", feature = "suite", feature = "bench"))]
 pub mod files;
+#[cfg(feature = "server")]
+pub mod filter;
 pub mod frame;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod identity;

@@ -111,6 +111,28 @@ const OWNED_NAME_BYTES: u64 = 256;
 
 /// The longest time for which an unused name can stay owned, in milliseconds: ten years.
 const NAME_EXPIRY_MS_CEILING: u64 = 3_650 * 86_400_000;
+/// The least time in which a member hears what its filter has kept out, in milliseconds: a
+/// few times the tick by which the server finds that out.
+const COVERED_INTERVAL_MS_FLOOR: u64 = 500;
+
+/// The most entries of a filter that can be asked for.
+const FILTER_ENTRIES_CEILING: u64 = 1_000;
+
+/// The most mentions of a message that can be asked for: they are looked through one by
+/// one.
+const MENTIONS_CEILING: u64 = 64;
+
+/// What a mention takes in a frame at most, in bytes, and a chat without its text and its
+/// mentions.
+const MENTION_BYTES: u32 = 34;
+const CHAT_OVERHEAD_BYTES: u32 = 150;
+
+/// What an entry of a filter takes at most, in bytes: in the filter, and in the index of
+/// those who follow it, with room to spare.
+const FILTER_ENTRY_BYTES: u64 = 160;
+
+/// What waits for a member with a filter takes at most, in bytes: 256 pieces of the log.
+const DUE_BYTES_MAX: u64 = 8_192;
 
 /// What a line takes without its ids, in bytes, with room to spare, and what an id takes.
 const LINE_BYTES: u64 = 512;
@@ -423,6 +445,37 @@ limits! {
         ..COUNT
     };
 
+    /// Time within which a member hears that its filter has kept messages out
+    covered_interval_ms: u32 = Limit {
+        // What a lost connection makes the server look through again, in a busy room.
+        default: Fixed(Some(20_000)),
+        range: |_| COVERED_INTERVAL_MS_FLOOR..=DEADLINE_MS_CEILING,
+        announce: Some(|limits, wire| wire.covered_interval_ms = limits.covered_interval_ms),
+        rule: Some("CHAT-COV-2"),
+        beyond: "the member is told up to where it has everything",
+        ..TIME
+    };
+
+    /// Topics, senders and ignored ones that a member may have in its filter, in all
+    filter_entries_max: u32 = Limit {
+        default: Fixed(Some(64)),
+        range: |_| 1..=FILTER_ENTRIES_CEILING,
+        announce: Some(|limits, wire| wire.filter_entries_max = limits.filter_entries_max),
+        rule: Some("CHAT-FOL-5"),
+        beyond: "REQUEST_INVALID refuses the filter",
+        ..COUNT
+    };
+
+    /// Mentions that a message may have
+    mentions_max: u32 = Limit {
+        default: Fixed(Some(8)),
+        range: |_| 0..=MENTIONS_CEILING,
+        because: Some("fewer where a frame has no room for them beside the longest text"),
+        announce: Some(|limits, wire| wire.mentions_max = limits.mentions()),
+        rule: Some("CHAT-FOL-1"),
+        beyond: "TOPIC_INVALID refuses the message",
+        ..COUNT
+    };
     /// Time for which a name stays with the key that owns it while nobody uses it
     name_expiry_ms: u64 = Limit {
         option: Some("name-expiry"),
@@ -513,10 +566,21 @@ impl Limits {
         let connections_bytes = u64::from(self.connections_max) * connection_bytes;
         let line_bytes = LINE_BYTES + u64::from(self.resend_ids_max) * RESEND_ID_BYTES;
         let lines = u64::from(self.connections_max) + u64::from(self.resumes_max);
+        let filter_bytes = u64::from(self.filter_entries_max) * FILTER_ENTRY_BYTES;
+        let filters_bytes = u64::from(self.connections_max) * (filter_bytes + DUE_BYTES_MAX);
         self.queue_bytes_max
             .saturating_add(connections_bytes)
             .saturating_add(lines * line_bytes)
             .saturating_add(OWNED_NAMES_MAX as u64 * OWNED_NAME_BYTES)
+            .saturating_add(filters_bytes)
+    }
+
+    /// How many mentions a message may have: no more than a frame has room for beside the
+    /// longest text.
+    pub fn mentions(&self) -> u32 {
+        let spare_bytes = self.frame_bytes_max.saturating_sub(self.text_bytes_max);
+        let room = spare_bytes.saturating_sub(CHAT_OVERHEAD_BYTES) / MENTION_BYTES;
+        self.mentions_max.min(room)
     }
 
     /// How many a second, rounded up, where a member may have `each` for each chat.

@@ -29,8 +29,7 @@ impl Name {
     ///
     /// [`NameError`] with the rule it breaks.
     pub fn parse(name: &str) -> Result<Self, NameError> {
-        let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if !starts_well || name.len() > NAME_BYTES_MAX || !name.chars().all(is_allowed) {
+        if !is_word(name) {
             return Err(NameError::Invalid);
         }
         if RESERVED.iter().any(|word| word.eq_ignore_ascii_case(name)) {
@@ -47,6 +46,12 @@ impl Name {
     fn folded(&self) -> impl Iterator<Item = u8> + '_ {
         self.0.bytes().map(|byte| byte.to_ascii_lowercase())
     }
+}
+
+/// Whether `word` is written as a name (CHAT-NAME-1): names, topics, mentions.
+pub(crate) fn is_word(word: &str) -> bool {
+    let starts_well = word.starts_with(|c: char| c.is_ascii_alphanumeric());
+    starts_well && word.len() <= NAME_BYTES_MAX && word.chars().all(is_allowed)
 }
 
 /// Whether a name may hold `c` (CHAT-NAME-1).

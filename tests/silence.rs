@@ -89,7 +89,7 @@ impl Server {
     }
 
     /// Whether something is due to a connection at this time.
-    fn is_due(&self, id: &ConnectionId) -> bool {
+    fn is_due(&mut self, id: &ConnectionId) -> bool {
         let mut due = Vec::new();
         self.sessions.due(&self.room, self.now(), &mut due);
         due.contains(&id.index())

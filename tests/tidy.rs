@@ -14,11 +14,12 @@ const NOT_CITED: [(&str, &str); 0] = [];
 
 /// The parts that know no IO, no clock and no chance, so that they can be
 /// simulated; and what they must not mention.
-const PURE: [&str; 37] = [
+const PURE: [&str; 40] = [
     "src/session",
     "src/room",
     "src/name.rs",
     "src/text.rs",
+    "src/filter.rs",
     "src/token_bucket.rs",
     "src/password/mod.rs",
     "src/log",
@@ -26,6 +27,7 @@ const PURE: [&str; 37] = [
     "src/limits",
     "src/limits.rs",
     "src/server/eviction.rs",
+    "src/server/followers.rs",
     "src/server/address_limiter.rs",
     "src/server/proxy_header.rs",
     "src/server/read_buffer.rs",
@@ -52,6 +54,7 @@ const PURE: [&str; 37] = [
     "src/client/app/screen/settings.rs",
     "src/client/app/screen/view.rs",
     "src/client/resume.rs",
+    "src/client/follow.rs",
 ];
 const IMPURE: [&str; 12] = [
     "tokio",

@@ -327,7 +327,7 @@ impl Conn {
     pub fn queue_of(&self, kind: &str) -> usize {
         match kind {
             _ if self.sends == Envelope::Server => 0,
-            "chat" | "joined" | "left" | "server_closing" => 1,
+            "chat" | "joined" | "left" | "server_closing" | "following" | "covered" => 1,
             "direct" | "direct_state" => 2,
             _ => 0,
         }

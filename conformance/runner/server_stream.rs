@@ -132,6 +132,7 @@ fn capability_of(kind: &str) -> Option<&'static str> {
         "ping" | "pong" => Some("keepalive"),
         "history" => Some("history"),
         "direct" | "direct_state" => Some("direct"),
+        "following" | "covered" => Some("follow"),
         _ => None,
     }
 }

@@ -460,7 +460,9 @@ impl Server {
                     presence,
                     from_seq,
                     sender_id,
+                    filter,
                 } => {
+                    assert_eq!(filter, None, "follow is not asked for");
                     assert_eq!(from_seq, None, "nobody knows a token");
                     assert_eq!(sender_id, None, "nobody can prove a key");
                     assert!(!place.was_member, "one session a connection");
@@ -476,6 +478,7 @@ impl Server {
                         directs: 0,
                     });
                 }
+                Effect::Follow(_) | Effect::Cover { .. } => panic!("follow is not asked for"),
                 Effect::FetchPage(_) => panic!("history is not offered"),
                 Effect::Notify(_) => panic!("no session is resumed"),
                 Effect::Closed(end) => {

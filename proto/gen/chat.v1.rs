@@ -4,7 +4,7 @@
 pub struct ClientEnvelope {
     /// The message. An envelope with none of these set, or with an arm that the
     /// receiver does not know, is an unknown message (CHAT-GROW-1).
-    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 8, 9, 13")]
+    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub message: ::core::option::Option<client_envelope::Message>,
 }
 /// Nested message and enum types in `ClientEnvelope`.
@@ -31,15 +31,15 @@ pub mod client_envelope {
         /// Asks for a page of the past. Needs history.
         #[prost(message, tag = "6")]
         GetHistory(super::GetHistory),
+        /// Chooses which chats to receive. Needs follow.
+        #[prost(message, tag = "7")]
+        Follow(super::Follow),
         /// One line for one member. Needs direct.
         #[prost(message, tag = "8")]
         Direct(super::Direct),
         /// The client has a Direct. Needs direct.
         #[prost(message, tag = "9")]
         DirectAck(super::DirectAck),
-        /// Proves the key of Register, in answer to Challenge.
-        #[prost(message, tag = "13")]
-        Proof(super::Proof),
     }
 }
 /// What a server sends: one message per frame.
@@ -47,7 +47,7 @@ pub mod client_envelope {
 pub struct ServerEnvelope {
     /// The message. A client ignores an envelope with none of these set, or with an
     /// arm that it does not know (CHAT-GROW-2).
-    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 18")]
+    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     pub message: ::core::option::Option<server_envelope::Message>,
 }
 /// Nested message and enum types in `ServerEnvelope`.
@@ -89,15 +89,18 @@ pub mod server_envelope {
         /// A page of the past. Needs history.
         #[prost(message, tag = "11")]
         History(super::History),
+        /// The filter has changed, from here on. Needs follow.
+        #[prost(message, tag = "12")]
+        Following(super::Following),
+        /// Everything up to a number that passes the filter was sent. Needs follow.
+        #[prost(message, tag = "13")]
+        Covered(super::Covered),
         /// One line for this member alone. Needs direct.
         #[prost(message, tag = "14")]
         Direct(super::Direct),
         /// What became of a Direct of this client. Needs direct.
         #[prost(message, tag = "15")]
         DirectState(super::DirectState),
-        /// Asks for the proof of the key of Register. Only for a client that sent one.
-        #[prost(message, tag = "18")]
-        Challenge(super::Challenge),
     }
 }
 /// Opens a session. Sent by a client, once, as its first message.
@@ -109,8 +112,7 @@ pub struct Register {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// The capabilities that the client asks for, in any order. Set by the client.
-    /// Absent: none, so only Registered, Chat, Error and ServerClosing are sent, and a
-    /// Challenge if there is a key.
+    /// Absent: none, so only Registered, Chat, Error and ServerClosing are sent.
     #[prost(enumeration = "Capability", repeated, tag = "2")]
     pub capabilities: ::prost::alloc::vec::Vec<i32>,
     /// The server's password: 1 to 256 bytes of UTF-8 without control characters
@@ -123,29 +125,10 @@ pub struct Register {
     /// nothing to continue.
     #[prost(message, optional, tag = "4")]
     pub resume: ::core::option::Option<Resume>,
-    /// The client's public key, Ed25519: 32 bytes (CHAT-ID). Set by a client that has one.
-    /// Absent: none.
-    #[prost(bytes = "vec", tag = "5")]
-    pub key: ::prost::alloc::vec::Vec<u8>,
-}
-/// What a client must sign to prove its key. Sent by the server in answer to a Register
-/// with a key (CHAT-ID-2).
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Challenge {
-    /// 32 random bytes. Set by the server, never absent.
-    #[prost(bytes = "vec", tag = "1")]
-    pub nonce: ::prost::alloc::vec::Vec<u8>,
-    /// The epoch, as in Registered. Set by the server, never absent.
-    #[prost(string, tag = "2")]
-    pub epoch: ::prost::alloc::string::String,
-}
-/// Proves the key of Register. Sent by the client in answer to Challenge.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Proof {
-    /// The signature of what CHAT-ID-5 says, Ed25519: 64 bytes. Set by the client. Absent:
-    /// no signature, which is refused with PROOF_WRONG.
-    #[prost(bytes = "vec", tag = "1")]
-    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// Which chats the client wants from the first one on (CHAT-FOL-9). Set by a client that
+    /// asks for follow. Absent: all of them.
+    #[prost(message, optional, tag = "6")]
+    pub filter: ::core::option::Option<Filter>,
 }
 /// The session that a Register continues. Sent by a client that asks for resume.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -284,6 +267,17 @@ pub struct Limits {
     /// history.
     #[prost(uint32, tag = "17")]
     pub history_page_max: u32,
+    /// Within how long the server tells a member that its filter has kept chats out, in
+    /// milliseconds (CHAT-COV-2). Never absent from a server that grants follow.
+    #[prost(uint32, tag = "18")]
+    pub covered_interval_ms: u32,
+    /// The most entries of a filter: topics, senders and ignored ones in all (CHAT-FOL-5).
+    /// Absent: 0, the server grants no follow.
+    #[prost(uint32, tag = "19")]
+    pub filter_entries_max: u32,
+    /// The most mentions of a chat (CHAT-FOL-1). Absent: 0, no chat can have any.
+    #[prost(uint32, tag = "24")]
+    pub mentions_max: u32,
 }
 /// One line of text. From a client: a line by its user. From the server: a line by
 /// another member.
@@ -291,8 +285,7 @@ pub struct Limits {
 pub struct Chat {
     /// The text: 1 to Limits.text_bytes_max bytes of UTF-8, no line break, no control
     /// character (CHAT-CHAT-6). Set by the client, relayed unchanged (CHAT-CHAT-3).
-    /// Absent: the empty text, which is refused with TEXT_INVALID; in what the server sends,
-    /// the text of a chat whose removed is set.
+    /// Absent: the empty text, which is refused with TEXT_INVALID.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
     /// The name of the sender as Registered gave it. Set by the server, never absent in
@@ -313,16 +306,67 @@ pub struct Chat {
     /// (CHAT-CHAT-9). Absent: 0, the sender needs none.
     #[prost(uint64, tag = "5")]
     pub id: u64,
-    /// Identifies the key that the sender has proved: 16 bytes, the same for the same key
-    /// (CHAT-ID-12). Set by the server; ignored in what a client sends. Absent: the sender
-    /// has proved none.
-    #[prost(bytes = "vec", tag = "9")]
-    pub sender_id: ::prost::alloc::vec::Vec<u8>,
-    /// The server's operator has removed the text since (CHAT-MOD-8). Set by the server,
-    /// never in a chat that was just accepted; ignored in what a client sends. Absent: false,
-    /// the text is there.
-    #[prost(bool, tag = "10")]
-    pub removed: bool,
+    /// What the chat is about: 1 to 32 ASCII characters as in a name (CHAT-FOL-1). Set by a
+    /// client with follow, relayed unchanged (CHAT-FOL-2). Absent: it has no topic.
+    #[prost(string, tag = "6")]
+    pub topic: ::prost::alloc::string::String,
+    /// The names of members that the chat is meant for, at most Limits.mentions_max; they
+    /// receive it whatever topics they follow. Set by a client with follow, relayed unchanged
+    /// (CHAT-FOL-2). Absent: nobody in particular.
+    #[prost(string, repeated, tag = "7")]
+    pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Which chats a member wants (CHAT-FOL-4). Sent by a client. Topics and names are
+/// written as in a name (CHAT-NAME-1), at most Limits.filter_entries_max in all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Filter {
+    /// Chats with these topics pass.
+    #[prost(string, repeated, tag = "1")]
+    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Chats by these senders pass.
+    #[prost(string, repeated, tag = "2")]
+    pub senders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Chats by these senders do not pass, whatever else holds for them.
+    #[prost(string, repeated, tag = "3")]
+    pub ignore: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Chats without a topic pass. Absent: false, they pass only if nothing is followed, or
+    /// for another reason.
+    #[prost(bool, tag = "4")]
+    pub without_topic: bool,
+}
+/// Replaces the filter of the member (CHAT-FOL-7). Sent by a member with follow.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Follow {
+    /// Any number; the Following or Error carries it back. Set by the client. Absent: 0.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The new filter. Set by the client. Absent: none, every chat passes.
+    #[prost(message, optional, tag = "2")]
+    pub filter: ::core::option::Option<Filter>,
+}
+/// The filter has changed (CHAT-FOL-7). Sent by the server in answer to Follow, at its
+/// place among the chats (CHAT-FOL-8).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Following {
+    /// The id of the Follow. Set by the server. Absent: 0.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The number of the last chat to which the filter before applies. Set by the server.
+    /// Absent: 0, no chat was accepted yet.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+/// Every chat up to a number that passes the filter was sent (CHAT-COV-1). Sent by the
+/// server to a member with a filter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Covered {
+    /// The number. Set by the server. Absent: 0, no chat was accepted yet.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// How many Chats the server has sent in this session by now (CHAT-COV-4). Set by the
+    /// server. Absent: 0, none.
+    #[prost(uint64, tag = "2")]
+    pub sent: u64,
 }
 /// One line of text for one member (CHAT-DM). From a client: a line by its user. From the
 /// server: a line by another member.
@@ -368,7 +412,7 @@ pub struct DirectState {
     pub delivered: bool,
 }
 /// Asks for a page of the past (CHAT-HIST). Sent by a member with history.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetHistory {
     /// Any number; the History or Error carries it back. Set by the client. Absent: 0.
     #[prost(uint64, tag = "1")]
@@ -377,6 +421,10 @@ pub struct GetHistory {
     /// client, never absent.
     #[prost(uint32, tag = "4")]
     pub limit: u32,
+    /// Which chats the client wants (CHAT-FOL-10). Set by a client with follow. Absent: all
+    /// of them.
+    #[prost(message, optional, tag = "5")]
+    pub filter: ::core::option::Option<Filter>,
     /// On which side of which number the page lies. Set by the client, never absent.
     #[prost(oneof = "get_history::Edge", tags = "2, 3")]
     pub edge: ::core::option::Option<get_history::Edge>,
@@ -438,10 +486,10 @@ pub struct Error {
     /// (CHAT-ERR-2). Set by the server. Absent: false, the session continues.
     #[prost(bool, tag = "3")]
     pub ends_session: bool,
-    /// The id of the Chat, the Direct or the GetHistory that was refused (CHAT-ERR-4). Set
-    /// by the server with TEXT_INVALID, TEXT_TOO_LONG, RATE_LIMITED, STORAGE_FULL,
-    /// REQUEST_INVALID, NOT_REACHABLE and MUTED. Absent: 0, the error refuses none of them,
-    /// or one without an id.
+    /// The id of the Chat, the Direct, the GetHistory or the Follow that was refused
+    /// (CHAT-ERR-4). Set by the server with TEXT_INVALID, TEXT_TOO_LONG, TOPIC_INVALID,
+    /// RATE_LIMITED, STORAGE_FULL, REQUEST_INVALID and NOT_REACHABLE. Absent: 0, the error
+    /// refuses none of them, or one without an id.
     #[prost(uint64, tag = "4")]
     pub id: u64,
     /// How long to wait before sending the refused chat again, or before connecting
@@ -531,6 +579,8 @@ pub enum Capability {
     Resume = 4,
     /// GetHistory and History (CHAT-HIST).
     History = 5,
+    /// Topics, mentions and filters: Follow, Following and Covered (CHAT-FOL, CHAT-COV).
+    Follow = 6,
     /// Direct, DirectAck and DirectState (CHAT-DM). Needs receipts.
     Direct = 7,
 }
@@ -547,6 +597,7 @@ impl Capability {
             Self::Keepalive => "CAPABILITY_KEEPALIVE",
             Self::Resume => "CAPABILITY_RESUME",
             Self::History => "CAPABILITY_HISTORY",
+            Self::Follow => "CAPABILITY_FOLLOW",
             Self::Direct => "CAPABILITY_DIRECT",
         }
     }
@@ -559,6 +610,7 @@ impl Capability {
             "CAPABILITY_KEEPALIVE" => Some(Self::Keepalive),
             "CAPABILITY_RESUME" => Some(Self::Resume),
             "CAPABILITY_HISTORY" => Some(Self::History),
+            "CAPABILITY_FOLLOW" => Some(Self::Follow),
             "CAPABILITY_DIRECT" => Some(Self::Direct),
             _ => None,
         }
@@ -669,32 +721,21 @@ pub enum ErrorCode {
     /// (CHAT-LIM-10). Fatal; what was sent before has no gap (CHAT-ORD-4).
     Overloaded = 23,
     /// Another session continues this one's line, or has continued it already
-    /// (CHAT-RES-5, CHAT-RES-6), or the owner of its name has registered (CHAT-ID-9).
-    /// Fatal; do not register again without the user (CHAT-RES-19).
+    /// (CHAT-RES-5, CHAT-RES-6). Fatal; do not register again without the user
+    /// (CHAT-RES-19).
     Replaced = 24,
-    /// A GetHistory that breaks CHAT-HIST-7. Not fatal.
+    /// A GetHistory that breaks CHAT-HIST-7, or a filter that breaks CHAT-FOL-5. Not fatal,
+    /// except for a Register with such a filter.
     RequestInvalid = 25,
     /// The server has no space to keep the chat (CHAT-HIST-9). Not fatal; the chat was not
     /// accepted; try again later.
     StorageFull = 26,
-    /// A name that a key owns, and not the client's (CHAT-ID-8). Fatal; choose another
-    /// name, or use the key.
-    NameOwned = 27,
-    /// A key that is no Ed25519 key, or a proof that is not its signature (CHAT-ID-4,
-    /// CHAT-ID-5). Fatal.
-    ProofWrong = 28,
-    /// The server's operator has thrown the member out (CHAT-MOD-1). Fatal; do not register
-    /// again without the user (CHAT-MOD-6).
-    Kicked = 29,
-    /// The server's operator has banned the name or the network address (CHAT-MOD-2,
-    /// CHAT-MOD-3). Fatal; do not register again without the user (CHAT-MOD-6).
-    Banned = 30,
-    /// The server's operator has muted the member (CHAT-MOD-4). Not fatal; the Chat or Direct
-    /// was not accepted.
-    Muted = 31,
     /// A Direct to a name that no member has, or to a member that takes none (CHAT-DM-6,
     /// CHAT-DM-12). Not fatal; the Direct was not accepted.
     NotReachable = 32,
+    /// A topic or a mention that is no name, or too many mentions (CHAT-FOL-1). Not fatal;
+    /// the chat was not accepted.
+    TopicInvalid = 33,
     /// The server is cut off the other servers of the room, or about to join them
     /// (CHAT-CLUS-1). Fatal; connect to another of them, or again after retry_after_ms.
     ClusterUnreachable = 39,
@@ -733,12 +774,8 @@ impl ErrorCode {
             Self::Replaced => "ERROR_CODE_REPLACED",
             Self::RequestInvalid => "ERROR_CODE_REQUEST_INVALID",
             Self::StorageFull => "ERROR_CODE_STORAGE_FULL",
-            Self::NameOwned => "ERROR_CODE_NAME_OWNED",
-            Self::ProofWrong => "ERROR_CODE_PROOF_WRONG",
-            Self::Kicked => "ERROR_CODE_KICKED",
-            Self::Banned => "ERROR_CODE_BANNED",
-            Self::Muted => "ERROR_CODE_MUTED",
             Self::NotReachable => "ERROR_CODE_NOT_REACHABLE",
+            Self::TopicInvalid => "ERROR_CODE_TOPIC_INVALID",
             Self::ClusterUnreachable => "ERROR_CODE_CLUSTER_UNREACHABLE",
         }
     }
@@ -772,12 +809,8 @@ impl ErrorCode {
             "ERROR_CODE_REPLACED" => Some(Self::Replaced),
             "ERROR_CODE_REQUEST_INVALID" => Some(Self::RequestInvalid),
             "ERROR_CODE_STORAGE_FULL" => Some(Self::StorageFull),
-            "ERROR_CODE_NAME_OWNED" => Some(Self::NameOwned),
-            "ERROR_CODE_PROOF_WRONG" => Some(Self::ProofWrong),
-            "ERROR_CODE_KICKED" => Some(Self::Kicked),
-            "ERROR_CODE_BANNED" => Some(Self::Banned),
-            "ERROR_CODE_MUTED" => Some(Self::Muted),
             "ERROR_CODE_NOT_REACHABLE" => Some(Self::NotReachable),
+            "ERROR_CODE_TOPIC_INVALID" => Some(Self::TopicInvalid),
             "ERROR_CODE_CLUSTER_UNREACHABLE" => Some(Self::ClusterUnreachable),
             _ => None,
         }
@@ -801,10 +834,6 @@ pub enum LeftReason {
     /// The member broke the protocol: MALFORMED_FRAME for bytes that arrived,
     /// FRAME_TOO_LONG, TOO_MANY_ERRORS.
     ProtocolError = 5,
-    /// The server's operator threw the member out: KICKED.
-    Kicked = 6,
-    /// The server's operator banned the member: BANNED.
-    Banned = 7,
 }
 impl LeftReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -819,8 +848,6 @@ impl LeftReason {
             Self::IdleTimeout => "LEFT_REASON_IDLE_TIMEOUT",
             Self::SlowConsumer => "LEFT_REASON_SLOW_CONSUMER",
             Self::ProtocolError => "LEFT_REASON_PROTOCOL_ERROR",
-            Self::Kicked => "LEFT_REASON_KICKED",
-            Self::Banned => "LEFT_REASON_BANNED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -832,8 +859,6 @@ impl LeftReason {
             "LEFT_REASON_IDLE_TIMEOUT" => Some(Self::IdleTimeout),
             "LEFT_REASON_SLOW_CONSUMER" => Some(Self::SlowConsumer),
             "LEFT_REASON_PROTOCOL_ERROR" => Some(Self::ProtocolError),
-            "LEFT_REASON_KICKED" => Some(Self::Kicked),
-            "LEFT_REASON_BANNED" => Some(Self::Banned),
             _ => None,
         }
     }

@@ -16,6 +16,7 @@ use super::codec::{ByteStream, Codec, CodecError, Halves, REGISTERING_BODY_BYTES
 use super::driver::{Opened, Reopen};
 use super::event::Ending;
 use super::eyeballs;
+use super::follow::{Filter, Follows};
 #[cfg(feature = "keys")]
 use super::key::Key;
 use super::session::Session;
@@ -30,7 +31,7 @@ use crate::quic::{self, QuicError, QuicStream};
 #[cfg(feature = "tls")]
 use crate::tls::{Trust, Untrusted};
 use crate::wire::{
-    Capability, Challenge, ClientEnvelope, ErrorCode, Proof, Register, Registered, Resume,
+    self, Capability, Challenge, ClientEnvelope, ErrorCode, Proof, Register, Registered, Resume,
     client_envelope, server_envelope,
 };
 
@@ -67,6 +68,7 @@ pub struct Connector {
     trust: Trust,
     backoff: Option<Backoff>,
     capture: Option<Capture>,
+    filter: Filter,
 }
 
 impl Default for Connector {
@@ -88,6 +90,7 @@ impl Connector {
             trust: Trust::system(),
             backoff: None,
             capture: None,
+            filter: Filter::default(),
         }
     }
 
@@ -163,6 +166,14 @@ impl Connector {
         self
     }
 
+    /// Receives only these chats, from the first one on: asks for
+    /// [`Capability::Follow`]. [`Session::follow`] changes it later.
+    #[must_use]
+    pub fn following(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self.and(Capability::Follow)
+    }
+
     /// Connects again when a session is lost, and resumes it (CHAT-RES) where the server
     /// does that: asks for receipts and resume. The events say what becomes of it:
     /// [`Reconnecting`](super::Event::Reconnecting), then
@@ -200,7 +211,8 @@ impl Connector {
     ///
     /// [`ConnectError`] says which step failed.
     pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
-        let (halves, registered) = self.open(address, name, None).await?;
+        let filter = self.register_filter();
+        let (halves, registered) = self.open(address, name, None, filter).await?;
         let again = self.backoff.clone().map(|backoff| {
             let target: Box<dyn Reopen> = Box::new(Target {
                 connector: self.clone(),
@@ -209,7 +221,12 @@ impl Connector {
             });
             (target, backoff)
         });
-        Ok(Session::start(halves, registered, again))
+        Ok(Session::start(
+            halves,
+            registered,
+            again,
+            self.filter.clone(),
+        ))
     }
 
     /// Registers on a connected byte stream. Its session is not continued on another
@@ -223,8 +240,14 @@ impl Connector {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let halves = Halves::new(self.tapped(Box::new(stream)));
-        let (halves, registered) = self.shake_hands(halves, name, None).await?;
-        Ok(Session::start(halves, registered, None))
+        let filter = self.register_filter();
+        let (halves, registered) = self.shake_hands(halves, name, None, filter).await?;
+        Ok(Session::start(
+            halves,
+            registered,
+            None,
+            self.filter.clone(),
+        ))
     }
 
     /// Connects and registers.
@@ -233,9 +256,14 @@ impl Connector {
         address: &Address,
         name: &str,
         resume: Option<Resume>,
+        filter: Option<wire::Filter>,
     ) -> Result<Opened, ConnectError> {
         let halves = Halves::new(self.tapped(self.dial(address).await?));
-        self.shake_hands(halves, name, resume).await
+        self.shake_hands(halves, name, resume, filter).await
+    }
+
+    fn register_filter(&self) -> Option<wire::Filter> {
+        Follows::new(self.filter.clone()).for_register()
     }
 
     /// The same, with the capture of another connector.
@@ -327,6 +355,7 @@ impl Connector {
         mut halves: Halves<ByteStream>,
         name: &str,
         resume: Option<Resume>,
+        filter: Option<wire::Filter>,
     ) -> Result<Opened, ConnectError> {
         let mut capabilities = self.capabilities.clone();
         if self.backoff.is_some() {
@@ -349,6 +378,7 @@ impl Connector {
                     .map_or_else(String::new, |password| password.reveal().to_owned()),
                 resume,
                 key: self.key_bytes(),
+                filter,
             })),
         };
         // The server would refuse the frame, and could not say that the name is the
@@ -391,9 +421,12 @@ impl Reopen for Target {
     fn open(
         &self,
         resume: Option<Resume>,
+        filter: Option<wire::Filter>,
     ) -> Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send + '_>> {
         Box::pin(async move {
-            let opened = self.connector.open(&self.address, &self.name, resume);
+            let opened = self
+                .connector
+                .open(&self.address, &self.name, resume, filter);
             opened.await.map_err(ConnectError::into_failure)
         })
     }

@@ -13,13 +13,15 @@ use tokio_util::codec::FramedRead;
 
 use super::codec::{ByteStream, Codec, Halves};
 use super::event::{Ending, Event};
+use super::follow::Follows;
 use super::history::Pages;
 use super::resume::Line;
 use super::send_queue::SendQueue;
 use super::writing::{Inputs, Shared, Written, now, write};
 use crate::identity::SenderId;
 use crate::wire::{
-    Capability, Chat, Error, ErrorCode, Ping, Pong, Registered, client_envelope, server_envelope,
+    Capability, Chat, Covered, Error, ErrorCode, Following, Ping, Pong, Registered,
+    client_envelope, server_envelope,
 };
 
 /// How many pings and pongs may wait to be written. A server that sends more pings
@@ -81,6 +83,7 @@ pub(super) struct Connection<'a> {
     /// Events that the user has not been given yet.
     pub(super) undelivered: &'a mut VecDeque<Event>,
     pub(super) pages: &'a Mutex<Pages>,
+    pub(super) follows: &'a Mutex<Follows>,
     pub(super) inputs: Inputs<'a>,
     /// Whether to give up the connection when no receipt comes, and not to leave.
     pub(super) is_stall_lost: bool,
@@ -95,6 +98,7 @@ impl Connection<'_> {
             queue: self.queue,
             answered: self.answered,
             pages: self.pages,
+            follows: self.follows,
             is_stall_lost: self.is_stall_lost,
         };
         let mut received = Receiver {
@@ -229,7 +233,9 @@ async fn read<R: AsyncRead + Unpin>(
                 });
             }
             Some(message) => {
-                if let Some(ending) = this.judge(message, &mut shared.queue()) {
+                if let Some(ending) =
+                    this.judge(message, &mut shared.queue(), &mut shared.follows())
+                {
                     return ending;
                 }
             }
@@ -259,6 +265,7 @@ impl Receiver<'_> {
         &mut self,
         message: server_envelope::Message,
         queue: &mut SendQueue,
+        follows: &mut Follows,
     ) -> Option<Ending> {
         use server_envelope::Message;
         let mut released = Vec::new();
@@ -282,6 +289,19 @@ impl Receiver<'_> {
                     seq: receipt.seq,
                 });
             }
+            Message::Following(Following { id, seq }) => {
+                if follows.following(id) {
+                    self.line.covered(seq);
+                    self.line.set_filtered(follows.is_filtered());
+                    self.tell(Event::Following { id, seq });
+                }
+            }
+            Message::Covered(Covered { seq, sent }) => {
+                if self.line.is_filtered() {
+                    self.line.covered(seq);
+                }
+                self.tell(Event::Covered { seq, sent });
+            }
             // CHAT-ERR-7, CHAT-GROW-5: the flag decides, whatever the code is.
             Message::Error(error) if error.ends_session => {
                 return Some(Ending::Error {
@@ -291,6 +311,7 @@ impl Receiver<'_> {
             }
             Message::Error(error) => {
                 self.line.refused(error.id, &mut released);
+                follows.refused(error.id);
                 self.refused(error, queue);
             }
             // CHAT-CLOSE-4: the end of the session closes the connection.
@@ -354,6 +375,8 @@ pub(super) fn message_event(chat: Chat) -> Event {
         sender: chat.sender,
         text: chat.text,
         time_unix_ms: chat.time_unix_ms,
+        topic: chat.topic,
+        mentions: chat.mentions,
         sender_id: SenderId::from_bytes(&chat.sender_id),
     }
 }

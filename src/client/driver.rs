@@ -14,12 +14,14 @@ use super::backoff::{Backoff, Failure, Outage, Retry};
 use super::codec::{BODY_BYTES_CEILING, ByteStream, Halves};
 use super::connection::{Connection, Keepalive, deliver, message_event};
 use super::event::{Ended, Ending, Event};
+use super::follow::{Follows, Settled};
 use super::history::{Pages, Request};
 use super::pacer::Pacer;
 use super::resume::{Continued, Line, Missed};
 use super::send_queue::{SendQueue, Unsent};
 use super::writing::{Inputs, Leaving, now};
-use crate::wire::{Capability, Registered, Resume};
+use crate::client;
+use crate::wire::{Capability, ErrorCode, Filter, Registered, Resume};
 
 /// A connection that has registered.
 pub(crate) type Opened = (Halves<ByteStream>, Registered);
@@ -30,12 +32,14 @@ pub(crate) trait Reopen: Send + Sync {
     fn open(
         &self,
         resume: Option<Resume>,
+        filter: Option<Filter>,
     ) -> Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send + '_>>;
 }
 
 /// What the session and its task are connected with.
 pub(crate) struct Channels {
     pub(crate) sends: mpsc::Receiver<Unsent>,
+    pub(crate) filters: mpsc::Receiver<(u64, client::Filter)>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) leaving: watch::Receiver<Leaving>,
     pub(crate) requests: mpsc::Receiver<Request>,
@@ -51,6 +55,8 @@ pub(crate) struct Announced {
     pub(crate) history_page_max: AtomicU32,
     /// Whether it grants directs.
     pub(crate) takes_directs: AtomicBool,
+    /// It takes filters, topics and mentions.
+    pub(crate) has_follow: AtomicBool,
 }
 
 /// The state of the task: what outlives a connection.
@@ -58,6 +64,7 @@ pub(crate) struct Driver {
     queue: Mutex<SendQueue>,
     answered: Notify,
     pages: Mutex<Pages>,
+    follows: Mutex<Follows>,
     line: Line,
     undelivered: VecDeque<Event>,
     channels: Channels,
@@ -69,18 +76,21 @@ impl Driver {
         registered: &Registered,
         channels: Channels,
         again: Option<(Box<dyn Reopen>, Backoff)>,
+        filter: client::Filter,
     ) -> Self {
         let (pacer, receipts, ids_max) = sending(registered);
-        let driver = Self {
+        let mut driver = Self {
             queue: Mutex::new(SendQueue::new(pacer, receipts, ids_max, now())),
             answered: Notify::new(),
             pages: Mutex::default(),
+            follows: Mutex::new(Follows::new(filter)),
             line: Line::new(registered),
             undelivered: VecDeque::new(),
             channels,
             again,
         };
         driver.announce(registered);
+        driver.settle_follows(registered);
         driver
     }
 
@@ -99,8 +109,10 @@ impl Driver {
                 events: &self.channels.events,
                 undelivered: &mut self.undelivered,
                 pages: &self.pages,
+                follows: &self.follows,
                 inputs: Inputs {
                     sends: &mut self.channels.sends,
+                    filters: &mut self.channels.filters,
                     requests: &mut self.channels.requests,
                     leaving: &mut self.channels.leaving,
                 },
@@ -157,8 +169,12 @@ impl Driver {
                 return Err(Ending::Left);
             }
             let resume = self.line.resume();
+            let follows = self.follows.get_mut();
+            let filter = follows
+                .unwrap_or_else(PoisonError::into_inner)
+                .for_register();
             let opened = tokio::select! {
-                opened = target.open(resume) => opened,
+                opened = target.open(resume, filter) => opened,
                 _ = self.channels.leaving.wait_for(|leaving| *leaving == Leaving::Now) => {
                     return Err(Ending::Left);
                 }
@@ -178,6 +194,7 @@ impl Driver {
         let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut shown = Vec::new();
         let unanswered = queue.unanswered_chats();
+        let is_filtered = self.line.is_filtered();
         let continued = self.line.registered(registered, unanswered, &mut shown);
         let events = &mut self.undelivered;
         events.extend(shown.into_iter().map(message_event));
@@ -185,7 +202,11 @@ impl Driver {
             let mut count: u64 = 0;
             for Missed { from, to } in missed {
                 count = count.saturating_add(to - from + 1);
-                events.push_back(Event::Gap { from, to });
+                events.push_back(Event::Gap {
+                    from,
+                    to,
+                    is_filtered,
+                });
             }
             count
         };
@@ -196,6 +217,7 @@ impl Driver {
                 let missed = tell_missed(missed);
                 events.push_back(Event::Resumed {
                     missed,
+                    is_filtered,
                     registered: registered_box,
                 });
             }
@@ -212,6 +234,32 @@ impl Driver {
             }
         }
         self.announce(registered);
+        self.settle_follows(registered);
+    }
+
+    /// A connection has registered with the filter that is wanted: changes that were not
+    /// answered are settled by that.
+    fn settle_follows(&mut self, registered: &Registered) {
+        let follows = self.follows.get_mut();
+        let follows = follows.unwrap_or_else(PoisonError::into_inner);
+        let settled = follows.registered(has(registered, Capability::Follow));
+        self.line.set_filtered(follows.is_filtered());
+        let seq = match registered.resumed_from {
+            0 => registered.seq,
+            from => from - 1,
+        };
+        let settled = settled.into_iter();
+        self.undelivered
+            .extend(settled.map(|settled| match settled {
+                Settled::Following(id) => Event::Following { id, seq },
+                Settled::NotGranted(id) => Event::Refused {
+                    id,
+                    text: None,
+                    code: ErrorCode::NotGranted,
+                    detail: String::new(),
+                    retry_after_ms: 0,
+                },
+            }));
     }
 
     /// Tells the session what the server has announced.
@@ -232,6 +280,8 @@ impl Driver {
         announced
             .takes_directs
             .store(has(registered, Capability::Direct), Ordering::Relaxed);
+        let has_follow = has(registered, Capability::Follow);
+        announced.has_follow.store(has_follow, Ordering::Relaxed);
     }
 
     /// Reports the end.

@@ -23,6 +23,10 @@ pub enum Event {
         /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z on
         /// the server's clock.
         time_unix_ms: i64,
+        /// What it is about; empty without a topic.
+        topic: String,
+        /// The names of the members that it is meant for.
+        mentions: Vec<String>,
         /// The sender's key, as the server tells it (CHAT-ID-12): the same for the same
         /// key. `None` if the sender has proved none.
         sender_id: Option<SenderId>,
@@ -86,11 +90,27 @@ pub enum Event {
         /// The chat's number; 0 for a direct, which has none.
         seq: u64,
     },
+    /// The filter that [`Session::follow`](super::Session::follow) asked for counts from here
+    /// on: what came before went by the one before.
+    Following {
+        /// The id that [`Session::follow`](super::Session::follow) returned.
+        id: u64,
+        /// The number of the last chat that the filter before let pass or kept out.
+        seq: u64,
+    },
+    /// Everything up to a number has arrived that passes the filter.
+    Covered {
+        /// The number.
+        seq: u64,
+        /// How many chats the server has sent on this connection.
+        sent: u64,
+    },
     /// The server refused something for good, and the session goes on. A chat that was
     /// refused for its rate is sent again instead, without an event.
     Refused {
-        /// The id that [`Session::send`](super::Session::send) returned for the chat; 0
-        /// if something else was refused.
+        /// The id that [`Session::send`](super::Session::send) returned for the chat, or
+        /// [`Session::follow`](super::Session::follow) for the filter; 0 if something else
+        /// was refused.
         id: u64,
         /// The chat's text, if it is still known.
         text: Option<String>,
@@ -117,6 +137,8 @@ pub enum Event {
     Resumed {
         /// How many chats the server no longer had.
         missed: u64,
+        /// A filter was set, so that at most so many were meant for this client.
+        is_filtered: bool,
         /// The answer to the new Register.
         registered: Box<Registered>,
     },
@@ -134,6 +156,8 @@ pub enum Event {
         from: u64,
         /// The last number.
         to: u64,
+        /// A filter was set, so that perhaps none of them was meant for this client.
+        is_filtered: bool,
     },
     /// The fate of a sent chat is unknown, since the session was not resumed: the server
     /// may have accepted it or not. It is not sent again (CHAT-RES-17).

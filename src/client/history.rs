@@ -6,7 +6,7 @@ use std::fmt;
 
 use tokio::sync::oneshot;
 
-use crate::wire::{Error, ErrorCode, GetHistory, History, get_history::Edge};
+use crate::wire::{Error, ErrorCode, Filter, GetHistory, History, get_history::Edge};
 
 /// How many requests may be without an answer.
 const REQUESTS_MAX: usize = 4;
@@ -20,6 +20,7 @@ const IDS_FROM: u64 = 1 << 63;
 pub(crate) struct Request {
     pub(crate) edge: Edge,
     pub(crate) limit: u32,
+    pub(crate) filter: Option<Filter>,
     pub(crate) answer: oneshot::Sender<Result<History, HistoryError>>,
 }
 
@@ -45,6 +46,7 @@ impl Pages {
             id,
             limit: request.limit,
             edge: Some(request.edge),
+            filter: request.filter,
         }
     }
 

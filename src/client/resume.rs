@@ -50,6 +50,8 @@ pub(crate) struct Line {
     resumed_seq: u64,
     /// Chats with the name of this client and the text of an unanswered chat.
     held: Vec<Chat>,
+    /// A filter keeps chats out: a number that a later chat has passed is none to wait for.
+    is_filtered: bool,
 }
 
 impl Line {
@@ -63,6 +65,7 @@ impl Line {
             unanswered: BTreeMap::new(),
             resumed_seq: 0,
             held: Vec::new(),
+            is_filtered: false,
         };
         line.begin(registered);
         line
@@ -113,6 +116,9 @@ impl Line {
     /// perhaps an own one.
     pub(crate) fn chat(&mut self, chat: Chat) -> Option<Chat> {
         let is_new = self.received.add(chat.seq);
+        if self.is_filtered {
+            self.received.advance(chat.seq); // CHAT-COV-6
+        }
         if !is_new && !self.token.is_empty() {
             return None;
         }
@@ -127,6 +133,21 @@ impl Line {
             return None;
         }
         Some(chat)
+    }
+
+    /// Whether a filter keeps chats out from now on.
+    pub(crate) fn set_filtered(&mut self, is_filtered: bool) {
+        self.is_filtered = is_filtered;
+    }
+
+    /// Whether a filter keeps chats out.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.is_filtered
+    }
+
+    /// Everything up to a number has arrived that the filter lets pass (CHAT-COV-6).
+    pub(crate) fn covered(&mut self, seq: u64) {
+        self.received.advance(seq);
     }
 
     /// An own chat was accepted. Chats that were held and are not own ones come into

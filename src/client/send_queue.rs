@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::follow::NewChat;
 use super::pacer::Pacer;
 
 /// How many chats may be in flight where receipts are granted: enough to fill a long
@@ -20,7 +21,8 @@ pub(crate) const RETRY_AFTER_MS_MAX: u32 = 60_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unsent {
     pub(crate) id: u64,
-    pub(crate) text: String,
+    /// Of a direct only the text.
+    pub(crate) chat: NewChat,
     /// The recipient of a direct.
     pub(crate) peer: Option<String>,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Unsent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) id: u64,
-    pub(crate) text: String,
+    pub(crate) chat: NewChat,
     /// The recipient of a direct.
     pub(crate) peer: Option<String>,
     /// How often the server answered RATE_LIMITED.
@@ -128,14 +130,16 @@ impl SendQueue {
     fn unanswered(&self) -> BTreeMap<u64, String> {
         let unanswered = self.unanswered_drafts();
         unanswered
-            .map(|chat| (chat.id, chat.text.clone()))
+            .map(|chat| (chat.id, chat.chat.text.clone()))
             .collect()
     }
 
     /// The chats among them: one that was accepted comes back where the line is resumed.
     pub(crate) fn unanswered_chats(&self) -> BTreeMap<u64, String> {
         let chats = self.unanswered_drafts().filter(|it| it.peer.is_none());
-        chats.map(|chat| (chat.id, chat.text.clone())).collect()
+        chats
+            .map(|chat| (chat.id, chat.chat.text.clone()))
+            .collect()
     }
 
     fn unanswered_drafts(&self) -> impl Iterator<Item = &Draft> {
@@ -146,12 +150,12 @@ impl SendQueue {
 
     /// Adds a chat or direct. Ids increase.
     pub(crate) fn push(&mut self, unsent: Unsent) {
-        let Unsent { id, text, peer } = unsent;
+        let Unsent { id, chat, peer } = unsent;
         self.pending.insert(
             id,
             Draft {
                 id,
-                text,
+                chat,
                 peer,
                 retries: 0,
                 is_uncertain: false,
@@ -203,7 +207,7 @@ impl SendQueue {
     /// The chat was refused for good. Returns its text, if it is still known.
     pub(crate) fn refused(&mut self, id: u64, now: Instant) -> Option<String> {
         self.progressed_at = now;
-        self.answer(id).map(|chat| chat.text)
+        self.answer(id).map(|draft| draft.chat.text)
     }
 
     /// The chat was refused for its rate: it is sent again after `retry_after_ms`
@@ -224,7 +228,7 @@ impl SendQueue {
         chat.retries += 1;
         chat.is_uncertain = false;
         if chat.retries > RETRIES_MAX {
-            return Err(Some(chat.text));
+            return Err(Some(chat.chat.text));
         }
         let pause_ms = retry_after_ms.clamp(1, RETRY_AFTER_MS_MAX);
         self.pacer
@@ -294,7 +298,7 @@ mod tests {
         for id in ids {
             queue.push(Unsent {
                 id,
-                text: format!("text {id}"),
+                chat: format!("text {id}").into(),
                 peer: None,
             });
         }

@@ -11,18 +11,22 @@ use super::backoff::Backoff;
 use super::codec::{ByteStream, Halves};
 use super::driver::{Announced, Channels, Driver, Reopen};
 use super::event::{Ended, Ending, Event};
+use super::follow::{Filter, Follows, NewChat};
 use super::history::{HistoryError, Request};
 use super::send_queue::Unsent;
 use super::writing::Leaving;
 use crate::limits::NAME_BYTES_MAX;
 use crate::wire::get_history::Edge;
-use crate::wire::{Capability, History, Limits, Registered};
+use crate::wire::{self, Capability, History, Limits, Registered};
 
 /// How many chats may wait between [`Session::send`] and the wire.
 const SENDS_QUEUED_MAX: usize = 16;
 
 /// How many requests for pages of the past may wait for the wire.
 const REQUESTS_QUEUED_MAX: usize = 4;
+
+/// How many changes of the filter may wait for the wire.
+const FILTERS_QUEUED_MAX: usize = 4;
 
 /// How many events may wait between the wire and [`Session::next`]. While they are not
 /// taken, the connection is not read, and the server slows down or gives up.
@@ -47,7 +51,9 @@ impl Session {
         halves: Halves<ByteStream>,
         registered: Registered,
         again: Option<(Box<dyn Reopen>, Backoff)>,
+        filter: Filter,
     ) -> Self {
+        let (filters, filters_queued) = mpsc::channel(FILTERS_QUEUED_MAX);
         let (sends, sends_queued) = mpsc::channel(SENDS_QUEUED_MAX);
         let (events, events_queued) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (leaving, leaving_seen) = watch::channel(Leaving::No);
@@ -55,19 +61,22 @@ impl Session {
         let announced = Arc::<Announced>::default();
         let channels = Channels {
             sends: sends_queued,
+            filters: filters_queued,
             events,
             leaving: leaving_seen,
             requests: requests_queued,
             announced: Arc::clone(&announced),
         };
-        let driver = Driver::new(&registered, channels, again);
+        let driver = Driver::new(&registered, channels, again, filter);
         tokio::spawn(driver.run(halves, registered.clone()));
         Self {
             registered,
             sender: Sender {
                 sends,
+                filters,
                 leaving,
                 last_id: Arc::new(AtomicU64::new(0)),
+                last_filter: Arc::new(AtomicU64::new(0)),
                 requests,
                 announced,
             },
@@ -101,13 +110,59 @@ impl Session {
     /// while the server takes no more; events that arrive meanwhile are kept for
     /// [`next`](Self::next). Returns the id that a receipt or refusal will carry.
     ///
+    /// A text, or with a topic and mentions a [`NewChat`], which needs
+    /// [`Capability::Follow`]:
+    ///
+    /// ```no_run
+    /// # async fn example(session: &mut chat::client::Session) -> Result<(), chat::client::SendError> {
+    /// use chat::client::NewChat;
+    ///
+    /// session.send("hello").await?;
+    /// session.send(NewChat::from("it works").topic("build").mention("bob")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`SendError`]: the text is too long, the session is over, or too many
     /// events are waiting to be taken.
-    pub async fn send(&mut self, text: impl Into<String>) -> Result<u64, SendError> {
+    pub async fn send(&mut self, chat: impl Into<NewChat>) -> Result<u64, SendError> {
         let Self { sender, events, .. } = self;
-        let sent = events.keep_while(sender.send(text)).await;
+        let sent = events.keep_while(sender.send(chat)).await;
+        sent.unwrap_or(Err(SendError::EventsWaiting))
+    }
+
+    /// Chooses which chats come from now on; an empty filter: all of them.
+    /// [`Event::Following`] says where it counts, with the id that this returns, or
+    /// [`Event::Refused`] that the server does not take it. Needs [`Capability::Follow`].
+    /// A client that [comes back](super::Connector::reconnecting) keeps its filter.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use chat::{client::{Connector, Event, Filter}, wire::Capability};
+    ///
+    /// let connector = Connector::new().and(Capability::Follow);
+    /// let mut session = connector.connect("chat://127.0.0.1:5000", "bot").await?;
+    /// session.follow(Filter::default().topic("build").sender("bob")).await?;
+    /// while let Some(event) = session.next().await {
+    ///     match event {
+    ///         Event::Message { topic, text, .. } => println!("#{topic}: {text}"),
+    ///         Event::Covered { seq, .. } => println!("nothing is missing up to {seq}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: the server grants no filters, the session is over, or too many events
+    /// are waiting to be taken.
+    pub async fn follow(&mut self, filter: Filter) -> Result<u64, SendError> {
+        let Self { sender, events, .. } = self;
+        let sent = events.keep_while(sender.follow(filter)).await;
         sent.unwrap_or(Err(SendError::EventsWaiting))
     }
 
@@ -164,6 +219,25 @@ impl Session {
         page.unwrap_or(Err(HistoryError::EventsWaiting))
     }
 
+    /// As [`history`](Self::history), with those chats alone that pass a filter. The page
+    /// covers the numbers from [`History::from`] to [`History::to`] all the same. Needs
+    /// [`Capability::Follow`] too; without it the page has all chats.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`]: the server does not give it, or the connection was lost.
+    pub async fn filtered_history(
+        &mut self,
+        edge: Edge,
+        limit: u32,
+        filter: &Filter,
+    ) -> Result<History, HistoryError> {
+        let Self { sender, events, .. } = self;
+        let page = sender.filtered_history(edge, limit, filter);
+        let page = events.keep_while(page).await;
+        page.unwrap_or(Err(HistoryError::EventsWaiting))
+    }
+
     /// The next event, in the order of the wire; [`Event::Ended`] is the last, followed
     /// by `None`. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
@@ -208,8 +282,10 @@ impl Session {
 #[derive(Debug, Clone)]
 pub struct Sender {
     sends: mpsc::Sender<Unsent>,
+    filters: mpsc::Sender<(u64, Filter)>,
     leaving: watch::Sender<Leaving>,
     last_id: Arc<AtomicU64>,
+    last_filter: Arc<AtomicU64>,
     requests: mpsc::Sender<Request>,
     announced: Arc<Announced>,
 }
@@ -220,8 +296,13 @@ impl Sender {
     /// # Errors
     ///
     /// [`SendError`]: the text is too long, or the session is over.
-    pub async fn send(&self, text: impl Into<String>) -> Result<u64, SendError> {
-        self.queue(text.into(), None).await
+    pub async fn send(&self, chat: impl Into<NewChat>) -> Result<u64, SendError> {
+        let chat = chat.into();
+        // It would leave them out (CHAT-FOL-2).
+        if chat.needs_follow() && !self.announced.has_follow.load(Ordering::Relaxed) {
+            return Err(SendError::FollowNotGranted);
+        }
+        self.queue(chat, None).await
     }
 
     /// As [`Session::direct`], while another task takes the events.
@@ -240,11 +321,12 @@ impl Sender {
         }
         // No member has a longer name, and a longer frame would end the session.
         let peer = peer.into().chars().take(NAME_BYTES_MAX + 1).collect();
-        self.queue(text.into(), Some(peer)).await
+        self.queue(text.into().into(), Some(peer)).await
     }
 
     /// Gives a chat or a direct to the session.
-    async fn queue(&self, text: String, peer: Option<String>) -> Result<u64, SendError> {
+    async fn queue(&self, chat: NewChat, peer: Option<String>) -> Result<u64, SendError> {
+        let text = &chat.text;
         // A longer frame would end the session (CHAT-FRAME-5).
         let text_bytes_max = self.announced.text_bytes_max.load(Ordering::Relaxed);
         if text.len() > text_bytes_max {
@@ -257,7 +339,23 @@ impl Sender {
         let place = place.map_err(|_| SendError::Ended)?;
         // CHAT-RES-14: from 1, and on over all sessions of the line.
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        place.send(Unsent { id, text, peer });
+        place.send(Unsent { id, chat, peer });
+        Ok(id)
+    }
+
+    /// As [`Session::follow`], while another task takes the events.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: the server grants no filters, or the session is over.
+    pub async fn follow(&self, filter: Filter) -> Result<u64, SendError> {
+        if !self.announced.has_follow.load(Ordering::Relaxed) {
+            return Err(SendError::FollowNotGranted); // CHAT-GROW-6
+        }
+        let place = self.filters.reserve().await;
+        let place = place.map_err(|_| SendError::Ended)?;
+        let id = Follows::id(self.last_filter.fetch_add(1, Ordering::Relaxed) + 1);
+        place.send((id, filter));
         Ok(id)
     }
 
@@ -267,6 +365,30 @@ impl Sender {
     ///
     /// [`HistoryError`]: the server does not give it, or the connection was lost.
     pub async fn history(&self, edge: Edge, limit: u32) -> Result<History, HistoryError> {
+        self.page(edge, limit, None).await
+    }
+
+    /// As [`Session::filtered_history`], while another task takes the events.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`]: the server does not give it, or the connection was lost.
+    pub async fn filtered_history(
+        &self,
+        edge: Edge,
+        limit: u32,
+        filter: &Filter,
+    ) -> Result<History, HistoryError> {
+        let filter = (!filter.is_everything()).then(|| filter.to_wire());
+        self.page(edge, limit, filter).await
+    }
+
+    async fn page(
+        &self,
+        edge: Edge,
+        limit: u32,
+        filter: Option<wire::Filter>,
+    ) -> Result<History, HistoryError> {
         let page_max = self.announced.history_page_max.load(Ordering::Relaxed);
         if page_max == 0 {
             return Err(HistoryError::NotGranted); // CHAT-GROW-6
@@ -276,6 +398,7 @@ impl Sender {
             edge,
             // CHAT-HIST-7
             limit: limit.clamp(1, page_max),
+            filter,
             answer,
         };
         let sent = self.requests.send(request).await;
@@ -381,6 +504,9 @@ pub enum SendError {
     Ended,
     /// Too many events are waiting: call [`Session::next`] between sends.
     EventsWaiting,
+    /// The server has granted no follow, or was not asked to: it would leave out topic and
+    /// mentions, and takes no filter.
+    FollowNotGranted,
 }
 
 impl fmt::Display for SendError {
@@ -395,6 +521,7 @@ impl fmt::Display for SendError {
             ),
             Self::NotGranted => write!(f, "the server takes no direct messages"),
             Self::Ended => write!(f, "the session is over"),
+            Self::FollowNotGranted => write!(f, "the server grants no topics and filters"),
             Self::EventsWaiting => write!(
                 f,
                 "{BACKLOG_EVENTS_MAX} events are waiting, take them between sends"

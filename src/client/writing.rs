@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::codec::FramedWrite;
 
 use super::codec::Codec;
+use super::follow::{Filter, Follows};
 use super::history::{Pages, Request};
 use super::send_queue::{Draft, SendQueue, Step, Unsent};
-use crate::wire::{Chat, ClientEnvelope, Direct, DirectAck, Leave, client_envelope};
+use crate::wire::{Chat, ClientEnvelope, Direct, DirectAck, Follow, Leave, client_envelope};
 
 /// How long one write may block, in milliseconds. A server may pause a fast sender for
 /// a while (CHAT-LIM-6).
@@ -49,6 +50,7 @@ pub(super) struct Shared<'a> {
     pub(super) queue: &'a Mutex<SendQueue>,
     pub(super) answered: &'a Notify,
     pub(super) pages: &'a Mutex<Pages>,
+    pub(super) follows: &'a Mutex<Follows>,
     pub(super) is_stall_lost: bool,
 }
 
@@ -56,6 +58,11 @@ impl Shared<'_> {
     /// Locks the queue; the guard is never held across an await.
     pub(super) fn queue(&self) -> MutexGuard<'_, SendQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the filter; the guard is never held across an await.
+    pub(super) fn follows(&self) -> MutexGuard<'_, Follows> {
+        self.follows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks the requests for pages; the guard is never held across an await.
@@ -78,6 +85,7 @@ fn envelope(message: client_envelope::Message) -> ClientEnvelope {
 /// What the user of the session wants.
 pub(super) struct Inputs<'a> {
     pub(super) sends: &'a mut mpsc::Receiver<Unsent>,
+    pub(super) filters: &'a mut mpsc::Receiver<(u64, Filter)>,
     pub(super) requests: &'a mut mpsc::Receiver<Request>,
     pub(super) leaving: &'a mut watch::Receiver<Leaving>,
 }
@@ -89,6 +97,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     mut controls: mpsc::Receiver<client_envelope::Message>,
     Inputs {
         sends,
+        filters,
         requests,
         leaving,
     }: Inputs<'_>,
@@ -118,6 +127,9 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 Some(client_envelope::Message::GetHistory(
                     shared.pages().ask(request),
                 ))
+            }
+            Err(_) if let Some(follow) = next_follow(filters, shared) => {
+                Some(client_envelope::Message::Follow(follow))
             }
             Err(_) => match shared.queue().step(now()) {
                 Step::Send(draft) => Some(to_wire(draft)),
@@ -173,6 +185,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         }
         let has_room = shared.queue().has_room();
         let has_page_room = shared.pages().has_room();
+        let has_follow_room = shared.follows().has_room();
         // Every branch is cancel safe.
         tokio::select! {
             Some(message) = controls.recv() => {
@@ -183,6 +196,13 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             Some(request) = requests.recv(), if has_page_room => {
                 let request = shared.pages().ask(request);
                 let message = client_envelope::Message::GetHistory(request);
+                if let Err(failed) = within(writer.feed(envelope(message))).await {
+                    return failed;
+                }
+            }
+            Some((id, filter)) = filters.recv(), if has_follow_room => {
+                let follow = shared.follows().ask(id, filter);
+                let message = client_envelope::Message::Follow(follow);
                 if let Err(failed) = within(writer.feed(envelope(message))).await {
                     return failed;
                 }
@@ -204,13 +224,15 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
 fn to_wire(draft: Draft) -> client_envelope::Message {
     match draft.peer {
         None => client_envelope::Message::Chat(Chat {
-            text: draft.text,
+            text: draft.chat.text,
+            topic: draft.chat.topic,
+            mentions: draft.chat.mentions,
             id: draft.id,
             ..Chat::default()
         }),
         Some(peer) => client_envelope::Message::Direct(Direct {
             peer,
-            text: draft.text,
+            text: draft.chat.text,
             id: draft.id,
             ..Direct::default()
         }),
@@ -233,6 +255,16 @@ fn next_send(sends: &mut mpsc::Receiver<Unsent>, shared: &Shared<'_>) -> Option<
     } else {
         None
     }
+}
+
+/// The next change of the filter, if there is one and not too many are unanswered.
+fn next_follow(filters: &mut mpsc::Receiver<(u64, Filter)>, shared: &Shared<'_>) -> Option<Follow> {
+    let mut follows = shared.follows();
+    if let Some(follow) = follows.take_due() {
+        return Some(follow);
+    }
+    let (id, filter) = follows.has_room().then(|| filters.try_recv().ok())??;
+    Some(follows.ask(id, filter))
 }
 
 /// Bounds a write. After a failure nothing can be written any more.

@@ -22,6 +22,8 @@
 //! every reader has passed it. Readers take no lock. A reader only moves forward, so it
 //! sends each frame once, in the log's order (CHAT-ORD-2).
 
+mod due;
+mod filtered;
 mod memory;
 mod past;
 mod reader;
@@ -39,13 +41,17 @@ use std::{
 use prost::Message as _;
 
 use crate::{
+    filter::Filter,
     frame,
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
+use due::Place;
+pub use due::{Appended, DueQueue};
 use past::Past;
-pub use reader::{Reader, Unsent};
-use segment::{SEGMENT_BYTES, SegmentWriter};
+use reader::Then;
+pub use reader::{Mark, Reader, Unsent};
+use segment::{SEGMENT_BYTES, SegmentWriter, in_32_bits};
 
 /// Audience: which members receive a frame, its sender apart. Ordered from few members
 /// to many, so that the largest of several audiences includes the others.
@@ -197,6 +203,78 @@ impl Log {
         let mut reader = Reader::new(Arc::clone(segment), offset, wants_presence);
         reader.skip_presence_until(self.end());
         Some(reader)
+    }
+
+    /// The frame that was appended last, which lies at `range`, for the queues of those
+    /// whom it is due to.
+    pub fn appended(&self, range: &Range<u64>) -> Appended<'_> {
+        let segment = self.tail.segment();
+        let offset = |position: u64| in_32_bits((position - segment.base()) as usize);
+        Appended {
+            segment,
+            start: offset(range.start),
+            end: offset(range.end),
+        }
+    }
+
+    /// A reader that begins at the present end and sends only what is pushed to its queue
+    /// ([`Reader::due`]).
+    pub fn filtered_reader(&self, filter: Arc<Filter>, wants_presence: bool) -> Reader {
+        Reader::with_filter(filter, Arc::default(), 0, wants_presence)
+    }
+
+    /// A reader that begins at the chat `seq`, finds what `filter` lets pass up to the
+    /// present end, and goes on with what is pushed to its queue. `None` if that chat is not
+    /// in memory.
+    pub fn filtered_reader_from(
+        &self,
+        seq: u64,
+        filter: Arc<Filter>,
+        wants_presence: bool,
+    ) -> Option<Reader> {
+        let (segment, offset) = self.past.find(seq)?;
+        let place = Place {
+            segment: Arc::clone(segment),
+            offset: in_32_bits(offset),
+        };
+        let queue = DueQueue::behind(place, self.end());
+        let queue = Arc::new(queue);
+        let reader = Reader::with_filter(filter, queue, self.end(), wants_presence);
+        Some(reader)
+    }
+
+    /// The mark of a Covered at the present end, where the last chat has the number `seq`;
+    /// `None` if that chat is due to the member, which tells it as much.
+    pub fn covered(&self, due: &DueQueue, seq: u64) -> Option<Mark> {
+        let (sent, newest_seq) = due.pushed();
+        (newest_seq < seq).then_some(Mark {
+            position: self.end(),
+            seq,
+            sent,
+            then: Then::Covered,
+        })
+    }
+
+    /// The mark of a Following at the present end, from where on `reader` goes on. `before`:
+    /// what the member was due by the filter before; without one, it was `sent_unfiltered`
+    /// chats.
+    pub fn following(
+        &self,
+        before: Option<&DueQueue>,
+        (id, seq): (u64, u64),
+        sent_unfiltered: u64,
+        reader: Reader,
+    ) -> Mark {
+        let pushed = before.map(|due| due.pushed().0);
+        Mark {
+            position: self.end(),
+            seq,
+            sent: pushed.unwrap_or(sent_unfiltered),
+            then: Then::Following {
+                id,
+                reader: Box::new(reader),
+            },
+        }
     }
 
     /// A reader that begins at the present end, behind frames that are not committed

@@ -1,33 +1,41 @@
 //! Reader: the position of one connection in the log, and the frames that it skips.
 #![expect(
     clippy::indexing_slicing,
-    clippy::expect_used,
     clippy::unreachable,
     reason = "offsets are the log's own: no peer has a say in them"
 )]
 
 use std::{collections::VecDeque, ops::Range, os::fd::BorrowedFd, sync::Arc};
 
-use crate::frame::{self, Split};
+use crate::{
+    filter::Filter,
+    frame::{self, Split},
+    wire::{self, server_envelope::Message},
+};
 
-use super::segment::Segment;
+use super::{
+    due::DueQueue,
+    filtered::{Filtered, NextRange},
+    segment::{Segment, in_32_bits},
+};
 
 /// Follows a log for one connection.
 ///
 /// [`Reader::unsent`] returns the bytes to send next, and [`Reader::advance`] tells the
 /// reader how many of them were sent. Both cost the same for any number of frames.
 ///
-/// Every member has one, so it is small: offsets in the segment take 32 bits, and the
-/// skips, which few members have at a time, are boxed.
+/// Every member has one, so it is small: offsets in the segment take 32 bits, and what few
+/// members have at a time is boxed.
 pub struct Reader {
-    segment: Arc<Segment>,
+    /// `None` while its filter leaves nothing to send, so that it holds nothing of the log.
+    segment: Option<Arc<Segment>>,
     offset: u32,
     /// The end of the bytes that [`Reader::unsent`] returned last.
     unsent_end: u32,
     /// The last offset at which a frame is known to begin, at most `offset`.
     frame_start: u32,
     wants_presence: bool,
-    /// The frames that it must not send, if there are any ahead.
+    /// The frames that it must not send, if there are any ahead, and its filter.
     skips: Option<Box<Skips>>,
 }
 
@@ -38,6 +46,27 @@ pub struct Unsent<'a> {
     pub bytes: &'a [u8],
     /// The file that holds the same bytes, and their offset in it, if there is one.
     pub file: Option<(BorrowedFd<'a>, u32)>,
+    /// There are no bytes yet, and more of the log to look through.
+    pub has_more: bool,
+}
+
+/// A place in the log, and what a reader says there, behind everything before it that its
+/// member is due (CHAT-FOL-8, CHAT-COV-1).
+pub struct Mark {
+    pub(super) position: u64,
+    /// The number of the last chat before it.
+    pub(super) seq: u64,
+    /// How many chats of the reader lie before it, those apart that a scan finds.
+    pub(super) sent: u64,
+    pub(super) then: Then,
+}
+
+/// What is said.
+pub(super) enum Then {
+    /// Covered, and the reader goes on.
+    Covered,
+    /// Following, and another reader goes on.
+    Following { id: u64, reader: Box<Reader> },
 }
 
 /// The frames ahead of a reader that it must not send.
@@ -48,6 +77,14 @@ struct Skips {
     until: u64,
     /// The position up to which it skips presence, whatever its member wants.
     presence_until: u64,
+    /// It sends only what passes a filter.
+    filtered: Option<Filtered>,
+    /// Where in the segment the piece ends that it sends, if it has a filter.
+    range_end: u32,
+    /// What it says at a place ahead.
+    mark: Option<Mark>,
+    /// How many chats the session was sent before this reader.
+    sent_before: u64,
 }
 
 impl Default for Skips {
@@ -56,6 +93,10 @@ impl Default for Skips {
             own: VecDeque::new(),
             until: u64::MAX,
             presence_until: 0,
+            filtered: None,
+            range_end: 0,
+            mark: None,
+            sent_before: 0,
         }
     }
 }
@@ -63,15 +104,29 @@ impl Default for Skips {
 impl Skips {
     /// Whether a reader at `position` has passed all of them.
     fn are_passed(&self, position: u64) -> bool {
-        self.own.is_empty() && self.until == u64::MAX && self.presence_until <= position
+        self.own.is_empty()
+            && self.until == u64::MAX
+            && self.presence_until <= position
+            && self.filtered.is_none()
+            && self.mark.is_none()
+            && self.sent_before == 0
+    }
+
+    /// The position that it does not pass for now.
+    fn limit(&self) -> u64 {
+        let mark = self.mark.as_ref().map_or(u64::MAX, |mark| mark.position);
+        self.until.min(mark)
     }
 }
 
 impl Reader {
+    /// The position of a reader whose filter leaves nothing to send.
+    pub const NOTHING_DUE: u64 = u64::MAX - 1;
+
     pub(super) fn new(segment: Arc<Segment>, offset: usize, wants_presence: bool) -> Self {
         let offset = in_32_bits(offset);
         Self {
-            segment,
+            segment: Some(segment),
             offset,
             unsent_end: offset,
             frame_start: offset,
@@ -80,9 +135,95 @@ impl Reader {
         }
     }
 
-    /// The position in the log that is sent next.
+    /// A reader with a filter. `resumed_until`: the position up to which lies what a
+    /// resumed session missed.
+    pub(super) fn with_filter(
+        filter: Arc<Filter>,
+        queue: Arc<DueQueue>,
+        resumed_until: u64,
+        wants_presence: bool,
+    ) -> Self {
+        let skips = Skips {
+            filtered: Some(Filtered::new(filter, queue, resumed_until)),
+            ..Skips::default()
+        };
+        Self {
+            segment: None,
+            offset: 0,
+            unsent_end: 0,
+            frame_start: 0,
+            wants_presence,
+            skips: Some(Box::new(skips)),
+        }
+    }
+
+    /// The position in the log that is sent next; [`Reader::NOTHING_DUE`] if a filter leaves
+    /// nothing.
     pub fn position(&self) -> u64 {
-        self.segment.base() + u64::from(self.offset)
+        if let Some(skips) = &self.skips
+            && let Some(filtered) = &skips.filtered
+            && (self.segment.is_none() || self.offset >= skips.range_end)
+        {
+            return filtered.next_position().unwrap_or(Self::NOTHING_DUE);
+        }
+        let base = self.segment.as_ref().map_or(0, |segment| segment.base());
+        base + u64::from(self.offset)
+    }
+
+    /// What a member with a filter is due, if this one has a filter.
+    pub fn due(&self) -> Option<&Arc<DueQueue>> {
+        Some(self.skips.as_ref()?.filtered.as_ref()?.queue())
+    }
+
+    /// Says something when everything before `mark` is sent that its member is due. Of two
+    /// such places the later one counts if it changes the filter, otherwise the earlier one.
+    pub fn set_mark(&mut self, mark: Mark) {
+        let skips = self.skips.get_or_insert_default();
+        if skips.mark.is_none() || matches!(mark.then, Then::Following { .. }) {
+            skips.mark = Some(mark);
+        }
+    }
+
+    /// Whether there is a mark ahead.
+    pub fn has_mark(&self) -> bool {
+        self.skips
+            .as_ref()
+            .is_some_and(|skips| skips.mark.is_some())
+    }
+
+    /// Whether there is a mark behind `position`.
+    pub fn has_mark_behind(&self, position: u64) -> bool {
+        let mark = self.skips.as_ref().and_then(|skips| skips.mark.as_ref());
+        mark.is_some_and(|mark| mark.position > position)
+    }
+
+    /// So many more chats were sent to its session, in another way.
+    pub fn note_sent(&mut self, chats: u64) {
+        self.skips.get_or_insert_default().sent_before += chats;
+    }
+
+    /// What its mark says, if [`Reader::unsent`] has nothing more before it and the log is
+    /// committed up to there.
+    pub fn take_mark(&mut self, committed_end: u64) -> Option<Message> {
+        let skips = self.skips.as_mut()?;
+        let mark = skips.mark.take_if(|mark| mark.position <= committed_end)?;
+        let scanned = skips.filtered.as_ref().map_or(0, Filtered::scanned);
+        let sent = skips.sent_before + scanned + mark.sent;
+        match mark.then {
+            Then::Covered => Some(Message::Covered(wire::Covered {
+                seq: mark.seq,
+                sent,
+            })),
+            Then::Following { id, reader } => {
+                let until = skips.until;
+                *self = *reader;
+                self.note_sent(sent);
+                if until != u64::MAX {
+                    self.stop_at(until);
+                }
+                Some(Message::Following(wire::Following { id, seq: mark.seq }))
+            }
+        }
     }
 
     /// Whether it sends presence.
@@ -93,7 +234,11 @@ impl Reader {
     /// Skips `range`, which this connection published itself (CHAT-CHAT-2, CHAT-PRES-6).
     /// Ranges must come in rising order, before the reader has passed them.
     pub fn skip(&mut self, range: Range<u64>) {
-        let own = &mut self.skips.get_or_insert_default().own;
+        let skips = self.skips.get_or_insert_default();
+        if skips.filtered.is_some() {
+            return; // It is not pushed.
+        }
+        let own = &mut skips.own;
         match own.back_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => own.push_back(range),
@@ -118,8 +263,15 @@ impl Reader {
 
     /// Whether it stops behind `position`, so that there is more to come for it.
     pub fn stops_behind(&self, position: u64) -> bool {
-        let until = self.skips.as_ref().map_or(u64::MAX, |skips| skips.until);
-        until != u64::MAX && until > position
+        let Some(skips) = &self.skips else {
+            return false;
+        };
+        let end = match &skips.filtered {
+            Some(filtered) => skips.until.min(filtered.queue().end()),
+            None if skips.until == u64::MAX => 0,
+            None => skips.until,
+        };
+        end > position
     }
 
     /// The bytes to send next: up to the next skipped frame, the end of the segment or
@@ -130,12 +282,25 @@ impl Reader {
 
     /// As [`Reader::unsent`], and nothing behind `position`, which is the end of a frame.
     pub fn unsent_before(&mut self, position: u64) -> Unsent<'_> {
-        self.unsent_end = in_32_bits(self.locate(position));
-        let unsent = self.offset as usize..self.unsent_end as usize;
+        let is_filtered = self.skips.as_ref().is_some_and(|it| it.filtered.is_some());
+        let (end, has_more) = match is_filtered {
+            true => self.locate_due(position),
+            false => (self.locate(position), false),
+        };
+        self.unsent_end = in_32_bits(end);
+        let unsent = self.offset as usize..end;
+        let Some(segment) = &self.segment else {
+            return Unsent {
+                bytes: &[],
+                file: None,
+                has_more,
+            };
+        };
         Unsent {
             // Empty also for a reader that begins behind the committed end.
-            bytes: self.segment.committed().get(unsent).unwrap_or_default(),
-            file: self.segment.file().map(|file| (file, self.offset)),
+            bytes: segment.committed().get(unsent).unwrap_or_default(),
+            file: segment.file().map(|file| (file, self.offset)),
+            has_more,
         }
     }
 
@@ -159,7 +324,10 @@ impl Reader {
 
     /// The rest of a frame that was sent in part; empty if none was.
     pub fn rest_of_frame(&self) -> &[u8] {
-        let committed = self.segment.committed();
+        let Some(segment) = &self.segment else {
+            return &[];
+        };
+        let committed = segment.committed();
         let offset = self.offset as usize;
         let mut start = self.frame_start as usize;
         if start >= offset {
@@ -198,33 +366,36 @@ impl Reader {
             {
                 self.skips = None;
             }
-            let committed = self.segment.committed().len();
+            let Some(segment) = &self.segment else {
+                return 0;
+            };
+            let committed = segment.committed().len();
             let offset = self.offset as usize;
             if position >= before {
                 return offset;
             }
             if offset >= committed {
-                let Some(next) = self.segment.next() else {
+                let Some(next) = segment.next() else {
                     return offset;
                 };
                 // The segment may have been committed a last time since `committed` was
                 // loaded.
-                if self.segment.committed().len() == committed {
-                    self.segment = Arc::clone(next);
+                if segment.committed().len() == committed {
+                    self.segment = Some(Arc::clone(next));
                     self.offset = 0;
                     self.frame_start = 0;
                 }
                 continue;
             }
-            let before = before.saturating_sub(self.segment.base());
+            let before = before.saturating_sub(segment.base());
             let mut end = committed.min(usize::try_from(before).unwrap_or(usize::MAX));
             if let Some(skips) = &mut self.skips {
-                let base = self.segment.base();
+                let base = segment.base();
                 let in_segment = |position: u64| {
                     let offset = position.saturating_sub(base);
                     committed.min(usize::try_from(offset).unwrap_or(usize::MAX))
                 };
-                end = end.min(in_segment(skips.until));
+                end = end.min(in_segment(skips.limit()));
                 if end <= offset {
                     return offset;
                 }
@@ -251,18 +422,44 @@ impl Reader {
         }
     }
 
+    /// Takes the next piece that a filter leaves, if the last one is sent. Returns the
+    /// offset in the segment up to which bytes can be sent, and whether there is more to
+    /// look through.
+    fn locate_due(&mut self, before: u64) -> (usize, bool) {
+        let Some(skips) = &mut self.skips else {
+            return (0, false);
+        };
+        if self.segment.is_some() && self.offset < skips.range_end {
+            return (skips.range_end as usize, false);
+        }
+        let limit = skips.limit().min(before);
+        let filtered = skips.filtered.as_mut();
+        let next = filtered.map(|it| it.next(limit, self.wants_presence));
+        let has_more = matches!(next, Some(NextRange::More));
+        let (segment, start, end) = match next {
+            Some(NextRange::Send(range)) => (Some(range.segment), range.start, range.end),
+            _ => (None, 0, 0),
+        };
+        self.segment = segment;
+        self.offset = start;
+        self.frame_start = start;
+        skips.range_end = end;
+        (end as usize, has_more)
+    }
+
     /// The next run of presence frames that the reader skips and has not passed.
     fn presence_ahead(&self) -> Option<(usize, usize)> {
+        let segment = self.segment.as_ref()?;
         let until = match (self.wants_presence, &self.skips) {
             (false, _) => usize::MAX,
             (true, None) => return None,
             (true, Some(skips)) => {
-                let until = skips.presence_until.saturating_sub(self.segment.base());
+                let until = skips.presence_until.saturating_sub(segment.base());
                 usize::try_from(until).unwrap_or(usize::MAX)
             }
         };
         // A run may go on behind the position up to which presence is skipped.
-        let mut runs = self.segment.presence_runs();
+        let mut runs = segment.presence_runs();
         let (start, end) = runs.find(|&(_, end)| end > self.offset as usize)?;
         (start < until && until > self.offset as usize).then_some((start, end.min(until)))
     }
@@ -274,9 +471,4 @@ impl Reader {
             self.frame_start = offset;
         }
     }
-}
-
-/// An offset in a segment, or a length of a part of it.
-fn in_32_bits(offset: usize) -> u32 {
-    u32::try_from(offset).expect("a segment is smaller than 4 GiB")
 }

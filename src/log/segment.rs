@@ -4,6 +4,7 @@
 //! buffer never changes while the rest of it still does.
 #![expect(
     clippy::indexing_slicing,
+    clippy::expect_used,
     reason = "offsets are the log's own: no peer has a say in them"
 )]
 #![allow(unsafe_code)]
@@ -236,4 +237,9 @@ impl Drop for Segment {
             next = segment.next.take();
         }
     }
+}
+
+/// An offset in a segment, or a length of a part of it.
+pub(super) fn in_32_bits(offset: usize) -> u32 {
+    u32::try_from(offset).expect("a segment is smaller than 4 GiB")
 }

@@ -42,6 +42,10 @@ pub enum Command {
         member: MemberId,
         /// The text.
         text: Text,
+        /// What it is about; empty without a topic.
+        topic: String,
+        /// The names of members that it is meant for.
+        mentions: Vec<String>,
         /// The id that the sender gave it; 0 if it gave none.
         id: u64,
         /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.

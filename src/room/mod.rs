@@ -168,7 +168,7 @@ impl Room {
         self.members.get(member).map(|member| &member.name)
     }
 
-    /// How many chats of a member were accepted.
+    /// How many chats of a member were accepted in this session.
     pub fn chats(&self, member: MemberId) -> u64 {
         self.members.get(member).map_or(0, |member| member.chats)
     }
@@ -210,18 +210,33 @@ impl Room {
             Command::Chat {
                 member,
                 text,
+                topic,
+                mentions,
                 id,
                 time_unix_ms,
-            } => self.chat(member, text.into_string(), id, time_unix_ms),
+            } => {
+                let chat = wire::Chat {
+                    text: text.into_string(),
+                    topic,
+                    mentions,
+                    id,
+                    time_unix_ms,
+                    ..wire::Chat::default()
+                };
+                self.chat(member, chat)
+            }
             Command::Direct {
                 member,
                 id,
                 time_unix_ms,
             } => self.direct(member, id, time_unix_ms),
             Command::Say { text, time_unix_ms } => {
-                let text = text.into_string();
-                let by = (SERVER_NAME.to_owned(), None);
-                self.accept(text, by, None, time_unix_ms)
+                let chat = wire::Chat {
+                    text: text.into_string(),
+                    time_unix_ms,
+                    ..wire::Chat::default()
+                };
+                self.accept(chat, (SERVER_NAME.to_owned(), None), None)
             }
             Command::Leave {
                 member,
@@ -395,7 +410,9 @@ impl Room {
         }
     }
 
-    fn chat(&mut self, member: MemberId, text: String, id: u64, time_unix_ms: i64) -> Event {
+    /// Accepts a chat, of which the number and the sender are still missing.
+    fn chat(&mut self, member: MemberId, chat: wire::Chat) -> Event {
+        let id = chat.id;
         if let Some(sent) = self.sent(member, id) {
             return Event::Repeated(sent);
         }
@@ -405,30 +422,28 @@ impl Room {
         sender.chats += 1;
         let by = (sender.name.as_str().to_owned(), sender.sender_id);
         let line = sender.line.filter(|_| id != 0);
-        self.accept(text, by, line.map(|line| (line, id)), time_unix_ms)
+        self.accept(chat, by, line.map(|line| (line, id)))
     }
 
     /// Gives a chat its number. `sender`: the name and what others see of the key;
     /// `sent_by`: the line that may send it again, and the id.
     fn accept(
         &mut self,
-        text: String,
+        chat: wire::Chat,
         (sender, sender_id): (String, Option<SenderId>),
         sent_by: Option<(LineId, u64)>,
-        time_unix_ms: i64,
     ) -> Event {
         self.seq += 1; // CHAT-ORD-1
-        // To every other member (CHAT-CHAT-1). The server sets every field but the text
-        // (CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9).
+        let time_unix_ms = chat.time_unix_ms;
+        // To every other member (CHAT-CHAT-1). The server sets every field but text, topic
+        // and mentions (CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9, CHAT-FOL-2).
         let chat = wire::Chat {
-            text,
             sender,
             seq: self.seq,
-            time_unix_ms,
             id: 0,
-            removed: false,
             // CHAT-ID-12, and no more of the key (CHAT-ID-16).
             sender_id: sender_id.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+            ..chat
         };
         if let Some((line, id)) = sent_by {
             let sent = Sent {

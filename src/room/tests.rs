@@ -23,6 +23,8 @@ fn chat(member: u32, text: &str) -> Command {
     Command::Chat {
         member: MemberId(member),
         text: Text::parse(text.to_owned(), 64).expect("a text"),
+        topic: String::new(),
+        mentions: Vec::new(),
         id: 0,
         time_unix_ms: TIME_UNIX_MS,
     }
@@ -196,6 +198,8 @@ fn the_last_ids_of_a_line_are_remembered() {
         } => Command::Chat {
             member,
             text,
+            topic: String::new(),
+            mentions: Vec::new(),
             id,
             time_unix_ms,
         },

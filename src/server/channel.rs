@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::{
     limits::Limits,
-    log::{Audience, Log, Retained},
+    log::{Log, Retained},
 };
 
 use super::{
@@ -175,7 +175,7 @@ impl Channel {
             false => self.retained.bytes() < self.resume_below_bytes(),
         };
         if may_resume && self.read_pause.end() {
-            registry.wake(Audience::Everyone);
+            registry.wake_all();
         }
         from
     }
@@ -198,6 +198,9 @@ impl Channel {
                         stall_budget,
                         ..
                     } = entry;
+                    if was_paused && handle.has_nothing_due() {
+                        handle.wake();
+                    }
                     let position = handle.position()?;
                     if position < end || was_paused {
                         // Also for members that presence did not wake, and for those
@@ -223,7 +226,7 @@ impl Channel {
         if was_paused && !is_paused {
             self.read_pause.end();
             // Also wakes a sender that missed the end of an earlier pause.
-            registry.wake(Audience::Everyone);
+            registry.wake_all();
         }
         self.evict(registry, end);
     }

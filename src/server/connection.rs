@@ -211,6 +211,12 @@ impl<T: Transport> Connection<T> {
             self.handle_event(Event::WriteTimedOut);
             return Poll::Ready(Ok(()));
         }
+        if self.outbound.has_followed {
+            if let Some(mut guard) = self.enter() {
+                guard.followed();
+            }
+            return Poll::Ready(Ok(()));
+        }
         if flush == Flush::Done && self.outbound.is_catching_up {
             self.continue_catch_up();
         } else if flush == Flush::Done && self.outbound.has_more_members {
@@ -415,10 +421,17 @@ impl<T: Transport> Connection<T> {
                     self.note_position();
                     return self.flush_transport(cx, Flush::Done);
                 }
+                Next::More => {
+                    self.note_position();
+                    return Ok(Flush::Yield);
+                }
                 Next::AwaitingCommit => return self.flush_transport(cx, Flush::AwaitingCommit),
             };
             let sent = match written {
-                Poll::Pending => return Ok(Flush::Blocked),
+                Poll::Pending => {
+                    self.note_position();
+                    return Ok(Flush::Blocked);
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(sent)) => sent,

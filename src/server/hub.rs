@@ -44,6 +44,7 @@ use super::{
     address_limiter::{AddressLimiter, Permit},
     archive::{Archive, Delivery},
     channel::Channel,
+    followers::Followers,
     metrics::{self, Counts, Gauges, Metrics},
     outbound::{Due, Outbound},
     peer::Peer,
@@ -110,6 +111,8 @@ struct State {
     /// Chats whose texts are removed when what was appended below a position is kept, and
     /// who waits for it.
     removals: Vec<Removal>,
+    /// The members with a filter.
+    followers: Followers,
     /// Empty between calls; kept for its memory.
     effects: Vec<Effect>,
     /// What became due to connections outside their passes, by index.
@@ -208,6 +211,7 @@ impl Hub {
                 limiter: AddressLimiter::new(&limits),
                 counts: Counts::default(),
                 removals: Vec::new(),
+                followers: Followers::default(),
                 effects: Vec::new(),
                 mail: BTreeMap::new(),
                 commits_at_once: true,
@@ -273,9 +277,10 @@ impl Hub {
         if let Some(archive) = &self.archive {
             archive.forget(index);
         }
-        let published = self.apply(&mut state, removed.as_ref());
+        state.followers.remove(index);
+        let (published, woken) = self.apply(&mut state, removed.as_ref());
         drop(state);
-        self.wake(published.audience);
+        self.wake(published.audience, &woken);
     }
 
     /// Takes the lock for a pass of one connection. What the pass publishes is
@@ -344,8 +349,9 @@ impl Hub {
         let now = self.now();
         let mut due = Vec::new();
         {
-            let state = self.lock();
-            state.sessions.due(&state.room, now, &mut due);
+            let mut state = self.lock();
+            let State { sessions, room, .. } = &mut *state;
+            sessions.due(room, now, &mut due);
         }
         self.registry.notify(&due);
         self.metrics.deliveries.arm();
@@ -391,11 +397,12 @@ impl Hub {
         state.remove_texts(position);
         let was_behind = self.channel.note_store_lag(&state.log);
         drop(state);
-        // Senders that were paused for the store are members of everyone.
-        self.registry.wake(match audience {
-            Some(audience) if !was_behind => audience,
-            _ => Audience::Everyone,
-        });
+        // Whoever was paused for the store may go on.
+        match audience {
+            _ if was_behind => self.registry.wake_all(),
+            Some(audience) => self.registry.wake(audience),
+            None => {}
+        }
         self.registry.wake_these(waiting);
     }
 
@@ -452,18 +459,26 @@ impl Hub {
 
     /// Carries out the effects for a pass that is over with them. What is due to a connection
     /// is due to nobody: `peer` is gone, if there was one.
-    fn apply(&self, state: &mut State, peer: Option<&Peer>) -> Published {
+    fn apply(&self, state: &mut State, peer: Option<&Peer>) -> (Published, Vec<usize>) {
         let published = self.carry_out(state, |_| (), None, peer, Published::default());
-        self.publish(state, &published, None);
-        published
+        let woken = self.publish(state, &published, None);
+        (published, woken)
     }
 
     /// Makes what a pass appended visible: at once, or when the store has it. `waiting`:
-    /// the connection has replies that wait for that.
-    fn publish(&self, state: &mut State, published: &Published, waiting: Option<usize>) {
+    /// the connection has replies that wait for that. Returns the members with a filter to
+    /// wake now.
+    fn publish(
+        &self,
+        state: &mut State,
+        published: &Published,
+        waiting: Option<usize>,
+    ) -> Vec<usize> {
+        let mut woken = state.followers.end_pass();
         if let Some(archive) = &self.archive {
             let changes = state.room.take_changes();
             if published.audience.is_some() || waiting.is_some() || !changes.is_empty() {
+                let waiting = std::mem::take(&mut woken).into_iter().chain(waiting);
                 archive.push(changes, state.log.end(), published.audience, waiting);
                 self.channel.note_store_lag(&state.log);
             }
@@ -472,6 +487,7 @@ impl Hub {
             self.metrics.deliveries.commits(end);
             self.channel.commit(&mut state.log, end, &self.registry);
         }
+        woken
     }
 
     /// Whether it takes clients and messages.
@@ -501,11 +517,12 @@ impl Hub {
         metrics::page(&self.metrics, &counts, &gauges)
     }
 
-    fn wake(&self, audience: Option<Audience>) {
+    fn wake(&self, audience: Option<Audience>, woken: &[usize]) {
         if let Some(audience) = audience
             && self.archive.is_none()
         {
             self.registry.wake(audience);
+            self.registry.wake_these(woken);
         }
     }
 

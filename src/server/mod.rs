@@ -69,6 +69,7 @@ mod data;
 mod data_options;
 mod deadline;
 mod eviction;
+mod followers;
 mod frames;
 mod hub;
 mod listener;

@@ -4,7 +4,7 @@
 use std::{ops::Range, os::fd::BorrowedFd};
 
 use crate::{
-    log::{Reader, Unsent},
+    log::{Mark, Reader, Unsent},
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Outbound {
     pub(super) is_ended: bool,
     /// The transport has taken something since this was last cleared.
     pub(super) has_moved: bool,
+    /// The Following to its Follow is among the replies, or sent.
+    pub(super) has_followed: bool,
 }
 
 /// Something that became due to one connection.
@@ -46,6 +48,8 @@ pub(super) enum Due {
         /// A part of what it missed comes from the disk.
         is_catching_up: bool,
     },
+    /// Its reader says something when it has come to a place.
+    Mark(Box<Mark>),
     /// Its session is over: what was published before this position is due to it
     /// (CHAT-LEAVE-2, CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
     End(u64),
@@ -62,6 +66,8 @@ pub(super) enum Next<'a> {
     },
     /// Nothing is due.
     Nothing,
+    /// Nothing is found yet in what was looked through, and there is more.
+    More,
     /// Replies, or the rest of the log before the end of the session, are due and wait for
     /// a commit; nothing else is.
     AwaitingCommit,
@@ -100,6 +106,11 @@ impl Outbound {
                 self.reader = Some(reader);
                 self.is_opening = is_opening;
                 self.is_catching_up = is_catching_up;
+            }
+            Due::Mark(mark) => {
+                if let Some(reader) = &mut self.reader {
+                    reader.set_mark(*mark);
+                }
             }
             Due::End(position) => {
                 if let Some(reader) = &mut self.reader {
@@ -143,8 +154,12 @@ impl Outbound {
     /// the log behind `visible_end` is sent.
     pub(super) fn next(&mut self, committed_end: u64, visible_end: u64) -> Next<'_> {
         self.replies.release(committed_end);
-        let awaits_log = self.is_due_behind(committed_end);
-        let has_replies = !self.replies.unsent().is_empty();
+        let awaits_log = self.is_ended && self.is_due_behind(committed_end);
+        let mut has_replies = !self.replies.unsent().is_empty();
+        if !has_replies && self.reach_mark(committed_end.min(visible_end)) {
+            has_replies = true;
+        }
+        let mut has_more = false;
         let source = match &self.reader {
             Some(reader) if has_replies && reader.is_inside_frame() => Source::RestOfFrame,
             Some(_) if !(has_replies || self.is_opening || self.is_catching_up) => Source::Log,
@@ -153,12 +168,15 @@ impl Outbound {
         let (bytes, file) = match (source, &mut self.reader) {
             (Source::RestOfFrame, Some(reader)) => (reader.rest_of_frame(), None),
             (Source::Log, Some(reader)) => {
-                let Unsent { bytes, file } = reader.unsent_before(visible_end);
+                let unsent = reader.unsent_before(visible_end);
+                has_more = unsent.has_more;
+                let Unsent { bytes, file, .. } = unsent;
                 (bytes, file)
             }
             _ => (self.replies.unsent(), None),
         };
         match bytes {
+            [] if has_more => Next::More,
             [] if self.replies.is_empty() && !awaits_log => Next::Nothing,
             [] => Next::AwaitingCommit,
             bytes => Next::Bytes {
@@ -169,11 +187,36 @@ impl Outbound {
         }
     }
 
-    /// Whether its session is over and what is due to it goes on behind `position`: the
-    /// end of the log waits for its commit (CHAT-CLOSE-6, CHAT-LEAVE-2).
+    /// Says what its reader says at the place that it has come to. Returns whether it has
+    /// come to one.
+    fn reach_mark(&mut self, end: u64) -> bool {
+        let Some(reader) = self.reader.as_mut().filter(|reader| reader.has_mark()) else {
+            return false;
+        };
+        if self.is_opening || self.is_catching_up {
+            return false;
+        }
+        let unsent = reader.unsent_before(end);
+        if unsent.has_more || !unsent.bytes.is_empty() {
+            return false;
+        }
+        let Some(message) = reader.take_mark(end) else {
+            return false;
+        };
+        self.has_followed |= matches!(message, Message::Following(_));
+        self.replies.push_next(&ServerEnvelope {
+            message: Some(message),
+        });
+        true
+    }
+
+    /// Whether what is due to it goes on behind `position`, and waits for a commit: the end
+    /// of the log, once its session is over (CHAT-CLOSE-6, CHAT-LEAVE-2), or what its reader
+    /// says at a place.
     pub(super) fn is_due_behind(&self, position: u64) -> bool {
-        let reader = self.reader.as_ref();
-        self.is_ended && reader.is_some_and(|reader| reader.stops_behind(position))
+        self.reader.as_ref().is_some_and(|reader| {
+            reader.has_mark_behind(position) || (self.is_ended && reader.stops_behind(position))
+        })
     }
 
     /// The first `sent` of the bytes to send next went out.

@@ -1,13 +1,14 @@
 //! Registry: the handles by which the hub and the channel reach the tasks of
 //! connections, and their wakers.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{
     Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 use std::task::Waker;
 
-use crate::log::Audience;
+use crate::log::{Audience, Reader};
 
 use super::{
     address_limiter::Permit, backpressure::PausedReadQuota, peer::Peer, slow_consumer::StallBudget,
@@ -29,6 +30,8 @@ pub(super) struct ConnectionHandle {
     has_mail: AtomicBool,
     /// Its reader belongs to [`Audience::Presence`].
     wants_presence: AtomicBool,
+    /// Every chat concerns it: it follows the log without a filter.
+    hears_everyone: AtomicBool,
     pub(super) paused_quota: PausedReadQuota,
 }
 
@@ -43,9 +46,62 @@ pub(super) struct ConnectionEntry {
 /// The buffers of all connections are crowded at this part of what all queues may take.
 const CROWDED_PARTS: u64 = 2;
 
+/// The entries of a registry, by the index of the connection.
+#[derive(Default)]
+pub(super) struct Connections {
+    entries: Vec<Option<ConnectionEntry>>,
+    /// Those that every chat concerns, a bit for each: members with a filter cost nothing
+    /// where they are not due anything.
+    everyone: Vec<AtomicU64>,
+}
+
+impl Connections {
+    /// Whether every chat concerns the connection `index` from now on.
+    fn set_hears_everyone(&self, index: usize, hears_everyone: bool) {
+        let bit = 1 << (index % BITS);
+        if let Some(bits) = self.everyone.get(index / BITS) {
+            match hears_everyone {
+                true => bits.fetch_or(bit, Ordering::Relaxed),
+                false => bits.fetch_and(!bit, Ordering::Relaxed),
+            };
+        }
+    }
+
+    /// The connections that every chat concerns.
+    fn everyone(&self) -> impl Iterator<Item = &ConnectionEntry> {
+        let words = self.everyone.iter().enumerate();
+        let indices = words.flat_map(|(word, bits)| {
+            let mut bits = bits.load(Ordering::Relaxed);
+            std::iter::from_fn(move || {
+                let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+                bits &= bits - 1;
+                Some(word * BITS + bit)
+            })
+        });
+        indices.filter_map(|index| self.entries.get(index)?.as_ref())
+    }
+}
+
+impl Deref for Connections {
+    type Target = [Option<ConnectionEntry>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.entries
+    }
+}
+
+impl DerefMut for Connections {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.entries
+    }
+}
+
+/// How many connections a word of bits has.
+const BITS: usize = u64::BITS as usize;
+
 /// The connections of a server, by their index.
 pub(super) struct Registry {
-    connections: RwLock<Vec<Option<ConnectionEntry>>>,
+    connections: RwLock<Connections>,
     /// What the replies and unfinished frames of all take, in bytes.
     buffered_bytes: AtomicU64,
     /// From how many of them on the connections are crowded.
@@ -65,6 +121,7 @@ impl ConnectionHandle {
             is_notified: AtomicBool::new(false),
             has_mail: AtomicBool::new(false),
             wants_presence: AtomicBool::new(false),
+            hears_everyone: AtomicBool::new(false),
             paused_quota: PausedReadQuota::default(),
         }
     }
@@ -84,21 +141,22 @@ impl ConnectionHandle {
         from
     }
 
-    /// Its reader follows the log from `position` on.
-    pub(super) fn subscribe(&self, position: u64, wants_presence: bool) {
-        self.set_position(position);
-        self.wants_presence.store(wants_presence, Ordering::Relaxed);
-    }
-
     /// It no longer follows the log.
     pub(super) fn unsubscribe(&self) {
         self.set_position(Self::NOT_SUBSCRIBED);
     }
 
-    /// Where its reader is, while it follows the log.
+    /// Where its reader is, while it follows the log and may have something to send: a
+    /// filter that leaves nothing puts nobody behind.
     pub(super) fn position(&self) -> Option<u64> {
         let position = self.position.load(Ordering::Relaxed);
-        (position != Self::NOT_SUBSCRIBED).then_some(position)
+        let is_nowhere = position == Self::NOT_SUBSCRIBED || position == Reader::NOTHING_DUE;
+        (!is_nowhere).then_some(position)
+    }
+
+    /// Whether it follows the log with a filter that leaves nothing to send.
+    pub(super) fn has_nothing_due(&self) -> bool {
+        self.position.load(Ordering::Relaxed) == Reader::NOTHING_DUE
     }
 
     /// How much memory its replies and unfinished frames take, in bytes.
@@ -152,11 +210,10 @@ impl ConnectionHandle {
         }
     }
 
-    /// Whether frames for `audience` concern it now. A member without presence moves
-    /// past presence frames at the next chat or tick, so that a Join does not wake it.
-    fn is_in(&self, audience: Audience) -> bool {
-        self.position().is_some()
-            && (audience == Audience::Everyone || self.wants_presence.load(Ordering::Relaxed))
+    /// Whether presence concerns it now. A member without presence moves past presence
+    /// frames at the next chat or tick, so that a Join does not wake it.
+    fn hears_presence(&self) -> bool {
+        self.position().is_some() && self.wants_presence.load(Ordering::Relaxed)
     }
 }
 
@@ -182,7 +239,9 @@ impl Registry {
         let handle = Arc::new(ConnectionHandle::new(peer));
         let mut connections = self.write();
         if connections.len() <= index {
-            connections.resize_with(index + 1, || None);
+            connections.entries.resize_with(index + 1, || None);
+            let words = index / BITS + 1;
+            connections.everyone.resize_with(words, AtomicU64::default);
         }
         if let Some(free) = connections.get_mut(index) {
             *free = Some(ConnectionEntry {
@@ -194,9 +253,33 @@ impl Registry {
         handle
     }
 
+    /// The reader of the connection `index` follows the log from `position` on.
+    /// `hears_everyone`: without a filter.
+    pub(super) fn subscribe(
+        &self,
+        (index, handle): (usize, &ConnectionHandle),
+        position: u64,
+        wants_presence: bool,
+        hears_everyone: bool,
+    ) {
+        handle.set_position(position);
+        handle
+            .wants_presence
+            .store(wants_presence, Ordering::Relaxed);
+        if handle.hears_everyone.load(Ordering::Relaxed) != hears_everyone {
+            handle
+                .hears_everyone
+                .store(hears_everyone, Ordering::Relaxed);
+            self.read().set_hears_everyone(index, hears_everyone);
+        }
+    }
+
     /// Removes the connection `index`, and gives back its peer and its permit.
     pub(super) fn remove(&self, index: usize) -> Option<(Peer, Permit)> {
-        let entry = self.write().get_mut(index)?.take()?;
+        let mut connections = self.write();
+        connections.set_hears_everyone(index, false);
+        let entry = connections.get_mut(index)?.take()?;
+        drop(connections);
         self.buffered_bytes
             .fetch_sub(entry.handle.buffered_bytes(), Ordering::Relaxed);
         Some((entry.handle.peer, entry.permit))
@@ -249,10 +332,17 @@ impl Registry {
 
     /// Wakes the members that frames for `audience` concern.
     pub(super) fn wake(&self, audience: Audience) {
-        for entry in self.read().iter().flatten() {
-            if entry.handle.is_in(audience) {
-                entry.handle.wake();
-            }
+        let connections = self.read();
+        match audience {
+            Audience::Everyone => connections
+                .everyone()
+                .filter(|entry| entry.handle.position().is_some())
+                .for_each(|entry| entry.handle.wake()),
+            Audience::Presence => connections
+                .iter()
+                .flatten()
+                .filter(|entry| entry.handle.hears_presence())
+                .for_each(|entry| entry.handle.wake()),
         }
     }
 
@@ -278,14 +368,14 @@ impl Registry {
     }
 
     /// The entries, by index, to look at. Lock order: behind the hub's.
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Vec<Option<ConnectionEntry>>> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Connections> {
         self.connections
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entries, by index, to change. Lock order: behind the hub's.
-    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Vec<Option<ConnectionEntry>>> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Connections> {
         self.connections
             .write()
             .unwrap_or_else(PoisonError::into_inner)

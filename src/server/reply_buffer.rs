@@ -121,6 +121,18 @@ impl ReplyBuffer {
         waiting.hold_from = waiting.hold_from.map(|offset| offset + length);
     }
 
+    /// Puts a reply before those that wait for a commit. Nothing else may be unsent.
+    pub(super) fn push_next(&mut self, envelope: &ServerEnvelope) {
+        debug_assert!(self.unsent().is_empty(), "no reply is overtaken");
+        let mut bytes = Vec::new();
+        frame::encode(envelope, &mut bytes);
+        let waiting = self.waiting.get_or_insert_default();
+        let (sent, length) = (waiting.sent, bytes.len());
+        waiting.bytes.splice(sent..sent, bytes);
+        waiting.holds.iter_mut().for_each(|it| it.offset += length);
+        waiting.hold_from = waiting.hold_from.map(|offset| offset + length);
+    }
+
     /// What is added from here on waits for the commit of this pass, which
     /// [`ReplyBuffer::end_hold`] names. Only the first call of a pass counts.
     pub(super) fn begin_hold(&mut self) {

@@ -1,6 +1,9 @@
 //! Events and effects: something happens to a connection, and the caller must act on it.
 
+use std::sync::Arc;
+
 use crate::{
+    filter::Filter,
     frame::FrameError,
     identity::SenderId,
     name::Name,
@@ -44,6 +47,10 @@ impl ConnectionId {
 
 /// Something that happens to a connection.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an event lives for one call, and most are messages"
+)]
 pub enum Event {
     /// A frame arrived and parsed.
     Message(ClientEnvelope),
@@ -113,6 +120,15 @@ pub enum Effect {
         from_seq: Option<u64>,
         /// What others see of the key that it has proved (CHAT-ID-12).
         sender_id: Option<SenderId>,
+        /// Which chats it wants, if not all (CHAT-FOL-9).
+        filter: Option<Arc<Filter>>,
+    },
+    /// Change the filter of this connection, from the present end of the log on.
+    Follow(Box<FilterChange>),
+    /// Send this connection, which has a filter, a Covered for everything so far.
+    Cover {
+        /// The number of the last chat.
+        seq: u64,
     },
     /// Fetch a page of the past for this connection, and hand it to
     /// [`Sessions::page_arrived`](super::Sessions::page_arrived).
@@ -124,8 +140,23 @@ pub enum Effect {
     Closed(Closed),
 }
 
+/// A Follow that was checked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FilterChange {
+    /// The id that the Following carries back.
+    pub id: u64,
+    /// The number of the last chat.
+    pub seq: u64,
+    /// Whether it belongs to [`Audience::Presence`](crate::log::Audience::Presence).
+    pub presence: bool,
+    /// Which chats the member wants from here on, if not all.
+    pub filter: Option<Arc<Filter>>,
+    /// How many chats it was due since it last had a filter, if it has none now.
+    pub sent_unfiltered: u64,
+}
+
 /// A GetHistory that was checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
     /// The id that the page carries back.
     pub id: u64,
@@ -133,6 +164,8 @@ pub struct PageRequest {
     pub edge: Edge,
     /// The most chats that it may have, from 1.
     pub chats_max: u32,
+    /// Which chats it may have, if not all (CHAT-FOL-10).
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// On which side of which number a page of the past lies.

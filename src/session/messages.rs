@@ -29,6 +29,7 @@ impl Sessions {
                 replies_flushed,
                 progress,
             } => {
+                self.cover(context);
                 if let Some(State::Registered(session)) = self.states.get_mut(context.id.0)
                     && session.may_resume(context.now.elapsed_ms)
                 {
@@ -74,6 +75,10 @@ impl Sessions {
             }
             Some(Sent::Direct(direct)) => self.handle_direct(context, direct),
             Some(Sent::DirectAck(ack)) => self.handle_direct_ack(context, ack.seq),
+            Some(Sent::Follow(_)) if !granted.follow => {
+                self.reject_message(context, rejection::follow_not_granted().non_fatal());
+            }
+            Some(Sent::Follow(follow)) => self.handle_follow(context, &follow),
             // CHAT-KEEP-5: its arrival was noted above.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
@@ -87,24 +92,27 @@ impl Sessions {
             get_history::Edge::Before(seq) => Edge::Before(seq),
             get_history::Edge::After(seq) => Edge::After(seq),
         });
-        match edge {
-            Some(edge) if (1..=chats_max).contains(&request.limit) => {
+        let granted = self.session(context.id).granted;
+        let name = context.room.name(context.id.member());
+        let name = name.map_or("", |name| name.as_str());
+        let filter = self.parse_filter(granted, name, request.filter.as_ref());
+        let rejection = match (edge, filter) {
+            (Some(edge), Ok(filter)) if (1..=chats_max).contains(&request.limit) => {
                 self.session(context.id).awaits_page = true;
-                context.effects.push(Effect::FetchPage(PageRequest {
+                return context.effects.push(Effect::FetchPage(PageRequest {
                     id: request.id,
                     edge,
                     chats_max: request.limit,
+                    filter,
                 }));
             }
-            // CHAT-HIST-7
-            _ => {
-                let answer = rejection::page(chats_max).for_request(request.id);
-                self.reject_message(context, answer);
-            }
-        }
+            (_, Err(rejection)) => rejection, // CHAT-FOL-5
+            _ => rejection::page(chats_max),  // CHAT-HIST-7
+        };
+        self.reject_message(context, rejection.for_request(request.id));
     }
 
-    fn handle_chat(&mut self, context: &mut Context<'_>, chat: wire::Chat) {
+    fn handle_chat(&mut self, context: &mut Context<'_>, mut chat: wire::Chat) {
         // CHAT-RES-11: before anything that could refuse what the others have seen.
         if let Some(sent) = context.room.sent(context.id.member(), chat.id) {
             return context.reply(receipt(sent));
@@ -113,7 +121,7 @@ impl Sessions {
             return self.reject_message(context, rejection.for_request(chat.id));
         }
         let text_bytes_max = self.limits.text_bytes_max;
-        let text = match Text::parse(chat.text, text_bytes_max) {
+        let text = match Text::parse(std::mem::take(&mut chat.text), text_bytes_max) {
             Ok(text) => text,
             // CHAT-CHAT-8
             Err(error) => {
@@ -121,6 +129,13 @@ impl Sessions {
                 return self.reject_message(context, answer);
             }
         };
+        if !self.session(context.id).granted.follow {
+            // CHAT-FOL-2. The text is nobody's to read (CHAT-FOL-3).
+            chat.topic.clear();
+            chat.mentions.clear();
+        } else if let Err(rejection) = self.check_topic(&chat) {
+            return self.reject_message(context, rejection.for_request(chat.id));
+        }
         if let Err(retry_after_ms) = self.take_chat_token(context) {
             let answer = rejection::rate(retry_after_ms).for_request(chat.id);
             return self.reject_message(context, answer);
@@ -133,6 +148,8 @@ impl Sessions {
         let command = Command::Chat {
             member: context.id.member(),
             text,
+            topic: chat.topic,
+            mentions: chat.mentions,
             id: chat.id,
             time_unix_ms: context.now.unix_ms,
         };

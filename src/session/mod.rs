@@ -26,6 +26,7 @@ mod bans;
 mod directs;
 mod error_budget;
 mod event;
+mod follow;
 mod identity;
 mod inbound_rate;
 mod keepalive;
@@ -55,8 +56,8 @@ use crate::{
 pub use access::AccessPolicy;
 pub use bans::{BANS_MAX, Ban, Bans, Network, REASON_BYTES_MAX, Reason, Target};
 pub use event::{
-    AddressLimit, CloseReason, Closed, ConnectionId, Edge, Effect, Event, PageRequest, Progress,
-    Time,
+    AddressLimit, CloseReason, Closed, ConnectionId, Edge, Effect, Event, FilterChange,
+    PageRequest, Progress, Time,
 };
 pub use moderation::{Listed, Moderation};
 use name_reclaim::HolderProbe;
@@ -100,6 +101,8 @@ pub struct Sessions {
     /// How many sessions there were.
     last_serial: u64,
     states: Slab<State>,
+    /// When [`Sessions::due`] was called last.
+    looked_ms: u64,
     /// The probes of holders whose names other clients registered. An answered one stays
     /// until the holder leaves or is probed again.
     probes: BTreeMap<Name, HolderProbe>,
@@ -142,6 +145,7 @@ impl Sessions {
             is_store_full: false,
             last_serial: 0,
             states: Slab::new(),
+            looked_ms: 0,
             probes: BTreeMap::new(),
             closing: None,
             has_failed: false,
@@ -241,12 +245,13 @@ impl Sessions {
 
     /// Appends the index ([`ConnectionId::index`]) of each connection that must handle an
     /// [`Event::Tick`].
-    pub fn due(&self, room: &Room, now: Time, indices: &mut Vec<usize>) {
+    pub fn due(&mut self, room: &Room, now: Time, indices: &mut Vec<usize>) {
         let due = self
             .states
             .iter()
             .filter(|&(index, state)| self.is_due(room, now.elapsed_ms, index, state));
         indices.extend(due.map(|(index, _)| index));
+        self.looked_ms = now.elapsed_ms;
     }
 
     /// The server closes: publishes ServerClosing, after which no message is accepted
@@ -291,16 +296,14 @@ impl Sessions {
         let (frames, bytes) = (frames as u64, bytes as u64);
         let rate = &mut session.inbound_rate;
         session.is_throttled = rate.charge(now.elapsed_ms, frames, bytes, &session.limits);
-        session.is_throttled || session.awaits_page || self.has_many_answers(id.0)
+        session.is_held() || self.has_many_answers(id.0)
     }
 
     /// Whether the server must not read from a connection for now, nor handle frames that
     /// have arrived: it is above its inbound rate, or its Register waits (CHAT-NAME-7).
     pub fn is_throttled(&self, id: &ConnectionId) -> bool {
         match self.states.get(id.0) {
-            Some(State::Registered(session)) => {
-                session.is_throttled || session.awaits_page || self.has_many_answers(id.0)
-            }
+            Some(State::Registered(session)) => session.is_held() || self.has_many_answers(id.0),
             Some(State::AwaitingName(_) | State::Joining(_) | State::Leaving(_)) => true,
             Some(
                 State::Unregistered { .. }
@@ -324,6 +327,13 @@ impl Sessions {
     /// Whether the server closes.
     pub fn is_closing(&self) -> bool {
         self.closing.is_some()
+    }
+
+    /// The Following that a connection waits for is on its way: it may be read from again.
+    pub fn followed(&mut self, id: &ConnectionId) {
+        if let Some(State::Registered(session)) = self.states.get_mut(id.0) {
+            session.awaits_following = false;
+        }
     }
 
     /// Whether there is space to keep another chat (CHAT-HIST-9).
@@ -375,6 +385,9 @@ impl Sessions {
             }
             State::AwaitingName(pending) => self.is_wait_over(room, now_ms, index, pending),
             State::Registered(session) if session.may_resume(now_ms) => true,
+            State::Registered(session) if self.is_coverage_due(room, now_ms, index, session) => {
+                true
+            }
             State::Registered(session) => {
                 session.granted.keepalive
                     && (self.is_silence_due(now_ms, session)

@@ -16,7 +16,10 @@
 //! reconnect automatically cannot evict each other. One probe serves all newcomers that
 //! wait, and a holder is probed at most once per deadline.
 
+use std::sync::Arc;
+
 use crate::{
+    filter::Filter,
     identity::PublicKey,
     name::Name,
     room::{Claim, MemberId, Room},
@@ -39,6 +42,7 @@ pub(super) struct PendingRegister {
     pub(super) claim: Option<Claim>,
     /// Its key, proved when it waits for the name.
     pub(super) key: Option<PublicKey>,
+    pub(super) filter: Option<Arc<Filter>>,
 }
 
 /// The probe of a holder, and the newcomers that wait for the result.

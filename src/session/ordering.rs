@@ -70,7 +70,7 @@ enum Answer {
     /// To a chat that is being ordered.
     Chat { id: u64, receipts: bool },
     /// Anything else.
-    Reply(ServerEnvelope),
+    Reply(Box<ServerEnvelope>),
 }
 
 impl Elsewhere {
@@ -86,7 +86,9 @@ impl Elsewhere {
         let made = effects.split_off(first.min(effects.len()));
         for effect in made {
             match effect {
-                Effect::Reply(envelope) => known.answers.push_back(Answer::Reply(envelope)),
+                Effect::Reply(envelope) => {
+                    known.answers.push_back(Answer::Reply(Box::new(envelope)));
+                }
                 effect => effects.push(effect),
             }
         }
@@ -291,7 +293,7 @@ impl Sessions {
             let is_reply = |answer: &&Answer| matches!(answer, Answer::Reply(_));
             let replies = answers.iter().take_while(is_reply).count();
             let replies = answers.drain(..replies).filter_map(|answer| match answer {
-                Answer::Reply(envelope) => Some(Effect::Reply(envelope)),
+                Answer::Reply(envelope) => Some(Effect::Reply(*envelope)),
                 Answer::Chat { .. } => None,
             });
             context.effects.extend(replies);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
+    filter::Filter,
     name::Name,
     room::{self, Claim, ClaimResult, Claimed, Command, JoinLine, Token},
     wire::{
@@ -16,7 +17,7 @@ use super::{
     Context, Effect, Event, Sessions, State, envelope, members,
     name_reclaim::PendingRegister,
     rejection,
-    state::{Granted, Session},
+    state::{Coverage, Granted, Session},
 };
 
 /// A Register whose Join was made.
@@ -26,6 +27,7 @@ pub(super) struct Joining {
     granted: Granted,
     token: Option<Token>,
     has_key: bool,
+    filter: Option<Arc<Filter>>,
 }
 
 impl Sessions {
@@ -87,6 +89,11 @@ impl Sessions {
             return self.end_with(context, rejection::store_full());
         }
         let granted = Granted::from_asked(&register.capabilities, self.offer);
+        let filter = register.filter.as_ref();
+        let filter = match self.parse_filter(granted, name.as_str(), filter) {
+            Ok(filter) => filter,
+            Err(rejection) => return self.end_with(context, rejection), // CHAT-FOL-5
+        };
         let resume = register.resume.as_ref().filter(|_| granted.resume);
         let claim = resume.map(|resume| Claim {
             token: resume.token.clone(),
@@ -100,6 +107,7 @@ impl Sessions {
             granted,
             claim,
             key: key.map(|(key, _)| key),
+            filter,
         };
         match key {
             Some((_, nonce)) => self.challenge(context, pending, nonce),
@@ -155,6 +163,7 @@ impl Sessions {
             mut granted,
             claim,
             key,
+            filter,
             ..
         } = register;
         let token = (self.offer.fresh_token)().filter(|_| granted.resume);
@@ -171,6 +180,7 @@ impl Sessions {
             granted,
             token,
             has_key: key.is_some(),
+            filter,
         };
         match self.order(context, command) {
             Some(event) => self.joined(context, joining, event),
@@ -194,6 +204,7 @@ impl Sessions {
             granted,
             token,
             has_key,
+            filter,
         } = joining;
         let (replaced, claimed, published) = match event {
             room::Event::Joined {
@@ -227,6 +238,7 @@ impl Sessions {
             name: name.clone(),
             presence: granted.presence,
             from_seq,
+            filter: filter.clone(), // CHAT-FOL-9
             sender_id: context.room.sender_id(context.id.member()),
         });
         // CHAT-REG-3: replies go out before the log, and this is the first.
@@ -244,9 +256,18 @@ impl Sessions {
             },
             resume_failure: resume_failure.into(),
         })));
+        let seq = context.room.seq();
+        let coverage = match filter {
+            // The Covered behind what it resumes reaches as far (CHAT-COV-3).
+            Some(_) => Coverage::Filtered { seq },
+            None => Coverage::Everything {
+                since_seq: from_seq.map_or(seq, |seq| seq - 1),
+                own: 0,
+            },
+        };
         self.last_serial += 1;
         let limits = Arc::clone(&self.limits);
-        let mut session = Session::new(limits, granted, self.last_serial, context.now);
+        let mut session = Session::new(limits, granted, coverage, self.last_serial, context.now);
         if granted.presence {
             let page = members::next_page(&self.limits, &mut session, &context.room, None);
             context.reply(page);

@@ -394,6 +394,53 @@ pub(super) fn not_reachable() -> Rejection {
     )
 }
 
+pub(super) fn follow_not_granted() -> Rejection {
+    rejection(
+        ErrorCode::NotGranted,
+        "follow was not granted to this session, ask for it in Register",
+    )
+}
+
+/// CHAT-FOL-1
+pub(super) fn topic() -> Rejection {
+    rejection(
+        ErrorCode::TopicInvalid,
+        "a topic has 1 to 32 ASCII letters, digits, '.', '_' or '-' and begins with a letter or digit",
+    )
+}
+
+/// CHAT-FOL-1
+pub(super) fn mention() -> Rejection {
+    rejection(
+        ErrorCode::TopicInvalid,
+        "a mention is the name of a member: 1 to 32 ASCII letters, digits, '.', '_' or '-'",
+    )
+}
+
+/// CHAT-FOL-1
+pub(super) fn too_many_mentions(mentions_max: u32) -> Rejection {
+    rejection(
+        ErrorCode::TopicInvalid,
+        format!("a message has at most {mentions_max} mentions"),
+    )
+}
+
+/// CHAT-FOL-5
+pub(super) fn filter_invalid() -> Rejection {
+    rejection(
+        ErrorCode::RequestInvalid,
+        "a filter has topics and names of 1 to 32 ASCII letters, digits, '.', '_' or '-'",
+    )
+}
+
+/// CHAT-FOL-5
+pub(super) fn filter_too_long(entries_max: u32) -> Rejection {
+    rejection(
+        ErrorCode::RequestInvalid,
+        format!("a filter has at most {entries_max} topics and names"),
+    )
+}
+
 pub(super) fn idle_timeout(deadline_ms: u32) -> Rejection {
     rejection(
         ErrorCode::IdleTimeout,

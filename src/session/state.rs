@@ -89,11 +89,30 @@ pub(super) struct Session {
     pub(super) awaits_page: bool,
     /// The Directs to it and from it, once there was one (CHAT-DM).
     pub(super) directs: Option<Box<Directs>>,
+    /// Its Following is on its way to it; what it sent behind the Follow waits (CHAT-ORD-8).
+    pub(super) awaits_following: bool,
+    pub(super) coverage: Coverage,
+}
+
+/// What a session was sent, as far as its filter is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coverage {
+    /// It has no filter since the chat `since_seq`, when `own` of its own were accepted:
+    /// it is due every chat but its own.
+    Everything { since_seq: u64, own: u64 },
+    /// It has a filter, and was told that it has everything up to `seq` that passes.
+    Filtered { seq: u64 },
 }
 
 impl Session {
     /// A session that begins now.
-    pub(super) fn new(limits: Arc<Limits>, granted: Granted, serial: u64, now: Time) -> Self {
+    pub(super) fn new(
+        limits: Arc<Limits>,
+        granted: Granted,
+        coverage: Coverage,
+        serial: u64,
+        now: Time,
+    ) -> Self {
         Self {
             limits,
             granted,
@@ -107,7 +126,14 @@ impl Session {
             members_after: None,
             awaits_page: false,
             directs: None,
+            awaits_following: false,
+            coverage,
         }
+    }
+
+    /// Whether what it sends is left unread for now (CHAT-LIM-6).
+    pub(super) fn is_held(&self) -> bool {
+        self.is_throttled || self.awaits_page || self.awaits_following
     }
 
     /// Whether it is throttled and back within its inbound rate.
@@ -125,6 +151,7 @@ pub(super) struct Granted {
     pub(super) resume: bool,
     pub(super) history: bool,
     pub(super) direct: bool,
+    pub(super) follow: bool,
 }
 
 impl Granted {
@@ -141,6 +168,7 @@ impl Granted {
             history: has(Capability::History) && offer.history,
             // CHAT-DM-1
             direct: has(Capability::Direct) && has(Capability::Receipts),
+            follow: has(Capability::Follow),
         }
     }
 
@@ -153,6 +181,7 @@ impl Granted {
             (self.resume, Capability::Resume),
             (self.history, Capability::History),
             (self.direct, Capability::Direct),
+            (self.follow, Capability::Follow),
         ]
         .into_iter()
         .filter_map(|(granted, capability)| granted.then_some(capability.into()))

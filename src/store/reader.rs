@@ -16,6 +16,13 @@ use crate::wire;
 /// The bytes of a repeated field's tag, for field numbers below 16.
 const TAG_BYTES: usize = 1;
 
+/// How many chats are looked at for a page with a filter.
+const LOOKED_AT_MAX: usize = 5_000;
+
+/// The conditions of both directions, with the edge as a parameter.
+const BEFORE: &str = "< ?1 ORDER BY seq DESC";
+const AFTER: &str = "> ?1 ORDER BY seq";
+
 /// A piece of the past.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Page {
@@ -23,7 +30,7 @@ pub struct Page {
     pub from: u64,
     /// The last number that it covers; 0 if nothing lies that way.
     pub to: u64,
-    /// All chats from `from` to `to`, by rising number.
+    /// The chats from `from` to `to`, by rising number: all, or those that a filter wants.
     pub chats: Vec<wire::Chat>,
 }
 
@@ -63,10 +70,7 @@ impl StoreReader {
         chats_max: usize,
         bytes_max: usize,
     ) -> Result<Page, ReadError> {
-        let sql = format!("SELECT {COLUMNS} FROM chat WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2");
-        let mut chats = self.read(&sql, before, chats_max, bytes_max)?;
-        chats.reverse();
-        Ok(Page::of(chats))
+        self.page(BEFORE, before, (chats_max, bytes_max, chats_max), |_| true)
     }
 
     /// The page that begins right behind the number `after`, at the oldest chat that is
@@ -82,45 +86,78 @@ impl StoreReader {
         chats_max: usize,
         bytes_max: usize,
     ) -> Result<Page, ReadError> {
-        let sql = format!("SELECT {COLUMNS} FROM chat WHERE seq > ?1 ORDER BY seq LIMIT ?2");
-        let chats = self.read(&sql, after, chats_max, bytes_max)?;
-        Ok(Page::of(chats))
+        self.page(AFTER, after, (chats_max, bytes_max, chats_max), |_| true)
     }
 
-    fn read(
+    /// As [`page_before`](Self::page_before), with only those chats that `is_wanted`. It
+    /// covers more numbers than it has chats, at most [`LOOKED_AT_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn filtered_page_before(
         &self,
-        sql: &str,
-        edge: u64,
+        before: u64,
         chats_max: usize,
         bytes_max: usize,
-    ) -> Result<Vec<wire::Chat>, ReadError> {
+        is_wanted: impl Fn(&wire::Chat) -> bool,
+    ) -> Result<Page, ReadError> {
+        let bounds = (chats_max, bytes_max, LOOKED_AT_MAX);
+        self.page(BEFORE, before, bounds, is_wanted)
+    }
+
+    /// As [`page_after`](Self::page_after), with only those chats that `is_wanted`.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn filtered_page_after(
+        &self,
+        after: u64,
+        chats_max: usize,
+        bytes_max: usize,
+        is_wanted: impl Fn(&wire::Chat) -> bool,
+    ) -> Result<Page, ReadError> {
+        let bounds = (chats_max, bytes_max, LOOKED_AT_MAX);
+        self.page(AFTER, after, bounds, is_wanted)
+    }
+
+    fn page(
+        &self,
+        direction: &str,
+        edge: u64,
+        (chats_max, bytes_max, looked_at_max): (usize, usize, usize),
+        is_wanted: impl Fn(&wire::Chat) -> bool,
+    ) -> Result<Page, ReadError> {
+        let sql = format!("SELECT {COLUMNS} FROM chat WHERE seq {direction} LIMIT ?2");
         let edge = edge.min(row::SEQ_MAX).cast_signed();
-        let limit = i64::try_from(chats_max.max(1)).unwrap_or(i64::MAX);
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let limit = i64::try_from(looked_at_max.max(1)).unwrap_or(i64::MAX);
+        let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params![edge, limit])?;
-        let mut chats = Vec::new();
+        let mut page = Page::default();
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
             let chat = row::read(row)?;
-            let chat_bytes = chat.encoded_len();
-            bytes += TAG_BYTES + encoded_len_varint(chat_bytes as u64) + chat_bytes;
-            if bytes > bytes_max && !chats.is_empty() {
-                break;
+            let seq = chat.seq;
+            if is_wanted(&chat) {
+                let chat_bytes = chat.encoded_len();
+                bytes += TAG_BYTES + encoded_len_varint(chat_bytes as u64) + chat_bytes;
+                let is_full = bytes > bytes_max || page.chats.len() >= chats_max;
+                if is_full && !page.chats.is_empty() {
+                    break;
+                }
+                page.chats.push(chat);
             }
-            chats.push(chat);
+            page.from = if page.from == 0 {
+                seq
+            } else {
+                page.from.min(seq)
+            };
+            page.to = page.to.max(seq);
         }
-        Ok(chats)
-    }
-}
-
-impl Page {
-    /// The page of chats that follow one another without a gap.
-    fn of(chats: Vec<wire::Chat>) -> Self {
-        let seq = |chat: Option<&wire::Chat>| chat.map_or(0, |chat| chat.seq);
-        Self {
-            from: seq(chats.first()),
-            to: seq(chats.last()),
-            chats,
+        if direction == BEFORE {
+            page.chats.reverse();
         }
+        Ok(page)
     }
 }

@@ -86,6 +86,8 @@ fn a_bot_sees_everything_and_leaves() {
                 sender: "Bob".to_owned(),
                 text: "hi".to_owned(),
                 time_unix_ms: 1,
+                topic: String::new(),
+                mentions: Vec::new(),
                 sender_id: None
             },
             Event::Receipt { id: 1, seq: 2 },

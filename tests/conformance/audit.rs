@@ -195,6 +195,7 @@ fn bob() -> Events {
             id: 1,
             edge: Some(Edge::Before(9)),
             limit: 3,
+            filter: None,
         })),
         Event::Came(Came::History(History {
             id: 1,

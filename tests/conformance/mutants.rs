@@ -27,6 +27,8 @@ const PROXY_AREAS: [&str; 10] = [
     "moderation",
     "--area",
     "identity",
+    "--area",
+    "following",
 ];
 
 /// As many as the smallest machine has cores.
@@ -197,12 +199,14 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
     insta::assert_snapshot!("server-mutants", matrix);
 }
 
-/// Resuming and the past, which the Python server does not have: a proxy in front of the
+/// Resuming, the past and following, which the Python server does not have: a proxy in front of the
 /// reference server breaks its rules.
 #[test]
 fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
     let proxy = python("proxy.py");
-    let server = reference("--rate-limit off --names owned --data {data} --control {data}/control");
+    let server = reference(
+        "--rate-limit off --covered-interval-ms 1000 --names owned --data {data} --control {data}/control",
+    );
     let control = reference("ctl --control {data}/control");
     let mutants = mutants("proxy.py");
     let (matrix, missed) = matrix(&mutants, |mutant| {

@@ -23,7 +23,7 @@ pub const INCOMPLETE: i32 = 3;
 pub const TIMEOUT_SCALE: &str = "3";
 
 /// Deadlines short enough to wait for, long enough for a busy machine.
-pub const SHORT_DEADLINES: &str = "--register-deadline-ms 1500 --name-check-deadline-ms 400 --keepalive-interval-ms 500 --idle-deadline-ms 1500";
+pub const SHORT_DEADLINES: &str = "--register-deadline-ms 1500 --name-check-deadline-ms 400 --keepalive-interval-ms 500 --idle-deadline-ms 1500 --covered-interval-ms 1000";
 
 /// The runner, with nothing of the test run's environment that would configure a target.
 pub fn runner() -> Command {

@@ -425,6 +425,7 @@ fn a_removed_text_is_gone_everywhere() {
                 id: 1,
                 edge: Some(get_history::Edge::Before(4)),
                 limit: 3,
+                filter: None,
             })),
         });
         let Message::History(page) = alice.recv() else {

@@ -91,6 +91,7 @@ fn ask(peer: &mut Peer, edge: Option<Edge>, limit: u32) {
         id: 77,
         edge,
         limit,
+        filter: None,
     })));
 }
 

@@ -201,6 +201,9 @@ fn the_server_announces_its_configured_limits() {
             resume_ms: 60_000,
             resend_ids_max: 8,
             history_page_max: 20,
+            covered_interval_ms: 20_000,
+            filter_entries_max: 64,
+            mentions_max: 8,
         }
     );
 }

@@ -107,16 +107,21 @@ impl Script {
                     presence,
                     from_seq,
                     sender_id,
+                    filter,
                 } => {
                     let from = from_seq.map(|seq| format!(", from chat {seq}"));
                     let from = from.unwrap_or_default();
                     let key = sender_id.map(|id| format!(", with key {id}"));
                     let key = key.unwrap_or_default();
-                    format!("subscribes as {name}, presence {presence}{from}{key}")
+                    let filter = filter.map(|filter| format!(", {filter:?}"));
+                    let filter = filter.unwrap_or_default();
+                    format!("subscribes as {name}, presence {presence}{from}{key}{filter}")
                 }
                 Effect::Deliver { index, envelope } => {
                     format!("-> connection {index}: {}", show(&envelope))
                 }
+                Effect::Follow(change) => format!("{change:?}"),
+                Effect::Cover { seq } => format!("covers up to {seq}"),
                 Effect::FetchPage(request) => format!("fetches {request:?}"),
                 Effect::Notify(index) => format!("notifies connection {index}"),
                 Effect::Closed(closed) => format!("{closed:?}"),
@@ -302,6 +307,8 @@ pub fn show(envelope: &ServerEnvelope) -> String {
             challenge.nonce.len(),
             challenge.epoch
         ),
+        Message::Following(following) => format!("{following:?}"),
+        Message::Covered(covered) => format!("{covered:?}"),
         Message::ServerClosing(closing) => format!("server closing ({})", closing.detail),
         Message::Receipt(receipt) => {
             let after_ms = receipt.time_unix_ms - START_UNIX_MS;

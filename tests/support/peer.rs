@@ -265,6 +265,7 @@ impl Peer {
             Message::Direct(_) | Message::DirectState(_) => Some(Capability::Direct),
             // CHAT-ID-3: only the tests that send a key receive one.
             Message::Challenge(_) => None,
+            Message::Following(_) | Message::Covered(_) => Some(Capability::Follow),
         };
         if let Some(needed) = needed {
             let is_granted = self.granted.contains(&needed.into());

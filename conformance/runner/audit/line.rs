@@ -10,6 +10,8 @@ pub struct Line {
     pub epoch: String,
     /// The highest Resume.attempt so far.
     pub attempt: u64,
+    /// It chooses its chats: what it has passed over shows in no number.
+    pub is_filtered: bool,
     /// The numbers that it has.
     received: Received,
     /// Its chats with an id, by that: the text, and the number once it was told.

@@ -237,6 +237,7 @@ impl Audit {
                 self.lines.entry(key).or_default()
             }
         };
+        line.is_filtered = session.is_filtered;
         if session.is_resumed {
             line.resumed(session.from);
         }
@@ -403,7 +404,14 @@ fn answers_a_chat(message: &Received) -> bool {
     }
     matches!(
         message.code(),
-        Some("TEXT_INVALID" | "TEXT_TOO_LONG" | "RATE_LIMITED" | "STORAGE_FULL" | "NOT_REACHABLE")
+        Some(
+            "TEXT_INVALID"
+                | "TEXT_TOO_LONG"
+                | "TOPIC_INVALID"
+                | "RATE_LIMITED"
+                | "STORAGE_FULL"
+                | "NOT_REACHABLE"
+        )
     )
 }
 

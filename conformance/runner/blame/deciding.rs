@@ -150,7 +150,8 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
         "REPLACED" => rules("CHAT-RES-5", &["CHAT-RES-", "CHAT-ID-9"]),
         "NAME_OWNED" => rules("CHAT-ID-8", &["CHAT-ID-"]),
         "PROOF_WRONG" => rules("CHAT-ID-5", &["CHAT-ID-"]),
-        "REQUEST_INVALID" => rules("CHAT-HIST-7", &["CHAT-ORD-8"]),
+        "REQUEST_INVALID" => rules("CHAT-HIST-7", &["CHAT-FOL-", "CHAT-ORD-8"]),
+        "TOPIC_INVALID" => rules("CHAT-FOL-1", &["CHAT-ERR-4"]),
         "STORAGE_FULL" => rules("CHAT-HIST-9", &[]),
         "CLUSTER_UNREACHABLE" => rules("CHAT-CLUS-1", &[]),
         "KICKED" => rules("CHAT-MOD-1", &["CHAT-MOD-"]),
@@ -207,6 +208,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
         ("chat", "seq") => rules("CHAT-ORD-1", NUMBERED),
         ("chat", "timeUnixMs") => rules("CHAT-CHAT-5", &["CHAT-RCPT-3"]),
         ("chat", "id") => rules("CHAT-CHAT-9", &[]),
+        ("chat", "topic" | "mentions") => rules("CHAT-FOL-2", &["CHAT-FOL-3"]),
         ("chat", _) => None,
         ("members", _) => rules(
             "CHAT-PRES-1",
@@ -237,6 +239,10 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
         ("direct", "peer" | "text" | "timeUnixMs" | "id") => rules("CHAT-DM-4", DIRECT),
         ("direct", _) => rules("CHAT-DM-2", DIRECT),
         ("direct_state", _) => rules("CHAT-DM-9", DIRECT),
+        ("following", "seq") => rules("CHAT-FOL-7", FOLLOWING),
+        ("following", _) => rules("CHAT-FOL-6", FOLLOWING),
+        ("covered", "sent") => rules("CHAT-COV-4", &["CHAT-COV-"]),
+        ("covered", _) => rules("CHAT-COV-3", &["CHAT-COV-"]),
         ("pong", _) => rules(
             "CHAT-KEEP-1",
             &["CHAT-KEEP-", "CHAT-ERR-3", "CHAT-ERR-11", "CHAT-LIM-9"],
@@ -257,6 +263,7 @@ pub(super) fn of_unexpected(kind: &str) -> Option<Deciding> {
                 "CHAT-ORD-",
                 "CHAT-CLOSE-",
                 "CHAT-ERR-10",
+                "CHAT-FOL-",
                 "CHAT-FRAME-",
                 "CHAT-LIM-",
                 "CHAT-REG-",
@@ -282,12 +289,17 @@ pub(super) fn of_unexpected(kind: &str) -> Option<Deciding> {
         "history" => rules("CHAT-HIST-1", &["CHAT-HIST-"]),
         "direct" => rules("CHAT-DM-2", DIRECT),
         "direct_state" => rules("CHAT-DM-9", DIRECT),
+        "following" => rules("CHAT-FOL-6", FOLLOWING),
+        "covered" => rules("CHAT-COV-5", &["CHAT-COV-"]),
         _ => None,
     }
 }
 
+/// The rules that an answer to Follow can break.
+const FOLLOWING: &[&str] = &["CHAT-FOL-", "CHAT-ORD-8"];
+
 /// The rules that a page with wrong edges or chats can break.
-const HISTORY: &[&str] = &["CHAT-HIST-", "CHAT-ORD-8", "CHAT-MOD-8"];
+const HISTORY: &[&str] = &["CHAT-HIST-", "CHAT-FOL-10", "CHAT-ORD-8", "CHAT-MOD-8"];
 
 /// The rules that a Direct or its state can break.
 const DIRECT: &[&str] = &["CHAT-DM-"];

@@ -160,6 +160,7 @@ impl Play<'_> {
             bindings.is_foreign(name) || helpers.iter().any(|h| h == name)
         };
         match message.kind.as_str() {
+            "covered" => !self.context.case.is_about_coverage(),
             "joined" | "left" => message.body["name"]
                 .as_str()
                 .is_some_and(|name| foreign(bindings, name)),

@@ -148,6 +148,15 @@ impl Case {
         self.any_step(&|step| matches!(step.action, Action::CatchesUp { .. }))
     }
 
+    /// Whether the case expects to hear what a filter has kept out; in all others that is
+    /// dropped, since a server may say it at any time.
+    pub fn is_about_coverage(&self) -> bool {
+        self.any_step(&|step| {
+            matches!(&step.action, Action::Receive { wanted, .. }
+                if wanted.iter().any(|it| it.kind == "covered"))
+        })
+    }
+
     /// Whether the case reads the past, in which others may have talked.
     pub fn is_reading_history(&self) -> bool {
         self.needs.iter().any(|capability| capability == "history")

@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::client::{Ended, Ending, Event, Printable, SenderId};
-use crate::wire::Registered;
+use crate::wire::{Chat, Registered};
 
 /// How many lines are remembered until the server answers them: more than the library
 /// has in flight and in its queues.
@@ -63,28 +63,25 @@ pub(super) fn registered(registered: &Registered) -> String {
 }
 
 /// The line for a chat.
-pub(super) fn chat(
-    sender: &str,
-    text: &str,
-    seq: u64,
-    time_unix_ms: i64,
-    sender_id: Option<SenderId>,
-) -> String {
-    let mut chat = json!({"chat": {
-        "text": text,
-        "sender": sender,
-        "seq": number(seq),
-        "timeUnixMs": time_unix_ms.to_string(),
-    }});
-    if let (Some(id), Some(fields)) = (
-        sender_id,
-        chat.get_mut("chat").and_then(Value::as_object_mut),
-    ) {
-        // proto3 JSON writes bytes so.
-        let id = STANDARD.encode(id.as_bytes());
-        fields.insert("senderId".to_owned(), Value::String(id));
+pub(super) fn chat(chat: &Chat) -> String {
+    let mut fields = serde_json::Map::new();
+    let mut put = |name: &str, value| fields.insert(name.to_owned(), value);
+    put("text", json!(chat.text));
+    put("sender", json!(chat.sender));
+    put("seq", number(chat.seq));
+    put("timeUnixMs", json!(chat.time_unix_ms.to_string()));
+    // What is absent is left out, as in proto3 JSON.
+    if !chat.topic.is_empty() {
+        put("topic", json!(chat.topic));
     }
-    line(&chat)
+    if !chat.mentions.is_empty() {
+        put("mentions", json!(chat.mentions));
+    }
+    if !chat.sender_id.is_empty() {
+        // proto3 JSON writes bytes so.
+        put("senderId", json!(STANDARD.encode(&chat.sender_id)));
+    }
+    line(&json!({"chat": fields}))
 }
 
 /// The line for a chat whose text was removed (CHAT-MOD-9).
@@ -105,8 +102,29 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
             sender,
             text,
             time_unix_ms,
+            topic,
+            mentions,
             sender_id,
-        } => return Some(chat(sender, text, *seq, *time_unix_ms, *sender_id)),
+        } => {
+            return Some(chat(&Chat {
+                text: text.clone(),
+                sender: sender.clone(),
+                seq: *seq,
+                time_unix_ms: *time_unix_ms,
+                topic: topic.clone(),
+                mentions: mentions.clone(),
+                sender_id: sender_id.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+                ..Chat::default()
+            }));
+        }
+        Event::Following { id, seq } => json!({"following": {
+            "id": number(*id),
+            "seq": number(*seq),
+        }}),
+        Event::Covered { seq, sent } => json!({"covered": {
+            "seq": number(*seq),
+            "sent": number(*sent),
+        }}),
         Event::Removed {
             seq,
             sender,
@@ -153,8 +171,12 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
         Event::Reconnecting { after, .. } => json!({"reconnecting": {
             "afterMs": u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
         }}),
-        Event::Gap { from, to } => json!({"gap": {"from": number(*from), "to": number(*to)}}),
-        Event::Resumed { missed, registered } => json!({"resumed": {
+        Event::Gap { from, to, .. } => {
+            json!({"gap": {"from": number(*from), "to": number(*to)}})
+        }
+        Event::Resumed {
+            missed, registered, ..
+        } => json!({"resumed": {
             "missed": number(*missed),
             "epoch": registered.epoch,
             "seq": number(registered.seq),
@@ -302,6 +324,8 @@ mod tests {
                 sender: "Bob".to_owned(),
                 text: "é \"\u{202e}\u{7f}\u{e0041}\n".to_owned(),
                 time_unix_ms: -1,
+                topic: String::new(),
+                mentions: Vec::new(),
                 sender_id: None,
             },
             Event::Message {
@@ -309,6 +333,8 @@ mod tests {
                 sender: "Bob".to_owned(),
                 text: "x".to_owned(),
                 time_unix_ms: 3,
+                topic: String::new(),
+                mentions: Vec::new(),
                 sender_id: SenderId::from_bytes(&[0xff; 16]),
             },
             Event::Direct {
@@ -321,6 +347,17 @@ mod tests {
                 id: 2,
                 is_delivered: false,
             },
+            Event::Message {
+                seq: 2,
+                sender: "Bob".to_owned(),
+                text: "hi".to_owned(),
+                time_unix_ms: 1,
+                topic: "build".to_owned(),
+                mentions: vec!["Eve".to_owned()],
+                sender_id: None,
+            },
+            Event::Following { id: 4, seq: 2 },
+            Event::Covered { seq: 9, sent: 1 },
             Event::Members {
                 names: vec!["Bob".to_owned()],
                 more: false,
@@ -348,6 +385,9 @@ mod tests {
             r#"{"direct":{"peer":"Bob","text":"psst","seq":"1","timeUnixMs":"7"}}"#,
             r#"{"directState":{"id":"77","delivered":false}}"#,
             r#"{"chat":{"text":"x","sender":"Bob","seq":"2","timeUnixMs":"3","senderId":"/////////////////////w=="}}"#,
+            r#"{"chat":{"text":"hi","sender":"Bob","seq":"2","timeUnixMs":"1","topic":"build","mentions":["Eve"]}}"#,
+            r#"{"following":{"id":"4","seq":"2"}}"#,
+            r#"{"covered":{"seq":"9","sent":"1"}}"#,
             r#"{"members":{"names":["Bob"],"more":false}}"#,
             r#"{"joined":{"name":"Eve"}}"#,
             r#"{"left":{"name":"Eve","reason":"LEFT_REASON_CONNECTION_LOST"}}"#,

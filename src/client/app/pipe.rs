@@ -21,7 +21,7 @@ use super::past;
 use super::report::{say, sum_up};
 use super::signals::Signals;
 use crate::client::{Address, Event, Printable, SenderId, Session};
-use crate::wire::{Capability, Chat};
+use crate::wire::Capability;
 
 /// How many names `--who` takes. A server that names more is not believed.
 const NAMES_MAX: usize = 100_000;
@@ -87,24 +87,14 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
             chats = past::last(&mut session, count) => past = chats,
             () = signals.next() => sender.leave_now(),
         }
-        for Chat {
-            sender: name,
-            text,
-            seq,
-            time_unix_ms,
-            removed,
-            sender_id,
-            ..
-        } in past
-        {
+        for chat in past {
             let line = match options.json {
-                true if removed => json::removed(&name, seq, time_unix_ms),
-                false if removed => Printable::message(&name, messages::REMOVED).to_string(),
-                true => {
-                    let id = SenderId::from_bytes(&sender_id);
-                    json::chat(&name, &text, seq, time_unix_ms, id)
+                true if chat.removed => json::removed(&chat.sender, chat.seq, chat.time_unix_ms),
+                false if chat.removed => {
+                    Printable::message(&chat.sender, messages::REMOVED).to_string()
                 }
-                false => Printable::message(&name, &text).to_string(),
+                true => json::chat(&chat),
+                false => Printable::message(&chat.sender, &chat.text).to_string(),
             };
             tokio::select! {
                 () = put(&output, line) => {}

@@ -24,6 +24,7 @@ impl Reopen for Place {
     fn open(
         &self,
         resume: Option<Resume>,
+        _filter: Option<crate::wire::Filter>,
     ) -> Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send + '_>> {
         Box::pin(async move {
             self.tries.fetch_add(1, Ordering::SeqCst);
@@ -85,7 +86,12 @@ fn stage(is_gone: bool) -> Stage {
     let (client, server) = duplex(65_536);
     let again: (Box<dyn Reopen>, _) = (Box::new(place), Backoff::default());
     Stage {
-        session: Session::start(halves(client), registered(0), Some(again)),
+        session: Session::start(
+            halves(client),
+            registered(0),
+            Some(again),
+            crate::client::Filter::default(),
+        ),
         server,
         servers,
         tries,
@@ -211,7 +217,12 @@ async fn a_client_that_was_stopped_pings_before_it_judges_silence() {
         }),
         ..registered(0)
     };
-    let mut session = Session::start(halves(client), registered, None);
+    let mut session = Session::start(
+        halves(client),
+        registered,
+        None,
+        crate::client::Filter::default(),
+    );
     tokio::task::yield_now().await;
     tokio::time::advance(std::time::Duration::from_secs(3_600)).await;
     assert!(matches!(next(&mut server).await, Some(Sent::Ping(_))));

@@ -257,3 +257,26 @@ fn without_receipts_the_highest_number_counts() {
     // Nor is anything dropped where there is no resume.
     assert!(line.sees(chat(3)));
 }
+
+/// CHAT-COV-6: what a filter keeps out is neither waited for nor missed.
+#[test]
+fn numbers_that_a_filter_keeps_out_are_passed_over() {
+    let mut line = line(10);
+    assert!(line.sees(chat(12)));
+    assert_eq!(line.seq(), 10);
+    line.covered(14);
+    line.set_filtered(true);
+    assert_eq!(line.seq(), 14);
+    assert!(line.sees(chat(20)));
+    assert_eq!(line.seq(), 20);
+    // An own chat that a receipt tells of later, and one that is ahead.
+    assert_eq!(line.receives(1, 18), [] as [u64; 0]);
+    assert_eq!(line.receives(2, 25), [] as [u64; 0]);
+    assert_eq!(line.seq(), 20);
+    line.covered(24);
+    assert_eq!(line.seq(), 25);
+    let missed = vec![Missed { from: 26, to: 29 }];
+    let continued = line.resumes(&registered("e", 40, 30, b"t2"), &[]);
+    assert_eq!(continued, Continued::Resumed(missed));
+    assert!(!line.sees(chat(20)));
+}

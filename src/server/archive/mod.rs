@@ -27,12 +27,12 @@ use std::time::Duration;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use crate::{log::Audience, room::Change, session::PageRequest};
+use crate::{filter::Filter, log::Audience, room::Change, session::PageRequest};
 
 /// How much of the log may wait for the disk before senders are paused, in bytes: a
 /// burst of a few commits, and little memory.
@@ -96,12 +96,14 @@ struct CatchUp {
     next_seq: u64,
     /// The first chat that it finds in memory.
     until_seq: u64,
+    /// Which of them it wants, if not all (CHAT-FOL-9).
+    filter: Option<Arc<Filter>>,
     is_requested: bool,
     delivery: Option<Delivery>,
 }
 
 /// A request, as the reader takes it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Request {
     /// The index of the connection.
     pub(super) index: usize,
@@ -109,12 +111,16 @@ pub(super) struct Request {
     pub(super) kind: RequestKind,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum RequestKind {
     /// A page that the client asked for (CHAT-HIST).
     Page(PageRequest),
-    /// The chats from `from_seq` on, before `until_seq` (CHAT-RES-9).
-    Chats { from_seq: u64, until_seq: u64 },
+    /// The chats from `from_seq` on, before `until_seq` (CHAT-RES-9), that pass a filter.
+    Chats {
+        from_seq: u64,
+        until_seq: u64,
+        filter: Option<Arc<Filter>>,
+    },
 }
 
 /// What arrived for a connection.
@@ -125,6 +131,8 @@ pub(super) enum Delivery {
     /// Chats that it missed, as frames.
     Chats {
         frames: Vec<u8>,
+        /// How many they are.
+        chats: u64,
         /// The rest is in memory.
         is_last: bool,
     },
@@ -140,7 +148,7 @@ impl Archive {
         changes: Vec<Change>,
         log_end: u64,
         audience: Option<Audience>,
-        waiting: Option<usize>,
+        waiting: impl IntoIterator<Item = usize>,
     ) {
         let mut pending = self.changes();
         pending.changes.extend(changes);
@@ -189,13 +197,20 @@ impl Archive {
         self.requested.notify_one();
     }
 
-    /// A connection lacks the chats from `next_seq` on, before `until_seq`.
-    pub(super) fn begin_catch_up(&self, index: usize, next_seq: u64, until_seq: u64) {
+    /// A connection lacks the chats from the first number on, before the second one, that
+    /// pass `filter`.
+    pub(super) fn begin_catch_up(
+        &self,
+        index: usize,
+        (next_seq, until_seq): (u64, u64),
+        filter: Option<Arc<Filter>>,
+    ) {
         let mut requests = self.requests();
         let catch_up = CatchUp {
             serial: requests.next_serial,
             next_seq,
             until_seq,
+            filter,
             is_requested: false,
             delivery: None,
         };
@@ -219,6 +234,7 @@ impl Archive {
             kind: RequestKind::Chats {
                 from_seq: catch_up.next_seq,
                 until_seq: catch_up.until_seq,
+                filter: catch_up.filter.clone(),
             },
         };
         requests.due.push_back(request);

@@ -10,13 +10,14 @@ use std::{
 use tracing::{error, info, warn};
 
 use crate::{
+    filter::Filter,
     frame,
     room::{self, LineId},
     server::{
         data::cut_text,
         hub::{Hub, unix_ms},
     },
-    session::Edge,
+    session::{Edge, PageRequest},
     store::{self, CommitError, ReadError, Store, StoreReader},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
@@ -248,7 +249,7 @@ struct Reader {
 impl Reader {
     fn run(self) {
         while let Some(request) = self.archive.next_request() {
-            let answered = match request.kind {
+            let answered = match &request.kind {
                 RequestKind::Page(page) => {
                     let page = self.page(page);
                     page.map(|frames| (Delivery::Page(frames), 0))
@@ -256,7 +257,8 @@ impl Reader {
                 RequestKind::Chats {
                     from_seq,
                     until_seq,
-                } => self.chats(from_seq, until_seq),
+                    filter,
+                } => self.chats(*from_seq, *until_seq, filter.as_deref()),
             };
             match answered {
                 Ok((delivery, behind_seq)) => self.deliver(request, delivery, behind_seq),
@@ -266,19 +268,28 @@ impl Reader {
     }
 
     fn deliver(&self, request: Request, delivery: Delivery, behind_seq: u64) {
+        let index = request.index;
         self.archive.deliver(request, delivery, behind_seq);
-        self.hub.registry.notify(&[request.index]);
+        self.hub.registry.notify(&[index]);
     }
 
     /// The frame that answers a GetHistory (CHAT-HIST-1).
-    fn page(&self, request: crate::session::PageRequest) -> Result<Vec<u8>, ReadError> {
+    fn page(&self, request: &PageRequest) -> Result<Vec<u8>, ReadError> {
         let frame_bytes_max = self.hub.limits().frame_bytes_max as usize;
         let bytes_max = frame_bytes_max.saturating_sub(HISTORY_OVERHEAD_BYTES_MAX);
         let chats_max = request.chats_max as usize; // CHAT-HIST-6
-        let mut page = match request.edge {
-            // CHAT-HIST-3, CHAT-HIST-4, CHAT-HIST-5
-            Edge::Before(seq) => self.store.page_before(seq, chats_max, bytes_max)?,
-            Edge::After(seq) => self.store.page_after(seq, chats_max, bytes_max)?,
+        let store = &self.store;
+        // CHAT-HIST-3, CHAT-HIST-4, CHAT-HIST-5
+        let mut page = match (request.edge, &request.filter) {
+            (Edge::Before(seq), None) => store.page_before(seq, chats_max, bytes_max)?,
+            (Edge::After(seq), None) => store.page_after(seq, chats_max, bytes_max)?,
+            // CHAT-FOL-10
+            (Edge::Before(seq), Some(filter)) => {
+                store.filtered_page_before(seq, chats_max, bytes_max, |it| filter.passes(it))?
+            }
+            (Edge::After(seq), Some(filter)) => {
+                store.filtered_page_after(seq, chats_max, bytes_max, |it| filter.passes(it))?
+            }
         };
         for chat in &mut page.chats {
             cut_text(chat, self.hub.limits());
@@ -295,12 +306,18 @@ impl Reader {
     }
 
     /// Chats that a resumed session lacks, and the number behind them.
-    fn chats(&self, from_seq: u64, until_seq: u64) -> Result<(Delivery, u64), ReadError> {
+    fn chats(
+        &self,
+        from_seq: u64,
+        until_seq: u64,
+        filter: Option<&Filter>,
+    ) -> Result<(Delivery, u64), ReadError> {
         let after_seq = from_seq.saturating_sub(1);
         let page = self
             .store
             .page_after(after_seq, CATCH_UP_CHATS, CATCH_UP_BYTES)?;
         let mut frames = Vec::new();
+        let mut chats = 0;
         let mut next_seq = from_seq;
         for mut chat in page.chats {
             // They were removed since: what follows would come behind a gap (CHAT-RES-9).
@@ -308,13 +325,17 @@ impl Reader {
                 break;
             }
             next_seq += 1;
-            cut_text(&mut chat, self.hub.limits());
-            frame::encode(&envelope(Message::Chat(chat)), &mut frames);
+            if filter.is_none_or(|filter| filter.passes(&chat)) {
+                chats += 1;
+                cut_text(&mut chat, self.hub.limits());
+                frame::encode(&envelope(Message::Chat(chat)), &mut frames);
+            }
         }
-        let delivery = match frames.is_empty() {
+        let delivery = match next_seq == from_seq {
             true => Delivery::Removed,
             false => Delivery::Chats {
                 frames,
+                chats,
                 is_last: next_seq >= until_seq,
             },
         };

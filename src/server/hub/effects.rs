@@ -1,16 +1,19 @@
 //! Effects: carries out what the sessions decide.
 
+use std::sync::Arc;
+
 use tracing::{debug, info};
 
 use crate::{
-    log::Audience,
+    filter::Filter,
+    log::{Audience, Log, Mark, Reader},
     room::{Command, Publication},
-    session::{CloseReason, Closed, ConnectionId, Effect},
+    session::{CloseReason, Closed, Effect, FilterChange},
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
 use super::{Hub, State};
-use crate::server::{metrics::short_name, outbound::Due, peer::Peer};
+use crate::server::{followers::Followers, metrics::short_name, outbound::Due, peer::Peer};
 
 /// What a pass has published so far.
 #[derive(Debug, Clone, Default)]
@@ -22,14 +25,14 @@ pub(super) struct Published {
 }
 
 impl Hub {
-    /// Carries out effects, in order; returns what the pass has published by then. `id`
+    /// Carries out effects, in order; returns what the pass has published by then. `index`
     /// is the connection, unless it is gone, and `peer` where it came from. What is due to
     /// it goes to `due`.
     pub(super) fn carry_out(
         &self,
         state: &mut State,
         mut due: impl FnMut(Due),
-        id: Option<&ConnectionId>,
+        index: Option<usize>,
         peer: Option<&Peer>,
         mut published: Published,
     ) -> Published {
@@ -38,6 +41,7 @@ impl Hub {
             sessions,
             room,
             log,
+            followers,
             effects,
             counts,
             mail,
@@ -61,18 +65,23 @@ impl Hub {
                 }
                 Effect::Publish(Publication { audience, envelope }) => {
                     published.audience = published.audience.max(Some(audience));
+                    let range = log.append(audience, &envelope);
+                    let kept_out = envelope.message.as_ref().map_or(0, |message| {
+                        followers.push(message, &log.appended(&range), index)
+                    });
                     if let Some(Message::Chat(_)) = envelope.message {
                         counts.messages += 1;
                         // CHAT-CHAT-2: not for its sender.
                         let others = room.member_count().saturating_sub(1);
-                        counts.deliveries += others as u64;
+                        counts.deliveries += others.saturating_sub(kept_out) as u64;
                     }
-                    due(Due::Skip(log.append(audience, &envelope)));
+                    due(Due::Skip(range));
                 }
                 Effect::Subscribe {
                     name,
                     presence,
                     from_seq,
+                    filter,
                     sender_id,
                 } => {
                     info!(
@@ -85,31 +94,58 @@ impl Hub {
                     );
                     // CHAT-RES-9. Without a chat to begin with, nothing is in memory.
                     let oldest_seq = log.oldest_seq();
-                    let past =
-                        from_seq.and_then(|seq| log.reader_from(seq.max(oldest_seq), presence));
+                    let mut reader = open_reader(log, filter.as_ref(), presence, from_seq);
+                    if let (Some(filter), Some(queue)) = (&filter, reader.due().map(Arc::clone)) {
+                        // CHAT-COV-3
+                        if from_seq.is_some()
+                            && let Some(mark) = log.covered(&queue, room.seq())
+                        {
+                            reader.set_mark(mark);
+                        }
+                        if let Some(index) = index {
+                            followers.insert(index, Arc::clone(filter), queue, presence);
+                        }
+                    }
                     let mut is_catching_up = false;
-                    if let (Some(archive), Some(seq), Some(id)) = (&self.archive, from_seq, id)
+                    if let (Some(archive), Some(seq), Some(index)) =
+                        (&self.archive, from_seq, index)
                         && seq < oldest_seq
                     {
-                        archive.begin_catch_up(id.index(), seq, oldest_seq);
+                        archive.begin_catch_up(index, (seq, oldest_seq), filter);
                         is_catching_up = true;
                     }
                     due(Due::Open {
-                        reader: past.unwrap_or_else(|| log.reader(presence)),
+                        reader,
                         is_opening: from_seq.is_some(),
                         is_catching_up,
                     });
                 }
+                Effect::Follow(follow) => {
+                    if let Some(index) = index {
+                        let mark = follow_from_here(log, followers, index, *follow);
+                        due(Due::Mark(Box::new(mark)));
+                    }
+                }
+                Effect::Cover { seq } => {
+                    if let Some(queue) = index.and_then(|index| followers.due(index))
+                        && let Some(mark) = log.covered(queue, seq)
+                    {
+                        due(Due::Mark(Box::new(mark)));
+                    }
+                }
                 Effect::FetchPage(request) => {
-                    if let (Some(archive), Some(id)) = (&self.archive, id) {
+                    if let (Some(archive), Some(index)) = (&self.archive, index) {
                         let end = log.end();
                         let waits = end > log.committed_end() && !sessions.is_store_full();
-                        archive.request_page(id.index(), request, waits.then_some(end));
+                        archive.request_page(index, request, waits.then_some(end));
                     }
                 }
                 Effect::Notify(index) => published.notify.push(index),
                 Effect::Closed(closed) => {
                     report(&closed, peer);
+                    if let Some(index) = index {
+                        followers.remove(index);
+                    }
                     due(Due::End(log.end()));
                 }
             }
@@ -130,6 +166,51 @@ fn tells_number(envelope: &ServerEnvelope) -> bool {
         Some(Message::Registered(_)) => true,
         _ => false,
     }
+}
+
+/// The reader of a session that begins. `from_seq`: the first chat that it lacks, if it
+/// resumes a line (CHAT-RES-9).
+fn open_reader(
+    log: &Log,
+    filter: Option<&Arc<Filter>>,
+    presence: bool,
+    from_seq: Option<u64>,
+) -> Reader {
+    // Without a chat to begin with, nothing is in memory.
+    let from_seq = from_seq.map(|seq| seq.max(log.oldest_seq()));
+    match filter.map(Arc::clone) {
+        None => from_seq
+            .and_then(|seq| log.reader_from(seq, presence))
+            .unwrap_or_else(|| log.reader(presence)),
+        Some(filter) => from_seq
+            .and_then(|seq| log.filtered_reader_from(seq, Arc::clone(&filter), presence))
+            .unwrap_or_else(|| log.filtered_reader(filter, presence)),
+    }
+}
+
+/// Changes the filter of a member at the present end of the log (CHAT-FOL-7).
+fn follow_from_here(
+    log: &Log,
+    followers: &mut Followers,
+    index: usize,
+    follow: FilterChange,
+) -> Mark {
+    let before = followers.due(index).map(Arc::clone);
+    let reader = match follow.filter {
+        None => {
+            followers.remove(index);
+            log.reader(follow.presence)
+        }
+        Some(filter) => {
+            let reader = log.filtered_reader(Arc::clone(&filter), follow.presence);
+            if let Some(queue) = reader.due() {
+                followers.insert(index, filter, Arc::clone(queue), follow.presence);
+            }
+            reader
+        }
+    };
+    let numbers = (follow.id, follow.seq);
+    log.following(before.as_deref(), numbers, follow.sent_unfiltered, reader)
 }
 
 /// Tells the operators that a session ended.

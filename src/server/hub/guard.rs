@@ -44,7 +44,7 @@ impl HubGuard<'_> {
         self.published = self.hub.carry_out(
             state,
             due,
-            Some(self.id),
+            Some(self.id.index()),
             Some(&self.handle.peer),
             published,
         );
@@ -74,8 +74,17 @@ impl HubGuard<'_> {
                 }
                 self.budget.is_throttled = state.sessions.is_throttled(self.id);
             }
-            Delivery::Chats { frames, is_last } => {
+            Delivery::Chats {
+                frames,
+                chats,
+                is_last,
+            } => {
                 if self.outbound.is_catching_up {
+                    if let Some(reader) = self.outbound.reader.as_mut()
+                        && reader.due().is_some()
+                    {
+                        reader.note_sent(chats);
+                    }
                     self.outbound.replies.push_frames(&frames);
                     self.outbound.is_catching_up = !is_last;
                 }
@@ -90,6 +99,15 @@ impl HubGuard<'_> {
         if let Some(State { sessions, room, .. }) = self.state.as_deref_mut() {
             self.budget.is_throttled =
                 sessions.charge_inbound(room, self.now, self.id, frames, bytes);
+        }
+    }
+
+    /// Its Following is on its way: it may be read from again.
+    pub(in crate::server) fn followed(&mut self) {
+        self.outbound.has_followed = false;
+        if let Some(State { sessions, .. }) = self.state.as_deref_mut() {
+            sessions.followed(self.id);
+            self.budget.is_throttled = sessions.is_throttled(self.id);
         }
     }
 
@@ -111,10 +129,14 @@ impl Drop for HubGuard<'_> {
         };
         // Under the lock: a pass that appends after this one finds a reader that this
         // one opened, and wakes it.
+        let index = self.id.index();
         match &self.outbound.reader {
-            Some(reader) => self
-                .handle
-                .subscribe(reader.position(), reader.wants_presence()),
+            Some(reader) => self.hub.registry.subscribe(
+                (index, self.handle),
+                reader.position(),
+                reader.wants_presence(),
+                !state.followers.has(index),
+            ),
             // Nobody waits for a connection that is only being closed, nor wakes it.
             None => self.handle.unsubscribe(),
         }
@@ -123,14 +145,14 @@ impl Drop for HubGuard<'_> {
         let committed_end = self.hub.channel.committed_end();
         let is_waiting = self.outbound.replies.end_hold(end)
             || (self.hub.archive.is_some() && self.outbound.is_due_behind(committed_end));
-        let waiting = is_waiting.then(|| self.id.index());
-        self.hub.publish(&mut state, &self.published, waiting);
+        let waiting = is_waiting.then_some(index);
+        let woken = self.hub.publish(&mut state, &self.published, waiting);
         let has_commands = state.sessions.has_commands();
         drop(state);
         if has_commands {
             self.hub.commands_made.notify_one();
         }
-        self.hub.wake(self.published.audience);
+        self.hub.wake(self.published.audience, &woken);
         if !self.published.notify.is_empty() {
             self.hub.registry.notify(&self.published.notify);
         }

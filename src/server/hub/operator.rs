@@ -229,9 +229,9 @@ impl Hub {
     pub(super) fn operate<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = act(&mut state);
-        let published = self.apply(&mut state, None);
+        let (published, woken) = self.apply(&mut state, None);
         drop(state);
-        self.wake(published.audience);
+        self.wake(published.audience, &woken);
         self.registry.notify(&published.notify);
         result
     }

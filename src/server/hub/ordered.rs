@@ -60,7 +60,7 @@ impl Hub {
     /// Whether too many commands wait for the order to read more from members.
     pub(in crate::server) fn set_order_behind(&self, is_behind: bool) {
         if self.channel.set_order_behind(is_behind) && !is_behind {
-            self.registry.wake(Audience::Everyone);
+            self.registry.wake_all();
         }
     }
 
@@ -92,10 +92,12 @@ impl Hub {
             let end = log.end();
             self.channel.commit(log, end, &self.registry);
         }
+        let due = state.followers.end_pass();
         drop(state);
         if let Some(audience) = audience {
             self.registry.wake(audience);
         }
+        self.registry.wake_these(&due);
         self.registry.wake_these(&woken);
         self.registry.notify(&notified);
         result
@@ -138,7 +140,7 @@ impl InOrder<'_> {
         let published = self.hub.carry_out(
             self.state,
             |due| mail.push(due),
-            None,
+            connection,
             handle.as_ref().map(|handle| &handle.peer),
             Published::default(),
         );

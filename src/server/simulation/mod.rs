@@ -66,7 +66,7 @@ const SEEDS_TWICE: u64 = 60;
 const THREADS: usize = 2;
 
 /// Error codes that no schedule reaches, with the reason.
-const NOT_REACHED: [ErrorCode; 10] = [
+const NOT_REACHED: [ErrorCode; 11] = [
     // Never sent.
     ErrorCode::Unspecified,
     // Nothing is resumed.
@@ -77,6 +77,8 @@ const NOT_REACHED: [ErrorCode; 10] = [
     // Nobody has a key.
     ErrorCode::NameOwned,
     ErrorCode::ProofWrong,
+    // Nobody follows.
+    ErrorCode::TopicInvalid,
     // There is one server.
     ErrorCode::ClusterUnreachable,
     // There is no operator; tests/server/control.rs has one.

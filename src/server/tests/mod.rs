@@ -164,6 +164,7 @@ fn poll_once(connection: &mut Connection<DuplexStream>) -> bool {
 
 mod commit;
 mod flood;
+mod follow;
 mod handshake;
 mod ordered;
 mod recovery;

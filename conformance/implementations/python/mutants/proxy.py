@@ -2,7 +2,7 @@
 that the two together break one rule each.
 
 They stand in for servers of our own: the server in this folder neither resumes nor
-keeps the past.
+keeps the past, and takes no filters.
 """
 
 import os
@@ -719,3 +719,213 @@ class RemovedUnmarked(Link):
         for chat in envelope.history.chats:
             chat.removed = False
         return [envelope]
+# Following.
+
+
+@mutant("bad-topic-is-taken", "CHAT-FOL-1", "takes any topic and any mention")
+class BadTopicIsTaken(Link):
+    def server_error(self, envelope):
+        return [] if envelope.error.code == pb.ERROR_CODE_TOPIC_INVALID else [envelope]
+
+
+@mutant("topic-is-not-relayed", "CHAT-FOL-2", "relays no topic")
+class TopicIsNotRelayed(Link):
+    def server_chat(self, envelope):
+        envelope.chat.ClearField("topic")
+        return [envelope]
+
+
+@mutant("mentions-in-lower-case", "CHAT-FOL-2", "relays mentions in lower case")
+class MentionsInLowerCase(Link):
+    def server_chat(self, envelope):
+        mentions = [name.lower() for name in envelope.chat.mentions]
+        del envelope.chat.mentions[:]
+        envelope.chat.mentions.extend(mentions)
+        return [envelope]
+
+
+@mutant("topic-from-the-text", "CHAT-FOL-3", "takes a topic from the text")
+class TopicFromTheText(Link):
+    def server_chat(self, envelope):
+        chat = envelope.chat
+        if chat.text.startswith("#") and not chat.topic:
+            chat.topic = chat.text[1:].split()[0]
+        return [envelope]
+
+
+class Filtering(Link):
+    """Changes the filters that the server gets."""
+
+    def change(self, filter):
+        raise NotImplementedError
+
+    def register(self, register):
+        if register.HasField("filter"):
+            self.change(register.filter)
+
+    def client_follow(self, envelope):
+        if envelope.follow.HasField("filter"):
+            self.change(envelope.follow.filter)
+        return [envelope]
+
+
+@mutant("topics-not-followed", "CHAT-FOL-4", "sends what is sent by those who are followed alone")
+class TopicsNotFollowed(Filtering):
+    def change(self, filter):
+        if filter.senders:
+            del filter.topics[:]
+
+
+@mutant("senders-not-followed", "CHAT-FOL-4", "sends what has a topic that is followed alone")
+class SendersNotFollowed(Filtering):
+    def change(self, filter):
+        if filter.topics:
+            del filter.senders[:]
+
+
+@mutant("ignored-is-heard", "CHAT-FOL-4", "ignores nobody")
+class IgnoredIsHeard(Filtering):
+    def change(self, filter):
+        del filter.ignore[:]
+
+
+@mutant("no-topic-passes", "CHAT-FOL-4", "lets chats without a topic pass always")
+class NoTopicPasses(Filtering):
+    def change(self, filter):
+        if filter.topics:
+            filter.without_topic = True
+
+
+@mutant("mentions-kept-out", "CHAT-FOL-4", "keeps mentions from members that follow something")
+class MentionsKeptOut(Link):
+    follows = False
+
+    def client_follow(self, envelope):
+        self.follows = envelope.follow.HasField("filter")
+        return [envelope]
+
+    def server_chat(self, envelope):
+        names = [name.lower() for name in envelope.chat.mentions]
+        return [] if self.follows and self.name.lower() in names else [envelope]
+
+
+@mutant("bad-filter-is-taken", "CHAT-FOL-5", "answers a bad filter with Following")
+class BadFilterIsTaken(Link):
+    def server_error(self, envelope):
+        if self.registered and envelope.error.code == pb.ERROR_CODE_REQUEST_INVALID:
+            return [pb.ServerEnvelope(following=pb.Following(id=envelope.error.id))]
+        return [envelope]
+
+
+@mutant("follow-not-answered", "CHAT-FOL-6", "answers no Follow")
+class FollowNotAnswered(Link):
+    def server_following(self, envelope):
+        return []
+
+
+@mutant("follow-answered-twice", "CHAT-FOL-6", "answers each Follow twice")
+class FollowAnsweredTwice(Link):
+    def server_following(self, envelope):
+        return [envelope, envelope]
+
+
+@mutant("following-one-too-low", "CHAT-FOL-7", "tells the number before the place")
+class FollowingOneTooLow(Link):
+    def server_following(self, envelope):
+        envelope.following.seq -= min(1, envelope.following.seq)
+        return [envelope]
+
+
+@mutant("following-comes-late", "CHAT-FOL-8", "sends Following behind the next chat")
+class FollowingComesLate(Link):
+    held = None
+
+    def server_following(self, envelope):
+        held, self.held = self.held, envelope
+        return [held] if held else []
+
+    def server_chat(self, envelope):
+        held, self.held = self.held, None
+        return [envelope, held] if held else [envelope]
+
+
+@mutant("following-comes-early", "CHAT-FOL-8", "sends Following before the last chat that it counts")
+class FollowingComesEarly(Link):
+    held = None
+
+    def server_chat(self, envelope):
+        held, self.held = self.held, envelope
+        return [held] if held else []
+
+    def server_following(self, envelope):
+        held, self.held = self.held, None
+        return [envelope, held] if held else [envelope]
+
+
+@mutant("register-filter-ignored", "CHAT-FOL-9", "takes no filter from a Register")
+class RegisterFilterIgnored(Link):
+    def register(self, register):
+        register.ClearField("filter")
+
+
+@mutant("page-with-everything", "CHAT-FOL-10", "takes no filter from a GetHistory")
+class PageWithEverything(Link):
+    def client_get_history(self, envelope):
+        if envelope.get_history.id == 1:
+            envelope.get_history.ClearField("filter")
+        return [envelope]
+
+
+@mutant("filter-not-granted", "CHAT-FOL-11", "goes by the filter of a client without follow")
+class FilterNotGranted(Link):
+    asked = True
+
+    def register(self, register):
+        self.asked = pb.CAPABILITY_FOLLOW in register.capabilities or not register.HasField("filter")
+
+    def server_chat(self, envelope):
+        return [envelope] if self.asked else []
+
+
+# Coverage.
+
+
+@mutant("covered-too-early", "CHAT-COV-1", "sends Covered before the chats that it covers")
+class CoveredTooEarly(Link):
+    def answer(self, registered):
+        self.is_early = registered.resumed_from > 0
+
+    def server_chat(self, envelope):
+        covered = pb.ServerEnvelope(covered=pb.Covered(seq=self.registered.seq, sent=4))
+        is_first, self.is_early = self.is_early, False
+        return [covered, envelope] if is_first else [envelope]
+
+    def server_covered(self, envelope):
+        return []
+
+
+@mutant("covered-never", "CHAT-COV-2", "never sends Covered")
+class CoveredNever(Link):
+    def server_covered(self, envelope):
+        return []
+
+
+@mutant("covered-not-after-a-resume", "CHAT-COV-3", "sends no Covered behind what a session missed")
+class CoveredNotAfterAResume(Link):
+    def server_covered(self, envelope):
+        return [] if self.registered.resumed_from else [envelope]
+
+
+@mutant("covered-counts-one-less", "CHAT-COV-4", "counts one chat less than it sent")
+class CoveredCountsOneLess(Link):
+    def server_covered(self, envelope):
+        envelope.covered.sent -= min(1, envelope.covered.sent)
+        return [envelope]
+
+
+@mutant("covered-without-a-filter", "CHAT-COV-5", "sends Covered to everybody with follow")
+class CoveredWithoutAFilter(Link):
+    def server_chat(self, envelope):
+        covered = pb.ServerEnvelope(covered=pb.Covered(seq=envelope.chat.seq, sent=1))
+        has_follow = pb.CAPABILITY_FOLLOW in self.registered.capabilities
+        return [envelope, covered] if has_follow else [envelope]

@@ -317,6 +317,8 @@ mod tests {
             sender: "Bob".to_owned(),
             text: text.to_owned(),
             time_unix_ms: EVENING_MS + minutes * MINUTE_MS,
+            topic: String::new(),
+            mentions: Vec::new(),
             sender_id: None,
         });
     }

@@ -357,6 +357,7 @@ impl Model {
                 text,
                 time_unix_ms,
                 sender_id,
+                ..
             } => {
                 self.judge(&sender, sender_id);
                 let key = self.known.mark(&sender, sender_id);
@@ -440,7 +441,9 @@ impl Model {
                 }
                 self.link = Link::Waiting { until_ms };
             }
-            Event::Resumed { missed, registered } => {
+            Event::Resumed {
+                missed, registered, ..
+            } => {
                 self.registered(&registered);
                 self.notice(messages::resumed(missed));
             }
@@ -455,7 +458,7 @@ impl Model {
                 self.saw(registered.seq);
             }
             // Counted by the next event.
-            Event::Gap { .. } => {}
+            Event::Gap { .. } | Event::Following { .. } | Event::Covered { .. } => {}
             Event::Unknown { id, .. } => {
                 self.unknown += 1;
                 if let Some((entry, _)) = self.sent.remove(&id) {

@@ -68,6 +68,9 @@ pub(super) fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         resumes_max: 3,
         resend_ids_max: 4,
         history_page_max: 10,
+        covered_interval_ms: 1_000,
+        filter_entries_max: 4,
+        mentions_max: 2,
         name_expiry_ms: 2_000,
     }
 }
