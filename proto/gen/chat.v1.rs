@@ -4,7 +4,7 @@
 pub struct ClientEnvelope {
     /// The message. An envelope with none of these set, or with an arm that the
     /// receiver does not know, is an unknown message (CHAT-GROW-1).
-    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "client_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 13")]
     pub message: ::core::option::Option<client_envelope::Message>,
 }
 /// Nested message and enum types in `ClientEnvelope`.
@@ -40,6 +40,9 @@ pub mod client_envelope {
         /// The client has a Direct. Needs direct.
         #[prost(message, tag = "9")]
         DirectAck(super::DirectAck),
+        /// Proves the key of Register, in answer to Challenge.
+        #[prost(message, tag = "13")]
+        Proof(super::Proof),
     }
 }
 /// What a server sends: one message per frame.
@@ -47,7 +50,7 @@ pub mod client_envelope {
 pub struct ServerEnvelope {
     /// The message. A client ignores an envelope with none of these set, or with an
     /// arm that it does not know (CHAT-GROW-2).
-    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "server_envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18")]
     pub message: ::core::option::Option<server_envelope::Message>,
 }
 /// Nested message and enum types in `ServerEnvelope`.
@@ -101,6 +104,9 @@ pub mod server_envelope {
         /// What became of a Direct of this client. Needs direct.
         #[prost(message, tag = "15")]
         DirectState(super::DirectState),
+        /// Asks for the proof of the key of Register. Only for a client that sent one.
+        #[prost(message, tag = "18")]
+        Challenge(super::Challenge),
     }
 }
 /// Opens a session. Sent by a client, once, as its first message.
@@ -112,7 +118,8 @@ pub struct Register {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// The capabilities that the client asks for, in any order. Set by the client.
-    /// Absent: none, so only Registered, Chat, Error and ServerClosing are sent.
+    /// Absent: none, so only Registered, Chat, Error and ServerClosing are sent, and a
+    /// Challenge if there is a key.
     #[prost(enumeration = "Capability", repeated, tag = "2")]
     pub capabilities: ::prost::alloc::vec::Vec<i32>,
     /// The server's password: 1 to 256 bytes of UTF-8 without control characters
@@ -125,10 +132,33 @@ pub struct Register {
     /// nothing to continue.
     #[prost(message, optional, tag = "4")]
     pub resume: ::core::option::Option<Resume>,
+    /// The client's public key, Ed25519: 32 bytes (CHAT-ID). Set by a client that has one.
+    /// Absent: none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
     /// Which chats the client wants from the first one on (CHAT-FOL-9). Set by a client that
     /// asks for follow. Absent: all of them.
     #[prost(message, optional, tag = "6")]
     pub filter: ::core::option::Option<Filter>,
+}
+/// What a client must sign to prove its key. Sent by the server in answer to a Register
+/// with a key (CHAT-ID-2).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Challenge {
+    /// 32 random bytes. Set by the server, never absent.
+    #[prost(bytes = "vec", tag = "1")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
+    /// The epoch, as in Registered. Set by the server, never absent.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+}
+/// Proves the key of Register. Sent by the client in answer to Challenge.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proof {
+    /// The signature of what CHAT-ID-5 says, Ed25519: 64 bytes. Set by the client. Absent:
+    /// no signature, which is refused with PROOF_WRONG.
+    #[prost(bytes = "vec", tag = "1")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
 }
 /// The session that a Register continues. Sent by a client that asks for resume.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -285,7 +315,8 @@ pub struct Limits {
 pub struct Chat {
     /// The text: 1 to Limits.text_bytes_max bytes of UTF-8, no line break, no control
     /// character (CHAT-CHAT-6). Set by the client, relayed unchanged (CHAT-CHAT-3).
-    /// Absent: the empty text, which is refused with TEXT_INVALID.
+    /// Absent: the empty text, which is refused with TEXT_INVALID; in what the server sends,
+    /// the text of a chat whose removed is set.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
     /// The name of the sender as Registered gave it. Set by the server, never absent in
@@ -315,6 +346,16 @@ pub struct Chat {
     /// (CHAT-FOL-2). Absent: nobody in particular.
     #[prost(string, repeated, tag = "7")]
     pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Identifies the key that the sender has proved: 16 bytes, the same for the same key
+    /// (CHAT-ID-12). Set by the server; ignored in what a client sends. Absent: the sender
+    /// has proved none.
+    #[prost(bytes = "vec", tag = "9")]
+    pub sender_id: ::prost::alloc::vec::Vec<u8>,
+    /// The server's operator has removed the text since (CHAT-MOD-8). Set by the server,
+    /// never in a chat that was just accepted; ignored in what a client sends. Absent: false,
+    /// the text is there.
+    #[prost(bool, tag = "10")]
+    pub removed: bool,
 }
 /// Which chats a member wants (CHAT-FOL-4). Sent by a client. Topics and names are
 /// written as in a name (CHAT-NAME-1), at most Limits.filter_entries_max in all.
@@ -488,8 +529,8 @@ pub struct Error {
     pub ends_session: bool,
     /// The id of the Chat, the Direct, the GetHistory or the Follow that was refused
     /// (CHAT-ERR-4). Set by the server with TEXT_INVALID, TEXT_TOO_LONG, TOPIC_INVALID,
-    /// RATE_LIMITED, STORAGE_FULL, REQUEST_INVALID and NOT_REACHABLE. Absent: 0, the error
-    /// refuses none of them, or one without an id.
+    /// RATE_LIMITED, STORAGE_FULL, REQUEST_INVALID, NOT_REACHABLE and MUTED. Absent: 0, the
+    /// error refuses none of them, or one without an id.
     #[prost(uint64, tag = "4")]
     pub id: u64,
     /// How long to wait before sending the refused chat again, or before connecting
@@ -721,8 +762,8 @@ pub enum ErrorCode {
     /// (CHAT-LIM-10). Fatal; what was sent before has no gap (CHAT-ORD-4).
     Overloaded = 23,
     /// Another session continues this one's line, or has continued it already
-    /// (CHAT-RES-5, CHAT-RES-6). Fatal; do not register again without the user
-    /// (CHAT-RES-19).
+    /// (CHAT-RES-5, CHAT-RES-6), or the owner of its name has registered (CHAT-ID-9).
+    /// Fatal; do not register again without the user (CHAT-RES-19).
     Replaced = 24,
     /// A GetHistory that breaks CHAT-HIST-7, or a filter that breaks CHAT-FOL-5. Not fatal,
     /// except for a Register with such a filter.
@@ -730,6 +771,21 @@ pub enum ErrorCode {
     /// The server has no space to keep the chat (CHAT-HIST-9). Not fatal; the chat was not
     /// accepted; try again later.
     StorageFull = 26,
+    /// A name that a key owns, and not the client's (CHAT-ID-8). Fatal; choose another
+    /// name, or use the key.
+    NameOwned = 27,
+    /// A key that is no Ed25519 key, or a proof that is not its signature (CHAT-ID-4,
+    /// CHAT-ID-5). Fatal.
+    ProofWrong = 28,
+    /// The server's operator has thrown the member out (CHAT-MOD-1). Fatal; do not register
+    /// again without the user (CHAT-MOD-6).
+    Kicked = 29,
+    /// The server's operator has banned the name or the network address (CHAT-MOD-2,
+    /// CHAT-MOD-3). Fatal; do not register again without the user (CHAT-MOD-6).
+    Banned = 30,
+    /// The server's operator has muted the member (CHAT-MOD-4). Not fatal; the Chat or Direct
+    /// was not accepted.
+    Muted = 31,
     /// A Direct to a name that no member has, or to a member that takes none (CHAT-DM-6,
     /// CHAT-DM-12). Not fatal; the Direct was not accepted.
     NotReachable = 32,
@@ -774,6 +830,11 @@ impl ErrorCode {
             Self::Replaced => "ERROR_CODE_REPLACED",
             Self::RequestInvalid => "ERROR_CODE_REQUEST_INVALID",
             Self::StorageFull => "ERROR_CODE_STORAGE_FULL",
+            Self::NameOwned => "ERROR_CODE_NAME_OWNED",
+            Self::ProofWrong => "ERROR_CODE_PROOF_WRONG",
+            Self::Kicked => "ERROR_CODE_KICKED",
+            Self::Banned => "ERROR_CODE_BANNED",
+            Self::Muted => "ERROR_CODE_MUTED",
             Self::NotReachable => "ERROR_CODE_NOT_REACHABLE",
             Self::TopicInvalid => "ERROR_CODE_TOPIC_INVALID",
             Self::ClusterUnreachable => "ERROR_CODE_CLUSTER_UNREACHABLE",
@@ -809,6 +870,11 @@ impl ErrorCode {
             "ERROR_CODE_REPLACED" => Some(Self::Replaced),
             "ERROR_CODE_REQUEST_INVALID" => Some(Self::RequestInvalid),
             "ERROR_CODE_STORAGE_FULL" => Some(Self::StorageFull),
+            "ERROR_CODE_NAME_OWNED" => Some(Self::NameOwned),
+            "ERROR_CODE_PROOF_WRONG" => Some(Self::ProofWrong),
+            "ERROR_CODE_KICKED" => Some(Self::Kicked),
+            "ERROR_CODE_BANNED" => Some(Self::Banned),
+            "ERROR_CODE_MUTED" => Some(Self::Muted),
             "ERROR_CODE_NOT_REACHABLE" => Some(Self::NotReachable),
             "ERROR_CODE_TOPIC_INVALID" => Some(Self::TopicInvalid),
             "ERROR_CODE_CLUSTER_UNREACHABLE" => Some(Self::ClusterUnreachable),
@@ -834,6 +900,10 @@ pub enum LeftReason {
     /// The member broke the protocol: MALFORMED_FRAME for bytes that arrived,
     /// FRAME_TOO_LONG, TOO_MANY_ERRORS.
     ProtocolError = 5,
+    /// The server's operator threw the member out: KICKED.
+    Kicked = 6,
+    /// The server's operator banned the member: BANNED.
+    Banned = 7,
 }
 impl LeftReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -848,6 +918,8 @@ impl LeftReason {
             Self::IdleTimeout => "LEFT_REASON_IDLE_TIMEOUT",
             Self::SlowConsumer => "LEFT_REASON_SLOW_CONSUMER",
             Self::ProtocolError => "LEFT_REASON_PROTOCOL_ERROR",
+            Self::Kicked => "LEFT_REASON_KICKED",
+            Self::Banned => "LEFT_REASON_BANNED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -859,6 +931,8 @@ impl LeftReason {
             "LEFT_REASON_IDLE_TIMEOUT" => Some(Self::IdleTimeout),
             "LEFT_REASON_SLOW_CONSUMER" => Some(Self::SlowConsumer),
             "LEFT_REASON_PROTOCOL_ERROR" => Some(Self::ProtocolError),
+            "LEFT_REASON_KICKED" => Some(Self::Kicked),
+            "LEFT_REASON_BANNED" => Some(Self::Banned),
             _ => None,
         }
     }

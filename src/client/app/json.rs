@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::client::{Ended, Ending, Event, Printable, SenderId};
+use crate::client::{Ended, Ending, Event, Printable};
 use crate::wire::{Chat, Registered};
 
 /// How many lines are remembered until the server answers them: more than the library
@@ -311,6 +311,7 @@ fn line(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::SenderId;
     use crate::wire::{ErrorCode, LeftReason};
 
     #[test]
