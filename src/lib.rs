@@ -78,6 +78,8 @@ pub mod capture;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "cluster")]
+mod cluster;
 #[cfg(feature = "cli")]
 mod config_file;
 #[cfg(any(feature = "cli", feature = "suite", feature = "bench"))]

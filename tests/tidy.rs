@@ -17,6 +17,7 @@ const NOT_CITED: [(&str, &str); 0] = [];
 const PURE: [&str; 40] = [
     "src/session",
     "src/room",
+    "src/cluster",
     "src/name.rs",
     "src/text.rs",
     "src/filter.rs",

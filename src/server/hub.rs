@@ -39,6 +39,8 @@ use crate::{
 use effects::Published;
 pub(super) use effects::report_rejected;
 pub(super) use guard::HubGuard;
+#[cfg(feature = "cluster")]
+pub(super) use ordered::InOrder;
 
 use super::{
     address_limiter::{AddressLimiter, Permit},
@@ -338,6 +340,15 @@ impl Hub {
         self.now().elapsed_ms
     }
 
+    /// What the clock on the wall shows, in milliseconds since 1970.
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(dead_code, reason = "for the cluster")
+    )]
+    pub(super) fn wall_unix_ms(&self) -> i64 {
+        (self.unix_ms)()
+    }
+
     /// Whether connections must end at once.
     pub(super) fn is_aborted(&self) -> bool {
         self.is_aborted.load(Ordering::Acquire)
@@ -423,14 +434,14 @@ impl Hub {
         }
     }
 
-    /// The store cannot go on, so the server cannot: tells everybody, without what was
-    /// not committed.
-    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
-    pub(super) fn fail(&self, reason: String) {
+    /// The server cannot go on: tells everybody `told`, without what was not committed.
+    #[cfg_attr(
+        not(any(feature = "store", feature = "cluster")),
+        expect(dead_code, reason = "for the store and the cluster")
+    )]
+    pub(super) fn fail(&self, told: &str, reason: String) {
         error!("{reason}");
-        self.lock()
-            .sessions
-            .begin_failing("the server cannot keep messages any more".to_owned());
+        self.lock().sessions.begin_failing(told.to_owned());
         let _ = self.failure.set(reason);
         self.failed.notify_one();
         self.registry.notify_all();
@@ -596,6 +607,11 @@ impl Hub {
         let state = self.lock();
         let names = state.room.names_after(None);
         names.map(|name| name.as_str().to_owned()).collect()
+    }
+
+    /// The number of the last chat.
+    pub(super) fn room_seq(&self) -> u64 {
+        self.lock().room.seq()
     }
 
     /// All commands that the room has applied, in order.

@@ -29,6 +29,7 @@
 //! | `web` | the page, and the WebSocket transport over TCP or TLS | yes |
 //! | `quic` | the QUIC transport | yes |
 //! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
+//! | `cluster` | takes part in the order of several nodes | yes |
 //! | `archive`, `data` | hands the room's changes to the store and the past to connections | yes |
 //! | `address_limiter` | how many connections one address may have and make | no |
 //! | `connection` | the task of one connection | yes |
@@ -58,6 +59,10 @@ mod backpressure;
 mod ban_file;
 mod certificates;
 mod channel;
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(all(feature = "cluster", feature = "cli"))]
+mod cluster_options;
 #[cfg(feature = "cli")]
 pub mod configured;
 mod connection;
@@ -124,6 +129,8 @@ use crate::{
 };
 pub use certificates::Certificates;
 use certificates::Protocol;
+#[cfg(feature = "cluster")]
+pub use cluster::Nats;
 #[cfg(feature = "store")]
 pub use data::Data;
 use hub::{Hub, Origin};
@@ -154,6 +161,8 @@ pub struct Server {
     /// Where the operator's bans are kept, if they are.
     #[cfg(feature = "cli")]
     bans_dir: Option<PathBuf>,
+    #[cfg(feature = "cluster")]
+    cluster: Option<(Nats, String)>,
     #[cfg(feature = "store")]
     store: Option<RunningStore>,
 }
@@ -184,6 +193,8 @@ impl Server {
             control: None,
             #[cfg(feature = "cli")]
             bans_dir: None,
+            #[cfg(feature = "cluster")]
+            cluster: None,
             #[cfg(feature = "store")]
             store: None,
         })
@@ -219,6 +230,8 @@ impl Server {
             control: None,
             #[cfg(feature = "cli")]
             bans_dir: Some(data.dir.clone()),
+            #[cfg(feature = "cluster")]
+            cluster: None,
             store: Some(RunningStore { archive, threads }),
         })
     }
@@ -228,6 +241,14 @@ impl Server {
     /// is where the connection comes from.
     pub fn trust_proxies(&mut self, networks: &[Network]) {
         self.proxies = Proxies::new(networks);
+    }
+
+    /// Serves its room together with other servers, as `node`: a name that no other one
+    /// has. Clients are let in once it knows the room. For a room that is not kept on disk.
+    #[cfg(feature = "cluster")]
+    pub fn join_cluster(&mut self, nats: Nats, node: String) {
+        self.hub.order_elsewhere(cluster::RETRY_AFTER_MS);
+        self.cluster = Some((nats, node));
     }
 
     /// Listens for TCP connections, which are not encrypted, on the first of the
@@ -357,6 +378,12 @@ impl Server {
         } = self;
         let answering = metrics.map(|endpoint| endpoint.serve(Arc::clone(&hub)));
         let _answering = answering.map(|serve| AbortOnDropHandle::new(tokio::spawn(serve)));
+        #[cfg(feature = "cluster")]
+        let cluster = self.cluster.map(|(nats, node)| {
+            let closing = Arc::<cluster::Closing>::default();
+            let part = cluster::take_part(Arc::clone(&hub), nats, node, Arc::clone(&closing));
+            (AbortOnDropHandle::new(tokio::spawn(part)), closing)
+        });
         let connections = TaskTracker::new();
         let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&hub))));
         // Tasks as the connections are, so that they take turns with them.
@@ -398,6 +425,11 @@ impl Server {
             );
             hub.abort();
             let _ = time::timeout(Duration::from_millis(ABORT_MS), connections.wait()).await;
+        }
+        #[cfg(feature = "cluster")]
+        if let Some((part, closing)) = cluster {
+            closing.begin();
+            let _ = time::timeout(Duration::from_millis(cluster::GOODBYE_MS_MAX), part).await;
         }
         #[cfg(feature = "store")]
         if let Some(RunningStore { archive, threads }) = self.store {

@@ -9,6 +9,8 @@ use clap::{
 
 use clap::Subcommand;
 
+#[cfg(feature = "cluster")]
+use super::cluster_options::ClusterOptions;
 #[cfg(feature = "store")]
 use super::data_options::DataOptions;
 use super::{
@@ -144,6 +146,11 @@ pub struct Options {
     #[cfg(feature = "store")]
     #[command(flatten)]
     data: DataOptions,
+
+    /// The cluster that the server is a node of.
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
 
     #[command(flatten)]
     limits: LimitOptions,

@@ -7,6 +7,8 @@ mod admission;
 mod capabilities;
 mod chatting;
 mod cli;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod configuration;
 mod control;
 mod data;

@@ -147,9 +147,17 @@ async fn serve(configured: Configured) -> Result<()> {
     }
     let mut signals = Signals::catch(options.no_hangup)?;
     let has_password = access.password.is_some();
+    #[cfg(feature = "cluster")]
+    let nats = nats(options, &live.limits).unwrap_or_else(|it| refuse_to_start(&it));
     let mut server = open(options, live.limits.clone(), live.access.clone())?;
     server.trust_proxies(&options.reach.proxy_from);
     let listening = listen(&mut server, options, certificates.as_ref()).await?;
+    #[cfg(feature = "cluster")]
+    if let Some(nats) = nats {
+        let port = listening.first().map_or(0, |first| first.address.port());
+        let node = options.cluster.node.clone();
+        server.join_cluster(nats, node.unwrap_or_else(|| node_name(port)));
+    }
     warn_of_readers(&listening, has_password);
     let metrics = match &options.metrics {
         None => None,
@@ -200,6 +208,31 @@ async fn serve(configured: Configured) -> Result<()> {
         })
         .await?;
     Ok(())
+}
+
+/// The cluster of the server, if it is to be in one.
+#[cfg(feature = "cluster")]
+fn nats(options: &Options, limits: &Limits) -> Result<Option<chat::server::Nats>, String> {
+    let nats = options.cluster.nats(limits)?;
+    #[cfg(feature = "store")]
+    if nats.is_some() && options.data().is_some() {
+        return Err(
+            "--cluster and --data do not go together yet: a node keeps its room in memory"
+                .to_owned(),
+        );
+    }
+    Ok(nats)
+}
+
+/// The name of this server in a cluster, if none is given: other servers on this machine
+/// have other ports.
+#[cfg(feature = "cluster")]
+fn node_name(port: u16) -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let host = host
+        .to_string_lossy()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    format!("{host}-{port}")
 }
 
 /// A server with the room that it is to have.

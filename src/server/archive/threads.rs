@@ -24,6 +24,9 @@ use crate::{
 
 use super::{Archive, Delivery, Request, RequestKind};
 
+/// What everybody is told when the store cannot go on.
+const CANNOT_KEEP: &str = "the server cannot keep messages any more";
+
 /// How long the writer waits before it tries again on a full disk, in milliseconds.
 const FULL_RETRY_MS: u64 = 1_000;
 
@@ -109,7 +112,7 @@ impl Drop for PanicGuard {
     fn drop(&mut self) {
         if thread::panicking() {
             let name = thread::current().name().unwrap_or_default().to_owned();
-            self.0.fail(format!(
+            self.0.fail(CANNOT_KEEP, format!(
                 "the thread \"{name}\" of the room on disk has panicked, which is a fault of this \
                  program: what was confirmed is on the disk, and the server ends"
             ));
@@ -166,7 +169,7 @@ impl Writer {
                     return true;
                 }
                 Err(error @ CommitError::Failed(_)) => {
-                    self.hub.fail(error.to_string());
+                    self.hub.fail(CANNOT_KEEP, error.to_string());
                     return false;
                 }
                 Err(error @ CommitError::Full) => {
@@ -179,7 +182,7 @@ impl Writer {
                         .archive
                         .wait_for_close(Duration::from_millis(FULL_RETRY_MS))
                     {
-                        self.hub.fail(error.to_string());
+                        self.hub.fail(CANNOT_KEEP, error.to_string());
                         return false;
                     }
                     // The oldest chats may make room; whether they did, the commit tells.
@@ -205,7 +208,7 @@ impl Writer {
             Ok(oldest_seq) => self.note_oldest(oldest_seq),
             Err(CommitError::Full) => {}
             Err(error) => {
-                self.hub.fail(error.to_string());
+                self.hub.fail(CANNOT_KEEP, error.to_string());
                 return false;
             }
         }
@@ -262,7 +265,7 @@ impl Reader {
             };
             match answered {
                 Ok((delivery, behind_seq)) => self.deliver(request, delivery, behind_seq),
-                Err(error) => return self.hub.fail(error.to_string()),
+                Err(error) => return self.hub.fail(CANNOT_KEEP, error.to_string()),
             }
         }
     }

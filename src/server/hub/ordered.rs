@@ -1,7 +1,10 @@
 //! Ordered: the hub of a node of a cluster. Commands leave it, and come back in the order
 //! of all nodes; what they lead to waits for the tasks of the connections.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "for a cluster"))]
+#![cfg_attr(
+    not(any(test, feature = "cluster")),
+    expect(dead_code, reason = "for a cluster")
+)]
 
 use std::sync::{Arc, atomic::Ordering};
 

@@ -162,6 +162,8 @@ fn poll_once(connection: &mut Connection<DuplexStream>) -> bool {
     Pin::new(connection).poll(&mut context).is_ready()
 }
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod commit;
 mod flood;
 mod follow;

@@ -113,9 +113,14 @@ fn filter(verbose: u8) -> EnvFilter {
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    EnvFilter::builder()
+    let filter = EnvFilter::builder()
         .with_default_directive(level.into())
-        .from_env_lossy()
+        .from_env_lossy();
+    // What the client of NATS tells, the server tells in its own words.
+    match ("async_nats=warn".parse(), std::env::var_os("RUST_LOG")) {
+        (Ok(directive), None) if verbose < 2 => filter.add_directive(directive),
+        _ => filter,
+    }
 }
 
 async fn sum_always(writer: Writer) {

@@ -1,0 +1,261 @@
+//! NATS: the stream of a cluster in NATS JetStream. One stream with one subject holds the
+//! records of one room; a consumer pushes them in order.
+
+use std::{path::PathBuf, time::Duration};
+
+use async_nats::{
+    Client, ConnectOptions, ServerAddr,
+    jetstream::{
+        self, Context,
+        consumer::{DeliverPolicy, push::OrderedConfig},
+        stream::{self, StorageType},
+    },
+};
+use futures_util::StreamExt as _;
+use tokio::{sync::mpsc, time};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, warn};
+
+use super::{Engine, Next, Stream, Trouble, passing};
+
+/// How long the engine may take to answer, in milliseconds.
+const ANSWER_MS: u64 = 2_000;
+
+/// How long the engine may take to say that it has a record, in milliseconds.
+const ACK_MS: u64 = 1_000;
+
+/// After how long without a record the consumer is made again, in milliseconds: this node
+/// alone says something each second.
+const SILENCE_MS: u64 = 2_500;
+
+/// How long after a failure the consumer is made again, in milliseconds.
+const AGAIN_MS: u64 = 200;
+
+/// How many records are read ahead.
+const RECORDS_AHEAD_MAX: usize = 256;
+
+/// Where the stream of a cluster is, and how to reach it.
+#[derive(Debug, Clone)]
+pub struct Nats {
+    /// The addresses of the engine's servers.
+    pub servers: Vec<ServerAddr>,
+    /// The name of the room: letters, digits, `-` and `_`.
+    pub room: String,
+    /// On how many of its servers the engine keeps the stream.
+    pub replicas: usize,
+    /// The engine keeps what it has acknowledged, whatever happens.
+    pub is_durable: bool,
+    /// A file with credentials.
+    pub credentials: Option<PathBuf>,
+    /// A file with the certificates to trust.
+    pub certificates: Option<PathBuf>,
+}
+
+/// The open stream.
+pub(in crate::server) struct NatsStream {
+    life: String,
+    last_position: u64,
+    context: Context,
+    subject: String,
+    /// Records from the consumer, and refusals.
+    incoming: mpsc::Receiver<Next>,
+    refusals: mpsc::Sender<Next>,
+    _pump: AbortOnDropHandle<()>,
+}
+
+impl Nats {
+    fn stream_name(&self) -> String {
+        format!("CHAT_{}", self.room)
+    }
+
+    fn subject(&self) -> String {
+        format!("chat.{}", self.room)
+    }
+
+    async fn connect(&self) -> Result<Client, Trouble> {
+        let mut options = ConnectOptions::new()
+            .name("chat-server")
+            .connection_timeout(Duration::from_millis(ANSWER_MS))
+            .request_timeout(Some(Duration::from_millis(ANSWER_MS)))
+            .event_callback(|event| async move { debug!("{event}") });
+        if let Some(path) = &self.certificates {
+            options = options.add_root_certificates(path.clone());
+        }
+        if let Some(path) = &self.credentials {
+            options = options.credentials_file(path).await.map_err(|error| {
+                Trouble::Lasting(format!(
+                    "cannot read the credentials in {}: {error}",
+                    path.display()
+                ))
+            })?;
+        }
+        let connected = options.connect(&self.servers[..]).await;
+        connected.map_err(|error| passing(format!("cannot reach NATS: {error}")))
+    }
+}
+
+impl Engine for Nats {
+    type Stream = NatsStream;
+
+    async fn open(&self) -> Result<NatsStream, Trouble> {
+        let client = self.connect().await?;
+        let context = jetstream::context::ContextBuilder::new()
+            .timeout(Duration::from_millis(ANSWER_MS))
+            .ack_timeout(Duration::from_millis(ACK_MS))
+            .build(client.clone());
+        let config = stream::Config {
+            name: self.stream_name(),
+            subjects: vec![self.subject()],
+            storage: StorageType::File,
+            num_replicas: self.replicas,
+            description: Some("the order of a chat room".to_owned()),
+            ..Default::default()
+        };
+        let stream = context.get_or_create_stream(config).await;
+        let mut stream = stream.map_err(|error| {
+            passing(format!(
+                "NATS gives no stream (does it run with JetStream?): {error}"
+            ))
+        })?;
+        let info = stream.info().await;
+        let info = info.map_err(|error| passing(format!("NATS does not answer: {error}")))?;
+        let server_id = client.server_info().server_id;
+        let created = info.created.unix_timestamp_nanos() / 1_000_000;
+        let life = match self.is_durable {
+            true => format!("{created:x}"),
+            false => format!("{created:x}-{}", server_id.get(..24).unwrap_or(&server_id)),
+        };
+        let last_position = match info.state.messages {
+            0 => 0,
+            _ => info.state.last_sequence,
+        };
+        let (sender, incoming) = mpsc::channel(RECORDS_AHEAD_MAX);
+        let pump = Pump {
+            context: context.clone(),
+            client,
+            stream_name: self.stream_name(),
+            server_id: (!self.is_durable).then_some(server_id),
+            position: 0,
+            sender: sender.clone(),
+        };
+        Ok(NatsStream {
+            life,
+            last_position,
+            context,
+            subject: self.subject(),
+            incoming,
+            refusals: sender,
+            _pump: AbortOnDropHandle::new(tokio::spawn(pump.run())),
+        })
+    }
+}
+
+impl Stream for NatsStream {
+    fn life(&self) -> &str {
+        &self.life
+    }
+
+    fn last_position(&self) -> u64 {
+        self.last_position
+    }
+
+    fn publish(&mut self, bytes: Vec<u8>) {
+        let (context, subject) = (self.context.clone(), self.subject.clone());
+        let refusals = self.refusals.clone();
+        // At most a few at a time: one batch is on its way, and comes again each second.
+        tokio::spawn(async move {
+            let published = match context.publish(subject, bytes.into()).await {
+                Ok(acknowledged) => acknowledged.await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = published {
+                debug!("NATS did not take a batch: {error}");
+                // Where there is no room there are records, which come first.
+                let _ = refusals.try_send(Ok(None));
+            }
+        });
+    }
+
+    async fn next(&mut self) -> Next {
+        match self.incoming.recv().await {
+            Some(next) => next,
+            None => Err(passing("NATS gives no more records")),
+        }
+    }
+}
+
+/// Takes records from the consumer.
+struct Pump {
+    context: Context,
+    client: Client,
+    stream_name: String,
+    /// The server to which this life belongs, unless it is durable.
+    server_id: Option<String>,
+    position: u64,
+    sender: mpsc::Sender<Next>,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        loop {
+            if !self.is_same_life() {
+                let trouble = passing("the engine of the cluster was started again");
+                let _ = self.sender.send(Err(trouble)).await;
+                return;
+            }
+            match self.consume().await {
+                Ok(()) => return,
+                Err(sentence) => warn!("the consumer is made again: {sentence}"),
+            }
+            time::sleep(Duration::from_millis(AGAIN_MS)).await;
+        }
+    }
+
+    /// Whether the client is still connected to the same run of the engine.
+    fn is_same_life(&self) -> bool {
+        let server_id = self.server_id.as_ref();
+        server_id.is_none_or(|id| *id == self.client.server_info().server_id)
+    }
+
+    /// Takes records until the consumer fails, or nobody wants them.
+    async fn consume(&mut self) -> Result<(), String> {
+        let config = OrderedConfig {
+            deliver_subject: self.client.new_inbox(),
+            deliver_policy: match self.position {
+                0 => DeliverPolicy::All,
+                position => DeliverPolicy::ByStartSequence {
+                    start_sequence: position + 1,
+                },
+            },
+            ..Default::default()
+        };
+        let consumer = self
+            .context
+            .create_consumer_on_stream(config, self.stream_name.as_str());
+        let consumer = consumer.await.map_err(|error| error.to_string())?;
+        let messages = consumer.messages();
+        let mut messages = messages.await.map_err(|error| error.to_string())?;
+        loop {
+            let next = time::timeout(Duration::from_millis(SILENCE_MS), messages.next());
+            let message = match next.await {
+                Err(_) => return Err("nothing came for a while".to_owned()),
+                Ok(None) => return Err("it ended".to_owned()),
+                Ok(Some(Err(error))) => return Err(error.to_string()),
+                Ok(Some(Ok(message))) => message,
+            };
+            if !self.is_same_life() {
+                return Err("NATS was started again".to_owned());
+            }
+            let info = message.info().map_err(|error| error.to_string())?;
+            let position = info.stream_sequence;
+            if position <= self.position {
+                continue;
+            }
+            self.position = position;
+            let record = Ok(Some((position, message.payload.to_vec())));
+            if self.sender.send(record).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}

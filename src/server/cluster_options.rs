@@ -1,0 +1,129 @@
+//! The options of `chat-server` about serving a room together with other servers.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use clap::Args;
+
+use super::cluster::Nats;
+use crate::limits::Limits;
+
+/// The longest text, in bytes: NATS takes messages of 1 MiB.
+const TEXT_BYTES_MAX: u32 = 512 * 1024;
+
+/// The longest name of a room or a node, in bytes.
+const NAME_BYTES_MAX: usize = 32;
+
+/// The cluster that the server is a node of.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Several servers")]
+pub struct ClusterOptions {
+    /// Serve one room together with other servers, in the order that this NATS server with
+    /// JetStream keeps; see docs/cluster.md. Several addresses are those of its cluster
+    #[arg(
+        long,
+        env = "CHAT_CLUSTER",
+        value_name = "nats://HOST[:PORT],...",
+        value_delimiter = ',',
+        hide_env_values = true,
+        value_parser = |text: &str| text.parse::<async_nats::ServerAddr>().map_err(|error| error.to_string())
+    )]
+    cluster: Vec<async_nats::ServerAddr>,
+
+    /// The room: each has a stream of its own
+    #[arg(
+        long,
+        env = "CHAT_ROOM",
+        value_name = "NAME",
+        default_value = "main",
+        requires = "cluster",
+        value_parser = parse_name
+    )]
+    room: String,
+
+    /// The name of this server in the cluster, other than those of the others and the same
+    /// after a restart [default: the host's name and the port]
+    #[arg(
+        long,
+        env = "CHAT_NODE",
+        value_name = "NAME",
+        requires = "cluster",
+        value_parser = parse_name
+    )]
+    pub node: Option<String>,
+
+    /// On how many servers NATS keeps the stream, if this server makes it
+    #[arg(
+        long,
+        env = "CHAT_CLUSTER_REPLICAS",
+        value_name = "COUNT",
+        default_value = "1",
+        requires = "cluster"
+    )]
+    cluster_replicas: NonZeroUsize,
+
+    /// NATS keeps what it has acknowledged, whatever happens: three servers that sync each
+    /// write. Without this, each restart of NATS begins the numbers again
+    #[arg(long, env = "CHAT_CLUSTER_DURABLE", requires = "cluster")]
+    cluster_durable: bool,
+
+    /// A file with credentials for NATS
+    #[arg(
+        long,
+        env = "CHAT_CLUSTER_CREDENTIALS",
+        value_name = "FILE",
+        requires = "cluster"
+    )]
+    cluster_credentials: Option<PathBuf>,
+
+    /// A file with the certificates to trust for `tls://` addresses of NATS
+    #[arg(
+        long,
+        env = "CHAT_CLUSTER_CA",
+        value_name = "FILE",
+        requires = "cluster"
+    )]
+    cluster_ca: Option<PathBuf>,
+}
+
+impl ClusterOptions {
+    /// The stream of the cluster; `None` for a server that serves its room alone.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which options do not go together.
+    pub fn nats(&self, limits: &Limits) -> Result<Option<Nats>, String> {
+        if self.cluster.is_empty() {
+            return Ok(None);
+        }
+        if limits.text_bytes_max > TEXT_BYTES_MAX {
+            return Err(format!(
+                "with --cluster a text has {TEXT_BYTES_MAX} bytes at most, since a message of NATS \
+                 has a limit too: lower --text-bytes-max"
+            ));
+        }
+        if self.cluster.len() > 1 && !self.cluster_durable {
+            return Err(
+                "several addresses in --cluster need --cluster-durable: when the server of NATS \
+                 that has the stream is another one, it may lack the newest records"
+                    .to_owned(),
+            );
+        }
+        Ok(Some(Nats {
+            servers: self.cluster.clone(),
+            room: self.room.clone(),
+            replicas: self.cluster_replicas.get(),
+            is_durable: self.cluster_durable,
+            credentials: self.cluster_credentials.clone(),
+            certificates: self.cluster_ca.clone(),
+        }))
+    }
+}
+
+/// A name that can be a part of a subject of NATS.
+fn parse_name(text: &str) -> Result<String, String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    match (1..=NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(is_allowed) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("1 to {NAME_BYTES_MAX} letters, digits, '-' or '_'")),
+    }
+}

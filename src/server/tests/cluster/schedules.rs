@@ -1,0 +1,424 @@
+//! Seeded schedules: bots talk over nodes that are killed, cut off and started again, on
+//! links that lose, double and delay, while the engine loses what is newest. What any bot
+//! was told must hold everywhere.
+//!
+//! `CHAT_CLUSTER_SEEDS=A..B cargo test schedules` runs others than the first
+//! [`SEEDS`], with a million of them as good as with one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
+
+use prost::Message as _;
+
+use super::*;
+use crate::{
+    cluster::{
+        record::Record,
+        replica::{Outcome, Replica, Rooms},
+    },
+    room::{Command, Event, Room},
+};
+
+/// How many schedules every test run has.
+const SEEDS: u64 = 500;
+
+/// How long a schedule is.
+const LENGTH: Duration = Duration::from_secs(20);
+
+/// How long it takes until all is well when nothing more happens: late copies arrive, and
+/// the dead are declared gone.
+const CALM: Duration = Duration::from_secs(20);
+
+const BOTS: u64 = 4;
+const NAMES: [&str; 3] = ["n0", "n1", "n2"];
+const WANTS: [Capability; 3] = [
+    Capability::Receipts,
+    Capability::Resume,
+    Capability::Presence,
+];
+
+/// What bots were told.
+#[derive(Default)]
+struct Told {
+    /// The sender and the text of each number.
+    chats: BTreeMap<(String, u64), (String, String)>,
+    /// The text and the sender of each receipt.
+    receipts: BTreeMap<(String, u64), String>,
+}
+
+type World = Arc<Mutex<Vec<Node>>>;
+
+/// What a bot must keep to resume.
+#[derive(Clone)]
+struct Line {
+    name: String,
+    token: Vec<u8>,
+    epoch: String,
+    seq: u64,
+    attempt: u32,
+}
+
+struct Bot {
+    index: u64,
+    world: World,
+    told: Arc<Mutex<Told>>,
+    random: fastrand::Rng,
+    line: Option<Line>,
+    /// Not receipted yet, by id.
+    pending: BTreeMap<u64, String>,
+    next_id: u64,
+    receipts: u64,
+}
+
+impl Bot {
+    async fn run(mut self, until: Instant) -> u64 {
+        while Instant::now() < until {
+            self.session(until).await;
+            let pause = self.random.u64(1..1_500);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        self.receipts
+    }
+
+    async fn session(&mut self, until: Instant) {
+        let hub = {
+            let nodes = self.world.lock().unwrap();
+            Arc::clone(&nodes[self.random.usize(..nodes.len())].hub)
+        };
+        let mut peer = Peer::connect(&hub, 1 << 18);
+        let name = match &self.line {
+            Some(line) => line.name.clone(),
+            None => NAMES[self.random.usize(..NAMES.len())].to_owned(),
+        };
+        let resume = self.line.as_mut().map(|line| {
+            line.attempt += 1;
+            wire::Resume {
+                token: line.token.clone(),
+                epoch: line.epoch.clone(),
+                seq: line.seq,
+                attempt: line.attempt,
+            }
+        });
+        let is_resume = resume.is_some();
+        let register = Sent::Register(wire::Register {
+            name: name.clone(),
+            capabilities: WANTS.map(Into::into).to_vec(),
+            resume,
+            ..Default::default()
+        });
+        if peer.try_send(register).await.is_err() {
+            return;
+        }
+        let registered = match peer.try_next().await {
+            Some(Message::Registered(registered)) => registered,
+            Some(Message::Error(error)) => {
+                if matches!(error.code(), ErrorCode::NameInUse | ErrorCode::Replaced) && !is_resume
+                {
+                    self.line = None;
+                }
+                return;
+            }
+            _ => return,
+        };
+        let mut seq = registered.seq;
+        if registered.resumed_from > 0 {
+            let line = self.line.as_mut().expect("it resumed");
+            assert_eq!(line.epoch, registered.epoch, "only an epoch resumes");
+            if registered.resumed_from == line.seq + 1 {
+                seq = line.seq;
+            } else {
+                seq = registered.resumed_from - 1;
+            }
+            line.token = registered.resume_token.clone();
+        } else {
+            self.pending.clear();
+            self.line = Some(Line {
+                name: name.clone(),
+                token: registered.resume_token.clone(),
+                epoch: registered.epoch.clone(),
+                seq,
+                attempt: 0,
+            });
+        }
+        let mut present = match peer.try_next().await {
+            Some(Message::Members(members)) => {
+                assert!(!members.more);
+                members.names.into_iter().collect::<BTreeSet<_>>()
+            }
+            _ => return,
+        };
+        assert!(present.contains(&name), "{name} is none of {present:?}");
+        // What was not receipted comes again.
+        for (id, text) in self.pending.clone() {
+            if peer.try_send(chat_with(id, &text)).await.is_err() {
+                return;
+            }
+        }
+        let mut own = BTreeSet::new();
+        let ends = Instant::now() + Duration::from_millis(self.random.u64(200..9_000));
+        let ends = ends.min(until);
+        loop {
+            let pause = Duration::from_millis(self.random.u64(5..400));
+            match timeout(pause, peer.try_next()).await {
+                Err(_) if Instant::now() >= ends => {
+                    if self.random.u8(..4) == 0 {
+                        // With a Leave the line ends.
+                        let _ = peer.try_send(Sent::Leave(wire::Leave {})).await;
+                        while let Some(message) = peer.try_next().await {
+                            if let Message::Receipt(receipt) = message {
+                                self.receipted(&registered.epoch, &receipt);
+                            }
+                        }
+                        self.line = None;
+                        self.pending.clear();
+                    }
+                    return;
+                }
+                Err(_) => {
+                    let id = self.next_id;
+                    self.next_id += 1;
+                    let text = format!("{}-{id}", self.index);
+                    self.pending.insert(id, text.clone());
+                    if peer.try_send(chat_with(id, &text)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Some(Message::Chat(chat))) => {
+                    seq = pass_own(seq, &mut own);
+                    assert_eq!(chat.seq, seq + 1, "bot {} has a gap", self.index);
+                    seq = pass_own(chat.seq, &mut own);
+                    self.told_chat(&registered.epoch, &chat);
+                    self.line.as_mut().expect("it has one").seq = seq;
+                }
+                Ok(Some(Message::Receipt(receipt))) => {
+                    // It overtakes the chats before it. A chat that came again has its old
+                    // number.
+                    own.insert(receipt.seq);
+                    seq = pass_own(seq, &mut own);
+                    self.line.as_mut().expect("it has one").seq = seq;
+                    self.receipted(&registered.epoch, &receipt);
+                }
+                Ok(Some(Message::Joined(joined))) => {
+                    assert_ne!(joined.name, name, "CHAT-PRES-6");
+                    assert!(present.insert(joined.name), "two of one name");
+                }
+                Ok(Some(Message::Left(left))) => {
+                    assert_ne!(left.name, name, "CHAT-PRES-6");
+                    assert!(present.remove(&left.name), "{} was not there", left.name);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+            }
+        }
+    }
+
+    fn told_chat(&self, epoch: &str, chat: &wire::Chat) {
+        let mut told = self.told.lock().unwrap();
+        let said = (chat.sender.clone(), chat.text.clone());
+        let known = told
+            .chats
+            .entry((epoch.to_owned(), chat.seq))
+            .or_insert_with(|| said.clone());
+        assert_eq!(
+            *known, said,
+            "number {} of {epoch} means two chats",
+            chat.seq
+        );
+    }
+
+    fn receipted(&mut self, epoch: &str, receipt: &wire::Receipt) {
+        self.receipts += 1;
+        let Some(text) = self.pending.remove(&receipt.id) else {
+            return;
+        };
+        let key = (epoch.to_owned(), receipt.seq);
+        let mut told = self.told.lock().unwrap();
+        let before = told.receipts.insert(key, text);
+        assert_eq!(before, None, "two chats were receipted as {}", receipt.seq);
+    }
+}
+
+/// The number up to which a bot has every chat, now that it was told those of its own.
+fn pass_own(mut seq: u64, own: &mut BTreeSet<u64>) -> u64 {
+    own.retain(|&number| number > seq);
+    while own.remove(&(seq + 1)) {
+        seq += 1;
+    }
+    seq
+}
+
+impl Peer {
+    async fn try_send(&mut self, message: Sent) -> std::io::Result<()> {
+        self.stream.write_all(&encoded(message)).await
+    }
+
+    /// The next message; `None` at the end of the stream, even one that was cut.
+    async fn try_next(&mut self) -> Option<Message> {
+        loop {
+            if let Ok(Split::Frame { body, rest }) = frame::split(&self.held, u32::MAX) {
+                let envelope = ServerEnvelope::decode(body).expect("an envelope");
+                self.held = rest.to_vec();
+                return Some(envelope.message.expect("a message"));
+            }
+            let read = timeout(CALM, self.stream.read_buf(&mut self.held)).await;
+            if read.ok()?.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+}
+
+/// The room that the stream makes, for whoever reads it whole.
+#[derive(Default)]
+struct Truth {
+    room: Option<Room>,
+    epoch: String,
+    chats: BTreeMap<u64, (String, String)>,
+}
+
+impl Rooms for Truth {
+    fn begin_room(&mut self, epoch: String) {
+        self.room = Some(Room::new(epoch.clone(), &unlimited()));
+        self.epoch = epoch;
+        self.chats.clear();
+    }
+
+    fn apply(&mut self, command: Command, _: Option<usize>) -> Outcome {
+        let event = self.room.as_mut().expect("it has begun").apply(command);
+        for published in event.publications() {
+            if let Some(Message::Chat(chat)) = &published.envelope.message {
+                let said = (chat.sender.clone(), chat.text.clone());
+                let before = self.chats.insert(chat.seq, said);
+                assert_eq!(before, None, "a number is given once");
+            }
+        }
+        match event {
+            Event::Joined { replaced, .. } => Outcome::Joined {
+                replaced: replaced.map(|replaced| replaced.member),
+            },
+            Event::Left { .. } => Outcome::Left,
+            _ => Outcome::Other,
+        }
+    }
+}
+
+/// One schedule. Returns how many receipts there were.
+async fn schedule(seed: u64) -> u64 {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let double = Double::new(seed, Weather::STORMY);
+    let count = 2 + seed % 2;
+    let names: Vec<_> = (0..count).map(|index| format!("node{index}")).collect();
+    let nodes: Vec<_> = names.iter().map(|it| Node::start(&double, it)).collect();
+    let world: World = Arc::new(Mutex::new(nodes));
+    let told = Arc::<Mutex<Told>>::default();
+    let until = Instant::now() + LENGTH;
+    let bots: Vec<_> = (0..BOTS)
+        .map(|index| {
+            let bot = Bot {
+                index,
+                world: Arc::clone(&world),
+                told: Arc::clone(&told),
+                random: random.fork(),
+                line: None,
+                pending: BTreeMap::new(),
+                next_id: 1,
+                receipts: 0,
+            };
+            tokio::spawn(bot.run(until))
+        })
+        .collect();
+    let restarts = seed % 4 == 0;
+    while Instant::now() < until {
+        let pause = random.u64(100..6_000);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let mut nodes = world.lock().unwrap();
+        let index = random.usize(..nodes.len());
+        match random.u8(..10) {
+            0..3 => nodes[index].link.set_cut(true),
+            3..7 => nodes.iter().for_each(|node| node.link.set_cut(false)),
+            7..9 => {
+                nodes[index].kill();
+                nodes[index] = Node::start(&double, &names[index]);
+            }
+            _ if restarts => double.restart(random.usize(..6)),
+            _ => {}
+        }
+    }
+    double.is_fine_from_now_on();
+    for node in world.lock().unwrap().iter() {
+        node.link.set_cut(false);
+    }
+    let mut receipts = 0;
+    for bot in bots {
+        receipts += match bot.await {
+            Ok(receipts) => receipts,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+    }
+    tokio::time::sleep(CALM).await;
+    // The stream decides what is true.
+    let mut truth = Truth::default();
+    let mut replica = Replica::default();
+    for bytes in double.records() {
+        replica.apply(Record::decode(&bytes[..]).expect("a record"), &mut truth);
+    }
+    let room = truth.room.as_ref().expect("it has begun");
+    let members: Vec<_> = room
+        .names_after(None)
+        .map(|name| name.as_str().to_owned())
+        .collect();
+    assert_eq!(members, [""; 0], "all bots have gone");
+    for node in world.lock().unwrap().iter_mut() {
+        assert_eq!(node.hub.names(), members, "every node knows the members");
+        assert_eq!(node.hub.room_seq(), room.seq(), "every node has every chat");
+        node.kill();
+    }
+    let texts: BTreeSet<_> = truth.chats.values().map(|(_, text)| text).collect();
+    assert_eq!(texts.len(), truth.chats.len(), "nobody is heard twice");
+    let told = told.lock().unwrap();
+    for ((epoch, seq), said) in &told.chats {
+        if *epoch == truth.epoch {
+            assert_eq!(truth.chats.get(seq), Some(said), "what was shown is so");
+        }
+    }
+    for ((epoch, seq), text) in &told.receipts {
+        let shown = told.chats.get(&(epoch.clone(), *seq));
+        assert!(shown.is_none_or(|said| said.1 == *text), "{text} has {seq}");
+        if *epoch == truth.epoch {
+            let said = truth.chats.get(seq).map(|said| &said.1);
+            assert_eq!(said, Some(text), "what was receipted is not lost");
+        }
+    }
+    receipts
+}
+
+#[test]
+fn schedules() {
+    let seeds = match std::env::var("CHAT_CLUSTER_SEEDS") {
+        Ok(seeds) => {
+            let (from, to) = seeds.split_once("..").expect("A..B");
+            from.parse().expect("a number")..to.parse().expect("a number")
+        }
+        Err(_) => 0..SEEDS,
+    };
+    let mut receipts = 0;
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(schedule(seed)));
+        match std::panic::catch_unwind(run) {
+            Ok(seen) => receipts += seen,
+            Err(panic) => {
+                eprintln!("seed {seed}: CHAT_CLUSTER_SEEDS={seed}..{}", seed + 1);
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    assert!(receipts > count * 3, "the bots were heard: {receipts}");
+}

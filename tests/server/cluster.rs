@@ -1,0 +1,289 @@
+//! Several servers over a real NATS server, which the tests start. `.ci/run` installs it.
+
+use std::{
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use chat::wire::{
+    Capability, ClientEnvelope, ErrorCode, LeftReason, Register, Registered, Resume,
+    client_envelope, server_envelope::Message,
+};
+
+use super::support::{self, PATIENCE, Peer, TestServer};
+
+const RESUMES: &[Capability] = &[Capability::Receipts, Capability::Resume];
+
+/// How often a port is tried.
+const TRIES_MAX: u32 = 200;
+
+/// A NATS server, killed when this is dropped.
+struct Nats {
+    port: u16,
+    store: tempfile::TempDir,
+    child: Child,
+}
+
+impl Nats {
+    fn start() -> Self {
+        let store = tempfile::tempdir().expect("there is space");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("there are ports");
+        let port = free.local_addr().expect("it is bound").port();
+        drop(free);
+        let child = Self::run(port, &store);
+        let nats = Self { port, store, child };
+        nats.wait();
+        nats
+    }
+
+    fn run(port: u16, store: &tempfile::TempDir) -> Child {
+        Command::new("nats-server")
+            .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--jetstream", "--store_dir"])
+            .arg(store.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nats-server is installed: apt-get install nats-server")
+    }
+
+    fn wait(&self) {
+        for _ in 0..TRIES_MAX {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return;
+            }
+            thread::sleep(PATIENCE / TRIES_MAX);
+        }
+        panic!("NATS does not listen");
+    }
+
+    fn restart(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it is our child");
+        self.child = Self::run(self.port, &self.store);
+        self.wait();
+    }
+
+    fn signal(&self, name: &str) {
+        support::signal(self.child.id(), name);
+    }
+
+    /// A node, once it serves.
+    fn node(&self, name: &str, options: &[&str]) -> TestServer {
+        let address = format!("nats://127.0.0.1:{}", self.port);
+        let all = [&["--cluster", &address, "--node", name], options].concat();
+        let node = TestServer::start(&all);
+        node.wait_for_log("in the cluster");
+        node
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn resume(node: &TestServer, name: &str, before: &Registered, seq: u64) -> (Peer, Registered) {
+    let mut peer = Peer::connect(node);
+    peer.send(&ClientEnvelope {
+        message: Some(client_envelope::Message::Register(Register {
+            name: name.to_owned(),
+            capabilities: RESUMES.iter().map(|&it| it.into()).collect(),
+            resume: Some(Resume {
+                token: before.resume_token.clone(),
+                epoch: before.epoch.clone(),
+                seq,
+                attempt: 1,
+            }),
+            ..Default::default()
+        })),
+    });
+    let registered = peer.registered();
+    (peer, registered)
+}
+
+fn receipt(peer: &mut Peer) -> u64 {
+    match peer.recv_or_end() {
+        Some(Message::Receipt(receipt)) => receipt.seq,
+        message => panic!("no receipt but {message:?}"),
+    }
+}
+
+fn chat(peer: &mut Peer) -> (u64, String) {
+    match peer.recv_or_end() {
+        Some(Message::Chat(chat)) => (chat.seq, chat.text),
+        message => panic!("no chat but {message:?}"),
+    }
+}
+
+fn expect_cut_off(peer: &mut Peer) {
+    loop {
+        match peer.recv_or_end() {
+            Some(Message::Error(error)) => {
+                assert_eq!(error.code(), ErrorCode::ClusterUnreachable);
+                assert!(error.retry_after_ms > 0);
+                return;
+            }
+            // Those that a node takes part with before it notices.
+            Some(Message::Chat(_) | Message::Receipt(_)) => {}
+            message => panic!("no error but {message:?}"),
+        }
+    }
+}
+
+#[test]
+fn two_nodes_serve_one_room_and_a_session_goes_on_at_the_other() {
+    let nats = Nats::start();
+    let first = nats.node("first", &[]);
+    let second = nats.node("second", &[]);
+    let (mut alice, registered) = Peer::join_with(&first, "alice", RESUMES);
+    let (mut bob, _) = Peer::join_with(&second, "bob", &[Capability::Presence]);
+    assert!(matches!(bob.recv_or_end(), Some(Message::Members(it)) if it.names.len() == 2));
+    alice.say("hello");
+    assert_eq!(receipt(&mut alice), 1);
+    assert_eq!(chat(&mut bob), (1, "hello".to_owned()));
+    // Killed, as nothing else is: nobody says that its members leave.
+    first.signal("KILL");
+    bob.say("while you are away");
+    let (mut alice, again) = resume(&second, "alice", &registered, 1);
+    assert_eq!((again.resumed_from, &again.epoch), (2, &registered.epoch));
+    assert_eq!(chat(&mut alice), (2, "while you are away".to_owned()));
+    alice.say("back");
+    assert_eq!(receipt(&mut alice), 3);
+}
+
+#[test]
+fn the_members_of_a_killed_node_leave() {
+    let nats = Nats::start();
+    let first = nats.node("first", &[]);
+    let second = nats.node("second", &[]);
+    let _alice = Peer::join(&first, "alice");
+    let (mut bob, _) = Peer::join_with(&second, "bob", &[Capability::Presence]);
+    assert!(matches!(bob.recv_or_end(), Some(Message::Members(it)) if it.names.len() == 2));
+    let killed = Instant::now();
+    first.signal("KILL");
+    match bob.recv_or_end() {
+        Some(Message::Left(left)) => {
+            assert_eq!(left.name, "alice");
+            assert_eq!(left.reason(), LeftReason::ConnectionLost);
+        }
+        message => panic!("not left but {message:?}"),
+    }
+    assert!(
+        killed.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        killed.elapsed()
+    );
+    // In order, a node says so itself.
+    let third = nats.node("third", &[]);
+    let _carol = Peer::join(&third, "carol");
+    assert!(matches!(bob.recv_or_end(), Some(Message::Joined(_))));
+    third.signal("TERM");
+    assert!(matches!(bob.recv_or_end(), Some(Message::Left(it)) if it.name == "carol"));
+}
+
+/// What NATS had acknowledged may be lost, so the numbers begin again.
+#[test]
+fn another_run_of_nats_is_another_epoch() {
+    let mut nats = Nats::start();
+    let node = nats.node("first", &[]);
+    let (mut alice, before) = Peer::join_with(&node, "alice", RESUMES);
+    alice.say("hello");
+    assert_eq!(receipt(&mut alice), 1);
+    nats.restart();
+    expect_cut_off(&mut alice);
+    let (_alice, after) = join_again(&node, "alice");
+    assert_ne!(after.epoch, before.epoch);
+    assert_eq!(after.seq, 0);
+}
+
+/// A NATS that keeps what it has acknowledged goes on where it was.
+#[test]
+fn a_durable_nats_keeps_the_epoch() {
+    let mut nats = Nats::start();
+    let node = nats.node("first", &["--cluster-durable"]);
+    let (mut alice, before) = Peer::join_with(&node, "alice", RESUMES);
+    alice.say("hello");
+    assert_eq!(receipt(&mut alice), 1);
+    nats.restart();
+    alice.say("after the restart");
+    assert_eq!(receipt(&mut alice), 2);
+    let (_bob, after) = join_again(&node, "bob");
+    assert_eq!((after.epoch, after.seq), (before.epoch, 2));
+}
+
+/// CHAT-CLUS-1, and everything is as it was afterwards.
+#[test]
+fn a_node_that_hears_nothing_from_nats_ends_its_sessions_and_comes_back() {
+    let nats = Nats::start();
+    let node = nats.node("first", &[]);
+    let (mut alice, before) = Peer::join_with(&node, "alice", RESUMES);
+    alice.say("hello");
+    assert_eq!(receipt(&mut alice), 1);
+    let stopped = Instant::now();
+    nats.signal("STOP");
+    alice.say("into the void");
+    expect_cut_off(&mut alice);
+    let lasted = stopped.elapsed();
+    assert!(lasted < Duration::from_secs(9), "{lasted:?}");
+    let mut newcomer = Peer::connect(&node);
+    newcomer.send(&support::register("newcomer", &[]));
+    expect_cut_off(&mut newcomer);
+    nats.signal("CONT");
+    let (_bob, after) = join_again(&node, "bob");
+    assert_eq!(after.epoch, before.epoch);
+    let (_alice, again) = resume(&node, "alice", &before, 1);
+    assert!(again.resumed_from > 0, "{again:?}");
+}
+
+/// A node that stands still is declared gone, and takes part again by itself.
+#[test]
+fn a_node_that_stood_still_takes_part_again() {
+    let nats = Nats::start();
+    let first = nats.node("first", &[]);
+    let second = nats.node("second", &[]);
+    let (mut alice, _) = Peer::join_with(&first, "alice", RESUMES);
+    let (mut bob, _) = Peer::join_with(&second, "bob", &[Capability::Presence]);
+    assert!(matches!(bob.recv_or_end(), Some(Message::Members(_))));
+    first.signal("STOP");
+    assert!(matches!(bob.recv_or_end(), Some(Message::Left(it)) if it.name == "alice"));
+    first.signal("CONT");
+    expect_cut_off(&mut alice);
+    let (mut alice, _) = join_again(&first, "alice");
+    assert!(matches!(bob.recv_or_end(), Some(Message::Joined(_))));
+    alice.say("here again");
+    assert_eq!(chat(&mut bob).1, "here again");
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused() {
+    for (options, sentence) in [
+        (&["--data", "room"][..], "--data"),
+        (&["--cluster", "nats://127.0.0.1:2"], "--cluster-durable"),
+        (&["--node", "a b"], "letters"),
+    ] {
+        let mut all = vec!["--cluster", "nats://127.0.0.1:1"];
+        all.extend(options);
+        let output = support::output(support::command(&all));
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(sentence), "{told}");
+    }
+}
+
+/// Joins as soon as the node lets clients in again.
+fn join_again(node: &TestServer, name: &str) -> (Peer, Registered) {
+    for _ in 0..TRIES_MAX {
+        let mut peer = Peer::connect(node);
+        peer.send(&support::register(name, RESUMES));
+        match peer.recv_or_end() {
+            Some(Message::Registered(registered)) => return (peer, registered),
+            _ => thread::sleep(PATIENCE / TRIES_MAX),
+        }
+    }
+    panic!("the node does not come back");
+}
