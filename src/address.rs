@@ -60,7 +60,12 @@ pub struct Address {
     host: String,
     port: u16,
     pin: Option<Pin>,
+    /// Further servers of the same room.
+    others: Vec<Address>,
 }
+
+/// How many addresses of one room [`Address::parse_list`] takes.
+pub const SERVERS_MAX: usize = 16;
 
 impl Address {
     /// Which transport carries the frames; TCP where the address has no scheme.
@@ -87,6 +92,36 @@ impl Address {
     /// The port: 1 to 65,535, or 0 for any free one in [`Address::parse_listen`].
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Parses the addresses of several servers of one room, with commas between them
+    /// (CHAT-CLUS): `chat://alice@a:7000,b:7000`. It is the first one for all purposes,
+    /// but a client tries the others in turn where that fails ([`Address::all`]).
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError`] says what is wrong.
+    pub fn parse_list(text: &str) -> Result<Self, AddressError> {
+        let (first, others) = match text.split_once(',') {
+            Some((first, others)) => (first, Some(others)),
+            None => (text, None),
+        };
+        let mut first: Self = first.parse()?;
+        for other in others.into_iter().flat_map(|others| others.split(',')) {
+            if first.others.len() + 1 >= SERVERS_MAX {
+                return Err(AddressError::Many);
+            }
+            first.others.push(match other.contains("://") {
+                true => other.parse()?,
+                false => format!("{}://{other}", first.scheme.as_str()).parse()?,
+            });
+        }
+        Ok(first)
+    }
+
+    /// The addresses of all servers of the room that it names, this one first.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// Parses the address that a server listens on: without a name; port 0 is a free one,
@@ -147,6 +182,7 @@ impl Address {
             host: host.to_owned(),
             port,
             pin,
+            others: Vec::new(),
         })
     }
 }
@@ -180,6 +216,8 @@ pub enum AddressError {
     Port(String),
     /// It has a name, where a server listens.
     Name,
+    /// There are more than [`SERVERS_MAX`] of them.
+    Many,
     /// What follows the `#` is no pin.
     Pin(PinError),
     /// It has a pin, and its scheme has no certificates.
@@ -194,6 +232,7 @@ impl fmt::Display for AddressError {
                 "it begins with {scheme}://, an address begins with {SCHEME}, or with chats:// \
                  or chatq:// where it is encrypted"
             ),
+            Self::Many => write!(f, "there are more than {SERVERS_MAX} addresses"),
             Self::NameEmpty => write!(f, "there is no name before the @"),
             Self::HostEmpty => write!(f, "there is no host, write {SCHEME}host:port"),
             Self::HostCharacter(character) => write!(
@@ -281,6 +320,27 @@ mod tests {
             Err(error) => error.to_string(),
         };
         assert_eq!(got, expected, "{text:?}");
+    }
+
+    #[test]
+    fn several_servers_of_one_room() {
+        let list = |text: &str| match Address::parse_list(text) {
+            Ok(address) => address.all().map(ToString::to_string).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        assert_eq!(list("bob@a:1"), ["chat://a:1"]);
+        // The others have the scheme of the first one, unless they say another.
+        assert_eq!(
+            list("chats://bob@a,b:2,chat://c:3"),
+            ["chats://a:7227", "chats://b:2", "chat://c:3"]
+        );
+        assert_eq!(list("a,,b").len(), 1, "an empty one is refused");
+        assert_eq!(list(&["a"; SERVERS_MAX].join(",")).len(), SERVERS_MAX);
+        assert_eq!(
+            list(&["a"; SERVERS_MAX + 1].join(",")),
+            ["there are more than 16 addresses"]
+        );
+        assert!("a,b".parse::<Address>().is_err(), "one address is one");
     }
 
     #[test]

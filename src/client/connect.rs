@@ -2,6 +2,7 @@
 //! that can fail.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fmt, io, net::SocketAddr};
 
@@ -195,13 +196,15 @@ impl Connector {
         self
     }
 
-    /// Connects to `address` and registers as `name`.
+    /// Connects to `address` and registers as `name`. Several servers of one room have
+    /// commas between them ([`Address::parse_list`]): they are tried in turn, and a session
+    /// that is [`reconnecting`](Self::reconnecting) goes on at another one.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] says which step failed.
     pub async fn connect(&self, address: &str, name: &str) -> Result<Session, ConnectError> {
-        let address = address.parse().map_err(ConnectError::Address)?;
+        let address = Address::parse_list(address).map_err(ConnectError::Address)?;
         self.connect_to(&address, name).await
     }
 
@@ -212,11 +215,26 @@ impl Connector {
     /// [`ConnectError`] says which step failed.
     pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
         let filter = self.register_filter();
-        let (halves, registered) = self.open(address, name, None, filter).await?;
+        let addresses: Vec<_> = address.all().cloned().collect();
+        let count = addresses.len();
+        let mut opened = self.open(address, name, None, filter.clone()).await;
+        let mut next = 0;
+        for (index, other) in addresses.iter().enumerate().skip(1) {
+            match &opened {
+                // What another server of the room may do better.
+                Err(error) if error.is_of_server() => {
+                    opened = self.open(other, name, None, filter.clone()).await;
+                    next = index;
+                }
+                _ => break,
+            }
+        }
+        let (halves, registered) = opened?;
         let again = self.backoff.clone().map(|backoff| {
             let target: Box<dyn Reopen> = Box::new(Target {
                 connector: self.clone(),
-                address: address.clone(),
+                addresses,
+                next: AtomicUsize::new((next + 1) % count.max(1)),
                 name: name.to_owned(),
             });
             (target, backoff)
@@ -409,11 +427,15 @@ impl Connector {
     }
 }
 
-/// Where a session is, and how to get there again.
+/// Where a session can be, and how to get there again.
 #[derive(Debug)]
 struct Target {
     connector: Connector,
-    address: Address,
+    /// The servers of its room.
+    addresses: Vec<Address>,
+    /// The one to try next: first the one behind that of the session, since that one has
+    /// just failed.
+    next: AtomicUsize,
     name: String,
 }
 
@@ -424,10 +446,28 @@ impl Reopen for Target {
         filter: Option<wire::Filter>,
     ) -> Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send + '_>> {
         Box::pin(async move {
-            let opened = self
-                .connector
-                .open(&self.address, &self.name, resume, filter);
-            opened.await.map_err(ConnectError::into_failure)
+            let mut failure = ConnectError::Closed;
+            for _ in &self.addresses {
+                let next = self.next.fetch_add(1, Ordering::Relaxed);
+                let Some(address) = self.addresses.get(next % self.addresses.len()) else {
+                    break;
+                };
+                let dialed = match self.connector.dial(address).await {
+                    Ok(dialed) => dialed,
+                    Err(error) if error.is_of_server() => {
+                        failure = error;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into_failure()),
+                };
+                // A Register may count though its answer is lost, so the next one must be
+                // of another attempt (CHAT-RES-6).
+                let halves = Halves::new(self.connector.tapped(dialed));
+                let connector = &self.connector;
+                let shaken = connector.shake_hands(halves, &self.name, resume, filter);
+                return shaken.await.map_err(ConnectError::into_failure);
+            }
+            Err(failure.into_failure())
         })
     }
 }
@@ -603,6 +643,20 @@ impl ConnectError {
 }
 
 impl ConnectError {
+    /// Whether another server of the same room may do better.
+    fn is_of_server(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => Retry::after_code(*code) == Retry::Worthwhile,
+            Self::Lookup(_)
+            | Self::Connect(_)
+            | Self::Silent
+            | Self::Closed
+            | Self::Lost(_)
+            | Self::ServerClosed { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What it means for a session that is to be continued.
     fn into_failure(self) -> Failure {
         let failure = |ending, retry| Failure {

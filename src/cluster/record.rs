@@ -134,6 +134,10 @@ pub(crate) struct Chat {
     pub(crate) id: u64,
     #[prost(int64, tag = "4")]
     pub(crate) time_unix_ms: i64,
+    #[prost(string, tag = "5")]
+    pub(crate) topic: String,
+    #[prost(string, repeated, tag = "6")]
+    pub(crate) mentions: Vec<String>,
 }
 
 /// [`Command::Direct`]: the id alone, since its text stays at the node.
@@ -211,6 +215,8 @@ impl Item {
             Command::Chat {
                 member,
                 text,
+                topic,
+                mentions,
                 id,
                 time_unix_ms,
             } => Kind::Chat(Chat {
@@ -218,6 +224,8 @@ impl Item {
                 text: text.into_string(),
                 id,
                 time_unix_ms,
+                topic,
+                mentions,
             }),
             Command::Direct {
                 member,
@@ -278,6 +286,8 @@ impl Kind {
             Self::Chat(chat) => Command::Chat {
                 member,
                 text: Text::parse(chat.text, u32::MAX).ok()?,
+                topic: chat.topic,
+                mentions: chat.mentions,
                 id: chat.id,
                 time_unix_ms: chat.time_unix_ms,
             },

@@ -74,6 +74,8 @@ pub(super) struct Hub {
     start_unix_ms: i64,
     /// Sessions have made commands for the order of a cluster.
     commands_made: Notify,
+    /// This node takes part in the order of a cluster.
+    reachable: Notify,
     /// Commands go through the order of a cluster, and what is due to a connection waits
     /// for it in `State::mail`.
     is_clustered: AtomicBool,
@@ -204,6 +206,7 @@ impl Hub {
             metrics: Metrics::default(),
             start_unix_ms: self::unix_ms(),
             commands_made: Notify::new(),
+            reachable: Notify::new(),
             is_clustered: AtomicBool::new(false),
             close_requested: Notify::new(),
             state: Mutex::new(State {

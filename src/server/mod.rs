@@ -162,7 +162,7 @@ pub struct Server {
     #[cfg(feature = "cli")]
     bans_dir: Option<PathBuf>,
     #[cfg(feature = "cluster")]
-    cluster: Option<(Nats, String)>,
+    cluster: Option<(AbortOnDropHandle<()>, Arc<cluster::Closing>)>,
     #[cfg(feature = "store")]
     store: Option<RunningStore>,
 }
@@ -244,11 +244,16 @@ impl Server {
     }
 
     /// Serves its room together with other servers, as `node`: a name that no other one
-    /// has. Clients are let in once it knows the room. For a room that is not kept on disk.
+    /// has. Clients are let in once it knows the room: returns then, or after a while, since
+    /// the others may be out of reach. For a room that is not kept on disk.
     #[cfg(feature = "cluster")]
-    pub fn join_cluster(&mut self, nats: Nats, node: String) {
+    pub async fn join_cluster(&mut self, nats: Nats, node: String) {
         self.hub.order_elsewhere(cluster::RETRY_AFTER_MS);
-        self.cluster = Some((nats, node));
+        let closing = Arc::<cluster::Closing>::default();
+        let part = cluster::take_part(Arc::clone(&self.hub), nats, node, Arc::clone(&closing));
+        self.cluster = Some((AbortOnDropHandle::new(tokio::spawn(part)), closing));
+        let wait = Duration::from_millis(cluster::FIRST_WAIT_MS);
+        let _ = time::timeout(wait, self.hub.became_reachable()).await;
     }
 
     /// Listens for TCP connections, which are not encrypted, on the first of the
@@ -379,11 +384,7 @@ impl Server {
         let answering = metrics.map(|endpoint| endpoint.serve(Arc::clone(&hub)));
         let _answering = answering.map(|serve| AbortOnDropHandle::new(tokio::spawn(serve)));
         #[cfg(feature = "cluster")]
-        let cluster = self.cluster.map(|(nats, node)| {
-            let closing = Arc::<cluster::Closing>::default();
-            let part = cluster::take_part(Arc::clone(&hub), nats, node, Arc::clone(&closing));
-            (AbortOnDropHandle::new(tokio::spawn(part)), closing)
-        });
+        let cluster = self.cluster;
         let connections = TaskTracker::new();
         let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&hub))));
         // Tasks as the connections are, so that they take turns with them.

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chat::client::{Backoff, Connector, Event};
 use chat::wire::{
     Capability, ClientEnvelope, ErrorCode, LeftReason, Register, Registered, Resume,
     client_envelope, server_envelope::Message,
@@ -257,6 +258,53 @@ fn a_node_that_stood_still_takes_part_again() {
     assert!(matches!(bob.recv_or_end(), Some(Message::Joined(_))));
     alice.say("here again");
     assert_eq!(chat(&mut bob).1, "here again");
+}
+
+/// The library goes to the next server when its own is gone: nothing is missed, and nothing
+/// is said twice.
+#[test]
+fn a_client_with_several_addresses_goes_on_at_another_server() {
+    let nats = Nats::start();
+    let first = nats.node("first", &[]);
+    let second = nats.node("second", &[]);
+    let (mut bob, _) = Peer::join_with(&second, "bob", &[]);
+    let backoff = Backoff {
+        first: Duration::from_millis(200),
+        ..Backoff::default()
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("there are threads");
+    runtime.block_on(async {
+        let addresses = format!("{},{}", first.address, second.address);
+        let connector = Connector::new().reconnecting(backoff);
+        let mut alice = connector
+            .connect(&addresses, "alice")
+            .await
+            .expect("it is let in");
+        alice.send("one").await.expect("it is open");
+        assert_eq!(bob.hears("one").seq, 1);
+        first.signal("KILL");
+        bob.say("while alice is away");
+        let killed = Instant::now();
+        alice.send("two").await.expect("it goes on");
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            match alice.next().await {
+                Some(Event::Message { text, .. }) => heard.push(text),
+                Some(Event::Resumed { .. }) => heard.push("resumed".to_owned()),
+                Some(Event::Ended(ended)) => panic!("ended: {ended:?}"),
+                Some(_) => {}
+                None => panic!("no more events"),
+            }
+        }
+        heard.sort_unstable();
+        assert_eq!(heard, ["resumed", "while alice is away"]);
+        assert!(
+            killed.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            killed.elapsed()
+        );
+        assert_eq!(bob.hears("two").seq, 3);
+    });
 }
 
 #[test]

@@ -156,7 +156,8 @@ async fn serve(configured: Configured) -> Result<()> {
     if let Some(nats) = nats {
         let port = listening.first().map_or(0, |first| first.address.port());
         let node = options.cluster.node.clone();
-        server.join_cluster(nats, node.unwrap_or_else(|| node_name(port)));
+        let node = node.unwrap_or_else(|| node_name(port));
+        server.join_cluster(nats, node).await;
     }
     warn_of_readers(&listening, has_password);
     let metrics = match &options.metrics {

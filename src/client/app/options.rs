@@ -36,7 +36,8 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3_600;
 pub struct Options {
     /// The server: chat://name@host:port, of which all but the host may be left out; an
     /// IPv6 address is in brackets, and the port is 7227 if it is missing. Encrypted:
-    /// chats://host:port, with #sha256=... if the server printed that
+    /// chats://host:port, with #sha256=... if the server printed that. Several servers of
+    /// one room have commas between them: the client goes to the next one when one fails
     #[arg(value_parser = parse_address)]
     pub address: Address,
 
@@ -305,7 +306,7 @@ fn read_config(path: &Path) -> Result<Option<String>, String> {
 }
 
 fn parse_address(text: &str) -> Result<Address, String> {
-    text.parse::<Address>().map_err(|error| error.to_string())
+    Address::parse_list(text).map_err(|error| error.to_string())
 }
 
 fn on_or_off(text: &str) -> Result<bool, &'static str> {

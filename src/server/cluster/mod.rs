@@ -46,6 +46,10 @@ use crate::{
 /// nodes are there at once, this one when it has begun again.
 pub(super) const RETRY_AFTER_MS: u32 = 1_000;
 
+/// How long a server that starts waits for the others before it says that it listens, in
+/// milliseconds.
+pub(super) const FIRST_WAIT_MS: u64 = 5_000;
+
 /// How often the time is looked at, in milliseconds.
 const TICK_MS: u64 = 50;
 

@@ -48,6 +48,12 @@ impl Hub {
     /// This node takes part in the order: lets clients in.
     pub(in crate::server) fn set_reachable(&self) {
         self.lock().sessions.set_reachable();
+        self.reachable.notify_one();
+    }
+
+    /// Waits until clients are let in.
+    pub(in crate::server) async fn became_reachable(&self) {
+        self.reachable.notified().await;
     }
 
     /// This node is cut off the cluster: ends all sessions. Clients are told to wait
