@@ -23,6 +23,7 @@
 //! | `ban_file` | reads the file of `--deny`, and keeps the operator's bans | yes |
 //! | `listener` | accepts streams of any transport, runs their handshakes | yes |
 //! | `transport` | what a connection needs of a stream, and a server of a listener | yes |
+//! | [`systemd`] | sockets from systemd, and what it is told | yes |
 //! | `tcp` | the TCP transport | yes |
 //! | `tls` | the TLS transport, over TCP | yes |
 //! | [`Certificates`] | the server's certificate and key, read again while it runs | yes |
@@ -103,6 +104,8 @@ mod sender_window;
 #[cfg(test)]
 mod simulation;
 mod slow_consumer;
+#[cfg(feature = "cli")]
+pub mod systemd;
 mod tcp;
 #[cfg(target_os = "linux")]
 mod tcp_info;
@@ -125,7 +128,7 @@ use tracing::warn;
 
 use crate::{
     limits::Limits,
-    session::{AccessPolicy, Network},
+    session::{AccessPolicy, Closing, Network},
 };
 pub use certificates::Certificates;
 use certificates::Protocol;
@@ -140,6 +143,7 @@ use proxied::Proxies;
 pub use reload::{Live, Reloader};
 use tcp::{PlainCarrier, Tcp};
 use tls::Tls;
+use transport::Kind;
 use web::Web;
 
 /// How long connections have to take their last messages when the server closes,
@@ -158,6 +162,9 @@ pub struct Server {
     hub: Arc<Hub>,
     #[cfg(feature = "cli")]
     control: Option<control::Serving>,
+    /// Sockets that take the place of addresses.
+    #[cfg(feature = "cli")]
+    handed: systemd::Handed,
     /// Where the operator's bans are kept, if they are.
     #[cfg(feature = "cli")]
     bans_dir: Option<PathBuf>,
@@ -191,6 +198,8 @@ impl Server {
             hub: Arc::new(Hub::new(limits, access, origin)),
             #[cfg(feature = "cli")]
             control: None,
+            #[cfg(feature = "cli")]
+            handed: systemd::Handed::default(),
             #[cfg(feature = "cli")]
             bans_dir: None,
             #[cfg(feature = "cluster")]
@@ -229,6 +238,8 @@ impl Server {
             #[cfg(feature = "cli")]
             control: None,
             #[cfg(feature = "cli")]
+            handed: systemd::Handed::default(),
+            #[cfg(feature = "cli")]
             bans_dir: Some(data.dir.clone()),
             #[cfg(feature = "cluster")]
             cluster: None,
@@ -264,7 +275,7 @@ impl Server {
     ///
     /// When no address can be had.
     pub async fn listen(&mut self, listen: &str) -> io::Result<SocketAddr> {
-        let (tcp, address) = self.bind(listen).await?;
+        let (tcp, address) = self.bind(Kind::Chat, listen).await?;
         self.listeners.push(Arc::new(tcp));
         Ok(address)
     }
@@ -279,7 +290,7 @@ impl Server {
         listen: &str,
         certificates: Arc<Certificates>,
     ) -> io::Result<SocketAddr> {
-        let (tcp, address) = self.bind(listen).await?;
+        let (tcp, address) = self.bind(Kind::Tls, listen).await?;
         let tls = Tls::new(tcp, certificates, Protocol::Chat);
         self.listeners.push(Arc::new(tls));
         Ok(address)
@@ -298,7 +309,7 @@ impl Server {
         certificates: Option<Arc<Certificates>>,
         origins: Vec<String>,
     ) -> io::Result<SocketAddr> {
-        let (tcp, address) = self.bind(listen).await?;
+        let (tcp, address) = self.bind(Kind::Web, listen).await?;
         // What comes through a proxy may call the server by any name.
         let is_local = address.ip().is_loopback() && !self.proxies.contain(address);
         self.listeners.push(match certificates {
@@ -324,7 +335,11 @@ impl Server {
         certificates: Arc<Certificates>,
         connections_max: u32,
     ) -> io::Result<SocketAddr> {
-        let quic = quic::Quic::bind(listen, certificates, connections_max).await?;
+        #[cfg(feature = "cli")]
+        let handed = self.handed.udp(Kind::Quic)?;
+        #[cfg(not(feature = "cli"))]
+        let handed = None;
+        let quic = quic::Quic::bind(handed, listen, certificates, connections_max).await?;
         let address = quic.local_addr()?;
         self.listeners.push(Arc::new(quic));
         Ok(address)
@@ -361,9 +376,50 @@ impl Server {
         Ok(())
     }
 
-    async fn bind(&self, listen: &str) -> io::Result<(Tcp, SocketAddr)> {
+    /// Sockets that the service manager has opened: each takes the place of the address of
+    /// its listener.
+    #[cfg(feature = "cli")]
+    pub fn use_sockets(&mut self, handed: systemd::Handed) {
+        self.handed = handed;
+    }
+
+    /// A socket that no listener has used: what it is for.
+    #[cfg(feature = "cli")]
+    pub fn unused_socket(&self) -> Option<&'static str> {
+        self.handed.left_over()
+    }
+
+    /// Tells systemd every `interval` that the server is alive, for as long as the hub
+    /// answers.
+    #[cfg(feature = "cli")]
+    pub fn watch(
+        &self,
+        interval: Duration,
+        notifier: Arc<systemd::Notifier>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let hub = Arc::clone(&self.hub);
+        async move {
+            let mut interval = time::interval(interval);
+            loop {
+                interval.tick().await;
+                // It takes the lock that every connection needs.
+                hub.connection_count();
+                notifier.alive();
+            }
+        }
+    }
+
+    async fn bind(&mut self, kind: Kind, listen: &str) -> io::Result<(Tcp, SocketAddr)> {
         let write_deadline_ms = self.hub.limits().write_deadline_ms;
-        let tcp = Tcp::bind(listen, write_deadline_ms, self.proxies.clone()).await?;
+        #[cfg(feature = "cli")]
+        let handed = self.handed.tcp(kind)?;
+        #[cfg(not(feature = "cli"))]
+        let (handed, _) = (None, kind);
+        let proxies = self.proxies.clone();
+        let tcp = match handed {
+            Some(listener) => Tcp::from_std(listener, write_deadline_ms, proxies)?,
+            None => Tcp::bind(listen, write_deadline_ms, proxies).await?,
+        };
         let address = tcp.local_addr()?;
         Ok((tcp, address))
     }
@@ -411,7 +467,10 @@ impl Server {
                 }
             }
         }
-        hub.begin_closing("the server is shutting down".to_owned());
+        hub.begin_closing(Closing {
+            detail: "the server is shutting down".to_owned(),
+            retry_after_ms: hub.back_in_ms(),
+        });
         // CHAT-CLOSE-1: also those who are connected and wait to be accepted.
         for listener in &listeners {
             listener.accept_waiting(&hub, &connections);

@@ -32,17 +32,23 @@ pub(super) struct Quic {
 }
 
 impl Quic {
-    /// Listens on the first address of `listen` that can be had.
+    /// Listens on the socket that was handed to the server, or on the first address of
+    /// `listen` that can be had.
     pub(super) async fn bind(
+        handed: Option<UdpSocket>,
         listen: &str,
         certificates: Arc<Certificates>,
         connections_max: u32,
     ) -> io::Result<Self> {
         let config = server_config(&certificates)?;
+        let socket = match handed {
+            Some(socket) => socket,
+            None => bind(listen).await?,
+        };
         let endpoint = Endpoint::new(
             EndpointConfig::default(),
             Some(Arc::unwrap_or_clone(config)),
-            bind(listen).await?,
+            socket,
             Arc::new(TokioRuntime),
         )?;
         Ok(Self {

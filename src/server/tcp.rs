@@ -63,6 +63,20 @@ impl Tcp {
         })
     }
 
+    /// Takes a listener that the service manager has opened.
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "for handed sockets"))]
+    pub(super) fn from_std(
+        listener: std::net::TcpListener,
+        write_deadline_ms: u32,
+        proxies: Proxies,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::from_std(listener)?,
+            write_deadline_ms,
+            proxies,
+        })
+    }
+
     /// The address it listens on, with the port it has.
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()

@@ -15,6 +15,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::session::Progress;
 
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Plain TCP.
+    Chat,
+    /// TLS.
+    Tls,
+    /// Browsers.
+    Web,
+    /// QUIC.
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "for handed sockets"))]
+    Quic,
+}
+
 /// How many connections may wait to be accepted, on each listener.
 pub(super) const BACKLOG: u32 = 1_024;
 

@@ -25,6 +25,7 @@ mod reload;
 mod signals;
 mod slow;
 mod suspended;
+mod systemd;
 mod tls;
 mod web;
 mod websocket_mutants;

@@ -26,6 +26,7 @@ use chat::{
         Certificates, Server,
         configured::Configured,
         options::{LISTENS_NOWHERE, Options, ServerCommand},
+        systemd::{self, Handed, Notifier},
     },
     session::AccessPolicy,
 };
@@ -100,15 +101,17 @@ fn run(configured: Configured) -> Result<()> {
     // thread; a system that refuses only costs memory.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);
+    // Before there is a thread: it changes the environment.
+    let handed = Handed::take();
     // As many connections as the system allows: a shortage shows when accepting. Before
     // the event loop, which needs some descriptors itself.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     runtime::build(&mut Builder::new_multi_thread())
         .context("cannot start the event loop")?
-        .block_on(serve(configured))
+        .block_on(serve(configured, handed))
 }
 
-async fn serve(configured: Configured) -> Result<()> {
+async fn serve(configured: Configured, handed: Handed) -> Result<()> {
     let options = &configured.options;
     // An empty one is refused, so that a server that was meant to be closed does not
     // start open.
@@ -151,6 +154,7 @@ async fn serve(configured: Configured) -> Result<()> {
     let nats = nats(options, &live.limits).unwrap_or_else(|it| refuse_to_start(&it));
     let mut server = open(options, live.limits.clone(), live.access.clone())?;
     server.trust_proxies(&options.reach.proxy_from);
+    server.use_sockets(handed);
     let listening = listen(&mut server, options, certificates.as_ref()).await?;
     #[cfg(feature = "cluster")]
     if let Some(nats) = nats {
@@ -158,6 +162,12 @@ async fn serve(configured: Configured) -> Result<()> {
         let node = options.cluster.node.clone();
         let node = node.unwrap_or_else(|| node_name(port));
         server.join_cluster(nats, node).await;
+    }
+    if let Some(kind) = server.unused_socket() {
+        refuse_to_start(&format!(
+            "systemd has handed over a socket for {kind:?} that no listener takes; say the option \
+             of that listener, or take the socket away"
+        ));
     }
     warn_of_readers(&listening, has_password);
     let metrics = match &options.metrics {
@@ -191,6 +201,13 @@ async fn serve(configured: Configured) -> Result<()> {
     };
     let port_file_at_exit = port_file.clone();
     announce::announce(&listening, metrics);
+    let notifier = Notifier::from_env().map(Arc::new);
+    if let Some(notifier) = &notifier {
+        notifier.ready();
+        if let Some(interval) = systemd::watchdog_interval() {
+            tokio::spawn(server.watch(interval, Arc::clone(notifier)));
+        }
+    }
 
     server
         .run(async move {
@@ -199,6 +216,9 @@ async fn serve(configured: Configured) -> Result<()> {
                 Err(sentence) => warn!("SIGHUP: {sentence}"),
             };
             signals.close(reload).await;
+            if let Some(notifier) = &notifier {
+                notifier.stopping();
+            }
             tokio::spawn(async move {
                 signals.end_at_once().await;
                 if let Some(port_file) = port_file_at_exit {
