@@ -10,7 +10,7 @@ use chat::{
     limits::{Limits, UNREGISTERED_FRAME_BYTES_MAX},
     log::{Audience, Log, Reader},
     room::{Publication, Room},
-    session::{AccessPolicy, ConnectionId, Effect, Event, Offer, Sessions, Time},
+    session::{AccessPolicy, Closing, ConnectionId, Effect, Event, Offer, Sessions, Time},
     wire::{
         self, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
         server_envelope::Message as Told,
@@ -368,16 +368,10 @@ impl Server {
     }
 
     fn close(&mut self) {
-        let mut effects = Vec::new();
-        self.sessions.begin_closing("bye".to_owned(), &mut effects);
-        assert_eq!(effects.len(), usize::from(!self.is_closing));
-        for effect in effects {
-            let Effect::Publish(Publication { audience, envelope }) = effect else {
-                panic!("closing is published: {effect:?}");
-            };
-            assert_eq!(audience, Audience::Everyone);
-            self.publish(None, Audience::Everyone, envelope);
-        }
+        self.sessions.begin_closing(Closing {
+            detail: "bye".to_owned(),
+            retry_after_ms: 0,
+        });
         self.is_closing = true;
         for at in 0..PLACES {
             self.handle(
@@ -480,6 +474,7 @@ impl Server {
                 }
                 Effect::Follow(_) | Effect::Cover { .. } => panic!("follow is not asked for"),
                 Effect::FetchPage(_) => panic!("history is not offered"),
+                Effect::Farewell => assert!(self.is_closing, "CHAT-CLOSE-1"),
                 Effect::Notify(_) => panic!("no session is resumed"),
                 Effect::Closed(end) => {
                     assert_eq!(index, count - 1, "the end is the last effect");
@@ -716,12 +711,10 @@ impl Place {
     }
 
     fn look_at(&mut self, envelope: ServerEnvelope) {
-        let is_of_room = match &envelope.message {
-            Some(Told::Chat(_) | Told::Joined(_) | Told::Left(_)) => true,
-            // To a member it is said in the room, to the others directly.
-            Some(Told::ServerClosing(_)) => self.was_member,
-            _ => false,
-        };
+        let is_of_room = matches!(
+            &envelope.message,
+            Some(Told::Chat(_) | Told::Joined(_) | Told::Left(_))
+        );
         if let Some(Told::Chat(chat)) = &envelope.message {
             // CHAT-CHAT-2, CHAT-ORD-2, CHAT-ORD-4
             assert!(!self.own_seqs.contains(&chat.seq), "its own message");

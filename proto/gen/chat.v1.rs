@@ -512,6 +512,10 @@ pub struct ServerClosing {
     /// Why, in a sentence for a person. Set by the server. Absent: no reason given.
     #[prost(string, tag = "1")]
     pub detail: ::prost::alloc::string::String,
+    /// How long to wait before connecting again, in milliseconds (CHAT-CLOSE-7). Set by the
+    /// server. Absent: 0, the server does not say when it is back.
+    #[prost(uint32, tag = "2")]
+    pub retry_after_ms: u32,
 }
 /// The server refused something. Sent by the server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -54,6 +54,15 @@ pub(crate) enum Retry {
     Worthwhile,
 }
 
+/// How long the server asks the client to wait, in milliseconds, by how a session ended
+/// (CHAT-CLOSE-8).
+pub(crate) fn retry_after_ms(ending: &Ending) -> u32 {
+    match ending {
+        Ending::ServerClosed { retry_after_ms, .. } => *retry_after_ms,
+        _ => 0,
+    }
+}
+
 impl Retry {
     pub(crate) fn after(ending: &Ending) -> Self {
         match ending {

@@ -140,6 +140,7 @@ mod tests {
         let envelope = ServerEnvelope {
             message: Some(server_envelope::Message::ServerClosing(ServerClosing {
                 detail: detail.to_owned(),
+                retry_after_ms: 0,
             })),
         };
         let mut frame = Vec::new();

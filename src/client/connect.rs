@@ -573,6 +573,7 @@ where
             Some(Message::ServerClosing(closing)) => {
                 return Err(ConnectError::ServerClosed {
                     detail: closing.detail,
+                    retry_after_ms: closing.retry_after_ms,
                 });
             }
             // CHAT-GROW-2, and messages without a meaning before Registered.
@@ -613,6 +614,8 @@ pub enum ConnectError {
         /// The server's sentence about it; can be empty, and is not safe to
         /// print as it is.
         detail: String,
+        /// When it asks its clients to come back, in milliseconds; 0: it does not say.
+        retry_after_ms: u32,
     },
     /// The server refused the registration.
     Refused {
@@ -674,9 +677,17 @@ impl ConnectError {
                 retry: Retry::after_code(code),
                 retry_after_ms,
             },
-            Self::ServerClosed { detail } => {
-                failure(Ending::ServerClosed { detail }, Retry::Worthwhile)
-            }
+            Self::ServerClosed {
+                detail,
+                retry_after_ms,
+            } => Failure {
+                ending: Ending::ServerClosed {
+                    detail,
+                    retry_after_ms,
+                },
+                retry: Retry::Worthwhile,
+                retry_after_ms,
+            },
             error => {
                 let retry = match error {
                     Self::Address(_) | Self::SchemeMissing(_) => Retry::Never,
@@ -713,7 +724,7 @@ impl fmt::Display for ConnectError {
             Self::Closed => write!(f, "the connection was closed without an answer"),
             Self::Lost(error) => write!(f, "the connection broke: {error}"),
             Self::NotChat => write!(f, "the server speaks another protocol"),
-            Self::ServerClosed { detail } => write!(f, "the server is closing: {detail:?}"),
+            Self::ServerClosed { detail, .. } => write!(f, "the server is closing: {detail:?}"),
             Self::Refused { code, detail, .. } => {
                 write!(f, "the server refused ({}): {detail:?}", code.as_str_name())
             }

@@ -318,6 +318,7 @@ impl Receiver<'_> {
             Message::ServerClosing(closing) => {
                 return Some(Ending::ServerClosed {
                     detail: closing.detail,
+                    retry_after_ms: closing.retry_after_ms,
                 });
             }
             Message::DirectState(state) => self.tell(Event::DirectState {

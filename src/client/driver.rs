@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::backoff::{Backoff, Failure, Outage, Retry};
+use super::backoff::{Backoff, Failure, Outage, Retry, retry_after_ms};
 use super::codec::{BODY_BYTES_CEILING, ByteStream, Halves};
 use super::connection::{Connection, Keepalive, deliver, message_event};
 use super::event::{Ended, Ending, Event};
@@ -148,7 +148,7 @@ impl Driver {
         mut ending: Ending,
         outage: &mut Outage,
     ) -> Result<Opened, Ending> {
-        let mut retry = (Retry::after(&ending), 0);
+        let mut retry = (Retry::after(&ending), retry_after_ms(&ending));
         loop {
             let Some((target, backoff)) = &self.again else {
                 return Err(ending);

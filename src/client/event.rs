@@ -192,6 +192,9 @@ pub enum Ending {
     ServerClosed {
         /// The server's sentence about it; can be empty.
         detail: String,
+        /// When it asks its clients to come back, in milliseconds; 0: it does not say
+        /// (CHAT-CLOSE-8).
+        retry_after_ms: u32,
     },
     /// The server ended it with an error (CHAT-ERR-7).
     Error {

@@ -279,6 +279,12 @@ impl<T: Transport> Connection<T> {
                     false => Poll::Pending,
                 };
             }
+            Flush::Done if self.outbound.owes_farewell => {
+                if let Some(mut guard) = self.enter() {
+                    guard.farewell();
+                }
+                return Poll::Ready(Ok(()));
+            }
             Flush::Blocked => {
                 ready!(self.poll_write_deadline(cx, &flush));
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

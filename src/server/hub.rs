@@ -16,7 +16,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -32,7 +32,7 @@ use crate::{
     limits::Limits,
     log::{Audience, Log},
     room::{Command, Room, Token},
-    session::{AccessPolicy, ConnectionId, Effect, Offer, Sessions, Time},
+    session::{AccessPolicy, Closing, ConnectionId, Effect, Offer, Sessions, Time},
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
@@ -53,6 +53,10 @@ use super::{
     read_budget::ReadBudget,
     registry::{ConnectionHandle, Registry},
 };
+
+/// When clients are to come back after the server has closed, in milliseconds, unless the
+/// operator says when: a restart takes less.
+const BACK_IN_MS: u32 = 1_000;
 
 /// What every connection of a server shares.
 pub(super) struct Hub {
@@ -79,8 +83,10 @@ pub(super) struct Hub {
     /// Commands go through the order of a cluster, and what is due to a connection waits
     /// for it in `State::mail`.
     is_clustered: AtomicBool,
-    /// Who waits for the operator to close the server.
+    /// Who waits for the operator to close the server, and when clients are to come back
+    /// then, in milliseconds.
     close_requested: Notify,
+    back_in_ms: AtomicU32,
 }
 
 /// The room of a hub, as it is when the server starts.
@@ -209,6 +215,7 @@ impl Hub {
             reachable: Notify::new(),
             is_clustered: AtomicBool::new(false),
             close_requested: Notify::new(),
+            back_in_ms: AtomicU32::new(BACK_IN_MS),
             state: Mutex::new(State {
                 sessions: Sessions::new(limits.clone(), access, offer),
                 room,
@@ -374,21 +381,15 @@ impl Hub {
 
     /// Tells everybody that the server closes (CHAT-CLOSE-1). Connections that come
     /// later are told so too.
-    pub(super) fn begin_closing(&self, detail: String) {
+    pub(super) fn begin_closing(&self, closing: Closing) {
         let mut state = self.lock();
-        let State {
-            sessions,
-            room,
-            effects,
-            ..
-        } = &mut *state;
-        sessions.begin_closing(detail, effects);
+        let State { sessions, room, .. } = &mut *state;
+        sessions.begin_closing(closing);
         info!(
             members = room.member_count(),
             messages = room.seq(),
             "closing"
         );
-        self.apply(&mut state, None);
         drop(state);
         self.registry.notify_all();
     }
@@ -458,6 +459,11 @@ impl Hub {
     /// Waits until the server cannot go on.
     pub(super) async fn failed(&self) {
         self.failed.notified().await;
+    }
+
+    /// When clients are to come back after the server has closed, in milliseconds.
+    pub(super) fn back_in_ms(&self) -> u32 {
+        self.back_in_ms.load(Ordering::Relaxed)
     }
 
     /// Waits until the operator asks the server to close.

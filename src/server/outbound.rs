@@ -24,6 +24,8 @@ pub(super) struct Outbound {
     pub(super) is_catching_up: bool,
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
+    /// The server closes, and it is to be told so when nothing else is due.
+    pub(super) owes_farewell: bool,
     /// The transport has taken something since this was last cleared.
     pub(super) has_moved: bool,
     /// The Following to its Follow is among the replies, or sent.
@@ -50,6 +52,8 @@ pub(super) enum Due {
     },
     /// Its reader says something when it has come to a place.
     Mark(Box<Mark>),
+    /// The server closes: it is told so at the very end (CHAT-CLOSE-6).
+    Farewell,
     /// Its session is over: what was published before this position is due to it
     /// (CHAT-LEAVE-2, CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
     End(u64),
@@ -112,6 +116,7 @@ impl Outbound {
                     reader.set_mark(*mark);
                 }
             }
+            Due::Farewell => self.owes_farewell = true,
             Due::End(position) => {
                 if let Some(reader) = &mut self.reader {
                     reader.stop_at(position);

@@ -130,6 +130,9 @@ pub enum Effect {
         /// The number of the last chat.
         seq: u64,
     },
+    /// Send it [`Sessions::farewell`](super::Sessions::farewell) when all is sent that is
+    /// due to it.
+    Farewell,
     /// Fetch a page of the past for this connection, and hand it to
     /// [`Sessions::page_arrived`](super::Sessions::page_arrived).
     FetchPage(PageRequest),

@@ -47,9 +47,8 @@ use slab::Slab;
 use crate::{
     identity::Nonce,
     limits::Limits,
-    log::Audience,
     name::Name,
-    room::{self, Command, MemberId, Publication, Room, Token},
+    room::{self, Command, MemberId, Room, Token},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
@@ -89,6 +88,39 @@ impl Default for Offer {
     }
 }
 
+/// How much later each connection is told to come back than the one before, in
+/// milliseconds: a server opens that many sessions a second with ease.
+const RETURNS_MS_APART: u32 = 5;
+
+/// Over how long all of them are spread, in milliseconds: the connections of the default
+/// limit.
+const RETURNS_MS_MAX: u32 = 50_000;
+
+/// What the server says when it closes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Why, for people.
+    pub detail: String,
+    /// When the first clients are to come back, in milliseconds; 0: nothing is said.
+    pub retry_after_ms: u32,
+}
+
+impl Closing {
+    /// ServerClosing for the connection with this index (CHAT-CLOSE-7).
+    fn message(&self, index: usize) -> ServerEnvelope {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let later_ms = index.wrapping_mul(RETURNS_MS_APART) % RETURNS_MS_MAX;
+        let retry_after_ms = match self.retry_after_ms {
+            0 => 0,
+            first_ms => first_ms.saturating_add(later_ms),
+        };
+        envelope(Message::ServerClosing(wire::ServerClosing {
+            detail: self.detail.clone(),
+            retry_after_ms,
+        }))
+    }
+}
+
 /// The sessions of all connections of a server.
 #[derive(Debug)]
 pub struct Sessions {
@@ -106,8 +138,8 @@ pub struct Sessions {
     /// The probes of holders whose names other clients registered. An answered one stays
     /// until the holder leaves or is probed again.
     probes: BTreeMap<Name, HolderProbe>,
-    /// The text of ServerClosing, once the server closes.
-    closing: Option<String>,
+    /// What is said in ServerClosing, once the server closes.
+    closing: Option<Closing>,
     /// Members do not find it in the log, of which nothing more is committed.
     has_failed: bool,
     /// Commands go through the order of a cluster; `None` on one node, where they are
@@ -170,8 +202,8 @@ impl Sessions {
     /// The answer to send before the connection is closed, if the server is full
     /// (CHAT-REG-9), closes (CHAT-CLOSE-1) or is cut off its cluster (CHAT-CLUS-1).
     pub fn connect(&mut self, now: Time) -> Result<ConnectionId, Box<ServerEnvelope>> {
-        if let Some(detail) = &self.closing {
-            return Err(Box::new(server_closing(detail.clone())));
+        if let Some(closing) = &self.closing {
+            return Err(Box::new(closing.message(self.states.len())));
         }
         if let Some(retry_after_ms) = self.unreachable_ms() {
             return Err(Box::new(
@@ -254,24 +286,26 @@ impl Sessions {
         self.looked_ms = now.elapsed_ms;
     }
 
-    /// The server closes: publishes ServerClosing, after which no message is accepted
-    /// (CHAT-CLOSE-5). The caller then handles an [`Event::Tick`] for every connection.
-    pub fn begin_closing(&mut self, detail: String, effects: &mut Vec<Effect>) {
-        if self.closing.is_some() {
-            return;
-        }
-        effects.push(Effect::Publish(Publication {
-            audience: Audience::Everyone,
-            envelope: server_closing(detail.clone()),
-        }));
-        self.closing = Some(detail);
+    /// The server closes: no message is accepted any more (CHAT-CLOSE-5). The caller then
+    /// handles an [`Event::Tick`] for every connection, which tells it so.
+    pub fn begin_closing(&mut self, closing: Closing) {
+        self.closing.get_or_insert(closing);
     }
 
     /// The server closes, and nothing that was published since the last commit will be
-    /// sent: as [`Sessions::begin_closing`], but each member is told by a reply.
+    /// sent: as [`Sessions::begin_closing`], but clients are told at once.
     pub fn begin_failing(&mut self, detail: String) {
-        self.closing = Some(detail);
+        self.closing = Some(Closing {
+            detail,
+            retry_after_ms: 0,
+        });
         self.has_failed = true;
+    }
+
+    /// The last message to a connection with an [`Effect::Farewell`].
+    pub fn farewell(&self, id: &ConnectionId) -> Option<ServerEnvelope> {
+        let closing = self.closing.as_ref()?;
+        Some(closing.message(id.index()))
     }
 
     /// Charges frames and bytes that arrived, whatever they hold. Returns whether the
@@ -403,21 +437,16 @@ impl Sessions {
         self.end(context, CloseReason::Error(code));
     }
 
-    /// CHAT-CLOSE-1: members find ServerClosing in the log; the others receive it as a
-    /// reply.
+    /// CHAT-CLOSE-1: each is told when all that is due to it is sent (CHAT-CLOSE-6).
     fn end_for_closing(&mut self, context: &mut Context<'_>) {
-        let is_told = match self.states.get(context.id.0) {
-            Some(
-                State::Unregistered { .. }
-                | State::AwaitingProof(_)
-                | State::AwaitingName(_)
-                | State::Joining(_),
-            ) => true,
-            Some(State::Registered(_)) => self.has_failed,
-            Some(State::Leaving(_) | State::Revoked(_) | State::Ended) | None => false,
-        };
-        if let (true, Some(detail)) = (is_told, &self.closing) {
-            context.reply(server_closing(detail.clone()));
+        match self.states.get(context.id.0) {
+            Some(State::Leaving(_) | State::Ended) | None => {}
+            Some(_) if self.has_failed => {
+                if let Some(farewell) = self.farewell(context.id) {
+                    context.reply(farewell);
+                }
+            }
+            Some(_) => context.effects.push(Effect::Farewell),
         }
         self.end(context, CloseReason::ServerClosing);
     }
@@ -518,10 +547,6 @@ impl Context<'_> {
     fn reply(&mut self, envelope: ServerEnvelope) {
         self.effects.push(Effect::Reply(envelope));
     }
-}
-
-fn server_closing(detail: String) -> ServerEnvelope {
-    envelope(Message::ServerClosing(wire::ServerClosing { detail }))
 }
 
 fn envelope(message: Message) -> ServerEnvelope {

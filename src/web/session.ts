@@ -23,6 +23,7 @@ import {
 
 // How long to wait before connecting again, at first and at the most.
 const RECONNECT_MS_FIRST = 1_000;
+const RETRY_AFTER_MS_MAX = 600_000;
 const RECONNECT_MS_MAX = 30_000;
 // After so much silence the server is asked for a sign of life, and has so long for it.
 const SILENCE_MS = 30_000;
@@ -234,8 +235,8 @@ export class Session {
         this.refused(message.value, socket);
         break;
       case "serverClosing":
-        // It may come back.
-        this.lose(socket);
+        // It may come back (CHAT-CLOSE-8).
+        this.lose(socket, message.value.retryAfterMs);
         break;
     }
   }
@@ -386,7 +387,8 @@ export class Session {
     }
     const doubled = RECONNECT_MS_FIRST * 2 ** Math.min(this.failures++, 10);
     const backOff = Math.min(doubled, RECONNECT_MS_MAX) * (0.5 + Math.random() / 2);
-    const wait = Math.max(backOff, retryMs);
+    // A server cannot hold the page for ever.
+    const wait = Math.max(backOff, Math.min(retryMs, RETRY_AFTER_MS_MAX));
     this.listener.lost(wait);
     this.after("connect", wait, this.connect);
   }

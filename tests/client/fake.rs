@@ -242,8 +242,13 @@ impl Peer {
     }
 
     pub fn closing(&mut self, detail: &str) {
+        self.closing_for(detail, 0);
+    }
+
+    pub fn closing_for(&mut self, detail: &str, retry_after_ms: u32) {
         self.send(ToClient::ServerClosing(ServerClosing {
             detail: detail.to_owned(),
+            retry_after_ms,
         }));
     }
 

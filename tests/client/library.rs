@@ -186,6 +186,7 @@ fn every_end_is_told_once() {
             |peer| peer.closing("bye"),
             Ending::ServerClosed {
                 detail: "bye".to_owned(),
+                retry_after_ms: 0,
             },
         ),
         (

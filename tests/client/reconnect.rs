@@ -74,6 +74,19 @@ fn a_lost_connection_is_made_again_and_tells_what_was_missed() {
     );
 }
 
+/// CHAT-CLOSE-8: later than it would come back by itself.
+#[test]
+fn a_client_comes_back_when_the_closing_server_says() {
+    let server = Server::new();
+    let (screen, mut peer) = joined(&server);
+    let closed_at = Instant::now();
+    peer.closing_for("a restart", 3_000);
+    peer.close();
+    screen.log_ends_with("* the server closed (a restart); connecting again within 4 s");
+    let _peer = welcome(&server, "f", 0);
+    assert!(closed_at.elapsed() >= Duration::from_secs(3));
+}
+
 #[test]
 fn an_unconfirmed_line_is_left_to_the_user_and_a_waiting_one_is_sent() {
     let server = Server::new();

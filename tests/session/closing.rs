@@ -4,7 +4,7 @@
 use chat::{
     limits::Limits,
     room::Room,
-    session::{AccessPolicy, Effect, Event, Offer, Sessions, Time},
+    session::{AccessPolicy, Closing, Effect, Event, Offer, Sessions, Time},
     wire::{self, Capability, ClientEnvelope, client_envelope, server_envelope::Message},
 };
 
@@ -65,6 +65,9 @@ fn no_page_of_members_follows_server_closing() {
             if matches!(&envelope.message, Some(Message::Members(page)) if page.more))
     });
     assert!(has_more, "{effects:?}");
-    sessions.begin_closing("closing".to_owned(), &mut effects);
+    sessions.begin_closing(Closing {
+        detail: "closing".to_owned(),
+        retry_after_ms: 0,
+    });
     assert_eq!(sessions.more_members(&room, last), None);
 }

@@ -5,7 +5,9 @@ use chat::{
     limits::Limits,
     log::Audience,
     room::{Publication, Room},
-    session::{AccessPolicy, AddressLimit, ConnectionId, Effect, Event, Offer, Sessions, Time},
+    session::{
+        AccessPolicy, AddressLimit, Closing, ConnectionId, Effect, Event, Offer, Sessions, Time,
+    },
     wire::{
         self, Capability, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
         server_envelope::Message,
@@ -123,6 +125,7 @@ impl Script {
                 Effect::Follow(change) => format!("{change:?}"),
                 Effect::Cover { seq } => format!("covers up to {seq}"),
                 Effect::FetchPage(request) => format!("fetches {request:?}"),
+                Effect::Farewell => "<- server closing, at the very end".to_owned(),
                 Effect::Notify(index) => format!("notifies connection {index}"),
                 Effect::Closed(closed) => format!("{closed:?}"),
             };
@@ -219,10 +222,10 @@ impl Script {
 
     pub fn close(&mut self) {
         self.note("the server closes".to_owned());
-        let mut effects = Vec::new();
-        self.sessions
-            .begin_closing("maintenance".to_owned(), &mut effects);
-        self.effects(effects);
+        self.sessions.begin_closing(Closing {
+            detail: "maintenance".to_owned(),
+            retry_after_ms: 1_000,
+        });
     }
 
     pub fn disconnect(&mut self, client: Client) {

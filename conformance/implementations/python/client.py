@@ -370,8 +370,13 @@ class Client:
         elif message == "error":
             self.receive_error(envelope.error)
         elif message == "server_closing":
-            # CHAT-CLOSE-4
-            self.lost(0, f"The server says goodbye: {envelope.server_closing.detail}")
+            # CHAT-CLOSE-4, CHAT-CLOSE-8
+            closing = envelope.server_closing
+            self.lost(
+                0,
+                f"The server says goodbye: {closing.detail}",
+                retry_after_ms=closing.retry_after_ms,
+            )
         elif message == "receipt":
             self.answered(envelope.receipt.id)
             if self.line is not None:

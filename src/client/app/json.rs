@@ -199,7 +199,7 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
 pub(super) fn ended(ended: &Ended, refused: usize) -> Vec<String> {
     let (said, ending) = match &ended.ending {
         Ending::Left => (None, "LEFT"),
-        Ending::ServerClosed { detail } => (
+        Ending::ServerClosed { detail, .. } => (
             Some(json!({"serverClosing": {"detail": detail}})),
             "SERVER_CLOSED",
         ),
@@ -420,7 +420,10 @@ mod tests {
         assert_eq!(of(Ending::Left), [last("LEFT")]);
         let detail = "bye".to_owned();
         assert_eq!(
-            of(Ending::ServerClosed { detail }),
+            of(Ending::ServerClosed {
+                detail,
+                retry_after_ms: 0,
+            }),
             [
                 r#"{"serverClosing":{"detail":"bye"}}"#,
                 &last("SERVER_CLOSED")

@@ -87,7 +87,7 @@ pub(super) fn no_session(
                 .append(&at())
                 .trusted(" is not a chat server, it speaks another protocol; check the address"),
         ),
-        ConnectError::ServerClosed { detail } => (
+        ConnectError::ServerClosed { detail, .. } => (
             Exit::CannotConnect,
             with_detail(line.trusted("the server is closing"), detail).trusted("; try again later"),
         ),
@@ -205,7 +205,7 @@ pub(super) fn end(ended: &Ended) -> (Exit, Option<Printable>) {
     let line = Printable::new();
     match &ended.ending {
         Ending::Left => (Exit::Done, None),
-        Ending::ServerClosed { detail } => (
+        Ending::ServerClosed { detail, .. } => (
             Exit::Done,
             Some(with_detail(line.trusted("the server closed"), detail)),
         ),
@@ -229,7 +229,9 @@ pub(super) fn reconnecting(reason: &Ending, after: Duration) -> Printable {
     let line = Printable::new();
     let line = match reason {
         Ending::Left => line.trusted("this client left"),
-        Ending::ServerClosed { detail } => with_detail(line.trusted("the server closed"), detail),
+        Ending::ServerClosed { detail, .. } => {
+            with_detail(line.trusted("the server closed"), detail)
+        }
         Ending::Lost { reason } => line
             .trusted("the connection is lost: ")
             .untrusted(&cut(reason, DETAIL_CHARS_MAX)),

@@ -47,9 +47,9 @@ pub(super) async fn carry_out(request: Request, control: &Control) -> Answer {
         Request::Remove { seq } => remove(seq, control).await,
         Request::Say { text } => say(text, control),
         Request::Reload => reload(control).await,
-        Request::Drain => {
-            info!("the operator asks the server to close");
-            control.hub.request_close();
+        Request::Drain { back_in_ms } => {
+            info!(back_in_ms, "the operator asks the server to close");
+            control.hub.request_close(back_in_ms);
             Ok(Answer::done())
         }
         Request::Stats => Ok(stats(control)),

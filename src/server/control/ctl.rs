@@ -125,7 +125,11 @@ enum CtlCommand {
     Reload,
 
     /// Tell all members that the server closes, and end it, as SIGTERM does
-    Drain,
+    Drain {
+        /// When clients are to come back, such as `2min`; they come one after the other
+        #[arg(long, value_name = "TIME", value_parser = parse_back_in)]
+        back_in: Option<u32>,
+    },
 
     /// Show how the server is
     Stats,
@@ -169,7 +173,9 @@ impl CtlCommand {
                 text: text.join(" "),
             },
             Self::Reload => Request::Reload,
-            Self::Drain => Request::Drain,
+            Self::Drain { back_in } => Request::Drain {
+                back_in_ms: *back_in,
+            },
             Self::Stats => Request::Stats,
         }
     }
@@ -342,6 +348,11 @@ fn ban(ban: &ListedBan) -> String {
     let (kind, target) = (ban.kind.as_str(), ban.target.as_str());
     let line = format!("{kind:<5} {target:<32} {until:<27}{reason}");
     format!("{}\n", line.trim_end())
+}
+
+fn parse_back_in(text: &str) -> Result<u32, String> {
+    let time_ms = Unit::Milliseconds.parse(text)?;
+    u32::try_from(time_ms).map_err(|_| "clients do not wait that long".to_owned())
 }
 
 fn parse_time(text: &str) -> Result<u64, String> {

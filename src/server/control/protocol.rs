@@ -68,7 +68,11 @@ pub(super) enum Request {
         text: String,
     },
     Reload,
-    Drain,
+    Drain {
+        /// When clients are to come back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        back_in_ms: Option<u32>,
+    },
     Stats,
 }
 

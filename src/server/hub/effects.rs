@@ -140,6 +140,7 @@ impl Hub {
                         archive.request_page(index, request, waits.then_some(end));
                     }
                 }
+                Effect::Farewell => due(Due::Farewell),
                 Effect::Notify(index) => published.notify.push(index),
                 Effect::Closed(closed) => {
                     report(&closed, peer);

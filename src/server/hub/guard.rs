@@ -111,6 +111,16 @@ impl HubGuard<'_> {
         }
     }
 
+    /// It has sent all it had, and the server closes.
+    pub(in crate::server) fn farewell(&mut self) {
+        let state = self.state.as_deref_mut();
+        let envelope = state.and_then(|state| state.sessions.farewell(self.id));
+        self.outbound.owes_farewell = false;
+        if let Some(envelope) = envelope {
+            self.outbound.reply(&envelope);
+        }
+    }
+
     /// It has sent all it had: the next of the members that are due to it.
     pub(in crate::server) fn more_members(&mut self) {
         let state = self.state.as_deref_mut();

@@ -1,6 +1,6 @@
 //! Operator: what the control socket asks of the hub.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::atomic::Ordering};
 
 use tokio::sync::oneshot;
 
@@ -245,8 +245,12 @@ impl Hub {
             .collect()
     }
 
-    /// The operator asks the server to close.
-    pub(in crate::server) fn request_close(&self) {
+    /// The operator asks the server to close; clients are to come back `back_in_ms` later,
+    /// if that is known.
+    pub(in crate::server) fn request_close(&self, back_in_ms: Option<u32>) {
+        if let Some(back_in_ms) = back_in_ms {
+            self.back_in_ms.store(back_in_ms, Ordering::Relaxed);
+        }
         self.close_requested.notify_one();
     }
 }

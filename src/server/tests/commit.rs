@@ -91,7 +91,7 @@ async fn a_closing_server_waits_for_the_commit() {
     hub.defer_commits();
     sender.send(chat(1)).await;
     receives_nothing(&mut reader).await;
-    hub.begin_closing("test".to_owned());
+    hub.begin_closing(closing());
     receives_nothing(&mut reader).await;
     hub.commit();
     assert_eq!(reader.next_seq().await, 1);

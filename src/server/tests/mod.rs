@@ -18,7 +18,7 @@ use super::{connection::Connection, hub::Hub, peer, tick};
 use crate::{
     frame::{self, Split},
     limits::{LAG_BYTES_FLOOR, Limits},
-    session::AccessPolicy,
+    session::{AccessPolicy, Closing},
     wire::{
         self, Capability, ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope,
         client_envelope::Message as Sent, server_envelope::Message,
@@ -175,3 +175,11 @@ mod replies;
 mod resume;
 mod slow;
 mod tls;
+
+/// What the hub says when it closes.
+fn closing() -> Closing {
+    Closing {
+        detail: "test".to_owned(),
+        retry_after_ms: 0,
+    }
+}

@@ -200,7 +200,7 @@ async fn clients_that_reconnect_automatically_do_not_evict_each_other() {
         assert!(after_ms <= 300, "{after_ms}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    hub.begin_closing("test".to_owned());
+    hub.begin_closing(closing());
     // One Ping in five seconds, and those for its silence, however many clients ask.
     let pings = holding.await.expect("it kept its name");
     assert!((15..=25).contains(&pings), "{pings}");

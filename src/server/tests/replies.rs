@@ -114,9 +114,10 @@ async fn chats_before_the_close_arrive_before_server_closing() {
     for _ in 0..50 {
         assert!(matches!(sender.next().await, Some(Message::Receipt(_))));
     }
-    hub.begin_closing("test".to_owned());
+    hub.begin_closing(closing());
     let closing = Some(Message::ServerClosing(wire::ServerClosing {
         detail: "test".to_owned(),
+        retry_after_ms: 0,
     }));
     assert_eq!(newcomer.next().await, closing);
     assert_eq!(newcomer.next().await, None);

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::{
     limits::Limits,
     server::slow_consumer::TICK_MS,
-    wire::{Capability, ErrorCode, server_envelope::Message},
+    wire::{self, Capability, ErrorCode, server_envelope::Message},
 };
 
 use super::{coverage::Coverage, model::Model, sent::Sent};
@@ -192,9 +192,8 @@ impl Oracle {
         }
     }
 
-    /// The server begins to close.
+    /// The server begins to close, and says this to all but for when to come back.
     pub(super) fn begin_closing(&mut self, closing: Message) {
-        assert!(matches!(closing, Message::ServerClosing(_)), "CHAT-CLOSE-1");
         self.model.close(closing);
     }
 
@@ -236,4 +235,12 @@ impl Oracle {
     pub(super) fn has_final_message(&self, of: usize) -> bool {
         self.records[of].final_message.is_some() || self.records[of].saw_end
     }
+}
+
+/// What a closing server says to all, but for when to come back.
+pub(super) fn closing(detail: &str) -> Message {
+    Message::ServerClosing(wire::ServerClosing {
+        detail: detail.to_owned(),
+        retry_after_ms: 0,
+    })
 }

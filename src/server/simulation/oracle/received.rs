@@ -6,7 +6,7 @@ use crate::wire::{Capability, Error, ErrorCode, LeftReason, server_envelope::Mes
 
 use super::{
     super::{pipe::Pipe, sent::Sent},
-    ConnectionRecord, Oracle,
+    ConnectionRecord, Oracle, closing,
 };
 
 /// How long the server must linger at least while its client has not closed.
@@ -50,10 +50,11 @@ impl Oracle {
             Message::Chat(_) | Message::Joined(_) | Message::Left(_) => {
                 self.model.receive(by, &message);
             }
-            Message::ServerClosing(_) => {
+            Message::ServerClosing(ref told) => {
                 assert!(self.model.is_closing(), "the server does not close");
+                assert!(told.retry_after_ms > 0, "CHAT-CLOSE-7");
                 if self.model.has_joined(by) {
-                    self.model.receive(by, &message);
+                    self.model.receive(by, &closing(&told.detail));
                 }
                 record.final_message = Some(message);
             }

@@ -8,10 +8,14 @@ use tokio::time::Instant;
 use crate::{
     room::Room,
     server::{CLOSING_GRACE_MS, slow_consumer::TICK_MS},
+    session::Closing,
 };
 
 use super::{
-    super::pipe::{FNV_START, hash},
+    super::{
+        oracle::closing,
+        pipe::{FNV_START, hash},
+    },
     WALL_MS, World,
 };
 
@@ -86,10 +90,12 @@ impl World {
         }
         self.note(format_args!("the server closes"));
         self.check_replay();
-        self.hub.begin_closing("the end".to_owned());
-        let mut published = self.published();
-        assert_eq!(published.len(), 1, "CHAT-CLOSE-2");
-        self.oracle.begin_closing(published.remove(0));
+        self.hub.begin_closing(Closing {
+            detail: "the end".to_owned(),
+            retry_after_ms: 1,
+        });
+        assert!(self.published().is_empty(), "CHAT-CLOSE-2");
+        self.oracle.begin_closing(closing("the end"));
         self.closing = Some(Instant::now());
     }
 
