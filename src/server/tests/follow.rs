@@ -442,7 +442,7 @@ async fn a_member_that_is_due_nothing_holds_nothing() {
 async fn a_member_with_a_filter_is_told_that_the_server_closes() {
     let hub = hub(unlimited());
     let mut member = member_following(&hub, "member", topics(&["a"])).await;
-    hub.begin_closing("test".to_owned());
+    hub.begin_closing(closing());
     assert!(matches!(
         member.next().await,
         Some(Message::ServerClosing(_))

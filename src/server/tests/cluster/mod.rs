@@ -307,7 +307,7 @@ async fn a_node_that_goes_says_so() {
     let mut bob = Peer::member(&nodes[1].hub, "bob", &[], 1 << 16).await;
     assert!(matches!(alice.next().await, Some(Message::Joined(_))));
     let closed = Instant::now();
-    nodes[1].hub.begin_closing("the end".to_owned());
+    nodes[1].hub.begin_closing(closing());
     assert!(matches!(bob.next().await, Some(Message::ServerClosing(_))));
     assert_eq!(bob.next().await, None);
     nodes[1].closing.begin();
