@@ -329,7 +329,7 @@ async fn schedule(seed: u64) -> u64 {
             tokio::spawn(bot.run(until))
         })
         .collect();
-    let restarts = seed % 4 == 0;
+    let restarts = seed.is_multiple_of(4);
     while Instant::now() < until {
         let pause = random.u64(100..6_000);
         tokio::time::sleep(Duration::from_millis(pause)).await;
