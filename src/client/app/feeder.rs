@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use super::hang_up::in_thread;
 use super::json::{self, Ids, Request};
 use super::report::say;
-use crate::client::{Outgoing, Printable, SendError, Sender};
+use super::topics;
+use crate::client::{NewChat, Outgoing, Printable, SendError, Sender};
 
 /// How many bytes of the input one read takes.
 const INPUT_BYTES: usize = 8_192;
@@ -34,6 +35,10 @@ pub(super) enum Source {
 pub(super) struct Feeder {
     pub(super) sender: Sender,
     pub(super) text_bytes_max: usize,
+    /// The topic of each line of text.
+    pub(super) topic: Option<String>,
+    /// How many names in a line of text become mentions.
+    pub(super) mentions_max: usize,
     /// Counts the chats that were read and that the session has not taken yet.
     pub(super) held: Arc<AtomicUsize>,
     /// With lines of JSON: the ids that they have.
@@ -60,9 +65,9 @@ impl Feeder {
         let send = |requests: Vec<Request>| {
             self.held.fetch_add(requests.len(), Ordering::AcqRel);
             for request in requests {
-                let (peer, text, id) = match request {
-                    Request::Chat { text, id } => (None, text, id),
-                    Request::Direct { peer, text, id } => (Some(peer), text, id),
+                let (peer, chat, id) = match request {
+                    Request::Chat { chat, id } => (None, chat, id),
+                    Request::Direct { peer, text, id } => (Some(peer), text.into(), id),
                     Request::Leave => {
                         self.held.fetch_sub(1, Ordering::AcqRel);
                         self.sender.leave();
@@ -73,12 +78,12 @@ impl Feeder {
                     ids.push(id);
                 }
                 let sent = match peer {
-                    None => runtime.block_on(self.sender.send(text)),
-                    Some(peer) => runtime.block_on(self.sender.direct(peer, text)),
+                    None => runtime.block_on(self.sender.send(chat)),
+                    Some(peer) => runtime.block_on(self.sender.direct(peer, chat.text)),
                 };
                 match sent {
                     Ok(_) => {}
-                    Err(error @ SendError::NotGranted) => {
+                    Err(error @ (SendError::NotGranted | SendError::FollowNotGranted)) => {
                         if let Some(ids) = &self.ids {
                             ids.take_back();
                         }
@@ -94,7 +99,11 @@ impl Feeder {
             true
         };
         match self.ids {
-            None => read_lines(input, self.text_bytes_max, send),
+            None => {
+                let topic = self.topic.as_deref().unwrap_or_default();
+                let chat = |text| topics::chat(text, topic, self.mentions_max);
+                read_lines(input, self.text_bytes_max, chat, send)
+            }
             Some(_) => read_json(input, send, || {
                 self.wrong.fetch_add(1, Ordering::AcqRel);
             }),
@@ -106,13 +115,17 @@ impl Feeder {
 fn read_lines(
     mut input: impl Read,
     text_bytes_max: usize,
+    chat: impl Fn(String) -> NewChat,
     mut send: impl FnMut(Vec<Request>) -> bool,
 ) -> io::Result<()> {
     let mut outgoing = Outgoing::new(text_bytes_max);
     let mut bytes = vec![0; INPUT_BYTES];
     loop {
         let mut chats = Vec::new();
-        let mut put = |text| chats.push(Request::Chat { text, id: 0 });
+        let mut put = |text| {
+            let chat = chat(text);
+            chats.push(Request::Chat { chat, id: 0 });
+        };
         let read = match input.read(&mut bytes) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::client::{Ended, Ending, Event, Printable};
+use crate::client::{Ended, Ending, Event, NewChat, Printable};
 use crate::wire::{Chat, Registered};
 
 /// How many lines are remembered until the server answers them: more than the library
@@ -226,7 +226,7 @@ pub(super) fn ended(ended: &Ended, refused: usize) -> Vec<String> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// A chat, with the id that its receipt will have; 0 for none.
-    Chat { text: String, id: u64 },
+    Chat { chat: NewChat, id: u64 },
     /// A direct, in the same way.
     Direct { peer: String, text: String, id: u64 },
     /// To leave, when everything is sent.
@@ -271,10 +271,29 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
     match arm.as_str() {
         "leave" => unknown(&[]).map(|()| Request::Leave),
         "chat" => {
-            unknown(&["text", "id"])?;
+            unknown(&["text", "topic", "mentions", "id"])?;
             let text = text("text")?;
             let id = id()?;
-            Ok(Request::Chat { text, id })
+            let topic = match fields.get("topic") {
+                None => String::new(),
+                Some(topic) => topic.as_str().ok_or("chat.topic is no text")?.to_owned(),
+            };
+            let mentions = match fields.get("mentions") {
+                None => Vec::new(),
+                Some(names) => {
+                    let names = names.as_array().ok_or("chat.mentions is no list")?;
+                    let names = names.iter().map(|name| name.as_str().map(str::to_owned));
+                    names
+                        .collect::<Option<Vec<_>>>()
+                        .ok_or("chat.mentions is no list of texts")?
+                }
+            };
+            let chat = NewChat {
+                text,
+                topic,
+                mentions,
+            };
+            Ok(Request::Chat { chat, id })
         }
         "direct" => {
             unknown(&["peer", "text", "id"])?;
@@ -383,9 +402,9 @@ mod tests {
         let lines: Vec<_> = events.iter().filter_map(|it| event(it, &ids)).collect();
         let expected = [
             r#"{"chat":{"text":"é \"\u202e\u007f\udb40\udc41\n","sender":"Bob","seq":"18446744073709551615","timeUnixMs":"-1"}}"#,
+            r#"{"chat":{"text":"x","sender":"Bob","seq":"2","timeUnixMs":"3","senderId":"/////////////////////w=="}}"#,
             r#"{"direct":{"peer":"Bob","text":"psst","seq":"1","timeUnixMs":"7"}}"#,
             r#"{"directState":{"id":"77","delivered":false}}"#,
-            r#"{"chat":{"text":"x","sender":"Bob","seq":"2","timeUnixMs":"3","senderId":"/////////////////////w=="}}"#,
             r#"{"chat":{"text":"hi","sender":"Bob","seq":"2","timeUnixMs":"1","topic":"build","mentions":["Eve"]}}"#,
             r#"{"following":{"id":"4","seq":"2"}}"#,
             r#"{"covered":{"seq":"9","sent":"1"}}"#,
@@ -434,10 +453,8 @@ mod tests {
     #[test]
     fn lines_of_the_input_are_understood() {
         let chat = |text: &str, id| {
-            Ok(Request::Chat {
-                text: text.to_owned(),
-                id,
-            })
+            let chat = NewChat::from(text);
+            Ok(Request::Chat { chat, id })
         };
         for (line, expected) in [
             (r#"{"chat":{"text":"hi"}}"#, chat("hi", 0)),
@@ -449,6 +466,13 @@ mod tests {
                     peer: "Bob".to_owned(),
                     text: "hi".to_owned(),
                     id: 7,
+                }),
+            ),
+            (
+                r#"{"chat":{"text":"hi","topic":"build","mentions":["bob"]}}"#,
+                Ok(Request::Chat {
+                    chat: NewChat::from("hi").topic("build").mention("bob"),
+                    id: 0,
                 }),
             ),
             (r#"{"leave":{}}"#, Ok(Request::Leave)),
@@ -463,6 +487,8 @@ mod tests {
             r#"{"chat":{"text":"a"},"leave":{}}"#,
             r#"{"chat":{"text":"a","sender":"Eve"}}"#,
             r#"{"chat":{"text":"a","id":-1}}"#,
+            r#"{"chat":{"text":"a","topic":7}}"#,
+            r#"{"chat":{"text":"a","mentions":"bob"}}"#,
             r#"{"chat":"a"}"#,
             r#"{"direct":{"text":"a"}}"#,
             r#"{"direct":{"peer":"Bob","text":"a","seq":1}}"#,

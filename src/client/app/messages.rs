@@ -264,14 +264,31 @@ pub(super) fn reconnecting(reason: &Ending, after: Duration) -> Printable {
 }
 
 /// The sentence for a session that continues.
-pub(super) fn resumed(missed: u64) -> Printable {
+pub(super) fn resumed(missed: u64, is_filtered: bool) -> Printable {
     let line = Printable::new().trusted("connected again, ");
+    let line = match missed {
+        0 => return line.trusted("nothing is missed"),
+        // CHAT-COV-6: perhaps none of them was meant for this client.
+        _ if is_filtered => line.trusted("up to "),
+        _ => line,
+    };
     match missed {
-        0 => line.trusted("nothing is missed"),
         1 => line.trusted("1 message is missed, which the server no longer has"),
         _ => line
             .number(missed)
             .trusted(" messages are missed, which the server no longer has"),
+    }
+}
+
+/// "you missed 3 messages", or "you missed up to 3 messages" under a filter.
+pub(super) fn missed(line: Printable, missed: u64, is_filtered: bool) -> Printable {
+    let line = match is_filtered {
+        true => line.trusted("you missed up to "),
+        false => line.trusted("you missed "),
+    };
+    match missed {
+        1 => line.trusted("1 message"),
+        _ => line.number(missed).trusted(" messages"),
     }
 }
 

@@ -22,6 +22,7 @@ mod screen;
 mod signals;
 mod terminal_mode;
 mod time_format;
+mod topics;
 mod trust;
 mod untrusted;
 
@@ -62,6 +63,12 @@ pub async fn run(options: &Options) -> Exit {
     }
     if is_full_screen || options.last.is_some() {
         connector = connector.and(Capability::History);
+    }
+    if is_full_screen || options.json || options.has_topics() {
+        connector = connector.and(Capability::Follow);
+    }
+    if !is_full_screen && !options.follow.is_empty() {
+        connector = connector.following(options.filter());
     }
     let password = match options.password() {
         Ok(password) => password,

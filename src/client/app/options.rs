@@ -12,9 +12,10 @@ use super::config;
 use super::key_file::{self, KeyError};
 use super::past;
 use super::time_format::parse_time;
+use super::topics::{self, Followed};
 use crate::address::Address;
 use crate::cli;
-use crate::client::{Pin, connect::CONNECT_TIMEOUT_MS};
+use crate::client::{Filter, Pin, connect::CONNECT_TIMEOUT_MS};
 use crate::config_file::CONFIG_BYTES_MAX;
 use crate::input_file;
 use crate::password::source::{self, Found};
@@ -119,6 +120,17 @@ pub struct Options {
     /// read
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["listen", "who"])]
     pub send: Option<String>,
+
+    /// Without a full screen: send each line with this topic, and show topics, as in
+    /// `@name #topic: text`
+    #[arg(long, value_name = "NAME", value_parser = topics::topic)]
+    pub(super) topic: Option<String>,
+
+    /// Without a full screen: receive chats with this #topic or by this @name only, and
+    /// those that mention you; may be given again. Quote the #: a shell takes it for a
+    /// comment
+    #[arg(long, value_name = "#TOPIC|@NAME", value_parser = topics::followed)]
+    pub(super) follow: Vec<Followed>,
 
     /// Print the names of the members, one a line, and leave; the input is not read
     #[arg(long, conflicts_with = "listen")]
@@ -242,6 +254,21 @@ impl Options {
             || self.send.is_some()
             || self.who
             || self.events
+            || self.has_topics()
+    }
+
+    /// Whether topics are asked for.
+    pub(super) fn has_topics(&self) -> bool {
+        self.topic.is_some() || !self.follow.is_empty()
+    }
+
+    /// What is followed.
+    pub(super) fn filter(&self) -> Filter {
+        let mut filter = Filter::default();
+        for followed in &self.follow {
+            topics::add(&mut filter, followed.clone());
+        }
+        filter
     }
 
     /// The name: the argument, or the one in the address.
@@ -339,6 +366,7 @@ Examples:
   echo build done | chat-client chat://127.0.0.1:5000 ci
   chat-client --send 'build done' chat://127.0.0.1:5000 ci
   chat-client chats://example.org Alice
+  chat-client --listen --follow '#build' --follow @bob chat://127.0.0.1:5000 log </dev/null
   chat-client --listen --reconnect chat://127.0.0.1:5000 log </dev/null >>chat.log
 
 {}

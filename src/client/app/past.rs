@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 
 use super::messages;
 use super::report::say;
-use crate::client::{HistoryError, Printable, Session};
+use crate::client::{Filter, HistoryError, Printable, Session};
 use crate::wire::{Chat, get_history::Edge};
 
 /// How many chats are fetched at the most.
 pub(super) const CHATS_MAX: u32 = 10_000;
 
-/// The last chats before the session, oldest first: up to `count`, fewer if fewer are
-/// kept. Says why if there are none to be had.
-pub(super) async fn last(session: &mut Session, count: u32) -> VecDeque<Chat> {
+/// The last chats before the session that pass `filter`, oldest first: up to `count`, fewer
+/// if fewer are kept. Says why if there are none to be had.
+pub(super) async fn last(session: &mut Session, count: u32, filter: &Filter) -> VecDeque<Chat> {
     let mut chats = VecDeque::new();
-    match fetch(session, count.min(CHATS_MAX) as usize, &mut chats).await {
+    match fetch(session, count.min(CHATS_MAX) as usize, filter, &mut chats).await {
         Ok(()) => {}
         Err(HistoryError::NotGranted) => {
             say(&Printable::new().trusted("this server does not show what was said before"));
@@ -35,20 +35,30 @@ pub(super) async fn last(session: &mut Session, count: u32) -> VecDeque<Chat> {
 pub(super) async fn last_quietly(session: &mut Session, count: u32) -> VecDeque<Chat> {
     let mut chats = VecDeque::new();
     // What came before an error is shown.
-    let _ = fetch(session, count.min(CHATS_MAX) as usize, &mut chats).await;
+    let everything = Filter::default();
+    let _ = fetch(
+        session,
+        count.min(CHATS_MAX) as usize,
+        &everything,
+        &mut chats,
+    )
+    .await;
     chats
 }
 
 async fn fetch(
     session: &mut Session,
     count: usize,
+    filter: &Filter,
     chats: &mut VecDeque<Chat>,
 ) -> Result<(), HistoryError> {
     // What comes behind it comes as events (CHAT-HIST-3).
     let mut before = session.registered().seq.saturating_add(1);
     while chats.len() < count {
         let wanted = u32::try_from(count - chats.len()).unwrap_or(u32::MAX);
-        let page = session.history(Edge::Before(before), wanted).await?;
+        let page = session
+            .filtered_history(Edge::Before(before), wanted, filter)
+            .await?;
         // CHAT-HIST-5: nothing lies there; and a server that goes nowhere is not followed.
         if page.from == 0 || page.from >= before {
             break;

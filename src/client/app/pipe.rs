@@ -20,6 +20,7 @@ use super::options::Options;
 use super::past;
 use super::report::{say, sum_up};
 use super::signals::Signals;
+use super::topics;
 use crate::client::{Address, Event, Printable, SenderId, Session};
 use crate::wire::Capability;
 
@@ -38,6 +39,11 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
         session.leave().await;
         return Exit::Failed;
     }
+    if options.has_topics() && !session.has(Capability::Follow) {
+        say(&Printable::new().trusted("this server has no topics"));
+        session.leave().await;
+        return Exit::Failed;
+    }
     let listen = options.listen;
     let sender = session.sender();
     let held = Arc::new(AtomicUsize::new(0));
@@ -46,6 +52,11 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     let feeder = Feeder {
         sender: sender.clone(),
         text_bytes_max: session.limits().text_bytes_max as usize,
+        topic: options.topic.clone(),
+        mentions_max: match session.has(Capability::Follow) {
+            true => session.limits().mentions_max as usize,
+            false => 0,
+        },
         held: Arc::clone(&held),
         ids: options.json.then(|| Arc::clone(&ids)),
         wrong: Arc::clone(&wrong),
@@ -81,10 +92,16 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     if options.json && !options.who {
         put(&output, json::registered(session.registered())).await;
     }
+    // Who does not ask for topics sees what everybody has always seen.
+    let shown = |sender: &str, topic: &str, text: &str| {
+        let topic = if options.has_topics() { topic } else { "" };
+        topics::message(sender, topic, text).to_string()
+    };
     if let Some(count) = options.last {
+        let filter = options.filter();
         let mut past = VecDeque::new();
         tokio::select! {
-            chats = past::last(&mut session, count) => past = chats,
+            chats = past::last(&mut session, count, &filter) => past = chats,
             () = signals.next() => sender.leave_now(),
         }
         for chat in past {
@@ -94,7 +111,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     Printable::message(&chat.sender, messages::REMOVED).to_string()
                 }
                 true => json::chat(&chat),
-                false => Printable::message(&chat.sender, &chat.text).to_string(),
+                false => shown(&chat.sender, &chat.topic, &chat.text),
             };
             tokio::select! {
                 () = put(&output, line) => {}
@@ -115,10 +132,10 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     lines.extend(event.as_ref().and_then(|event| json::event(event, &ids)));
                 }
                 match event {
-                    Some(Event::Message { sender: name, text, sender_id, .. }) => {
+                    Some(Event::Message { sender: name, topic, text, sender_id, .. }) => {
                         judge(&mut known, &options.address, &name, sender_id);
                         if !options.json && options.send.is_none() && !options.who {
-                            lines.push(Printable::message(&name, &text).to_string());
+                            lines.push(shown(&name, &topic, &text));
                         }
                     }
                     Some(Event::Removed { sender: name, .. }) => {
@@ -151,7 +168,9 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     Some(Event::Reconnecting { after, reason }) => {
                         say(&messages::reconnecting(&reason, after));
                     }
-                    Some(Event::Resumed { missed, .. }) => say(&messages::resumed(missed)),
+                    Some(Event::Resumed { missed, is_filtered, .. }) => {
+                        say(&messages::resumed(missed, is_filtered));
+                    }
                     Some(Event::NotResumed { reason, .. }) => say(&messages::not_resumed(reason)),
                     Some(Event::Unknown { text, .. }) => {
                         unknown += 1;

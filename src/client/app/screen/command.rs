@@ -3,16 +3,23 @@
 
 use super::find::part;
 use crate::address::Address;
+use crate::client::app::topics::{self, Followed};
 use crate::nearest::nearest;
 
 /// The commands, with what follows them and what they do.
-pub(super) const COMMANDS: [(&str, &str, &str); 14] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 18] = [
     ("/clear", "", "empties the screen"),
     (
         "/connect",
         " ADDRESS [NAME]",
         "goes to another server, or back after a loss",
     ),
+    (
+        "/follow",
+        " [#TOPIC|@NAME ...]",
+        "receives these only, beside what mentions you; alone: what you follow",
+    ),
+    ("/following", "", "shows what you follow"),
     ("/help", "", "shows this; so does F1"),
     (
         "/ignore",
@@ -31,9 +38,19 @@ pub(super) const COMMANDS: [(&str, &str, &str); 14] = [
     ),
     ("/set", " [OPTION VALUE]", "shows or changes options"),
     (
+        "/topic",
+        " [#TOPIC]",
+        "gives your lines this topic, or none; #TOPIC TEXT does so for one line",
+    ),
+    (
         "/trust",
         " NAME",
         "takes the key that NAME has now for the right one",
+    ),
+    (
+        "/unfollow",
+        " [#TOPIC|@NAME ...]",
+        "follows these no more; alone: receives everything again",
     ),
     (
         "/url",
@@ -49,13 +66,17 @@ pub(super) const KEYS: [&str; 5] = [
     "PageUp, PageDown, Home, End and the mouse wheel scroll; Ctrl-F searches",
     "Up and Down walk what you typed; Ctrl-A, E, K, U, W, Y, _ edit as in a shell",
     "Ctrl-C empties the line, twice on an empty line leaves; Ctrl-D leaves, too",
-    "//word sends a line that begins with /word",
+    "//word sends a line that begins with /word, ##word one that begins with #word",
 ];
 
 /// A command, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Command {
     Clear,
+    Follow(Vec<Followed>),
+    Following,
+    Topic(Option<String>),
+    Unfollow(Vec<Followed>),
     Connect(Option<Address>, Option<String>),
     Help,
     Ignore(Option<String>),
@@ -103,6 +124,11 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
             let parsed = parsed.map_err(|error| format!("{address}: {error}"))?;
             Command::Connect(Some(parsed), name.first().map(|&name| name.to_owned()))
         }
+        ("/follow", []) | ("/following", []) => Command::Following,
+        ("/follow", words) => Command::Follow(all_followed(words)?),
+        ("/unfollow", words) => Command::Unfollow(all_followed(words)?),
+        ("/topic", []) => Command::Topic(None),
+        ("/topic", [word]) => Command::Topic(Some(topics::topic(word)?)),
         ("/help", _) => Command::Help,
         ("/ignore", []) => Command::Ignore(None),
         ("/ignore", [name]) => Command::Ignore(Some(name.trim_start_matches('@').to_owned())),
@@ -130,6 +156,10 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         _ => return usage(),
     };
     Ok(command)
+}
+
+fn all_followed(words: &[&str]) -> Result<Vec<Followed>, String> {
+    words.iter().map(|word| topics::followed(word)).collect()
 }
 
 /// What TAB may put in place of the word before the cursor: where the word starts, and
@@ -184,6 +214,17 @@ mod tests {
             ("/ignore @Bob", Command::Ignore(Some("Bob".to_owned()))),
             ("/search two words", Command::Search("two words".to_owned())),
             ("/url", Command::Url(1)),
+            ("/topic #build", Command::Topic(Some("build".to_owned()))),
+            ("/topic", Command::Topic(None)),
+            (
+                "/follow #build @bob",
+                Command::Follow(vec![
+                    Followed::Topic("build".to_owned()),
+                    Followed::Sender("bob".to_owned()),
+                ]),
+            ),
+            ("/follow", Command::Following),
+            ("/unfollow", Command::Unfollow(Vec::new())),
             ("/connect", Command::Connect(None, None)),
             (
                 "/set time %H:%M %Z",
@@ -205,6 +246,7 @@ mod tests {
                 "/xyzzy",
                 "unknown command /xyzzy: /help shows the commands. A second slash sends the line: //xyzzy",
             ),
+            ("/follow build", "build is no #topic and no @name"),
             ("/nick", "usage: /nick NAME"),
             ("/nick a b", "usage: /nick NAME"),
             ("/msg Bob", "usage: /msg NAME TEXT"),

@@ -7,7 +7,8 @@ use super::find::{self, part};
 use super::log::Kind;
 use super::model::{Action, Ask, Completion, IGNORED_MAX, Link, Model, Search, View};
 use super::view;
-use crate::client::Printable;
+use crate::client::app::topics;
+use crate::client::{Filter, Printable};
 use crate::text::is_forbidden;
 
 /// A paste of more lines asks before it is sent.
@@ -290,7 +291,52 @@ impl Model {
             Command::Trust(name) => self.trust(&name),
             Command::Url(number) => self.copy_url(number),
             Command::Who => self.notice(self.who()),
+            Command::Topic(topic) => self.set_topic(topic),
+            Command::Following => self.notice(topics::shown(&self.following)),
+            Command::Follow(more) => {
+                let mut following = self.following.clone();
+                for followed in more {
+                    topics::add(&mut following, followed);
+                }
+                self.follow(following);
+            }
+            Command::Unfollow(less) if less.is_empty() => self.follow(Filter::default()),
+            Command::Unfollow(less) => {
+                let mut following = self.following.clone();
+                for followed in &less {
+                    topics::remove(&mut following, followed);
+                }
+                self.follow(following);
+            }
         }
+    }
+
+    fn set_topic(&mut self, topic: Option<String>) {
+        if !self.has_follow {
+            return self.notice(Printable::new().trusted("this server has no topics"));
+        }
+        self.topic = topic.unwrap_or_default();
+        let line = match self.topic.as_str() {
+            "" => Printable::new().trusted("your lines have no topic"),
+            topic => Printable::new()
+                .trusted("your lines have the topic #")
+                .untrusted(topic)
+                .trusted("; /topic alone ends that"),
+        };
+        self.notice(line);
+    }
+
+    fn follow(&mut self, following: Filter) {
+        if !self.has_follow {
+            return self.notice(Printable::new().trusted("this server has no topics"));
+        }
+        if following.topics.len() + following.senders.len() > self.filter_entries_max {
+            let line = Printable::new().trusted("this server lets you follow no more than ");
+            return self.notice(line.number(self.filter_entries_max as u64));
+        }
+        self.following = following;
+        self.actions.push(Action::Follow(self.filter()));
+        self.notice(topics::shown(&self.following));
     }
 
     fn ignore(&mut self, name: Option<String>) {
@@ -319,6 +365,10 @@ impl Model {
             }
         };
         self.notice(line);
+        // What is ignored need not come at all.
+        if self.has_follow {
+            self.actions.push(Action::Follow(self.filter()));
+        }
     }
 
     /// Copies the web address that is so many from below.

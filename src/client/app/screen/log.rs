@@ -94,6 +94,8 @@ pub(super) enum Kind {
         sender: String,
         /// What is known of the sender's key.
         key: KeyMark,
+        /// Empty without a topic.
+        topic: String,
         text: String,
         is_mention: bool,
     },
@@ -102,6 +104,8 @@ pub(super) enum Kind {
     /// A line of one's own, under the name of that time.
     Own {
         name: String,
+        /// Empty without a topic.
+        topic: String,
         /// The member that it is for, if it is not for all.
         to: Option<String>,
         text: String,
@@ -287,6 +291,7 @@ mod tests {
 
     fn message(text: &str) -> Kind {
         Kind::Message {
+            topic: String::new(),
             sender: "Bob".to_owned(),
             key: KeyMark::None,
             text: text.to_owned(),
@@ -296,6 +301,7 @@ mod tests {
 
     fn own(text: &str) -> Kind {
         Kind::Own {
+            topic: String::new(),
             name: "Alice".to_owned(),
             to: None,
             text: text.to_owned(),

@@ -335,6 +335,15 @@ impl Client {
             Action::Bell => self.screen.bell(),
             Action::Notify(line) => self.screen.notify(self.notify, &line),
             Action::Copy(text) => self.screen.copy(&text),
+            Action::Follow(filter) => {
+                if let Some(sender) = self.sender.clone()
+                    && let Err(error) = sender.follow(filter).await
+                    && error != SendError::Ended
+                {
+                    let line = Printable::new().untrusted(&error.to_string());
+                    self.model.notice(line);
+                }
+            }
             Action::Mouse(has_mouse) => self.screen.set_mouse(has_mouse),
             Action::Remember(line) => {
                 if let Err(error) = history_file::append(&line) {
@@ -387,6 +396,7 @@ impl Client {
         let connector = super::connector(&options, true, !options.no_reconnect);
         let connector = connector
             .and(Capability::History)
+            .and(Capability::Follow)
             .capturing_as(&self.connector);
         let connected = connect(&options, None, connector, true, signals).await;
         if connected.is_err() {
@@ -548,13 +558,13 @@ async fn until_connected(connecting: &mut Option<Connecting>) -> Result<Session,
 /// Sends the line. Dropped without sending if another branch is first.
 async fn send(sender: &Option<Sender>, line: Option<&Unsent>) -> Result<u64, SendError> {
     match (sender, line) {
-        (Some(sender), Some(Unsent { text, to: None, .. })) => sender.send(text).await,
+        (Some(sender), Some(Unsent { chat, to: None, .. })) => sender.send(chat.clone()).await,
         (
             Some(sender),
             Some(Unsent {
-                text, to: Some(to), ..
+                chat, to: Some(to), ..
             }),
-        ) => sender.direct(to, text).await,
+        ) => sender.direct(to, &chat.text).await,
         _ => pending().await,
     }
 }

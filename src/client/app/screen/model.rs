@@ -16,8 +16,8 @@ use super::settings::Settings;
 use crate::address::Address;
 use crate::client::app::known_names::{self, KeyMark, KnownNames, Verdict};
 use crate::client::app::member_list::MemberList;
-use crate::client::app::messages;
-use crate::client::{Event, Outgoing, Printable, SenderId};
+use crate::client::app::{messages, topics};
+use crate::client::{Event, Filter, NewChat, Outgoing, Printable, SenderId};
 use crate::wire::{Capability, Chat, Registered, ResumeFailure};
 
 /// How long a sent line may be unconfirmed before it says so, in milliseconds.
@@ -80,6 +80,8 @@ pub(super) enum Action {
     ShowKey,
     /// Connect to this server, or again to the same one, under this name.
     Connect(Option<Address>, Option<String>),
+    /// Receive these chats from now on.
+    Follow(Filter),
 }
 
 /// The connection, as the status line tells it.
@@ -136,7 +138,7 @@ pub(super) struct Completion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unsent {
     entry: EntryId,
-    pub(super) text: String,
+    pub(super) chat: NewChat,
     /// The member that it is for, if it is not for all.
     pub(super) to: Option<String>,
 }
@@ -187,6 +189,14 @@ pub(super) struct Model {
     pub(super) known: KnownNames,
     /// The key of the last message of each name whose key is not the known one.
     changed: BTreeMap<String, SenderId>,
+    /// Whether the server knows topics and filters.
+    pub(super) has_follow: bool,
+    mentions_max: usize,
+    pub(super) filter_entries_max: usize,
+    /// The topic of the lines that are typed; empty without one.
+    pub(super) topic: String,
+    /// What is followed, without those who are ignored.
+    pub(super) following: Filter,
     pub(super) view: View,
     /// The size of the log on the screen: columns and rows.
     pub(super) size: (usize, usize),
@@ -238,6 +248,11 @@ impl Model {
             ignored: BTreeSet::new(),
             known: KnownNames::default(),
             changed: BTreeMap::new(),
+            has_follow: false,
+            mentions_max: 0,
+            filter_entries_max: 0,
+            topic: String::new(),
+            following: Filter::default(),
             view: View::Bottom,
             size: (80, 22),
             search: None,
@@ -261,12 +276,18 @@ impl Model {
         self.server = server;
         if !is_same {
             self.seen = None;
+            self.topic.clear();
+            self.following = Filter::default();
         }
         let missed = self.missed(registered);
         self.registered(registered);
+        let filter = self.filter();
+        if self.has_follow && !filter.is_everything() {
+            self.actions.push(Action::Follow(filter));
+        }
         if is_same {
             self.notice(match missed {
-                Some(missed) => missed_sentence(missed, self.unknown > 0),
+                Some(missed) => self.missed_sentence(missed, self.unknown > 0),
                 None => messages::not_resumed(ResumeFailure::OtherEpoch),
             });
             self.saw(registered.seq);
@@ -286,6 +307,12 @@ impl Model {
         self.outgoing = Outgoing::new(limits.text_bytes_max as usize);
         self.has_presence = has(Capability::Presence);
         self.has_receipts = has(Capability::Receipts);
+        self.has_follow = has(Capability::Follow);
+        self.mentions_max = match self.has_follow {
+            true => limits.mentions_max as usize,
+            false => 0,
+        };
+        self.filter_entries_max = limits.filter_entries_max as usize;
         self.has_direct = has(Capability::Direct);
         self.members.clear();
         self.round_trip_ms = None;
@@ -317,6 +344,7 @@ impl Model {
             let message = Kind::Message {
                 key: self.known.mark(&chat.sender, id),
                 sender: chat.sender,
+                topic: chat.topic,
                 text: chat.text,
                 is_mention,
             };
@@ -357,11 +385,12 @@ impl Model {
                 text,
                 time_unix_ms,
                 sender_id,
+                topic,
                 ..
             } => {
                 self.judge(&sender, sender_id);
                 let key = self.known.mark(&sender, sender_id);
-                self.message(seq, sender, key, text, time_unix_ms);
+                self.message(seq, (sender, key, topic), text, time_unix_ms);
             }
             Event::Removed {
                 seq,
@@ -369,7 +398,8 @@ impl Model {
                 time_unix_ms,
             } => {
                 let text = messages::REMOVED.to_owned();
-                self.message(seq, sender, KeyMark::None, text, time_unix_ms);
+                let sender = (sender, KeyMark::None, String::new());
+                self.message(seq, sender, text, time_unix_ms);
             }
             Event::Direct {
                 sender,
@@ -442,23 +472,26 @@ impl Model {
                 self.link = Link::Waiting { until_ms };
             }
             Event::Resumed {
-                missed, registered, ..
+                missed,
+                is_filtered,
+                registered,
             } => {
                 self.registered(&registered);
-                self.notice(messages::resumed(missed));
+                self.notice(messages::resumed(missed, is_filtered));
             }
             Event::NotResumed { reason, registered } => {
                 let missed = self.missed(&registered);
                 self.registered(&registered);
                 self.notice(match missed {
-                    Some(missed) => missed_sentence(missed, !self.sent.is_empty()),
+                    Some(missed) => self.missed_sentence(missed, !self.sent.is_empty()),
                     None => messages::not_resumed(reason),
                 });
                 // What was missed does not come any more.
                 self.saw(registered.seq);
             }
             // Counted by the next event.
-            Event::Gap { .. } | Event::Following { .. } | Event::Covered { .. } => {}
+            Event::Gap { .. } => {}
+            Event::Following { seq, .. } | Event::Covered { seq, .. } => self.saw(seq),
             Event::Unknown { id, .. } => {
                 self.unknown += 1;
                 if let Some((entry, _)) = self.sent.remove(&id) {
@@ -469,7 +502,13 @@ impl Model {
         }
     }
 
-    fn message(&mut self, seq: u64, sender: String, key: KeyMark, text: String, time_unix_ms: i64) {
+    fn message(
+        &mut self,
+        seq: u64,
+        (sender, key, topic): (String, KeyMark, String),
+        text: String,
+        time_unix_ms: i64,
+    ) {
         self.saw(seq);
         if self.ignored.contains(&sender.to_ascii_lowercase()) {
             return;
@@ -485,6 +524,7 @@ impl Model {
         let message = Kind::Message {
             key,
             sender,
+            topic,
             text,
             is_mention,
         };
@@ -677,6 +717,15 @@ impl Model {
     }
 
     fn queue_for(&mut self, to: Option<String>, line: &str) {
+        let (topic, line) = match topics::split(line) {
+            _ if to.is_some() || !self.has_follow => (String::new(), line),
+            Some((topic, line)) => (topic.to_owned(), line),
+            None if line.starts_with("##") => {
+                (self.topic.clone(), line.get(1..).unwrap_or_default())
+            }
+            None => (self.topic.clone(), line),
+        };
+        let mentions_max = if to.is_some() { 0 } else { self.mentions_max };
         let mut texts = Vec::new();
         self.outgoing.push(line.as_bytes(), |text| texts.push(text));
         self.outgoing.finish(|text| texts.push(text));
@@ -689,6 +738,7 @@ impl Model {
             let own = Kind::Own {
                 name: self.name.clone(),
                 to: to.clone(),
+                topic: topic.clone(),
                 text: text.clone(),
                 delivery: Delivery::Waiting,
                 typed_ms: self.now.ms,
@@ -696,7 +746,7 @@ impl Model {
             let id = self.log.push(self.at(), None, own);
             self.outbox.push_back(Unsent {
                 entry: id,
-                text,
+                chat: topics::chat(text, &topic, mentions_max),
                 to: to.clone(),
             });
             self.late_at_ms.push_back(self.now.ms + LATE_MS);
@@ -773,20 +823,29 @@ impl Model {
     }
 }
 
-/// "connected again; you missed 3 messages". A line whose fate is unknown may be one of
-/// them.
-fn missed_sentence(missed: u64, has_unknown: bool) -> Printable {
-    let line = Printable::new().trusted("connected again; ");
-    let line = match missed {
-        0 => line.trusted("you missed nothing"),
-        1 => line.trusted("you missed 1 message"),
-        _ => line
-            .trusted("you missed ")
-            .number(missed)
-            .trusted(" messages"),
-    };
-    match missed > 0 && has_unknown {
-        true => line.trusted(", or your unknown lines are among them"),
-        false => line,
+impl Model {
+    /// What the server is asked for: what is followed, and who is ignored.
+    pub(super) fn filter(&self) -> Filter {
+        let room = self.filter_entries_max;
+        let followed = self.following.topics.len() + self.following.senders.len();
+        let ignored = self.ignored.iter().take(room.saturating_sub(followed));
+        Filter {
+            ignore: ignored.cloned().collect(),
+            ..self.following.clone()
+        }
+    }
+
+    /// "connected again; you missed 3 messages", with a filter "up to 3". A line whose fate
+    /// is unknown may be one of them.
+    fn missed_sentence(&self, missed: u64, has_unknown: bool) -> Printable {
+        let line = Printable::new().trusted("connected again; ");
+        let line = match missed {
+            0 => line.trusted("you missed nothing"),
+            _ => messages::missed(line, missed, !self.filter().is_everything()),
+        };
+        match missed > 0 && has_unknown {
+            true => line.trusted(", or your unknown lines are among them"),
+            false => line,
+        }
     }
 }

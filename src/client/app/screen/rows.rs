@@ -110,6 +110,7 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
         Kind::Message {
             sender,
             key,
+            topic,
             text,
             is_mention,
         } => {
@@ -117,6 +118,7 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
             if let Some(mark) = key.show() {
                 name = name.append(&mark);
             }
+            let name = labelled(name, topic);
             said(
                 &mut block,
                 Role::Name(sender.clone()),
@@ -144,11 +146,12 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
         Kind::Own {
             name,
             to,
+            topic,
             text,
             delivery,
             typed_ms,
         } => {
-            let mut name = Printable::new().name(name);
+            let mut name = labelled(Printable::new().name(name), topic);
             if let Some(to) = to {
                 name = name.trusted(" to ").name(to).trusted(" alone");
             }
@@ -181,6 +184,14 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
         block.rows.push(row);
     }
     block
+}
+
+/// "Bob #topic", or "Bob" without one.
+fn labelled(name: Printable, topic: &str) -> Printable {
+    match topic {
+        "" => name,
+        topic => name.trusted(" #").untrusted(topic),
+    }
 }
 
 /// "Bob: hello", or "Bob waves" for a message that begins with `/me`.
