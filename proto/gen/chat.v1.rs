@@ -218,6 +218,11 @@ pub struct Registered {
     /// members, with or without the capability. Absent: 0, it does not.
     #[prost(uint64, tag = "8")]
     pub oldest_seq: u64,
+    /// What the server's operator says to everybody who comes (CHAT-REG-14): at most 512
+    /// bytes of UTF-8, lines with U+000A between them and no other control character. Set by
+    /// the server. Absent: nothing.
+    #[prost(string, tag = "10")]
+    pub welcome: ::prost::alloc::string::String,
     /// Why the server did not resume (CHAT-RES-10). Set by the server if Register had a
     /// Resume. Absent: it resumed, or was not asked to.
     #[prost(enumeration = "ResumeFailure", tag = "11")]

@@ -1,6 +1,9 @@
 //! The command line of `chat-server`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, ValueEnum,
@@ -22,9 +25,10 @@ use super::{
 #[cfg(feature = "store")]
 use crate::store::operator::HistoryOptions;
 use crate::{
+    input_file,
     limits::{DefaultValue, LIMITS, Limit, Limits, Unit},
     password::source,
-    session::AccessPolicy,
+    session::{AccessPolicy, WELCOME_BYTES_MAX, Welcome},
 };
 
 /// What is wrong with a server that nobody reaches.
@@ -119,6 +123,11 @@ pub struct Options {
     /// SIGHUP
     #[arg(long, env = "CHAT_DENY", value_name = "FILE")]
     pub deny: Option<PathBuf>,
+
+    /// Greet everybody who comes with the text in this file: a few lines, at most 512 bytes.
+    /// Read again on SIGHUP
+    #[arg(long, env = "CHAT_WELCOME", value_name = "FILE")]
+    pub welcome: Option<PathBuf>,
 
     /// Let the operator look at the running server and act on it through this socket, with
     /// `chat-server ctl`. Only the user of the server and root can open it
@@ -238,10 +247,12 @@ impl Options {
         let limits = self.limits()?;
         let (access, warning) = self.access(password)?;
         let denied = self.deny.as_deref().map(ban_file::read).transpose()?;
+        let welcome = self.welcome.as_deref().map(read_welcome).transpose()?;
         let live = Live {
             limits,
             access,
             denied: denied.unwrap_or_default(),
+            welcome: welcome.unwrap_or_default(),
         };
         Ok((live, warning))
     }
@@ -277,6 +288,14 @@ impl Options {
 enum Names {
     Open,
     Owned,
+}
+
+/// Reads the file of `--welcome`.
+fn read_welcome(path: &Path) -> Result<Welcome, String> {
+    // A longer one is refused in any case.
+    let text = input_file::read_text(path, 2 * WELCOME_BYTES_MAX as u64)
+        .map_err(|error| format!("cannot read the welcome in {}: {error}", path.display()))?;
+    Welcome::parse(&text).map_err(|sentence| format!("{}: {sentence}", path.display()))
 }
 
 /// The options that declare a limit, and what was given for each.

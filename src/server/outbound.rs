@@ -33,6 +33,10 @@ pub(super) struct Outbound {
 }
 
 /// Something that became due to one connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "replies are the most of them, and each is moved on at once"
+)]
 pub(super) enum Due {
     /// A reply.
     Reply {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     limits::Limits,
-    session::{AccessPolicy, Bans},
+    session::{AccessPolicy, Bans, Welcome},
 };
 
 use super::{Server, hub::Hub};
@@ -18,6 +18,8 @@ pub struct Live {
     pub access: AccessPolicy,
     /// Who is kept out, by the file of `--deny`.
     pub denied: Bans,
+    /// What is said to everybody who comes.
+    pub welcome: Welcome,
 }
 
 /// Changes a server while it runs.

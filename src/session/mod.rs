@@ -39,6 +39,7 @@ mod register;
 mod rejection;
 mod reload;
 mod state;
+mod welcome;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -63,6 +64,7 @@ use name_reclaim::HolderProbe;
 use ordering::{Elsewhere, OrderedRoom};
 use rejection::Rejection;
 use state::{Session, State};
+pub use welcome::{WELCOME_BYTES_MAX, Welcome};
 
 /// What the server offers beside what it always can.
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +129,7 @@ pub struct Sessions {
     limits: Arc<Limits>,
     access: AccessPolicy,
     moderation: Moderation,
+    welcome: Welcome,
     offer: Offer,
     /// There is no space to keep another chat (CHAT-HIST-9).
     is_store_full: bool,
@@ -173,6 +176,7 @@ impl Sessions {
             limits: Arc::new(limits),
             access,
             moderation: Moderation::default(),
+            welcome: Welcome::default(),
             offer,
             is_store_full: false,
             last_serial: 0,
@@ -368,6 +372,14 @@ impl Sessions {
         if let Some(State::Registered(session)) = self.states.get_mut(id.0) {
             session.awaits_following = false;
         }
+    }
+
+    /// Greets everybody who registers from now on (CHAT-REG-14). Returns whether that is
+    /// something new.
+    pub fn set_welcome(&mut self, welcome: Welcome) -> bool {
+        let is_new = self.welcome != welcome;
+        self.welcome = welcome;
+        is_new
     }
 
     /// Whether there is space to keep another chat (CHAT-HIST-9).

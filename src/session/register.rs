@@ -254,6 +254,7 @@ impl Sessions {
                 true => context.room.oldest_seq(),
                 false => 0,
             },
+            welcome: self.welcome.as_str().to_owned(),
             resume_failure: resume_failure.into(),
         })));
         let seq = context.room.seq();

@@ -100,6 +100,10 @@ function join(): void {
       else log.notice("connected again; nothing was missed");
       textField.focus();
     },
+    // CHAT-REG-15
+    welcome(text) {
+      for (const line of text.split("\n")) log.notice("the server says: ", plain(line));
+    },
     lost(retryMs) {
       const seconds = Math.ceil(retryMs / 1_000);
       status.textContent = navigator.onLine

@@ -48,6 +48,8 @@ export interface Listener {
    * not going to be.
    */
   registered(name: string, missed: bigint, isNewServer: boolean, isAgain: boolean): void;
+  /** What the server's operator says to everybody who comes, in lines. */
+  welcome(text: string): void;
   /** The connection is lost and is made again in so many milliseconds. */
   lost(retryMs: number): void;
   /** The session is over, and why. `asksPassword`: another password may help. */
@@ -258,6 +260,7 @@ export class Session {
     this.timeOut("register");
     this.members = new Set();
     this.listener.registered(now.name, missed > 0n ? missed : 0n, isNewServer, isAgain);
+    if (!isAgain && now.welcome !== "") this.listener.welcome(now.welcome);
     const unanswered = this.inFlight;
     this.inFlight = undefined;
     // CHAT-RES-16, CHAT-RES-17

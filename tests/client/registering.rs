@@ -1,9 +1,9 @@
 //! Registration, and every way in which it fails.
 
-use chat::wire::{Capability, ErrorCode};
+use chat::wire::{Capability, ErrorCode, Registered};
 use insta::assert_snapshot;
 
-use crate::fake::Server;
+use crate::fake::{Server, ToClient, limits};
 use crate::program::{Outcome, Program};
 
 fn refused(code: i32, detail: &str) -> Outcome {
@@ -44,6 +44,40 @@ fn an_unknown_refusal_shows_the_sanitized_detail() {
     assert_eq!(
         outcome.errors,
         "chat-client: the server refused the registration: go\\u{1b}[2J away\\u{a}\n"
+    );
+}
+
+/// CHAT-REG-15.
+#[test]
+fn the_welcome_is_shown_sanitized() {
+    let welcome = "be kind\nno \u{1b}[2Jspam";
+    let run = |options: &[&str]| {
+        let server = Server::new();
+        let address = server.address();
+        let mut program = Program::start(&[options, &[&address, "Alice"]].concat());
+        let mut peer = server.accept();
+        let register = peer.register();
+        peer.send(ToClient::Registered(Registered {
+            name: register.name,
+            epoch: "e".to_owned(),
+            capabilities: register.capabilities,
+            limits: Some(limits()),
+            welcome: welcome.to_owned(),
+            ..Registered::default()
+        }));
+        program.end_input();
+        peer.leave();
+        program.outcome()
+    };
+    let said = "chat-client: the server says: be kind\n\
+                chat-client: the server says: no \\u{1b}[2Jspam\n";
+    assert_eq!(run(&[]).errors, said);
+    let outcome = run(&["--json"]);
+    assert_eq!(outcome.errors, "");
+    assert!(
+        outcome
+            .output
+            .contains(r#""welcome":"be kind\nno \u001b[2Jspam""#)
     );
 }
 

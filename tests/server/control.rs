@@ -339,6 +339,26 @@ fn the_file_of_deny_is_read_again_on_sighup() {
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
 }
 
+/// CHAT-REG-14.
+#[test]
+fn members_are_welcomed_in_the_operators_words() {
+    let folder = tempfile::tempdir().expect("a place for files");
+    let welcome = folder.path().join("welcome");
+    fs::write(&welcome, "be kind\nno spam\n").expect("ours");
+    let path = welcome.to_str().expect("UTF-8").to_owned();
+    let operated = Operated::start(&["--welcome", &path]);
+    let (_, registered) = Peer::join_with(&operated.server, "Alice", &[]);
+    assert_eq!(registered.welcome, "be kind\nno spam");
+    fs::write(&welcome, "x".repeat(513)).expect("ours");
+    operated.refuses(&["reload"]);
+    let (_, registered) = Peer::join_with(&operated.server, "Bob", &[]);
+    assert_eq!(registered.welcome, "be kind\nno spam");
+    fs::write(&welcome, "x".repeat(512)).expect("ours");
+    operated.does(&["reload"]);
+    let (_, registered) = Peer::join_with(&operated.server, "Carol", &[]);
+    assert_eq!(registered.welcome.len(), 512);
+}
+
 #[test]
 fn bans_and_mutes_survive_a_restart_where_the_room_does() {
     let folder = tempfile::tempdir().expect("a place for files");

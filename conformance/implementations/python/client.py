@@ -410,6 +410,8 @@ class Client:
         if self.line is None:
             self.line = Line(registered)
             self.note(f"You are here as {registered.name}.")
+            for line in registered.welcome.splitlines():  # CHAT-REG-15
+                self.note(f"The server says: {line}")
         else:
             self.continue_line(registered)
 

@@ -249,6 +249,7 @@ fn answered(who: &str, rest: &str) -> Result<Action, LineError> {
         "oldestSeq": "<maybe>",
         "capabilities": RESUMING,
         "limits": "<any>",
+        "welcome": "<maybe>",
         "resumeToken": "<any>",
     });
     if let Some(from) = rest.strip_prefix("resumed from ") {

@@ -55,11 +55,15 @@ impl Ids {
 
 /// The line for the begin of a session.
 pub(super) fn registered(registered: &Registered) -> String {
-    line(&json!({"registered": {
+    let mut fields = json!({
         "name": registered.name,
         "epoch": registered.epoch,
         "seq": number(registered.seq),
-    }}))
+    });
+    if let (false, Some(fields)) = (registered.welcome.is_empty(), fields.as_object_mut()) {
+        fields.insert("welcome".to_owned(), registered.welcome.as_str().into());
+    }
+    line(&json!({"registered": fields}))
 }
 
 /// The line for a chat.

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::exit::Exit;
 use super::untrusted;
 use crate::client::{Address, ConnectError, Ended, Ending, Printable};
+/// More lines of a welcome are not shown.
+const WELCOME_LINES_MAX: usize = 20;
+
 use crate::wire::{ErrorCode, LeftReason, ResumeFailure};
 
 /// The longest part of a server's detail that is shown, in characters.
@@ -377,6 +380,17 @@ pub(super) fn undelivered(
             let line = Printable::new().trusted("lines that may not have arrived: ");
             line.append(&parts)
         })
+}
+
+/// What the operator of the server says to everybody who comes, a sentence for each line
+/// (CHAT-REG-15).
+pub(super) fn welcome(text: &str) -> impl Iterator<Item = Printable> + '_ {
+    let lines = text.lines().take(WELCOME_LINES_MAX);
+    lines.map(|line| {
+        Printable::new()
+            .trusted("the server says: ")
+            .untrusted(line)
+    })
 }
 
 /// In place of a text that was removed (CHAT-MOD-9).

@@ -97,6 +97,9 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
         let topic = if options.has_topics() { topic } else { "" };
         topics::message(sender, topic, text).to_string()
     };
+    if !options.json && !options.who && options.send.is_none() {
+        messages::welcome(&session.registered().welcome).for_each(|line| say(&line));
+    }
     if let Some(count) = options.last {
         let filter = options.filter();
         let mut past = VecDeque::new();

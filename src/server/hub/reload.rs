@@ -19,6 +19,7 @@ impl Hub {
             limits,
             access,
             denied,
+            welcome,
         } = live;
         let now = self.now();
         let mut changes = Vec::new();
@@ -39,6 +40,9 @@ impl Hub {
             state.limiter.set_limits(&limits);
             state.sessions.set_limits(limits);
             state.sessions.moderation_mut().denied = denied;
+            if state.sessions.set_welcome(welcome) {
+                changes.push("everybody who comes is greeted in other words".to_owned());
+            }
             let (sessions, room) = (&mut state.sessions, &mut state.room);
             let unfit = sessions.set_access(room, now, access, &mut state.effects);
             match unfit + self.expel_banned(state, now) {

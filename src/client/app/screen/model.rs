@@ -292,6 +292,9 @@ impl Model {
             });
             self.saw(registered.seq);
         } else {
+            for line in messages::welcome(&registered.welcome) {
+                self.notice(line);
+            }
             self.has_greeted = false;
             if !self.has_presence {
                 self.greet();
