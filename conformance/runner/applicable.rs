@@ -97,6 +97,10 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
         let reason = "it reads the past, in which others may have talked: give --exclusive if the suite alone uses the server, or --cmd";
         return Some(reason.to_owned());
     }
+    if case.is_filtering() && is_address && !plan.exclusive {
+        let reason = "it counts what a filter keeps out, and others may talk: give --exclusive if the suite alone uses the server, or --cmd";
+        return Some(reason.to_owned());
+    }
     if let Some(saturation) = case.saturation()
         && plan.caps.get(saturation).is_none()
     {

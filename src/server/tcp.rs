@@ -64,7 +64,7 @@ impl Tcp {
     }
 
     /// Takes a listener that the service manager has opened.
-    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "for handed sockets"))]
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "for handed sockets"))]
     pub(super) fn from_std(
         listener: std::net::TcpListener,
         write_deadline_ms: u32,

@@ -570,7 +570,7 @@ fn a_line_that_is_not_resumed_is_told_and_not_sent_again() {
     });
     let expected = [
         "reconnecting",
-        "Gap { from: 4, to: 5 }",
+        "Gap { from: 4, to: 5, is_filtered: false }",
         "Unspecified 5",
         "Unknown { id: 1, text: \"lost\" }",
     ];

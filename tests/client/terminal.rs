@@ -32,6 +32,7 @@ fn joined_in(setup: &Setup, limits: Limits) -> (Screen, Peer) {
         Capability::Direct,
         Capability::Presence,
         Capability::History,
+        Capability::Follow,
     ];
     assert_eq!(asked, expected);
     peer.members(&["Alice", "Bob"]);

@@ -23,6 +23,9 @@ NAME_BYTES_MAX = 32
 ERROR_FORGOTTEN_EVERY_MS = 100
 # How many clients may wait for the check of one holder (CHAT-NAME-7).
 WAITING_REGISTERS_MAX = 4
+# How long a restart takes, and how far apart the clients come back (CHAT-CLOSE-7).
+RESTART_MS = 1000
+APART_MS = 5
 # CHAT-NAME-1 and CHAT-NAME-2.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 NAMES_RESERVED = ("all", "server")
@@ -209,9 +212,14 @@ class Room:
     def close(self, sessions):
         """The server shuts down: queue ServerClosing for all clients, behind the frames
         that wait already (CHAT-CLOSE-1, CHAT-CLOSE-6). Then each session is over,
-        so nothing follows and no chat is accepted (CHAT-CLOSE-2, CHAT-CLOSE-5)."""
-        for session in sessions:
-            session.reply(server_closing=pb.ServerClosing(detail="The server shuts down."))
+        so nothing follows and no chat is accepted (CHAT-CLOSE-2, CHAT-CLOSE-5). Each is
+        told another time to come back (CHAT-CLOSE-7)."""
+        for place, session in enumerate(sessions):
+            closing = pb.ServerClosing(
+                detail="The server shuts down.",
+                retry_after_ms=RESTART_MS + place * APART_MS,
+            )
+            session.reply(server_closing=closing)
         for session in sessions:
             session.finish()
 

@@ -33,7 +33,12 @@ from schema import chat_pb2 as pb
 HERE = Path(__file__).resolve().parent
 WAIT_SECONDS = 10
 # The limits of capabilities that the server does not have.
-NOT_GRANTED = {"resume_ms", "resend_ids_max", "history_page_max"}
+# The limits up to errors_max are of the heart; each later one is of a capability.
+NOT_GRANTED = {
+    field.name
+    for field in pb.Limits.DESCRIPTOR.fields
+    if field.number > pb.Limits.ERRORS_MAX_FIELD_NUMBER
+}
 ALL = [pb.CAPABILITY_PRESENCE, pb.CAPABILITY_RECEIPTS, pb.CAPABILITY_KEEPALIVE]
 
 

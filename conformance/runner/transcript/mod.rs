@@ -162,6 +162,11 @@ impl Case {
         self.needs.iter().any(|capability| capability == "history")
     }
 
+    /// Whether the case filters the room, in which others may say what passes.
+    pub fn is_filtering(&self) -> bool {
+        self.needs.iter().any(|capability| capability == "follow")
+    }
+
     /// Whether the case sends or opens so much that once is enough.
     pub fn is_heavy(&self) -> bool {
         self.any_step(&|step| match &step.action {
