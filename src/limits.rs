@@ -138,6 +138,20 @@ const DUE_BYTES_MAX: u64 = 8_192;
 const LINE_BYTES: u64 = 512;
 const RESEND_ID_BYTES: u64 = 24;
 
+/// The longest file that can be asked for, and all files together, in bytes: more than a
+/// disk has.
+const FILE_BYTES_CEILING: u64 = 1 << 50;
+
+/// All files together where nothing else is asked for, in bytes.
+const FILES_BYTES: u64 = 1 << 30;
+
+/// The longest piece of a file that can be asked for, in bytes: as much as may wait for a
+/// client before the server stops reading from it.
+const FILE_CHUNK_BYTES_CEILING: u64 = 32 << 10;
+
+/// The most files in a message that can be asked for.
+const FILES_PER_CHAT_CEILING: u64 = 16;
+
 /// How many frames a member may send for each chat that it may, where nothing else
 /// is asked for: pings and pongs, and what is refused for its rate and sent again.
 const FRAMES_PER_CHAT: u64 = 20;
@@ -435,6 +449,82 @@ limits! {
         ..COUNT
     };
 
+    /// The longest file that a member may upload, with --data
+    file_bytes_max: u64 = Limit {
+        // A talk that was recorded, a build.
+        default: Fixed(Some(100 << 20)),
+        range: |_| 1..=FILE_BYTES_CEILING,
+        announce: Some(|limits, wire| wire.file_bytes_max = limits.file_bytes_max),
+        rule: Some("CHAT-FILE-13"),
+        beyond: "FILE_TOO_LONG refuses the file",
+        ..BYTES
+    };
+
+    /// Disk for the files of all members together
+    files_bytes_max: u64 = Limit {
+        default: Derived("1GiB, or --file-bytes-max if that is more", |limits| {
+            Some(FILES_BYTES.max(limits.file_bytes_max))
+        }),
+        range: |limits| limits.file_bytes_max..=FILE_BYTES_CEILING,
+        because: Some("at least --file-bytes-max"),
+        rule: Some("CHAT-FILE-14"),
+        beyond: "FILES_FULL refuses the file",
+        ..BYTES
+    };
+
+    /// Disk for the files of one member
+    member_files_bytes_max: u64 = Limit {
+        default: Derived("a quarter of --files-bytes-max, or --file-bytes-max if that is more", |limits| {
+            Some((limits.files_bytes_max / 4).max(limits.file_bytes_max))
+        }),
+        range: |limits| limits.file_bytes_max..=FILE_BYTES_CEILING,
+        because: Some("at least --file-bytes-max"),
+        rule: Some("CHAT-FILE-14"),
+        beyond: "FILES_FULL refuses the file",
+        ..BYTES
+    };
+
+    /// The longest piece of a file in a frame
+    file_chunk_bytes_max: u32 = Limit {
+        // A tenth of a second over a slow link, so that the talk does not wait; and less
+        // than stops the server reading from a client that is sent one.
+        default: Fixed(Some(16 << 10)),
+        range: |_| 1..=FILE_CHUNK_BYTES_CEILING,
+        announce: Some(|limits, wire| wire.file_chunk_bytes_max = limits.file_chunk_bytes_max),
+        rule: Some("CHAT-FILE-5"),
+        beyond: "FILE_MISMATCH refuses the piece",
+        ..BYTES
+    };
+
+    /// Bytes of files a second that the server takes from a member
+    file_bytes_per_second_max: Option<u32> = Limit {
+        default: Fixed(Some(32 << 20)),
+        range: |_| 1..=BYTES_PER_SECOND_CEILING,
+        rule: Some("CHAT-FILE-15"),
+        beyond: "more than ten seconds' worth waits",
+        ..BYTES
+    };
+
+    /// Time for which a file is kept that no message names, and an upload that does not
+    /// go on
+    file_orphan_ms: u32 = Limit {
+        default: Fixed(Some(3_600_000)),
+        announce: Some(|limits, wire| wire.file_orphan_ms = limits.file_orphan_ms),
+        rule: Some("CHAT-FILE-17"),
+        beyond: "the file is removed",
+        ..TIME
+    };
+
+    /// Files that one message may name
+    files_per_chat_max: u32 = Limit {
+        default: Fixed(Some(4)),
+        range: |_| 1..=FILES_PER_CHAT_CEILING,
+        announce: Some(|limits, wire| wire.files_per_chat_max = limits.files_per_chat_max),
+        rule: Some("CHAT-FILE-9"),
+        beyond: "REQUEST_INVALID refuses the message",
+        ..COUNT
+    };
+
     /// Messages in a page of the past
     history_page_max: u32 = Limit {
         default: Fixed(Some(100)),
@@ -546,6 +636,23 @@ impl Limits {
             announce(self, &mut announced);
         }
         announced
+    }
+
+    /// The longest envelope of a member with files, either way, in bytes (CHAT-FRAME-6).
+    pub fn file_frame_bytes_max(&self) -> u32 {
+        let piece_bytes = self.file_chunk_bytes_max + FRAME_OVERHEAD_BYTES_MAX;
+        piece_bytes.max(self.frame_bytes_max)
+    }
+
+    /// Whether a text fits into a frame with the mentions and the files that go with it
+    /// (CHAT-LIM-7).
+    pub fn fit_files(&self) -> bool {
+        let files_bytes = FRAME_OVERHEAD_BYTES_MAX * self.files_per_chat_max;
+        let bytes = u64::from(self.text_bytes_max)
+            + u64::from(FRAME_OVERHEAD_BYTES_MAX)
+            + u64::from(files_bytes)
+            + u64::from(MENTION_BYTES * self.mentions());
+        bytes <= self.frame_bytes_max.into()
     }
 
     /// How fast a member may chat, or `None` for as fast as it likes.

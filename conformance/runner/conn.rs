@@ -60,7 +60,7 @@ pub struct Conn {
     /// When this end last sent bytes, or connected.
     pub last_sent: Instant,
     /// Answers and the room's messages that no step has taken yet.
-    pub queues: [VecDeque<Received>; 3],
+    pub queues: [VecDeque<Received>; 4],
     /// The names that Members gave, and whether any came.
     pub members: (Vec<String>, bool),
     /// The transcript line that says "receives nothing", until something comes.
@@ -322,13 +322,14 @@ impl Conn {
     }
 
     /// Which of the queues a message belongs to: 0 for answers to this connection, 1 for
-    /// messages of the room, 2 for what concerns Directs. A client's messages are one
+    /// messages of the room, 2 for what concerns Directs, 3 for pieces of files. A client's messages are one
     /// stream.
     pub fn queue_of(&self, kind: &str) -> usize {
         match kind {
             _ if self.sends == Envelope::Server => 0,
             "chat" | "joined" | "left" | "server_closing" | "following" | "covered" => 1,
             "direct" | "direct_state" => 2,
+            "file_data" => 3,
             _ => 0,
         }
     }

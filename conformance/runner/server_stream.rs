@@ -9,6 +9,9 @@ use crate::{
 /// The longest envelope up to and including Registered (CHAT-FRAME-12).
 const EARLY_ENVELOPE_BYTES_MAX: usize = 1024;
 
+/// What a piece of a file may take beyond its bytes (CHAT-FRAME-12).
+const PIECE_OVERHEAD_BYTES: u64 = 256;
+
 /// The messages of a server on one connection, in so far as they bind the next ones.
 pub struct ServerStream {
     /// The capabilities that Registered granted; None until it came.
@@ -82,8 +85,13 @@ impl ServerStream {
                 if number(&message.body["resumedFrom"]) > 0 {
                     self.missed_to = number(&message.body["seq"]);
                 }
-                let max = message.body["limits"]["frameBytesMax"].as_u64();
-                self.frame_bytes_max = max.unwrap_or(0) as usize;
+                let limit = |name: &str| message.body["limits"][name].as_u64().unwrap_or(0);
+                let has_files = self.granted.iter().flatten().any(|c| c == "files");
+                let pieces = match has_files {
+                    true => limit("fileChunkBytesMax") + PIECE_OVERHEAD_BYTES,
+                    false => 0,
+                };
+                self.frame_bytes_max = limit("frameBytesMax").max(pieces) as usize;
             }
             (None, "error" | "server_closing") => {}
             // Whether the client sent a key, the case knows.
@@ -133,6 +141,7 @@ fn capability_of(kind: &str) -> Option<&'static str> {
         "history" => Some("history"),
         "direct" | "direct_state" => Some("direct"),
         "following" | "covered" => Some("follow"),
+        "file_state" | "file_data" => Some("files"),
         _ => None,
     }
 }

@@ -455,8 +455,10 @@ impl Server {
                     from_seq,
                     sender_id,
                     filter,
+                    files,
                 } => {
                     assert_eq!(filter, None, "follow is not asked for");
+                    assert!(!files, "files are not offered");
                     assert_eq!(from_seq, None, "nobody knows a token");
                     assert_eq!(sender_id, None, "nobody can prove a key");
                     assert!(!place.was_member, "one session a connection");
@@ -473,6 +475,7 @@ impl Server {
                     });
                 }
                 Effect::Follow(_) | Effect::Cover { .. } => panic!("follow is not asked for"),
+                Effect::File(_) | Effect::Download => panic!("files are not offered"),
                 Effect::FetchPage(_) => panic!("history is not offered"),
                 Effect::Farewell => assert!(self.is_closing, "CHAT-CLOSE-1"),
                 Effect::Notify(_) => panic!("no session is resumed"),

@@ -43,6 +43,10 @@ pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
 /// How many addresses of one host are tried.
 pub const ADDRESSES_MAX: usize = 16;
 
+/// What the envelope of a piece of a file takes beyond its bytes, at most
+/// (CHAT-FRAME-12).
+const PIECE_OVERHEAD_BYTES: u32 = 256;
+
 /// Opens sessions: which capabilities to ask for, which password to send, how long to
 /// wait.
 ///
@@ -419,10 +423,15 @@ impl Connector {
             .await
             .map_err(|_| ConnectError::Silent)??;
         let limits = registered.limits.unwrap_or_default();
-        halves
-            .reader
-            .decoder_mut()
-            .registered(limits.frame_bytes_max);
+        let has_files = registered.capabilities.contains(&Capability::Files.into());
+        let piece_bytes_max = limits
+            .file_chunk_bytes_max
+            .saturating_add(PIECE_OVERHEAD_BYTES);
+        let frame_bytes_max = match has_files {
+            true => limits.frame_bytes_max.max(piece_bytes_max), // CHAT-FRAME-12
+            false => limits.frame_bytes_max,
+        };
+        halves.reader.decoder_mut().registered(frame_bytes_max);
         Ok((halves, registered))
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::codec::FramedRead;
 
 use super::codec::{ByteStream, Codec, Halves};
 use super::event::{Ending, Event};
+use super::files::{Answer, Transfers};
 use super::follow::Follows;
 use super::history::Pages;
 use super::resume::Line;
@@ -84,6 +85,7 @@ pub(super) struct Connection<'a> {
     pub(super) undelivered: &'a mut VecDeque<Event>,
     pub(super) pages: &'a Mutex<Pages>,
     pub(super) follows: &'a Mutex<Follows>,
+    pub(super) transfers: &'a Mutex<Transfers>,
     pub(super) inputs: Inputs<'a>,
     /// Whether to give up the connection when no receipt comes, and not to leave.
     pub(super) is_stall_lost: bool,
@@ -99,6 +101,7 @@ impl Connection<'_> {
             answered: self.answered,
             pages: self.pages,
             follows: self.follows,
+            transfers: self.transfers,
             is_stall_lost: self.is_stall_lost,
         };
         let mut received = Receiver {
@@ -220,6 +223,20 @@ async fn read<R: AsyncRead + Unpin>(
             }
             // CHAT-GROW-2: an empty or unknown message.
             None => {}
+            Some(server_envelope::Message::FileState(state)) => {
+                let sha256 = state.sha256.clone();
+                shared.transfers().arrived(&sha256, Answer::State(state));
+            }
+            Some(server_envelope::Message::FileData(data)) => {
+                let sha256 = data.sha256.clone();
+                shared.transfers().arrived(&sha256, Answer::Data(data));
+            }
+            Some(server_envelope::Message::Error(error))
+                if !error.sha256.is_empty() && !error.ends_session =>
+            {
+                let sha256 = error.sha256.clone();
+                shared.transfers().arrived(&sha256, Answer::Error(error));
+            }
             Some(server_envelope::Message::History(page)) => shared.pages().arrived(page),
             // CHAT-HIST-7. Its id is not that of a chat.
             Some(server_envelope::Message::Error(error)) if shared.pages().refused(&error) => {}
@@ -229,6 +246,7 @@ async fn read<R: AsyncRead + Unpin>(
                     seq: direct.seq,
                     sender: direct.peer,
                     text: direct.text,
+                    files: direct.files,
                     time_unix_ms: direct.time_unix_ms,
                 });
             }
@@ -330,7 +348,9 @@ impl Receiver<'_> {
             | Message::Ping(_)
             | Message::Pong(_)
             | Message::History(_)
-            | Message::Direct(_) => {}
+            | Message::Direct(_)
+            | Message::FileState(_)
+            | Message::FileData(_) => {}
         }
         self.undelivered
             .extend(released.into_iter().map(message_event));
@@ -379,5 +399,6 @@ pub(super) fn message_event(chat: Chat) -> Event {
         topic: chat.topic,
         mentions: chat.mentions,
         sender_id: SenderId::from_bytes(&chat.sender_id),
+        files: chat.files,
     }
 }

@@ -14,6 +14,7 @@ use super::backoff::{Backoff, Failure, Outage, Retry, retry_after_ms};
 use super::codec::{BODY_BYTES_CEILING, ByteStream, Halves};
 use super::connection::{Connection, Keepalive, deliver, message_event};
 use super::event::{Ended, Ending, Event};
+use super::files::{Outgoing, Transfers};
 use super::follow::{Follows, Settled};
 use super::history::{Pages, Request};
 use super::pacer::Pacer;
@@ -43,6 +44,7 @@ pub(crate) struct Channels {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) leaving: watch::Receiver<Leaving>,
     pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) transfers: mpsc::Receiver<Outgoing>,
     pub(crate) announced: Arc<Announced>,
 }
 
@@ -57,6 +59,8 @@ pub(crate) struct Announced {
     pub(crate) takes_directs: AtomicBool,
     /// It takes filters, topics and mentions.
     pub(crate) has_follow: AtomicBool,
+    /// The longest piece of a file, in bytes; 0: it grants no files.
+    pub(crate) file_chunk_bytes_max: AtomicU32,
 }
 
 /// The state of the task: what outlives a connection.
@@ -65,6 +69,7 @@ pub(crate) struct Driver {
     answered: Notify,
     pages: Mutex<Pages>,
     follows: Mutex<Follows>,
+    transfers: Mutex<Transfers>,
     line: Line,
     undelivered: VecDeque<Event>,
     channels: Channels,
@@ -84,6 +89,7 @@ impl Driver {
             answered: Notify::new(),
             pages: Mutex::default(),
             follows: Mutex::new(Follows::new(filter)),
+            transfers: Mutex::default(),
             line: Line::new(registered),
             undelivered: VecDeque::new(),
             channels,
@@ -110,10 +116,12 @@ impl Driver {
                 undelivered: &mut self.undelivered,
                 pages: &self.pages,
                 follows: &self.follows,
+                transfers: &self.transfers,
                 inputs: Inputs {
                     sends: &mut self.channels.sends,
                     filters: &mut self.channels.filters,
                     requests: &mut self.channels.requests,
+                    transfers: &mut self.channels.transfers,
                     leaving: &mut self.channels.leaving,
                 },
                 // Once: the server of the next connection is no better.
@@ -122,6 +130,8 @@ impl Driver {
             let over = connection.run(halves).await;
             let pages = self.pages.get_mut();
             pages.unwrap_or_else(PoisonError::into_inner).lost();
+            let transfers = self.transfers.get_mut();
+            transfers.unwrap_or_else(PoisonError::into_inner).lost();
             deliver(&self.channels.events, &mut self.undelivered).await;
             if over.has_left {
                 break over.ending;
@@ -282,6 +292,13 @@ impl Driver {
             .store(has(registered, Capability::Direct), Ordering::Relaxed);
         let has_follow = has(registered, Capability::Follow);
         announced.has_follow.store(has_follow, Ordering::Relaxed);
+        let piece_bytes = match has(registered, Capability::Files) {
+            true => limits.file_chunk_bytes_max.min(BODY_BYTES_CEILING / 2),
+            false => 0,
+        };
+        announced
+            .file_chunk_bytes_max
+            .store(piece_bytes, Ordering::Relaxed);
     }
 
     /// Reports the end.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::identity::SenderId;
-use crate::wire::{ErrorCode, LeftReason, Registered, ResumeFailure};
+use crate::wire::{ErrorCode, File, LeftReason, Registered, ResumeFailure};
 
 /// An event in the room or about a sent chat.
 ///
@@ -30,6 +30,8 @@ pub enum Event {
         /// The sender's key, as the server tells it (CHAT-ID-12): the same for the same
         /// key. `None` if the sender has proved none.
         sender_id: Option<SenderId>,
+        /// The files that it names: [`Session::fetch`](super::Session::fetch) gets one.
+        files: Vec<File>,
     },
     /// Another member sent a chat whose text the server's operator has removed since
     /// (CHAT-MOD-8). It comes only in a session that was resumed.
@@ -52,6 +54,8 @@ pub enum Event {
         /// When the server accepted it, in milliseconds since 1970-01-01T00:00:00Z on
         /// the server's clock.
         time_unix_ms: i64,
+        /// The files that it names: [`Session::fetch`](super::Session::fetch) gets one.
+        files: Vec<File>,
     },
     /// What became of a direct that the server had accepted. It comes behind its receipt,
     /// unless the session was lost in between.

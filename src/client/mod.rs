@@ -31,6 +31,7 @@
 //! | `event` | [`Event`], and how a session ends |
 //! | `driver` | the task under a session, from one connection to the next |
 //! | `connection`, `writing` | one connection: reads, writes, answers pings |
+//! | `files` | uploads and downloads |
 //! | `follow` | [`Filter`]: which chats come (pure) |
 //! | `history` | requests for pages of the past |
 //! | `key` | [`Key`]: proves that a name is one's own |
@@ -63,6 +64,7 @@ mod connection;
 mod driver;
 mod event;
 mod eyeballs;
+mod files;
 mod follow;
 mod history;
 #[cfg(feature = "keys")]
@@ -87,6 +89,7 @@ pub use crate::tls::{Distrust, Trust, Untrusted};
 pub use backoff::Backoff;
 pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
 pub use event::{Ended, Ending, Event};
+pub use files::FileError;
 pub use follow::{Filter, NewChat};
 pub use history::HistoryError;
 #[cfg(feature = "keys")]

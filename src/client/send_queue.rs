@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::follow::NewChat;
 use super::pacer::Pacer;
+use crate::wire::File;
 
 /// How many chats may be in flight where receipts are granted: enough to fill a long
 /// link, few enough to remember the texts.
@@ -25,6 +26,8 @@ pub(crate) struct Unsent {
     pub(crate) chat: NewChat,
     /// The recipient of a direct.
     pub(crate) peer: Option<String>,
+    /// The files that it names.
+    pub(crate) files: Vec<File>,
 }
 
 /// A chat or direct to be sent.
@@ -34,6 +37,8 @@ pub(crate) struct Draft {
     pub(crate) chat: NewChat,
     /// The recipient of a direct.
     pub(crate) peer: Option<String>,
+    /// The files that it names.
+    pub(crate) files: Vec<File>,
     /// How often the server answered RATE_LIMITED.
     pub(crate) retries: u32,
     /// It was sent and not answered, so it may have been accepted.
@@ -150,13 +155,19 @@ impl SendQueue {
 
     /// Adds a chat or direct. Ids increase.
     pub(crate) fn push(&mut self, unsent: Unsent) {
-        let Unsent { id, chat, peer } = unsent;
+        let Unsent {
+            id,
+            chat,
+            peer,
+            files,
+        } = unsent;
         self.pending.insert(
             id,
             Draft {
                 id,
                 chat,
                 peer,
+                files,
                 retries: 0,
                 is_uncertain: false,
             },
@@ -300,6 +311,7 @@ mod tests {
                 id,
                 chat: format!("text {id}").into(),
                 peer: None,
+                files: Vec::new(),
             });
         }
     }

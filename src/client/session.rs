@@ -2,22 +2,25 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::codec::{ByteStream, Halves};
 use super::driver::{Announced, Channels, Driver, Reopen};
 use super::event::{Ended, Ending, Event};
+use super::files::{FileError, Outgoing, Transfer};
 use super::follow::{Filter, Follows, NewChat};
 use super::history::{HistoryError, Request};
 use super::send_queue::Unsent;
 use super::writing::Leaving;
 use crate::limits::NAME_BYTES_MAX;
 use crate::wire::get_history::Edge;
-use crate::wire::{self, Capability, History, Limits, Registered};
+use crate::wire::{self, Capability, File, History, Limits, Registered};
 
 /// How many chats may wait between [`Session::send`] and the wire.
 const SENDS_QUEUED_MAX: usize = 16;
@@ -27,6 +30,8 @@ const REQUESTS_QUEUED_MAX: usize = 4;
 
 /// How many changes of the filter may wait for the wire.
 const FILTERS_QUEUED_MAX: usize = 4;
+/// How many pieces of files may wait for the wire.
+const PIECES_QUEUED_MAX: usize = 2;
 
 /// How many events may wait between the wire and [`Session::next`]. While they are not
 /// taken, the connection is not read, and the server slows down or gives up.
@@ -58,6 +63,7 @@ impl Session {
         let (events, events_queued) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (leaving, leaving_seen) = watch::channel(Leaving::No);
         let (requests, requests_queued) = mpsc::channel(REQUESTS_QUEUED_MAX);
+        let (transfers, transfers_queued) = mpsc::channel(PIECES_QUEUED_MAX);
         let announced = Arc::<Announced>::default();
         let channels = Channels {
             sends: sends_queued,
@@ -65,6 +71,7 @@ impl Session {
             events,
             leaving: leaving_seen,
             requests: requests_queued,
+            transfers: transfers_queued,
             announced: Arc::clone(&announced),
         };
         let driver = Driver::new(&registered, channels, again, filter);
@@ -78,6 +85,8 @@ impl Session {
                 last_id: Arc::new(AtomicU64::new(0)),
                 last_filter: Arc::new(AtomicU64::new(0)),
                 requests,
+                transfers,
+                turn: Arc::default(),
                 announced,
             },
             events: Events {
@@ -204,6 +213,75 @@ impl Session {
         sent.unwrap_or(Err(SendError::EventsWaiting))
     }
 
+    /// Uploads a file: what [`send_files`](Self::send_files) needs to name it to the others.
+    /// `progress` is told how many bytes of how many the server has. The upload goes on
+    /// where a lost connection has cut it, also when it is called again within
+    /// [`Limits::file_orphan_ms`]. Needs [`Capability::Files`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use chat::client::{Connector, Event};
+    /// use chat::wire::Capability;
+    ///
+    /// let connector = Connector::default().and(Capability::Files);
+    /// let mut session = connector.connect("chat://127.0.0.1:5000", "Alice").await?;
+    /// let file = session.attach("report.pdf", |_, _| {}).await?;
+    /// session.send_files("report.pdf (12 KB)", vec![file]).await?;
+    /// session.leave().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]: why it was not uploaded.
+    pub async fn attach(
+        &mut self,
+        path: impl AsRef<Path>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<File, FileError> {
+        let Self { sender, events, .. } = self;
+        let attached = events.keep_while(sender.attach(path, progress)).await;
+        attached.unwrap_or(Err(FileError::Ended))
+    }
+
+    /// Sends one line that names files. The text says so as well, for those whose client
+    /// knows no files (CHAT-FILE-21).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_files(
+        &mut self,
+        text: impl Into<String>,
+        files: Vec<File>,
+    ) -> Result<u64, SendError> {
+        let Self { sender, events, .. } = self;
+        let sent = events.keep_while(sender.send_files(text, files)).await;
+        sent.unwrap_or(Err(SendError::EventsWaiting))
+    }
+
+    /// Fetches a file that a chat or a direct named, into `target`, which has its first
+    /// `have` bytes already: what an earlier call has left there is continued. Checks the
+    /// hash. `progress` is told how many bytes of how many are there. The name of a file is
+    /// its sender's: use it as no path. Needs [`Capability::Files`].
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]: why it was not fetched.
+    pub async fn fetch<T: AsyncRead + AsyncWrite + AsyncSeek + Unpin>(
+        &mut self,
+        file: &File,
+        target: &mut T,
+        have: u64,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(), FileError> {
+        let Self { sender, events, .. } = self;
+        let fetching = sender.fetch(file, target, have, progress);
+        let fetched = events.keep_while(fetching).await;
+        fetched.unwrap_or(Err(FileError::Ended))
+    }
+
     /// Asks for a page of the past: at most `limit` chats, fewer if the server gives
     /// fewer, on one side of a number. Own chats are among them. The newest page is that
     /// before [`Registered::seq`] + 1; what follows it comes as events, without a gap.
@@ -287,6 +365,9 @@ pub struct Sender {
     last_id: Arc<AtomicU64>,
     last_filter: Arc<AtomicU64>,
     requests: mpsc::Sender<Request>,
+    transfers: mpsc::Sender<Outgoing>,
+    /// One download at a time.
+    turn: Arc<Mutex<()>>,
     announced: Arc<Announced>,
 }
 
@@ -297,12 +378,7 @@ impl Sender {
     ///
     /// [`SendError`]: the text is too long, or the session is over.
     pub async fn send(&self, chat: impl Into<NewChat>) -> Result<u64, SendError> {
-        let chat = chat.into();
-        // It would leave them out (CHAT-FOL-2).
-        if chat.needs_follow() && !self.announced.has_follow.load(Ordering::Relaxed) {
-            return Err(SendError::FollowNotGranted);
-        }
-        self.queue(chat, None).await
+        self.send_files(chat, Vec::new()).await
     }
 
     /// As [`Session::direct`], while another task takes the events.
@@ -321,11 +397,75 @@ impl Sender {
         }
         // No member has a longer name, and a longer frame would end the session.
         let peer = peer.into().chars().take(NAME_BYTES_MAX + 1).collect();
-        self.queue(text.into().into(), Some(peer)).await
+        self.queue(text.into().into(), Some(peer), Vec::new()).await
+    }
+
+    /// As [`Session::send_files`], while another task takes the events.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_files(
+        &self,
+        chat: impl Into<NewChat>,
+        files: Vec<File>,
+    ) -> Result<u64, SendError> {
+        let chat = chat.into();
+        // It would leave them out (CHAT-FOL-2).
+        if chat.needs_follow() && !self.announced.has_follow.load(Ordering::Relaxed) {
+            return Err(SendError::FollowNotGranted);
+        }
+        self.queue(chat, None, files).await
+    }
+
+    /// As [`Session::attach`], while another task takes the events.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]: why it was not uploaded.
+    pub async fn attach(
+        &self,
+        path: impl AsRef<Path>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<File, FileError> {
+        self.transfer()?.attach(path.as_ref(), progress).await
+    }
+
+    /// As [`Session::fetch`], while another task takes the events.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]: why it was not fetched.
+    pub async fn fetch<T: AsyncRead + AsyncWrite + AsyncSeek + Unpin>(
+        &self,
+        file: &File,
+        target: &mut T,
+        have: u64,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(), FileError> {
+        let transfer = self.transfer()?;
+        transfer.fetch(file, target, have, progress).await
+    }
+
+    fn transfer(&self) -> Result<Transfer, FileError> {
+        let piece_bytes = self.announced.file_chunk_bytes_max.load(Ordering::Relaxed);
+        match piece_bytes {
+            0 => Err(FileError::NotGranted), // CHAT-GROW-6
+            _ => Ok(Transfer {
+                outgoing: self.transfers.clone(),
+                piece_bytes: piece_bytes.into(),
+                turn: Arc::clone(&self.turn),
+            }),
+        }
     }
 
     /// Gives a chat or a direct to the session.
-    async fn queue(&self, chat: NewChat, peer: Option<String>) -> Result<u64, SendError> {
+    async fn queue(
+        &self,
+        chat: NewChat,
+        peer: Option<String>,
+        files: Vec<File>,
+    ) -> Result<u64, SendError> {
         let text = &chat.text;
         // A longer frame would end the session (CHAT-FRAME-5).
         let text_bytes_max = self.announced.text_bytes_max.load(Ordering::Relaxed);
@@ -339,7 +479,12 @@ impl Sender {
         let place = place.map_err(|_| SendError::Ended)?;
         // CHAT-RES-14: from 1, and on over all sessions of the line.
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        place.send(Unsent { id, chat, peer });
+        place.send(Unsent {
+            id,
+            chat,
+            peer,
+            files,
+        });
         Ok(id)
     }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::codec::FramedWrite;
 
 use super::codec::Codec;
+use super::files::{Outgoing, Transfers};
 use super::follow::{Filter, Follows};
 use super::history::{Pages, Request};
 use super::send_queue::{Draft, SendQueue, Step, Unsent};
@@ -51,6 +52,7 @@ pub(super) struct Shared<'a> {
     pub(super) answered: &'a Notify,
     pub(super) pages: &'a Mutex<Pages>,
     pub(super) follows: &'a Mutex<Follows>,
+    pub(super) transfers: &'a Mutex<Transfers>,
     pub(super) is_stall_lost: bool,
 }
 
@@ -63,6 +65,13 @@ impl Shared<'_> {
     /// Locks the filter; the guard is never held across an await.
     pub(super) fn follows(&self) -> MutexGuard<'_, Follows> {
         self.follows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the transfers; the guard is never held across an await.
+    pub(super) fn transfers(&self) -> MutexGuard<'_, Transfers> {
+        self.transfers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks the requests for pages; the guard is never held across an await.
@@ -87,6 +96,7 @@ pub(super) struct Inputs<'a> {
     pub(super) sends: &'a mut mpsc::Receiver<Unsent>,
     pub(super) filters: &'a mut mpsc::Receiver<(u64, Filter)>,
     pub(super) requests: &'a mut mpsc::Receiver<Request>,
+    pub(super) transfers: &'a mut mpsc::Receiver<Outgoing>,
     pub(super) leaving: &'a mut watch::Receiver<Leaving>,
 }
 
@@ -99,6 +109,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         sends,
         filters,
         requests,
+        transfers,
         leaving,
     }: Inputs<'_>,
 ) -> Written {
@@ -145,6 +156,11 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 Step::Idle => None,
             },
         };
+        // A piece of a file goes when there is nothing else to send.
+        let message = message.or_else(|| {
+            let outgoing = transfers.try_recv().ok()?;
+            Some(shared.transfers().sends(outgoing))
+        });
         if let Some(message) = message {
             if let Err(failed) = within(writer.feed(envelope(message))).await {
                 return failed;
@@ -207,6 +223,12 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                     return failed;
                 }
             }
+            Some(outgoing) = transfers.recv() => {
+                let message = shared.transfers().sends(outgoing);
+                if let Err(failed) = within(writer.feed(envelope(message))).await {
+                    return failed;
+                }
+            }
             send = sends.recv(), if has_more && has_room => match send {
                 Some(unsent) => shared.queue().push(unsent),
                 // Leaving, or every sender was dropped.
@@ -228,12 +250,14 @@ fn to_wire(draft: Draft) -> client_envelope::Message {
             topic: draft.chat.topic,
             mentions: draft.chat.mentions,
             id: draft.id,
+            files: draft.files,
             ..Chat::default()
         }),
         Some(peer) => client_envelope::Message::Direct(Direct {
             peer,
             text: draft.chat.text,
             id: draft.id,
+            files: draft.files,
             ..Direct::default()
         }),
     }

@@ -8,7 +8,7 @@ use crate::{
     name::Name,
     room::{Claim, Command, JoinKey, JoinLine, MemberId, Ownership, Token},
     text::Text,
-    wire::LeftReason,
+    wire::{File, LeftReason},
 };
 
 /// What one node publishes at once. Without items it is a heartbeat.
@@ -138,6 +138,8 @@ pub(crate) struct Chat {
     pub(crate) topic: String,
     #[prost(string, repeated, tag = "6")]
     pub(crate) mentions: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) files: Vec<File>,
 }
 
 /// [`Command::Direct`]: the id alone, since its text stays at the node.
@@ -217,6 +219,7 @@ impl Item {
                 text,
                 topic,
                 mentions,
+                files,
                 id,
                 time_unix_ms,
             } => Kind::Chat(Chat {
@@ -226,6 +229,7 @@ impl Item {
                 time_unix_ms,
                 topic,
                 mentions,
+                files,
             }),
             Command::Direct {
                 member,
@@ -288,6 +292,7 @@ impl Kind {
                 text: Text::parse(chat.text, u32::MAX).ok()?,
                 topic: chat.topic,
                 mentions: chat.mentions,
+                files: chat.files,
                 id: chat.id,
                 time_unix_ms: chat.time_unix_ms,
             },

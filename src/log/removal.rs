@@ -62,6 +62,7 @@ fn without_text(mut envelope: ServerEnvelope) -> Option<ServerEnvelope> {
     match &mut envelope.message {
         Some(Message::Chat(chat)) if !chat.removed => {
             chat.text.clear();
+            chat.files.clear();
             chat.removed = true;
             Some(envelope)
         }

@@ -3,7 +3,12 @@
 //! result everywhere.
 
 use super::{Claim, Token};
-use crate::{identity::PublicKey, name::Name, text::Text, wire::LeftReason};
+use crate::{
+    identity::PublicKey,
+    name::Name,
+    text::Text,
+    wire::{File, LeftReason},
+};
 
 /// Identifies one member, from its Join to its Leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +51,8 @@ pub enum Command {
         topic: String,
         /// The names of members that it is meant for.
         mentions: Vec<String>,
+        /// The files that it names.
+        files: Vec<File>,
         /// The id that the sender gave it; 0 if it gave none.
         id: u64,
         /// When it was received, in milliseconds since 1970-01-01T00:00:00Z.

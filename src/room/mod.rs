@@ -212,6 +212,7 @@ impl Room {
                 text,
                 topic,
                 mentions,
+                files,
                 id,
                 time_unix_ms,
             } => {
@@ -219,6 +220,7 @@ impl Room {
                     text: text.into_string(),
                     topic,
                     mentions,
+                    files,
                     id,
                     time_unix_ms,
                     ..wire::Chat::default()
@@ -435,8 +437,9 @@ impl Room {
     ) -> Event {
         self.seq += 1; // CHAT-ORD-1
         let time_unix_ms = chat.time_unix_ms;
-        // To every other member (CHAT-CHAT-1). The server sets every field but text, topic
-        // and mentions (CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9, CHAT-FOL-2).
+        // To every other member (CHAT-CHAT-1). The server sets every field but text, topic,
+        // mentions and files (CHAT-CHAT-4, CHAT-CHAT-5, CHAT-CHAT-9, CHAT-FOL-2,
+        // CHAT-FILE-16).
         let chat = wire::Chat {
             sender,
             seq: self.seq,

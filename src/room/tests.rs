@@ -25,6 +25,7 @@ fn chat(member: u32, text: &str) -> Command {
         text: Text::parse(text.to_owned(), 64).expect("a text"),
         topic: String::new(),
         mentions: Vec::new(),
+        files: Vec::new(),
         id: 0,
         time_unix_ms: TIME_UNIX_MS,
     }
@@ -200,6 +201,7 @@ fn the_last_ids_of_a_line_are_remembered() {
             text,
             topic: String::new(),
             mentions: Vec::new(),
+            files: Vec::new(),
             id,
             time_unix_ms,
         },

@@ -36,7 +36,7 @@ use super::{
     deadline::Deadline,
     frames::Frames,
     hub::{Hub, HubGuard},
-    outbound::{Next, Outbound, Source},
+    outbound::{Files, Next, Outbound, Source},
     proxied::{UNEXPECTED, begins_with_header},
     read_budget::{READ_BYTES, ReadBudget, replies_bytes_max},
     read_buffer::ReadBuffer,
@@ -225,6 +225,12 @@ impl<T: Transport> Connection<T> {
             }
             return Poll::Ready(Ok(()));
         }
+        if flush == Flush::Done && self.outbound.files == Files::Due {
+            // CHAT-FILE-11: everything else was sent.
+            if let Some(mut guard) = self.enter() {
+                guard.next_piece();
+            }
+        }
         if self.hub.channel.is_paused() {
             let hub = &self.hub;
             self.budget.blocked_since.begin(|| hub.elapsed_ms());
@@ -384,16 +390,23 @@ impl<T: Transport> Connection<T> {
         let Some((id, handle)) = &self.member else {
             return;
         };
-        let frame_bytes_max = self.hub.limits().frame_bytes_max;
         let taken = self.read_buffer.take(read);
         let replies_bytes_max = replies_bytes_max(self.hub.registry.is_crowded());
         let mut frames = Frames::new(&taken, replies_bytes_max);
         let outbound = &mut self.outbound;
         let mut guard = self.hub.enter(id, handle, outbound, &mut self.budget);
-        while let Some(event) = frames.next(&guard, frame_bytes_max) {
+        while let Some(event) = frames.next(&guard, self.hub.limits()) {
             guard.handle(event);
         }
-        guard.charge_inbound(frames.count(), read.len());
+        let mut bytes = read.len();
+        if guard.outbound.files != Files::NotGranted {
+            // What is left of a piece of a file is counted when it is whole. Anything is a
+            // sign of life.
+            let used = taken.len() - frames.unread().len() - frames.piece_bytes();
+            bytes = used.max(usize::from(bytes > 0));
+            guard.charge_files(frames.piece_bytes());
+        }
+        guard.charge_inbound(frames.count(), bytes);
         drop(guard);
         self.budget.has_backlog = frames.has_more();
         let used = taken.len() - frames.unread().len();

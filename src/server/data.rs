@@ -1,6 +1,6 @@
 //! Data: a room that is kept on disk, as the server finds it when it starts.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tracing::{info, warn};
 
@@ -10,12 +10,15 @@ use crate::{
     log::{Audience, Log},
     name::Name,
     room::{Line, LineId, Owner, Room, Sent},
+    session::{FileIndex, Hash},
     store::{self, Keep, NewEpochReason, OpenError, ReadError, Store, StoreReader, SyncMode},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
 use super::{
     archive::Archive,
+    file_queue::FileQueue,
+    files::Folder,
     hub::{Origin, unix_ms},
 };
 
@@ -42,6 +45,8 @@ pub(super) struct Opened {
     pub(super) archive: Arc<Archive>,
     pub(super) store: Store,
     pub(super) reader: StoreReader,
+    /// Where the files are, if members may upload any.
+    pub(super) files: Option<(Folder, Arc<FileQueue>)>,
 }
 
 impl Data {
@@ -91,12 +96,22 @@ impl Data {
         let room = Room::restored(kept.epoch, limits, bounds, lines, owners);
         let log = recent_past(&reader, limits, kept.last_seq).map_err(|it| it.to_string())?;
         let archive = Arc::new(Archive::default());
+        let folder = self.files(limits, &reader, kept.oldest_seq)?;
+        let (folder, files) = match folder {
+            Some((folder, index)) => {
+                let queue = Arc::<FileQueue>::default();
+                (Some((folder, Arc::clone(&queue))), Some((queue, index)))
+            }
+            None => (None, None),
+        };
         Ok(Opened {
+            files: folder,
             origin: Origin {
                 room,
                 log,
                 archive: Some(Arc::clone(&archive)),
                 offers_history: self.is_open_to_members,
+                files,
             },
             archive,
             store,
@@ -106,6 +121,29 @@ impl Data {
 }
 
 impl Data {
+    /// The files that are kept; `None` if they do not fit into frames.
+    fn files(
+        &self,
+        limits: &Limits,
+        reader: &StoreReader,
+        oldest_seq: u64,
+    ) -> Result<Option<(Folder, FileIndex)>, String> {
+        if !limits.fit_files() {
+            warn!("members cannot send files: --frame-bytes-max leaves no room for their names");
+            return Ok(None);
+        }
+        let named = named_files(reader, oldest_seq).map_err(|it| it.to_string())?;
+        let sentence = |error| {
+            format!(
+                "the files in {} cannot be used: {error}",
+                self.dir.display()
+            )
+        };
+        let folder = Folder::open(&self.dir).map_err(sentence)?;
+        let index = folder.load(&named, limits.file_orphan_ms.into(), unix_ms());
+        Ok(Some((folder, index.map_err(sentence)?)))
+    }
+
     /// The bounds of what is kept, for the operator.
     fn keep_in_words(&self) -> String {
         let messages = self.keep.messages.map(|count| format!("{count} messages"));
@@ -156,6 +194,19 @@ pub(super) fn cut_text(chat: &mut wire::Chat, limits: &Limits) {
         let end = ends.find(|&end| chat.text.is_char_boundary(end));
         chat.text.truncate(end.unwrap_or(0));
     }
+}
+
+/// The newest chat that names each file.
+fn named_files(reader: &StoreReader, oldest_seq: u64) -> Result<BTreeMap<Hash, u64>, ReadError> {
+    let mut named = BTreeMap::new();
+    reader.chats_with_more(oldest_seq, |chat| {
+        for file in &chat.files {
+            if let Ok(hash) = Hash::try_from(file.sha256.as_slice()) {
+                named.insert(hash, chat.seq);
+            }
+        }
+    })?;
+    Ok(named)
 }
 
 /// A log that has the newest chats already, as many as are kept in memory, so that many

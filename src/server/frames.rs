@@ -4,12 +4,12 @@ use prost::Message as _;
 
 use crate::{
     frame::{self, Split},
-    limits::UNREGISTERED_FRAME_BYTES_MAX,
+    limits::{Limits, UNREGISTERED_FRAME_BYTES_MAX},
     session::Event,
-    wire::ClientEnvelope,
+    wire::{ClientEnvelope, client_envelope::Message},
 };
 
-use super::hub::HubGuard;
+use super::{hub::HubGuard, outbound::Files};
 
 /// How many frames are judged under one lock.
 const FRAMES_PER_PASS_MAX: usize = 1_024;
@@ -18,6 +18,9 @@ const FRAMES_PER_PASS_MAX: usize = 1_024;
 pub(super) struct Frames<'a> {
     unread: &'a [u8],
     count: usize,
+    /// How many of them were pieces of files, and the bytes of those.
+    pieces: usize,
+    piece_bytes: usize,
     /// What is unread is the beginning of a frame.
     is_partial: bool,
     replies_bytes_max: usize,
@@ -29,14 +32,21 @@ impl<'a> Frames<'a> {
         Self {
             unread: bytes,
             count: 0,
+            pieces: 0,
+            piece_bytes: 0,
             is_partial: false,
             replies_bytes_max,
         }
     }
 
-    /// How many frames there were.
+    /// How many frames there were, pieces of files apart.
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.count - self.pieces
+    }
+
+    /// How many bytes the pieces of files had (CHAT-FILE-15).
+    pub(super) fn piece_bytes(&self) -> usize {
+        self.piece_bytes
     }
 
     /// What no frame was made of yet.
@@ -50,7 +60,7 @@ impl<'a> Frames<'a> {
     }
 
     /// What the next frame is to the session; `None` when the pass is over.
-    pub(super) fn next(&mut self, guard: &HubGuard<'_>, frame_bytes_max: u32) -> Option<Event> {
+    pub(super) fn next(&mut self, guard: &HubGuard<'_>, limits: &Limits) -> Option<Event> {
         if guard.outbound.is_ended {
             self.unread = &[]; // CHAT-LEAVE-4, CHAT-ERR-10: the rest is of no interest.
         }
@@ -63,16 +73,24 @@ impl<'a> Frames<'a> {
         }
         // CHAT-FRAME-6
         let body_bytes_max = match guard.outbound.reader {
-            Some(_) => frame_bytes_max,
+            Some(_) if guard.outbound.files != Files::NotGranted => limits.file_frame_bytes_max(),
+            Some(_) => limits.frame_bytes_max,
             None => UNREGISTERED_FRAME_BYTES_MAX,
         };
         match frame::split(self.unread, body_bytes_max) {
             Ok(Split::Frame { body, rest }) => {
+                let bytes = self.unread.len() - rest.len();
                 self.unread = rest;
                 self.count += 1;
                 // Fields that nobody knows are dropped here (CHAT-GROW-3).
                 Some(match ClientEnvelope::decode(body) {
-                    Ok(envelope) => Event::Message(envelope),
+                    Ok(envelope) => {
+                        if let Some(Message::FileData(_)) = envelope.message {
+                            self.pieces += 1;
+                            self.piece_bytes += bytes;
+                        }
+                        Event::Message(envelope)
+                    }
                     Err(_) => Event::BadEnvelope, // CHAT-FRAME-8
                 })
             }

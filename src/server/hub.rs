@@ -32,8 +32,17 @@ use crate::{
     limits::Limits,
     log::{Audience, Log},
     room::{Command, Room, Token},
-    session::{AccessPolicy, Closing, ConnectionId, Effect, Offer, Sessions, Time},
+    session::{
+        AccessPolicy, Closing, ConnectionId, Effect, FileIndex, FileTask, Offer, Sessions, Time,
+    },
     wire::{ServerEnvelope, server_envelope::Message},
+};
+
+#[cfg(feature = "store")]
+use crate::{
+    frame,
+    name::Name,
+    session::{Hash, Written},
 };
 
 use effects::Published;
@@ -46,6 +55,7 @@ use super::{
     address_limiter::{AddressLimiter, Permit},
     archive::{Archive, Delivery},
     channel::Channel,
+    file_queue::FileQueue,
     followers::Followers,
     metrics::{self, Counts, Gauges, Metrics},
     outbound::{Due, Outbound},
@@ -69,6 +79,8 @@ pub(super) struct Hub {
     pub(super) registry: Registry,
     /// Where the past is kept, if it is kept on disk.
     archive: Option<Arc<Archive>>,
+    /// Where files are kept, if they are.
+    files: Option<Arc<FileQueue>>,
     /// Connections must end at once.
     is_aborted: AtomicBool,
     /// Why the server cannot go on, and who waits to know it.
@@ -98,6 +110,8 @@ pub(super) struct Origin {
     pub(super) archive: Option<Arc<Archive>>,
     /// Whether members may read the past (CHAT-HIST).
     pub(super) offers_history: bool,
+    /// Where files are kept, and those that are there (CHAT-FILE).
+    pub(super) files: Option<(Arc<FileQueue>, FileIndex)>,
 }
 
 impl Origin {
@@ -108,6 +122,7 @@ impl Origin {
             log: Log::new(1, limits.history_memory_bytes),
             archive: None,
             offers_history: false,
+            files: None,
         }
     }
 }
@@ -194,9 +209,12 @@ impl Hub {
             log,
             archive,
             offers_history,
+            files,
         } = origin;
+        let (files, file_index) = files.unzip();
         let offer = Offer {
             history: offers_history,
+            files: files.is_some(),
             fresh_token,
             fresh_nonce,
         };
@@ -206,6 +224,7 @@ impl Hub {
             channel: Channel::new(&limits, &log),
             registry: Registry::new(limits.queue_bytes_max),
             archive,
+            files,
             is_aborted: AtomicBool::new(false),
             failure: OnceLock::new(),
             failed: Notify::new(),
@@ -217,7 +236,11 @@ impl Hub {
             close_requested: Notify::new(),
             back_in_ms: AtomicU32::new(BACK_IN_MS),
             state: Mutex::new(State {
-                sessions: Sessions::new(limits.clone(), access, offer),
+                sessions: {
+                    let mut sessions = Sessions::new(limits.clone(), access, offer);
+                    sessions.set_files(file_index.unwrap_or_default());
+                    sessions
+                },
                 room,
                 log,
                 limiter: AddressLimiter::new(&limits),
@@ -288,6 +311,9 @@ impl Hub {
         sessions.disconnect(room, now, id, effects);
         if let Some(archive) = &self.archive {
             archive.forget(index);
+        }
+        if let Some(files) = &self.files {
+            files.push(FileTask::Forget { index });
         }
         state.followers.remove(index);
         let (published, woken) = self.apply(&mut state, removed.as_ref());
@@ -373,6 +399,11 @@ impl Hub {
             let mut state = self.lock();
             let State { sessions, room, .. } = &mut *state;
             sessions.due(room, now, &mut due);
+            if let Some(files) = &self.files {
+                for removal in sessions.expire_files(room.oldest_seq(), now.unix_ms) {
+                    files.push(FileTask::Remove(removal));
+                }
+            }
         }
         self.registry.notify(&due);
         self.metrics.deliveries.arm();
@@ -392,6 +423,48 @@ impl Hub {
         );
         drop(state);
         self.registry.notify_all();
+    }
+
+    /// A piece of an upload was written, or not.
+    #[cfg(feature = "store")]
+    pub(super) fn file_written(
+        &self,
+        to: (usize, u64),
+        (name, hash, size): (&Name, Hash, u64),
+        bytes: u64,
+        written: Written,
+    ) {
+        let now_unix_ms = self.now().unix_ms;
+        let mut state = self.lock();
+        let State {
+            sessions, effects, ..
+        } = &mut *state;
+        let file = (name, hash, size);
+        sessions.file_written(to, file, bytes, written, now_unix_ms, effects);
+        self.apply(&mut state, None);
+    }
+
+    /// A piece of a download was read, as a frame, or could not be.
+    #[cfg(feature = "store")]
+    pub(super) fn file_read(&self, (index, serial): (usize, u64), frame: Option<Vec<u8>>) {
+        let mut state = self.lock();
+        let State { sessions, mail, .. } = &mut *state;
+        if !sessions.is_open(index, serial) {
+            return;
+        }
+        let frame = frame.unwrap_or_else(|| {
+            let mut frame = Vec::new();
+            frame::encode(&sessions.file_not_read(index), &mut frame);
+            frame
+        });
+        mail.entry(index).or_default().push(Due::Piece(frame));
+        self.registry.note_mail(index);
+    }
+
+    /// Whether a whole file is there, as far as members know.
+    #[cfg(feature = "store")]
+    pub(super) fn has_file(&self, hash: &Hash) -> bool {
+        self.lock().sessions.has_file(hash)
     }
 
     /// The store has committed what was appended below `position`.

@@ -32,6 +32,7 @@
 //! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
 //! | `cluster` | takes part in the order of several nodes | yes |
 //! | `archive`, `data` | hands the room's changes to the store and the past to connections | yes |
+//! | `file_queue`, `files` | the files that members upload, on the disk | yes |
 //! | `address_limiter` | how many connections one address may have and make | no |
 //! | `connection` | the task of one connection | yes |
 //! | `deadline` | a timer of one connection, and whether its client has got on | clock |
@@ -75,6 +76,9 @@ mod data;
 mod data_options;
 mod deadline;
 mod eviction;
+mod file_queue;
+#[cfg(feature = "store")]
+mod files;
 mod followers;
 mod frames;
 mod hub;
@@ -179,6 +183,8 @@ pub struct Server {
 struct RunningStore {
     archive: Arc<archive::Archive>,
     threads: archive::Threads,
+    /// The thread of the files, if members may upload any.
+    files: Option<(Arc<file_queue::FileQueue>, files::FileThread)>,
 }
 
 impl Server {
@@ -230,6 +236,13 @@ impl Server {
             hub.restore_bans(bans, mutes);
         }
         let threads = archive::Threads::start(opened.store, opened.reader, &hub, &archive)?;
+        let files = match opened.files {
+            Some((folder, queue)) => {
+                let thread = files::FileThread::start(folder, &hub, &queue)?;
+                Some((queue, thread))
+            }
+            None => None,
+        };
         Ok(Self {
             listeners: Vec::new(),
             metrics: None,
@@ -243,7 +256,11 @@ impl Server {
             bans_dir: Some(data.dir.clone()),
             #[cfg(feature = "cluster")]
             cluster: None,
-            store: Some(RunningStore { archive, threads }),
+            store: Some(RunningStore {
+                archive,
+                threads,
+                files,
+            }),
         })
     }
 
@@ -492,8 +509,17 @@ impl Server {
             let _ = time::timeout(Duration::from_millis(cluster::GOODBYE_MS_MAX), part).await;
         }
         #[cfg(feature = "store")]
-        if let Some(RunningStore { archive, threads }) = self.store {
+        if let Some(RunningStore {
+            archive,
+            threads,
+            files,
+        }) = self.store
+        {
             archive.close();
+            if let Some((queue, thread)) = files {
+                queue.close();
+                let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+            }
             // What was accepted is kept, however long the disk takes.
             let _ = tokio::task::spawn_blocking(|| threads.join()).await;
         }

@@ -22,6 +22,7 @@ pub(super) struct Outbound {
     pub(super) is_opening: bool,
     /// A part of what it missed comes from the disk, before its reader goes on.
     pub(super) is_catching_up: bool,
+    pub(super) files: Files,
     /// Its session is over: what is due is sent, then it is closed.
     pub(super) is_ended: bool,
     /// The server closes, and it is to be told so when nothing else is due.
@@ -32,10 +33,24 @@ pub(super) struct Outbound {
     pub(super) has_followed: bool,
 }
 
+/// What is due to one connection of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Files {
+    /// Its session has none.
+    #[default]
+    NotGranted,
+    /// Nothing. Frames may be as long as a piece of a file needs.
+    Idle,
+    /// A piece, when it has nothing else to send.
+    Due,
+    /// A piece that is on its way from the disk.
+    Awaited,
+}
+
 /// Something that became due to one connection.
 #[expect(
     clippy::large_enum_variant,
-    reason = "replies are the most of them, and each is moved on at once"
+    reason = "nearly all are replies, and a box would cost each an allocation"
 )]
 pub(super) enum Due {
     /// A reply.
@@ -44,6 +59,8 @@ pub(super) enum Due {
         /// It tells a number, and waits for the commit of this pass (CHAT-ORD-9).
         is_held: bool,
     },
+    /// A piece of a file, as a frame.
+    Piece(Vec<u8>),
     /// It published this part of the log itself (CHAT-CHAT-2, CHAT-PRES-6).
     Skip(Range<u64>),
     /// It follows the log from here on.
@@ -53,11 +70,15 @@ pub(super) enum Due {
         is_opening: bool,
         /// A part of what it missed comes from the disk.
         is_catching_up: bool,
+        /// Its frames may be as long as a piece of a file needs.
+        has_files: bool,
     },
     /// Its reader says something when it has come to a place.
     Mark(Box<Mark>),
     /// The server closes: it is told so at the very end (CHAT-CLOSE-6).
     Farewell,
+    /// A file is due to it.
+    Download,
     /// Its session is over: what was published before this position is due to it
     /// (CHAT-LEAVE-2, CHAT-CLOSE-6), nothing after (CHAT-CLOSE-2).
     End(u64),
@@ -101,6 +122,16 @@ impl Outbound {
                 }
                 self.reply(&envelope);
             }
+            Due::Piece(frame) => {
+                // Its session knows whether there is another.
+                self.files = Files::Due;
+                if !self.is_ended {
+                    self.replies.push_frames(&frame);
+                }
+            }
+            // Behind a piece that is awaited there is another.
+            Due::Download if self.files == Files::Awaited => {}
+            Due::Download => self.files = Files::Due,
             Due::Skip(range) => {
                 if let Some(reader) = &mut self.reader {
                     reader.skip(range);
@@ -110,7 +141,11 @@ impl Outbound {
                 reader,
                 is_opening,
                 is_catching_up,
+                has_files,
             } => {
+                if has_files {
+                    self.files = Files::Idle;
+                }
                 self.reader = Some(reader);
                 self.is_opening = is_opening;
                 self.is_catching_up = is_catching_up;

@@ -85,6 +85,9 @@ impl Sessions {
                 return self.reject_message(context, answer);
             }
         };
+        if let Err(answer) = self.check_files(context, &direct.files, direct.id) {
+            return self.reject_message(context, *answer);
+        }
         let is_unsettled = |directs: &Directs| directs.unsettled >= UNSETTLED_MAX;
         let session = self.session(context.id);
         let serial = session.serial;
@@ -96,6 +99,10 @@ impl Sessions {
             let answer = rejection::rate(retry_after_ms).for_request(direct.id);
             return self.reject_message(context, answer);
         }
+        if !self.has_files(context, &direct.files) {
+            let answer = rejection::file(wire::ErrorCode::FileUnknown, &self.limits);
+            return self.reject_message(context, answer.for_request(direct.id)); // CHAT-FILE-1
+        }
         let sender = context.id.member();
         let Some(name) = context.room.name(sender) else {
             return; // A registered session is a member, so this cannot be.
@@ -106,6 +113,7 @@ impl Sessions {
             id: 0,
             seq: 0,
             time_unix_ms: context.now.unix_ms,
+            files: direct.files,
         };
         // Its number takes at most ten bytes more.
         let bytes = delivered.encoded_len() + 16;
@@ -126,6 +134,9 @@ impl Sessions {
             .directs
             .get_or_insert_default()
             .unsettled += 1;
+        if let (false, Ok(recipient)) = (delivered.files.is_empty(), Name::parse(&direct.peer)) {
+            self.note_given(&delivered.files, &recipient, context.now.unix_ms);
+        }
         let command = Command::Direct {
             member: sender,
             id: direct.id,

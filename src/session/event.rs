@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::FileTask;
 use crate::{
     filter::Filter,
     frame::FrameError,
@@ -116,6 +117,8 @@ pub enum Effect {
         name: Name,
         /// Whether it belongs to [`Audience::Presence`](crate::log::Audience::Presence).
         presence: bool,
+        /// Whether its frames may be as long as a piece of a file needs (CHAT-FRAME-6).
+        files: bool,
         /// The first chat that it lacks, if it resumes a line (CHAT-RES-9).
         from_seq: Option<u64>,
         /// What others see of the key that it has proved (CHAT-ID-12).
@@ -136,6 +139,11 @@ pub enum Effect {
     /// Fetch a page of the past for this connection, and hand it to
     /// [`Sessions::page_arrived`](super::Sessions::page_arrived).
     FetchPage(PageRequest),
+    /// Have the disk do something for a file.
+    File(FileTask),
+    /// A download has begun: ask [`Sessions::next_piece`](super::Sessions::next_piece) when
+    /// everything else was sent.
+    Download,
     /// Handle an [`Event::Tick`] soon for another connection, the one with this index
     /// ([`ConnectionId::index`]).
     Notify(usize),

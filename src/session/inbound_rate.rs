@@ -34,6 +34,17 @@ impl InboundRate {
         self.is_exceeded(now_ms, limits)
     }
 
+    /// Charges bytes of files, which have a rate of their own (CHAT-FILE-15). Returns whether
+    /// it is exceeded.
+    pub(super) fn charge_files(&mut self, now_ms: u64, bytes: u64, limits: &Limits) -> bool {
+        let Some(most) = limits.file_bytes_per_second_max else {
+            return false;
+        };
+        let cost_ns = bytes.saturating_mul(NS_PER_SECOND) / u64::from(most);
+        self.bucket.charge(now_ms * NS_PER_MS, cost_ns);
+        self.is_exceeded(now_ms, limits)
+    }
+
     /// Whether the rate is still exceeded. This ends, since one charge is at most one
     /// read.
     pub(super) fn is_exceeded(&self, now_ms: u64, limits: &Limits) -> bool {

@@ -79,6 +79,14 @@ impl Sessions {
                 self.reject_message(context, rejection::follow_not_granted().non_fatal());
             }
             Some(Sent::Follow(follow)) => self.handle_follow(context, &follow),
+            // CHAT-GROW-6
+            Some(Sent::PutFile(_) | Sent::FileData(_) | Sent::GetFile(_)) if !granted.files => {
+                let answer = rejection::files_not_granted(self.offer.files);
+                self.reject_message(context, answer.non_fatal());
+            }
+            Some(Sent::PutFile(put)) => self.handle_put_file(context, &put),
+            Some(Sent::FileData(data)) => self.handle_file_data(context, data),
+            Some(Sent::GetFile(get)) => self.handle_get_file(context, &get),
             // CHAT-KEEP-5: its arrival was noted above.
             Some(Sent::Pong(_)) => {}
             // CHAT-GROW-1
@@ -136,9 +144,16 @@ impl Sessions {
         } else if let Err(rejection) = self.check_topic(&chat) {
             return self.reject_message(context, rejection.for_request(chat.id));
         }
+        if let Err(answer) = self.check_files(context, &chat.files, chat.id) {
+            return self.reject_message(context, *answer);
+        }
         if let Err(retry_after_ms) = self.take_chat_token(context) {
             let answer = rejection::rate(retry_after_ms).for_request(chat.id);
             return self.reject_message(context, answer);
+        }
+        if !self.has_files(context, &chat.files) {
+            let answer = rejection::file(wire::ErrorCode::FileUnknown, &self.limits);
+            return self.reject_message(context, answer.for_request(chat.id)); // CHAT-FILE-1
         }
         let receipts = self.session(context.id).granted.receipts;
         if self.is_store_full {
@@ -150,11 +165,15 @@ impl Sessions {
             text,
             topic: chat.topic,
             mentions: chat.mentions,
+            files: chat.files,
             id: chat.id,
             time_unix_ms: context.now.unix_ms,
         };
         match self.order(context, command) {
-            Some(event) => answer_chat(context, chat.id, receipts, event),
+            Some(event) => {
+                self.note_named(&event);
+                answer_chat(context, chat.id, receipts, event);
+            }
             None => self.await_chat(context, chat.id, receipts),
         }
     }

@@ -26,6 +26,8 @@ mod bans;
 mod directs;
 mod error_budget;
 mod event;
+mod file_index;
+mod files;
 mod follow;
 mod identity;
 mod inbound_rate;
@@ -59,6 +61,8 @@ pub use event::{
     AddressLimit, CloseReason, Closed, ConnectionId, Edge, Effect, Event, FilterChange,
     PageRequest, Progress, Time,
 };
+pub use file_index::{FileIndex, Hash, Removal, Written};
+pub use files::FileTask;
 pub use moderation::{Listed, Moderation};
 use name_reclaim::HolderProbe;
 use ordering::{Elsewhere, OrderedRoom};
@@ -71,6 +75,8 @@ pub use welcome::{WELCOME_BYTES_MAX, Welcome};
 pub struct Offer {
     /// Members may read the past (CHAT-HIST).
     pub history: bool,
+    /// Members may upload files (CHAT-FILE).
+    pub files: bool,
     /// Gives a token that strangers cannot guess (CHAT-RES-2); `None` if there is none to
     /// be had, and then nothing is resumed.
     pub fresh_token: fn() -> Option<Token>,
@@ -84,6 +90,7 @@ impl Default for Offer {
     fn default() -> Self {
         Self {
             history: false,
+            files: false,
             fresh_token: || None,
             fresh_nonce: || None,
         }
@@ -135,6 +142,9 @@ pub struct Sessions {
     is_store_full: bool,
     /// How many sessions there were.
     last_serial: u64,
+    files: FileIndex,
+    /// How many downloads are under way.
+    downloads: usize,
     states: Slab<State>,
     /// When [`Sessions::due`] was called last.
     looked_ms: u64,
@@ -180,6 +190,8 @@ impl Sessions {
             offer,
             is_store_full: false,
             last_serial: 0,
+            files: FileIndex::default(),
+            downloads: 0,
             states: Slab::new(),
             looked_ms: 0,
             probes: BTreeMap::new(),
@@ -187,6 +199,11 @@ impl Sessions {
             has_failed: false,
             elsewhere: None,
         }
+    }
+
+    /// What members have uploaded before (CHAT-FILE-7, CHAT-FILE-12).
+    pub fn set_files(&mut self, files: FileIndex) {
+        self.files = files;
     }
 
     /// The limits of every session.
@@ -333,7 +350,11 @@ impl Sessions {
         };
         let (frames, bytes) = (frames as u64, bytes as u64);
         let rate = &mut session.inbound_rate;
-        session.is_throttled = rate.charge(now.elapsed_ms, frames, bytes, &session.limits);
+        let is_exceeded = rate.charge(now.elapsed_ms, frames, bytes, &session.limits);
+        session.is_throttled = is_exceeded
+            || session
+                .file_rate
+                .is_exceeded(now.elapsed_ms, &session.limits);
         session.is_held() || self.has_many_answers(id.0)
     }
 
@@ -480,7 +501,7 @@ impl Sessions {
         match state {
             State::AwaitingName(pending) => self.stop_waiting(context.id.0, &pending),
             State::Registered(session) => {
-                self.settle_directs(session.directs, context.effects);
+                self.settle(session, context.effects);
                 if let Some((name, chats)) = self.leave(context, context.id.member(), reason) {
                     closed.name = Some(name);
                     closed.chats = chats;
@@ -508,6 +529,12 @@ impl Sessions {
                 self.end(context, reason);
             }
         }
+    }
+
+    /// What a session that has ended leaves to be done.
+    fn settle(&mut self, session: Session, effects: &mut Vec<Effect>) {
+        self.downloads -= usize::from(session.download.is_some());
+        self.settle_directs(session.directs, effects);
     }
 
     /// A member leaves the room. Returns its name and how many of its chats were accepted.

@@ -237,6 +237,7 @@ impl Sessions {
         context.effects.push(Effect::Subscribe {
             name: name.clone(),
             presence: granted.presence,
+            files: granted.files,
             from_seq,
             filter: filter.clone(), // CHAT-FOL-9
             sender_id: context.room.sender_id(context.id.member()),
@@ -267,8 +268,13 @@ impl Sessions {
             },
         };
         self.last_serial += 1;
+        let after_seq = match from_seq {
+            Some(from_seq) => from_seq.saturating_sub(1),
+            None => context.room.seq(),
+        };
         let limits = Arc::clone(&self.limits);
-        let mut session = Session::new(limits, granted, coverage, self.last_serial, context.now);
+        let after = (after_seq, coverage);
+        let mut session = Session::new(limits, granted, after, self.last_serial, context.now);
         if granted.presence {
             let page = members::next_page(&self.limits, &mut session, &context.room, None);
             context.reply(page);

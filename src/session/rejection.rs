@@ -6,6 +6,7 @@
 
 use crate::{
     frame::FrameError,
+    limits::Limits,
     name::{Name, NameError},
     text::TextError,
     wire::{self, ErrorCode, ServerEnvelope, server_envelope::Message},
@@ -38,6 +39,15 @@ impl Rejection {
         self.envelope(false, id)
     }
 
+    /// An error that refuses something about this file.
+    pub(super) fn about_file(self, sha256: Vec<u8>) -> ServerEnvelope {
+        let mut envelope = self.envelope(false, 0);
+        if let Some(Message::Error(error)) = &mut envelope.message {
+            error.sha256 = sha256;
+        }
+        envelope
+    }
+
     fn envelope(self, ends_session: bool, id: u64) -> ServerEnvelope {
         ServerEnvelope {
             message: Some(Message::Error(wire::Error {
@@ -46,6 +56,7 @@ impl Rejection {
                 ends_session,
                 id,
                 retry_after_ms: self.retry_after_ms,
+                sha256: Vec::new(),
             })),
         }
     }
@@ -438,6 +449,64 @@ pub(super) fn filter_too_long(entries_max: u32) -> Rejection {
     rejection(
         ErrorCode::RequestInvalid,
         format!("a filter has at most {entries_max} topics and names"),
+    )
+}
+
+pub(super) fn files_not_granted(is_offered: bool) -> Rejection {
+    let detail = match is_offered {
+        true => "files were not granted to this session, ask for them in Register",
+        false => "this server takes no files",
+    };
+    rejection(ErrorCode::NotGranted, detail)
+}
+
+/// CHAT-FILE: the same words for a file that is not there and one that is not for this
+/// member (CHAT-FILE-4).
+pub(super) fn file(code: ErrorCode, limits: &Limits) -> Rejection {
+    let detail = match code {
+        ErrorCode::FileTooLong => {
+            format!("a file has at most {} bytes here", limits.file_bytes_max)
+        }
+        ErrorCode::FilesFull => {
+            "the server has no space for this file now, try again later".to_owned()
+        }
+        ErrorCode::FileMismatch => {
+            "the piece does not follow, or the file is not what its SHA-256 says; ask with PutFile"
+                .to_owned()
+        }
+        _ => "the server has no such file for you, upload it first".to_owned(),
+    };
+    rejection(code, detail)
+}
+
+/// CHAT-FILE-9
+pub(super) fn file_request() -> Rejection {
+    rejection(
+        ErrorCode::RequestInvalid,
+        "a SHA-256 has 32 bytes, a file one at least, and a download begins within it",
+    )
+}
+
+/// CHAT-FILE-9
+pub(super) fn files_per_chat(files_max: u32) -> Rejection {
+    rejection(
+        ErrorCode::RequestInvalid,
+        format!("a message names at most {files_max} files, each by a SHA-256 of 32 bytes"),
+    )
+}
+
+/// CHAT-FILE-8
+pub(super) fn file_name() -> Rejection {
+    rejection(
+        ErrorCode::FileNameInvalid,
+        "the name of a file has 1 to 128 bytes without '/', '\\', ':' and control characters, and does not begin with '.'",
+    )
+}
+
+pub(super) fn downloads() -> Rejection {
+    rejection(
+        ErrorCode::FilesFull,
+        "the server sends too many files at once, try again later",
     )
 }
 

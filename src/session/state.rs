@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
 
 use super::{
-    Closed, Offer, Time, directs::Directs, error_budget::ErrorBudget, identity::PendingProof,
-    inbound_rate::InboundRate, keepalive::Silence, name_reclaim::PendingRegister,
-    register::Joining, rejection::Rejection,
+    Closed, Offer, Time, directs::Directs, error_budget::ErrorBudget, files::Download,
+    identity::PendingProof, inbound_rate::InboundRate, keepalive::Silence,
+    name_reclaim::PendingRegister, register::Joining, rejection::Rejection,
 };
 
 /// The state of one connection.
@@ -87,6 +87,14 @@ pub(super) struct Session {
     /// A page of the past is on its way to it; what it sent behind the GetHistory waits
     /// (CHAT-ORD-8).
     pub(super) awaits_page: bool,
+    /// A piece of its upload is on its way to the disk; what it sent behind it waits.
+    pub(super) awaits_file: bool,
+    /// The file that it is being sent.
+    pub(super) download: Option<Box<Download>>,
+    /// It has the chats behind this number.
+    pub(super) after_seq: u64,
+    /// What it has uploaded lately (CHAT-FILE-15).
+    pub(super) file_rate: InboundRate,
     /// The Directs to it and from it, once there was one (CHAT-DM).
     pub(super) directs: Option<Box<Directs>>,
     /// Its Following is on its way to it; what it sent behind the Follow waits (CHAT-ORD-8).
@@ -109,7 +117,7 @@ impl Session {
     pub(super) fn new(
         limits: Arc<Limits>,
         granted: Granted,
-        coverage: Coverage,
+        (after_seq, coverage): (u64, Coverage),
         serial: u64,
         now: Time,
     ) -> Self {
@@ -125,6 +133,10 @@ impl Session {
             silence: Silence::new(now.elapsed_ms),
             members_after: None,
             awaits_page: false,
+            awaits_file: false,
+            download: None,
+            after_seq,
+            file_rate: InboundRate::default(),
             directs: None,
             awaits_following: false,
             coverage,
@@ -133,12 +145,14 @@ impl Session {
 
     /// Whether what it sends is left unread for now (CHAT-LIM-6).
     pub(super) fn is_held(&self) -> bool {
-        self.is_throttled || self.awaits_page || self.awaits_following
+        self.is_throttled || self.awaits_page || self.awaits_following || self.awaits_file
     }
 
     /// Whether it is throttled and back within its inbound rate.
     pub(super) fn may_resume(&self, now_ms: u64) -> bool {
-        self.is_throttled && !self.inbound_rate.is_exceeded(now_ms, &self.limits)
+        self.is_throttled
+            && !self.inbound_rate.is_exceeded(now_ms, &self.limits)
+            && !self.file_rate.is_exceeded(now_ms, &self.limits)
     }
 }
 
@@ -152,6 +166,7 @@ pub(super) struct Granted {
     pub(super) history: bool,
     pub(super) direct: bool,
     pub(super) follow: bool,
+    pub(super) files: bool,
 }
 
 impl Granted {
@@ -169,6 +184,7 @@ impl Granted {
             // CHAT-DM-1
             direct: has(Capability::Direct) && has(Capability::Receipts),
             follow: has(Capability::Follow),
+            files: has(Capability::Files) && offer.files,
         }
     }
 
@@ -182,6 +198,7 @@ impl Granted {
             (self.history, Capability::History),
             (self.direct, Capability::Direct),
             (self.follow, Capability::Follow),
+            (self.files, Capability::Files),
         ]
         .into_iter()
         .filter_map(|(granted, capability)| granted.then_some(capability.into()))

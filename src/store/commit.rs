@@ -194,6 +194,7 @@ impl Batch<'_> {
             return Ok(());
         };
         chat.removed = true;
+        chat.files.clear();
         let more = row::more(&chat);
         self.transaction.execute(REMOVE_TEXT, params![seq, more])?;
         Ok(())

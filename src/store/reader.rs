@@ -89,6 +89,26 @@ impl StoreReader {
         self.page(AFTER, after, (chats_max, bytes_max, chats_max), |_| true)
     }
 
+    /// Shows the chats from `from_seq` on that have more than a text, by rising number.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn chats_with_more(
+        &self,
+        from_seq: u64,
+        mut show: impl FnMut(&wire::Chat),
+    ) -> Result<(), ReadError> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM chat WHERE seq >= ?1 AND more IS NOT NULL ORDER BY seq");
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut rows = statement.query([from_seq.min(row::SEQ_MAX).cast_signed()])?;
+        while let Some(row) = rows.next()? {
+            show(&row::read(row)?);
+        }
+        Ok(())
+    }
+
     /// As [`page_before`](Self::page_before), with only those chats that `is_wanted`. It
     /// covers more numbers than it has chats, at most [`LOOKED_AT_MAX`].
     ///

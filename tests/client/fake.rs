@@ -229,6 +229,7 @@ impl Peer {
             ends_session: false,
             id,
             retry_after_ms,
+            ..Error::default()
         }));
     }
 

@@ -88,7 +88,8 @@ fn a_bot_sees_everything_and_leaves() {
                 time_unix_ms: 1,
                 topic: String::new(),
                 mentions: Vec::new(),
-                sender_id: None
+                sender_id: None,
+                files: Vec::new(),
             },
             Event::Receipt { id: 1, seq: 2 },
             Event::Left {

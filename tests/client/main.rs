@@ -8,6 +8,7 @@ mod admission;
 mod cutting;
 mod directs;
 mod fake;
+mod files;
 mod identity;
 mod keys;
 mod library;

@@ -94,7 +94,8 @@ fn a_pipe_asks_for_no_presence() {
         [
             Capability::Receipts,
             Capability::Keepalive,
-            Capability::Direct
+            Capability::Direct,
+            Capability::Files,
         ]
     );
     program.end_input();

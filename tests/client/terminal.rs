@@ -30,6 +30,7 @@ fn joined_in(setup: &Setup, limits: Limits) -> (Screen, Peer) {
         Capability::Receipts,
         Capability::Keepalive,
         Capability::Direct,
+        Capability::Files,
         Capability::Presence,
         Capability::History,
         Capability::Follow,
@@ -123,7 +124,7 @@ fn commands() {
     screen.log_ends_with("\n* //word sends a line that begins with /word");
     screen.type_keys("/clear\r\x1bOP");
     screen.log_ends_with("\n* //word sends a line that begins with /word");
-    screen.wait_until(|| screen.log().starts_with("* /clear empties"));
+    screen.wait_until(|| screen.log().starts_with("* /attach FILE"));
     screen.type_keys("/nikc Bob\r");
     screen.log_ends_with(
         "* unknown command /nikc: did you mean /nick? A second slash sends the line:\n  //nikc",

@@ -16,7 +16,9 @@ use serde_json::Value;
 use crate::support::{self, Admission, CONFORMS, python, reference, report, run};
 
 /// What the Python server does not have, and a proxy breaks.
-const PROXY_AREAS: [&str; 12] = [
+const PROXY_AREAS: [&str; 14] = [
+    "--area",
+    "files",
     "--area",
     "resuming",
     "--area",

@@ -12,6 +12,7 @@ mod cluster;
 mod configuration;
 mod control;
 mod data;
+mod files;
 mod frames;
 mod half_open;
 mod hostile;

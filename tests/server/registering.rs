@@ -177,6 +177,14 @@ fn the_server_announces_its_configured_limits() {
         "8",
         "--history-page-max",
         "20",
+        "--file-bytes-max",
+        "7000",
+        "--file-chunk-bytes-max",
+        "500",
+        "--file-orphan-ms",
+        "6000",
+        "--files-per-chat-max",
+        "2",
     ]);
     let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
     assert_eq!(
@@ -203,6 +211,10 @@ fn the_server_announces_its_configured_limits() {
             history_page_max: 20,
             covered_interval_ms: 20_000,
             filter_entries_max: 64,
+            file_bytes_max: 7_000,
+            file_chunk_bytes_max: 500,
+            file_orphan_ms: 6_000,
+            files_per_chat_max: 2,
             mentions_max: 8,
         }
     );

@@ -25,6 +25,7 @@ fn direct(script: &mut Script, client: &Client, peer: &str, text: &str, id: u64)
         // CHAT-DM-4: only the server sets these.
         seq: 99,
         time_unix_ms: 1,
+        files: Vec::new(),
     };
     script.send(client, Sent::Direct(direct));
 }

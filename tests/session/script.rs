@@ -110,6 +110,7 @@ impl Script {
                     from_seq,
                     sender_id,
                     filter,
+                    ..
                 } => {
                     let from = from_seq.map(|seq| format!(", from chat {seq}"));
                     let from = from.unwrap_or_default();
@@ -124,6 +125,8 @@ impl Script {
                 }
                 Effect::Follow(change) => format!("{change:?}"),
                 Effect::Cover { seq } => format!("covers up to {seq}"),
+                Effect::File(task) => format!("the disk: {task:?}"),
+                Effect::Download => "downloads".to_owned(),
                 Effect::FetchPage(request) => format!("fetches {request:?}"),
                 Effect::Farewell => "<- server closing, at the very end".to_owned(),
                 Effect::Notify(index) => format!("notifies connection {index}"),
@@ -312,6 +315,8 @@ pub fn show(envelope: &ServerEnvelope) -> String {
         ),
         Message::Following(following) => format!("{following:?}"),
         Message::Covered(covered) => format!("{covered:?}"),
+        Message::FileState(state) => format!("file state, have {}", state.have),
+        Message::FileData(data) => format!("{} bytes of a file", data.data.len()),
         Message::ServerClosing(closing) => format!("server closing ({})", closing.detail),
         Message::Receipt(receipt) => {
             let after_ms = receipt.time_unix_ms - START_UNIX_MS;

@@ -251,8 +251,14 @@ impl Peer {
         let needed = match &message {
             Message::Registered(registered) => {
                 let limits = registered.limits.as_ref().expect("CHAT-LIM-1");
-                self.frame_bytes_max = limits.frame_bytes_max as usize;
                 self.granted.clone_from(&registered.capabilities);
+                let has_files = self.granted.contains(&Capability::Files.into());
+                let piece_bytes_max = match has_files {
+                    true => limits.file_chunk_bytes_max + 256,
+                    false => 0,
+                };
+                let frame_bytes_max = limits.frame_bytes_max.max(piece_bytes_max);
+                self.frame_bytes_max = frame_bytes_max as usize;
                 None
             }
             Message::Chat(_) | Message::Error(_) | Message::ServerClosing(_) => None,
@@ -266,6 +272,7 @@ impl Peer {
             // CHAT-ID-3: only the tests that send a key receive one.
             Message::Challenge(_) => None,
             Message::Following(_) | Message::Covered(_) => Some(Capability::Follow),
+            Message::FileState(_) | Message::FileData(_) => Some(Capability::Files),
         };
         if let Some(needed) = needed {
             let is_granted = self.granted.contains(&needed.into());

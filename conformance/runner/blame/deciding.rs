@@ -106,6 +106,7 @@ fn of_client_message(kind: &str) -> Option<Deciding> {
         "proof" => rules("CHAT-ID-13", &["CHAT-ID-"]),
         "pong" => rules("CHAT-KEEP-2", &["CHAT-KEEP-", "CHAT-GROW-", "CHAT-FRAME-"]),
         "direct_ack" => rules("CHAT-DM-13", &["CHAT-DM-"]),
+        "get_file" => rules("CHAT-FILE-18", FILES),
         _ => None,
     }
 }
@@ -117,7 +118,7 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
     match &*problem.fields {
         [field] if field == "id" => return rules("CHAT-ERR-4", &[]),
         [field] if field == "detail" => {
-            return rules("CHAT-ERR-6", &["CHAT-ADM-5", "CHAT-DM-6"]);
+            return rules("CHAT-ERR-6", &["CHAT-ADM-5", "CHAT-DM-6", "CHAT-FILE-4"]);
         }
         _ => {}
     }
@@ -136,6 +137,11 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
         "TEXT_INVALID" => rules("CHAT-CHAT-6", ANSWERS),
         "TEXT_TOO_LONG" => rules("CHAT-CHAT-7", ANSWERS),
         "RATE_LIMITED" => rules("CHAT-LIM-3", ANSWERS),
+        "FILE_UNKNOWN" => rules("CHAT-FILE-1", FILES),
+        "FILE_TOO_LONG" => rules("CHAT-FILE-13", FILES),
+        "FILES_FULL" => rules("CHAT-FILE-14", FILES),
+        "FILE_MISMATCH" => rules("CHAT-FILE-5", FILES),
+        "FILE_NAME_INVALID" => rules("CHAT-FILE-8", FILES),
         "NOT_REACHABLE" => rules("CHAT-DM-6", &["CHAT-DM-"]),
         "UNKNOWN_MESSAGE" => rules("CHAT-GROW-1", ANSWERS),
         "NOT_GRANTED" => rules("CHAT-GROW-6", ANSWERS),
@@ -150,7 +156,7 @@ fn of_error(code: &str, context: &Context, problem: &Problem) -> Option<Deciding
         "REPLACED" => rules("CHAT-RES-5", &["CHAT-RES-", "CHAT-ID-9"]),
         "NAME_OWNED" => rules("CHAT-ID-8", &["CHAT-ID-"]),
         "PROOF_WRONG" => rules("CHAT-ID-5", &["CHAT-ID-"]),
-        "REQUEST_INVALID" => rules("CHAT-HIST-7", &["CHAT-FOL-", "CHAT-ORD-8"]),
+        "REQUEST_INVALID" => rules("CHAT-HIST-7", &["CHAT-FOL-", "CHAT-ORD-8", "CHAT-FILE-9"]),
         "TOPIC_INVALID" => rules("CHAT-FOL-1", &["CHAT-ERR-4"]),
         "STORAGE_FULL" => rules("CHAT-HIST-9", &[]),
         "CLUSTER_UNREACHABLE" => rules("CHAT-CLUS-1", &[]),
@@ -209,6 +215,7 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
         ("chat", "timeUnixMs") => rules("CHAT-CHAT-5", &["CHAT-RCPT-3"]),
         ("chat", "id") => rules("CHAT-CHAT-9", &[]),
         ("chat", "topic" | "mentions") => rules("CHAT-FOL-2", &["CHAT-FOL-3"]),
+        ("chat" | "direct", "files") => rules("CHAT-FILE-16", FILES),
         ("chat", _) => None,
         ("members", _) => rules(
             "CHAT-PRES-1",
@@ -235,6 +242,9 @@ fn of_message(kind: &str, problem: &Problem) -> Option<Deciding> {
         ("history", "from" | "to") => rules("CHAT-HIST-2", HISTORY),
         ("history", "chats") => rules("CHAT-HIST-2", HISTORY),
         ("history", _) => rules("CHAT-HIST-1", HISTORY),
+        ("file_state", "have") => rules("CHAT-FILE-3", FILES),
+        ("file_state", _) => rules("CHAT-FILE-2", FILES),
+        ("file_data", _) => rules("CHAT-FILE-10", FILES),
         ("direct", "seq") => rules("CHAT-DM-8", DIRECT),
         ("direct", "peer" | "text" | "timeUnixMs" | "id") => rules("CHAT-DM-4", DIRECT),
         ("direct", _) => rules("CHAT-DM-2", DIRECT),
@@ -287,6 +297,8 @@ pub(super) fn of_unexpected(kind: &str) -> Option<Deciding> {
         "members" => rules("CHAT-PRES-1", &["CHAT-PRES-"]),
         "pong" => rules("CHAT-KEEP-1", &["CHAT-KEEP-"]),
         "history" => rules("CHAT-HIST-1", &["CHAT-HIST-"]),
+        "file_state" => rules("CHAT-FILE-2", FILES),
+        "file_data" => rules("CHAT-FILE-10", FILES),
         "direct" => rules("CHAT-DM-2", DIRECT),
         "direct_state" => rules("CHAT-DM-9", DIRECT),
         "following" => rules("CHAT-FOL-6", FOLLOWING),
@@ -303,6 +315,9 @@ const HISTORY: &[&str] = &["CHAT-HIST-", "CHAT-FOL-10", "CHAT-ORD-8", "CHAT-MOD-
 
 /// The rules that a Direct or its state can break.
 const DIRECT: &[&str] = &["CHAT-DM-"];
+
+/// The rules that files can break.
+const FILES: &[&str] = &["CHAT-FILE-"];
 
 const LEAVE: &str = "CHAT-LEAVE-";
 

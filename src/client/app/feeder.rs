@@ -2,17 +2,20 @@
 //! session.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::hang_up::in_thread;
 use super::json::{self, Ids, Request};
+use super::messages::file_text;
 use super::report::say;
 use super::topics;
 use crate::client::{NewChat, Outgoing, Printable, SendError, Sender};
+use crate::wire::File;
 
 /// How many bytes of the input one read takes.
 const INPUT_BYTES: usize = 8_192;
@@ -43,6 +46,8 @@ pub(super) struct Feeder {
     pub(super) held: Arc<AtomicUsize>,
     /// With lines of JSON: the ids that they have.
     pub(super) ids: Option<Arc<Ids>>,
+    /// A file to upload and to name in the first line.
+    pub(super) attach: Option<PathBuf>,
     /// Counts the lines that could not be understood.
     pub(super) wrong: Arc<AtomicUsize>,
 }
@@ -50,18 +55,54 @@ pub(super) struct Feeder {
 impl Feeder {
     pub(super) fn start(self, source: Source) -> io::Result<oneshot::Receiver<io::Result<()>>> {
         let runtime = Handle::current();
-        in_thread("input", move || match source {
-            Source::Input => self.feed(io::stdin().lock(), &runtime),
-            Source::Text(text) => {
-                // A text of the command line is no JSON.
-                let feeder = Self { ids: None, ..self };
-                feeder.feed(&text[..], &runtime)
-            }
-            Source::Nothing => Ok(()),
+        in_thread("input", move || {
+            let attached = match &self.attach {
+                None => None,
+                Some(path) => match runtime.block_on(self.sender.attach(path, |_, _| {})) {
+                    Ok(file) => Some(file),
+                    Err(error) => {
+                        self.wrong.fetch_add(1, Ordering::AcqRel);
+                        let line = Printable::new().trusted("cannot send ");
+                        let line = line.untrusted(&path.display().to_string()).trusted(": ");
+                        say(&line.untrusted(&error.to_string()));
+                        None
+                    }
+                },
+            };
+            let attached = Mutex::new(attached);
+            let fed = match source {
+                Source::Input => self.feed(io::stdin().lock(), &attached, &runtime),
+                Source::Text(text) => {
+                    // A text of the command line is no JSON.
+                    let feeder = Self { ids: None, ..self };
+                    let fed = feeder.feed(&text[..], &attached, &runtime);
+                    feeder.send_alone(&attached, &runtime);
+                    return fed;
+                }
+                Source::Nothing => Ok(()),
+            };
+            self.send_alone(&attached, &runtime);
+            fed
         })
     }
 
-    fn feed(&self, input: impl Read, runtime: &Handle) -> io::Result<()> {
+    /// Sends a file that went with no line.
+    fn send_alone(&self, attached: &Mutex<Option<File>>, runtime: &Handle) {
+        if let Some(file) = take(attached) {
+            if let Some(ids) = &self.ids {
+                ids.push(0);
+            }
+            let text = file_text(&file);
+            let _ = runtime.block_on(self.sender.send_files(text, vec![file]));
+        }
+    }
+
+    fn feed(
+        &self,
+        input: impl Read,
+        attached: &Mutex<Option<File>>,
+        runtime: &Handle,
+    ) -> io::Result<()> {
         let send = |requests: Vec<Request>| {
             self.held.fetch_add(requests.len(), Ordering::AcqRel);
             for request in requests {
@@ -78,7 +119,14 @@ impl Feeder {
                     ids.push(id);
                 }
                 let sent = match peer {
-                    None => runtime.block_on(self.sender.send(chat)),
+                    None => match take(attached) {
+                        None => runtime.block_on(self.sender.send(chat)),
+                        Some(file) => {
+                            let text = format!("{} {}", chat.text, file_text(&file));
+                            let chat = NewChat { text, ..chat };
+                            runtime.block_on(self.sender.send_files(chat, vec![file]))
+                        }
+                    },
                     Some(peer) => runtime.block_on(self.sender.direct(peer, chat.text)),
                 };
                 match sent {
@@ -109,6 +157,11 @@ impl Feeder {
             }),
         }
     }
+}
+
+fn take(attached: &Mutex<Option<File>>) -> Option<File> {
+    let mut attached = attached.lock().unwrap_or_else(PoisonError::into_inner);
+    attached.take()
 }
 
 /// Reads to the end, or until `send` returns `false`.

@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::client::{Ended, Ending, Event, NewChat, Printable};
-use crate::wire::{Chat, Registered};
+use crate::wire::{Chat, File, Registered};
 
 /// How many lines are remembered until the server answers them: more than the library
 /// has in flight and in its queues.
@@ -85,7 +85,22 @@ pub(super) fn chat(chat: &Chat) -> String {
         // proto3 JSON writes bytes so.
         put("senderId", json!(STANDARD.encode(&chat.sender_id)));
     }
-    line(&json!({"chat": fields}))
+    line(&with_files("chat", Value::Object(fields), &chat.files))
+}
+
+/// A message with the files that it names, if it names any.
+fn with_files(arm: &str, mut message: Value, files: &[File]) -> Value {
+    if let (false, Some(fields)) = (files.is_empty(), message.as_object_mut()) {
+        let files = files.iter().map(|file| {
+            json!({
+                "sha256": STANDARD.encode(&file.sha256),
+                "size": number(file.size),
+                "name": file.name,
+            })
+        });
+        fields.insert("files".to_owned(), files.collect());
+    }
+    json!({ arm: message })
 }
 
 /// The line for a chat whose text was removed (CHAT-MOD-9).
@@ -109,6 +124,7 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
             topic,
             mentions,
             sender_id,
+            files,
         } => {
             return Some(chat(&Chat {
                 text: text.clone(),
@@ -118,6 +134,7 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
                 topic: topic.clone(),
                 mentions: mentions.clone(),
                 sender_id: sender_id.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+                files: files.clone(),
                 ..Chat::default()
             }));
         }
@@ -139,12 +156,17 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
             sender,
             text,
             time_unix_ms,
-        } => json!({"direct": {
-            "peer": sender,
-            "text": text,
-            "seq": number(*seq),
-            "timeUnixMs": time_unix_ms.to_string(),
-        }}),
+            files,
+        } => with_files(
+            "direct",
+            json!({
+                "peer": sender,
+                "text": text,
+                "seq": number(*seq),
+                "timeUnixMs": time_unix_ms.to_string(),
+            }),
+            files,
+        ),
         Event::DirectState { id, is_delivered } => json!({"directState": {
             "id": number(ids.of(*id)),
             "delivered": is_delivered,
@@ -351,6 +373,7 @@ mod tests {
                 topic: String::new(),
                 mentions: Vec::new(),
                 sender_id: None,
+                files: Vec::new(),
             },
             Event::Message {
                 seq: 2,
@@ -360,12 +383,18 @@ mod tests {
                 topic: String::new(),
                 mentions: Vec::new(),
                 sender_id: SenderId::from_bytes(&[0xff; 16]),
+                files: Vec::new(),
             },
             Event::Direct {
                 seq: 1,
                 sender: "Bob".to_owned(),
                 text: "psst".to_owned(),
                 time_unix_ms: 7,
+                files: vec![File {
+                    sha256: vec![0xff; 3],
+                    size: 12,
+                    name: "a.txt".to_owned(),
+                }],
             },
             Event::DirectState {
                 id: 2,
@@ -379,6 +408,7 @@ mod tests {
                 topic: "build".to_owned(),
                 mentions: vec!["Eve".to_owned()],
                 sender_id: None,
+                files: Vec::new(),
             },
             Event::Following { id: 4, seq: 2 },
             Event::Covered { seq: 9, sent: 1 },
@@ -407,7 +437,7 @@ mod tests {
         let expected = [
             r#"{"chat":{"text":"é \"\u202e\u007f\udb40\udc41\n","sender":"Bob","seq":"18446744073709551615","timeUnixMs":"-1"}}"#,
             r#"{"chat":{"text":"x","sender":"Bob","seq":"2","timeUnixMs":"3","senderId":"/////////////////////w=="}}"#,
-            r#"{"direct":{"peer":"Bob","text":"psst","seq":"1","timeUnixMs":"7"}}"#,
+            r#"{"direct":{"peer":"Bob","text":"psst","seq":"1","timeUnixMs":"7","files":[{"sha256":"////","size":"12","name":"a.txt"}]}}"#,
             r#"{"directState":{"id":"77","delivered":false}}"#,
             r#"{"chat":{"text":"hi","sender":"Bob","seq":"2","timeUnixMs":"1","topic":"build","mentions":["Eve"]}}"#,
             r#"{"following":{"id":"4","seq":"2"}}"#,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::exit::Exit;
 use super::untrusted;
 use crate::client::{Address, ConnectError, Ended, Ending, Printable};
+use crate::wire::{ErrorCode, File, LeftReason, ResumeFailure};
+
 /// More lines of a welcome are not shown.
 const WELCOME_LINES_MAX: usize = 20;
-
-use crate::wire::{ErrorCode, LeftReason, ResumeFailure};
 
 /// The longest part of a server's detail that is shown, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
@@ -314,6 +314,20 @@ pub(super) fn unknown(text: &str) -> Printable {
     let line = Printable::new().trusted("perhaps not sent: ");
     line.append(&quote(text))
         .trusted(" - the server had not confirmed it, and it is not sent again")
+}
+
+/// "report.pdf (12 KB)": what a chat says of a file that it names (CHAT-FILE-21).
+pub(super) fn file_text(file: &File) -> String {
+    format!("{} ({})", file.name, file_size(file.size))
+}
+
+/// "12 KB": the size of a file, for people.
+pub(super) fn file_size(bytes: u64) -> String {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
+    match units.into_iter().find(|&(_, unit)| bytes >= unit) {
+        Some((name, unit)) => format!("{} {name}", bytes.div_ceil(unit)),
+        None => format!("{bytes} B"),
+    }
 }
 
 /// "@Alice (direct): hello": a line to this client alone. No name has a blank, so it is

@@ -18,6 +18,7 @@ mod password;
 mod past;
 mod pipe;
 mod report;
+mod save;
 mod screen;
 mod signals;
 mod terminal_mode;
@@ -112,6 +113,7 @@ fn connector(options: &Options, has_presence: bool, reconnects: bool) -> Connect
         Capability::Receipts,
         Capability::Keepalive,
         Capability::Direct,
+        Capability::Files,
     ];
     if has_presence {
         capabilities.push(Capability::Presence);

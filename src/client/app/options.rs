@@ -111,6 +111,15 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(past::CHATS_MAX)))]
     pub last: Option<u32>,
 
+    /// Without a full screen: upload FILE and send it with the first line, or alone
+    #[arg(long, value_name = "FILE", conflicts_with = "who")]
+    pub attach: Option<PathBuf>,
+
+    /// With --listen: save each file that a message names in DIR, never over one that is
+    /// there
+    #[arg(long, value_name = "DIR", requires = "listen")]
+    pub save_to: Option<PathBuf>,
+
     /// Write each event as a line of JSON, and take lines of JSON to send: the messages
     /// of the schema, such as {"chat":{"text":"hi"}}
     #[arg(long)]
@@ -250,6 +259,7 @@ impl Options {
     pub(super) fn is_for_scripts(&self) -> bool {
         self.plain
             || self.last.is_some()
+            || self.attach.is_some()
             || self.json
             || self.send.is_some()
             || self.who

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,13 +20,17 @@ use super::messages;
 use super::options::Options;
 use super::past;
 use super::report::{say, sum_up};
+use super::save::{Target, save};
 use super::signals::Signals;
 use super::topics;
-use crate::client::{Address, Event, Printable, SenderId, Session};
-use crate::wire::Capability;
+use crate::client::{Address, Event, FileError, Printable, Sender, SenderId, Session};
+use crate::wire::{Capability, File};
 
 /// How many names `--who` takes. A server that names more is not believed.
 const NAMES_MAX: usize = 100_000;
+
+/// How many files may wait to be saved.
+const SAVES_QUEUED_MAX: usize = 1_024;
 
 /// How many lines may wait for the reader of the output. While they wait, the server is
 /// not read either.
@@ -60,7 +65,12 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
         held: Arc::clone(&held),
         ids: options.json.then(|| Arc::clone(&ids)),
         wrong: Arc::clone(&wrong),
+        attach: options.attach.clone(),
     };
+    let saves = options
+        .save_to
+        .as_ref()
+        .map(|folder| start_saving(session.sender(), folder));
     let input = match &options.send {
         Some(text) => Source::Text(text.clone().into_bytes()),
         None if options.who => Source::Nothing,
@@ -87,7 +97,10 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     let mut names = BTreeSet::new();
     if !is_input_read {
         is_input_ended = true;
-        sender.leave_soon();
+        // Nothing limits how long a file takes that gets on.
+        if options.attach.is_none() {
+            sender.leave_soon();
+        }
     }
     if options.json && !options.who {
         put(&output, json::registered(session.registered())).await;
@@ -133,6 +146,15 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                 let mut lines = Vec::new();
                 if options.json && !options.who {
                     lines.extend(event.as_ref().and_then(|event| json::event(event, &ids)));
+                }
+                if let (Some(saves), Some(Event::Message { files, .. } | Event::Direct { files, .. })) =
+                    (&saves, &event)
+                {
+                    for file in files {
+                        if saves.try_send(file.clone()).is_err() {
+                            say(&Printable::new().trusted("too many files wait to be saved"));
+                        }
+                    }
                 }
                 match event {
                     Some(Event::Message { sender: name, topic, text, sender_id, .. }) => {
@@ -205,7 +227,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
             }
             told = &mut input_ended, if !is_input_ended => {
                 is_input_ended = true;
-                if let (Ok(Ok(())), false) = (told, listen) {
+                if let (Ok(Ok(())), false, None) = (told, listen, &options.attach) {
                     sender.leave_soon();
                 }
             }
@@ -272,6 +294,31 @@ fn judge(known: &mut KnownNames, server: &Address, name: &str, id: Option<Sender
             say(&known_names::changed(name, before, id, &how));
         }
     }
+}
+
+/// Saves files in a folder, one after the other. What the session's end breaks off goes on
+/// the next time.
+fn start_saving(sender: Sender, folder: &Path) -> mpsc::Sender<File> {
+    let (files, mut queued) = mpsc::channel::<File>(SAVES_QUEUED_MAX);
+    let target = Target::Folder(folder.to_owned());
+    tokio::spawn(async move {
+        while let Some(file) = queued.recv().await {
+            let name = Printable::new().untrusted(&file.name);
+            match save(&sender, &file, &target, |_, _| {}).await {
+                Ok(path) => {
+                    let line = Printable::new().trusted("saved ").append(&name);
+                    let line = line.trusted(" as ");
+                    say(&line.untrusted(&path.display().to_string()));
+                }
+                Err(FileError::Ended) => return,
+                Err(error) => {
+                    let line = Printable::new().trusted("cannot save ").append(&name);
+                    say(&line.trusted(": ").untrusted(&error.to_string()));
+                }
+            }
+        }
+    });
+    files
 }
 
 /// Whether writing the output failed, which is reported. A reader that has closed it

@@ -80,6 +80,7 @@ impl Hub {
                 Effect::Subscribe {
                     name,
                     presence,
+                    files,
                     from_seq,
                     filter,
                     sender_id,
@@ -118,6 +119,7 @@ impl Hub {
                         reader,
                         is_opening: from_seq.is_some(),
                         is_catching_up,
+                        has_files: files,
                     });
                 }
                 Effect::Follow(follow) => {
@@ -141,6 +143,12 @@ impl Hub {
                     }
                 }
                 Effect::Farewell => due(Due::Farewell),
+                Effect::File(task) => {
+                    if let Some(files) = &self.files {
+                        files.push(task);
+                    }
+                }
+                Effect::Download => due(Due::Download),
                 Effect::Notify(index) => published.notify.push(index),
                 Effect::Closed(closed) => {
                     report(&closed, peer);

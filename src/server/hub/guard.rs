@@ -6,7 +6,10 @@ use crate::session::{ConnectionId, Event, Time};
 
 use super::{Hub, State, effects::Published};
 use crate::server::{
-    archive::Delivery, outbound::Outbound, read_budget::ReadBudget, registry::ConnectionHandle,
+    archive::Delivery,
+    outbound::{Files, Outbound},
+    read_budget::ReadBudget,
+    registry::ConnectionHandle,
 };
 
 /// One pass of a connection: the lock is held. Dropping it commits what was published
@@ -118,6 +121,26 @@ impl HubGuard<'_> {
         self.outbound.owes_farewell = false;
         if let Some(envelope) = envelope {
             self.outbound.reply(&envelope);
+        }
+    }
+
+    /// So many bytes of files arrived.
+    pub(in crate::server) fn charge_files(&mut self, bytes: usize) {
+        if let (Some(State { sessions, .. }), 1..) = (self.state.as_deref_mut(), bytes) {
+            sessions.charge_files(self.now, self.id, bytes);
+        }
+    }
+
+    /// It has sent all it had: the next piece of the file that it is sent.
+    pub(in crate::server) fn next_piece(&mut self) {
+        let Some(state) = self.state.as_deref_mut() else {
+            return;
+        };
+        let task = state.sessions.next_piece(self.id);
+        self.outbound.files = Files::Idle;
+        if let (Some(task), Some(files)) = (task, &self.hub.files) {
+            files.push(task);
+            self.outbound.files = Files::Awaited;
         }
     }
 

@@ -66,12 +66,17 @@ const SEEDS_TWICE: u64 = 60;
 const THREADS: usize = 2;
 
 /// Error codes that no schedule reaches, with the reason.
-const NOT_REACHED: [ErrorCode; 11] = [
+const NOT_REACHED: [ErrorCode; 16] = [
     // Never sent.
     ErrorCode::Unspecified,
     // Nothing is resumed.
     ErrorCode::Replaced,
     // Nothing is stored.
+    ErrorCode::FileUnknown,
+    ErrorCode::FileTooLong,
+    ErrorCode::FilesFull,
+    ErrorCode::FileMismatch,
+    ErrorCode::FileNameInvalid,
     ErrorCode::RequestInvalid,
     ErrorCode::StorageFull,
     // Nobody has a key.

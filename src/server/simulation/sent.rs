@@ -96,6 +96,7 @@ impl Sent {
                 // Fields that only the server sets.
                 seq: 7,
                 time_unix_ms: 7,
+                files: Vec::new(),
             })),
             &Self::DirectAck(seq) => encoded(Message::DirectAck(wire::DirectAck { seq })),
             Self::Leave => encoded(Message::Leave(wire::Leave {})),

@@ -98,6 +98,7 @@ impl Disk {
             room,
             log,
             archive: Some(Arc::clone(&archive)),
+            files: None,
             offers_history: false,
         };
         let hub = Arc::new(Hub::new(limits.clone(), AccessPolicy::default(), origin));

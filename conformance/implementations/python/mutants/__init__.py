@@ -47,6 +47,12 @@ class Mutants:
 NO_MUTANT = {
     # A full disk is not brought about over the wire.
     "CHAT-HIST-9": "no case fills the disk of a server",
+    "CHAT-FILE-11": "only the server knows what is due",
+    "CHAT-FILE-14": "only the server knows its space",
+    "CHAT-FILE-15": "a server may take pieces slowly",
+    "CHAT-FILE-17": "nobody else knows what was dropped",
+    "CHAT-FILE-19": "no case asks a client for a file",
+    "CHAT-FILE-20": "no case asks a client for a file",
     "CHAT-DM-14": "no case lets a client come back",
     "CHAT-COV-6": "no case lets a client come back",
     # Several servers are no one server at an address.

@@ -321,6 +321,17 @@ class DirectAckMissing(Client):
             super().send(**message)
 
 
+@mutant("file-fetched-unasked", "CHAT-FILE-18", "fetches every file")
+class FileFetchedUnasked(Client):
+    def register(self):
+        super().register()
+
+    def receive(self, envelope):
+        super().receive(envelope)
+        for file in envelope.chat.files:
+            self.send(get_file=pb.GetFile(sha256=file.sha256))
+
+
 @mutant("leave-missing", "CHAT-LEAVE-1", "closes without Leave")
 class LeaveMissing(Client):
     def leave(self):

@@ -929,3 +929,155 @@ class CoveredWithoutAFilter(Link):
         covered = pb.ServerEnvelope(covered=pb.Covered(seq=envelope.chat.seq, sent=1))
         has_follow = pb.CAPABILITY_FOLLOW in self.registered.capabilities
         return [envelope, covered] if has_follow else [envelope]
+
+
+# Files.
+
+
+class Clerk(Link):
+    """Knows what each connection has asked of files."""
+
+    sizes = {}
+
+    def client_put_file(self, envelope):
+        self.sizes = {**self.sizes, envelope.put_file.sha256: envelope.put_file.size}
+        return [envelope]
+
+
+@mutant("file-named-unseen", "CHAT-FILE-1", "accepts a chat whatever files it names")
+class FileNamedUnseen(Link):
+    def client_chat(self, envelope):
+        self.shared.setdefault("files", {})[envelope.chat.text] = list(envelope.chat.files)
+        del envelope.chat.files[:]
+        return [envelope]
+
+
+@mutant("file-state-missing", "CHAT-FILE-2", "answers no PutFile")
+class FileStateMissing(Link):
+    def server_file_state(self, envelope):
+        return [] if envelope.file_state.have == 0 else [envelope]
+
+
+@mutant("file-state-of-all", "CHAT-FILE-3", "tells what it has of a file from anybody")
+class FileStateOfAll(Link):
+    def server_file_state(self, envelope):
+        have = self.shared.setdefault("have", {})
+        state = envelope.file_state
+        state.have = have[state.sha256] = max(state.have, have.get(state.sha256, 0))
+        return [envelope]
+
+
+@mutant("file-state-of-none", "CHAT-FILE-3", "says that it has nothing of an upload")
+class FileStateOfNone(Link):
+    def server_file_state(self, envelope):
+        envelope.file_state.have = 0
+        return [envelope]
+
+
+@mutant("file-absence-is-told", "CHAT-FILE-4", "tells a file that is withheld from one that is absent")
+class FileAbsenceIsTold(Clerk):
+    def client_put_file(self, envelope):
+        self.shared.setdefault("put", set()).add(envelope.put_file.sha256)
+        return [envelope]
+
+    def server_error(self, envelope):
+        if envelope.error.sha256 in self.shared.get("put", set()):
+            envelope.error.detail = "that file is not for you"
+        return [envelope]
+
+
+@mutant("file-for-nobody", "CHAT-FILE-4", "gives a file to nobody")
+class FileForNobody(Link):
+    def server_file_data(self, envelope):
+        error = pb.Error(
+            code=pb.ERROR_CODE_FILE_UNKNOWN, detail="no", sha256=envelope.file_data.sha256
+        )
+        return [pb.ServerEnvelope(error=error)]
+
+
+@mutant("piece-anywhere", "CHAT-FILE-5", "takes a piece for the next one wherever it begins")
+class PieceAnywhere(Link):
+    have = 0
+
+    def client_file_data(self, envelope):
+        envelope.file_data.offset = self.have
+        return [envelope]
+
+    def server_file_state(self, envelope):
+        self.have = envelope.file_state.have
+        return [envelope]
+
+
+@mutant("hash-unchecked", "CHAT-FILE-6", "takes an upload for whole whatever is in it")
+class HashUnchecked(Clerk):
+    def server_error(self, envelope):
+        error = envelope.error
+        if error.code == pb.ERROR_CODE_FILE_MISMATCH:
+            state = pb.FileState(sha256=error.sha256, have=self.sizes.get(error.sha256, 0))
+            return [pb.ServerEnvelope(file_state=state)]
+        return [envelope]
+
+
+@mutant("upload-forgotten", "CHAT-FILE-7", "forgets an upload with its connection")
+class UploadForgotten(Link):
+    def server_file_state(self, envelope):
+        if not self.shared.get(id(self)):
+            self.shared[id(self)] = True
+            envelope.file_state.have = 0
+        return [envelope]
+
+
+@mutant("file-of-any-name", "CHAT-FILE-8", "takes any name of a file")
+class FileOfAnyName(Link):
+    def client_chat(self, envelope):
+        for file in envelope.chat.files:
+            file.name = "file"
+        return [envelope]
+
+
+@mutant("short-hash-taken", "CHAT-FILE-9", "takes a hash that is too short for an absent one")
+class ShortHashTaken(Link):
+    def server_error(self, envelope):
+        if envelope.error.code == pb.ERROR_CODE_REQUEST_INVALID:
+            envelope.error.code = pb.ERROR_CODE_FILE_UNKNOWN
+        return [envelope]
+
+
+@mutant("file-from-the-start", "CHAT-FILE-10", "sends a file from its begin whatever is asked")
+class FileFromTheStart(Link):
+    def client_get_file(self, envelope):
+        envelope.get_file.offset = 0
+        return [envelope]
+
+
+@mutant("file-to-its-end", "CHAT-FILE-10", "sends a file to its end whatever is asked")
+class FileToItsEnd(Link):
+    def client_get_file(self, envelope):
+        envelope.get_file.length = 0
+        return [envelope]
+
+
+@mutant("file-lost-with-the-server", "CHAT-FILE-12", "loses its files when it ends")
+class FileLostWithTheServer(Link):
+    def client_get_file(self, envelope):
+        if self.name.startswith("carol"):
+            envelope.get_file.sha256 = bytes(32)
+        return [envelope]
+
+    def server_error(self, envelope):
+        return [envelope]
+
+
+@mutant("file-of-any-length", "CHAT-FILE-13", "takes a file of any length")
+class FileOfAnyLength(Link):
+    def client_put_file(self, envelope):
+        most = self.registered.limits.file_bytes_max
+        envelope.put_file.size = min(envelope.put_file.size, most)
+        return [envelope]
+
+
+@mutant("file-names-left-out", "CHAT-FILE-16", "relays a chat without its files")
+class FileNamesLeftOut(Link):
+    def server_chat(self, envelope):
+        del envelope.chat.files[:]
+        return [envelope]

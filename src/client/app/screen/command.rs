@@ -1,13 +1,20 @@
 //! Commands: what a line that begins with a slash asks for, completion, and the nearest
 //! known word for an unknown one. Pure.
 
+use std::path::PathBuf;
+
 use super::find::part;
 use crate::address::Address;
 use crate::client::app::topics::{self, Followed};
 use crate::nearest::nearest;
 
 /// The commands, with what follows them and what they do.
-pub(super) const COMMANDS: [(&str, &str, &str); 18] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 20] = [
+    (
+        "/attach",
+        " FILE [TEXT]",
+        "sends FILE; quotes keep blanks in its name",
+    ),
     ("/clear", "", "empties the screen"),
     (
         "/connect",
@@ -31,6 +38,11 @@ pub(super) const COMMANDS: [(&str, &str, &str); 18] = [
     ("/msg", " NAME TEXT", "says TEXT to NAME alone"),
     ("/nick", " NAME", "joins again under another name"),
     ("/quit", "", "leaves"),
+    (
+        "/save",
+        " NUMBER [PATH]",
+        "fetches the file with this number",
+    ),
     (
         "/search",
         " [TEXT]",
@@ -72,6 +84,7 @@ pub(super) const KEYS: [&str; 5] = [
 /// A command, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Command {
+    Attach(PathBuf, String),
     Clear,
     Follow(Vec<Followed>),
     Following,
@@ -85,6 +98,7 @@ pub(super) enum Command {
     Msg(String, String),
     Nick(String),
     Quit,
+    Save(u64, Option<PathBuf>),
     Search(String),
     Set(Option<(String, String)>),
     Trust(String),
@@ -117,6 +131,25 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
     };
     let usage = || Err(format!("usage: {known}{arguments}"));
     let command = match (known, &words[..]) {
+        ("/attach", [_, ..]) => {
+            let mut shell = shlex::Shlex::new(rest);
+            let path = shell.next();
+            let text: Vec<_> = shell.by_ref().collect();
+            match path {
+                Some(path) if !shell.had_error => Command::Attach(path.into(), text.join(" ")),
+                _ => return usage(),
+            }
+        }
+        ("/save", [number, path @ ..]) => {
+            let mut shell = shlex::Shlex::new(rest);
+            let (_, path_word, more) = (shell.next(), shell.next(), shell.next());
+            match number.parse() {
+                Ok(number) if more.is_none() && (path.is_empty() || path_word.is_some()) => {
+                    Command::Save(number, path_word.map(PathBuf::from))
+                }
+                _ => return usage(),
+            }
+        }
         ("/clear", []) => Command::Clear,
         ("/connect", []) => Command::Connect(None, None),
         ("/connect", [address, name @ ..]) if name.len() < 2 => {
@@ -211,6 +244,12 @@ mod tests {
                 "/msg @Bob  two  words",
                 Command::Msg("Bob".to_owned(), "two  words".to_owned()),
             ),
+            (
+                "/attach 'a b.pdf' the report",
+                Command::Attach("a b.pdf".into(), "the report".to_owned()),
+            ),
+            ("/save 3", Command::Save(3, None)),
+            ("/save 3 b.pdf", Command::Save(3, Some("b.pdf".into()))),
             ("/ignore @Bob", Command::Ignore(Some("Bob".to_owned()))),
             ("/search two words", Command::Search("two words".to_owned())),
             ("/url", Command::Url(1)),
@@ -249,6 +288,8 @@ mod tests {
             ("/follow build", "build is no #topic and no @name"),
             ("/nick", "usage: /nick NAME"),
             ("/nick a b", "usage: /nick NAME"),
+            ("/save x", "usage: /save NUMBER [PATH]"),
+            ("/attach 'x", "usage: /attach FILE [TEXT]"),
             ("/msg Bob", "usage: /msg NAME TEXT"),
             ("/url x", "usage: /url [N]"),
             ("/set time", "usage: /set [OPTION VALUE]"),

@@ -138,6 +138,10 @@ fn mention(style: Style, colours: Colours) -> Style {
     }
 }
 
+/// How many transfers the status line shows, and how wide the bar of each is.
+const BARS_MAX: usize = 2;
+const BAR_CELLS: usize = 10;
+
 /// The status line: on the right what may need an answer, on the left the rest.
 fn draw_status(model: &Model, buffer: &mut Buffer, y: usize, columns: usize) {
     let bar = Style::default().add_modifier(Modifier::REVERSED);
@@ -213,6 +217,9 @@ fn state(model: &Model) -> String {
         }
         Link::Down => states.push("not connected: /connect or /quit".to_owned()),
     }
+    for (name, done, total) in model.transfers.values().take(BARS_MAX) {
+        states.push(bar(name, *done, *total));
+    }
     if model.mentions > 0 {
         states.push(format!("{} for you", model.mentions));
     }
@@ -223,6 +230,20 @@ fn state(model: &Model) -> String {
         (unread, View::At { .. }) => states.push(format!("{unread} unread below")),
     }
     states.join(" · ")
+}
+
+/// "fetching a.pdf [####------] 42%"
+fn bar(name: &str, done: u64, total: u64) -> String {
+    // In parts of a thousand, so that no size is too large.
+    let parts = done.saturating_mul(1_000) / total.max(1);
+    let cells = usize::try_from(parts).unwrap_or(1_000).min(1_000) * BAR_CELLS / 1_000;
+    let name = Printable::new().untrusted(name);
+    format!(
+        "{name} [{}{}] {}%",
+        "#".repeat(cells),
+        "-".repeat(BAR_CELLS - cells),
+        parts / 10
+    )
 }
 
 /// The rows of the draft, and the cursor's row and column among them.
@@ -320,6 +341,7 @@ mod tests {
             topic: String::new(),
             mentions: Vec::new(),
             sender_id: None,
+            files: Vec::new(),
         });
     }
 

@@ -252,6 +252,11 @@ impl Model {
 
     fn run(&mut self, command: Command) {
         match command {
+            Command::Attach(path, text) => self.actions.push(Action::Attach(path, text)),
+            Command::Save(number, path) => match self.file(number).cloned() {
+                Some(file) => self.actions.push(Action::Save(file, path)),
+                None => self.notice(Printable::new().trusted("there is no file with this number")),
+            },
             Command::Clear => {
                 self.log.clear();
                 self.go_to_bottom();

@@ -31,6 +31,7 @@ mod view;
 use std::env;
 use std::future::pending;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +40,7 @@ use futures_util::StreamExt;
 use jiff::tz::TimeZone;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::colour::Colours;
@@ -57,6 +59,7 @@ use super::options::Options;
 use super::password::{Echo, ask};
 use super::past;
 use super::report::{say, sum_up};
+use super::save::{Target, save};
 use super::signals::{JobSignal, JobSignals, Signals};
 use super::time_format::parse_time;
 use crate::address::Address;
@@ -64,7 +67,7 @@ use crate::cli;
 use crate::client::{
     ConnectError, Connector, Ended, Ending, Event, Printable, SendError, Sender, Session,
 };
-use crate::wire::Capability;
+use crate::wire::{Capability, File};
 
 /// The shortest time between two frames, in milliseconds: short enough to look
 /// immediate, long enough to draw a flood of messages together.
@@ -74,6 +77,16 @@ const FRAME_MS: u64 = 20;
 /// they may take, in milliseconds.
 const PAST_CHATS: u32 = 200;
 const PAST_MS_MAX: u64 = 3_000;
+
+/// How much transfers may have told that was not heard.
+const TOLD_QUEUED_MAX: usize = 64;
+
+/// What a transfer tells.
+enum Told {
+    Progress(String, u64, u64),
+    Attached(Result<File, String>, String),
+    Saved(Result<PathBuf, String>),
+}
 
 /// A connect under way.
 type Connecting = Pin<Box<dyn Future<Output = Result<Session, ConnectError>>>>;
@@ -105,6 +118,7 @@ pub(super) async fn run(
         }
     };
     let started_at = Instant::now();
+    let (tell, hear) = mpsc::channel(TOLD_QUEUED_MAX);
     let mut client = Client {
         model: Model::new(
             settings(options),
@@ -125,6 +139,9 @@ pub(super) async fn run(
         session: None,
         sender: None,
         connecting: None,
+        tell,
+        hear,
+        last_transfer: 0,
         target: None,
     };
     client.read_history();
@@ -178,6 +195,10 @@ struct Client {
     session: Option<Session>,
     sender: Option<Sender>,
     connecting: Option<Connecting>,
+    /// What transfers tell, and how many there were.
+    tell: mpsc::Sender<(u64, Told)>,
+    hear: mpsc::Receiver<(u64, Told)>,
+    last_transfer: u64,
     /// What the user asked to connect to.
     target: Option<(Address, String)>,
 }
@@ -229,6 +250,10 @@ impl Client {
                         Some(event) => self.model.event(event),
                         None => self.session = None,
                     }
+                }
+                Some((number, told)) = self.hear.recv() => {
+                    self.model.now = now(self.started_at);
+                    self.told(number, told);
                 }
                 connected = until_connected(&mut self.connecting) => {
                     self.connecting = None;
@@ -366,6 +391,8 @@ impl Client {
                     None => line.trusted("you have no key"),
                 });
             }
+            Action::Attach(path, text) => self.attach(path, text),
+            Action::Save(file, path) => self.save(file, path),
             Action::Connect(address, name) => {
                 let address = address.unwrap_or_else(|| self.address.clone());
                 let name = name.or_else(|| address.name().map(str::to_owned));
@@ -377,6 +404,80 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Uploads a file in a task of its own.
+    fn attach(&mut self, path: PathBuf, text: String) {
+        let Some(sender) = self.sender.clone() else {
+            return self.no_transfer();
+        };
+        let (number, told) = self.transfer();
+        tokio::spawn(async move {
+            let name = path.display().to_string();
+            let name = format!("sending {name}");
+            let attached = sender.attach(&path, |done, total| {
+                // The next one says more.
+                let _ = told.try_send((number, Told::Progress(name.clone(), done, total)));
+            });
+            let attached = attached.await.map_err(|error| error.to_string());
+            let _ = told.send((number, Told::Attached(attached, text))).await;
+        });
+    }
+
+    /// Fetches a file in a task of its own.
+    fn save(&mut self, file: File, path: Option<PathBuf>) {
+        let Some(sender) = self.sender.clone() else {
+            return self.no_transfer();
+        };
+        let (number, told) = self.transfer();
+        let target = path.map_or_else(|| Target::Folder(PathBuf::from(".")), Target::Path);
+        tokio::spawn(async move {
+            let name = format!("fetching {}", file.name);
+            let saved = save(&sender, &file, &target, |done, total| {
+                let _ = told.try_send((number, Told::Progress(name.clone(), done, total)));
+            });
+            let saved = saved.await.map_err(|error| error.to_string());
+            let _ = told.send((number, Told::Saved(saved))).await;
+        });
+    }
+
+    fn transfer(&mut self) -> (u64, mpsc::Sender<(u64, Told)>) {
+        self.last_transfer += 1;
+        (self.last_transfer, self.tell.clone())
+    }
+
+    fn no_transfer(&mut self) {
+        let line = Printable::new().trusted("there is no connection");
+        self.model.notice(line);
+    }
+
+    /// A transfer has something to tell.
+    fn told(&mut self, number: u64, told: Told) {
+        self.is_dirty = true;
+        let line = match told {
+            Told::Progress(name, done, total) => {
+                self.model.transfers.insert(number, (name, done, total));
+                return;
+            }
+            Told::Attached(Ok(file), text) => {
+                self.model.transfers.remove(&number);
+                return self.model.attached(file, &text);
+            }
+            Told::Saved(Ok(path)) => {
+                let line = Printable::new().trusted("saved ");
+                line.untrusted(&path.display().to_string())
+            }
+            Told::Attached(Err(error), _) => {
+                let line = Printable::new().trusted("the file was not sent: ");
+                line.untrusted(&error)
+            }
+            Told::Saved(Err(error)) => {
+                let line = Printable::new().trusted("the file was not saved: ");
+                line.untrusted(&error).trusted("; /save goes on with it")
+            }
+        };
+        self.model.transfers.remove(&number);
+        self.model.notice(line);
     }
 
     /// Connects to another server, which may raise questions about passwords and
@@ -558,7 +659,15 @@ async fn until_connected(connecting: &mut Option<Connecting>) -> Result<Session,
 /// Sends the line. Dropped without sending if another branch is first.
 async fn send(sender: &Option<Sender>, line: Option<&Unsent>) -> Result<u64, SendError> {
     match (sender, line) {
-        (Some(sender), Some(Unsent { chat, to: None, .. })) => sender.send(chat.clone()).await,
+        (
+            Some(sender),
+            Some(Unsent {
+                chat,
+                to: None,
+                files,
+                ..
+            }),
+        ) => sender.send_files(chat.clone(), files.clone()).await,
         (
             Some(sender),
             Some(Unsent {

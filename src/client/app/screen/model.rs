@@ -2,6 +2,7 @@
 //! the clock come in; what is to be done comes out as actions. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -16,9 +17,10 @@ use super::settings::Settings;
 use crate::address::Address;
 use crate::client::app::known_names::{self, KeyMark, KnownNames, Verdict};
 use crate::client::app::member_list::MemberList;
-use crate::client::app::{messages, topics};
+use crate::client::app::messages::{self, file_size, file_text};
+use crate::client::app::topics;
 use crate::client::{Event, Filter, NewChat, Outgoing, Printable, SenderId};
-use crate::wire::{Capability, Chat, Registered, ResumeFailure};
+use crate::wire::{Capability, Chat, File, Registered, ResumeFailure};
 
 /// How long a sent line may be unconfirmed before it says so, in milliseconds.
 pub(super) const LATE_MS: u64 = 2_000;
@@ -34,6 +36,9 @@ const LINES_WAITING_MAX: usize = 10_000;
 
 /// How many directs may be without their state: more than a server keeps for a sender.
 const DIRECTS_ACCEPTED_MAX: usize = 1_024;
+
+/// How many files that messages have named are remembered.
+const FILES_MAX: usize = 1_000;
 
 /// How many names may be ignored.
 pub(super) const IGNORED_MAX: usize = 1_000;
@@ -78,6 +83,10 @@ pub(super) enum Action {
     KeepName(String, SenderId),
     /// Show the user's public key.
     ShowKey,
+    /// Upload this file, and send it with this text.
+    Attach(PathBuf, String),
+    /// Fetch this file, to this path or into the folder of the program.
+    Save(File, Option<PathBuf>),
     /// Connect to this server, or again to the same one, under this name.
     Connect(Option<Address>, Option<String>),
     /// Receive these chats from now on.
@@ -141,6 +150,8 @@ pub(super) struct Unsent {
     pub(super) chat: NewChat,
     /// The member that it is for, if it is not for all.
     pub(super) to: Option<String>,
+    /// The files that it names.
+    pub(super) files: Vec<File>,
 }
 
 /// The state of the screen.
@@ -168,6 +179,11 @@ pub(super) struct Model {
     pub(super) outbox: VecDeque<Unsent>,
     /// Lines that the session has taken: by its ids, with the time.
     sent: BTreeMap<u64, (EntryId, u64)>,
+    /// The files that messages have named, the first of them with this number.
+    files: VecDeque<File>,
+    first_file: u64,
+    /// What is sent and fetched now, for the status line.
+    pub(super) transfers: BTreeMap<u64, (String, u64, u64)>,
     /// Directs that the server has confirmed, and whose state it has not told.
     accepted: BTreeMap<u64, EntryId>,
     /// When the lines of one's own that are not settled begin to say so.
@@ -235,6 +251,9 @@ impl Model {
             outgoing: Outgoing::new(0),
             outbox: VecDeque::new(),
             sent: BTreeMap::new(),
+            files: VecDeque::new(),
+            first_file: 1,
+            transfers: BTreeMap::new(),
             accepted: BTreeMap::new(),
             late_at_ms: VecDeque::new(),
             unknown: 0,
@@ -389,11 +408,13 @@ impl Model {
                 time_unix_ms,
                 sender_id,
                 topic,
+                files,
                 ..
             } => {
                 self.judge(&sender, sender_id);
                 let key = self.known.mark(&sender, sender_id);
                 self.message(seq, (sender, key, topic), text, time_unix_ms);
+                self.announce(files);
             }
             Event::Removed {
                 seq,
@@ -408,8 +429,12 @@ impl Model {
                 sender,
                 text,
                 time_unix_ms,
+                files,
                 ..
-            } => self.direct(sender, text, time_unix_ms),
+            } => {
+                self.direct(sender, text, time_unix_ms);
+                self.announce(files);
+            }
             Event::DirectState { id, is_delivered } => {
                 if let Some(entry) = self.accepted.remove(&id) {
                     let delivery = match is_delivered {
@@ -547,6 +572,32 @@ impl Model {
         };
         let id = self.log.push(at, None, Kind::Direct { sender, text });
         self.count_unread(id, true);
+    }
+
+    /// A message names files, which can be saved by their numbers: nothing is fetched before
+    /// the user says so (CHAT-FILE-18).
+    fn announce(&mut self, files: Vec<File>) {
+        for file in files {
+            if self.files.len() >= FILES_MAX {
+                self.files.pop_front();
+                self.first_file += 1;
+            }
+            let number = self.first_file + self.files.len() as u64;
+            let line = Printable::new()
+                .trusted("file ")
+                .number(number)
+                .trusted(": ");
+            let line = line.untrusted(&file.name).trusted(", ");
+            let line = line.untrusted(&file_size(file.size)).trusted("; /save ");
+            self.notice(line.number(number).trusted(" fetches it"));
+            self.files.push_back(file);
+        }
+    }
+
+    /// The file with a number.
+    pub(super) fn file(&self, number: u64) -> Option<&File> {
+        let index = number.checked_sub(self.first_file)?;
+        self.files.get(usize::try_from(index).ok()?)
     }
 
     fn count_unread(&mut self, id: EntryId, is_mention: bool) {
@@ -707,19 +758,29 @@ impl Model {
 
     /// Queues one line for the session: one text, or more if it is too long.
     pub(super) fn queue(&mut self, line: &str) {
-        self.queue_for(None, line);
+        self.queue_for(None, line, Vec::new());
+    }
+
+    /// A file was uploaded: queues the line that names it.
+    pub(super) fn attached(&mut self, file: File, text: &str) {
+        let said = file_text(&file);
+        let text = match text.is_empty() {
+            true => said,
+            false => format!("{text} {said}"),
+        };
+        self.queue_for(None, &text, vec![file]);
     }
 
     /// Queues one line for one member alone.
     pub(super) fn queue_direct(&mut self, name: String, line: &str) {
         match self.has_direct {
-            true => self.queue_for(Some(name), line),
+            true => self.queue_for(Some(name), line, Vec::new()),
             false => self
                 .notice(Printable::new().trusted("not sent: this server takes no direct messages")),
         }
     }
 
-    fn queue_for(&mut self, to: Option<String>, line: &str) {
+    fn queue_for(&mut self, to: Option<String>, line: &str, mut files: Vec<File>) {
         let (topic, line) = match topics::split(line) {
             _ if to.is_some() || !self.has_follow => (String::new(), line),
             Some((topic, line)) => (topic.to_owned(), line),
@@ -751,6 +812,7 @@ impl Model {
                 entry: id,
                 chat: topics::chat(text, &topic, mentions_max),
                 to: to.clone(),
+                files: std::mem::take(&mut files),
             });
             self.late_at_ms.push_back(self.now.ms + LATE_MS);
         }

@@ -72,6 +72,8 @@ pub(super) fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         filter_entries_max: 4,
         mentions_max: 2,
         name_expiry_ms: 2_000,
+        // Nothing is stored.
+        ..Limits::default()
     }
 }
 

@@ -1,0 +1,344 @@
+//! Files on disk: the thread that writes and reads what members upload and download
+//! (CHAT-FILE). A file has its hash for a name; an upload is one of its own until its hash
+//! was checked.
+//!
+//! ```text
+//!   files/whole/HASH          a file
+//!   files/owner/HASH-NAME     NAME has uploaded it; empty
+//!   files/part/HASH-SIZE-NAME an upload of NAME that is not complete
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::UNIX_EPOCH,
+};
+
+use sha2::{Digest, Sha256};
+use tracing::{error, warn};
+
+use crate::{
+    frame,
+    name::Name,
+    session::{FileIndex, FileTask, Hash, Removal, Written},
+    wire::{self, ServerEnvelope, server_envelope::Message},
+};
+
+use super::{file_queue::FileQueue, hub::Hub};
+
+/// How much of a file is read at once to compute its hash, in bytes.
+const HASH_BYTES: usize = 64 * 1024;
+
+/// The folder of the files.
+#[derive(Debug, Clone)]
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folders where they are missing.
+    ///
+    /// # Errors
+    ///
+    /// The system does not allow it.
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        let folder = Self(dir.join("files"));
+        for part in ["whole", "owner", "part"] {
+            fs::create_dir_all(folder.0.join(part))?;
+        }
+        Ok(folder)
+    }
+
+    fn whole(&self, hash: &Hash) -> PathBuf {
+        self.0.join("whole").join(hex(hash))
+    }
+
+    fn owner(&self, hash: &Hash, name: &Name) -> PathBuf {
+        let name = name.as_str().to_ascii_lowercase();
+        self.0.join("owner").join(format!("{}-{name}", hex(hash)))
+    }
+
+    fn part(&self, hash: &Hash, size: u64, name: &Name) -> PathBuf {
+        let name = name.as_str().to_ascii_lowercase();
+        let file = format!("{}-{size}-{name}", hex(hash));
+        self.0.join("part").join(file)
+    }
+
+    /// What is there. `named`: the newest chat that names each file. Whatever has another
+    /// name than this program gives is left alone.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read.
+    pub(super) fn load(
+        &self,
+        named: &BTreeMap<Hash, u64>,
+        orphan_ms: i64,
+        now_unix_ms: i64,
+    ) -> io::Result<FileIndex> {
+        let mut index = FileIndex::default();
+        let mut owners: BTreeMap<Hash, BTreeSet<Name>> = BTreeMap::new();
+        for (file, _) in self.list("owner")? {
+            if let Some((hash, name)) = file.split_at_checked(64)
+                && let (Some(hash), Some(Ok(name))) =
+                    (unhex(hash), name.strip_prefix('-').map(Name::parse))
+            {
+                owners.entry(hash).or_default().insert(name);
+            }
+        }
+        for (file, metadata) in self.list("whole")? {
+            if let Some(hash) = unhex(&file) {
+                let owners = owners.remove(&hash).unwrap_or_default();
+                let last_seq = named.get(&hash).copied().unwrap_or(0);
+                index.restore_whole(hash, metadata.len(), owners, last_seq, now_unix_ms);
+            }
+        }
+        for (file, metadata) in self.list("part")? {
+            let mut words = file.splitn(3, '-');
+            let (hash, size, name) = (words.next(), words.next(), words.next());
+            if let (Some(hash), Some(Ok(size)), Some(Ok(name))) = (
+                hash.and_then(unhex),
+                size.map(str::parse::<u64>),
+                name.map(Name::parse),
+            ) && metadata.len() < size
+            {
+                let changed = metadata.modified().ok();
+                let changed = changed.and_then(|it| it.duration_since(UNIX_EPOCH).ok());
+                let changed_ms = changed
+                    .map_or(0, |it| it.as_millis() as i64)
+                    .min(now_unix_ms);
+                let due = changed_ms.saturating_add(orphan_ms);
+                index.restore_partial(name, hash, size, metadata.len(), due);
+            }
+        }
+        Ok(index)
+    }
+
+    fn list(&self, part: &str) -> io::Result<Vec<(String, fs::Metadata)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.0.join(part))? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if let (Ok(name), true) = (entry.file_name().into_string(), metadata.is_file()) {
+                found.push((name, metadata));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The thread.
+pub(super) struct FileThread(JoinHandle<()>);
+
+impl FileThread {
+    /// Starts it, for a hub that has this queue.
+    ///
+    /// # Errors
+    ///
+    /// The system starts no thread.
+    pub(super) fn start(
+        folder: Folder,
+        hub: &Arc<Hub>,
+        queue: &Arc<FileQueue>,
+    ) -> io::Result<Self> {
+        let mut disk = Disk {
+            folder,
+            hashers: BTreeMap::new(),
+        };
+        let (hub, queue) = (Arc::clone(hub), Arc::clone(queue));
+        let spawned = thread::Builder::new()
+            .name("files".to_owned())
+            .spawn(move || {
+                while let Some(task) = queue.next() {
+                    disk.run(task, &hub);
+                }
+            });
+        Ok(Self(spawned?))
+    }
+
+    /// Waits until it has done what is due, behind [`FileQueue::close`].
+    pub(super) fn join(self) {
+        if self.0.join().is_err() {
+            error!("the thread of the files has panicked");
+        }
+    }
+}
+
+struct Disk {
+    folder: Folder,
+    /// The hash of the upload of each connection, as far as it has come, with the file and
+    /// the bytes in it.
+    hashers: BTreeMap<usize, (Name, Hash, u64, Sha256)>,
+}
+
+impl Disk {
+    fn run(&mut self, task: FileTask, hub: &Hub) {
+        match task {
+            FileTask::Write {
+                index,
+                serial,
+                name,
+                hash,
+                size,
+                offset,
+                data,
+            } => {
+                let written = self.write(index, &name, hash, size, offset, &data);
+                let written = written.unwrap_or_else(|error| {
+                    warn!("cannot keep a file: {error}");
+                    self.hashers.remove(&index);
+                    // What was written in part would be taken for whole.
+                    let _ = fs::remove_file(self.folder.part(&hash, size, &name));
+                    Written::Failed
+                });
+                let bytes = data.len() as u64;
+                hub.file_written((index, serial), (&name, hash, size), bytes, written);
+            }
+            FileTask::Read {
+                index,
+                serial,
+                hash,
+                offset,
+                bytes,
+            } => {
+                let data = self.read(&hash, offset, bytes);
+                let data = data.inspect_err(|error| warn!("cannot read a file: {error}"));
+                let frame = data.ok().map(|data| {
+                    let mut frame = Vec::new();
+                    let data = wire::FileData {
+                        sha256: hash.to_vec(),
+                        offset,
+                        data,
+                    };
+                    let message = Some(Message::FileData(data));
+                    frame::encode(&ServerEnvelope { message }, &mut frame);
+                    frame
+                });
+                hub.file_read((index, serial), frame);
+            }
+            FileTask::Forget { index } => {
+                self.hashers.remove(&index);
+            }
+            // It was uploaded again meanwhile.
+            FileTask::Remove(Removal::Whole { hash, .. }) if hub.has_file(&hash) => {}
+            FileTask::Remove(removal) => {
+                if let Err(error) = self.remove(&removal) {
+                    warn!("cannot remove a file: {error}");
+                }
+            }
+        }
+    }
+
+    /// Writes a piece behind the others, and checks the hash behind the last one.
+    fn write(
+        &mut self,
+        index: usize,
+        name: &Name,
+        hash: Hash,
+        size: u64,
+        offset: u64,
+        data: &[u8],
+    ) -> io::Result<Written> {
+        let path = self.folder.part(&hash, size, name);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&path)?;
+        let found = file.metadata()?.len();
+        if found < offset {
+            return Err(io::Error::other("a part of it is gone"));
+        }
+        // A piece that was written before the server was killed, and not counted.
+        file.set_len(offset)?;
+        let mut hasher = match self.hashers.remove(&index) {
+            Some((its_name, its_hash, bytes, hasher))
+                if its_name == *name && its_hash == hash && bytes == offset =>
+            {
+                hasher
+            }
+            _ => hash_of(&mut file, offset)?,
+        };
+        file.write_all(data)?;
+        hasher.update(data);
+        let end = offset + data.len() as u64;
+        if end < size {
+            self.hashers
+                .insert(index, (name.clone(), hash, end, hasher));
+            return Ok(Written::Part);
+        }
+        // CHAT-FILE-6
+        if hasher.finalize()[..] != hash {
+            fs::remove_file(&path)?;
+            return Ok(Written::Mismatch);
+        }
+        file.sync_all()?;
+        // The owner first: a file without one is kept for nobody.
+        File::create(self.folder.owner(&hash, name))?;
+        fs::rename(&path, self.folder.whole(&hash))?;
+        for part in ["owner", "whole"] {
+            File::open(self.folder.0.join(part))?.sync_all()?;
+        }
+        Ok(Written::Whole)
+    }
+
+    fn read(&self, hash: &Hash, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(self.folder.whole(hash))?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut data = vec![0; bytes];
+        file.read_exact(&mut data)?;
+        Ok(data)
+    }
+
+    fn remove(&self, removal: &Removal) -> io::Result<()> {
+        let paths = match removal {
+            Removal::Whole { hash, owners } => {
+                let owners = owners.iter().map(|name| self.folder.owner(hash, name));
+                [self.folder.whole(hash)]
+                    .into_iter()
+                    .chain(owners)
+                    .collect()
+            }
+            Removal::Partial { name, hash, size } => vec![self.folder.part(hash, *size, name)],
+        };
+        for path in paths {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hash of the first `bytes` of a file.
+fn hash_of(file: &mut File, bytes: u64) -> io::Result<Sha256> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut hasher = Sha256::new();
+    let mut rest = file.take(bytes);
+    let mut buffer = vec![0; HASH_BYTES];
+    loop {
+        match rest.read(&mut buffer)? {
+            0 => return Ok(hasher),
+            read => hasher.update(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+}
+
+fn hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(digits: &str) -> Option<Hash> {
+    let is_hex = digits.len() == 64
+        && digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let mut hash = Hash::default();
+    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    is_hex.then_some(hash)
+}

@@ -1,0 +1,416 @@
+//! File index: which files the server holds, who may fetch them, and until when they are
+//! kept (CHAT-FILE). The bytes are on disk; this decides, and the disk follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{limits::Limits, name::Name, wire::ErrorCode};
+
+/// The SHA-256 of a file, which is its address.
+pub type Hash = [u8; 32];
+
+/// What a file counts at least against the bounds, in bytes: a block of the disk. It bounds
+/// how many files there are.
+const FILE_BYTES_MIN: u64 = 4_096;
+
+/// Into how many parts the time is cut for which a file outlives what named it: it is
+/// noticed one part after that it is not named any more, and kept for the others.
+const ORPHAN_PARTS: i64 = 8;
+
+/// How many members a file is given to by Directs at a time; an older one is forgotten.
+const RECIPIENTS_MAX: usize = 64;
+
+/// How many files are looked at in one call of [`FileIndex::expire`].
+const EXPIRED_PER_CALL_MAX: usize = 1_024;
+
+/// What members have uploaded.
+#[derive(Debug, Default)]
+pub struct FileIndex {
+    whole: BTreeMap<Hash, Whole>,
+    partial: BTreeMap<(Name, Hash), Partial>,
+    /// When to look at each of them again, in milliseconds since 1970.
+    due: BTreeSet<(i64, Hash, Option<Name>)>,
+    used_bytes: u64,
+    used_by: BTreeMap<Name, u64>,
+}
+
+/// A file whose hash was checked.
+#[derive(Debug)]
+struct Whole {
+    size: u64,
+    /// The newest chat that names it; 0 if none does.
+    last_seq: u64,
+    /// The members that have uploaded it.
+    owners: BTreeSet<Name>,
+    /// Those that a Direct has named it to, oldest first.
+    recipients: Vec<Name>,
+    due_unix_ms: i64,
+    /// Since it was last looked at, nothing names it.
+    is_orphan: bool,
+}
+
+/// An upload that is not complete.
+#[derive(Debug)]
+struct Partial {
+    size: u64,
+    have: u64,
+    due_unix_ms: i64,
+    /// A piece of it is on its way to the disk.
+    is_writing: bool,
+}
+
+/// What is to be removed from the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// A whole file and the notes of who has uploaded it.
+    Whole {
+        /// The file.
+        hash: Hash,
+        /// Its owners.
+        owners: Vec<Name>,
+    },
+    /// An upload.
+    Partial {
+        /// The member.
+        name: Name,
+        /// The file.
+        hash: Hash,
+        /// The size that was announced.
+        size: u64,
+    },
+}
+
+/// What became of a piece that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It is on the disk.
+    Part,
+    /// It was the last one, and the file is what its hash says.
+    Whole,
+    /// It was the last one, and the file is another: it is gone.
+    Mismatch,
+    /// The disk has no space or no part of the file any more; the upload is gone.
+    Failed,
+}
+
+impl FileIndex {
+    /// Adds a file that was found on the disk.
+    pub fn restore_whole(
+        &mut self,
+        hash: Hash,
+        size: u64,
+        owners: BTreeSet<Name>,
+        last_seq: u64,
+        now_unix_ms: i64,
+    ) {
+        self.used_bytes += charged(size);
+        for owner in &owners {
+            *self.used_by.entry(owner.clone()).or_default() += charged(size);
+        }
+        self.due.insert((now_unix_ms, hash, None));
+        let whole = Whole {
+            size,
+            last_seq,
+            owners,
+            recipients: Vec::new(),
+            due_unix_ms: now_unix_ms,
+            is_orphan: false,
+        };
+        self.whole.insert(hash, whole);
+    }
+
+    /// Adds an upload that was found on the disk.
+    pub fn restore_partial(&mut self, name: Name, hash: Hash, size: u64, have: u64, due: i64) {
+        self.charge(&name, size);
+        self.due.insert((due, hash, Some(name.clone())));
+        let partial = Partial {
+            size,
+            have,
+            due_unix_ms: due,
+            is_writing: false,
+        };
+        self.partial.insert((name, hash), partial);
+    }
+
+    /// A member begins an upload, or continues it: how much of it the server has
+    /// (CHAT-FILE-3). An upload of another size is in `removed`.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn put(
+        &mut self,
+        name: &Name,
+        hash: Hash,
+        size: u64,
+        limits: &Limits,
+        now_unix_ms: i64,
+        removed: &mut Vec<Removal>,
+    ) -> Result<u64, ErrorCode> {
+        if size > limits.file_bytes_max {
+            return Err(ErrorCode::FileTooLong);
+        }
+        if let Some(whole) = self.whole.get(&hash)
+            && whole.owners.contains(name)
+        {
+            return match whole.size == size {
+                true => Ok(size),
+                false => Err(ErrorCode::FileMismatch),
+            };
+        }
+        let key = (name.clone(), hash);
+        if let Some(partial) = self.partial.get(&key) {
+            if partial.size == size {
+                return Ok(partial.have);
+            }
+            removed.extend(self.remove_partial(&key));
+        }
+        let used_by = self.used_by.get(name).copied().unwrap_or(0);
+        let bytes = charged(size);
+        if self.used_bytes.saturating_add(bytes) > limits.files_bytes_max
+            || used_by.saturating_add(bytes) > limits.member_files_bytes_max
+        {
+            return Err(ErrorCode::FilesFull);
+        }
+        let due = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
+        self.restore_partial(key.0, hash, size, 0, due);
+        Ok(0)
+    }
+
+    /// A piece has arrived, which is to be written. Returns the size of the file.
+    ///
+    /// # Errors
+    ///
+    /// It is not the next piece of an upload of this member (CHAT-FILE-5).
+    pub fn data(
+        &mut self,
+        name: &Name,
+        hash: Hash,
+        offset: u64,
+        bytes: u64,
+        due_unix_ms: i64,
+    ) -> Result<u64, ErrorCode> {
+        let key = (name.clone(), hash);
+        let Some(partial) = self.partial.get_mut(&key) else {
+            return Err(ErrorCode::FileUnknown);
+        };
+        let is_next = partial.have == offset && bytes > 0 && bytes <= partial.size - partial.have;
+        if !is_next || partial.is_writing {
+            return Err(ErrorCode::FileMismatch);
+        }
+        partial.is_writing = true;
+        let before = (partial.due_unix_ms, hash, Some(key.0.clone()));
+        partial.due_unix_ms = due_unix_ms;
+        let size = partial.size;
+        self.due.remove(&before);
+        self.due.insert((due_unix_ms, hash, Some(key.0)));
+        Ok(size)
+    }
+
+    /// A piece of so many bytes was written, or not. Returns how much there is now.
+    #[expect(clippy::too_many_arguments, reason = "what the disk knows")]
+    pub fn written(
+        &mut self,
+        name: &Name,
+        hash: Hash,
+        size: u64,
+        bytes: u64,
+        written: Written,
+        limits: &Limits,
+        now_unix_ms: i64,
+    ) -> Result<u64, ErrorCode> {
+        let key = (name.clone(), hash);
+        // Another upload may have taken its place.
+        let partial = self.partial.get(&key);
+        if !partial.is_some_and(|partial| partial.is_writing && partial.size == size) {
+            return Err(ErrorCode::FileUnknown);
+        }
+        match written {
+            Written::Part => {
+                let partial = self.partial.get_mut(&key).ok_or(ErrorCode::FileUnknown)?;
+                partial.is_writing = false;
+                partial.have += bytes;
+                Ok(partial.have)
+            }
+            Written::Mismatch | Written::Failed => {
+                self.remove_partial(&key);
+                Err(match written {
+                    Written::Mismatch => ErrorCode::FileMismatch,
+                    _ => ErrorCode::FilesFull,
+                })
+            }
+            Written::Whole => {
+                self.remove_partial(&key);
+                let due = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
+                match self.whole.get_mut(&hash) {
+                    Some(whole) => {
+                        // It counts once for the server, and for each owner.
+                        *self.used_by.entry(name.clone()).or_default() += charged(size);
+                        whole.owners.insert(name.clone());
+                        self.look_at(hash, due);
+                    }
+                    None => {
+                        let owners = BTreeSet::from([name.clone()]);
+                        self.restore_whole(hash, size, owners, 0, due);
+                        if let Some(whole) = self.whole.get_mut(&hash) {
+                            whole.is_orphan = true;
+                        }
+                    }
+                }
+                Ok(size)
+            }
+        }
+    }
+
+    /// Whether there is a whole file.
+    pub fn has(&self, hash: &Hash) -> bool {
+        self.whole.contains_key(hash)
+    }
+
+    /// The size of a file, if a member may fetch it (CHAT-FILE-4): one that has the chats
+    /// behind `after_seq`.
+    pub fn size_for(&self, name: &Name, hash: &Hash, after_seq: u64) -> Option<u64> {
+        let whole = self.whole.get(hash)?;
+        let may_fetch = whole.owners.contains(name)
+            || whole.recipients.contains(name)
+            || whole.last_seq > after_seq;
+        may_fetch.then_some(whole.size)
+    }
+
+    /// A chat names a file, which is whole.
+    pub fn named_by_chat(&mut self, hash: &Hash, seq: u64) {
+        if let Some(whole) = self.whole.get_mut(hash) {
+            whole.last_seq = whole.last_seq.max(seq);
+            whole.is_orphan = false;
+        }
+    }
+
+    /// A Direct names a file to a member.
+    pub fn named_by_direct(&mut self, hash: &Hash, recipient: &Name, due_unix_ms: i64) {
+        let Some(whole) = self.whole.get_mut(hash) else {
+            return;
+        };
+        if !whole.recipients.contains(recipient) {
+            if whole.recipients.len() >= RECIPIENTS_MAX {
+                whole.recipients.remove(0);
+            }
+            whole.recipients.push(recipient.clone());
+        }
+        if whole.is_orphan {
+            self.look_at(*hash, due_unix_ms);
+        }
+    }
+
+    /// Removes what was kept for long enough: chats from `oldest_seq` on are kept.
+    pub fn expire(&mut self, oldest_seq: u64, limits: &Limits, now_unix_ms: i64) -> Vec<Removal> {
+        let mut removed = Vec::new();
+        for _ in 0..EXPIRED_PER_CALL_MAX {
+            let Some((due, hash, name)) = self.due.first().cloned() else {
+                break;
+            };
+            if due > now_unix_ms {
+                break;
+            }
+            match name {
+                Some(name) => {
+                    let key = (name, hash);
+                    match self.partial.get(&key) {
+                        // The disk is about to have more of it.
+                        Some(partial) if partial.is_writing => {
+                            self.due.pop_first();
+                            let later = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
+                            self.due.insert((later, hash, Some(key.0.clone())));
+                            if let Some(partial) = self.partial.get_mut(&key) {
+                                partial.due_unix_ms = later;
+                            }
+                        }
+                        _ => {
+                            self.due.pop_first();
+                            removed.extend(self.remove_partial(&key));
+                        }
+                    }
+                }
+                None => removed.extend(self.look_again(hash, oldest_seq, limits, now_unix_ms)),
+            }
+        }
+        removed
+    }
+
+    /// Looks at a whole file that is due.
+    fn look_again(
+        &mut self,
+        hash: Hash,
+        oldest_seq: u64,
+        limits: &Limits,
+        now_unix_ms: i64,
+    ) -> Option<Removal> {
+        let part_ms = (i64::from(limits.file_orphan_ms) / ORPHAN_PARTS).max(1);
+        let Some(whole) = self.whole.get_mut(&hash) else {
+            self.due.pop_first();
+            return None;
+        };
+        if whole.last_seq > 0 && whole.last_seq >= oldest_seq {
+            self.look_at(hash, now_unix_ms.saturating_add(part_ms));
+            return None;
+        }
+        if !whole.is_orphan {
+            whole.is_orphan = true;
+            self.look_at(
+                hash,
+                now_unix_ms.saturating_add(part_ms * (ORPHAN_PARTS - 1)),
+            );
+            return None;
+        }
+        self.due.pop_first();
+        let whole = self.whole.remove(&hash)?;
+        self.used_bytes = self.used_bytes.saturating_sub(charged(whole.size));
+        for owner in &whole.owners {
+            self.release(owner, whole.size);
+        }
+        Some(Removal::Whole {
+            hash,
+            owners: whole.owners.into_iter().collect(),
+        })
+    }
+
+    /// Looks at a whole file at this time next.
+    fn look_at(&mut self, hash: Hash, due_unix_ms: i64) {
+        if let Some(whole) = self.whole.get_mut(&hash) {
+            self.due.remove(&(whole.due_unix_ms, hash, None));
+            whole.due_unix_ms = due_unix_ms;
+            self.due.insert((due_unix_ms, hash, None));
+        }
+    }
+
+    fn remove_partial(&mut self, key: &(Name, Hash)) -> Option<Removal> {
+        let partial = self.partial.remove(key)?;
+        let (name, hash) = key;
+        self.due
+            .remove(&(partial.due_unix_ms, *hash, Some(name.clone())));
+        self.used_bytes = self.used_bytes.saturating_sub(charged(partial.size));
+        self.release(name, partial.size);
+        Some(Removal::Partial {
+            name: name.clone(),
+            hash: *hash,
+            size: partial.size,
+        })
+    }
+
+    fn charge(&mut self, name: &Name, size: u64) {
+        self.used_bytes += charged(size);
+        *self.used_by.entry(name.clone()).or_default() += charged(size);
+    }
+
+    fn release(&mut self, name: &Name, size: u64) {
+        if let Some(used) = self.used_by.get_mut(name) {
+            *used = used.saturating_sub(charged(size));
+            if *used == 0 {
+                self.used_by.remove(name);
+            }
+        }
+    }
+}
+
+/// What a file counts against the bounds.
+fn charged(size: u64) -> u64 {
+    size.max(1).next_multiple_of(FILE_BYTES_MIN)
+}

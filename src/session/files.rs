@@ -1,0 +1,389 @@
+//! Files: uploads, downloads, and the files that a Chat or a Direct names (CHAT-FILE).
+
+use crate::{
+    name::Name,
+    room,
+    text::is_forbidden,
+    wire::{self, ErrorCode, FileState, ServerEnvelope, server_envelope::Message},
+};
+
+use super::{
+    ConnectionId, Context, Effect, Hash, Removal, Sessions, State, Time, Written, envelope,
+    rejection::{self, Rejection},
+};
+
+/// The longest name of a file, in bytes (CHAT-FILE-8).
+const FILE_NAME_BYTES_MAX: usize = 128;
+
+/// How many downloads there may be at a time: each has a chunk in memory.
+const DOWNLOADS_MAX: usize = 512;
+
+/// What the disk has to do for a session.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FileTask {
+    /// Write a piece of an upload.
+    Write {
+        /// The index of the connection.
+        index: usize,
+        /// Its session.
+        serial: u64,
+        /// The member.
+        name: Name,
+        /// The file.
+        hash: Hash,
+        /// The size of the whole file.
+        size: u64,
+        /// Where the piece begins.
+        offset: u64,
+        /// The piece.
+        data: Vec<u8>,
+    },
+    /// Read a piece of a whole file.
+    Read {
+        /// The index of the connection.
+        index: usize,
+        /// Its session.
+        serial: u64,
+        /// The file.
+        hash: Hash,
+        /// Where the piece begins.
+        offset: u64,
+        /// How many bytes it has.
+        bytes: usize,
+    },
+    /// A connection is gone.
+    Forget {
+        /// Its index.
+        index: usize,
+    },
+    /// Remove files.
+    Remove(Removal),
+}
+
+/// A download that is under way.
+#[derive(Debug)]
+pub(super) struct Download {
+    hash: Hash,
+    next: u64,
+    end: u64,
+}
+
+impl Sessions {
+    /// CHAT-FILE-3
+    pub(super) fn handle_put_file(&mut self, context: &mut Context<'_>, put: &wire::PutFile) {
+        let Some(hash) = hash_of(&put.sha256).filter(|_| put.size > 0) else {
+            return self.reject_file(context, rejection::file_request(), &put.sha256);
+        };
+        let Some(name) = context.room.name(context.id.member()).cloned() else {
+            return;
+        };
+        let mut removed = Vec::new();
+        let now = context.now.unix_ms;
+        let have = self
+            .files
+            .put(&name, hash, put.size, &self.limits, now, &mut removed);
+        for removal in removed {
+            context
+                .effects
+                .push(Effect::File(FileTask::Remove(removal)));
+        }
+        match have {
+            Ok(have) => context.reply(state(hash, have)),
+            Err(code) => {
+                let answer = rejection::file(code, &self.limits);
+                self.reject_file(context, answer, &put.sha256);
+            }
+        }
+    }
+
+    /// CHAT-FILE-5
+    pub(super) fn handle_file_data(&mut self, context: &mut Context<'_>, data: wire::FileData) {
+        let Some(name) = context.room.name(context.id.member()).cloned() else {
+            return;
+        };
+        let due_ms = i64::from(self.limits.file_orphan_ms);
+        let due = context.now.unix_ms.saturating_add(due_ms);
+        let bytes = data.data.len();
+        let taken = match hash_of(&data.sha256) {
+            None => Err(ErrorCode::FileUnknown),
+            Some(_) if bytes > self.limits.file_chunk_bytes_max as usize => {
+                Err(ErrorCode::FileMismatch)
+            }
+            Some(hash) => self
+                .files
+                .data(&name, hash, data.offset, bytes as u64, due)
+                .map(|size| (hash, size)),
+        };
+        match taken {
+            Ok((hash, size)) => {
+                let session = self.session(context.id);
+                session.awaits_file = true;
+                let serial = session.serial;
+                context.effects.push(Effect::File(FileTask::Write {
+                    index: context.id.index(),
+                    serial,
+                    name,
+                    hash,
+                    size,
+                    offset: data.offset,
+                    data: data.data,
+                }));
+            }
+            Err(code) => {
+                let answer = rejection::file(code, &self.limits);
+                self.reject_file(context, answer, &data.sha256);
+            }
+        }
+    }
+
+    /// CHAT-FILE-4, CHAT-FILE-10
+    pub(super) fn handle_get_file(&mut self, context: &mut Context<'_>, get: &wire::GetFile) {
+        let Some(hash) = hash_of(&get.sha256) else {
+            return self.reject_file(context, rejection::file_request(), &get.sha256);
+        };
+        let Some(size) = self.size_for(context, &hash) else {
+            let answer = rejection::file(ErrorCode::FileUnknown, &self.limits);
+            return self.reject_file(context, answer, &get.sha256);
+        };
+        if get.offset >= size {
+            return self.reject_file(context, rejection::file_request(), &get.sha256);
+        }
+        let length = match get.length {
+            0 => size,
+            length => length,
+        };
+        let download = Download {
+            hash,
+            next: get.offset,
+            end: get.offset.saturating_add(length).min(size),
+        };
+        let is_first = self.session(context.id).download.is_none();
+        if is_first && self.downloads >= DOWNLOADS_MAX {
+            let answer = rejection::downloads();
+            return self.reject_file(context, answer, &get.sha256);
+        }
+        self.downloads += usize::from(is_first);
+        self.session(context.id).download = Some(Box::new(download));
+        context.effects.push(Effect::Download);
+    }
+
+    /// The next piece of the download of a session, which has sent everything else.
+    pub fn next_piece(&mut self, id: &ConnectionId) -> Option<FileTask> {
+        let chunk = u64::from(self.limits.file_chunk_bytes_max);
+        let Some(State::Registered(session)) = self.states.get_mut(id.0) else {
+            return None;
+        };
+        let serial = session.serial;
+        let download = session.download.as_mut()?;
+        let bytes = chunk.min(download.end - download.next);
+        let task = FileTask::Read {
+            index: id.0,
+            serial,
+            hash: download.hash,
+            offset: download.next,
+            // A chunk is a u32.
+            bytes: bytes as usize,
+        };
+        download.next += bytes;
+        if download.next >= download.end {
+            session.download = None;
+            self.downloads -= 1;
+        }
+        Some(task)
+    }
+
+    /// A piece of an upload was written, or not. Its connection may be gone.
+    pub fn file_written(
+        &mut self,
+        (index, serial): (usize, u64),
+        (name, hash, size): (&Name, Hash, u64),
+        bytes: u64,
+        written: Written,
+        now_unix_ms: i64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let have = self
+            .files
+            .written(name, hash, size, bytes, written, &self.limits, now_unix_ms);
+        let Some(State::Registered(session)) = self.states.get_mut(index) else {
+            return;
+        };
+        if session.serial != serial {
+            return;
+        }
+        session.awaits_file = false; // CHAT-FILE-2
+        let envelope = match have {
+            Ok(have) => state(hash, have),
+            Err(code) => rejection::file(code, &self.limits).about_file(hash.to_vec()),
+        };
+        effects.push(Effect::Deliver { index, envelope });
+    }
+
+    /// Charges bytes of files that arrived (CHAT-FILE-15).
+    pub fn charge_files(&mut self, now: Time, id: &ConnectionId, bytes: usize) {
+        if let Some(State::Registered(session)) = self.states.get_mut(id.0) {
+            let bytes = bytes as u64;
+            session.is_throttled |=
+                session
+                    .file_rate
+                    .charge_files(now.elapsed_ms, bytes, &self.limits);
+        }
+    }
+
+    /// Whether a whole file is there.
+    pub fn has_file(&self, hash: &Hash) -> bool {
+        self.files.has(hash)
+    }
+
+    /// Whether a session is still there.
+    pub fn is_open(&self, index: usize, serial: u64) -> bool {
+        matches!(self.states.get(index), Some(State::Registered(session)) if session.serial == serial)
+    }
+
+    /// A piece of a download could not be read: it ends.
+    pub fn file_not_read(&mut self, index: usize) -> ServerEnvelope {
+        if let Some(State::Registered(session)) = self.states.get_mut(index)
+            && session.download.take().is_some()
+        {
+            self.downloads -= 1;
+        }
+        rejection::file(ErrorCode::FileUnknown, &self.limits).non_fatal()
+    }
+
+    /// Removes the files that were kept for long enough.
+    pub fn expire_files(&mut self, oldest_seq: u64, now_unix_ms: i64) -> Vec<Removal> {
+        self.files.expire(oldest_seq, &self.limits, now_unix_ms)
+    }
+
+    /// Judges the files that a Chat or Direct names, but for whether they are there.
+    pub(super) fn check_files(
+        &mut self,
+        context: &Context<'_>,
+        files: &[wire::File],
+        id: u64,
+    ) -> Result<(), Box<ServerEnvelope>> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        if !self.session(context.id).granted.files {
+            let answer = rejection::files_not_granted(self.offer.files);
+            return Err(Box::new(answer.non_fatal())); // CHAT-GROW-6
+        }
+        if !files.iter().all(|file| is_file_name(&file.name)) {
+            return Err(Box::new(rejection::file_name().for_request(id))); // CHAT-FILE-8
+        }
+        // CHAT-FILE-9
+        let files_max = self.limits.files_per_chat_max;
+        let are_hashes = files.iter().all(|file| hash_of(&file.sha256).is_some());
+        match are_hashes && files.len() <= files_max as usize {
+            true => Ok(()),
+            false => Err(Box::new(
+                rejection::files_per_chat(files_max).for_request(id),
+            )),
+        }
+    }
+
+    /// A chat was accepted: the files that it names are kept as long as it (CHAT-FILE-12).
+    pub(super) fn note_named(&mut self, event: &room::Event) {
+        if let room::Event::Accepted { seq, published, .. } = event
+            && let Some(Message::Chat(chat)) = &published.envelope.message
+        {
+            for hash in chat.files.iter().filter_map(|file| hash_of(&file.sha256)) {
+                self.files.named_by_chat(&hash, *seq);
+            }
+        }
+    }
+
+    /// A Direct names files to its recipient, which may fetch them (CHAT-FILE-4).
+    pub(super) fn note_given(&mut self, files: &[wire::File], recipient: &Name, now_unix_ms: i64) {
+        let due = now_unix_ms.saturating_add(self.limits.file_orphan_ms.into());
+        for hash in files.iter().filter_map(|file| hash_of(&file.sha256)) {
+            self.files.named_by_direct(&hash, recipient, due);
+        }
+    }
+
+    /// Whether the sender may fetch each of the files that it names (CHAT-FILE-1).
+    pub(super) fn has_files(&self, context: &Context<'_>, files: &[wire::File]) -> bool {
+        files.iter().all(|file| {
+            let hash = hash_of(&file.sha256);
+            let size = hash.and_then(|hash| self.size_for(context, &hash));
+            size == Some(file.size)
+        })
+    }
+
+    fn size_for(&self, context: &Context<'_>, hash: &Hash) -> Option<u64> {
+        let name = context.room.name(context.id.member())?;
+        let Some(State::Registered(session)) = self.states.get(context.id.0) else {
+            return None;
+        };
+        // The chats that it has received, and those that it may read.
+        let after_seq = match self.offer.history {
+            true => context.room.oldest_seq().saturating_sub(1),
+            false => session.after_seq,
+        };
+        self.files.size_for(name, hash, after_seq)
+    }
+
+    fn reject_file(&mut self, context: &mut Context<'_>, answer: Rejection, sha256: &[u8]) {
+        // No longer than it can be: it comes from a client.
+        let sha256 = sha256.get(..32).unwrap_or(sha256).to_vec();
+        self.reject_message(context, answer.about_file(sha256));
+    }
+}
+
+fn state(hash: Hash, have: u64) -> ServerEnvelope {
+    envelope(Message::FileState(FileState {
+        sha256: hash.to_vec(),
+        have,
+    }))
+}
+
+/// The hash, if it has the length of one.
+pub(super) fn hash_of(sha256: &[u8]) -> Option<Hash> {
+    Hash::try_from(sha256).ok()
+}
+
+/// CHAT-FILE-8
+fn is_file_name(name: &str) -> bool {
+    (1..=FILE_NAME_BYTES_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && !name
+            .chars()
+            .any(|it| is_forbidden(it) || matches!(it, '/' | '\\' | ':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_names_and_no_paths() {
+        for name in [
+            "a",
+            "report.pdf",
+            "日記 (2).txt",
+            &"x".repeat(128),
+            "a.",
+            "-",
+        ] {
+            assert!(is_file_name(name), "{name:?}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            ".bashrc",
+            "a/b",
+            "/",
+            "a\\b",
+            "C:",
+            "a:b",
+            "a\nb",
+            "a\0",
+            "\u{85}",
+            &"x".repeat(129),
+        ] {
+            assert!(!is_file_name(name), "{name:?}");
+        }
+    }
+}
