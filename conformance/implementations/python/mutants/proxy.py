@@ -656,6 +656,7 @@ class DirectIsDeliveredAgain(Forgetful):
         if envelope.direct.id and self.has_forgotten(envelope.direct.id):
             self.shared["again"] = self.shared.get("again", 0) + 1
             envelope.direct.id += OTHER_ID * self.shared["again"]
+        return [envelope]
 
 
 # Moderation.
@@ -852,8 +853,14 @@ class FollowingComesLate(Link):
 @mutant("following-comes-early", "CHAT-FOL-8", "sends Following before the last chat that it counts")
 class FollowingComesEarly(Link):
     held = None
+    follows = False
+
+    def answer(self, registered):
+        self.follows = pb.CAPABILITY_FOLLOW in registered.capabilities
 
     def server_chat(self, envelope):
+        if not self.follows:
+            return [envelope]
         held, self.held = self.held, envelope
         return [held] if held else []
 
