@@ -121,10 +121,14 @@ fn commands() {
     screen.type_keys("/who\r");
     screen.log_ends_with("\n* here with you: Bob, carol");
     screen.type_keys("/help\r");
-    screen.log_ends_with("\n* //word sends a line that begins with /word");
+    screen.log_ends_with(
+        "\n* //word sends a line that begins with /word, ##word one that begins with #word",
+    );
     screen.type_keys("/clear\r\x1bOP");
-    screen.log_ends_with("\n* //word sends a line that begins with /word");
-    screen.wait_until(|| screen.log().starts_with("* /attach FILE"));
+    screen.log_ends_with(
+        "\n* //word sends a line that begins with /word, ##word one that begins with #word",
+    );
+    screen.wait_until(|| screen.log().starts_with("* /help shows this"));
     screen.type_keys("/nikc Bob\r");
     screen.log_ends_with(
         "* unknown command /nikc: did you mean /nick? A second slash sends the line:\n  //nikc",
