@@ -22,8 +22,17 @@ pub const INCOMPLETE: i32 = 3;
 /// A machine that builds something else meanwhile is slow.
 pub const TIMEOUT_SCALE: &str = "3";
 
+macro_rules! heart_deadlines {
+    () => {
+        "--register-deadline-ms 1500 --name-check-deadline-ms 400 --keepalive-interval-ms 500 --idle-deadline-ms 1500"
+    };
+}
+
 /// Deadlines short enough to wait for, long enough for a busy machine.
-pub const SHORT_DEADLINES: &str = "--register-deadline-ms 1500 --name-check-deadline-ms 400 --keepalive-interval-ms 500 --idle-deadline-ms 1500 --covered-interval-ms 1000";
+pub const SHORT_DEADLINES: &str = concat!(heart_deadlines!(), " --covered-interval-ms 1000");
+
+/// The same for a server without filters.
+pub const HEART_DEADLINES: &str = heart_deadlines!();
 
 /// The runner, with nothing of the test run's environment that would configure a target.
 pub fn runner() -> Command {

@@ -53,6 +53,14 @@ class Client:
     # What it proves to be itself with, if anything (CHAT-ID).
     key = None
 
+    # What it asks for, beside resume where it may come back.
+    CAPABILITIES = (
+        pb.CAPABILITY_PRESENCE,
+        pb.CAPABILITY_RECEIPTS,
+        pb.CAPABILITY_KEEPALIVE,
+        pb.CAPABILITY_DIRECT,
+    )
+
     def __init__(self, sock, name, stdin, password="", address=None):
         # None between two connections.
         self.socket = sock
@@ -220,12 +228,7 @@ class Client:
 
     def register(self):
         """CHAT-REG-1, CHAT-ADM-6"""
-        asked = [
-            pb.CAPABILITY_PRESENCE,
-            pb.CAPABILITY_RECEIPTS,
-            pb.CAPABILITY_KEEPALIVE,
-            pb.CAPABILITY_DIRECT,
-        ]
+        asked = [*self.CAPABILITIES]
         if self.address is not None:
             asked.append(pb.CAPABILITY_RESUME)
         resume = self.line.resume() if self.line else None

@@ -323,8 +323,7 @@ class DirectAckMissing(Client):
 
 @mutant("file-fetched-unasked", "CHAT-FILE-18", "fetches every file")
 class FileFetchedUnasked(Client):
-    def register(self):
-        super().register()
+    CAPABILITIES = (*Client.CAPABILITIES, pb.CAPABILITY_FILES)
 
     def receive(self, envelope):
         super().receive(envelope)
