@@ -60,7 +60,10 @@ pub(super) enum Due {
         is_held: bool,
     },
     /// A piece of a file, as a frame.
-    #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "files need the store"))]
+    #[cfg_attr(
+        not(feature = "store"),
+        allow(dead_code, reason = "files need the store")
+    )]
     Piece(Vec<u8>),
     /// It published this part of the log itself (CHAT-CHAT-2, CHAT-PRES-6).
     Skip(Range<u64>),
