@@ -3,7 +3,7 @@
 //! neither woken nor hold anything for it; the reader takes the pieces out again.
 //!
 //! The queue is short. Beyond [`RANGES_MAX`] pieces it overflows: what follows is not
-//! pushed any more, and the reader [scans](super::scan) the log until it has caught up. A
+//! pushed any more, and the reader [scans](super::filtered) the log until it has caught up. A
 //! session that resumes begins like that.
 
 use std::{

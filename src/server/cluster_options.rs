@@ -1,6 +1,6 @@
 //! The options of `chat-server` about serving a room together with other servers.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{io, num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
 
@@ -25,7 +25,7 @@ pub struct ClusterOptions {
         value_name = "nats://HOST[:PORT],...",
         value_delimiter = ',',
         hide_env_values = true,
-        value_parser = |text: &str| text.parse::<async_nats::ServerAddr>().map_err(|error| error.to_string())
+        value_parser = parse_address
     )]
     cluster: Vec<async_nats::ServerAddr>,
 
@@ -67,21 +67,11 @@ pub struct ClusterOptions {
     cluster_durable: bool,
 
     /// A file with credentials for NATS
-    #[arg(
-        long,
-        env = "CHAT_CLUSTER_CREDENTIALS",
-        value_name = "FILE",
-        requires = "cluster"
-    )]
+    #[arg(long, env = "CHAT_CLUSTER_CREDENTIALS", value_name = "FILE")]
     cluster_credentials: Option<PathBuf>,
 
     /// A file with the certificates to trust for `tls://` addresses of NATS
-    #[arg(
-        long,
-        env = "CHAT_CLUSTER_CA",
-        value_name = "FILE",
-        requires = "cluster"
-    )]
+    #[arg(long, env = "CHAT_CLUSTER_CA", value_name = "FILE")]
     cluster_ca: Option<PathBuf>,
 }
 
@@ -93,7 +83,16 @@ impl ClusterOptions {
     /// A sentence that says which options do not go together.
     pub fn nats(&self, limits: &Limits) -> Result<Option<Nats>, String> {
         if self.cluster.is_empty() {
-            return Ok(None);
+            let files = [
+                ("--cluster-credentials", &self.cluster_credentials),
+                ("--cluster-ca", &self.cluster_ca),
+            ];
+            let unused = files.iter().find(|(_, file)| file.is_some());
+            return unused.map_or(Ok(None), |(option, _)| {
+                let variable = option.trim_start_matches("--").replace('-', "_");
+                let variable = variable.to_uppercase();
+                Err(format!("{option} (CHAT_{variable}) needs --cluster"))
+            });
         }
         if limits.text_bytes_max > TEXT_BYTES_MAX {
             return Err(format!(
@@ -117,6 +116,15 @@ impl ClusterOptions {
             certificates: self.cluster_ca.clone(),
         }))
     }
+}
+
+/// An address of NATS. Its own parser takes any text for a host.
+fn parse_address(text: &str) -> Result<async_nats::ServerAddr, String> {
+    let is_address = ["nats://", "tls://"].iter().any(|it| text.starts_with(it));
+    if !is_address {
+        return Err("write nats://HOST, nats://HOST:PORT or tls://HOST:PORT".to_owned());
+    }
+    text.parse().map_err(|error: io::Error| error.to_string())
 }
 
 /// A name that can be a part of a subject of NATS.

@@ -110,7 +110,7 @@ impl StoreReader {
     }
 
     /// As [`page_before`](Self::page_before), with only those chats that `is_wanted`. It
-    /// covers more numbers than it has chats, at most [`LOOKED_AT_MAX`].
+    /// covers more numbers than it has chats, at most `LOOKED_AT_MAX`.
     ///
     /// # Errors
     ///
