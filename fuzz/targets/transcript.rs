@@ -8,6 +8,8 @@
 mod body;
 #[path = "../../conformance/runner/framing.rs"]
 mod framing;
+#[path = "../../conformance/runner/keys.rs"]
+mod keys;
 #[path = "../../conformance/runner/mark.rs"]
 mod mark;
 #[path = "../../conformance/runner/messages.rs"]
