@@ -9,6 +9,7 @@ use chat::wire::{Capability, Direct, DirectAck, DirectState, ErrorCode, Receipt}
 use crate::cutting::{Cut, NEVER, Proxy};
 use crate::fake::{FromClient, Peer, Server, ToClient, WAIT_SECONDS, limits};
 use crate::program::Program;
+use crate::runtime::run;
 use crate::screen::Screen;
 use crate::support::TestServer;
 
@@ -17,14 +18,6 @@ const DIRECTS: usize = 3;
 
 /// More bytes than go in one direction of a conversation.
 const BYTES_MAX: usize = 2_000;
-
-fn run<F: Future>(test: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(test)
-}
 
 fn connector() -> Connector {
     Connector::new().and(Capability::Direct)

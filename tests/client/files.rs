@@ -12,15 +12,8 @@ use tempfile::TempDir;
 use crate::cutting::{Cut, NEVER, Proxy};
 use crate::fake::WAIT_SECONDS;
 use crate::program::Program;
+use crate::runtime::run;
 use crate::support::TestServer;
-
-fn run<F: Future>(test: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(test)
-}
 
 /// A server that keeps files in a folder of its own.
 fn server(options: &[&str]) -> (TestServer, TempDir) {

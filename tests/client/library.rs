@@ -6,6 +6,7 @@ use chat::client::{ConnectError, Connector, Ended, Ending, Event, SendError, Ses
 use chat::wire::{Capability, ErrorCode, Left, LeftReason, Limits};
 
 use crate::fake::{Peer, Server, ToClient, limits};
+use crate::runtime::run;
 
 /// Runs `bot` against a server that does `serve`.
 fn check<F: Future>(
@@ -15,11 +16,7 @@ fn check<F: Future>(
     let server = Server::new();
     let address = server.address();
     let serving = thread::spawn(move || serve(server));
-    let output = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(bot(address));
+    let output = run(bot(address));
     serving.join().expect("the server's part");
     output
 }

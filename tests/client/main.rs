@@ -19,6 +19,7 @@ mod real_server;
 mod reconnect;
 mod registering;
 mod resuming;
+mod runtime;
 mod screen;
 mod scripts;
 mod snapshots;

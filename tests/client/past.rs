@@ -6,6 +6,7 @@ use chat::wire::{Capability, Chat, ErrorCode, GetHistory, History, Limits, Regis
 
 use crate::fake::{FromClient, Peer, Server, ToClient, limits};
 use crate::program::Program;
+use crate::runtime::run;
 
 /// Registers the next connection of a room in which so many chats were said.
 fn admit(server: &Server, seq: u64) -> Peer {
@@ -168,40 +169,36 @@ fn each_request_has_its_answer() {
         peer.refuse(requests[0].id, ErrorCode::RequestInvalid, 0);
         peer.refuse(chat.id, ErrorCode::TextInvalid, 0);
     });
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(async {
-            let connector = Connector::new().and(Capability::History);
-            let mut session = connector
-                .connect(&address, "Alice")
-                .await
-                .expect("a session");
-            let sender = session.sender();
-            let ask = |edge| sender.history(edge, 100);
-            let edges = [Edge::Before(10), Edge::After(3), Edge::Before(4)];
-            let asking = async {
-                let [a, b, c] = edges.map(ask);
-                tokio::join!(a, b, c, async {
-                    // Behind the requests.
-                    tokio::task::yield_now().await;
-                    sender.send("text").await.expect("sent");
-                })
-            };
-            let (refused, second, lost, ()) = asking.await;
-            let Err(HistoryError::Refused { code, .. }) = refused else {
-                panic!("{refused:?}");
-            };
-            assert_eq!(code, ErrorCode::RequestInvalid);
-            let page = second.expect("a page");
-            assert_eq!((page.from, page.to, page.chats.len()), (4, 5, 2));
-            assert_eq!(lost, Err(HistoryError::Lost));
-            let event = session.next().await;
-            assert!(
-                matches!(event, Some(Event::Refused { id: 1, .. })),
-                "{event:?}"
-            );
-        });
+    run(async {
+        let connector = Connector::new().and(Capability::History);
+        let mut session = connector
+            .connect(&address, "Alice")
+            .await
+            .expect("a session");
+        let sender = session.sender();
+        let ask = |edge| sender.history(edge, 100);
+        let edges = [Edge::Before(10), Edge::After(3), Edge::Before(4)];
+        let asking = async {
+            let [a, b, c] = edges.map(ask);
+            tokio::join!(a, b, c, async {
+                // Behind the requests.
+                tokio::task::yield_now().await;
+                sender.send("text").await.expect("sent");
+            })
+        };
+        let (refused, second, lost, ()) = asking.await;
+        let Err(HistoryError::Refused { code, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(code, ErrorCode::RequestInvalid);
+        let page = second.expect("a page");
+        assert_eq!((page.from, page.to, page.chats.len()), (4, 5, 2));
+        assert_eq!(lost, Err(HistoryError::Lost));
+        let event = session.next().await;
+        assert!(
+            matches!(event, Some(Event::Refused { id: 1, .. })),
+            "{event:?}"
+        );
+    });
     serving.join().expect("the server's part");
 }

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use crate::cutting::{Cut, NEVER, Proxy};
 use crate::fake::{Peer, Server, ToClient, WAIT_SECONDS, limits};
 use crate::program::Program;
+use crate::runtime::run;
 use crate::support::TestServer;
 
 /// How many chats each side sends in one conversation.
@@ -32,14 +33,6 @@ fn impatient() -> Backoff {
         longest: Duration::from_millis(20),
         give_up_after: Duration::from_secs(WAIT_SECONDS),
     }
-}
-
-fn run<F: Future>(test: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(test)
 }
 
 /// Waits for an event that means something to the caller.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use chat::wire::{
-    Capability, ClientEnvelope, ErrorCode, GetHistory, LeftReason, Register, Resume, ResumeFailure,
-    client_envelope::Message as Sent, get_history, server_envelope::Message,
+    Capability, ClientEnvelope, ErrorCode, GetHistory, LeftReason, Register, Registered, Resume,
+    ResumeFailure, client_envelope::Message as Sent, get_history, server_envelope::Message,
 };
 use serde_json::{Value, json};
 
@@ -60,6 +60,25 @@ impl Operated {
         assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
         assert_eq!(output.stdout, b"", "{words:?}");
         String::from_utf8(output.stderr).expect("UTF-8")
+    }
+
+    /// A client that comes back to its session and has nothing of it.
+    fn resume(&self, name: &str, asked: &[Capability], registered: Registered) -> Peer {
+        let mut peer = Peer::connect(&self.server);
+        peer.send(&ClientEnvelope {
+            message: Some(Sent::Register(Register {
+                name: name.to_owned(),
+                capabilities: asked.iter().copied().map(i32::from).collect(),
+                resume: Some(Resume {
+                    token: registered.resume_token,
+                    epoch: registered.epoch,
+                    seq: 0,
+                    attempt: 1,
+                }),
+                ..Register::default()
+            })),
+        });
+        peer
     }
 
     /// The answer to one request.
@@ -146,20 +165,7 @@ fn a_kicked_session_is_not_resumed() {
     let (mut alice, registered) = Peer::join_with(&operated.server, "Alice", &asked);
     operated.does(&["kick", "Alice"]);
     alice.is_ended(ErrorCode::Kicked);
-    let mut again = Peer::connect(&operated.server);
-    again.send(&ClientEnvelope {
-        message: Some(Sent::Register(Register {
-            name: "Alice".to_owned(),
-            capabilities: asked.map(i32::from).to_vec(),
-            resume: Some(Resume {
-                token: registered.resume_token,
-                epoch: registered.epoch,
-                seq: 0,
-                attempt: 1,
-            }),
-            ..Register::default()
-        })),
-    });
+    let mut again = operated.resume("Alice", &asked, registered);
     let failure = again.registered().resume_failure();
     assert_eq!(failure, ResumeFailure::UnknownToken);
 }
@@ -489,20 +495,7 @@ fn a_removed_text_does_not_come_back_from_memory() {
     operated.does(&["remove", "1"]);
     bob.say("four");
     carol.hears("four");
-    let mut alice = Peer::connect(&operated.server);
-    alice.send(&ClientEnvelope {
-        message: Some(Sent::Register(Register {
-            name: "Alice".to_owned(),
-            capabilities: asked.map(i32::from).to_vec(),
-            resume: Some(Resume {
-                token: registered.resume_token,
-                epoch: registered.epoch,
-                seq: 0,
-                attempt: 1,
-            }),
-            ..Register::default()
-        })),
-    });
+    let mut alice = operated.resume("Alice", &asked, registered);
     assert_eq!(alice.registered().resumed_from, 1);
     for (seq, text) in [(1, ""), (2, "two"), (3, ""), (4, "four")] {
         let chat = alice.hears(text);
