@@ -15,14 +15,30 @@ const ROW_BYTES: u64 = 32;
 /// The largest number that a row can have.
 pub(super) const SEQ_MAX: u64 = i64::MAX as u64;
 
-/// The fields of a chat that have no column, encoded; `None` if there are none.
+/// The fields of a chat that have no column, encoded; `None` if there are none. Every
+/// chat that is stored comes here, so what has a column is not copied.
 pub(super) fn more(chat: &wire::Chat) -> Option<Vec<u8>> {
-    let mut rest = chat.clone();
-    rest.seq = 0;
-    rest.time_unix_ms = 0;
-    rest.id = 0;
-    rest.sender.clear();
-    rest.text.clear();
+    // No field is left out: a new one has to say where it is stored.
+    let wire::Chat {
+        text: _,
+        sender: _,
+        seq: _,
+        time_unix_ms: _,
+        id: _,
+        topic,
+        mentions,
+        files,
+        sender_id,
+        removed,
+    } = chat;
+    let rest = wire::Chat {
+        topic: topic.clone(),
+        mentions: mentions.clone(),
+        files: files.clone(),
+        sender_id: sender_id.clone(),
+        removed: *removed,
+        ..wire::Chat::default()
+    };
     let encoded = rest.encode_to_vec();
     (!encoded.is_empty()).then_some(encoded)
 }
