@@ -201,13 +201,7 @@ fn report_header(peer: &Peer, error: &io::Error) -> bool {
         .get_ref()
         .and_then(|error| error.downcast_ref::<BadHeader>());
     if let Some(BadHeader(why)) = inner {
-        info!(
-            why,
-            peer = peer.log_address(),
-            port = peer.log_port(),
-            transport = peer.transport(),
-            "refused"
-        );
+        peer.report_refused(why);
     }
     inner.is_some()
 }

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tracing::field::{DisplayValue, display};
+use tracing::{
+    field::{DisplayValue, display},
+    info,
+};
 
 /// Where a connection comes from. Small, since every connection has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,5 +60,16 @@ impl Peer {
     /// Its port, as a field of a log line.
     pub(super) fn log_port(&self) -> Option<u16> {
         self.ip.map(|_| self.port)
+    }
+
+    /// Tells the operators why a connection from here was refused.
+    pub(super) fn report_refused(&self, why: &str) {
+        info!(
+            why,
+            peer = self.log_address(),
+            port = self.log_port(),
+            transport = self.transport(),
+            "refused"
+        );
     }
 }

@@ -252,11 +252,5 @@ pub(in crate::server) fn report_rejected(answer: &ServerEnvelope, peer: &Peer) {
         Some(Message::Error(error)) => short_name(error.code()),
         _ => "server closing",
     };
-    info!(
-        why,
-        peer = peer.log_address(),
-        port = peer.log_port(),
-        transport = peer.transport(),
-        "refused"
-    );
+    peer.report_refused(why);
 }
