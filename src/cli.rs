@@ -106,25 +106,30 @@ fn variables_in_use(command: &Command, matches: &ArgMatches) -> Vec<String> {
         .collect()
 }
 
-/// `error`, extended by the variable that the wrong value comes from, if it does not
-/// come from `arguments`.
+/// `error`, extended by the variable that the wrong value comes from, or by those that
+/// may need the option that is missing, if they do not come from `arguments`.
 fn with_variable(mut error: Error, mut command: Command, arguments: &[OsString]) -> Error {
-    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidArg) else {
-        return error;
+    let is_missing = error.kind() == ErrorKind::MissingRequiredArgument;
+    let wrong = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(wrong)) => Some(wrong.as_str()),
+        _ => None,
     };
     // An argument that is not built has no name to print.
     command.build();
-    let variable = command
+    let tips: Vec<_> = command
         .get_arguments()
-        .find(|arg| arg.to_string() == *wrong && !is_among(arg, arguments))
-        .and_then(Arg::get_env)
-        .filter(|name| env::var_os(name).is_some());
-    if let Some(name) = variable {
-        let tip = format!("the value is that of the variable {}", name.display());
-        error.insert(
-            ContextKind::Suggested,
-            ContextValue::StyledStrs(vec![StyledStr::from(tip)]),
-        );
+        .filter(|arg| is_missing || Some(arg.to_string().as_str()) == wrong)
+        .filter(|arg| !is_among(arg, arguments))
+        .filter_map(Arg::get_env)
+        .filter(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
+        .map(|name| match is_missing {
+            true => format!("the variable {} is set", name.display()),
+            false => format!("the value is that of the variable {}", name.display()),
+        })
+        .map(StyledStr::from)
+        .collect();
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
     }
     error
 }

@@ -67,11 +67,21 @@ pub struct ClusterOptions {
     cluster_durable: bool,
 
     /// A file with credentials for NATS
-    #[arg(long, env = "CHAT_CLUSTER_CREDENTIALS", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "CHAT_CLUSTER_CREDENTIALS",
+        value_name = "FILE",
+        requires = "cluster"
+    )]
     cluster_credentials: Option<PathBuf>,
 
     /// A file with the certificates to trust for `tls://` addresses of NATS
-    #[arg(long, env = "CHAT_CLUSTER_CA", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "CHAT_CLUSTER_CA",
+        value_name = "FILE",
+        requires = "cluster"
+    )]
     cluster_ca: Option<PathBuf>,
 }
 
@@ -83,16 +93,7 @@ impl ClusterOptions {
     /// A sentence that says which options do not go together.
     pub fn nats(&self, limits: &Limits) -> Result<Option<Nats>, String> {
         if self.cluster.is_empty() {
-            let files = [
-                ("--cluster-credentials", &self.cluster_credentials),
-                ("--cluster-ca", &self.cluster_ca),
-            ];
-            let unused = files.iter().find(|(_, file)| file.is_some());
-            return unused.map_or(Ok(None), |(option, _)| {
-                let variable = option.trim_start_matches("--").replace('-', "_");
-                let variable = variable.to_uppercase();
-                Err(format!("{option} (CHAT_{variable}) needs --cluster"))
-            });
+            return Ok(None);
         }
         if limits.text_bytes_max > TEXT_BYTES_MAX {
             return Err(format!(
