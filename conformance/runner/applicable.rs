@@ -88,18 +88,13 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
     if (case.is_closing() || case.is_restarting()) && is_address {
         return Some("it ends the server, which must be started with --cmd for that".to_owned());
     }
-    if case.is_flooding() && is_address && !plan.exclusive {
-        let reason =
-            "it floods the room: give --exclusive if the suite alone uses the server, or --cmd";
-        return Some(reason.to_owned());
-    }
-    if case.is_reading_history() && is_address && !plan.exclusive {
-        let reason = "it reads the past, in which others may have talked: give --exclusive if the suite alone uses the server, or --cmd";
-        return Some(reason.to_owned());
-    }
-    if case.is_filtering() && is_address && !plan.exclusive {
-        let reason = "it counts what a filter keeps out, and others may talk: give --exclusive if the suite alone uses the server, or --cmd";
-        return Some(reason.to_owned());
+    if is_address
+        && !plan.exclusive
+        && let Some(why) = case.why_exclusive()
+    {
+        return Some(format!(
+            "{why}: give --exclusive if the suite alone uses the server, or --cmd"
+        ));
     }
     if let Some(saturation) = case.saturation()
         && plan.caps.get(saturation).is_none()

@@ -143,11 +143,6 @@ impl Case {
         })
     }
 
-    /// Whether the case fills the room with so much that others would notice.
-    pub fn is_flooding(&self) -> bool {
-        self.any_step(&|step| matches!(step.action, Action::CatchesUp { .. }))
-    }
-
     /// Whether the case expects to hear what a filter has kept out; in all others that is
     /// dropped, since a server may say it at any time.
     pub fn is_about_coverage(&self) -> bool {
@@ -157,14 +152,18 @@ impl Case {
         })
     }
 
-    /// Whether the case reads the past, in which others may have talked.
-    pub fn is_reading_history(&self) -> bool {
-        self.needs.iter().any(|capability| capability == "history")
-    }
-
-    /// Whether the case filters the room, in which others may say what passes.
-    pub fn is_filtering(&self) -> bool {
-        self.needs.iter().any(|capability| capability == "follow")
+    /// Why nobody else may talk in the room meanwhile, or be in it; `None` if they may.
+    pub fn why_exclusive(&self) -> Option<&'static str> {
+        let needs = |capability| self.needs.iter().any(|it| it == capability);
+        if self.any_step(&|step| matches!(step.action, Action::CatchesUp { .. })) {
+            Some("it floods the room")
+        } else if needs("history") {
+            Some("it reads the past, in which others may have talked")
+        } else if needs("follow") {
+            Some("it counts what a filter keeps out, and others may talk")
+        } else {
+            None
+        }
     }
 
     /// Whether the case sends or opens so much that once is enough.
