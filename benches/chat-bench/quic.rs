@@ -80,7 +80,7 @@ async fn carry(
     let copied = copy_bidirectional_with_sizes(near, &mut far, COPY_BYTES, COPY_BYTES).await;
     drop(far);
     if copied.is_err() {
-        // A packet tells the server, and a task of its own sends it.
+        // One packet tells the server; a separate task sends it.
         tokio::time::sleep(Duration::from_millis(CLOSE_MS)).await;
     }
     Ok(())

@@ -110,7 +110,7 @@ pub struct Layered {
     socket: TcpStream,
     tls: Option<Tls>,
     websocket: Option<WebSocket>,
-    /// Frames of the WebSocket that wait to be sent; TLS has a buffer of its own.
+    /// WebSocket frames that wait to be sent; TLS has a buffer of its own.
     out: Vec<u8>,
     out_sent: usize,
 }

@@ -47,7 +47,7 @@ class Mutants:
 NO_MUTANT = {
     # A full disk is not brought about over the wire.
     "CHAT-HIST-9": "no case fills the disk of a server",
-    # Who sees a server from outside cannot tell these.
+    # An outside observer of a server cannot tell these.
     "CHAT-FILE-11": "only the server knows what is due",
     "CHAT-FILE-14": "only the server knows its space",
     "CHAT-FILE-15": "a server may take pieces slowly",
