@@ -1,28 +1,28 @@
-// The log of messages: the newest rows, unread ones counted while the reader is elsewhere.
+// The log: the rows of one view, the newest at the end, where the reader stays unless it
+// scrolls away.
 
-import { plain, safe } from "./text.js";
+import type { Entry } from "./views.js";
 
 // How many rows stay in the page: more would slow it down.
 export const ROWS_MAX = 500;
 // From how many pixels above its end a reader is taken to read older rows.
 const AT_END_PX = 40;
-
-export interface Row {
-  readonly element: HTMLDivElement;
-  readonly state: HTMLSpanElement;
-}
+// A hidden page has no frames: after how long it shows what has come.
+const FRAME_MS = 200;
 
 export class Log {
-  private pending: HTMLDivElement[] = [];
+  private rows = new WeakMap<Entry, HTMLElement>();
+  private pending: Entry[] = [];
   private isFrameDue = false;
-  private unread = 0;
   private isAtEnd = true;
 
   constructor(
     private readonly list: HTMLElement,
     private readonly scroller: HTMLElement,
     private readonly more: HTMLButtonElement,
-    private readonly onUnread: (count: number) => void,
+    private readonly make: (entry: Entry) => HTMLElement,
+    /** The reader sees the newest rows. */
+    private readonly onSeen: () => void,
   ) {
     scroller.addEventListener("scroll", () => {
       const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
@@ -39,48 +39,27 @@ export class Log {
     document.addEventListener("visibilitychange", () => this.seen());
   }
 
-  /** A message at the end. */
-  message(sender: string, text: string, time: Date, isOwn: boolean, isMention: boolean): Row {
-    const row = message(sender, text, time, isOwn, isMention);
-    this.put(row.element);
-    if (!isOwn && (document.hidden || !this.isAtEnd)) {
-      this.unread += 1;
-      this.show();
-    }
-    return row;
+  /** Whether the reader sees the newest rows. */
+  get isSeen(): boolean {
+    return this.isAtEnd && !document.hidden;
   }
 
-  /** Older messages before all others. Whether more of them would fit. */
-  past(rows: readonly Row[]): boolean {
-    this.flush();
-    const { scroller, list } = this;
-    const below = scroller.scrollHeight - scroller.scrollTop;
-    const room = Math.max(ROWS_MAX - list.childElementCount, 0);
-    const fitting = room === 0 ? [] : rows.slice(-room);
-    list.prepend(...fitting.map((row) => row.element));
-    // What is read stays where it is.
-    if (this.isAtEnd) this.toEnd();
-    else scroller.scrollTop = scroller.scrollHeight - below;
-    return list.childElementCount < ROWS_MAX;
-  }
-
-  notice(...parts: (string | HTMLElement)[]): void {
-    const element = document.createElement("div");
-    element.className = "notice";
-    element.append(...parts);
-    this.put(element);
-  }
-
-  clear(): void {
+  /** Shows another view. */
+  show(entries: readonly Entry[]): void {
     this.pending = [];
-    this.list.replaceChildren();
-    this.unread = 0;
-    this.show();
+    this.rows = new WeakMap();
+    // Nothing of it is new, so nobody is read all of it.
+    this.list.setAttribute("aria-live", "off");
+    const shown = entries.slice(-ROWS_MAX);
+    this.list.replaceChildren(...shown.map((entry) => this.row(entry)));
+    this.toEnd();
+    setTimeout(() => this.list.setAttribute("aria-live", "polite"), FRAME_MS);
+    this.seen();
   }
 
-  // In a burst, a frame shows what came before it, and no more than stays.
-  private put(element: HTMLDivElement): void {
-    this.pending.push(element);
+  /** A row at the end. In a burst, a frame shows what came before it, and no more than stays. */
+  add(entry: Entry): void {
+    this.pending.push(entry);
     if (this.pending.length > ROWS_MAX) this.pending.shift();
     if (this.isFrameDue) return;
     this.isFrameDue = true;
@@ -90,13 +69,46 @@ export class Log {
       this.flush();
     };
     requestAnimationFrame(flush);
-    // A hidden page has no frames.
-    setTimeout(flush, 200);
+    setTimeout(flush, FRAME_MS);
+  }
+
+  /** Older rows before all others. Whether more of them would fit. */
+  prepend(entries: readonly Entry[]): boolean {
+    this.flush();
+    const { scroller, list } = this;
+    const below = scroller.scrollHeight - scroller.scrollTop;
+    const room = Math.max(ROWS_MAX - list.childElementCount, 0);
+    const fitting = room === 0 ? [] : entries.slice(-room);
+    list.prepend(...fitting.map((entry) => this.row(entry)));
+    // What is read stays where it is.
+    if (this.isAtEnd) this.toEnd();
+    else scroller.scrollTop = scroller.scrollHeight - below;
+    return list.childElementCount < ROWS_MAX;
+  }
+
+  /** Shows an entry anew, if it is shown. */
+  update(entry: Entry): void {
+    const before = this.rows.get(entry);
+    if (!before?.isConnected) return;
+    before.replaceWith(this.row(entry));
+    if (this.isAtEnd) this.toEnd();
+  }
+
+  /** How many there are that nobody has seen. */
+  setUnread(count: number): void {
+    this.more.hidden = count === 0 || this.isAtEnd;
+    this.more.textContent = count === 1 ? "1 new message" : `${count} new messages`;
+  }
+
+  private row(entry: Entry): HTMLElement {
+    const made = this.make(entry);
+    this.rows.set(entry, made);
+    return made;
   }
 
   private flush(): void {
     const { isAtEnd } = this;
-    this.list.append(...this.pending);
+    this.list.append(...this.pending.map((entry) => this.row(entry)));
     this.pending = [];
     while (this.list.childElementCount > ROWS_MAX) this.list.firstElementChild?.remove();
     if (isAtEnd) this.toEnd();
@@ -108,51 +120,6 @@ export class Log {
   }
 
   private seen(): void {
-    if (document.hidden || !this.isAtEnd || this.unread === 0) return;
-    this.unread = 0;
-    this.show();
+    if (this.isSeen) this.onSeen();
   }
-
-  private show(): void {
-    const { unread } = this;
-    this.more.hidden = unread === 0 || this.isAtEnd;
-    this.more.textContent = unread === 1 ? "1 new message" : `${unread} new messages`;
-    this.onUnread(unread);
-  }
-}
-
-/** A message, to be put somewhere. */
-export function message(
-  sender: string,
-  text: string,
-  time: Date,
-  isOwn: boolean,
-  isMention: boolean,
-): Row {
-  const element = document.createElement("div");
-  element.className = `message${isOwn ? " own" : ""}${isMention ? " mention" : ""}`;
-  const name = document.createElement("bdi");
-  name.className = "name";
-  name.textContent = plain(sender);
-  name.style.setProperty("--hue", String(hue(sender)));
-  const when = document.createElement("time");
-  if (!Number.isNaN(time.getTime())) {
-    when.dateTime = time.toISOString();
-    when.title = time.toLocaleString();
-    when.textContent = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  }
-  const state = document.createElement("span");
-  state.className = "state";
-  const body = document.createElement("p");
-  body.append(safe(text));
-  element.append(name, " ", when, " ", state, body);
-  return { element, state };
-}
-
-// The same colour for a name everywhere.
-function hue(name: string): number {
-  let hash = 0;
-  for (const character of name.toLowerCase())
-    hash = (hash * 31 + character.charCodeAt(0)) % 360;
-  return hash;
 }

@@ -1,14 +1,14 @@
-// The page: joins, shows what happens, sends what is typed.
+// The page: joins, and has keys and buttons do what they say.
 
-import { Log, message, type Row } from "./log.js";
-import { Session, WAITING_MAX, type Line, type LineState } from "./session.js";
-import { lines, mentions, plain, safe } from "./text.js";
+import { isWord } from "./follow.js";
+import { Room } from "./room.js";
+import { NUMBERED_MAX } from "./side.js";
 
 const TITLE = "chat";
 // Where the name is kept for the next visit. A password is not kept.
 const NAME_KEY = "chat-name";
-// How long a text may be before the server has said it, in bytes.
-const TEXT_BYTES_MAX = 4_096;
+// More rows are scrolled.
+const TEXT_ROWS_MAX = 5;
 
 function find<E extends Element>(selector: string): E {
   const element = document.querySelector<E>(selector);
@@ -22,166 +22,85 @@ const passwordField = find<HTMLInputElement>("#password");
 const passwordRow = find<HTMLElement>("#password-row");
 const joinError = find<HTMLElement>("#join-error");
 const joinButton = find<HTMLButtonElement>("#join-button");
-const room = find<HTMLElement>("#room");
-const status = find<HTMLElement>("#status");
+const place = find<HTMLElement>("#room");
+const side = find<HTMLElement>("#side");
+const sideButton = find<HTMLButtonElement>("#side-button");
+const sideCount = find<HTMLElement>("#side-count");
+const goForm = find<HTMLFormElement>("#go");
+const goField = find<HTMLInputElement>("#go-to");
 const who = find<HTMLElement>("#who");
-const whoList = find<HTMLUListElement>("#who-list");
 const whoButton = find<HTMLButtonElement>("#who-button");
-const leaveButton = find<HTMLButtonElement>("#leave");
 const composer = find<HTMLFormElement>("#composer");
 const textField = find<HTMLTextAreaElement>("#text");
 const olderButton = find<HTMLButtonElement>("#older");
 const scroller = find<HTMLElement>("#scroller");
-const mentionStatus = find<HTMLElement>("#mention");
 
-const log = new Log(
-  find<HTMLElement>("#log"),
-  scroller,
-  find<HTMLButtonElement>("#more"),
-  (unread) => {
-    document.title = unread > 0 ? `(${unread}) ${TITLE}` : TITLE;
-    if (unread === 0) mentionStatus.textContent = "";
+const room = new Room(
+  {
+    log: find("#log"),
+    scroller,
+    more: find("#more"),
+    older: olderButton,
+    roomList: find("#room-list"),
+    topicList: find("#topic-list"),
+    peopleList: find("#people-list"),
+    memberList: find("#who-list"),
+    viewName: find("#view-name"),
+    whoButton,
+    followBar: find("#follow-bar"),
+    followText: find("#follow-text"),
+    text: textField,
+    status: find("#status"),
+    news: find("#mention"),
   },
-);
-
-let session: Session | undefined;
-let own = "";
-let rows = new Map<bigint, Row>();
-
-const STATES: Record<LineState, string> = {
-  waiting: "sending …",
-  sent: "sent",
-  refused: "not sent",
-  unknown: "may not have arrived",
-};
-
-function name(text: string): HTMLElement {
-  const element = document.createElement("bdi");
-  element.className = "name";
-  element.textContent = plain(text);
-  return element;
-}
-
-// CHAT-MOD-9
-function shown({ text, removed }: { text: string; removed: boolean }): string {
-  return removed ? "(removed by the server's operator)" : text;
-}
-
-function showLine(line: Line, state: LineState, why: string): void {
-  let row = rows.get(line.id);
-  if (!row) {
-    row = log.message(own, line.text, new Date(), true, false);
-    rows.set(line.id, row);
-  }
-  row.element.dataset.state = state;
-  const reason = why === "" || state === "sent" ? "" : `: ${why}`;
-  row.state.replaceChildren(safe(STATES[state] + reason));
-  if (state !== "waiting") rows.delete(line.id);
-}
-
-function join(): void {
-  joinError.textContent = "";
-  joinButton.disabled = true;
-  own = nameField.value.trim();
-  session = new Session(own, passwordField.value, {
-    registered(registeredName, missed, isNewServer, isAgain) {
-      own = registeredName;
-      localStorage.setItem(NAME_KEY, own);
+  {
+    opened(name) {
+      localStorage.setItem(NAME_KEY, name);
       passwordField.value = "";
       joinForm.hidden = true;
-      room.hidden = false;
-      status.textContent = "connected";
-      status.dataset.state = "connected";
+      place.hidden = false;
       joinButton.disabled = false;
-      if (!isAgain) log.notice("you are ", name(own));
-      else if (isNewServer)
-        log.notice("connected again; the server was started anew, and what was said meanwhile is not known");
-      else if (missed > 0n) log.notice(`connected again; ${missed} messages were missed`);
-      else log.notice("connected again; nothing was missed");
-      textField.focus();
+      write();
     },
-    // CHAT-REG-15
-    welcome(text) {
-      for (const line of text.split("\n")) log.notice("the server says: ", plain(line));
-    },
-    lost(retryMs) {
-      const seconds = Math.ceil(retryMs / 1_000);
-      status.textContent = navigator.onLine
-        ? `not connected, next try in ${seconds} s`
-        : "not connected: this device is offline";
-      status.dataset.state = "lost";
-      if (room.hidden) joinError.textContent = `The server does not answer; next try in ${seconds} s.`;
+    lost(why) {
+      if (place.hidden) joinError.textContent = why;
     },
     ended(why, asksPassword) {
-      session = undefined;
-      rows = new Map();
-      log.clear();
-      olderButton.hidden = true;
-      room.hidden = true;
+      place.hidden = true;
       joinForm.hidden = false;
       joinButton.disabled = false;
       joinError.textContent = why;
-      document.title = TITLE;
-      if (asksPassword) {
-        passwordRow.hidden = false;
-        passwordField.focus();
-      } else {
-        nameField.focus();
-      }
+      passwordRow.hidden &&= !asksPassword;
+      (asksPassword ? passwordField : nameField).focus();
     },
-    past(chats, hasMore) {
-      const rows = chats.map((chat) => {
-        const { sender, timeUnixMs } = chat;
-        const text = shown(chat);
-        const isOwn = sender === own;
-        const isMention = !isOwn && mentions(text, own);
-        return message(sender, text, new Date(Number(timeUnixMs)), isOwn, isMention);
-      });
-      const fits = log.past(rows);
-      olderButton.hidden = !hasMore || !fits;
+    unread(count) {
+      document.title = count > 0 ? `(${count}) ${TITLE}` : TITLE;
+      sideCount.textContent = count > 0 ? String(count) : "";
+      sideButton.ariaLabel = count > 0 ? `Topics and people, ${count} unread` : "Topics and people";
     },
-    chat(chat) {
-      const { sender, timeUnixMs } = chat;
-      const text = shown(chat);
-      const time = new Date(Number(timeUnixMs));
-      const isMention = mentions(text, own);
-      log.message(sender, text, time, false, isMention);
-      if (isMention && document.hidden)
-        mentionStatus.textContent = `${plain(sender)} mentioned you`;
+    viewed() {
+      toggle(side, sideButton, false);
+      toggle(who, whoButton, false);
+      write();
     },
-    members(names) {
-      const others = [...names].filter((it) => it !== own).sort((a, b) => a.localeCompare(b));
-      whoButton.textContent = others.length === 0 ? "alone here" : `${others.length + 1} here`;
-      whoList.replaceChildren(
-        ...[own, ...others].map((it) => {
-          const item = document.createElement("li");
-          item.append(name(it), it === own ? " (you)" : "");
-          return item;
-        }),
-      );
-    },
-    joined(who) {
-      log.notice(name(who), " joined");
-    },
-    left(who, how) {
-      log.notice(name(who), how === "" ? " left" : ` left (${how})`);
-    },
-    line: showLine,
-  });
+  },
+);
+
+// A keyboard on the screen would hide what was just opened.
+function write(): void {
+  if (!matchMedia("(pointer: coarse)").matches) textField.focus();
 }
 
 joinForm.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!session) join();
+  if (room.isOpen) return;
+  joinError.textContent = "";
+  joinButton.disabled = true;
+  room.join(nameField.value.trim(), passwordField.value);
 });
 
 function send(): void {
-  const all = lines(textField.value, session?.limits?.textBytesMax ?? TEXT_BYTES_MAX);
-  for (const [index, line] of all.entries()) {
-    if (session?.send(line)) continue;
-    log.notice(`${all.length - index} lines were not sent: more than ${WAITING_MAX} wait`);
-    break;
-  }
+  if (textField.value.trim() !== "" && !room.say(textField.value)) return;
   textField.value = "";
   textField.rows = 1;
 }
@@ -200,22 +119,66 @@ textField.addEventListener("keydown", (event) => {
 });
 
 textField.addEventListener("input", () => {
-  textField.rows = Math.min(textField.value.split("\n").length, 5);
+  textField.rows = Math.min(textField.value.split("\n").length, TEXT_ROWS_MAX);
 });
 
-olderButton.addEventListener("click", () => session?.askForPast());
+olderButton.addEventListener("click", () => room.askForPast());
 scroller.addEventListener("scroll", () => {
-  if (scroller.scrollTop === 0 && !olderButton.hidden) session?.askForPast();
+  if (scroller.scrollTop === 0 && !olderButton.hidden) room.askForPast();
 });
 
-leaveButton.addEventListener("click", () => session?.leave());
+find("#leave").addEventListener("click", () => room.leave());
+find("#follow-all").addEventListener("click", () => room.followEverything());
 
-whoButton.addEventListener("click", () => {
-  const isOpen = who.classList.toggle("open");
-  whoButton.setAttribute("aria-expanded", String(isOpen));
+// On a narrow screen the lists lie over the log while they are open.
+function toggle(list: HTMLElement, button: HTMLButtonElement, isOpen: boolean): void {
+  list.classList.toggle("open", isOpen);
+  button.ariaExpanded = String(isOpen);
+}
+
+for (const [list, button, other, otherButton] of [
+  [side, sideButton, who, whoButton],
+  [who, whoButton, side, sideButton],
+] as const)
+  button.addEventListener("click", () => {
+    const isOpen = !list.classList.contains("open");
+    toggle(list, button, isOpen);
+    toggle(other, otherButton, false);
+    if (isOpen) list.querySelector<HTMLButtonElement>(".view:not(:disabled)")?.focus();
+  });
+
+// A topic or a name, with or without its sign; without one it is a topic.
+goForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const word = goField.value.trim();
+  const bare = word.replace(/^[#@]/, "");
+  goField.setCustomValidity(isWord(bare) ? "" : "Write #topic or @name");
+  if (!goField.reportValidity()) return;
+  goField.value = "";
+  room.showTarget(word.startsWith("@") ? { topic: "", peer: bare } : { topic: bare, peer: "" });
+});
+goField.addEventListener("input", () => goField.setCustomValidity(""));
+
+addEventListener("keydown", (event) => {
+  if (place.hidden) return;
+  if (event.key === "Escape") {
+    const isOpen = side.classList.contains("open") || who.classList.contains("open");
+    toggle(side, sideButton, false);
+    toggle(who, whoButton, false);
+    if (isOpen) textField.focus();
+    return;
+  }
+  if (!event.altKey || event.ctrlKey || event.metaKey) return;
+  // The key and not its character, which Alt changes on some keyboards.
+  const number = Number(/^Digit([1-9])$/.exec(event.code)?.[1] ?? 0);
+  if (number > 0 && number <= NUMBERED_MAX && !event.shiftKey) room.showNumber(number - 1);
+  else if (event.key === "ArrowDown") room.step(1, event.shiftKey);
+  else if (event.key === "ArrowUp") room.step(-1, event.shiftKey);
+  else return;
+  event.preventDefault();
 });
 
-addEventListener("pagehide", () => session?.leave());
+addEventListener("pagehide", () => room.leave());
 
 nameField.value = localStorage.getItem(NAME_KEY) ?? "";
 nameField.focus();

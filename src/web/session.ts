@@ -2,21 +2,29 @@
 // sends what waits, and says what may have been missed.
 
 import { create } from "@bufbuild/protobuf";
+import { EVERYTHING, Follows, type Filter } from "./follow.js";
 import { Decoder, encode, type ToServer } from "./frames.js";
+import { Outbox, type Line, type LineState } from "./outbox.js";
+import { Pages } from "./pages.js";
+import { Received } from "./received.js";
 import { plain } from "./text.js";
+import { ENDED, LEFT, refusal } from "./words.js";
 import {
   Capability,
   ChatSchema,
+  DirectAckSchema,
+  DirectSchema,
   ErrorCode,
-  GetHistorySchema,
-  LeftReason,
+  FollowSchema,
   LeaveSchema,
   PingSchema,
   PongSchema,
   RegisterSchema,
   ResumeSchema,
   type Chat,
+  type Direct,
   type Error as Refusal,
+  type Limits,
   type Registered,
   type ServerEnvelope,
 } from "./generated/chat_pb.js";
@@ -30,24 +38,32 @@ const SILENCE_MS = 30_000;
 const ANSWER_MS = 10_000;
 // How long a connection and the answer to Register may take.
 const REGISTER_MS = 15_000;
-// How many chats of the past are asked for at once.
-const PAGE_CHATS = 50;
-// How many lines may wait to be sent.
-export const WAITING_MAX = 1_000;
 
-export type LineState = "waiting" | "sent" | "refused" | "unknown";
+const CAPABILITIES = [
+  Capability.PRESENCE,
+  Capability.RECEIPTS,
+  Capability.KEEPALIVE,
+  Capability.RESUME,
+  Capability.HISTORY,
+  Capability.FOLLOW,
+  Capability.DIRECT,
+];
 
-export interface Line {
-  readonly id: bigint;
-  readonly text: string;
+/** How a connection begins. */
+export interface Opening {
+  readonly name: string;
+  /** Chats that were not received since the last connection, and are not going to be. */
+  readonly missed: bigint;
+  /** A filter was on: only some of those would have come. */
+  readonly isFiltered: boolean;
+  readonly isNewServer: boolean;
+  readonly isAgain: boolean;
+  /** The number before which the past can be read; 0: none is kept. */
+  readonly pastBefore: bigint;
 }
 
 export interface Listener {
-  /**
-   * It is connected; `missed` chats were not received since the last connection, and are
-   * not going to be.
-   */
-  registered(name: string, missed: bigint, isNewServer: boolean, isAgain: boolean): void;
+  registered(opening: Opening): void;
   /** What the server's operator says to everybody who comes, in lines. */
   welcome(text: string): void;
   /** The connection is lost and is made again in so many milliseconds. */
@@ -55,55 +71,35 @@ export interface Listener {
   /** The session is over, and why. `asksPassword`: another password may help. */
   ended(why: string, asksPassword: boolean): void;
   chat(chat: Chat): void;
-  /** A page of the past, oldest first; `hasMore`: there are older ones. */
-  past(chats: readonly Chat[], hasMore: boolean): void;
+  direct(direct: Direct): void;
+  /**
+   * A page of the past that `view` asked for, oldest first; `before`: where the next one
+   * ends, 0 if there is none.
+   */
+  past(view: string, chats: readonly Chat[], before: bigint): void;
+  /** The server goes by this filter from now on, or why it does not take another. */
+  following(filter: Filter, why: string): void;
+  /** Everything that the filter lets pass has come up to this number. */
+  covered(seq: bigint): void;
   members(names: ReadonlySet<string>): void;
   joined(name: string): void;
   left(name: string, how: string): void;
-  line(line: Line, state: LineState, why: string): void;
+  line(line: Line, state: LineState, why: string, seq: bigint): void;
 }
-
-const REFUSED: Partial<Record<ErrorCode, string>> = {
-  [ErrorCode.NAME_INVALID]:
-    "This name is not allowed. Choose 1 to 32 characters from A-Z, a-z, 0-9, '.', '_' and '-' that begin with a letter or a digit.",
-  [ErrorCode.NAME_RESERVED]: "This name is reserved. Choose another.",
-  [ErrorCode.NAME_IN_USE]: "This name is taken. Choose another.",
-  [ErrorCode.NAME_NOT_ALLOWED]: "This name is not on the server's list.",
-  [ErrorCode.NAME_RECLAIMED]:
-    "Another client took this name while this one could not be reached.",
-  [ErrorCode.KICKED]: "The server's operator has thrown you out.",
-  [ErrorCode.BANNED]: "The server's operator has banned this name or this network.",
-  [ErrorCode.REPLACED]: "Another connection continues this session.",
-  [ErrorCode.PASSWORD_WRONG]: "The server asks for a password, or for another one.",
-};
-
-const LEFT: Partial<Record<LeftReason, string>> = {
-  [LeftReason.CONNECTION_LOST]: "connection lost",
-  [LeftReason.IDLE_TIMEOUT]: "silent for too long",
-  [LeftReason.SLOW_CONSUMER]: "read too slowly",
-  [LeftReason.PROTOCOL_ERROR]: "broke the protocol",
-  [LeftReason.KICKED]: "thrown out by the operator",
-  [LeftReason.BANNED]: "banned by the operator",
-};
 
 export class Session {
   private socket: WebSocket | undefined;
+  // Of the connection that is open, and of the last one.
   private registered: Registered | undefined;
-  // The number up to which every chat is here (CHAT-RES-20), and those here beyond it:
-  // a receipt may come before an earlier chat.
-  private lastSeq = 0n;
-  private readonly ahead = new Set<bigint>();
+  private known: Registered | undefined;
+  private readonly received = new Received();
+  private readonly outbox: Outbox;
+  private readonly follows = new Follows();
   private epoch = "";
   private resumeToken = new Uint8Array(0);
   private resumeAttempt = 0;
-  // The number before which the past is not here; 0 where it ends.
-  private pastBefore = 0n;
-  private isPastAsked = false;
+  private readonly pages = new Pages();
   private name: string;
-  private nextId = 1n;
-  private waiting: Line[] = [];
-  private inFlight: Line | undefined;
-  private holdUntil = 0;
   private failures = 0;
   private isOver = false;
   private members = new Set<string>();
@@ -115,6 +111,7 @@ export class Session {
     private readonly listener: Listener,
   ) {
     this.name = name;
+    this.outbox = new Outbox((...told) => listener.line(...told));
     addEventListener("online", this.hurry);
     addEventListener("offline", this.drop);
     document.addEventListener("visibilitychange", this.hurry);
@@ -122,13 +119,16 @@ export class Session {
   }
 
   /** Sends a line, now or when there is a connection. `undefined`: too many wait. */
-  send(text: string): Line | undefined {
-    if (this.waiting.length >= WAITING_MAX) return undefined;
-    const line = { id: this.nextId++, text };
-    this.waiting.push(line);
-    this.listener.line(line, "waiting", "");
+  send(line: Omit<Line, "id">): Line | undefined {
+    const queued = this.outbox.push(line);
     this.pump();
-    return line;
+    return queued;
+  }
+
+  /** Goes by another filter, now or when there is a connection. */
+  follow(filter: Filter): void {
+    this.follows.wanted = filter;
+    this.askToFollow();
   }
 
   leave(): void {
@@ -136,8 +136,14 @@ export class Session {
     this.end("", false);
   }
 
-  get limits() {
-    return this.registered?.limits;
+  /** As the server announced them on the last connection. */
+  get limits(): Limits | undefined {
+    return this.known?.limits;
+  }
+
+  /** Whether the server has granted it, on the last connection. */
+  grants(capability: Capability): boolean {
+    return this.known?.capabilities.includes(capability) ?? false;
   }
 
   private connect = (): void => {
@@ -150,20 +156,16 @@ export class Session {
     this.socket = socket;
     this.after("register", REGISTER_MS, () => this.lose(socket));
     socket.onopen = () => {
-      const capabilities = [
-        Capability.PRESENCE,
-        Capability.RECEIPTS,
-        Capability.KEEPALIVE,
-        Capability.RESUME,
-        Capability.HISTORY,
-      ];
       const { name, password } = this;
+      const capabilities = CAPABILITIES;
       const register = create(RegisterSchema, { name, capabilities, password });
+      const filter = this.follows.forRegister();
+      if (filter) register.filter = filter;
       if (this.resumeToken.length > 0)
         register.resume = create(ResumeSchema, {
           token: this.resumeToken,
           epoch: this.epoch,
-          seq: this.lastSeq,
+          seq: this.received.upTo,
           attempt: ++this.resumeAttempt, // CHAT-RES-18
         });
       this.put({ case: "register", value: register }); // CHAT-REG-1
@@ -181,37 +183,53 @@ export class Session {
     socket.onclose = () => this.lose(socket);
   };
 
-  private put(message: ToServer): void {
+  private put = (message: ToServer): void => {
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(encode(message));
-  }
+  };
 
   private receive({ message }: ServerEnvelope, socket: WebSocket): void {
     switch (message.case) {
       case "registered":
         this.open(message.value);
         break;
-      case "chat": {
-        const chat = message.value;
-        this.has(chat.seq);
-        // In a resumed session its own last line comes back, if it arrived; its receipt
-        // follows when it is sent again.
-        const isOwn = chat.sender === this.name && chat.text === this.waiting[0]?.text;
-        if (!(isOwn && this.isResumed(chat.seq))) this.listener.chat(chat);
+      case "chat":
+        this.heard(message.value);
         this.pump();
         break;
+      case "direct": {
+        this.listener.direct(message.value);
+        // CHAT-DM-13
+        const ack = create(DirectAckSchema, { seq: message.value.seq });
+        this.put({ case: "directAck", value: ack });
+        break;
       }
+      case "directState":
+        this.outbox.state(message.value.id, message.value.delivered);
+        break;
       case "history": {
         const { chats, from } = message.value;
         const { oldestSeq } = this.registered ?? {};
-        this.isPastAsked = false;
-        this.pastBefore = from > (oldestSeq ?? 0n) ? from : 0n;
-        this.listener.past(chats, this.pastBefore > 0n);
+        this.pageCame(chats, from > (oldestSeq ?? 0n) ? from : 0n);
         break;
       }
-      case "receipt":
-        this.has(message.value.seq);
-        this.settle(message.value.id, "sent", "");
+      case "following":
+        this.received.pass(message.value.seq);
+        if (this.follows.answered(message.value.id))
+          this.listener.following(this.follows.current, "");
+        this.askToFollow();
+        this.covered();
         break;
+      case "covered":
+        this.received.pass(message.value.seq);
+        this.covered();
+        break;
+      case "receipt": {
+        const { id, seq } = message.value;
+        if (seq > 0n) this.received.add(seq);
+        this.outbox.receipt(id, seq);
+        this.pump();
+        break;
+      }
       case "members":
         for (const name of message.value.names) this.members.add(name);
         if (!message.value.more) this.listener.members(this.members);
@@ -248,49 +266,84 @@ export class Session {
     const isNewServer = isAgain && now.epoch !== this.epoch;
     const isResumed = now.resumedFrom > 0n;
     const upTo = isResumed ? now.resumedFrom - 1n : now.seq;
-    const missed = isAgain && !isNewServer ? upTo - this.lastSeq : 0n;
+    const missed = isAgain && !isNewServer ? upTo - this.received.upTo : 0n;
+    const { isFiltered } = this.follows;
+    const wanted = this.follows.wanted;
     this.registered = now;
+    this.known = now;
     this.name = now.name;
     this.epoch = now.epoch;
-    this.lastSeq = upTo;
-    this.ahead.clear();
+    // What came behind a hole comes again, and is known for it.
+    if (isResumed) this.received.pass(upTo);
+    else this.received.begin(upTo);
     this.resumeToken = now.resumeToken.slice();
     if (!isResumed) this.resumeAttempt = 0;
     this.failures = 0;
     this.timeOut("register");
     this.members = new Set();
-    this.listener.registered(now.name, missed > 0n ? missed : 0n, isNewServer, isAgain);
+    this.pages.clear();
+    if (isResumed) this.outbox.resumed();
+    else this.outbox.restarted();
+    this.follows.registered(this.grants(Capability.FOLLOW));
+    const hasPast = this.grants(Capability.HISTORY) && now.oldestSeq > 0n;
+    this.listener.registered({
+      name: now.name,
+      missed: missed > 0n ? missed : 0n,
+      isFiltered,
+      isNewServer,
+      isAgain,
+      pastBefore: hasPast && now.oldestSeq <= now.seq ? now.seq + 1n : 0n,
+    });
+    if (this.follows.wanted !== wanted) this.listener.following(EVERYTHING, "");
     if (!isAgain && now.welcome !== "") this.listener.welcome(now.welcome);
-    const unanswered = this.inFlight;
-    this.inFlight = undefined;
-    // CHAT-RES-16, CHAT-RES-17
-    if (unanswered && isResumed) this.waiting.unshift(unanswered);
-    else if (unanswered)
-      this.listener.line(unanswered, "unknown", "the connection was lost");
-    if (!isAgain || isNewServer) {
-      const hasPast = now.oldestSeq > 0n && now.oldestSeq <= now.seq;
-      this.pastBefore = hasPast ? now.seq + 1n : 0n;
-    }
-    this.isPastAsked = false;
     this.watch();
+    this.askToFollow();
+    this.covered();
+  }
+
+  private heard(chat: Chat): void {
+    const isNew = this.received.add(chat.seq);
+    if (this.follows.isFiltered) this.received.pass(chat.seq);
+    if (!isNew && this.isResumed(chat.seq)) return;
+    // In a resumed session its own last line comes back, if it arrived; its receipt
+    // follows when it is sent again.
+    const { first } = this.outbox;
+    const isOwn =
+      chat.sender === this.name &&
+      first?.peer === "" &&
+      chat.text === first.text &&
+      chat.topic === first.topic;
+    if (!(isOwn && this.isResumed(chat.seq))) this.listener.chat(chat);
+  }
+
+  private covered(): void {
+    if (this.follows.isFiltered) this.listener.covered(this.received.upTo);
     this.pump();
-    if (!isAgain) this.askForPast();
   }
 
-  /** Asks for older chats, if there are any. */
-  askForPast(): void {
-    const { registered } = this;
-    if (this.isPastAsked || this.pastBefore === 0n) return;
-    if (!registered?.capabilities.includes(Capability.HISTORY)) return;
-    this.isPastAsked = true;
-    const edge = { case: "before", value: this.pastBefore } as const;
-    const limit = Math.min(PAGE_CHATS, registered.limits?.historyPageMax ?? PAGE_CHATS);
-    this.put({ case: "getHistory", value: create(GetHistorySchema, { edge, limit }) });
+  private askToFollow(): void {
+    if (!this.registered || !this.grants(Capability.FOLLOW)) return;
+    const asked = this.follows.ask();
+    if (asked) this.put({ case: "follow", value: create(FollowSchema, asked) });
   }
 
-  private has(seq: bigint): void {
-    this.ahead.add(seq);
-    while (this.ahead.delete(this.lastSeq + 1n)) this.lastSeq += 1n;
+  /** Asks for older chats of a topic, or of all, for a view. */
+  askForPast(view: string, topic: string, before: bigint): void {
+    if (before === 0n || !this.registered || !this.grants(Capability.HISTORY)) return;
+    this.pages.want(view, topic, before);
+    this.askForPage();
+  }
+
+  private askForPage(): void {
+    const request = this.pages.ask(this.limits?.historyPageMax ?? 0);
+    if (request) this.put({ case: "getHistory", value: request });
+  }
+
+  private pageCame(chats: readonly Chat[], before: bigint): void {
+    const view = this.pages.came();
+    if (view === undefined) return;
+    this.listener.past(view, chats, before);
+    this.askForPage();
   }
 
   // Whether a chat is from before this connection, and in it because it was resumed.
@@ -301,18 +354,22 @@ export class Session {
 
   private refused(error: Refusal, socket: WebSocket): void {
     if (!error.endsSession) {
-      if (error.code === ErrorCode.RATE_LIMITED && this.inFlight?.id === error.id) {
-        // CHAT-LIM-3: the same line again, later.
-        this.waiting.unshift(this.inFlight);
-        this.inFlight = undefined;
-        this.holdUntil = Date.now() + error.retryAfterMs;
-        this.pump();
-      } else if (error.id !== 0n) {
-        this.settle(error.id, "refused", error.detail);
-      }
+      if (error.id === 0n) return;
+      if (this.pages.isAsked(error.id)) this.pageCame([], 0n);
+      else if (this.follows.refused(error.id))
+        this.listener.following(this.follows.current, refusal(error));
+      else if (error.code === ErrorCode.RATE_LIMITED)
+        this.outbox.rateLimited(error.id, error.retryAfterMs, refusal(error));
+      else this.outbox.refused(error.id, refusal(error));
+      this.pump();
       return;
     }
-    const why = REFUSED[error.code];
+    // Another server may take a shorter filter (CHAT-FOL-5).
+    if (error.code === ErrorCode.REQUEST_INVALID && !this.registered) {
+      this.follows.wanted = EVERYTHING;
+      this.listener.following(EVERYTHING, refusal(error));
+    }
+    const why = ENDED[error.code];
     // The name may be held by this session's own lost connection.
     const isOwn = error.code === ErrorCode.NAME_IN_USE && this.epoch !== "";
     if (why && !(isOwn && this.failures < 5)) {
@@ -325,33 +382,25 @@ export class Session {
     }
   }
 
-  private settle(id: bigint, state: LineState, why: string): void {
-    if (this.inFlight?.id !== id) return;
-    const line = this.inFlight;
-    this.inFlight = undefined;
-    this.listener.line(line, state, why);
-    this.pump();
-  }
-
-  // One line at a time, so that one that is refused for its rate changes no order.
   private pump(): void {
-    const line = this.waiting[0];
-    if (!line || this.inFlight || !this.registered) return;
+    const { registered } = this;
+    if (!registered) return;
     // What was missed comes first, so that a line of its own in it is known for one.
-    if (this.registered.resumedFrom > 0n && this.lastSeq < this.registered.seq) return;
-    const wait = this.holdUntil - Date.now();
-    if (wait > 0) {
-      this.after("hold", wait, () => this.pump());
-      return;
-    }
-    this.waiting.shift();
-    const { id, text } = line;
-    this.put({ case: "chat", value: create(ChatSchema, { id, text }) });
-    if (this.registered.capabilities.includes(Capability.RECEIPTS)) {
-      this.inFlight = line;
-    } else {
-      this.listener.line(line, "sent", "");
-      this.pump();
+    if (registered.resumedFrom > 0n && this.received.upTo < registered.seq) return;
+    for (;;) {
+      const line = this.outbox.take();
+      if (typeof line === "number") this.after("hold", line, () => this.pump());
+      if (line === undefined || typeof line === "number") return;
+      const { id, text, topic, peer, mentions, files } = line;
+      const own = { id, text, files: [...files] };
+      if (peer === "") {
+        const chat = create(ChatSchema, { ...own, topic, mentions: [...mentions] });
+        this.put({ case: "chat", value: chat });
+      } else {
+        this.put({ case: "direct", value: create(DirectSchema, { ...own, peer }) });
+      }
+      if (this.grants(Capability.RECEIPTS)) return;
+      this.outbox.receipt(id, 0n);
     }
   }
 
@@ -384,10 +433,7 @@ export class Session {
     this.clear();
     socket.close();
     // Nothing continues without a token: what became of the line stays unknown.
-    if (this.inFlight && this.resumeToken.length === 0) {
-      this.listener.line(this.inFlight, "unknown", "the connection was lost");
-      this.inFlight = undefined;
-    }
+    this.outbox.lost(this.resumeToken.length > 0);
     const doubled = RECONNECT_MS_FIRST * 2 ** Math.min(this.failures++, 10);
     const backOff = Math.min(doubled, RECONNECT_MS_MAX) * (0.5 + Math.random() / 2);
     // A server cannot hold the page for ever.
@@ -405,8 +451,7 @@ export class Session {
     const { socket } = this;
     this.clear();
     socket?.close();
-    for (const line of [this.inFlight, ...this.waiting])
-      if (line) this.listener.line(line, "refused", "the session is over");
+    this.outbox.ended();
     this.listener.ended(why, asksPassword);
   }
 

@@ -1,110 +1,31 @@
 // Tries the page in a real browser: `npm run try`, after `cargo build` and `npm run build`.
 //
-// Three browsers and a terminal's client talk; the server is started again; a browser goes
-// offline and comes back; 10,000 messages; hostile names and texts; a phone; axe. With
-// `--screenshots` it also renews docs/page-*.png. CHROMIUM names another browser than
-// `chromium`, and CHAT_BIN another folder of programs than target/debug.
+// Three browsers and a terminal's client talk, in the room, under topics and alone; the
+// server is started again; a browser goes offline and comes back; 10,000 messages; hostile
+// names and texts; a phone; axe. `try/` has the parts. With `--screenshots` it also renews
+// docs/page-*.png. With `--bundle` the page is the one in bundle/, whatever the server has
+// embedded. CHROMIUM names another browser than `chromium`, and CHAT_BIN another folder of
+// programs than target/debug.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { createInterface } from "node:readline";
-import { chromium } from "playwright-core";
-
-const root = new URL("../../", import.meta.url).pathname;
-const bin = process.env.CHAT_BIN ?? `${root}target/debug`;
-const takesScreenshots = process.argv.includes("--screenshots");
-const processes = new Set();
-
-function start(program, args) {
-  const child = spawn(`${bin}/${program}`, args, { stdio: ["pipe", "pipe", "inherit"] });
-  processes.add(child);
-  child.on("exit", () => processes.delete(child));
-  const output = createInterface({ input: child.stdout });
-  const lines = [];
-  const waiting = [];
-  output.on("line", (line) => {
-    lines.push(line);
-    for (const check of [...waiting]) check();
-  });
-  child.shows = (isIt) =>
-    new Promise((found, failed) => {
-      const timer = setTimeout(() => failed(new Error(`${program}: ${lines}`)), 30_000);
-      const check = () => {
-        const line = lines.find(isIt);
-        if (line === undefined) return;
-        clearTimeout(timer);
-        waiting.splice(waiting.indexOf(check), 1);
-        found(line);
-      };
-      waiting.push(check);
-      check();
-    });
-  child.say = (text) => child.stdin.write(`${text}\n`);
-  return child;
-}
-
-async function serve(tcp, web, ...more) {
-  const server = start("chat-server", [
-    "--listen", tcp, "--web-listen", web, ...more,
-    "--rate-limit", "off", "--frames-per-second-max", "off", "--bytes-per-second-max", "off",
-  ]);
-  const line = (scheme) => server.shows((it) => it.startsWith(`listening on ${scheme}://`));
-  const address = async (scheme) => (await line(scheme)).slice("listening on ".length);
-  return { server, tcp: await address("chat"), web: await address("http") };
-}
-
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox"],
-});
-const problems = [];
-
-async function open(options = {}) {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  page.on("pageerror", (error) => problems.push(String(error)));
-  page.on("console", (message) => {
-    const isOffline = /ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_CONNECTION_RESET/;
-    if (message.type() === "error" && !isOffline.test(message.text())) problems.push(message.text());
-  });
-  await page.goto(web);
-  return page;
-}
-
-async function join(page, name) {
-  await page.getByLabel("Your name").fill(name);
-  await page.keyboard.press("Enter");
-  await page.locator("#room").waitFor();
-}
-
-const say = async (page, text) => {
-  await page.getByLabel("Message", { exact: true }).fill(text);
-  await page.keyboard.press("Enter");
-};
-const hears = (page, text) =>
-  page.locator("#log p", { hasText: text }).first().waitFor({ timeout: 30_000 });
-const notice = (page, text) =>
-  page.locator("#log .notice", { hasText: text }).first().waitFor({ timeout: 60_000 });
-
-async function accessible(page, where) {
-  await page.evaluate(readFileSync("node_modules/axe-core/axe.min.js", "utf8"));
-  const found = await page.evaluate(() => globalThis.axe.run());
-  const told = found.violations.map((it) => `${it.id}: ${it.nodes.map((node) => node.html)}`);
-  assert.deepEqual(told, [], where);
-}
+import { pictures } from "./try/pictures.mjs";
+import { topics } from "./try/topics.mjs";
+import {
+  accessible, at, end, hears, join, notice, open, problems, say, serve, start,
+} from "./try/world.mjs";
 
 const data = mkdtempSync(`${tmpdir()}/chat-page-`);
 let { server, tcp, web } = await serve("127.0.0.1:0", "127.0.0.1:0");
 try {
   // axe is put into the page as a script, which the page's policy forbids.
-  const alice = await open({ bypassCSP: true });
+  const alice = await open(web, { bypassCSP: true });
   await accessible(alice, "joining");
   await join(alice, "Alice");
-  const bob = await open({ colorScheme: "dark", bypassCSP: true });
+  const bob = await open(web, { colorScheme: "dark", bypassCSP: true });
   await join(bob, "Bob");
-  const phone = await open({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
+  const phone = await open(web, { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
   await join(phone, "Carol");
   const terminal = start("chat-client", ["--listen", tcp, "dave"]);
   await notice(alice, "dave joined");
@@ -127,7 +48,7 @@ try {
   assert.equal(await link.getAttribute("href"), "https://example.org/a?b=c");
 
   console.log("a name that is taken");
-  const other = await open();
+  const other = await open(web);
   await other.getByLabel("Your name").fill("alice");
   await other.keyboard.press("Enter");
   await other.getByText("This name is taken").waitFor();
@@ -157,24 +78,9 @@ try {
   await accessible(alice, "the room, light");
   await accessible(bob, "the room, dark");
 
-  if (takesScreenshots) {
-    console.log("screenshots");
-    const [left, right] = [await open(), await open({
-      viewport: { width: 390, height: 700 }, isMobile: true, colorScheme: "dark",
-    })];
-    for (const page of [left, right]) await page.setViewportSize({ width: page === left ? 900 : 390, height: 560 });
-    await join(left, "Erin");
-    await join(right, "Frank");
-    await say(left, "The build is green, the page is up.");
-    await hears(right, "the page is up");
-    await say(right, "@Erin on my phone too: https://example.org");
-    await hears(left, "on my phone too");
-    await left.locator(".own .state", { hasText: "sent" }).waitFor();
-    await right.locator(".own .state", { hasText: "sent" }).waitFor();
-    await left.screenshot({ path: `${root}docs/page-desktop.png` });
-    await right.screenshot({ path: `${root}docs/page-phone.png` });
-    await Promise.all([left.context().close(), right.context().close()]);
-  }
+  await topics({ web, tcp, alice, bob, phone, terminal });
+  await accessible(alice, "topics and people, light");
+  await accessible(bob, "topics and people, dark");
 
   console.log("10,000 messages");
   const began = Date.now();
@@ -224,6 +130,7 @@ try {
   for (let round = 0; round < 10; round++) {
     const text = `line of round ${round}`;
     await say(bob, text);
+    terminal.say(`beside round ${round}`);
     await bob.evaluate(() => dispatchEvent(new Event("offline")));
     await hears(alice, text);
     await bob.locator('#status[data-state="connected"]').waitFor();
@@ -232,11 +139,13 @@ try {
   const rounds = await alice.locator("#log p", { hasText: "line of round" }).allTextContents();
   assert.deepEqual(rounds, Array.from({ length: 10 }, (_, round) => `line of round ${round}`));
   assert.equal(await bob.locator("#log p", { hasText: "line of round" }).count(), 10);
+  await hears(bob, "beside round 9");
+  const beside = await bob.locator("#log p", { hasText: "beside round" }).allTextContents();
+  assert.deepEqual(beside, Array.from({ length: 10 }, (_, round) => `beside round ${round}`));
 
   console.log("a server that is started again");
   server.kill("SIGTERM");
   await alice.locator('#status[data-state="lost"]').waitFor();
-  const at = (address) => address.split("://")[1];
   ({ server } = await serve(at(tcp), at(web)));
   await notice(alice, "the server was started anew");
   await notice(phone, "the server was started anew");
@@ -256,14 +165,15 @@ try {
   ({ server, tcp, web } = await serve("127.0.0.1:0", "127.0.0.1:0", ...kept));
   const writer = start("chat-client", [tcp, "writer"]);
   writer.say(Array.from({ length: 120 }, (_, index) => `old line ${index}`).join("\n"));
-  const reader = await open();
+  const reader = await open(web);
   await join(reader, "Reader");
   writer.say("the newest");
   await hears(reader, "the newest");
   await reader.getByText("old line 119").waitFor();
   while (await reader.getByRole("button", { name: "Older messages" }).isVisible()) {
     const before = await reader.locator("#log p").count();
-    await reader.getByRole("button", { name: "Older messages" }).click();
+    // A click by mouse scrolls, which asks for a page as well.
+    await reader.locator("#older").dispatchEvent("click");
     await reader.waitForFunction((count) => document.querySelectorAll("#log p").length > count, before);
   }
   const past = await reader.locator("#log p", { hasText: "old line" }).allTextContents();
@@ -275,9 +185,9 @@ try {
   await say(reader, "still here");
   await reader.locator(".own .state", { hasText: "sent" }).waitFor();
   assert.deepEqual(problems, []);
+  if (process.argv.includes("--screenshots")) await pictures();
   console.log("all is well");
 } finally {
-  await browser.close();
-  for (const child of processes) child.kill("SIGKILL");
+  await end();
   rmSync(data, { recursive: true });
 }
