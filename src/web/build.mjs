@@ -31,7 +31,8 @@ const policy = [
   `script-src ${hash(script)}`,
   `style-src ${hash(style)}`,
   "connect-src 'self'",
-  "img-src data:",
+  // The icon, and pictures that were fetched and looked at (src/web/pictures.ts).
+  "img-src data: blob:",
   "base-uri 'none'",
   "form-action 'none'",
   "frame-ancestors 'none'",

@@ -32,6 +32,8 @@ const who = find<HTMLElement>("#who");
 const whoButton = find<HTMLButtonElement>("#who-button");
 const composer = find<HTMLFormElement>("#composer");
 const textField = find<HTMLTextAreaElement>("#text");
+const attachButton = find<HTMLButtonElement>("#attach");
+const fileInput = find<HTMLInputElement>("#file-input");
 const olderButton = find<HTMLButtonElement>("#older");
 const scroller = find<HTMLElement>("#scroller");
 
@@ -52,6 +54,7 @@ const room = new Room(
     text: textField,
     status: find("#status"),
     news: find("#mention"),
+    shelf: find("#shelf"),
   },
   {
     opened(name) {
@@ -60,6 +63,7 @@ const room = new Room(
       joinForm.hidden = true;
       place.hidden = false;
       joinButton.disabled = false;
+      attachButton.hidden = !room.takesFiles;
       write();
     },
     lost(why) {
@@ -122,6 +126,32 @@ textField.addEventListener("input", () => {
   textField.rows = Math.min(textField.value.split("\n").length, TEXT_ROWS_MAX);
 });
 
+attachButton.addEventListener("click", () => fileInput.click());
+fileInput.addEventListener("change", () => {
+  room.attach(fileInput.files ?? []);
+  fileInput.value = "";
+  write();
+});
+
+textField.addEventListener("paste", (event) => {
+  const files = event.clipboardData?.files;
+  if (!files || files.length === 0) return;
+  event.preventDefault();
+  room.attach(files);
+});
+
+// A file that misses its place must not take the place of the page.
+for (const kind of ["dragover", "dragleave", "drop"] as const)
+  addEventListener(kind, (event) => {
+    const { dataTransfer } = event;
+    if (!dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    // From one part of the page to another it is still above the page.
+    if (kind === "dragleave" && event.relatedTarget) return;
+    place.classList.toggle("dropping", kind === "dragover");
+    if (kind === "drop" && !place.hidden) room.attach(dataTransfer.files);
+  });
+
 olderButton.addEventListener("click", () => room.askForPast());
 scroller.addEventListener("scroll", () => {
   if (scroller.scrollTop === 0 && !olderButton.hidden) room.askForPast();
@@ -178,6 +208,9 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+addEventListener("beforeunload", (event) => {
+  if (room.isBusy) event.preventDefault();
+});
 addEventListener("pagehide", () => room.leave());
 
 nameField.value = localStorage.getItem(NAME_KEY) ?? "";

@@ -10,6 +10,7 @@ import {
   type Filter,
   type Kind,
 } from "./follow.js";
+import { Files } from "./files.js";
 import { Log } from "./log.js";
 import { fromChat, fromDirect, fromLine } from "./message.js";
 import { WAITING_MAX, type Line, type LineState, type Target } from "./outbox.js";
@@ -44,6 +45,7 @@ export interface Elements {
   readonly text: HTMLTextAreaElement;
   readonly status: HTMLElement;
   readonly news: HTMLElement;
+  readonly shelf: HTMLElement;
 }
 
 export interface Events {
@@ -71,13 +73,20 @@ export class Room {
   private areMembersDue = false;
   private readonly log: Log;
   private readonly side: Side;
+  private readonly files: Files;
 
   constructor(
     private readonly on: Elements,
     private readonly events: Events,
   ) {
+    this.files = new Files(on.shelf, {
+      bytesMax: () =>
+        this.takesFiles ? Number(this.session?.limits?.fileBytesMax ?? 0n) : undefined,
+      send: (target, text, files) => this.send(target, text, files),
+      tell: (text) => this.notice(text),
+    });
     const make = (entry: Message | Notice) =>
-      row(entry, this.views.current === this.views.room, () => []);
+      row(entry, this.views.current === this.views.room, this.files.below);
     this.log = new Log(on.log, on.scroller, on.more, make, () => this.seen());
     this.side = new Side(
       { room: on.roomList, topics: on.topicList, people: on.peopleList, members: on.memberList },
@@ -126,7 +135,7 @@ export class Room {
       left: (name, how) => this.notice({ name }, how === "" ? " left" : ` left (${how})`),
       line: (line, state, why, seq) => this.line(line, state, why, seq),
     };
-    this.session = new Session(name, password, listener);
+    this.session = new Session(name, password, listener, this.files.transfers);
   }
 
   leave(): void {
@@ -141,7 +150,7 @@ export class Room {
   }
 
   /** Sends a text. */
-  private send(target: Target, text: string): boolean {
+  private send(target: Target, text: string, files: Message["files"] = []): boolean {
     const { session } = this;
     if (!session) return false;
     if (target.peer !== "" && !this.grants(Capability.DIRECT))
@@ -150,8 +159,9 @@ export class Room {
     const mentionsMax = this.grants(Capability.FOLLOW) ? session.limits?.mentionsMax : 0;
     const most = target.peer === "" ? (mentionsMax ?? 0) : 0;
     for (const [index, line] of all.entries()) {
-      const mentions = mentioned(line, most);
-      if (session.send({ ...target, text: line, mentions, files: [] })) continue;
+      const its = index === 0 ? files : [];
+      if (session.send({ ...target, text: line, mentions: mentioned(line, most), files: its }))
+        continue;
       return this.wrong(`${all.length - index} lines were not sent: more than ${WAITING_MAX} wait`);
     }
     return true;
@@ -185,6 +195,20 @@ export class Room {
 
   get target(): Target {
     return this.views.current.target;
+  }
+
+  /** Sends files to where the current view goes. */
+  attach(files: Iterable<File>): void {
+    this.files.attach(files, this.target);
+  }
+
+  /** Whether files are on their way. */
+  get isBusy(): boolean {
+    return this.files.isBusy;
+  }
+
+  get takesFiles(): boolean {
+    return this.grants(Capability.FILES);
   }
 
   followEverything(): void {
@@ -329,6 +353,7 @@ export class Room {
 
   private ended(why: string, asksPassword: boolean): void {
     this.session = undefined;
+    this.files.ended();
     this.lines.clear();
     this.views = new Views();
     this.wanted = EVERYTHING;

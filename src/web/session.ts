@@ -8,6 +8,7 @@ import { Outbox, type Line, type LineState } from "./outbox.js";
 import { Pages } from "./pages.js";
 import { Received } from "./received.js";
 import { plain } from "./text.js";
+import type { Transfers } from "./transfers.js";
 import { ENDED, LEFT, refusal } from "./words.js";
 import {
   Capability,
@@ -47,6 +48,7 @@ const CAPABILITIES = [
   Capability.HISTORY,
   Capability.FOLLOW,
   Capability.DIRECT,
+  Capability.FILES,
 ];
 
 /** How a connection begins. */
@@ -109,6 +111,7 @@ export class Session {
     name: string,
     private readonly password: string,
     private readonly listener: Listener,
+    private readonly transfers: Transfers,
   ) {
     this.name = name;
     this.outbox = new Outbox((...told) => listener.line(...told));
@@ -251,6 +254,14 @@ export class Session {
         this.put({ case: "pong", value: pong });
         break;
       }
+      case "fileState":
+        this.transfers.state(message.value.sha256, message.value.have);
+        break;
+      case "fileData": {
+        const { sha256, offset, data } = message.value;
+        this.transfers.data(sha256, offset, data);
+        break;
+      }
       case "error":
         this.refused(message.value, socket);
         break;
@@ -298,6 +309,8 @@ export class Session {
     if (!isAgain && now.welcome !== "") this.listener.welcome(now.welcome);
     this.watch();
     this.askToFollow();
+    if (this.grants(Capability.FILES))
+      this.transfers.opened(this.put, now.limits?.fileChunkBytesMax ?? 1);
     this.covered();
   }
 
@@ -354,6 +367,7 @@ export class Session {
 
   private refused(error: Refusal, socket: WebSocket): void {
     if (!error.endsSession) {
+      if (error.sha256.length > 0) return this.transfers.refused(error);
       if (error.id === 0n) return;
       if (this.pages.isAsked(error.id)) this.pageCame([], 0n);
       else if (this.follows.refused(error.id))
@@ -458,6 +472,7 @@ export class Session {
   private clear(): void {
     this.socket = undefined;
     this.registered = undefined;
+    this.transfers.lost();
     for (const timer of this.timers.values()) clearTimeout(timer);
     this.timers.clear();
   }

@@ -1,15 +1,17 @@
 // Tries the page in a real browser: `npm run try`, after `cargo build` and `npm run build`.
 //
 // Three browsers and a terminal's client talk, in the room, under topics and alone; the
-// server is started again; a browser goes offline and comes back; 10,000 messages; hostile
-// names and texts; a phone; axe. `try/` has the parts. With `--screenshots` it also renews
-// docs/page-*.png. With `--bundle` the page is the one in bundle/, whatever the server has
-// embedded. CHROMIUM names another browser than `chromium`, and CHAT_BIN another folder of
-// programs than target/debug.
+// server is started again; a browser goes offline and comes back; 10,000 messages; files,
+// cut and gone on with; hostile names, texts and servers; a phone; axe. `try/` has the
+// parts. With `--screenshots` it also renews docs/page-*.png. With `--bundle` the page is
+// the one in bundle/, whatever the server has embedded. CHROMIUM names another browser than
+// `chromium`, and CHAT_BIN another folder of programs than target/debug.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { lies } from "./try/bent.mjs";
+import { files } from "./try/files.mjs";
 import { pictures } from "./try/pictures.mjs";
 import { topics } from "./try/topics.mjs";
 import {
@@ -184,8 +186,11 @@ try {
   await notice(reader, "connected again; nothing was missed");
   await say(reader, "still here");
   await reader.locator(".own .state", { hasText: "sent" }).waitFor();
+  server.kill("SIGTERM");
+  await files();
+  await lies(data);
   assert.deepEqual(problems, []);
-  if (process.argv.includes("--screenshots")) await pictures();
+  if (process.argv.includes("--screenshots")) await pictures(data);
   console.log("all is well");
 } finally {
   await end();
