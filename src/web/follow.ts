@@ -82,17 +82,20 @@ export class Follows {
     return !isEmpty(this.current);
   }
 
+  /** The filter for the next Register. */
   forRegister(): WireFilter | undefined {
+    this.asked = undefined;
     if (isEmpty(this.wanted)) return undefined;
     const filter = toWire(this.wanted);
-    const isShort = toBinary(FilterSchema, filter).length <= REGISTER_FILTER_BYTES_MAX;
-    return isShort ? filter : undefined;
+    if (toBinary(FilterSchema, filter).length > REGISTER_FILTER_BYTES_MAX) return undefined;
+    this.asked = { id: 0n, filter: this.wanted };
+    return filter;
   }
 
-  /** A connection has registered with `forRegister`. */
+  /** A connection has registered with it. */
   registered(isGranted: boolean): void {
+    this.current = (isGranted && this.asked?.filter) || EVERYTHING;
     this.asked = undefined;
-    this.current = isGranted && this.forRegister() ? this.wanted : EVERYTHING;
     if (!isGranted) this.wanted = EVERYTHING;
   }
 

@@ -85,6 +85,7 @@ const room = new Room(
     viewed() {
       toggle(side, sideButton, false);
       toggle(who, whoButton, false);
+      fit();
       write();
     },
   },
@@ -104,9 +105,15 @@ joinForm.addEventListener("submit", (event) => {
 });
 
 function send(): void {
-  if (textField.value.trim() !== "" && !room.say(textField.value)) return;
+  const typed = textField.value;
   textField.value = "";
-  textField.rows = 1;
+  // What was not understood can be mended.
+  if (typed.trim() !== "" && !room.say(typed)) textField.value = typed;
+  fit();
+}
+
+function fit(): void {
+  textField.rows = Math.min(textField.value.split("\n").length, TEXT_ROWS_MAX);
 }
 
 composer.addEventListener("submit", (event) => {
@@ -122,9 +129,7 @@ textField.addEventListener("keydown", (event) => {
   }
 });
 
-textField.addEventListener("input", () => {
-  textField.rows = Math.min(textField.value.split("\n").length, TEXT_ROWS_MAX);
-});
+textField.addEventListener("input", fit);
 
 attachButton.addEventListener("click", () => fileInput.click());
 fileInput.addEventListener("change", () => {
@@ -176,6 +181,11 @@ for (const [list, button, other, otherButton] of [
     toggle(other, otherButton, false);
     if (isOpen) list.querySelector<HTMLButtonElement>(".view:not(:disabled)")?.focus();
   });
+
+find("#middle").addEventListener("pointerdown", () => {
+  toggle(side, sideButton, false);
+  toggle(who, whoButton, false);
+});
 
 // A topic or a name, with or without its sign; without one it is a topic.
 goForm.addEventListener("submit", (event) => {

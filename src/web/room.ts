@@ -372,9 +372,11 @@ export class Room {
     if (has(this.wanted, "ignore", sender)) return;
     this.views.add(message, this.log.isSeen);
     if (this.views.shows(this.views.current, target)) this.log.add(message);
-    if (document.hidden && target.peer !== "")
+    // What is in the log is read from there.
+    const isElsewhere = !this.log.isSeen || !this.views.shows(this.views.current, target);
+    if (isElsewhere && target.peer !== "")
       this.on.news.textContent = `${plain(sender)} wrote to you alone`;
-    else if (document.hidden && message.isMention)
+    else if (isElsewhere && message.isMention)
       this.on.news.textContent = `${plain(sender)} mentioned you`;
     this.due(false);
   }
@@ -407,7 +409,10 @@ export class Room {
   }
 
   private show(view: View): void {
+    // What was begun for one person must not go to the room.
+    this.views.current.draft = this.on.text.value;
     this.views.show(view);
+    this.on.text.value = view.draft;
     this.log.show(view.entries);
     this.on.viewName.textContent = plain(view.label);
     const { topic, peer } = view.target;

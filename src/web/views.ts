@@ -52,6 +52,8 @@ export class View {
   /** Whether a page of it has come. */
   hasPast = false;
   usedAt = 0;
+  /** What was typed there and not sent. */
+  draft = "";
 
   constructor(readonly target: Target) {
     this.key = keyOf(target);

@@ -98,7 +98,7 @@ export async function files() {
     ({ server } = await serve(at(tcp), at(web), ...options));
     await isFurther(alice, 0.5);
     await alice.evaluate(() => dispatchEvent(new Event("offline")));
-    await bob.locator("#log p", { hasText: "long.bin (50 MB)" }).waitFor({ timeout: 120_000 });
+    await bob.locator("#log p", { hasText: `long.bin (${LONG_BYTES / 1e6} MB)` }).waitFor({ timeout: 120_000 });
     const again = up.sent - before - LONG_BYTES;
     assert.ok(again > 0 && again < AGAIN_BYTES_MAX, `${again} bytes more were sent`);
     assert.equal(await alice.locator("#shelf .transfer").count(), 0);

@@ -50,6 +50,15 @@ export async function topics({ web, tcp, alice, bob, phone, terminal }) {
   await bob.keyboard.press("Enter");
   await bob.locator("#view-name", { hasText: "#quiet" }).waitFor();
   assert.deepEqual(await texts(bob), []);
+  // What was begun there stays there.
+  const field = bob.getByLabel("Message", { exact: true });
+  await field.fill("begun");
+  await bob.keyboard.press("Alt+Digit1");
+  assert.equal(await field.inputValue(), "");
+  await bob.keyboard.press("Alt+ArrowUp");
+  await bob.locator("#view-name", { hasText: "#quiet" }).waitFor();
+  assert.equal(await field.inputValue(), "begun");
+  await field.fill("");
   await bob.keyboard.press("Alt+Digit1");
 
   console.log("directs");
