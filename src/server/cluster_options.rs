@@ -1,11 +1,15 @@
 //! The options of `chat-server` about serving a room together with other servers.
 
-use std::{io, num::NonZeroUsize, path::PathBuf};
+use std::{
+    io,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
 use super::cluster::Nats;
-use crate::limits::Limits;
+use crate::{input_file, limits::Limits};
 
 /// The longest text, in bytes: NATS takes messages of 1 MiB.
 const TEXT_BYTES_MAX: u32 = 512 * 1024;
@@ -108,6 +112,8 @@ impl ClusterOptions {
                     .to_owned(),
             );
         }
+        let files = [&self.cluster_credentials, &self.cluster_ca];
+        files.into_iter().flatten().try_for_each(|it| check(it))?;
         Ok(Some(Nats {
             servers: self.cluster.clone(),
             room: self.room.clone(),
@@ -116,6 +122,20 @@ impl ClusterOptions {
             credentials: self.cluster_credentials.clone(),
             certificates: self.cluster_ca.clone(),
         }))
+    }
+}
+
+/// Checks a file that is read each time that the server connects to NATS: a pipe could be
+/// read once, and without a writer it would hold up the start.
+fn check(path: &Path) -> Result<(), String> {
+    let (_, metadata) = input_file::read_start(path, 1)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    match metadata.is_file() {
+        true => Ok(()),
+        false => Err(format!(
+            "{} is no regular file, which it has to be: it is read more than once",
+            path.display()
+        )),
     }
 }
 

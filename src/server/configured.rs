@@ -26,7 +26,15 @@ use crate::{
 const NOT_KEYS: [&str; 5] = ["config", "print-config", "check", "help", "version"];
 
 /// Options beside limits that a server takes while it runs, by their fields.
-const LIVE: [&str; 4] = ["allow", "deny", "password_file", "verbose"];
+const LIVE: [&str; 7] = [
+    "allow",
+    "deny",
+    "names",
+    "owners",
+    "password_file",
+    "verbose",
+    "welcome",
+];
 
 /// In which column a printed configuration says where a value comes from.
 const SOURCE_COLUMN: usize = 44;

@@ -218,7 +218,27 @@ impl Options {
         }
         let (_, warning) = self.live(std::env::var_os(source::PASSWORD_VARIABLE))?;
         self.reach.check_certificates()?;
+        #[cfg(feature = "cluster")]
+        self.nats(&self.limits()?)?;
         Ok(warning.into_iter().collect())
+    }
+
+    /// The cluster of the server, if it is to be in one.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which options do not go together, or which file cannot be read.
+    #[cfg(feature = "cluster")]
+    pub fn nats(&self, limits: &Limits) -> Result<Option<super::Nats>, String> {
+        let nats = self.cluster.nats(limits)?;
+        #[cfg(feature = "store")]
+        if nats.is_some() && self.data().is_some() {
+            return Err(
+                "--cluster and --data do not go together yet: a node keeps its room in memory"
+                    .to_owned(),
+            );
+        }
+        Ok(nats)
     }
 
     /// The limits that the options ask for.

@@ -127,6 +127,26 @@ fn the_configuration_is_printed_and_checked_without_serving() {
             &["--tls-cert", "x", "--tls-key", "y"],
             "a certificate needs --tls-listen",
         ),
+        #[cfg(feature = "cluster")]
+        (
+            &["--cluster", "nats://127.0.0.1", "--data", "/nowhere"],
+            "do not go together",
+        ),
+        #[cfg(feature = "cluster")]
+        (
+            &[
+                "--cluster",
+                "nats://127.0.0.1",
+                "--cluster-credentials",
+                "/nowhere",
+            ],
+            "cannot read /nowhere",
+        ),
+        #[cfg(feature = "cluster")]
+        (
+            &["--cluster", "nats://127.0.0.1", "--cluster-ca", "/dev/null"],
+            "is no regular file",
+        ),
     ] {
         let (stdout, stderr, code) = printed(command(&[options, &["--check"]].concat()));
         assert_eq!(

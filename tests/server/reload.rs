@@ -2,10 +2,14 @@
 
 use std::{
     fs,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use chat::wire::ErrorCode;
+use nix::{libc::O_NONBLOCK, sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 
 use crate::support::{NOTHING, Peer, TestServer, register_with_password};
@@ -31,6 +35,10 @@ impl Configured {
 
     fn write(&self, name: &str, text: &str) {
         write(self.folder.path(), name, text);
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).expect("it is there")
     }
 
     /// Has it read again, and waits until it says these words about it.
@@ -150,15 +158,21 @@ fn a_name_that_is_not_allowed_any_more_ends_its_session_alone() {
 /// Each fault, beside changes that are right.
 #[test]
 fn a_fault_anywhere_changes_nothing() {
-    let right = "password-file = \"DIR/password\"\nallow = \"DIR/names\"\nrate-burst = 7\n";
+    let right = "password-file = \"DIR/password\"\nallow = \"DIR/names\"\ndeny = \"DIR/deny\"\n\
+                 owners = \"DIR/owners\"\nwelcome = \"DIR/welcome\"\ntls-listen = \"127.0.0.1:0\"\n\
+                 tls-self-signed = \"DIR/tls\"\nrate-burst = 7\n";
     let it = Configured::start(
         &[
             ("chat.toml", right),
             ("password", "old"),
             ("names", "Alice\nBob\n"),
+            ("deny", ""),
+            ("owners", ""),
+            ("welcome", ""),
         ],
         &[],
     );
+    let kept = ["tls/cert.pem", "tls/key.pem"].map(|file| (file, it.read(file)));
     let mut alice = it.join("Alice", "old");
     let mut bob = it.join("Bob", "old");
     let changed = right.replace('7', "8");
@@ -186,19 +200,34 @@ fn a_fault_anywhere_changes_nothing() {
         ),
         ("names", String::new(), "has no name, so nobody could join"),
         ("password", String::new(), "is empty"),
+        ("deny", "a b c\n".to_owned(), "deny:1: behind the name"),
+        (
+            "owners",
+            "Alice 00\n".to_owned(),
+            "owners:1: write NAME KEY",
+        ),
+        ("welcome", "x".repeat(513), "513 bytes, 512 are allowed"),
+        ("tls/key.pem", "no key".to_owned(), "cannot read the key"),
+        ("tls/cert.pem", String::new(), "has no certificate"),
     ] {
         it.write("chat.toml", &changed);
         it.write("names", "Carol\n");
         it.write("password", "new");
+        it.write("deny", "Alice\n");
+        it.write("owners", "");
+        it.write("welcome", "hello");
         it.write(name, &wrong);
         it.server.signal("HUP");
         it.server.wait_for_log(words);
+        for (file, text) in &kept {
+            it.write(file, text);
+        }
     }
     let log = it.server.log();
     let told = log
         .lines()
         .filter(|line| line.contains(" WARN SIGHUP: nothing has changed: "));
-    assert_eq!(told.count(), 7, "{log}");
+    assert_eq!(told.count(), 12, "{log}");
     assert!(!log.contains("rate-burst from"), "{log}");
     alice.say("undisturbed");
     bob.hears("undisturbed");
@@ -229,4 +258,56 @@ fn the_log_level_changes_and_what_needs_a_restart_is_told() {
         .expect("it was told");
     assert!(told.contains("lag-bytes-max"), "{told}");
     assert!(!told.contains("verbose,"), "{told}");
+}
+
+/// Another path is read at once too.
+#[test]
+fn a_file_that_has_moved_needs_no_restart() {
+    let it = Configured::start(&[("chat.toml", "")], &[]);
+    for (key, text, words) in [
+        ("password-file", "open sesame", "another password"),
+        ("allow", "Alice", "1 names are allowed"),
+        ("deny", "Bob", "1 names and addresses are denied"),
+        ("welcome", "hello", "greeted in other words"),
+    ] {
+        it.write("list", text);
+        it.write("chat.toml", &format!("{key} = \"DIR/list\"\n"));
+        it.reload(words);
+    }
+    it.write("owners", "");
+    it.write("chat.toml", "owners = \"DIR/owners\"\nnames = \"owned\"\n");
+    it.reload("names are owned by the first key");
+    it.write("chat.toml", "verbose = 1");
+    it.reload("verbose from 0 to 1");
+    let log = it.server.log();
+    assert!(!log.contains("only a restart"), "{log}");
+}
+
+/// A pipe is waited for, and nobody waits for the server meanwhile.
+#[test]
+fn a_pipe_that_nobody_writes_to_holds_up_nobody() {
+    let mut it = Configured::start(
+        &[("chat.toml", "allow = \"DIR/names\""), ("names", "Alice")],
+        &[],
+    );
+    let names = it.folder.path().join("names");
+    fs::remove_file(&names).expect("ours");
+    mkfifo(&names, Mode::S_IRWXU).expect("ours");
+    it.server.signal("HUP");
+    let open = || {
+        thread::sleep(Duration::from_millis(10));
+        let mut options = fs::OpenOptions::new();
+        options
+            .write(true)
+            .custom_flags(O_NONBLOCK)
+            .open(&names)
+            .ok()
+    };
+    // Once the server has opened it.
+    let writer = std::iter::repeat_with(open).take(1_000).flatten().next();
+    assert!(writer.is_some());
+    let mut alice = it.join("Alice", "");
+    it.server.signal("TERM");
+    alice.sees_closing();
+    assert!(it.server.wait().success());
 }

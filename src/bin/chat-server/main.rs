@@ -151,7 +151,9 @@ async fn serve(configured: Configured, handed: Handed) -> Result<()> {
     let mut signals = Signals::catch(options.no_hangup)?;
     let has_password = access.password.is_some();
     #[cfg(feature = "cluster")]
-    let nats = nats(options, &live.limits).unwrap_or_else(|it| refuse_to_start(&it));
+    let nats = options.nats(&live.limits);
+    #[cfg(feature = "cluster")]
+    let nats = nats.unwrap_or_else(|it| refuse_to_start(&it));
     let mut server = open(options, live.limits.clone(), live.access.clone())?;
     server.trust_proxies(&options.reach.proxy_from);
     server.use_sockets(handed);
@@ -211,11 +213,7 @@ async fn serve(configured: Configured, handed: Handed) -> Result<()> {
 
     server
         .run(async move {
-            let reload = || match reload.run() {
-                Ok(sentence) => info!("SIGHUP: {sentence}"),
-                Err(sentence) => warn!("SIGHUP: {sentence}"),
-            };
-            signals.close(reload).await;
+            signals.close(async || on_hangup(&reload).await).await;
             if let Some(notifier) = &notifier {
                 notifier.stopping();
             }
@@ -231,18 +229,14 @@ async fn serve(configured: Configured, handed: Handed) -> Result<()> {
     Ok(())
 }
 
-/// The cluster of the server, if it is to be in one.
-#[cfg(feature = "cluster")]
-fn nats(options: &Options, limits: &Limits) -> Result<Option<chat::server::Nats>, String> {
-    let nats = options.cluster.nats(limits)?;
-    #[cfg(feature = "store")]
-    if nats.is_some() && options.data().is_some() {
-        return Err(
-            "--cluster and --data do not go together yet: a node keeps its room in memory"
-                .to_owned(),
-        );
+/// Reads files, so not on a thread of the connections.
+async fn on_hangup(reload: &Arc<Reload>) {
+    let reload = Arc::clone(reload);
+    let reloaded = tokio::task::spawn_blocking(move || reload.run()).await;
+    match reloaded.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(sentence) => info!("SIGHUP: {sentence}"),
+        Err(sentence) => warn!("SIGHUP: {sentence}"),
     }
-    Ok(nats)
 }
 
 /// The name of this server in a cluster, if none is given: other servers on this machine

@@ -55,19 +55,26 @@ impl Signals {
     }
 
     /// Waits until the server is told to close; calls `reload` when it is told to read
-    /// again what it has read.
-    pub async fn close(&mut self, reload: impl Fn()) {
-        loop {
+    /// again what it has read. That may take a while, and must not hold up the close.
+    pub async fn close(&mut self, reload: impl AsyncFn()) {
+        let closing = async {
             tokio::select! {
-                _ = self.interrupt.recv() => return,
-                _ = self.terminate.recv() => return,
-                _ = self.hangup.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
             }
-            if self.follows_terminal && is_terminal_gone().await {
-                info!("the terminal is closed");
-                return;
+        };
+        let reloading = async {
+            while self.hangup.recv().await.is_some() {
+                if self.follows_terminal && is_terminal_gone().await {
+                    info!("the terminal is closed");
+                    return;
+                }
+                reload().await;
             }
-            reload();
+        };
+        tokio::select! {
+            () = closing => {}
+            () = reloading => {}
         }
     }
 
