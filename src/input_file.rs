@@ -8,7 +8,7 @@ use std::{
     io::{self, ErrorKind, Read},
     os::{
         fd::AsFd,
-        unix::fs::{FileTypeExt, OpenOptionsExt},
+        unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
     },
     path::Path,
     time::{Duration, Instant},
@@ -68,6 +68,16 @@ pub(crate) fn read_start(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>, Me
         }
     }
     Ok((bytes, metadata))
+}
+
+/// A sentence for the operator if every user of the machine can read a file that nobody
+/// else should; `what` it is. A pipe, such as a shell's `<(command)`, has no other reader.
+pub(crate) fn exposure(path: &Path, metadata: &Metadata, what: &str) -> Option<String> {
+    const OTHERS_READ: u32 = 0o004;
+    let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS_READ != 0;
+    let path = path.display();
+    is_exposed
+        .then(|| format!("everybody on this machine can read {what} {path}; chmod 600 {path}"))
 }
 
 /// Waits until something can be read, or the last writer has closed.

@@ -1,7 +1,7 @@
 //! Sources of a password: a file or the environment, never the command line, which
 //! everybody on the machine can read.
 
-use std::{ffi::OsString, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{ffi::OsString, path::Path};
 
 use super::{PASSWORD_BYTES_MAX, Password, PasswordError};
 use crate::input_file;
@@ -53,26 +53,12 @@ pub fn find(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<Fo
 }
 
 fn read(path: &Path) -> Result<Found, String> {
-    let (bytes, is_exposed) = read_bytes(path)
+    let (bytes, metadata) = input_file::read_start(path, FILE_BYTES_READ_MAX)
         .map_err(|error| format!("cannot read the password file {}: {error}", path.display()))?;
     let password = parse(&bytes)
         .map_err(|error| format!("the password in the file {} {error}", path.display()))?;
-    let warning = is_exposed.then(|| {
-        format!(
-            "everybody on this machine can read the password file {0}; chmod 600 {0}",
-            path.display()
-        )
-    });
+    let warning = input_file::exposure(path, &metadata, "the password file");
     Ok(Found { password, warning })
-}
-
-/// The start of the file, and whether users outside its group may read it.
-fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, bool)> {
-    const OTHERS_READ: u32 = 0o004;
-    let (bytes, metadata) = input_file::read_start(path, FILE_BYTES_READ_MAX)?;
-    // A pipe, such as a shell's <(command), has no other reader.
-    let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS_READ != 0;
-    Ok((bytes, is_exposed))
 }
 
 fn parse(bytes: &[u8]) -> Result<Password, PasswordError> {

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rcgen::{CertificateParams, DnType, KeyPair};
@@ -19,6 +20,7 @@ use rustls::{
     server::NoServerSessionStorage,
 };
 
+use super::expiry::Expiry;
 use crate::{input_file, pin::Pin, tls};
 
 /// The files that [`Certificates::self_signed`] makes.
@@ -53,6 +55,8 @@ struct Current {
     chat: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
     pin: Pin,
+    expiry: Option<Expiry>,
+    warnings: Vec<String>,
 }
 
 /// What a connection carries inside TLS, as its handshake says it (ALPN).
@@ -135,6 +139,16 @@ impl Certificates {
         self.is_self_signed.then(|| self.current().pin)
     }
 
+    /// Until when the certificate is valid, if it says so.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        self.current().expiry
+    }
+
+    /// What the operator should know of the files as they were last read, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.current().warnings
+    }
+
     /// How a connection shakes hands that carries `protocol`.
     pub(super) fn config(&self, protocol: Protocol) -> Arc<ServerConfig> {
         let current = self.current();
@@ -152,15 +166,23 @@ impl Certificates {
 
 impl Current {
     fn read(certificate_file: &Path, key_file: &Path) -> Result<Self, String> {
-        let read = |path| input_file::read_start(path, PEM_BYTES_MAX).map(|(bytes, _)| bytes);
-        let chain = read(certificate_file).map_err(pem::Error::Io);
+        let read = |path| input_file::read_start(path, PEM_BYTES_MAX).map_err(pem::Error::Io);
+        let chain = read(certificate_file).map(|(bytes, _)| bytes);
         let chain = tls::certificates_in(chain, certificate_file)?;
-        let key = read(key_file).map_err(pem::Error::Io);
-        let key = key.and_then(|bytes| PrivateKeyDer::from_pem_slice(&bytes));
+        let expiry = Expiry::of(&chain);
+        let mut warnings = Vec::new();
+        let key = read(key_file).and_then(|(bytes, metadata)| {
+            warnings.extend(input_file::exposure(key_file, &metadata, "the key"));
+            PrivateKeyDer::from_pem_slice(&bytes)
+        });
         let key = key.map_err(|error| {
             let error = tls::io_error(&error);
             format!("cannot read the key in {}: {error}", key_file.display())
         })?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_unix_s = now.map_or(0, |now| now.as_secs()).cast_signed();
+        let warning = expiry.and_then(|expiry| expiry.warning(now_unix_s));
+        warnings.extend(warning.map(|it| format!("{}: {it}", certificate_file.display())));
         let pin = chain.first().map(tls::pin);
         let config = config(chain, key).map_err(|error| {
             format!(
@@ -176,6 +198,8 @@ impl Current {
         };
         Ok(Self {
             pin: pin.ok_or("there is no certificate")?,
+            expiry,
+            warnings,
             chat: Arc::new(speaking(Protocol::Chat)),
             http: Arc::new(speaking(Protocol::Http)),
         })

@@ -55,6 +55,7 @@ use super::{
     address_limiter::{AddressLimiter, Permit},
     archive::{Archive, Delivery},
     channel::Channel,
+    expiry::Expiry,
     file_queue::FileQueue,
     followers::Followers,
     metrics::{self, Counts, Gauges, Metrics},
@@ -591,8 +592,9 @@ impl Hub {
     }
 
     /// What it counts, for Prometheus.
-    pub(super) fn metrics_page(&self) -> String {
+    pub(super) fn metrics_page(&self, expiry: Option<Expiry>) -> String {
         let mut gauges = Gauges {
+            expiry,
             slow_readers: self.channel.slow_readers(&self.registry),
             log_bytes: self.channel.retained_bytes(),
             buffered_bytes: self.registry.buffered_bytes(),

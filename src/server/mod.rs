@@ -27,6 +27,7 @@
 //! | `tcp` | the TCP transport | yes |
 //! | `tls` | the TLS transport, over TCP | yes |
 //! | [`Certificates`] | the server's certificate and key, read again while it runs | yes |
+//! | `expiry` | until when a certificate is valid | no |
 //! | `web` | the page, and the WebSocket transport over TCP or TLS | yes |
 //! | `quic` | the QUIC transport | yes |
 //! | `tcp_info` | what the system knows of a TCP stream's delivery | yes |
@@ -76,6 +77,7 @@ mod data;
 mod data_options;
 mod deadline;
 mod eviction;
+mod expiry;
 mod file_queue;
 #[cfg(feature = "store")]
 mod files;
@@ -364,12 +366,17 @@ impl Server {
 
     /// Answers `/metrics`, `/healthz` and `/readyz` over HTTP on the first of the
     /// addresses of `listen` that can be had, while the server runs. Returns that address.
+    /// The metrics say when the `certificates` end.
     ///
     /// # Errors
     ///
     /// When no address can be had.
-    pub async fn listen_metrics(&mut self, listen: &str) -> io::Result<SocketAddr> {
-        let endpoint = metrics::Endpoint::bind(listen).await?;
+    pub async fn listen_metrics(
+        &mut self,
+        listen: &str,
+        certificates: Option<Arc<Certificates>>,
+    ) -> io::Result<SocketAddr> {
+        let endpoint = metrics::Endpoint::bind(listen, certificates).await?;
         let address = endpoint.local_addr()?;
         self.metrics = Some(endpoint);
         Ok(address)

@@ -217,10 +217,10 @@ impl Options {
             return Err(LISTENS_NOWHERE.to_owned());
         }
         let (_, warning) = self.live(std::env::var_os(source::PASSWORD_VARIABLE))?;
-        self.reach.check_certificates()?;
+        let of_certificates = self.reach.check_certificates()?;
         #[cfg(feature = "cluster")]
         self.nats(&self.limits()?)?;
-        Ok(warning.into_iter().collect())
+        Ok(warning.into_iter().chain(of_certificates).collect())
     }
 
     /// The cluster of the server, if it is to be in one.

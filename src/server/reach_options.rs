@@ -111,19 +111,24 @@ impl ReachOptions {
         self.tls_listen.as_ref().or(quic_listen)
     }
 
-    /// Checks the certificate that the options name, without making one.
+    /// Checks the certificate that the options name, without making one. Returns warnings.
     ///
     /// # Errors
     ///
     /// As [`ReachOptions::certificates`].
-    pub(super) fn check_certificates(&self) -> Result<(), String> {
+    pub(super) fn check_certificates(&self) -> Result<Vec<String>, String> {
         let is_used = self
             .encrypted_listen()
             .or(self.web_listen.as_ref())
             .is_some();
         match (&self.tls_cert, &self.tls_key, &self.tls_self_signed) {
-            (None, None, Some(folder)) if is_used && !Certificates::is_made(folder) => Ok(()),
-            _ => self.certificates().map(drop),
+            (None, None, Some(folder)) if is_used && !Certificates::is_made(folder) => {
+                Ok(Vec::new())
+            }
+            _ => {
+                let certificates = self.certificates()?;
+                Ok(certificates.map_or_else(Vec::new, |it| it.warnings()))
+            }
         }
     }
 

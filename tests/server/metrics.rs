@@ -1,7 +1,7 @@
 //! What a monitor sees: metrics in Prometheus' text format, health and readiness.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::TcpStream,
     process::{Command, Stdio},
@@ -14,10 +14,9 @@ use crate::support::{NOTHING, Peer, TestServer, leave};
 /// A server, and where its metrics are.
 fn start(options: &[&str]) -> (TestServer, String) {
     let mut server = TestServer::start(&[&["--metrics", "127.0.0.1:0"], options].concat());
-    let line = server.next_line();
-    let address = line
-        .strip_prefix("metrics on http://")
-        .expect("the address");
+    let mut lines = std::iter::repeat_with(|| server.next_line()).take(3);
+    let line = lines.find_map(|line| Some(line.strip_prefix("metrics on http://")?.to_owned()));
+    let address = line.expect("the address");
     let address = address.strip_suffix("/metrics").expect("the path");
     (server, address.to_owned())
 }
@@ -174,35 +173,121 @@ fn silent_monitors_are_bounded() {
     drop(silent);
 }
 
-/// Prometheus' own check, where it is installed: of names, units and the format.
+/// The alarm that nobody wants to miss.
 #[test]
-fn promtool_finds_nothing_to_say() {
+fn the_end_of_the_certificate_is_shown() {
+    const NAME: &str = "chat_certificate_expiry_timestamp_seconds{certificate=\"server\"}";
+    // 2300-01-01; self-signed ones last for long.
+    const FAR_UNIX_S: f64 = 10_413_792_000.0;
     let folder = tempfile::tempdir().expect("a folder");
-    let data = folder.path().to_str().expect("a path");
-    let (server, address) = start(&["--data", data]);
+    let tls = folder.path().to_str().expect("a path");
+    let options = [
+        "--listen",
+        "none",
+        "--tls-listen",
+        "127.0.0.1:0",
+        "--tls-self-signed",
+        tls,
+    ];
+    let (_server, address) = start(&options);
+    let found = samples(&get(&address, "GET /metrics").1);
+    assert!(found[NAME] > FAR_UNIX_S, "{found:?}");
+    let (_server, address) = start(&[]);
+    let (_, page) = get(&address, "GET /metrics");
+    assert!(!page.contains("certificate"), "{page}");
+}
+
+/// A server that has everything that is counted, with its folder and its page.
+fn everything() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| {
+        folder
+            .path()
+            .join(name)
+            .to_str()
+            .expect("a path")
+            .to_owned()
+    };
+    let (data, tls) = (path("room"), path("tls"));
+    let options = [
+        "--data",
+        &data,
+        "--web-listen",
+        "127.0.0.1:0",
+        "--tls-self-signed",
+        &tls,
+    ];
+    let (server, address) = start(&options);
     let _alice = Peer::join_with(&server, "Alice", NOTHING);
     let mut stranger = Peer::connect(&server);
     stranger.say("hello");
     stranger.is_ended(ErrorCode::NotRegistered);
     let (_, page) = get(&address, "GET /metrics");
+    (folder, page)
+}
+
+/// What promtool says to `input`; nothing where it is not installed.
+fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
     let promtool = Command::new("promtool")
-        .args(["check", "metrics"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = promtool else {
         eprintln!("promtool is not installed");
-        return;
+        return None;
     };
     let mut stdin = promtool.stdin.take().expect("it is piped");
-    stdin.write_all(page.as_bytes()).expect("it reads");
+    let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let output = promtool.wait_with_output().expect("our child");
     let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(
-        output.status.success() && said.trim().is_empty(),
-        "{said}\n{page}"
-    );
+    let said = String::from_utf8_lossy(&said).into_owned();
+    Some((output.status.success(), said))
+}
+
+/// Prometheus' own check, where it is installed: of names, units and the format.
+#[test]
+fn promtool_finds_nothing_to_say() {
+    let (_folder, page) = everything();
+    if let Some((is_good, said)) = promtool(&["check", "metrics"], &page) {
+        assert!(is_good && said.trim().is_empty(), "{said}\n{page}");
+    }
+}
+
+/// The metrics of `docs/operate.md` are those of the page, and its alarms are rules.
+#[test]
+fn the_documentation_names_what_is_shown() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operate.md");
+    let docs = std::fs::read_to_string(docs).expect("it is there");
+    let (_, docs) = docs.split_once("## Metrics and health").expect("its head");
+    let (docs, _) = docs.split_once("\n## ").expect("the next head");
+    let (_folder, page) = everything();
+    let shown: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| name.starts_with("chat_"))
+        .collect();
+    let table = docs.lines().filter(|line| line.starts_with("| `"));
+    let first = table.filter_map(|line| line.split('|').nth(1));
+    let named: BTreeSet<&str> = first
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(|name| name.split('{').next().unwrap_or_default())
+        .filter(|name| name.starts_with("chat_"))
+        .collect();
+    assert_eq!(named, shown);
+    let (_, rules) = docs.split_once("```yaml\n").expect("the alarms");
+    let (rules, _) = rules.split_once("```").expect("their end");
+    for word in rules.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+        let name = ["_bucket", "_count", "_sum"]
+            .iter()
+            .find_map(|end| word.strip_suffix(end))
+            .unwrap_or(word);
+        let is_name = name.starts_with("chat_");
+        assert!(!is_name || shown.contains(name), "{word}");
+    }
+    if let Some((is_good, said)) = promtool(&["check", "rules", "/dev/stdin"], rules) {
+        assert!(is_good, "{said}\n{rules}");
+    }
 }

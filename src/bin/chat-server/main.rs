@@ -129,7 +129,8 @@ async fn serve(configured: Configured, handed: Handed) -> Result<()> {
     for name in cli::empty_variables::<Options>() {
         warn!("{name} is empty and counts as not set");
     }
-    if let Some(warning) = warning {
+    let of_certificates = certificates.iter().flat_map(|it| it.warnings());
+    for warning in warning.into_iter().chain(of_certificates) {
         warn!("{warning}");
     }
     let access = &live.access;
@@ -175,7 +176,7 @@ async fn serve(configured: Configured, handed: Handed) -> Result<()> {
     let metrics = match &options.metrics {
         None => None,
         Some(listen) => {
-            let address = server.listen_metrics(listen).await;
+            let address = server.listen_metrics(listen, certificates.clone()).await;
             Some(address.with_context(|| format!("cannot answer monitors on {listen}"))?)
         }
     };

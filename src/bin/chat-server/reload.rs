@@ -45,8 +45,10 @@ impl Reload {
             .transpose()?;
         // From here on nothing can go wrong.
         let mut changes = self.server.apply(live);
+        let mut warnings = Vec::from_iter(warning);
         if let (Some(certificates), Some(certificate)) = (certificates, certificate) {
             certificates.set(certificate);
+            warnings.extend(certificates.warnings());
             changes.push("the certificate was read again".to_owned());
         }
         let verbose = read.options.verbose;
@@ -57,7 +59,7 @@ impl Reload {
                 current.options.verbose
             ));
         }
-        if let Some(warning) = warning {
+        for warning in warnings {
             warn!("{warning}");
         }
         let later = current.restart_needed(&read);

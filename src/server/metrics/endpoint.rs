@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::server::{hub::Hub, tcp};
+use crate::server::{Certificates, hub::Hub, tcp};
 
 /// How many monitors are answered at a time; others wait.
 const CONNECTIONS_MAX: usize = 16;
@@ -37,17 +37,27 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Listens for monitors.
-pub(in crate::server) struct Endpoint(TcpListener);
+pub(in crate::server) struct Endpoint {
+    listener: TcpListener,
+    /// Those of the server, if it has any.
+    certificates: Option<Arc<Certificates>>,
+}
 
 impl Endpoint {
     /// Listens on the first address of `listen` that can be had.
-    pub(in crate::server) async fn bind(listen: &str) -> io::Result<Self> {
-        tcp::bind(listen).await.map(Self)
+    pub(in crate::server) async fn bind(
+        listen: &str,
+        certificates: Option<Arc<Certificates>>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            listener: tcp::bind(listen).await?,
+            certificates,
+        })
     }
 
     /// The address it listens on, with the port it has.
     pub(in crate::server) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 
     /// Answers for ever.
@@ -57,12 +67,12 @@ impl Endpoint {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };
-            match self.0.accept().await {
+            match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let hub = Arc::clone(&hub);
+                    let (hub, certificates) = (Arc::clone(&hub), self.certificates.clone());
                     tokio::spawn(async move {
                         let limit = Duration::from_millis(REQUEST_MS_MAX);
-                        let _ = time::timeout(limit, answer(stream, hub)).await;
+                        let _ = time::timeout(limit, answer(stream, hub, certificates)).await;
                         drop(place);
                     });
                 }
@@ -76,12 +86,15 @@ impl Endpoint {
 }
 
 /// Answers the request of one connection.
-async fn answer(stream: TcpStream, hub: Arc<Hub>) {
+async fn answer(stream: TcpStream, hub: Arc<Hub>, certificates: Option<Arc<Certificates>>) {
     let service = service_fn(|request| {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let answer = match request.uri().path() {
             _ if !is_read => respond(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n"),
-            "/metrics" => metrics(&hub),
+            "/metrics" => {
+                let expiry = certificates.as_ref().and_then(|it| it.expiry());
+                metrics(hub.metrics_page(expiry))
+            }
             // It takes the hub's lock: a server that cannot is not healthy.
             "/healthz" => {
                 let _ = hub.is_ready();
@@ -108,8 +121,8 @@ async fn answer(stream: TcpStream, hub: Arc<Hub>) {
         .await;
 }
 
-fn metrics(hub: &Hub) -> Response<Full<Bytes>> {
-    let mut answer = respond(StatusCode::OK, hub.metrics_page());
+fn metrics(page: String) -> Response<Full<Bytes>> {
+    let mut answer = respond(StatusCode::OK, page);
     let format = HeaderValue::from_static(METRICS_TYPE);
     answer.headers_mut().insert(CONTENT_TYPE, format);
     answer

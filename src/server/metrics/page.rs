@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::{Counts, Histogram, Metrics, process::Process, short_name};
+use crate::server::expiry::Expiry;
 
 /// What is known only at the moment.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(in crate::server) struct Gauges {
     pub(in crate::server) is_store_full: bool,
     /// When the server began, in seconds since 1970.
     pub(in crate::server) start_unix_s: f64,
+    /// Until when the certificate is valid, if the server has one.
+    pub(in crate::server) expiry: Option<Expiry>,
 }
 
 /// The page of all metrics.
@@ -41,6 +44,7 @@ pub(in crate::server) fn page(metrics: &Metrics, counts: &Counts, gauges: &Gauge
     );
     page.labelled(
         "chat_connections_total",
+        "counter",
         "Connections that were accepted, by transport.",
         "transport",
         counts
@@ -80,6 +84,7 @@ pub(in crate::server) fn page(metrics: &Metrics, counts: &Counts, gauges: &Gauge
     );
     page.labelled(
         "chat_refusals_total",
+        "counter",
         "Errors that were sent to clients, by code.",
         "code",
         counts
@@ -130,6 +135,21 @@ pub(in crate::server) fn page(metrics: &Metrics, counts: &Counts, gauges: &Gauge
             &metrics.commits,
         );
     }
+    if let Some(expiry) = gauges.expiry {
+        let ends = [
+            ("server", Some(expiry.server_unix_s)),
+            ("issuers", expiry.issuers_unix_s),
+        ];
+        page.labelled(
+            "chat_certificate_expiry_timestamp_seconds",
+            "gauge",
+            "When the certificate ends, and the first of those of its issuers, in seconds since \
+             1970.",
+            "certificate",
+            ends.into_iter()
+                .filter_map(|(name, end)| Some((name, u64::try_from(end?).unwrap_or(0)))),
+        );
+    }
     page.one_labelled(
         "chat_build_info",
         "The version of the server; the value is 1.",
@@ -163,15 +183,16 @@ impl Page {
         self.line(format_args!("{name}{{{label}=\"{value}\"}} 1"));
     }
 
-    /// A counter for each value of a label. The values are words of this program.
+    /// A number for each value of a label. The values are words of this program.
     fn labelled(
         &mut self,
         name: &str,
+        kind: &str,
         help: &str,
         label: &str,
         values: impl Iterator<Item = (&'static str, u64)>,
     ) {
-        self.head(name, "counter", help);
+        self.head(name, kind, help);
         for (value, count) in values {
             self.line(format_args!("{name}{{{label}=\"{value}\"}} {count}"));
         }
