@@ -10,7 +10,7 @@ use crate::{
     log::{Audience, Log},
     name::Name,
     room::{Line, LineId, Owner, Room, Sent},
-    session::{FileIndex, Hash},
+    session::{FileIndex, Hash, NamedBy},
     store::{self, Keep, NewEpochReason, OpenError, ReadError, Store, StoreReader, SyncMode},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
@@ -140,7 +140,7 @@ impl Data {
             )
         };
         let folder = Folder::open(&self.dir).map_err(sentence)?;
-        let index = folder.load(&named, limits.file_orphan_ms.into(), unix_ms());
+        let index = folder.load(named, limits.file_orphan_ms.into(), unix_ms());
         Ok(Some((folder, index.map_err(sentence)?)))
     }
 
@@ -196,13 +196,16 @@ pub(super) fn cut_text(chat: &mut wire::Chat, limits: &Limits) {
     }
 }
 
-/// The newest chat that names each file.
-fn named_files(reader: &StoreReader, oldest_seq: u64) -> Result<BTreeMap<Hash, u64>, ReadError> {
-    let mut named = BTreeMap::new();
+/// The chats that name each file.
+fn named_files(
+    reader: &StoreReader,
+    oldest_seq: u64,
+) -> Result<BTreeMap<Hash, NamedBy>, ReadError> {
+    let mut named = BTreeMap::<_, NamedBy>::new();
     reader.chats_with_more(oldest_seq, |chat| {
         for file in &chat.files {
             if let Ok(hash) = Hash::try_from(file.sha256.as_slice()) {
-                named.insert(hash, chat.seq);
+                named.entry(hash).or_default().add(chat.seq);
             }
         }
     })?;

@@ -24,7 +24,7 @@ use tracing::{error, warn};
 use crate::{
     frame,
     name::Name,
-    session::{FileIndex, FileTask, Hash, Removal, Written},
+    session::{FileIndex, FileTask, Hash, NamedBy, Removal, Written},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
@@ -66,15 +66,15 @@ impl Folder {
         self.0.join("part").join(file)
     }
 
-    /// What is there. `named`: the newest chat that names each file. Whatever has another
-    /// name than this program gives is left alone.
+    /// What is there. `named`: the chats that name each file. Whatever has another name
+    /// than this program gives is left alone.
     ///
     /// # Errors
     ///
     /// The folder cannot be read.
     pub(super) fn load(
         &self,
-        named: &BTreeMap<Hash, u64>,
+        mut named: BTreeMap<Hash, NamedBy>,
         orphan_ms: i64,
         now_unix_ms: i64,
     ) -> io::Result<FileIndex> {
@@ -91,8 +91,9 @@ impl Folder {
         for (file, metadata) in self.list("whole")? {
             if let Some(hash) = unhex(&file) {
                 let owners = owners.remove(&hash).unwrap_or_default();
-                let last_seq = named.get(&hash).copied().unwrap_or(0);
-                index.restore_whole(hash, metadata.len(), owners, last_seq, now_unix_ms);
+                let named_by = named.remove(&hash).unwrap_or_default();
+                let keep = changed_ms(&metadata, now_unix_ms).saturating_add(orphan_ms);
+                index.restore_whole(hash, metadata.len(), owners, named_by, keep);
             }
         }
         for (file, metadata) in self.list("part")? {
@@ -104,12 +105,7 @@ impl Folder {
                 name.map(Name::parse),
             ) && (1..).contains(&size)
             {
-                let changed = metadata.modified().ok();
-                let changed = changed.and_then(|it| it.duration_since(UNIX_EPOCH).ok());
-                let changed_ms = changed
-                    .map_or(0, |it| it.as_millis() as i64)
-                    .min(now_unix_ms);
-                let due = changed_ms.saturating_add(orphan_ms);
+                let due = changed_ms(&metadata, now_unix_ms).saturating_add(orphan_ms);
                 // The last byte comes again where the hash was not checked any more.
                 let have = metadata.len().min(size - 1);
                 index.restore_partial(name, hash, size, have, due);
@@ -313,6 +309,15 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// When a file was last written, in milliseconds since 1970; not in the future.
+fn changed_ms(metadata: &fs::Metadata, now_unix_ms: i64) -> i64 {
+    let changed = metadata.modified().ok();
+    let changed = changed.and_then(|it| it.duration_since(UNIX_EPOCH).ok());
+    changed
+        .map_or(0, |it| it.as_millis() as i64)
+        .min(now_unix_ms)
 }
 
 /// The hash of the first `bytes` of a file.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::NamedBy;
 use crate::{limits::Limits, name::Name, wire::ErrorCode};
 
 /// The SHA-256 of a file, which is its address.
@@ -13,7 +14,7 @@ pub type Hash = [u8; 32];
 const FILE_BYTES_MIN: u64 = 4_096;
 
 /// Into how many parts the time is cut for which a file outlives what named it: it is
-/// noticed one part after that it is not named any more, and kept for the others.
+/// noticed at most one part later that it is not named any more.
 const ORPHAN_PARTS: i64 = 8;
 
 /// How many members a file is given to by Directs at a time; an older one is forgotten.
@@ -37,15 +38,16 @@ pub struct FileIndex {
 #[derive(Debug)]
 struct Whole {
     size: u64,
-    /// The newest chat that names it; 0 if none does.
-    last_seq: u64,
+    named_by: NamedBy,
     /// The members that have uploaded it.
     owners: BTreeSet<Name>,
     /// Those that a Direct has named it to, oldest first.
     recipients: Vec<Name>,
     due_unix_ms: i64,
-    /// Since it was last looked at, nothing names it.
-    is_orphan: bool,
+    /// When a chat was last known to name it; 0 if none was.
+    named_unix_ms: i64,
+    /// It is not dropped before, since it was uploaded or given to somebody.
+    keep_unix_ms: i64,
 }
 
 /// An upload that is not complete.
@@ -93,27 +95,33 @@ pub enum Written {
 }
 
 impl FileIndex {
-    /// Adds a file that was found on the disk.
+    /// Adds a file that was found on the disk. It is not dropped before `keep_unix_ms`.
     pub fn restore_whole(
         &mut self,
         hash: Hash,
         size: u64,
         owners: BTreeSet<Name>,
-        last_seq: u64,
-        now_unix_ms: i64,
+        named_by: NamedBy,
+        keep_unix_ms: i64,
     ) {
         self.used_bytes += charged(size);
         for owner in &owners {
             *self.used_by.entry(owner.clone()).or_default() += charged(size);
         }
-        self.due.insert((now_unix_ms, hash, None));
+        // If a chat names it, that is to be known soon.
+        let due_unix_ms = match named_by.last_seq() {
+            0 => keep_unix_ms,
+            _ => 0,
+        };
+        self.due.insert((due_unix_ms, hash, None));
         let whole = Whole {
             size,
-            last_seq,
+            named_by,
             owners,
             recipients: Vec::new(),
-            due_unix_ms: now_unix_ms,
-            is_orphan: false,
+            due_unix_ms,
+            named_unix_ms: 0,
+            keep_unix_ms,
         };
         self.whole.insert(hash, whole);
     }
@@ -246,14 +254,11 @@ impl FileIndex {
                         // It counts once for the server, and for each owner.
                         *self.used_by.entry(name.clone()).or_default() += charged(size);
                         whole.owners.insert(name.clone());
-                        self.look_at(hash, due);
+                        whole.keep_unix_ms = whole.keep_unix_ms.max(due);
                     }
                     None => {
                         let owners = BTreeSet::from([name.clone()]);
-                        self.restore_whole(hash, size, owners, 0, due);
-                        if let Some(whole) = self.whole.get_mut(&hash) {
-                            whole.is_orphan = true;
-                        }
+                        self.restore_whole(hash, size, owners, NamedBy::default(), due);
                     }
                 }
                 Ok(size)
@@ -272,15 +277,27 @@ impl FileIndex {
         let whole = self.whole.get(hash)?;
         let may_fetch = whole.owners.contains(name)
             || whole.recipients.contains(name)
-            || whole.last_seq > after_seq;
+            || whole.named_by.last_seq() > after_seq;
         may_fetch.then_some(whole.size)
     }
 
     /// A chat names a file, which is whole.
-    pub fn named_by_chat(&mut self, hash: &Hash, seq: u64) {
+    pub fn named_by_chat(&mut self, hash: &Hash, seq: u64, limits: &Limits, now_unix_ms: i64) {
         if let Some(whole) = self.whole.get_mut(hash) {
-            whole.last_seq = whole.last_seq.max(seq);
-            whole.is_orphan = false;
+            whole.named_by.add(seq);
+            whole.named_unix_ms = now_unix_ms;
+            let due = whole
+                .due_unix_ms
+                .min(now_unix_ms.saturating_add(part_ms(limits)));
+            self.look_at(*hash, due);
+        }
+    }
+
+    /// A chat was removed with what it named (CHAT-MOD-8). A file that no other chat names
+    /// outlives it as if the chat were not kept any more (CHAT-FILE-17).
+    pub fn chat_removed(&mut self, seq: u64) {
+        for whole in self.whole.values_mut() {
+            whole.named_by.remove(seq);
         }
     }
 
@@ -295,9 +312,7 @@ impl FileIndex {
             }
             whole.recipients.push(recipient.clone());
         }
-        if whole.is_orphan {
-            self.look_at(*hash, due_unix_ms);
-        }
+        whole.keep_unix_ms = whole.keep_unix_ms.max(due_unix_ms);
     }
 
     /// Removes what was kept for long enough: chats from `oldest_seq` on are kept.
@@ -343,21 +358,23 @@ impl FileIndex {
         limits: &Limits,
         now_unix_ms: i64,
     ) -> Option<Removal> {
-        let part_ms = (i64::from(limits.file_orphan_ms) / ORPHAN_PARTS).max(1);
         let Some(whole) = self.whole.get_mut(&hash) else {
             self.due.pop_first();
             return None;
         };
-        if whole.last_seq > 0 && whole.last_seq >= oldest_seq {
-            self.look_at(hash, now_unix_ms.saturating_add(part_ms));
+        let last_seq = whole.named_by.last_seq();
+        if last_seq > 0 && last_seq >= oldest_seq {
+            whole.named_unix_ms = now_unix_ms;
+            self.look_at(hash, now_unix_ms.saturating_add(part_ms(limits)));
             return None;
         }
-        if !whole.is_orphan {
-            whole.is_orphan = true;
-            self.look_at(
-                hash,
-                now_unix_ms.saturating_add(part_ms * (ORPHAN_PARTS - 1)),
-            );
+        // CHAT-FILE-17
+        let orphaned_unix_ms = whole
+            .named_unix_ms
+            .saturating_add(limits.file_orphan_ms.into());
+        let keep_unix_ms = orphaned_unix_ms.max(whole.keep_unix_ms);
+        if now_unix_ms < keep_unix_ms {
+            self.look_at(hash, keep_unix_ms);
             return None;
         }
         self.due.pop_first();
@@ -410,7 +427,81 @@ impl FileIndex {
     }
 }
 
+/// How often a file is looked at that a chat names, in milliseconds.
+fn part_ms(limits: &Limits) -> i64 {
+    (i64::from(limits.file_orphan_ms) / ORPHAN_PARTS).max(1)
+}
+
 /// What a file counts against the bounds.
 fn charged(size: u64) -> u64 {
     size.max(1).next_multiple_of(FILE_BYTES_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: Hash = [7; 32];
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect("a name")
+    }
+
+    /// A file of Alice's that was whole at 0.
+    fn uploaded(limits: &Limits) -> FileIndex {
+        let mut index = FileIndex::default();
+        let alice = name("Alice");
+        let mut removed = Vec::new();
+        let begun = index.put(&alice, HASH, 10, limits, 0, &mut removed);
+        assert_eq!((begun, removed), (Ok(0), Vec::new()));
+        assert_eq!(index.data(&alice, HASH, 0, 10, 0), Ok(10));
+        let whole = index.written(&alice, HASH, 10, 10, Written::Whole, limits, 0);
+        assert_eq!(whole, Ok(10));
+        index
+    }
+
+    /// When the file goes, if it is looked at as often as the hub does; chats from
+    /// `oldest_seq` on are kept.
+    fn gone_at(index: &mut FileIndex, from_ms: i64, oldest_seq: u64, limits: &Limits) -> i64 {
+        let step_ms = i64::from(limits.file_orphan_ms) / 100;
+        let mut times = (0..1_000).map(|step| from_ms + step * step_ms);
+        let is_gone = |it: &i64| !index.expire(oldest_seq, limits, *it).is_empty();
+        times.find(is_gone).expect("it goes")
+    }
+
+    #[test]
+    fn a_file_that_only_removed_chats_name_goes() {
+        let limits = Limits::default();
+        let orphan_ms = i64::from(limits.file_orphan_ms);
+        let mut index = uploaded(&limits);
+        for seq in [3, 5] {
+            index.named_by_chat(&HASH, seq, &limits, 1);
+        }
+        let later = 10 * orphan_ms;
+        for ms in (0..=later).step_by(1_000) {
+            assert_eq!(index.expire(1, &limits, ms), [], "it is named");
+        }
+        let bob = name("Bob");
+        index.chat_removed(5);
+        assert_eq!(index.size_for(&bob, &HASH, 2), Some(10), "3 names it");
+        assert_eq!(index.expire(1, &limits, later), []);
+        index.chat_removed(3);
+        assert_eq!(index.size_for(&bob, &HASH, 0), None, "CHAT-FILE-4");
+        // CHAT-FILE-17
+        let gone = gone_at(&mut index, later, 1, &limits) - later;
+        assert!(gone > orphan_ms / 2 && gone <= orphan_ms, "{gone}");
+        assert!(!index.has(&HASH) && index.used_bytes == 0);
+    }
+
+    /// CHAT-FILE-17, also where it was named and not any more before it was first looked at.
+    #[test]
+    fn a_file_that_nothing_names_goes_in_time() {
+        let limits = Limits::default();
+        let orphan_ms = i64::from(limits.file_orphan_ms);
+        let mut index = uploaded(&limits);
+        assert_eq!(gone_at(&mut index, 0, 1, &limits), orphan_ms);
+        let mut index = uploaded(&limits);
+        index.named_by_chat(&HASH, 1, &limits, 10_000);
+        assert_eq!(gone_at(&mut index, 20_000, 2, &limits), 20_000 + orphan_ms);
+    }
 }

@@ -289,9 +289,15 @@ impl Sessions {
             && let Some(Message::Chat(chat)) = &published.envelope.message
         {
             for hash in chat.files.iter().filter_map(|file| hash_of(&file.sha256)) {
-                self.files.named_by_chat(&hash, *seq);
+                self.files
+                    .named_by_chat(&hash, *seq, &self.limits, chat.time_unix_ms);
             }
         }
+    }
+
+    /// The text and the files of a chat were removed.
+    pub fn chat_removed(&mut self, seq: u64) {
+        self.files.chat_removed(seq);
     }
 
     /// A Direct names files to its recipient, which may fetch them (CHAT-FILE-4).

@@ -208,6 +208,7 @@ impl Hub {
         // Its segment must be complete before it can be replaced.
         state.log.end_segment();
         state.room.apply(Command::Remove { seq });
+        state.sessions.chat_removed(seq);
         let (done, waits) = oneshot::channel();
         let position = state.log.end();
         state.removals.push(Removal {
