@@ -4,9 +4,11 @@
 //!
 //! ```text
 //!   files/whole/HASH          a file
-//!   files/owner/HASH-NAME     NAME has uploaded it; empty
-//!   files/part/HASH-SIZE-NAME an upload of NAME that is not complete
+//!   files/owner/HASH-WHO      who has uploaded it; empty
+//!   files/part/HASH-SIZE-WHO  an upload that is not complete
 //! ```
+//!
+//! Who it is stands there as a name, or as `@` and the id of a key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,8 +25,7 @@ use tracing::{error, warn};
 
 use crate::{
     frame,
-    name::Name,
-    session::{FileIndex, FileTask, Hash, NamedBy, Removal, Written},
+    session::{FileIndex, FileOwner, FileTask, Hash, NamedBy, Removal, Written},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
@@ -55,14 +56,12 @@ impl Folder {
         self.0.join("whole").join(hex(hash))
     }
 
-    fn owner(&self, hash: &Hash, name: &Name) -> PathBuf {
-        let name = name.as_str().to_ascii_lowercase();
-        self.0.join("owner").join(format!("{}-{name}", hex(hash)))
+    fn owner(&self, hash: &Hash, owner: &FileOwner) -> PathBuf {
+        self.0.join("owner").join(format!("{}-{owner}", hex(hash)))
     }
 
-    fn part(&self, hash: &Hash, size: u64, name: &Name) -> PathBuf {
-        let name = name.as_str().to_ascii_lowercase();
-        let file = format!("{}-{size}-{name}", hex(hash));
+    fn part(&self, hash: &Hash, size: u64, owner: &FileOwner) -> PathBuf {
+        let file = format!("{}-{size}-{owner}", hex(hash));
         self.0.join("part").join(file)
     }
 
@@ -79,13 +78,15 @@ impl Folder {
         now_unix_ms: i64,
     ) -> io::Result<FileIndex> {
         let mut index = FileIndex::default();
-        let mut owners: BTreeMap<Hash, BTreeSet<Name>> = BTreeMap::new();
+        let mut owners: BTreeMap<Hash, BTreeSet<FileOwner>> = BTreeMap::new();
         for (file, _) in self.list("owner")? {
-            if let Some((hash, name)) = file.split_at_checked(64)
-                && let (Some(hash), Some(Ok(name))) =
-                    (unhex(hash), name.strip_prefix('-').map(Name::parse))
+            if let Some((hash, owner)) = file.split_at_checked(64)
+                && let (Some(hash), Some(owner)) = (
+                    unhex(hash),
+                    owner.strip_prefix('-').and_then(FileOwner::parse),
+                )
             {
-                owners.entry(hash).or_default().insert(name);
+                owners.entry(hash).or_default().insert(owner);
             }
         }
         for (file, metadata) in self.list("whole")? {
@@ -98,17 +99,17 @@ impl Folder {
         }
         for (file, metadata) in self.list("part")? {
             let mut words = file.splitn(3, '-');
-            let (hash, size, name) = (words.next(), words.next(), words.next());
-            if let (Some(hash), Some(Ok(size)), Some(Ok(name))) = (
+            let (hash, size, owner) = (words.next(), words.next(), words.next());
+            if let (Some(hash), Some(Ok(size)), Some(owner)) = (
                 hash.and_then(unhex),
                 size.map(str::parse::<u64>),
-                name.map(Name::parse),
+                owner.and_then(FileOwner::parse),
             ) && (1..).contains(&size)
             {
                 let due = changed_ms(&metadata, now_unix_ms).saturating_add(orphan_ms);
                 // The last byte comes again where the hash was not checked any more.
                 let have = metadata.len().min(size - 1);
-                index.restore_partial(name, hash, size, have, due);
+                index.restore_partial(owner, hash, size, have, due);
             }
         }
         Ok(index)
@@ -168,7 +169,7 @@ struct Disk {
     folder: Folder,
     /// The hash of the upload of each connection, as far as it has come, with the file and
     /// the bytes in it.
-    hashers: BTreeMap<usize, (Name, Hash, u64, Sha256)>,
+    hashers: BTreeMap<usize, (FileOwner, Hash, u64, Sha256)>,
 }
 
 impl Disk {
@@ -177,22 +178,22 @@ impl Disk {
             FileTask::Write {
                 index,
                 serial,
-                name,
+                owner,
                 hash,
                 size,
                 offset,
                 data,
             } => {
-                let written = self.write(index, &name, hash, size, offset, &data);
+                let written = self.write(index, &owner, hash, size, offset, &data);
                 let written = written.unwrap_or_else(|error| {
                     warn!("cannot keep a file: {error}");
                     self.hashers.remove(&index);
                     // What was written in part would be taken for whole.
-                    let _ = fs::remove_file(self.folder.part(&hash, size, &name));
+                    let _ = fs::remove_file(self.folder.part(&hash, size, &owner));
                     Written::Failed
                 });
                 let bytes = data.len() as u64;
-                hub.file_written((index, serial), (&name, hash, size), bytes, written);
+                hub.file_written((index, serial), (&owner, hash, size), bytes, written);
             }
             FileTask::Read {
                 index,
@@ -233,13 +234,13 @@ impl Disk {
     fn write(
         &mut self,
         index: usize,
-        name: &Name,
+        owner: &FileOwner,
         hash: Hash,
         size: u64,
         offset: u64,
         data: &[u8],
     ) -> io::Result<Written> {
-        let path = self.folder.part(&hash, size, name);
+        let path = self.folder.part(&hash, size, owner);
         let mut file = OpenOptions::new()
             .create(true)
             .read(true)
@@ -252,8 +253,8 @@ impl Disk {
         // A piece that was written before the server was killed, and not counted.
         file.set_len(offset)?;
         let mut hasher = match self.hashers.remove(&index) {
-            Some((its_name, its_hash, bytes, hasher))
-                if its_name == *name && its_hash == hash && bytes == offset =>
+            Some((its_owner, its_hash, bytes, hasher))
+                if its_owner == *owner && its_hash == hash && bytes == offset =>
             {
                 hasher
             }
@@ -264,7 +265,7 @@ impl Disk {
         let end = offset + data.len() as u64;
         if end < size {
             self.hashers
-                .insert(index, (name.clone(), hash, end, hasher));
+                .insert(index, (owner.clone(), hash, end, hasher));
             return Ok(Written::Part);
         }
         // CHAT-FILE-6
@@ -274,7 +275,7 @@ impl Disk {
         }
         file.sync_all()?;
         // The owner first: a file without one is kept for nobody.
-        File::create(self.folder.owner(&hash, name))?;
+        File::create(self.folder.owner(&hash, owner))?;
         fs::rename(&path, self.folder.whole(&hash))?;
         for part in ["owner", "whole"] {
             File::open(self.folder.0.join(part))?.sync_all()?;
@@ -293,13 +294,13 @@ impl Disk {
     fn remove(&self, removal: &Removal) -> io::Result<()> {
         let paths = match removal {
             Removal::Whole { hash, owners } => {
-                let owners = owners.iter().map(|name| self.folder.owner(hash, name));
+                let owners = owners.iter().map(|owner| self.folder.owner(hash, owner));
                 [self.folder.whole(hash)]
                     .into_iter()
                     .chain(owners)
                     .collect()
             }
-            Removal::Partial { name, hash, size } => vec![self.folder.part(hash, *size, name)],
+            Removal::Partial { owner, hash, size } => vec![self.folder.part(hash, *size, owner)],
         };
         for path in paths {
             match fs::remove_file(path) {

@@ -41,8 +41,7 @@ use crate::{
 #[cfg(feature = "store")]
 use crate::{
     frame,
-    name::Name,
-    session::{Hash, Written},
+    session::{FileOwner, Hash, Written},
 };
 
 use effects::Published;
@@ -431,7 +430,7 @@ impl Hub {
     pub(super) fn file_written(
         &self,
         to: (usize, u64),
-        (name, hash, size): (&Name, Hash, u64),
+        (owner, hash, size): (&FileOwner, Hash, u64),
         bytes: u64,
         written: Written,
     ) {
@@ -440,7 +439,7 @@ impl Hub {
         let State {
             sessions, effects, ..
         } = &mut *state;
-        let file = (name, hash, size);
+        let file = (owner, hash, size);
         sessions.file_written(to, file, bytes, written, now_unix_ms, effects);
         self.apply(&mut state, None);
     }

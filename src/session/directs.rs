@@ -13,7 +13,10 @@ use crate::{
     wire::{self, server_envelope::Message},
 };
 
-use super::{Context, Effect, Sessions, State, envelope, messages::receipt, rejection};
+use super::{
+    ConnectionId, Context, Effect, FileOwner, Sessions, State, envelope, messages::receipt,
+    rejection,
+};
 
 /// How many Directs of a recipient may be without a DirectAck (CHAT-DM-12): enough for a
 /// burst over a slow link.
@@ -134,7 +137,8 @@ impl Sessions {
             .directs
             .get_or_insert_default()
             .unsettled += 1;
-        if let (false, Ok(recipient)) = (delivered.files.is_empty(), Name::parse(&direct.peer)) {
+        let given = FileOwner::of(context, ConnectionId(index).member());
+        if let (false, Some(recipient)) = (delivered.files.is_empty(), given) {
             self.note_given(&delivered.files, &recipient, context.now.unix_ms);
         }
         let command = Command::Direct {

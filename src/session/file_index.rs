@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::NamedBy;
-use crate::{limits::Limits, name::Name, wire::ErrorCode};
+use super::{FileOwner, NamedBy};
+use crate::{limits::Limits, wire::ErrorCode};
 
 /// The SHA-256 of a file, which is its address.
 pub type Hash = [u8; 32];
@@ -27,11 +27,11 @@ const EXPIRED_PER_CALL_MAX: usize = 1_024;
 #[derive(Debug, Default)]
 pub struct FileIndex {
     whole: BTreeMap<Hash, Whole>,
-    partial: BTreeMap<(Name, Hash), Partial>,
+    partial: BTreeMap<(FileOwner, Hash), Partial>,
     /// When to look at each of them again, in milliseconds since 1970.
-    due: BTreeSet<(i64, Hash, Option<Name>)>,
+    due: BTreeSet<(i64, Hash, Option<FileOwner>)>,
     used_bytes: u64,
-    used_by: BTreeMap<Name, u64>,
+    used_by: BTreeMap<FileOwner, u64>,
 }
 
 /// A file whose hash was checked.
@@ -40,9 +40,9 @@ struct Whole {
     size: u64,
     named_by: NamedBy,
     /// The members that have uploaded it.
-    owners: BTreeSet<Name>,
+    owners: BTreeSet<FileOwner>,
     /// Those that a Direct has named it to, oldest first.
-    recipients: Vec<Name>,
+    recipients: Vec<FileOwner>,
     due_unix_ms: i64,
     /// When a chat was last known to name it; 0 if none was.
     named_unix_ms: i64,
@@ -68,12 +68,12 @@ pub enum Removal {
         /// The file.
         hash: Hash,
         /// Its owners.
-        owners: Vec<Name>,
+        owners: Vec<FileOwner>,
     },
     /// An upload.
     Partial {
-        /// The member.
-        name: Name,
+        /// Whose it is.
+        owner: FileOwner,
         /// The file.
         hash: Hash,
         /// The size that was announced.
@@ -100,7 +100,7 @@ impl FileIndex {
         &mut self,
         hash: Hash,
         size: u64,
-        owners: BTreeSet<Name>,
+        owners: BTreeSet<FileOwner>,
         named_by: NamedBy,
         keep_unix_ms: i64,
     ) {
@@ -127,16 +127,23 @@ impl FileIndex {
     }
 
     /// Adds an upload that was found on the disk.
-    pub fn restore_partial(&mut self, name: Name, hash: Hash, size: u64, have: u64, due: i64) {
-        self.charge(&name, size);
-        self.due.insert((due, hash, Some(name.clone())));
+    pub fn restore_partial(
+        &mut self,
+        owner: FileOwner,
+        hash: Hash,
+        size: u64,
+        have: u64,
+        due: i64,
+    ) {
+        self.charge(&owner, size);
+        self.due.insert((due, hash, Some(owner.clone())));
         let partial = Partial {
             size,
             have,
             due_unix_ms: due,
             is_writing: false,
         };
-        self.partial.insert((name, hash), partial);
+        self.partial.insert((owner, hash), partial);
     }
 
     /// A member begins an upload, or continues it: how much of it the server has
@@ -147,7 +154,7 @@ impl FileIndex {
     /// Why it cannot.
     pub fn put(
         &mut self,
-        name: &Name,
+        owner: &FileOwner,
         hash: Hash,
         size: u64,
         limits: &Limits,
@@ -158,21 +165,21 @@ impl FileIndex {
             return Err(ErrorCode::FileTooLong);
         }
         if let Some(whole) = self.whole.get(&hash)
-            && whole.owners.contains(name)
+            && whole.owners.contains(owner)
         {
             return match whole.size == size {
                 true => Ok(size),
                 false => Err(ErrorCode::FileMismatch),
             };
         }
-        let key = (name.clone(), hash);
+        let key = (owner.clone(), hash);
         if let Some(partial) = self.partial.get(&key) {
             if partial.size == size {
                 return Ok(partial.have);
             }
             removed.extend(self.remove_partial(&key));
         }
-        let used_by = self.used_by.get(name).copied().unwrap_or(0);
+        let used_by = self.used_by.get(owner).copied().unwrap_or(0);
         let bytes = charged(size);
         if self.used_bytes.saturating_add(bytes) > limits.files_bytes_max
             || used_by.saturating_add(bytes) > limits.member_files_bytes_max
@@ -191,13 +198,13 @@ impl FileIndex {
     /// It is not the next piece of an upload of this member (CHAT-FILE-5).
     pub fn data(
         &mut self,
-        name: &Name,
+        owner: &FileOwner,
         hash: Hash,
         offset: u64,
         bytes: u64,
         due_unix_ms: i64,
     ) -> Result<u64, ErrorCode> {
-        let key = (name.clone(), hash);
+        let key = (owner.clone(), hash);
         let Some(partial) = self.partial.get_mut(&key) else {
             return Err(ErrorCode::FileUnknown);
         };
@@ -218,7 +225,7 @@ impl FileIndex {
     #[expect(clippy::too_many_arguments, reason = "what the disk knows")]
     pub fn written(
         &mut self,
-        name: &Name,
+        owner: &FileOwner,
         hash: Hash,
         size: u64,
         bytes: u64,
@@ -226,7 +233,7 @@ impl FileIndex {
         limits: &Limits,
         now_unix_ms: i64,
     ) -> Result<u64, ErrorCode> {
-        let key = (name.clone(), hash);
+        let key = (owner.clone(), hash);
         // Another upload may have taken its place.
         let partial = self.partial.get(&key);
         if !partial.is_some_and(|partial| partial.is_writing && partial.size == size) {
@@ -252,12 +259,12 @@ impl FileIndex {
                 match self.whole.get_mut(&hash) {
                     Some(whole) => {
                         // It counts once for the server, and for each owner.
-                        *self.used_by.entry(name.clone()).or_default() += charged(size);
-                        whole.owners.insert(name.clone());
+                        *self.used_by.entry(owner.clone()).or_default() += charged(size);
+                        whole.owners.insert(owner.clone());
                         whole.keep_unix_ms = whole.keep_unix_ms.max(due);
                     }
                     None => {
-                        let owners = BTreeSet::from([name.clone()]);
+                        let owners = BTreeSet::from([owner.clone()]);
                         self.restore_whole(hash, size, owners, NamedBy::default(), due);
                     }
                 }
@@ -273,10 +280,10 @@ impl FileIndex {
 
     /// The size of a file, if a member may fetch it (CHAT-FILE-4): one that has the chats
     /// behind `after_seq`.
-    pub fn size_for(&self, name: &Name, hash: &Hash, after_seq: u64) -> Option<u64> {
+    pub fn size_for(&self, owner: &FileOwner, hash: &Hash, after_seq: u64) -> Option<u64> {
         let whole = self.whole.get(hash)?;
-        let may_fetch = whole.owners.contains(name)
-            || whole.recipients.contains(name)
+        let may_fetch = whole.owners.contains(owner)
+            || whole.recipients.contains(owner)
             || whole.named_by.last_seq() > after_seq;
         may_fetch.then_some(whole.size)
     }
@@ -302,7 +309,7 @@ impl FileIndex {
     }
 
     /// A Direct names a file to a member.
-    pub fn named_by_direct(&mut self, hash: &Hash, recipient: &Name, due_unix_ms: i64) {
+    pub fn named_by_direct(&mut self, hash: &Hash, recipient: &FileOwner, due_unix_ms: i64) {
         let Some(whole) = self.whole.get_mut(hash) else {
             return;
         };
@@ -319,15 +326,15 @@ impl FileIndex {
     pub fn expire(&mut self, oldest_seq: u64, limits: &Limits, now_unix_ms: i64) -> Vec<Removal> {
         let mut removed = Vec::new();
         for _ in 0..EXPIRED_PER_CALL_MAX {
-            let Some((due, hash, name)) = self.due.first().cloned() else {
+            let Some((due, hash, owner)) = self.due.first().cloned() else {
                 break;
             };
             if due > now_unix_ms {
                 break;
             }
-            match name {
-                Some(name) => {
-                    let key = (name, hash);
+            match owner {
+                Some(owner) => {
+                    let key = (owner, hash);
                     match self.partial.get(&key) {
                         // The disk is about to have more of it.
                         Some(partial) if partial.is_writing => {
@@ -398,30 +405,30 @@ impl FileIndex {
         }
     }
 
-    fn remove_partial(&mut self, key: &(Name, Hash)) -> Option<Removal> {
+    fn remove_partial(&mut self, key: &(FileOwner, Hash)) -> Option<Removal> {
         let partial = self.partial.remove(key)?;
-        let (name, hash) = key;
+        let (owner, hash) = key;
         self.due
-            .remove(&(partial.due_unix_ms, *hash, Some(name.clone())));
+            .remove(&(partial.due_unix_ms, *hash, Some(owner.clone())));
         self.used_bytes = self.used_bytes.saturating_sub(charged(partial.size));
-        self.release(name, partial.size);
+        self.release(owner, partial.size);
         Some(Removal::Partial {
-            name: name.clone(),
+            owner: owner.clone(),
             hash: *hash,
             size: partial.size,
         })
     }
 
-    fn charge(&mut self, name: &Name, size: u64) {
+    fn charge(&mut self, owner: &FileOwner, size: u64) {
         self.used_bytes += charged(size);
-        *self.used_by.entry(name.clone()).or_default() += charged(size);
+        *self.used_by.entry(owner.clone()).or_default() += charged(size);
     }
 
-    fn release(&mut self, name: &Name, size: u64) {
-        if let Some(used) = self.used_by.get_mut(name) {
+    fn release(&mut self, owner: &FileOwner, size: u64) {
+        if let Some(used) = self.used_by.get_mut(owner) {
             *used = used.saturating_sub(charged(size));
             if *used == 0 {
-                self.used_by.remove(name);
+                self.used_by.remove(owner);
             }
         }
     }
@@ -443,8 +450,8 @@ mod tests {
 
     const HASH: Hash = [7; 32];
 
-    fn name(text: &str) -> Name {
-        Name::parse(text).expect("a name")
+    fn name(text: &str) -> FileOwner {
+        FileOwner::parse(text).expect("a name")
     }
 
     /// A file of Alice's that was whole at 0.

@@ -1,14 +1,14 @@
 //! Files: uploads, downloads, and the files that a Chat or a Direct names (CHAT-FILE).
 
 use crate::{
-    name::Name,
     room,
     text::is_forbidden,
     wire::{self, ErrorCode, FileState, ServerEnvelope, server_envelope::Message},
 };
 
 use super::{
-    ConnectionId, Context, Effect, Hash, Removal, Sessions, State, Time, Written, envelope,
+    ConnectionId, Context, Effect, FileOwner, Hash, Removal, Sessions, State, Time, Written,
+    envelope,
     rejection::{self, Rejection},
 };
 
@@ -27,8 +27,8 @@ pub enum FileTask {
         index: usize,
         /// Its session.
         serial: u64,
-        /// The member.
-        name: Name,
+        /// Whose it is.
+        owner: FileOwner,
         /// The file.
         hash: Hash,
         /// The size of the whole file.
@@ -74,14 +74,14 @@ impl Sessions {
         let Some(hash) = hash_of(&put.sha256).filter(|_| put.size > 0) else {
             return self.reject_file(context, rejection::file_request(), &put.sha256);
         };
-        let Some(name) = context.room.name(context.id.member()).cloned() else {
+        let Some(owner) = FileOwner::of(context, context.id.member()) else {
             return;
         };
         let mut removed = Vec::new();
         let now = context.now.unix_ms;
         let have = self
             .files
-            .put(&name, hash, put.size, &self.limits, now, &mut removed);
+            .put(&owner, hash, put.size, &self.limits, now, &mut removed);
         for removal in removed {
             context
                 .effects
@@ -98,7 +98,7 @@ impl Sessions {
 
     /// CHAT-FILE-5
     pub(super) fn handle_file_data(&mut self, context: &mut Context<'_>, data: wire::FileData) {
-        let Some(name) = context.room.name(context.id.member()).cloned() else {
+        let Some(owner) = FileOwner::of(context, context.id.member()) else {
             return;
         };
         let due_ms = i64::from(self.limits.file_orphan_ms);
@@ -111,7 +111,7 @@ impl Sessions {
             }
             Some(hash) => self
                 .files
-                .data(&name, hash, data.offset, bytes as u64, due)
+                .data(&owner, hash, data.offset, bytes as u64, due)
                 .map(|size| (hash, size)),
         };
         match taken {
@@ -122,7 +122,7 @@ impl Sessions {
                 context.effects.push(Effect::File(FileTask::Write {
                     index: context.id.index(),
                     serial,
-                    name,
+                    owner,
                     hash,
                     size,
                     offset: data.offset,
@@ -196,7 +196,7 @@ impl Sessions {
     pub fn file_written(
         &mut self,
         (index, serial): (usize, u64),
-        (name, hash, size): (&Name, Hash, u64),
+        (owner, hash, size): (&FileOwner, Hash, u64),
         bytes: u64,
         written: Written,
         now_unix_ms: i64,
@@ -204,7 +204,7 @@ impl Sessions {
     ) {
         let have = self
             .files
-            .written(name, hash, size, bytes, written, &self.limits, now_unix_ms);
+            .written(owner, hash, size, bytes, written, &self.limits, now_unix_ms);
         let Some(State::Registered(session)) = self.states.get_mut(index) else {
             return;
         };
@@ -301,7 +301,12 @@ impl Sessions {
     }
 
     /// A Direct names files to its recipient, which may fetch them (CHAT-FILE-4).
-    pub(super) fn note_given(&mut self, files: &[wire::File], recipient: &Name, now_unix_ms: i64) {
+    pub(super) fn note_given(
+        &mut self,
+        files: &[wire::File],
+        recipient: &FileOwner,
+        now_unix_ms: i64,
+    ) {
         let due = now_unix_ms.saturating_add(self.limits.file_orphan_ms.into());
         for hash in files.iter().filter_map(|file| hash_of(&file.sha256)) {
             self.files.named_by_direct(&hash, recipient, due);
@@ -318,7 +323,7 @@ impl Sessions {
     }
 
     fn size_for(&self, context: &Context<'_>, hash: &Hash) -> Option<u64> {
-        let name = context.room.name(context.id.member())?;
+        let owner = FileOwner::of(context, context.id.member())?;
         let Some(State::Registered(session)) = self.states.get(context.id.0) else {
             return None;
         };
@@ -327,7 +332,7 @@ impl Sessions {
             true => context.room.oldest_seq().saturating_sub(1),
             false => session.after_seq,
         };
-        self.files.size_for(name, hash, after_seq)
+        self.files.size_for(&owner, hash, after_seq)
     }
 
     fn reject_file(&mut self, context: &mut Context<'_>, answer: Rejection, sha256: &[u8]) {

@@ -27,6 +27,7 @@ mod directs;
 mod error_budget;
 mod event;
 mod file_index;
+mod file_owner;
 mod files;
 mod follow;
 mod identity;
@@ -63,6 +64,7 @@ pub use event::{
     PageRequest, Progress, Time,
 };
 pub use file_index::{FileIndex, Hash, Removal, Written};
+pub use file_owner::FileOwner;
 pub use files::FileTask;
 pub use moderation::{Listed, Moderation};
 use name_reclaim::HolderProbe;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chat::client::{Backoff, Connector, Event, FileError, Session};
+use chat::client::{Backoff, Connector, Event, FileError, Key, Session};
 use chat::wire::{Capability, ErrorCode, File};
 use tempfile::TempDir;
 
@@ -13,7 +13,7 @@ use crate::cutting::{Cut, NEVER, Proxy};
 use crate::fake::WAIT_SECONDS;
 use crate::program::Program;
 use crate::runtime::run;
-use crate::support::TestServer;
+use crate::support::{TestServer, command, output};
 
 /// A server that keeps files in a folder of its own.
 fn server(options: &[&str]) -> (TestServer, TempDir) {
@@ -315,6 +315,73 @@ fn what_nothing_names_is_dropped() {
         let whole = fs::read_dir(room.path().join("room/files/whole")).expect("a folder");
         assert_eq!(whole.count(), 1);
         alice.leave().await;
+    });
+}
+
+/// CHAT-FILE-17, CHAT-MOD-8: a removed chat names nothing any more.
+#[test]
+fn the_file_of_a_removed_chat_is_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let control = folder.path().join("control");
+    let control = control.to_str().expect("a path");
+    let (server, room) = server(&["--file-orphan-ms", "1500", "--control", control]);
+    let path = write(folder.path(), "a.bin", &bytes(13, 3_000));
+    let other = write(folder.path(), "b.bin", &bytes(14, 3_000));
+    run(async {
+        let mut alice = join(&server, "Alice").await;
+        let mut bob = join(&server, "Bob").await;
+        let file = alice.attach(&path, |_, _| {}).await.expect("uploaded");
+        let other = alice.attach(&other, |_, _| {}).await.expect("uploaded");
+        for (text, files) in [("one", &file), ("two", &file), ("other", &other)] {
+            let sent = alice.send_files(text, vec![files.clone()]).await;
+            sent.expect("sent");
+            assert_eq!(hears(&mut bob).await.0, text);
+        }
+        for seq in ["1", "2"] {
+            assert!(fetch(&mut bob, &file).await.is_ok(), "a chat names it");
+            let removing = output(command(&["ctl", "--control", control, "remove", seq]));
+            assert!(removing.status.success(), "{removing:?}");
+        }
+        // CHAT-FILE-4
+        assert_eq!(code(fetch(&mut bob, &file).await), ErrorCode::FileUnknown);
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let whole = fs::read_dir(room.path().join("room/files/whole")).expect("a folder");
+        assert_eq!(whole.count(), 1);
+        assert!(fetch(&mut bob, &other).await.is_ok(), "CHAT-FILE-12");
+        bob.leave().await;
+        alice.leave().await;
+    });
+}
+
+/// CHAT-FILE-3, CHAT-FILE-4: the next who has a name is somebody else.
+#[test]
+fn a_file_belongs_to_a_key_and_not_to_its_name() {
+    let (server, _room) = server(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = write(folder.path(), "a.bin", &bytes(15, 3_000));
+    let come = async |name: &str, secret: Option<u8>| {
+        let connector = match secret {
+            Some(secret) => connector().key(Key::from_secret([secret; 32]).expect("a key")),
+            None => connector(),
+        };
+        let address = format!("chat://{}", server.address);
+        let session = connector.connect(&address, name).await;
+        session.expect("a session")
+    };
+    run(async {
+        let mut alice = come("Alice", Some(1)).await;
+        let file = alice.attach(&path, |_, _| {}).await.expect("uploaded");
+        alice.leave().await;
+        for (name, secret, may_fetch) in [
+            ("Alice", Some(3), false),
+            ("Alice", None, false),
+            ("Alicia", Some(1), true),
+        ] {
+            let mut session = come(name, secret).await;
+            let fetched = fetch(&mut session, &file).await;
+            assert_eq!(fetched.is_ok(), may_fetch, "{name} {secret:?}: {fetched:?}");
+            session.leave().await;
+        }
     });
 }
 

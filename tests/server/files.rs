@@ -2,9 +2,12 @@
 
 use std::{thread, time::Duration};
 
-use chat::wire::{
-    self, Capability, FileData, GetFile, PutFile, client_envelope::Message as Sent,
-    server_envelope::Message,
+use chat::{
+    client::Key,
+    wire::{
+        self, Capability, FileData, GetFile, PutFile, client_envelope::Message as Sent,
+        server_envelope::Message,
+    },
 };
 use sha2::{Digest, Sha256};
 
@@ -78,4 +81,83 @@ fn no_more_than_one_piece_goes_between_two_chats() {
         }
     }
     assert_eq!(chats, CHATS, "they came while the file did");
+}
+
+/// Joins with a key, by which others know the member.
+fn join_with_key(server: &TestServer, name: &str, secret: u8) -> Peer {
+    let key = Key::from_secret([secret; 32]).expect("a key");
+    let mut peer = Peer::connect(server);
+    // There is no direct message without receipts.
+    let asked = [Capability::Files, Capability::Direct, Capability::Receipts];
+    peer.send(&envelope(Sent::Register(wire::Register {
+        name: name.to_owned(),
+        capabilities: asked.into_iter().map(i32::from).collect(),
+        key: key.public().as_bytes().to_vec(),
+        ..Default::default()
+    })));
+    let Message::Challenge(challenge) = peer.recv() else {
+        panic!("CHAT-ID-2");
+    };
+    let proof = key.prove(&challenge, name).expect("a good nonce");
+    peer.send(&envelope(Sent::Proof(proof)));
+    peer.registered();
+    peer
+}
+
+/// CHAT-FILE-4: what a Direct named to a key is nothing to the next who has its name.
+#[test]
+fn a_file_is_given_to_a_key_and_not_to_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("room");
+    let server = TestServer::start(&["--data", data.to_str().expect("UTF-8")]);
+    let mut alice = join_with_key(&server, "Alice", 1);
+    let mut bob = join_with_key(&server, "Bob", 2);
+    let content = b"for Bob".to_vec();
+    let sha256 = Sha256::digest(&content).to_vec();
+    let size = content.len() as u64;
+    alice.send(&envelope(Sent::PutFile(PutFile {
+        sha256: sha256.clone(),
+        size,
+    })));
+    assert!(matches!(alice.recv(), Message::FileState(state) if state.have == 0));
+    alice.send(&envelope(Sent::FileData(FileData {
+        sha256: sha256.clone(),
+        offset: 0,
+        data: content.clone(),
+    })));
+    assert!(matches!(alice.recv(), Message::FileState(state) if state.have == size));
+    alice.send(&envelope(Sent::Direct(wire::Direct {
+        peer: "Bob".to_owned(),
+        text: "for you".to_owned(),
+        id: 1,
+        files: vec![wire::File {
+            sha256: sha256.clone(),
+            size,
+            name: "a.txt".to_owned(),
+        }],
+        ..Default::default()
+    })));
+    assert!(matches!(bob.recv(), Message::Direct(direct) if direct.files.len() == 1));
+    bob.send(&crate::support::leave());
+    bob.is_closed();
+    let ask = |peer: &mut Peer| {
+        peer.send(&envelope(Sent::GetFile(GetFile {
+            sha256: sha256.clone(),
+            ..GetFile::default()
+        })));
+        peer.recv()
+    };
+    let mut mallory = join_with_key(&server, "Bob", 3);
+    let refused = ask(&mut mallory);
+    let unknown = i32::from(wire::ErrorCode::FileUnknown);
+    assert!(
+        matches!(&refused, Message::Error(it) if it.code == unknown),
+        "{refused:?}"
+    );
+    let mut robert = join_with_key(&server, "Robert", 2);
+    let given = ask(&mut robert);
+    assert!(
+        matches!(&given, Message::FileData(it) if it.data == content),
+        "{given:?}"
+    );
 }
