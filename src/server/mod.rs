@@ -51,6 +51,7 @@
 //! | `sender_window` | paces senders by the readers that keep up | no |
 //! | `slow_consumer` | which members senders wait for, and for how long | no |
 //! | `eviction` | which connections to close when all queues take too much | no |
+//! | `health` | `chat-server health`, which asks whether a server works | yes |
 //! | `metrics` | what is counted, and the endpoint that shows it | yes |
 //! | `reload` | what changes while the server runs | no |
 //! | `simulation` | all of it against a model, in seeded schedules (tests) | no |
@@ -83,6 +84,8 @@ mod file_queue;
 mod files;
 mod followers;
 mod frames;
+#[cfg(feature = "cli")]
+mod health;
 mod hub;
 mod listener;
 mod metrics;

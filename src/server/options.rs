@@ -19,6 +19,7 @@ use super::data_options::DataOptions;
 use super::{
     Live, ban_file,
     control::ctl::CtlOptions,
+    health::HealthOptions,
     names_file, owners_file,
     reach_options::{ReachOptions, parse_listen},
 };
@@ -186,6 +187,11 @@ pub enum ServerCommand {
     /// Exit code 0: done; 1: the server has refused; 2: a wrong command line; 3: no
     /// server can be reached.
     Ctl(CtlOptions),
+
+    /// Ask a running server whether it works, at the address of its --metrics
+    ///
+    /// Exit code 0: it does; 1: it does not, or cannot be reached.
+    Health(HealthOptions),
 
     /// Read, search and maintain a room that is kept on disk
     ///

@@ -9,7 +9,7 @@ use std::{
 
 use chat::wire::ErrorCode;
 
-use crate::support::{NOTHING, Peer, TestServer, leave};
+use crate::support::{NOTHING, Peer, TestServer, command, leave, output};
 
 /// A server, and where its metrics are.
 fn start(options: &[&str]) -> (TestServer, String) {
@@ -156,6 +156,36 @@ fn health_and_readiness_are_told() {
     server.wait_for_log("closing");
     assert_eq!(get(&address, "GET /readyz").0, 503);
     assert_eq!(get(&address, "GET /healthz").0, 200);
+}
+
+/// What a container's health check runs.
+#[test]
+fn the_program_asks_for_health_itself() {
+    let ask = |address: &str, more: &[&str]| {
+        let asked = output(command(&[&["health", "--metrics", address], more].concat()));
+        let sentence = String::from_utf8_lossy(&asked.stderr).into_owned();
+        (asked.status.code(), sentence)
+    };
+    let (server, address) = start(&[]);
+    let port = address.rsplit(':').next().expect("a port");
+    for address in [&*address, &format!(":{port}"), &format!("0.0.0.0:{port}")] {
+        assert_eq!(ask(address, &[]), (Some(0), String::new()));
+    }
+    assert_eq!(ask(&address, &["--ready"]), (Some(0), String::new()));
+    // It closes, and waits for a member that does not.
+    let _alice = Peer::join(&server, "Alice");
+    server.signal("TERM");
+    server.wait_for_log("closing");
+    assert_eq!(ask(&address, &[]).0, Some(0));
+    let (code, sentence) = ask(&address, &["--ready"]);
+    assert!(code == Some(1) && sentence.contains("503"), "{sentence}");
+    drop(server);
+    let (code, sentence) = ask(&address, &[]);
+    assert!(
+        code == Some(1) && sentence.contains("refused"),
+        "{sentence}"
+    );
+    assert_eq!(ask("nonsense:x", &[]).0, Some(2));
 }
 
 /// Monitors that say nothing take neither memory nor the answers of others for long.

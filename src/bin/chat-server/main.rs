@@ -50,6 +50,7 @@ fn main() -> ExitCode {
     let configured = Configured::read();
     match &configured.options.command {
         Some(ServerCommand::Ctl(ctl)) => return ctl.run(),
+        Some(ServerCommand::Health(health)) => return health.run(),
         #[cfg(feature = "store")]
         Some(ServerCommand::History(history)) => {
             let done = history.run(now_unix_ms());
