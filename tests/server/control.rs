@@ -374,6 +374,15 @@ fn bans_and_mutes_survive_a_restart_where_the_room_does() {
     let told = operated.does(&["ban", "mallory", "spam"]);
     assert_eq!(told, "banned; sessions ended: 0\n");
     operated.does(&["mute", "Alice"]);
+    // The longest time is a date that can be read again.
+    operated.does(&["ban", "late", "--for", "36525d"]);
+    for words in [
+        ["ban", "late", "--for", "36526d"],
+        ["mute", "late", "--for", "9999999d"],
+    ] {
+        let said = operated.refuses(&words);
+        assert!(said.contains("longer than a hundred years"), "{said}");
+    }
     operated.server.signal("KILL");
     operated.server.wait();
     let again = Operated::start_in(operated.folder, &["--data", &data]);

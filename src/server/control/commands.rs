@@ -25,6 +25,10 @@ use crate::{
 /// milliseconds.
 const REMOVED_MS_MAX: u64 = 5_000;
 
+/// The longest time of a ban or a mute, in milliseconds: a hundred years. A date far beyond
+/// it cannot be written.
+const BAN_MS_MAX: u64 = 36_525 * 86_400_000;
+
 /// Carries out a request.
 pub(super) async fn carry_out(request: Request, control: &Control) -> Answer {
     let answer = match request {
@@ -201,6 +205,10 @@ fn target(text: &str) -> Result<Target, Answer> {
 
 /// A ban that begins now.
 fn new_ban(time_ms: Option<u64>, reason: &str) -> Result<Ban, Answer> {
+    if time_ms.is_some_and(|time_ms| time_ms > BAN_MS_MAX) {
+        let sentence = "the time is longer than a hundred years: leave it out for one without end";
+        return Err(invalid(sentence));
+    }
     let until = |time_ms| unix_ms().saturating_add_unsigned(time_ms);
     Ok(Ban {
         until_unix_ms: time_ms.map(until),

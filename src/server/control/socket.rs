@@ -4,7 +4,10 @@
 use std::{
     fs::{self, DirBuilder, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+        net::SocketAddr,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -37,6 +40,11 @@ pub(super) struct SocketFile {
 /// A server that runs listens there, something else than a socket stands there, or the
 /// system refuses.
 pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    // It could be made, and nobody could open it.
+    SocketAddr::from_pathname(path).map_err(|_| {
+        let sentence = "the path is too long for a socket; choose one of at most 107 bytes";
+        io::Error::new(ErrorKind::InvalidInput, sentence)
+    })?;
     check_place(path).await?;
     let random = getrandom::u64().map_err(io::Error::other)?;
     let folder = path.with_file_name(format!(".chat-{random:016x}"));
@@ -124,6 +132,16 @@ mod tests {
         drop(file);
         assert!(path.exists(), "it is that of the second");
         drop(second_file);
+        let left = fs::read_dir(folder.path()).expect("it is there").count();
+        assert_eq!(left, 0);
+    }
+
+    #[tokio::test]
+    async fn a_path_that_nobody_could_open_is_refused() {
+        let folder = tempfile::tempdir().expect("a place for files");
+        let refused = listen(&folder.path().join("x".repeat(120))).await;
+        let refused = refused.expect_err("it is too long");
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
         let left = fs::read_dir(folder.path()).expect("it is there").count();
         assert_eq!(left, 0);
     }
