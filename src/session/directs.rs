@@ -14,8 +14,7 @@ use crate::{
 };
 
 use super::{
-    ConnectionId, Context, Effect, FileOwner, Sessions, State, envelope, messages::receipt,
-    rejection,
+    ConnectionId, Context, Effect, FileOwner, Sessions, State, envelope, receipt, rejection,
 };
 
 /// How many Directs of a recipient may be without a DirectAck (CHAT-DM-12): enough for a

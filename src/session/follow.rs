@@ -12,8 +12,9 @@ use crate::{
 
 use super::{
     Context, Effect, FilterChange, Sessions,
+    granted::Granted,
     rejection::{self, Rejection},
-    state::{Coverage, Granted, Session},
+    state::{Coverage, Session},
 };
 
 /// Coverage is told this many times in the time within which it must be told, so that the

@@ -17,16 +17,9 @@ use crate::{
 
 use super::{
     Context, Event, Sessions, State, envelope,
-    name_reclaim::PendingRegister,
+    pending::{PendingProof, PendingRegister},
     rejection::{self, Rejection},
 };
-
-/// A Register whose key is not proved yet.
-#[derive(Debug)]
-pub(super) struct PendingProof {
-    nonce: Nonce,
-    pub(super) register: PendingRegister,
-}
 
 impl Sessions {
     /// The key of a Register, and what to sign to prove it; `None` without a key, and

@@ -11,8 +11,8 @@ use crate::{
 };
 
 use super::{
-    CloseReason, Context, Edge, Effect, Event, PageRequest, Sessions, State, envelope,
-    keepalive::Silence, rejection,
+    CloseReason, Context, Edge, Effect, Event, PageRequest, Sessions, State, envelope, receipt,
+    rejection, silence::Silence,
 };
 
 impl Sessions {
@@ -237,12 +237,4 @@ pub(super) fn answer_chat(context: &mut Context<'_>, id: u64, receipts: bool, ev
         // so the answers keep the order of the chats (CHAT-RCPT-2).
         context.reply(receipt(sent));
     }
-}
-
-pub(super) fn receipt(sent: room::Sent) -> ServerEnvelope {
-    envelope(Message::Receipt(wire::Receipt {
-        id: sent.id,
-        seq: sent.seq,
-        time_unix_ms: sent.time_unix_ms,
-    }))
 }

@@ -16,34 +16,18 @@
 //! reconnect automatically cannot evict each other. One probe serves all newcomers that
 //! wait, and a holder is probed at most once per deadline.
 
-use std::sync::Arc;
-
 use crate::{
-    filter::Filter,
-    identity::PublicKey,
     name::Name,
-    room::{Claim, MemberId, Room},
+    room::{MemberId, Room},
 };
 
-use super::{ConnectionId, Context, Progress, Sessions, State, rejection, state::Granted};
+use super::{
+    ConnectionId, Context, Progress, Sessions, State, pending::PendingRegister, rejection,
+};
 
 /// How many newcomers may wait for one holder. The server rejects others at once, since
 /// only one can get the name.
 const PENDING_REGISTERS_MAX: usize = 4;
-
-/// A Register that waits: for the proof of its key, or for a name.
-#[derive(Debug, Clone)]
-pub(super) struct PendingRegister {
-    /// When the connection was accepted; the register deadline counts from there.
-    pub(super) since_ms: u64,
-    pub(super) name: Name,
-    pub(super) granted: Granted,
-    /// The line that it continues.
-    pub(super) claim: Option<Claim>,
-    /// Its key, proved when it waits for the name.
-    pub(super) key: Option<PublicKey>,
-    pub(super) filter: Option<Arc<Filter>>,
-}
 
 /// The probe of a holder, and the newcomers that wait for the result.
 #[derive(Debug)]

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use crate::{
-    filter::Filter,
     name::Name,
-    room::{self, Claim, ClaimResult, Claimed, Command, JoinLine, Token},
+    room::{self, Claim, ClaimResult, Claimed, Command, JoinLine},
     wire::{
         self, ClientEnvelope, ResumeFailure, client_envelope::Message as Sent,
         server_envelope::Message,
@@ -14,21 +13,13 @@ use crate::{
 };
 
 use super::{
-    Context, Effect, Event, Sessions, State, envelope, members,
-    name_reclaim::PendingRegister,
+    Context, Effect, Event, Sessions, State, envelope,
+    granted::Granted,
+    members,
+    pending::{Joining, PendingRegister},
     rejection,
-    state::{Coverage, Granted, Session},
+    state::{Coverage, Session},
 };
-
-/// A Register whose Join was made.
-#[derive(Debug)]
-pub(super) struct Joining {
-    name: Name,
-    granted: Granted,
-    token: Option<Token>,
-    has_key: bool,
-    filter: Option<Arc<Filter>>,
-}
 
 impl Sessions {
     pub(super) fn handle_unregistered(

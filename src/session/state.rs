@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::{limits::Limits, name::Name, token_bucket::TokenBucket, wire::Capability};
+use crate::{limits::Limits, name::Name, token_bucket::TokenBucket};
 
 use super::{
-    Closed, Offer, Time, directs::Directs, error_budget::ErrorBudget, files::Download,
-    identity::PendingProof, inbound_rate::InboundRate, keepalive::Silence,
-    name_reclaim::PendingRegister, register::Joining, rejection::Rejection,
+    Closed, Time,
+    directs::Directs,
+    error_budget::ErrorBudget,
+    files::Download,
+    granted::Granted,
+    inbound_rate::InboundRate,
+    pending::{Joining, PendingProof, PendingRegister},
+    rejection::Rejection,
+    silence::Silence,
 };
 
 /// The state of one connection.
@@ -153,55 +159,5 @@ impl Session {
         self.is_throttled
             && !self.inbound_rate.is_exceeded(now_ms, &self.limits)
             && !self.file_rate.is_exceeded(now_ms, &self.limits)
-    }
-}
-
-/// The capabilities granted to a session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Granted {
-    pub(super) presence: bool,
-    pub(super) receipts: bool,
-    pub(super) keepalive: bool,
-    pub(super) resume: bool,
-    pub(super) history: bool,
-    pub(super) direct: bool,
-    pub(super) follow: bool,
-    pub(super) files: bool,
-}
-
-impl Granted {
-    /// Grants the requested capabilities that the server knows, and ignores the others
-    /// (CHAT-REG-7, CHAT-GROW-4).
-    pub(super) fn from_asked(asked: &[i32], offer: Offer) -> Self {
-        let has = |capability: Capability| asked.contains(&i32::from(capability));
-        Self {
-            presence: has(Capability::Presence),
-            receipts: has(Capability::Receipts),
-            keepalive: has(Capability::Keepalive),
-            // CHAT-RES-1
-            resume: has(Capability::Resume) && has(Capability::Receipts),
-            history: has(Capability::History) && offer.history,
-            // CHAT-DM-1
-            direct: has(Capability::Direct) && has(Capability::Receipts),
-            follow: has(Capability::Follow),
-            files: has(Capability::Files) && offer.files,
-        }
-    }
-
-    /// The list in Registered.
-    pub(super) fn to_wire(self) -> Vec<i32> {
-        [
-            (self.presence, Capability::Presence),
-            (self.receipts, Capability::Receipts),
-            (self.keepalive, Capability::Keepalive),
-            (self.resume, Capability::Resume),
-            (self.history, Capability::History),
-            (self.direct, Capability::Direct),
-            (self.follow, Capability::Follow),
-            (self.files, Capability::Files),
-        ]
-        .into_iter()
-        .filter_map(|(granted, capability)| granted.then_some(capability.into()))
-        .collect()
     }
 }
