@@ -13,6 +13,9 @@
 //! the reset can destroy the last words that the peer has not read yet. So the
 //! sending side is closed first, and what still comes is read and dropped.
 
+mod closing;
+mod writing;
+
 use std::{
     cell::RefCell,
     future::Future,
@@ -20,10 +23,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use tokio::{io::ReadBuf, net::TcpStream};
+use tokio::net::TcpStream;
 use tracing::info;
 
 use crate::{
@@ -43,23 +45,10 @@ use super::{
     registry::ConnectionHandle,
     transport::Transport,
 };
-
-/// How many writes of log a connection makes before it reads: enough to send
-/// what gathers during a burst, few enough to stay fair.
-const WRITES_PER_PASS_MAX: usize = 4;
+use writing::Flush;
 
 /// How many passes a connection makes before the others get their turn.
 const PASSES_PER_POLL_MAX: usize = 8;
-
-/// From how many bytes of log on it pays to have the system send them without
-/// copying them, which costs something for each page instead.
-const SEND_FILE_BYTES_MIN: usize = 16 * 1024;
-
-/// How long a closed connection may still send, in milliseconds.
-const LINGER_MS: u64 = 1_000;
-
-/// How much a closed connection may still send, in bytes.
-const LINGER_BYTES_MAX: u32 = 4 << 20;
 
 thread_local! {
     /// What is read comes here first, so that a silent connection owns no buffer.
@@ -94,19 +83,6 @@ enum Phase {
     Open,
     Draining,
     Lingering { dropped_bytes: u32 },
-}
-
-/// How a flush ended.
-#[derive(PartialEq)]
-enum Flush {
-    /// All that is due is sent.
-    Done,
-    /// All is sent but replies that wait for a commit.
-    AwaitingCommit,
-    /// The transport takes no more for now.
-    Blocked,
-    /// There is more, but the others get their turn first.
-    Yield,
 }
 
 impl<T: Transport> Connection<T> {
@@ -265,74 +241,6 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Sends what is still due, then closes the sending side.
-    fn poll_draining(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flush = self.flush(cx)?;
-        match flush {
-            // Not told so any more: it has left already.
-            _ if self.is_out_of_reach() || self.take_eviction() => {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            Flush::Yield => return Poll::Ready(Ok(())),
-            Flush::AwaitingCommit => {
-                ready!(self.poll_commit_deadline(cx));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            Flush::Done if self.outbound.is_catching_up => {
-                self.continue_catch_up();
-                return match self.take_delivery() {
-                    true => Poll::Ready(Ok(())),
-                    false => Poll::Pending,
-                };
-            }
-            Flush::Done if self.outbound.owes_farewell => {
-                if let Some(mut guard) = self.enter() {
-                    guard.farewell();
-                }
-                return Poll::Ready(Ok(()));
-            }
-            Flush::Blocked => {
-                ready!(self.poll_write_deadline(cx, &flush));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            Flush::Done => ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?,
-        }
-        // Nothing of the log is needed any more, however long this takes.
-        self.outbound.reader = None;
-        if let Some(handle) = self.handle() {
-            handle.unsubscribe();
-        }
-        self.deadline = None;
-        self.phase = Phase::Lingering { dropped_bytes: 0 };
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads and drops until the peer has closed too.
-    fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Deadline::after(Duration::from_millis(LINGER_MS), None));
-        if self.budget.is_at_end || deadline.poll_passed(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        let Phase::Lingering { dropped_bytes } = &mut self.phase else {
-            return Poll::Ready(Ok(()));
-        };
-        let transport = &mut self.transport;
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            while *dropped_bytes < LINGER_BYTES_MAX {
-                let mut read = ReadBuf::new(buffer);
-                ready!(Pin::new(&mut *transport).poll_read(cx, &mut read))?;
-                if read.filled().is_empty() {
-                    break;
-                }
-                // A read is at most READ_BYTES.
-                *dropped_bytes += read.filled().len() as u32;
-            }
-            Poll::Ready(Ok(()))
-        })
-    }
-
     /// Reads what has arrived, at most `bytes_max`, and has it judged. Returns how much
     /// it was, in bytes.
     fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<usize>> {
@@ -411,125 +319,6 @@ impl<T: Transport> Connection<T> {
         self.budget.has_backlog = frames.has_more();
         let used = taken.len() - frames.unread().len();
         self.read_buffer.restore(taken, used);
-    }
-
-    /// Writes replies, then log, until nothing is due or the transport takes no more.
-    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<Flush> {
-        let committed_end = self.hub.channel.committed_end();
-        // What was committed before was noted for this connection before that.
-        if self.handle().is_some_and(ConnectionHandle::has_mail) {
-            drop(self.enter());
-        }
-        let visible_end = self.hub.visible_end(committed_end);
-        for _ in 0..WRITES_PER_PASS_MAX {
-            let (written, source) = match self.outbound.next(committed_end, visible_end) {
-                Next::Bytes {
-                    bytes,
-                    file,
-                    source,
-                } => {
-                    let written = match file {
-                        Some((file, offset)) if bytes.len() >= SEND_FILE_BYTES_MIN => {
-                            self.transport.poll_send_file(cx, bytes, file, offset)
-                        }
-                        _ => Pin::new(&mut self.transport).poll_write(cx, bytes),
-                    };
-                    (written, source)
-                }
-                Next::Nothing => {
-                    self.note_position();
-                    return self.flush_transport(cx, Flush::Done);
-                }
-                Next::More => {
-                    self.note_position();
-                    return Ok(Flush::Yield);
-                }
-                Next::AwaitingCommit => return self.flush_transport(cx, Flush::AwaitingCommit),
-            };
-            let sent = match written {
-                Poll::Pending => {
-                    self.note_position();
-                    return Ok(Flush::Blocked);
-                }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(sent)) => sent,
-            };
-            self.hub.metrics.sent(sent);
-            self.outbound.advance(source, sent);
-            if let (Some((from, to)), Source::Log) = (self.note_position(), source) {
-                self.hub.metrics.deliveries.passed(from, to);
-            }
-        }
-        Ok(Flush::Yield)
-    }
-
-    /// Goes on with what the transport has buffered, such as ciphertext; `written` is how
-    /// the flush ends if nothing is left of it.
-    fn flush_transport(&mut self, cx: &mut Context<'_>, written: Flush) -> io::Result<Flush> {
-        match Pin::new(&mut self.transport).poll_flush(cx) {
-            Poll::Pending => Ok(Flush::Blocked),
-            Poll::Ready(flushed) => flushed.map(|()| written),
-        }
-    }
-
-    /// Tells the channel how far the reader is. Returns where it was and is.
-    fn note_position(&self) -> Option<(u64, u64)> {
-        let (handle, position) = (self.handle()?, self.outbound.position()?);
-        let Hub {
-            channel, registry, ..
-        } = &*self.hub;
-        let from = channel.reader_moved(registry, handle, position);
-        Some((from, position))
-    }
-
-    /// `Ready` when something has been due for the write deadline and the client has
-    /// taken nothing of it (CHAT-LIM-5).
-    fn poll_write_deadline(&mut self, cx: &mut Context<'_>, flush: &Flush) -> Poll<()> {
-        let is_blocked = *flush == Flush::Blocked;
-        if is_blocked && self.deadline.is_none() {
-            self.set_write_deadline();
-        }
-        // A deadline that is no longer needed is left to pass: in a stream that stops
-        // and goes, setting it each time would cost more than it is worth.
-        while let Some(deadline) = &mut self.deadline {
-            ready!(deadline.poll_passed(cx));
-            // Asks the system only where it matters.
-            let is_stalled =
-                is_blocked && deadline.is_stalled(self.outbound.has_moved, &self.transport);
-            self.deadline = None;
-            if is_stalled {
-                return Poll::Ready(());
-            }
-            if is_blocked {
-                self.set_write_deadline();
-            }
-        }
-        Poll::Pending
-    }
-
-    /// `Ready` when a client that leaves has waited for a commit as long as for a write:
-    /// a full disk may stay full.
-    fn poll_commit_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.deadline.is_none() {
-                self.set_write_deadline();
-            }
-            if let Some(deadline) = &mut self.deadline {
-                ready!(deadline.poll_passed(cx));
-            }
-            self.deadline = None;
-            // The deadline may have been set for a write that was made since.
-            if !self.outbound.has_moved {
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    fn set_write_deadline(&mut self) {
-        let duration = Duration::from_millis(self.hub.limits().write_deadline_ms.into());
-        self.outbound.has_moved = false;
-        self.deadline = Some(Deadline::after(duration, self.transport.delivery()));
     }
 
     /// Does what it was notified for. `reads_drained`: whether everything that has

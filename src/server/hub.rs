@@ -4,13 +4,19 @@
 //!
 //! Lock order: the hub's lock, then the registry's.
 
+mod closing;
+mod committed;
 mod effects;
+#[cfg(feature = "store")]
+mod files;
 mod guard;
 #[cfg(feature = "cli")]
 pub(super) mod operator;
 mod ordered;
 #[cfg(feature = "cli")]
 mod reload;
+#[cfg(test)]
+mod testing;
 
 use std::{
     collections::BTreeMap,
@@ -25,23 +31,14 @@ use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
-use tracing::{error, info};
 
 use crate::{
     identity::Nonce,
     limits::Limits,
     log::{Audience, Log},
-    room::{Command, Room, Token},
-    session::{
-        AccessPolicy, Closing, ConnectionId, Effect, FileIndex, FileTask, Offer, Sessions, Time,
-    },
+    room::{Room, Token},
+    session::{AccessPolicy, ConnectionId, Effect, FileIndex, FileTask, Offer, Sessions, Time},
     wire::{ServerEnvelope, server_envelope::Message},
-};
-
-#[cfg(feature = "store")]
-use crate::{
-    frame,
-    session::{FileOwner, Hash, Written},
 };
 
 use effects::Published;
@@ -385,11 +382,6 @@ impl Hub {
         (self.unix_ms)()
     }
 
-    /// Whether connections must end at once.
-    pub(super) fn is_aborted(&self) -> bool {
-        self.is_aborted.load(Ordering::Acquire)
-    }
-
     /// Does what is due: to be called every
     /// [`TICK_MS`](super::slow_consumer::TICK_MS).
     pub(super) fn tick(&self) {
@@ -408,146 +400,6 @@ impl Hub {
         self.registry.notify(&due);
         self.metrics.deliveries.arm();
         self.channel.tick(&self.registry);
-    }
-
-    /// Tells everybody that the server closes (CHAT-CLOSE-1). Connections that come
-    /// later are told so too.
-    pub(super) fn begin_closing(&self, closing: Closing) {
-        let mut state = self.lock();
-        let State { sessions, room, .. } = &mut *state;
-        sessions.begin_closing(closing);
-        info!(
-            members = room.member_count(),
-            messages = room.seq(),
-            "closing"
-        );
-        drop(state);
-        self.registry.notify_all();
-    }
-
-    /// A piece of an upload was written, or not.
-    #[cfg(feature = "store")]
-    pub(super) fn file_written(
-        &self,
-        to: (usize, u64),
-        (owner, hash, size): (&FileOwner, Hash, u64),
-        bytes: u64,
-        written: Written,
-    ) {
-        let now_unix_ms = self.now().unix_ms;
-        let mut state = self.lock();
-        let State {
-            sessions, effects, ..
-        } = &mut *state;
-        let file = (owner, hash, size);
-        sessions.file_written(to, file, bytes, written, now_unix_ms, effects);
-        self.apply(&mut state, None);
-    }
-
-    /// A piece of a download was read, as a frame, or could not be.
-    #[cfg(feature = "store")]
-    pub(super) fn file_read(&self, (index, serial): (usize, u64), frame: Option<Vec<u8>>) {
-        let mut state = self.lock();
-        let State { sessions, mail, .. } = &mut *state;
-        if !sessions.is_open(index, serial) {
-            return;
-        }
-        let frame = frame.unwrap_or_else(|| {
-            let mut frame = Vec::new();
-            frame::encode(&sessions.file_not_read(index), &mut frame);
-            frame
-        });
-        mail.entry(index).or_default().push(Due::Piece(frame));
-        self.registry.note_mail(index);
-    }
-
-    /// Whether a whole file is there, as far as members know.
-    #[cfg(feature = "store")]
-    pub(super) fn has_file(&self, hash: &Hash) -> bool {
-        self.lock().sessions.has_file(hash)
-    }
-
-    /// The store has committed what was appended below `position`.
-    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
-    pub(super) fn commit_up_to(
-        &self,
-        position: u64,
-        audience: Option<Audience>,
-        waiting: &[usize],
-    ) {
-        let mut state = self.lock();
-        self.metrics.deliveries.commits(position);
-        self.channel
-            .commit(&mut state.log, position, &self.registry);
-        if let Some(archive) = &self.archive {
-            archive.release_pages(position);
-        }
-        state.remove_texts(position);
-        let was_behind = self.channel.note_store_lag(&state.log);
-        drop(state);
-        // Whoever was paused for the store may go on.
-        match audience {
-            _ if was_behind => self.registry.wake_all(),
-            Some(audience) => self.registry.wake(audience),
-            None => {}
-        }
-        self.registry.wake_these(waiting);
-    }
-
-    /// Chats below a number are not kept any more.
-    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
-    pub(super) fn prune(&self, oldest_seq: u64) {
-        self.lock().room.apply(Command::Prune { oldest_seq });
-    }
-
-    /// Whether the store has no space (CHAT-HIST-9).
-    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
-    pub(super) fn set_store_full(&self, is_full: bool) {
-        let mut state = self.lock();
-        state.sessions.set_store_full(is_full);
-        if let (true, Some(archive)) = (is_full, &self.archive) {
-            // What is on the disk can be read all the same.
-            archive.release_pages(u64::MAX);
-        }
-    }
-
-    /// The server cannot go on: tells everybody `told`, without what was not committed.
-    #[cfg_attr(
-        not(any(feature = "store", feature = "cluster")),
-        expect(dead_code, reason = "for the store and the cluster")
-    )]
-    pub(super) fn fail(&self, told: &str, reason: String) {
-        error!("{reason}");
-        self.lock().sessions.begin_failing(told.to_owned());
-        let _ = self.failure.set(reason);
-        self.failed.notify_one();
-        self.registry.notify_all();
-    }
-
-    /// Why the server cannot go on, if it cannot.
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
-    }
-
-    /// Waits until the server cannot go on.
-    pub(super) async fn failed(&self) {
-        self.failed.notified().await;
-    }
-
-    /// When clients are to come back after the server has closed, in milliseconds.
-    pub(super) fn back_in_ms(&self) -> u32 {
-        self.back_in_ms.load(Ordering::Relaxed)
-    }
-
-    /// Waits until the operator asks the server to close.
-    pub(super) async fn close_requested(&self) {
-        self.close_requested.notified().await;
-    }
-
-    /// Ends all connections at once, whatever they still have to send.
-    pub(super) fn abort(&self) {
-        self.is_aborted.store(true, Ordering::Release);
-        self.registry.wake_all();
     }
 
     /// Carries out the effects for a pass that is over with them. What is due to a connection
@@ -655,50 +507,4 @@ pub(super) fn unix_ms() -> i64 {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock set before 1970 shows 1970.
     unix.map_or(0, |unix| unix.as_millis() as i64)
-}
-
-/// What the simulation and the tests do and look at.
-#[cfg(test)]
-impl Hub {
-    /// The hub of an empty room.
-    pub(super) fn in_memory(limits: Limits, access: AccessPolicy) -> Self {
-        let origin = Origin::empty(&limits, "test".to_owned());
-        Self::new(limits, access, origin)
-    }
-
-    /// Commits later, with [`Hub::commit`], instead of at the end of a pass.
-    pub(super) fn defer_commits(&self) {
-        self.lock().commits_at_once = false;
-    }
-
-    /// Commits what was appended so far.
-    pub(super) fn commit(&self) {
-        let mut state = self.lock();
-        let end = state.log.end();
-        self.channel.commit(&mut state.log, end, &self.registry);
-        drop(state);
-        self.registry.wake_all();
-    }
-
-    /// A reader of all that is published from now on.
-    pub(super) fn follow(&self) -> crate::log::Reader {
-        self.lock().log.reader(true)
-    }
-
-    /// The names that have an owner, in order.
-    pub(super) fn names(&self) -> Vec<String> {
-        let state = self.lock();
-        let names = state.room.names_after(None);
-        names.map(|name| name.as_str().to_owned()).collect()
-    }
-
-    /// The number of the last chat.
-    pub(super) fn room_seq(&self) -> u64 {
-        self.lock().room.seq()
-    }
-
-    /// All commands that the room has applied, in order.
-    pub(super) fn journal(&self) -> Vec<crate::room::Command> {
-        self.lock().room.journal().to_vec()
-    }
 }

@@ -21,6 +21,7 @@
 //! | `reach_options` | those of them about TLS | no |
 //! | `names_file`, `owners_file` | read the files of `--allow` and `--owners` | yes |
 //! | `ban_file` | reads the file of `--deny`, and keeps the operator's bans | yes |
+//! | `listening` | the methods of [`Server`] that make it listen | yes |
 //! | `listener` | accepts streams of any transport, runs their handshakes | yes |
 //! | `transport` | what a connection needs of a stream, and a server of a listener | yes |
 //! | [`systemd`] | sockets from systemd, and what it is told | yes |
@@ -88,6 +89,7 @@ mod frames;
 mod health;
 mod hub;
 mod listener;
+mod listening;
 mod metrics;
 #[cfg(feature = "cli")]
 mod names_file;
@@ -126,7 +128,7 @@ mod web;
 
 #[cfg(feature = "cli")]
 use std::path::PathBuf;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     task::{JoinError, JoinSet},
@@ -137,10 +139,9 @@ use tracing::warn;
 
 use crate::{
     limits::Limits,
-    session::{AccessPolicy, Closing, Network},
+    session::{AccessPolicy, Closing},
 };
 pub use certificates::Certificates;
-use certificates::Protocol;
 #[cfg(feature = "cluster")]
 pub use cluster::Nats;
 #[cfg(feature = "store")]
@@ -150,10 +151,6 @@ use listener::AnyListener;
 use proxied::Proxies;
 #[cfg(feature = "cli")]
 pub use reload::{Live, Reloader};
-use tcp::{PlainCarrier, Tcp};
-use tls::Tls;
-use transport::Kind;
-use web::Web;
 
 /// How long connections have to take their last messages when the server closes,
 /// in milliseconds. With [`ABORT_MS`], less than the 5 seconds of CHAT-CLOSE-3.
@@ -202,22 +199,7 @@ impl Server {
     pub fn new(limits: Limits, access: AccessPolicy) -> io::Result<Self> {
         check(&limits)?;
         let origin = Origin::empty(&limits, fresh_epoch()?);
-        Ok(Self {
-            listeners: Vec::new(),
-            metrics: None,
-            proxies: Proxies::default(),
-            hub: Arc::new(Hub::new(limits, access, origin)),
-            #[cfg(feature = "cli")]
-            control: None,
-            #[cfg(feature = "cli")]
-            handed: systemd::Handed::default(),
-            #[cfg(feature = "cli")]
-            bans_dir: None,
-            #[cfg(feature = "cluster")]
-            cluster: None,
-            #[cfg(feature = "store")]
-            store: None,
-        })
+        Ok(Self::of(Arc::new(Hub::new(limits, access, origin))))
     }
 
     /// As [`Server::new`], for a room that is kept on disk.
@@ -248,7 +230,21 @@ impl Server {
             }
             None => None,
         };
-        Ok(Self {
+        let mut server = Self::of(hub);
+        server.store = Some(RunningStore {
+            archive,
+            threads,
+            files,
+        });
+        #[cfg(feature = "cli")]
+        {
+            server.bans_dir = Some(data.dir.clone());
+        }
+        Ok(server)
+    }
+
+    fn of(hub: Arc<Hub>) -> Self {
+        Self {
             listeners: Vec::new(),
             metrics: None,
             proxies: Proxies::default(),
@@ -258,22 +254,12 @@ impl Server {
             #[cfg(feature = "cli")]
             handed: systemd::Handed::default(),
             #[cfg(feature = "cli")]
-            bans_dir: Some(data.dir.clone()),
+            bans_dir: None,
             #[cfg(feature = "cluster")]
             cluster: None,
-            store: Some(RunningStore {
-                archive,
-                threads,
-                files,
-            }),
-        })
-    }
-
-    /// Has connections from these networks begin with a header of the PROXY protocol, on
-    /// the listeners for TCP, TLS and browsers that are added from now on. What it says
-    /// is where the connection comes from.
-    pub fn trust_proxies(&mut self, networks: &[Network]) {
-        self.proxies = Proxies::new(networks);
+            #[cfg(feature = "store")]
+            store: None,
+        }
     }
 
     /// Serves its room together with other servers, as `node`: a name that no other one
@@ -287,133 +273,6 @@ impl Server {
         self.cluster = Some((AbortOnDropHandle::new(tokio::spawn(part)), closing));
         let wait = Duration::from_millis(cluster::FIRST_WAIT_MS);
         let _ = time::timeout(wait, self.hub.became_reachable()).await;
-    }
-
-    /// Listens for TCP connections, which are not encrypted, on the first of the
-    /// addresses of `listen` (`HOST[:PORT]`, port 0 for a free one) that can be had.
-    /// Returns that address.
-    ///
-    /// # Errors
-    ///
-    /// When no address can be had.
-    pub async fn listen(&mut self, listen: &str) -> io::Result<SocketAddr> {
-        let (tcp, address) = self.bind(Kind::Chat, listen).await?;
-        self.listeners.push(Arc::new(tcp));
-        Ok(address)
-    }
-
-    /// As [`Server::listen`], for TLS connections.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::listen`].
-    pub async fn listen_tls(
-        &mut self,
-        listen: &str,
-        certificates: Arc<Certificates>,
-    ) -> io::Result<SocketAddr> {
-        let (tcp, address) = self.bind(Kind::Tls, listen).await?;
-        let tls = Tls::new(tcp, certificates, Protocol::Chat);
-        self.listeners.push(Arc::new(tls));
-        Ok(address)
-    }
-
-    /// As [`Server::listen`], for browsers: serves the page and its WebSocket, over TLS
-    /// if there are certificates. Pages of `origins` (`https://host`) may use the
-    /// WebSocket too.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::listen`].
-    pub async fn listen_web(
-        &mut self,
-        listen: &str,
-        certificates: Option<Arc<Certificates>>,
-        origins: Vec<String>,
-    ) -> io::Result<SocketAddr> {
-        let (tcp, address) = self.bind(Kind::Web, listen).await?;
-        // What comes through a proxy may call the server by any name.
-        let is_local = address.ip().is_loopback() && !self.proxies.contain(address);
-        self.listeners.push(match certificates {
-            None => Arc::new(Web::new(PlainCarrier(tcp), is_local, origins)),
-            Some(certificates) => {
-                let tls = Tls::new(tcp, certificates, Protocol::Http);
-                Arc::new(Web::new(tls, is_local, origins))
-            }
-        });
-        Ok(address)
-    }
-
-    /// As [`Server::listen`], for QUIC connections, at most `connections_max` of them at
-    /// the same time.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::listen`].
-    #[cfg(feature = "quic")]
-    pub async fn listen_quic(
-        &mut self,
-        listen: &str,
-        certificates: Arc<Certificates>,
-        connections_max: u32,
-    ) -> io::Result<SocketAddr> {
-        #[cfg(feature = "cli")]
-        let handed = self.handed.udp(Kind::Quic)?;
-        #[cfg(not(feature = "cli"))]
-        let handed = None;
-        let quic = quic::Quic::bind(handed, listen, certificates, connections_max).await?;
-        let address = quic.local_addr()?;
-        self.listeners.push(Arc::new(quic));
-        Ok(address)
-    }
-
-    /// Answers `/metrics`, `/healthz` and `/readyz` over HTTP on the first of the
-    /// addresses of `listen` that can be had, while the server runs. Returns that address.
-    /// The metrics say when the `certificates` end.
-    ///
-    /// # Errors
-    ///
-    /// When no address can be had.
-    pub async fn listen_metrics(
-        &mut self,
-        listen: &str,
-        certificates: Option<Arc<Certificates>>,
-    ) -> io::Result<SocketAddr> {
-        let endpoint = metrics::Endpoint::bind(listen, certificates).await?;
-        let address = endpoint.local_addr()?;
-        self.metrics = Some(endpoint);
-        Ok(address)
-    }
-
-    /// Serves the operator's control socket at `path`, from now until the server closes.
-    /// `reload` reads again what the server has read.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be had: another server has it, or something else stands there.
-    #[cfg(feature = "cli")]
-    pub async fn listen_control(
-        &mut self,
-        path: &std::path::Path,
-        reload: control::Reload,
-    ) -> io::Result<()> {
-        let (hub, bans_dir) = (Arc::clone(&self.hub), self.bans_dir.clone());
-        let serving = control::serve(path, hub, reload, bans_dir).await?;
-        self.control = Some(serving);
-        Ok(())
-    }
-
-    /// Sockets that the service manager has opened: each takes the place of the address of
-    /// its listener.
-    #[cfg(feature = "cli")]
-    pub fn use_sockets(&mut self, handed: systemd::Handed) {
-        self.handed = handed;
-    }
-
-    /// A socket that no listener has used: what it is for.
-    #[cfg(feature = "cli")]
-    pub fn unused_socket(&self) -> Option<&'static str> {
-        self.handed.left_over()
     }
 
     /// Tells systemd every `interval` that the server is alive, for as long as the hub
@@ -436,23 +295,9 @@ impl Server {
         }
     }
 
-    async fn bind(&mut self, kind: Kind, listen: &str) -> io::Result<(Tcp, SocketAddr)> {
-        let write_deadline_ms = self.hub.limits().write_deadline_ms;
-        #[cfg(feature = "cli")]
-        let handed = self.handed.tcp(kind)?;
-        #[cfg(not(feature = "cli"))]
-        let (handed, _) = (None, kind);
-        let proxies = self.proxies.clone();
-        let tcp = match handed {
-            Some(listener) => Tcp::from_std(listener, write_deadline_ms, proxies)?,
-            None => Tcp::bind(listen, write_deadline_ms, proxies).await?,
-        };
-        let address = tcp.local_addr()?;
-        Ok((tcp, address))
-    }
-
-    /// Serves until `shutdown` is done, or the operator drains the server; then tells everybody with ServerClosing
-    /// and ends within 5 seconds, whatever the clients do (CHAT-CLOSE-3).
+    /// Serves until `shutdown` is done, or the operator drains the server; then tells
+    /// everybody with ServerClosing and ends within 5 seconds, whatever the clients do
+    /// (CHAT-CLOSE-3).
     ///
     /// # Errors
     ///
