@@ -2,14 +2,25 @@
 //! option, variable, check, help text, announcement to clients (CHAT-LIM-1) and row
 //! of `docs/limits.md` are derived from that.
 
+mod ceiling;
 mod declare;
+mod frame;
+mod memory;
 mod unit;
+mod values;
 
+use ceiling::{
+    BYTES_PER_SECOND_CEILING, CHAT_BURST_CEILING, CHAT_INTERVAL_MS_CEILING, CONNECTIONS_CEILING,
+    CONNECTIONS_PER_MINUTE_CEILING, COUNT_CEILING, COVERED_INTERVAL_MS_FLOOR, DEADLINE_MS_CEILING,
+    FILE_BYTES_CEILING, FILE_CHUNK_BYTES_CEILING, FILES_PER_CHAT_CEILING, FILTER_ENTRIES_CEILING,
+    HISTORY_PAGE_CEILING, MEMORY_BYTES_CEILING, MENTIONS_CEILING, NAME_EXPIRY_MS_CEILING,
+    RESEND_IDS_CEILING, RESEND_IDS_FLOOR, RESUMES_CEILING,
+};
+pub use ceiling::{FRAME_BYTES_CEILING, LAG_BYTES_FLOOR};
 use declare::{BYTES, COUNT, Default::Derived, Default::Fixed, Field, TIME, limits};
 pub use declare::{Default as DefaultValue, Limit};
+pub(crate) use memory::DIRECTS_BYTES;
 pub use unit::Unit;
-
-use crate::wire;
 
 /// The longest envelope before a Register is accepted, in bytes, either way
 /// (CHAT-FRAME-6, CHAT-FRAME-12). Room for a Register that grows, too little to
@@ -23,45 +34,9 @@ pub const NAME_BYTES_MAX: usize = 32;
 /// a Chat's other fields with their largest values take less than 100.
 pub const FRAME_OVERHEAD_BYTES_MAX: u32 = 256;
 
-/// The largest value that [`Limits::frame_bytes_max`] can have. A frame must fit
-/// into a chunk of the log several times over.
-pub const FRAME_BYTES_CEILING: u32 = 65_536;
-
-/// The least value of [`Limits::lag_bytes_max`]: a few chunks of the log, the
-/// steps in which it is counted.
-pub const LAG_BYTES_FLOOR: u64 = 2 << 20;
-
 /// How much of a flood of frames or bytes is taken at once: as much as in this time,
 /// in milliseconds. The default burst of chats takes as long.
 pub const FLOOD_WINDOW_MS: u64 = 10_000;
-
-/// The longest time that can be set, in milliseconds: a day.
-const DEADLINE_MS_CEILING: u64 = 86_400_000;
-
-/// The longest time from one chat to the next that can be set, in milliseconds: an
-/// hour. A burst of chats at that pace can still be told in nanoseconds.
-const CHAT_INTERVAL_MS_CEILING: u64 = 3_600_000;
-
-/// The most connections that can be asked for: what file descriptors allow on
-/// large machines.
-const CONNECTIONS_CEILING: u64 = 1_000_000;
-
-/// The most new connections a minute from one address that can be asked for: one a
-/// millisecond.
-const CONNECTIONS_PER_MINUTE_CEILING: u64 = 60_000;
-
-/// The most chats a member may send at once that can be asked for.
-const CHAT_BURST_CEILING: u64 = 1_000_000;
-
-/// The most frames a second, and the most errors, that can be asked for: more than a
-/// machine takes.
-const COUNT_CEILING: u64 = 1_000_000_000;
-
-/// The most bytes a second that can be asked for: more than a network brings.
-const BYTES_PER_SECOND_CEILING: u64 = 1 << 30;
-
-/// The most memory that can be asked for: more than a machine has.
-const MEMORY_BYTES_CEILING: u64 = 1 << 40;
 
 /// The longest that a name's holder is waited for, in milliseconds, where nothing else
 /// is asked for: longer than a phone takes to wake up its network; the newcomer and
@@ -72,14 +47,6 @@ const NAME_CHECK_DEADLINE_MS: u64 = 5_000;
 /// three thousand others who hold all that they can.
 const QUEUE_BYTES: u64 = 256 << 20;
 
-/// What a connection takes beside what waits for it, in bytes: its task, its seat, its
-/// place in the tables, with room to spare.
-const CONNECTION_BYTES: u64 = 2_048;
-
-/// What the direct messages of a connection take beside its queue, in bytes: the senders of
-/// those that its client has not acknowledged.
-pub(crate) const DIRECTS_BYTES: u64 = 2_304;
-
 /// How much of the recent past is kept in memory where nothing else is asked for, in
 /// bytes: some ten thousand chats, and what a lost connection misses in a busy minute.
 const HISTORY_MEMORY_BYTES: u64 = 4 << 20;
@@ -88,69 +55,12 @@ const HISTORY_MEMORY_BYTES: u64 = 4 << 20;
 /// behind by the recent past, and the log without it must not seem too long.
 const LAG_PER_HISTORY_MIN: u64 = 8;
 
-/// The most lines that can be asked for.
-const RESUMES_CEILING: u64 = 1_000_000;
-
-/// The least number of ids that a line is remembered by: a client may have half as many
-/// chats unanswered (CHAT-RES-15).
-const RESEND_IDS_FLOOR: u64 = 2;
-
-/// The most ids that a line is remembered by that can be asked for: they are looked
-/// through one by one.
-const RESEND_IDS_CEILING: u64 = 1_024;
-
-/// The most chats in a page of the past that can be asked for.
-const HISTORY_PAGE_CEILING: u64 = 1_000;
-
 /// How many names keys can own by their first proof: of a new one beyond that, nobody
 /// becomes the owner.
 pub const OWNED_NAMES_MAX: usize = 50_000;
 
-/// What an owned name takes, in bytes, with room to spare.
-const OWNED_NAME_BYTES: u64 = 256;
-
-/// The longest time for which an unused name can stay owned, in milliseconds: ten years.
-const NAME_EXPIRY_MS_CEILING: u64 = 3_650 * 86_400_000;
-/// The least time in which a member hears what its filter has kept out, in milliseconds: a
-/// few times the tick by which the server finds that out.
-const COVERED_INTERVAL_MS_FLOOR: u64 = 500;
-
-/// The most entries of a filter that can be asked for.
-const FILTER_ENTRIES_CEILING: u64 = 1_000;
-
-/// The most mentions of a message that can be asked for: they are looked through one by
-/// one.
-const MENTIONS_CEILING: u64 = 64;
-
-/// What a mention takes in a frame at most, in bytes, and a chat without its text and its
-/// mentions.
-const MENTION_BYTES: u32 = 34;
-const CHAT_OVERHEAD_BYTES: u32 = 150;
-
-/// What an entry of a filter takes at most, in bytes: in the filter, and in the index of
-/// those who follow it, with room to spare.
-const FILTER_ENTRY_BYTES: u64 = 160;
-
-/// What waits for a member with a filter takes at most, in bytes: 256 pieces of the log.
-const DUE_BYTES_MAX: u64 = 8_192;
-
-/// What a line takes without its ids, in bytes, with room to spare, and what an id takes.
-const LINE_BYTES: u64 = 512;
-const RESEND_ID_BYTES: u64 = 24;
-
-/// The longest file that can be asked for, and all files together, in bytes: more than a
-/// disk has.
-const FILE_BYTES_CEILING: u64 = 1 << 50;
-
 /// All files together where nothing else is asked for, in bytes.
 const FILES_BYTES: u64 = 1 << 30;
-
-/// The longest piece of a file that can be asked for, in bytes: as much as may wait for a
-/// client before the server stops reading from it.
-const FILE_CHUNK_BYTES_CEILING: u64 = 32 << 10;
-
-/// The most files in a message that can be asked for.
-const FILES_PER_CHAT_CEILING: u64 = 16;
 
 /// How many frames a member may send for each chat that it may, where nothing else
 /// is asked for: pings and pongs, and what is refused for its rate and sent again.
@@ -566,6 +476,7 @@ limits! {
         beyond: "TOPIC_INVALID refuses the message",
         ..COUNT
     };
+
     /// Time for which a name stays with the key that owns it while nobody uses it
     name_expiry_ms: u64 = Limit {
         option: Some("name-expiry"),
@@ -576,125 +487,6 @@ limits! {
         beyond: "the name is free (--names owned; a name in --owners never is)",
         ..TIME
     };
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let mut limits = Self::UNSET;
-        for limit in LIMITS {
-            let value = limit.default(&limits);
-            (limit.set)(&mut limits, value);
-        }
-        limits
-    }
-}
-
-impl Limits {
-    /// The limits with the values that are given, and for the others the defaults that
-    /// go with those.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that says which value is wrong and what is allowed.
-    pub fn resolve(given: impl Fn(&Limit) -> Option<Option<u64>>) -> Result<Self, String> {
-        let mut limits = Self::UNSET;
-        for limit in LIMITS {
-            let value = given(limit).unwrap_or_else(|| limit.default(&limits));
-            limit.check(&limits, value)?;
-            (limit.set)(&mut limits, value);
-        }
-        Ok(limits)
-    }
-
-    /// Checks that the bounds fit together.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that says which bound is wrong and what is allowed.
-    pub fn check(&self) -> Result<(), String> {
-        LIMITS
-            .iter()
-            .try_for_each(|limit| limit.check(self, limit.value(self)))
-    }
-
-    /// These limits, with those of `other` that can change while the server runs.
-    pub fn with_live(&self, other: &Self) -> Self {
-        let mut limits = self.clone();
-        for limit in LIMITS.iter().filter(|limit| limit.is_live) {
-            (limit.set)(&mut limits, limit.value(other));
-        }
-        limits
-    }
-
-    /// The bounds as they are announced (CHAT-LIM-1).
-    pub fn announced(&self) -> wire::Limits {
-        let mut announced = wire::Limits {
-            name_bytes_max: NAME_BYTES_MAX as u32,
-            ..wire::Limits::default()
-        };
-        for announce in LIMITS.iter().filter_map(|limit| limit.announce) {
-            announce(self, &mut announced);
-        }
-        announced
-    }
-
-    /// The longest envelope of a member with files, either way, in bytes (CHAT-FRAME-6).
-    pub fn file_frame_bytes_max(&self) -> u32 {
-        let piece_bytes = self.file_chunk_bytes_max + FRAME_OVERHEAD_BYTES_MAX;
-        piece_bytes.max(self.frame_bytes_max)
-    }
-
-    /// Whether a text fits into a frame with the mentions and the files that go with it
-    /// (CHAT-LIM-7).
-    pub fn fit_files(&self) -> bool {
-        let files_bytes = FRAME_OVERHEAD_BYTES_MAX * self.files_per_chat_max;
-        let bytes = u64::from(self.text_bytes_max)
-            + u64::from(FRAME_OVERHEAD_BYTES_MAX)
-            + u64::from(files_bytes)
-            + u64::from(MENTION_BYTES * self.mentions());
-        bytes <= self.frame_bytes_max.into()
-    }
-
-    /// How fast a member may chat, or `None` for as fast as it likes.
-    pub fn chat_rate(&self) -> Option<Rate> {
-        self.chat_interval_ms.map(|interval_ms| Rate {
-            burst: self.chat_burst,
-            interval_ms,
-        })
-    }
-
-    /// What a server holds for its clients at the most, in bytes: all queues, all
-    /// connections, what can be resumed and the names that keys own. The queues are looked
-    /// at every tenth of a second and may be larger in between, by what comes in that
-    /// time; the program itself and what the system
-    /// keeps for its sockets come on top.
-    pub fn memory_bytes_max(&self) -> u64 {
-        let connection_bytes = CONNECTION_BYTES + DIRECTS_BYTES;
-        let connections_bytes = u64::from(self.connections_max) * connection_bytes;
-        let line_bytes = LINE_BYTES + u64::from(self.resend_ids_max) * RESEND_ID_BYTES;
-        let lines = u64::from(self.connections_max) + u64::from(self.resumes_max);
-        let filter_bytes = u64::from(self.filter_entries_max) * FILTER_ENTRY_BYTES;
-        let filters_bytes = u64::from(self.connections_max) * (filter_bytes + DUE_BYTES_MAX);
-        self.queue_bytes_max
-            .saturating_add(connections_bytes)
-            .saturating_add(lines * line_bytes)
-            .saturating_add(OWNED_NAMES_MAX as u64 * OWNED_NAME_BYTES)
-            .saturating_add(filters_bytes)
-    }
-
-    /// How many mentions a message may have: no more than a frame has room for beside the
-    /// longest text.
-    pub fn mentions(&self) -> u32 {
-        let spare_bytes = self.frame_bytes_max.saturating_sub(self.text_bytes_max);
-        let room = spare_bytes.saturating_sub(CHAT_OVERHEAD_BYTES) / MENTION_BYTES;
-        self.mentions_max.min(room)
-    }
-
-    /// How many a second, rounded up, where a member may have `each` for each chat.
-    fn per_second(&self, each: u64) -> Option<u64> {
-        let interval_ms = u64::from(self.chat_interval_ms?.max(1));
-        Some((each * 1_000).div_ceil(interval_ms))
-    }
 }
 
 #[cfg(test)]

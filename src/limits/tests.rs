@@ -1,5 +1,7 @@
 //! Tests of the limits: their ranges, defaults, sentences and announcements.
 
+use crate::wire;
+
 use super::*;
 
 #[test]

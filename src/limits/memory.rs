@@ -1,0 +1,46 @@
+//! What a server holds for its clients at the most.
+
+use super::{Limits, OWNED_NAMES_MAX};
+
+/// What a connection takes beside what waits for it, in bytes: its task, its seat, its
+/// place in the tables, with room to spare.
+const CONNECTION_BYTES: u64 = 2_048;
+
+/// What the direct messages of a connection take beside its queue, in bytes: the senders of
+/// those that its client has not acknowledged.
+pub(crate) const DIRECTS_BYTES: u64 = 2_304;
+
+/// What an owned name takes, in bytes, with room to spare.
+const OWNED_NAME_BYTES: u64 = 256;
+
+/// What an entry of a filter takes at most, in bytes: in the filter, and in the index of
+/// those who follow it, with room to spare.
+const FILTER_ENTRY_BYTES: u64 = 160;
+
+/// What waits for a member with a filter takes at most, in bytes: 256 pieces of the log.
+const DUE_BYTES_MAX: u64 = 8_192;
+
+/// What a line takes without its ids, in bytes, with room to spare, and what an id takes.
+const LINE_BYTES: u64 = 512;
+const RESEND_ID_BYTES: u64 = 24;
+
+impl Limits {
+    /// What a server holds for its clients at the most, in bytes: all queues, all
+    /// connections, what can be resumed and the names that keys own. The queues are looked
+    /// at every tenth of a second and may be larger in between, by what comes in that
+    /// time; the program itself and what the system
+    /// keeps for its sockets come on top.
+    pub fn memory_bytes_max(&self) -> u64 {
+        let connection_bytes = CONNECTION_BYTES + DIRECTS_BYTES;
+        let connections_bytes = u64::from(self.connections_max) * connection_bytes;
+        let line_bytes = LINE_BYTES + u64::from(self.resend_ids_max) * RESEND_ID_BYTES;
+        let lines = u64::from(self.connections_max) + u64::from(self.resumes_max);
+        let filter_bytes = u64::from(self.filter_entries_max) * FILTER_ENTRY_BYTES;
+        let filters_bytes = u64::from(self.connections_max) * (filter_bytes + DUE_BYTES_MAX);
+        self.queue_bytes_max
+            .saturating_add(connections_bytes)
+            .saturating_add(lines * line_bytes)
+            .saturating_add(OWNED_NAMES_MAX as u64 * OWNED_NAME_BYTES)
+            .saturating_add(filters_bytes)
+    }
+}
