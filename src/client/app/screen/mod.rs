@@ -6,10 +6,12 @@
 //! | `model` | the state and what events do to it (pure) |
 //! | `sequence` | keys that came in pieces (pure) |
 //! | `keys` | what keys, pastes and the mouse do to it (pure) |
+//! | `run` | what commands do to it (pure) |
 //! | `view`, `rows`, `draw` | scrolling, the look of an entry, the cells (pure) |
 //! | `log`, `composer`, `history` | messages, the draft, typed lines (pure) |
 //! | `command`, `settings`, `find`, `colour` | what their names say (pure) |
-//! | `terminal` | raw mode, frames, bells, the clipboard |
+//! | `terminal` | raw mode, the alternate screen, bells, the clipboard |
+//! | `frames`, `notify` | cells as bytes; which notices the terminal knows |
 //! | `history_file` | typed lines on disk |
 
 mod colour;
@@ -17,12 +19,15 @@ mod command;
 mod composer;
 mod draw;
 mod find;
+mod frames;
 mod history;
 mod history_file;
 mod keys;
 mod log;
 mod model;
+mod notify;
 mod rows;
+mod run;
 mod sequence;
 mod settings;
 mod terminal;
@@ -46,9 +51,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use self::colour::Colours;
 use self::history::History;
 use self::model::{Action, Link, Model, Now, Unsent};
+use self::notify::Notify;
 use self::sequence::{Sequences, Whole};
 use self::settings::Settings;
-use self::terminal::{Notify, Screen};
+use self::terminal::Screen;
 use super::connect::{ask_for_password, connect};
 use super::exit::Exit;
 use super::hang_up;

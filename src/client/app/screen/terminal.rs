@@ -15,18 +15,16 @@ use std::time::Duration;
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::unistd::{dup2_stdin, ttyname};
-use ratatui_core::backend::{Backend, ClearType, WindowSize};
-use ratatui_core::buffer::Cell;
-use ratatui_core::layout::{Position, Size};
-use ratatui_core::style::Color;
+use ratatui_core::layout::Size;
 use ratatui_core::terminal::Terminal;
-use ratatui_crossterm::CrosstermBackend;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::draw::{Drawn, draw, link_colour};
+use super::draw::{Drawn, draw};
+use super::frames::Frames;
 use super::model::Model;
+use super::notify::Notify;
 use crate::client::Printable;
 
 /// The alternate screen, bracketed paste, reports of the focus. No row goes on at the left
@@ -238,39 +236,6 @@ impl Drop for Screen {
     }
 }
 
-/// How the terminal raises a notice of the desktop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notify {
-    /// Nobody knows.
-    No,
-    Osc9,
-    Osc777,
-}
-
-impl Notify {
-    /// From the environment, which has the name of the terminal.
-    pub(super) fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let is = |name, values: &[&str]| {
-            variable(name).is_some_and(|value| values.contains(&value.as_str()))
-        };
-        // What a multiplexer does not know, it may show as text.
-        if variable("TMUX").is_some() || variable("STY").is_some() {
-            return Self::No;
-        }
-        if is("TERM_PROGRAM", &["iTerm.app", "WezTerm", "ghostty"])
-            || is("TERM", &["xterm-kitty", "xterm-ghostty"])
-        {
-            return Self::Osc9;
-        }
-        if variable("VTE_VERSION").is_some()
-            || is("TERM", &["foot", "foot-extra", "rxvt-unicode-256color"])
-        {
-            return Self::Osc777;
-        }
-        Self::No
-    }
-}
-
 /// Restores the terminal without waiting for the writer.
 fn restore() {
     let mut output = io::stdout();
@@ -313,112 +278,6 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-/// Frames as bytes: cells, and links around those that belong to one (OSC 8).
-struct Frames {
-    bytes: Vec<u8>,
-    size: Size,
-    links: Vec<String>,
-}
-
-impl Frames {
-    fn new(size: Size) -> Self {
-        Self {
-            bytes: Vec::new(),
-            size,
-            links: Vec::new(),
-        }
-    }
-
-    fn inner(&mut self) -> CrosstermBackend<&mut Vec<u8>> {
-        CrosstermBackend::new(&mut self.bytes)
-    }
-}
-
-impl Backend for Frames {
-    type Error = io::Error;
-
-    fn draw<'a, I>(&mut self, content: I) -> io::Result<()>
-    where
-        I: Iterator<Item = (u16, u16, &'a Cell)>,
-    {
-        let mut run: Vec<(u16, u16, Cell)> = Vec::new();
-        let mut colour = Color::Reset;
-        for (x, y, cell) in content {
-            if cell.underline_color != colour {
-                self.draw_run(colour, &mut run)?;
-                colour = cell.underline_color;
-            }
-            let mut cell = cell.clone();
-            cell.underline_color = Color::Reset;
-            run.push((x, y, cell));
-        }
-        self.draw_run(colour, &mut run)
-    }
-
-    fn hide_cursor(&mut self) -> io::Result<()> {
-        self.inner().hide_cursor()
-    }
-
-    fn show_cursor(&mut self) -> io::Result<()> {
-        self.inner().show_cursor()
-    }
-
-    fn get_cursor_position(&mut self) -> io::Result<Position> {
-        // Asking the terminal would mix its answer with what is typed.
-        Ok(Position::ORIGIN)
-    }
-
-    fn set_cursor_position<P: Into<Position>>(&mut self, position: P) -> io::Result<()> {
-        self.inner().set_cursor_position(position)
-    }
-
-    fn clear(&mut self) -> io::Result<()> {
-        self.inner().clear()
-    }
-
-    fn clear_region(&mut self, clear_type: ClearType) -> io::Result<()> {
-        self.inner().clear_region(clear_type)
-    }
-
-    fn size(&self) -> io::Result<Size> {
-        Ok(self.size)
-    }
-
-    fn window_size(&mut self) -> io::Result<WindowSize> {
-        Ok(WindowSize {
-            columns_rows: self.size,
-            pixels: Size::ZERO,
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Frames {
-    /// Draws cells of one link, or of none.
-    fn draw_run(&mut self, colour: Color, run: &mut Vec<(u16, u16, Cell)>) -> io::Result<()> {
-        if run.is_empty() {
-            return Ok(());
-        }
-        let url = self.links.iter().find(|url| link_colour(url) == colour);
-        let url = url.filter(|_| colour != Color::Reset).cloned();
-        if let (Some(url), Color::Rgb(red, green, blue)) = (&url, colour) {
-            // The id joins the pieces of an address that is cut.
-            let id = format!("{red:02x}{green:02x}{blue:02x}");
-            write!(self.bytes, "\x1b]8;id={id};{url}\x1b\\")?;
-        }
-        let cells = run.iter().map(|(x, y, cell)| (*x, *y, cell));
-        self.inner().draw(cells)?;
-        if url.is_some() {
-            self.bytes.extend_from_slice(b"\x1b]8;;\x1b\\");
-        }
-        run.clear();
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -493,41 +352,5 @@ mod tests {
         ] {
             assert_eq!(base64(text.as_bytes()), expected);
         }
-    }
-
-    #[test]
-    fn notices_are_raised_where_the_terminal_knows_how() {
-        let of = |pairs: &[(&str, &str)]| {
-            Notify::of(|name| {
-                let pair = pairs.iter().find(|(key, _)| *key == name);
-                pair.map(|(_, value)| (*value).to_owned())
-            })
-        };
-        assert_eq!(of(&[("TERM_PROGRAM", "WezTerm")]), Notify::Osc9);
-        assert_eq!(of(&[("TERM", "foot")]), Notify::Osc777);
-        assert_eq!(of(&[("TERM", "xterm-kitty"), ("TMUX", "x")]), Notify::No);
-        assert_eq!(of(&[("TERM", "xterm")]), Notify::No);
-    }
-
-    #[test]
-    fn a_link_surrounds_its_cells_only() {
-        let mut frames = Frames::new(Size::new(10, 1));
-        frames.links = vec!["https://a".to_owned()];
-        let mut linked = Cell::new("b");
-        linked.underline_color = link_colour("https://a");
-        let cells = [Cell::new("a"), linked.clone(), linked, Cell::new("c")];
-        let cells = cells.iter().enumerate();
-        frames
-            .draw(cells.map(|(x, cell)| (x as u16, 0, cell)))
-            .expect("a vector");
-        let text = String::from_utf8(frames.bytes).expect("UTF-8");
-        let (before, rest) = text.split_once("\x1b]8;id=").expect("a link");
-        let (_, rest) = rest.split_once(";https://a\x1b\\").expect("its address");
-        let (inside, after) = rest.split_once("\x1b]8;;\x1b\\").expect("its end");
-        assert!(before.contains('a') && inside.contains("bb") && after.contains('c'));
-        assert!(
-            !text.contains("58;2"),
-            "no underline colour is shown: {text:?}"
-        );
     }
 }
