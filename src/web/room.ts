@@ -325,7 +325,11 @@ export class Room {
     const { name, missed, isAgain, isNewServer } = opening;
     this.own = name;
     // The past of other numbers has no place before what is here.
-    if (!isAgain || isNewServer) this.views.begin(isAgain ? 0n : opening.pastBefore);
+    if (!isAgain || isNewServer) {
+      this.views.begin(isAgain ? 0n : opening.pastBefore);
+      this.covered = 0n;
+    }
+    this.showOlder();
     this.on.status.textContent = "connected";
     this.on.status.dataset.state = "connected";
     this.events.opened(name, isAgain);
