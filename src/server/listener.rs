@@ -66,7 +66,9 @@ impl<L: Listener> AnyListener for L {
     }
 
     fn accept_waiting(&self, hub: &Arc<Hub>, connections: &TaskTracker) {
-        accept_waiting(self, hub, connections);
+        if !self.outlives_server() {
+            accept_waiting(self, hub, connections);
+        }
     }
 }
 

@@ -343,7 +343,8 @@ impl Server {
             detail: "the server is shutting down".to_owned(),
             retry_after_ms: hub.back_in_ms(),
         });
-        // CHAT-CLOSE-1: also those who are connected and wait to be accepted.
+        // CHAT-CLOSE-1: also those who are connected and wait to be accepted. Those at a
+        // socket of the service manager wait for the next server.
         for listener in &listeners {
             listener.accept_waiting(&hub, &connections);
         }

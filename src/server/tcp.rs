@@ -47,6 +47,8 @@ pub(super) struct Tcp {
     listener: TcpListener,
     write_deadline_ms: u32,
     proxies: Proxies,
+    /// The service manager has it too.
+    is_handed: bool,
 }
 
 impl Tcp {
@@ -60,6 +62,7 @@ impl Tcp {
             listener: bind(listen).await?,
             write_deadline_ms,
             proxies,
+            is_handed: false,
         })
     }
 
@@ -74,6 +77,7 @@ impl Tcp {
             listener: TcpListener::from_std(listener)?,
             write_deadline_ms,
             proxies,
+            is_handed: true,
         })
     }
 
@@ -113,6 +117,10 @@ impl Listener for Tcp {
     async fn accept(&self) -> io::Result<(Accepted<TcpStream, Self::Handshake>, SocketAddr)> {
         self.accept_stream(Accepted::Ready).await
     }
+
+    fn outlives_server(&self) -> bool {
+        self.is_handed
+    }
 }
 
 /// Listens for TCP connections that carry something else than frames at first.
@@ -131,6 +139,10 @@ impl Listener for PlainCarrier {
             }))
         };
         self.0.accept_stream(prepare).await
+    }
+
+    fn outlives_server(&self) -> bool {
+        self.0.outlives_server()
     }
 }
 

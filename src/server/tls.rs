@@ -59,6 +59,10 @@ impl Listener for Tls {
         };
         self.tcp.accept_stream(prepare).await
     }
+
+    fn outlives_server(&self) -> bool {
+        self.tcp.outlives_server()
+    }
 }
 
 /// Encrypts a stream, with the client's consent.

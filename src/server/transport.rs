@@ -126,6 +126,11 @@ pub(super) trait Listener: Send + Sync + 'static {
     fn accept(
         &self,
     ) -> impl Future<Output = io::Result<(Accepted<Self::Stream, Self::Handshake>, SocketAddr)>> + Send;
+
+    /// Whether it listens on after the server's end: peers that wait are for the next one.
+    fn outlives_server(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

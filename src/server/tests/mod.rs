@@ -167,6 +167,7 @@ mod cluster;
 mod commit;
 mod flood;
 mod follow;
+mod handed;
 mod handshake;
 mod ordered;
 mod recovery;

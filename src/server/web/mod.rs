@@ -62,6 +62,10 @@ impl<L: Listener> Listener for Web<L> {
         let (accepted, peer) = self.carrier.accept().await?;
         Ok((over(accepted, Arc::clone(&self.site)), peer))
     }
+
+    fn outlives_server(&self) -> bool {
+        self.carrier.outlives_server()
+    }
 }
 
 /// What is accepted of HTTP, of what was accepted of its carrier.
