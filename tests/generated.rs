@@ -84,3 +84,21 @@ fn the_documented_limits_are_those_that_are_declared() {
     .expect("a string takes all");
     check("docs/limits.md", page.as_bytes());
 }
+
+#[test]
+fn the_documented_memory_is_the_sum_of_the_bounds() {
+    let page = include_str!("../docs/tuning.md");
+    let told = page.split_once("that is less than ").expect("the sum").1;
+    let told: u64 = told
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .parse()
+        .expect("a number");
+    let mebibytes = Limits::default().memory_bytes_max() >> 20;
+    let near = mebibytes + 1..mebibytes * 5 / 4;
+    assert!(
+        near.contains(&told),
+        "docs/tuning.md: {told} for {mebibytes}"
+    );
+}
