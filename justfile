@@ -21,7 +21,7 @@ simulate SEEDS="1000000":
 replay SEED:
     SIMULATION_SEED={{ SEED }} cargo test --locked --lib simulation -- --nocapture
 
-# Fuzz framing, room, screen or transcript; what is found lies in fuzz/target/found
+# Fuzz framing, http, room, screen, transcript or websocket; what is found lies in fuzz/target/found
 fuzz TARGET SECONDS="600":
     mkdir -p fuzz/target/found/{{ TARGET }}
     cargo fuzz run -s none {{ TARGET }} fuzz/target/found/{{ TARGET }} fuzz/corpus/{{ TARGET }} -- -max_total_time={{ SECONDS }}
