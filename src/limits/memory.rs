@@ -2,8 +2,8 @@
 
 use super::{Limits, OWNED_NAMES_MAX};
 
-/// What a connection takes beside what waits for it, in bytes: its task, its seat, its
-/// place in the tables, with room to spare.
+/// What a connection takes beside what waits for it, in bytes: its task and its place
+/// in the tables, with room to spare.
 const CONNECTION_BYTES: u64 = 2_048;
 
 /// What the direct messages of a connection take beside its queue, in bytes: the senders of

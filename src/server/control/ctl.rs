@@ -253,9 +253,9 @@ impl CtlOptions {
             }
         };
         let stream = UnixStream::connect(&self.control).map_err(unreachable)?;
-        let patience = Some(Duration::from_millis(ANSWER_MS_MAX));
-        stream.set_read_timeout(patience).map_err(unreachable)?;
-        stream.set_write_timeout(patience).map_err(unreachable)?;
+        let answer_time = Some(Duration::from_millis(ANSWER_MS_MAX));
+        stream.set_read_timeout(answer_time).map_err(unreachable)?;
+        stream.set_write_timeout(answer_time).map_err(unreachable)?;
         Ok(BufReader::new(stream))
     }
 }
