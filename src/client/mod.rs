@@ -26,8 +26,11 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `connect` | [`Connector`]: from an address to a session |
+//! | `dial`, `register` | from an address to a connection; the first messages on it |
+//! | `reopen` | the same again, for a session that was lost |
+//! | `connect_error` | [`ConnectError`]: every way in which that can fail |
 //! | `eyeballs` | which address of a host answers first |
-//! | `session` | [`Session`]: send, next, leave |
+//! | `session`, `sender` | [`Session`]: send, next, leave; [`Sender`], for other tasks |
 //! | `event` | [`Event`], and how a session ends |
 //! | `driver` | the task under a session, from one connection to the next |
 //! | `connection`, `writing` | one connection: reads, writes, answers pings |
@@ -60,7 +63,9 @@ pub mod app;
 mod backoff;
 mod codec;
 mod connect;
+mod connect_error;
 mod connection;
+mod dial;
 mod driver;
 mod event;
 mod eyeballs;
@@ -71,9 +76,12 @@ mod history;
 mod key;
 mod outgoing;
 mod pacer;
+mod register;
+mod reopen;
 mod resume;
 mod sanitize;
 mod send_queue;
+mod sender;
 mod session;
 mod tap;
 #[cfg(feature = "tls")]
@@ -87,7 +95,8 @@ pub use crate::pin::{Pin, PinError};
 #[cfg(feature = "tls")]
 pub use crate::tls::{Distrust, Trust, Untrusted};
 pub use backoff::Backoff;
-pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, ConnectError, Connector};
+pub use connect::{ADDRESSES_MAX, CONNECT_TIMEOUT_MS, Connector};
+pub use connect_error::ConnectError;
 pub use event::{Ended, Ending, Event};
 pub use files::FileError;
 pub use follow::{Filter, NewChat};
@@ -97,7 +106,8 @@ pub use key::Key;
 pub use outgoing::Outgoing;
 pub use pacer::Pacer;
 pub use sanitize::{MARKS_MAX, NAME_CHARS_MAX, Printable};
-pub use session::{SendError, Sender, Session};
+pub use sender::{SendError, Sender};
+pub use session::Session;
 pub use wrap::{COLUMNS_MIN, INDENT_COLUMNS_MIN, Row, width, wrap};
 #[cfg(feature = "cli")]
 use wrap::{drawn_width, wrap_by};

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::connect::ConnectError;
+use super::connect_error::ConnectError;
 use crate::{
     address::Address,
     tls::{Trust, Untrusted, server_name},

@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::hang_up::in_thread;
-use super::json::{self, Ids, Request};
-use super::messages::file_text;
+use super::json::Ids;
+use super::json_input::{self, Request};
+use super::line_messages::file_text;
 use super::report::say;
 use super::topics;
 use crate::client::{NewChat, Outgoing, Printable, SendError, Sender};
@@ -219,7 +220,7 @@ fn read_json(
         } else if line.trim_ascii().is_empty() {
             continue;
         } else {
-            json::parse(&line)
+            json_input::parse(&line)
         };
         match request {
             Ok(request) => {

@@ -1,18 +1,18 @@
-//! Messages of the program: one sentence for every end and refusal, with what to do
-//! next. Pure.
+//! Messages of the program about sessions: one sentence for every end and refusal, with what
+//! to do next. Those about lines are in `line_messages`. Pure.
 
 use std::time::Duration;
 
 use super::exit::Exit;
 use super::untrusted;
 use crate::client::{Address, ConnectError, Ended, Ending, Printable};
-use crate::wire::{ErrorCode, File, LeftReason, ResumeFailure};
+use crate::wire::{ErrorCode, LeftReason, ResumeFailure};
 
 /// More lines of a welcome are not shown.
 const WELCOME_LINES_MAX: usize = 20;
 
 /// The longest part of a server's detail that is shown, in characters.
-const DETAIL_CHARS_MAX: usize = 300;
+pub(super) const DETAIL_CHARS_MAX: usize = 300;
 
 /// The longest part of a refused line that is shown, in characters.
 const QUOTE_CHARS_MAX: usize = 60;
@@ -309,93 +309,6 @@ pub(super) fn not_resumed(reason: ResumeFailure) -> Printable {
         .trusted(": what was said meanwhile is missed")
 }
 
-/// The sentence for a line whose fate is unknown, which it quotes (CHAT-RES-17).
-pub(super) fn unknown(text: &str) -> Printable {
-    let line = Printable::new().trusted("perhaps not sent: ");
-    line.append(&quote(text))
-        .trusted(" - the server had not confirmed it, and it is not sent again")
-}
-
-/// "report.pdf (12 KB)": what a chat says of a file that it names (CHAT-FILE-21).
-pub(super) fn file_text(file: &File) -> String {
-    format!("{} ({})", file.name, file_size(file.size))
-}
-
-/// "12 KB": the size of a file, for people.
-pub(super) fn file_size(bytes: u64) -> String {
-    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
-    match units.into_iter().find(|&(_, unit)| bytes >= unit) {
-        Some((name, unit)) => format!("{} {name}", bytes.div_ceil(unit)),
-        None => format!("{bytes} B"),
-    }
-}
-
-/// "@Alice (direct): hello": a line to this client alone. No name has a blank, so it is
-/// taken for no other line.
-pub(super) fn direct(sender: &str, text: &str) -> Printable {
-    let line = Printable::new().trusted("@").name(sender);
-    line.trusted(" (direct): ").untrusted(text)
-}
-
-/// The sentence for a refused line, which it quotes.
-pub(super) fn not_sent(text: Option<&str>, code: ErrorCode, detail: &str) -> Printable {
-    let line = match text {
-        Some(text) => Printable::new()
-            .trusted("not sent: ")
-            .append(&quote(text))
-            .trusted(" - "),
-        None => Printable::new().trusted("refused: "),
-    };
-    line.append(&refusal(code, detail))
-}
-
-/// Why the server refused something.
-pub(super) fn refusal(code: ErrorCode, detail: &str) -> Printable {
-    let line = Printable::new();
-    match code {
-        ErrorCode::TextInvalid => {
-            line.trusted("the server does not take this text, write it in another way")
-        }
-        ErrorCode::TextTooLong => line.trusted("it is too long for the server, write less"),
-        ErrorCode::RateLimited => line.trusted("the server takes no more for now, try again later"),
-        // CHAT-MOD-4. A detail has the operator's reason.
-        ErrorCode::Muted if detail.is_empty() => {
-            line.trusted("the server's operator has muted this name")
-        }
-        ErrorCode::NotReachable => {
-            line.trusted("nobody of this name takes direct messages here now")
-        }
-        _ if detail.is_empty() => line.trusted("the server did not say why"),
-        _ => line.untrusted(&cut(detail, DETAIL_CHARS_MAX)),
-    }
-}
-
-/// The sentence for lines that may not have arrived; `has_unread`: whether the input
-/// has lines that were not read.
-pub(super) fn undelivered(
-    refused: usize,
-    unsent: usize,
-    unconfirmed: usize,
-    has_unread: bool,
-) -> Option<Printable> {
-    let counted = [
-        (refused, " refused"),
-        (unsent, " not sent"),
-        (unconfirmed, " sent but not confirmed"),
-    ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, words)| Printable::new().number(count as u64).trusted(words));
-    let unread = has_unread.then(|| Printable::new().trusted("those that were not read yet"));
-    counted
-        .chain(unread)
-        .reduce(|line, part| line.trusted(", ").append(&part))
-        .map(|parts| {
-            let line = Printable::new().trusted("lines that may not have arrived: ");
-            line.append(&parts)
-        })
-}
-
 /// What the operator of the server says to everybody who comes, a sentence for each line
 /// (CHAT-REG-15).
 pub(super) fn welcome(text: &str) -> impl Iterator<Item = Printable> + '_ {
@@ -406,9 +319,6 @@ pub(super) fn welcome(text: &str) -> impl Iterator<Item = Printable> + '_ {
             .untrusted(line)
     })
 }
-
-/// In place of a text that was removed (CHAT-MOD-9).
-pub(super) const REMOVED: &str = "(removed by the server's operator)";
 
 /// "Alice left (connection lost)".
 pub(super) fn left(name: &str, reason: LeftReason) -> Printable {
@@ -436,11 +346,11 @@ fn with_detail(line: Printable, detail: &str) -> Printable {
 }
 
 /// The start of a text of the user.
-fn quote(text: &str) -> Printable {
+pub(super) fn quote(text: &str) -> Printable {
     Printable::new().untrusted(&cut(text, QUOTE_CHARS_MAX))
 }
 
-fn cut(text: &str, chars_max: usize) -> String {
+pub(super) fn cut(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
@@ -460,18 +370,18 @@ fn reason(error: &std::io::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::client::backoff::Retry;
     use insta::assert_snapshot;
 
     /// Every error code, and the one for unknown ones.
-    fn codes() -> impl Iterator<Item = ErrorCode> {
+    pub(in super::super) fn codes() -> impl Iterator<Item = ErrorCode> {
         // The numbers may have gaps.
         (0..100).filter_map(|number| ErrorCode::try_from(number).ok())
     }
 
-    fn table(say: impl Fn(ErrorCode) -> Printable) -> String {
+    pub(in super::super) fn table(say: impl Fn(ErrorCode) -> Printable) -> String {
         codes()
             .map(|code| {
                 let name = code.as_str_name().trim_start_matches("ERROR_CODE_");
@@ -500,28 +410,6 @@ mod tests {
     }
 
     #[test]
-    fn refused_lines() {
-        assert_snapshot!(table(|code| not_sent(
-            Some("hello\u{202e}"),
-            code,
-            "said\nso"
-        )));
-    }
-
-    #[test]
-    fn lines_that_may_be_lost() {
-        assert_eq!(undelivered(0, 0, 0, false), None);
-        assert_eq!(
-            undelivered(1, 0, 3, false).expect("a line").as_str(),
-            "lines that may not have arrived: 1 refused, 3 sent but not confirmed"
-        );
-        assert_eq!(
-            undelivered(0, 2, 0, true).expect("a line").as_str(),
-            "lines that may not have arrived: 2 not sent, those that were not read yet"
-        );
-    }
-
-    #[test]
     fn lost_for_now() {
         let after = Duration::from_millis(700);
         let ended = |code| Ending::Error {
@@ -537,15 +425,6 @@ mod tests {
         assert_eq!(
             reconnecting(&Ending::Lost { reason }, after).as_str(),
             "the connection is lost: a\\u{1b}b; connecting again within 1 s"
-        );
-    }
-
-    #[test]
-    fn long_details_are_cut() {
-        let line = not_sent(None, ErrorCode::Unspecified, &"é".repeat(1_000));
-        assert_eq!(
-            line.as_str(),
-            format!("refused: {}…", "é".repeat(DETAIL_CHARS_MAX))
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::messages;
+use super::line_messages;
 use super::report::say;
 use crate::client::{Filter, HistoryError, Printable, Session};
 use crate::wire::{Chat, get_history::Edge};
@@ -21,7 +21,7 @@ pub(super) async fn last(session: &mut Session, count: u32, filter: &Filter) -> 
         }
         Err(HistoryError::Refused { code, detail }) => {
             let line = Printable::new().trusted("cannot show what was said before: ");
-            say(&line.append(&messages::refusal(code, &detail)));
+            say(&line.append(&line_messages::refusal(code, &detail)));
         }
         Err(error) => {
             let line = Printable::new().trusted("cannot show all that was said before: ");

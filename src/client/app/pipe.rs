@@ -16,6 +16,7 @@ use super::hang_up::{in_thread, watch_input, watch_output};
 use super::json::{self, Ids};
 use super::known_names::{self, KnownNames, Verdict};
 use super::known_names_file;
+use super::line_messages;
 use super::messages;
 use super::options::Options;
 use super::past;
@@ -124,7 +125,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
             let line = match options.json {
                 true if chat.removed => json::removed(&chat.sender, chat.seq, chat.time_unix_ms),
                 false if chat.removed => {
-                    Printable::message(&chat.sender, messages::REMOVED).to_string()
+                    Printable::message(&chat.sender, line_messages::REMOVED).to_string()
                 }
                 true => json::chat(&chat),
                 false => shown(&chat.sender, &chat.topic, &chat.text),
@@ -165,17 +166,17 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     }
                     Some(Event::Removed { sender: name, .. }) => {
                         if !options.json && options.send.is_none() && !options.who {
-                            lines.push(Printable::message(&name, messages::REMOVED).to_string());
+                            lines.push(Printable::message(&name, line_messages::REMOVED).to_string());
                         }
                     }
                     Some(Event::Direct { sender: name, text, .. }) => {
                         if !options.json && options.send.is_none() && !options.who {
-                            lines.push(messages::direct(&name, &text).to_string());
+                            lines.push(line_messages::direct(&name, &text).to_string());
                         }
                     }
                     Some(Event::Refused { id, text, code, detail, .. }) => {
                         refused += usize::from(id != 0);
-                        say(&messages::not_sent(text.as_deref(), code, &detail));
+                        say(&line_messages::not_sent(text.as_deref(), code, &detail));
                     }
                     Some(Event::Members { names: some, more }) if options.who => {
                         names.extend(some.into_iter().take(NAMES_MAX - names.len().min(NAMES_MAX)));
@@ -199,7 +200,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     Some(Event::NotResumed { reason, .. }) => say(&messages::not_resumed(reason)),
                     Some(Event::Unknown { text, .. }) => {
                         unknown += 1;
-                        say(&messages::unknown(&text));
+                        say(&line_messages::unknown(&text));
                     }
                     Some(Event::Ended(ended)) => break ended,
                     // Receipts are counted by the session.

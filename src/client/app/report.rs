@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::exit::Exit;
+use super::line_messages;
 use super::messages;
 use crate::client::{Ended, Printable};
 
@@ -15,7 +16,7 @@ pub(super) fn sum_up(ended: &Ended, refused: usize, held: usize, has_unread: boo
         say(&sentence);
     }
     let unsent = ended.unsent + held;
-    match messages::undelivered(refused, unsent, ended.unconfirmed, has_unread) {
+    match line_messages::undelivered(refused, unsent, ended.unconfirmed, has_unread) {
         Some(sentence) => {
             say(&sentence);
             // The end of the session says more than its results.

@@ -3,8 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseEvent, MouseEventKind};
 
 use super::command;
-use super::find::{self, part};
-use super::log::Kind;
+use super::find::part;
 use super::model::{Action, Ask, Completion, Link, Model, Search, View};
 use super::view;
 use crate::client::Printable;
@@ -294,78 +293,6 @@ impl Model {
             MouseEventKind::ScrollUp => self.scroll_up(WHEEL_ROWS),
             MouseEventKind::ScrollDown => self.scroll_down(WHEEL_ROWS),
             _ => {}
-        }
-    }
-
-    /// A key while searching. Returns whether it belongs to the search.
-    fn search_key(&mut self, key: KeyEvent) -> bool {
-        let Some(search) = &mut self.search else {
-            return false;
-        };
-        let is_plain = (key.modifiers - KeyModifiers::SHIFT).is_empty();
-        match key.code {
-            KeyCode::Char(character) if is_plain => {
-                search.wanted.push(character);
-                self.look();
-            }
-            KeyCode::Backspace if is_plain => {
-                search.wanted.pop();
-                self.look();
-            }
-            KeyCode::Enter | KeyCode::Up => self.next_hit(true),
-            KeyCode::Down => self.next_hit(false),
-            KeyCode::Esc => self.search = None,
-            KeyCode::Char('c' | 'g') => {
-                self.search = None;
-                self.go_to_bottom();
-            }
-            KeyCode::Char('f' | 'p' | 'r') => self.next_hit(true),
-            KeyCode::Char('n' | 's') => self.next_hit(false),
-            KeyCode::PageUp | KeyCode::PageDown | KeyCode::Home | KeyCode::End => return false,
-            _ => {}
-        }
-        true
-    }
-
-    /// Finds the hits anew and shows the newest.
-    pub(super) fn look(&mut self) {
-        let Some(search) = &mut self.search else {
-            return;
-        };
-        let has_hit = |text: &str| !find::hits(text, &search.wanted).is_empty();
-        search.found = self
-            .log
-            .iter()
-            .filter(|entry| match &entry.kind {
-                Kind::Message { sender, text, .. } | Kind::Direct { sender, text } => {
-                    has_hit(text) || has_hit(sender)
-                }
-                Kind::Own { text, .. } => has_hit(text),
-                _ => false,
-            })
-            .map(|entry| entry.id)
-            .collect();
-        search.at = search.found.len().saturating_sub(1);
-        self.show_hit();
-    }
-
-    fn next_hit(&mut self, is_older: bool) {
-        let Some(search) = &mut self.search else {
-            return;
-        };
-        let last = search.found.len().saturating_sub(1);
-        search.at = match is_older {
-            true => search.at.checked_sub(1).unwrap_or(last),
-            false if search.at < last => search.at + 1,
-            false => 0,
-        };
-        self.show_hit();
-    }
-
-    fn show_hit(&mut self) {
-        let hit = self.search.as_ref();
-        if let Some(&id) = hit.and_then(|search| search.found.get(search.at)) {
-            self.show(id);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Commands: what those of [`COMMANDS`](super::command::COMMANDS) do to the [`Model`]. Pure.
+//! Run: carries out the commands of the user. Pure.
 
 use super::command::Command;
 use super::find::{self, part};
@@ -75,7 +75,7 @@ impl Model {
         }
     }
 
-    fn set_topic(&mut self, topic: Option<String>) {
+    pub(super) fn set_topic(&mut self, topic: Option<String>) {
         if !self.has_follow {
             return self.notice(Printable::new().trusted("this server has no topics"));
         }
@@ -90,7 +90,7 @@ impl Model {
         self.notice(line);
     }
 
-    fn follow(&mut self, following: Filter) {
+    pub(super) fn follow(&mut self, following: Filter) {
         if !self.has_follow {
             return self.notice(Printable::new().trusted("this server has no topics"));
         }
@@ -103,7 +103,7 @@ impl Model {
         self.notice(topics::shown(&self.following));
     }
 
-    fn ignore(&mut self, name: Option<String>) {
+    pub(super) fn ignore(&mut self, name: Option<String>) {
         let line = match name {
             None if self.ignored.is_empty() => Printable::new().trusted("you ignore nobody"),
             None => {
@@ -136,7 +136,7 @@ impl Model {
     }
 
     /// Copies the web address that is so many from below.
-    fn copy_url(&mut self, number: usize) {
+    pub(super) fn copy_url(&mut self, number: usize) {
         let texts = self.log.iter().rev().filter_map(|entry| match &entry.kind {
             Kind::Message { text, .. } | Kind::Direct { text, .. } | Kind::Own { text, .. } => {
                 Some(text)
