@@ -55,12 +55,27 @@ impl Sender {
         peer: impl Into<String>,
         text: impl Into<String>,
     ) -> Result<u64, SendError> {
+        self.direct_files(peer, text, Vec::new()).await
+    }
+
+    /// As [`Session::direct_files`](super::Session::direct_files), while another task takes
+    /// the events.
+    ///
+    /// # Errors
+    ///
+    /// As [`direct`](Self::direct).
+    pub async fn direct_files(
+        &self,
+        peer: impl Into<String>,
+        text: impl Into<String>,
+        files: Vec<File>,
+    ) -> Result<u64, SendError> {
         if !self.announced.takes_directs.load(Ordering::Relaxed) {
             return Err(SendError::NotGranted); // CHAT-GROW-6
         }
         // No member has a longer name, and a longer frame would end the session.
         let peer = peer.into().chars().take(NAME_BYTES_MAX + 1).collect();
-        self.queue(text.into().into(), Some(peer), Vec::new()).await
+        self.queue(text.into().into(), Some(peer), files).await
     }
 
     /// As [`Session::send_files`](super::Session::send_files), while another task takes the events.

@@ -260,6 +260,24 @@ impl Session {
         sent.unwrap_or(Err(SendError::EventsWaiting))
     }
 
+    /// Sends one line that names files to one member alone: nobody else may fetch them
+    /// (CHAT-FILE-4). The text says so as well, as with [`send_files`](Self::send_files).
+    ///
+    /// # Errors
+    ///
+    /// As [`direct`](Self::direct).
+    pub async fn direct_files(
+        &mut self,
+        peer: impl Into<String>,
+        text: impl Into<String>,
+        files: Vec<File>,
+    ) -> Result<u64, SendError> {
+        let Self { sender, events, .. } = self;
+        let sending = sender.direct_files(peer, text, files);
+        let sent = events.keep_while(sending).await;
+        sent.unwrap_or(Err(SendError::EventsWaiting))
+    }
+
     /// Fetches a file that a chat or a direct named, into `target`, which has its first
     /// `have` bytes already: what an earlier call has left there is continued. Checks the
     /// hash. `progress` is told how many bytes of how many are there. The name of a file is

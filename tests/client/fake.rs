@@ -96,7 +96,7 @@ pub fn limits() -> Limits {
     }
 }
 
-fn now_unix_ms() -> i64 {
+pub fn now_unix_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.expect("a time after 1970").as_millis() as i64
 }
@@ -205,12 +205,18 @@ impl Peer {
     }
 
     pub fn say(&mut self, sender: &str, text: &str) {
+        self.say_in("", sender, text);
+    }
+
+    /// As [`say`](Self::say), with a topic.
+    pub fn say_in(&mut self, topic: &str, sender: &str, text: &str) {
         self.seq += 1;
         self.send(ToClient::Chat(Chat {
             text: text.to_owned(),
             sender: sender.to_owned(),
             seq: self.seq,
             time_unix_ms: now_unix_ms(),
+            topic: topic.to_owned(),
             ..Chat::default()
         }));
     }

@@ -25,3 +25,4 @@ mod scripts;
 mod snapshots;
 mod terminal;
 mod tls;
+mod views;

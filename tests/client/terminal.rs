@@ -128,7 +128,7 @@ fn commands() {
     screen.log_ends_with(
         "\n* //word sends a line that begins with /word, ##word one that begins with #word",
     );
-    screen.wait_until(|| screen.log().starts_with("* /help shows this"));
+    screen.wait_until(|| screen.log().starts_with("* /msg NAME TEXT says"));
     screen.type_keys("/nikc Bob\r");
     screen.log_ends_with(
         "* unknown command /nikc: did you mean /nick? A second slash sends the line:\n  //nikc",

@@ -63,7 +63,7 @@ impl Client {
                     None => line.trusted("you have no key"),
                 });
             }
-            Action::Attach(path, text) => self.attach(path, text),
+            Action::Attach(path, text, target) => self.attach(path, text, target),
             Action::Save(file, path) => self.save(file, path),
             Action::Connect(address, name) => {
                 let address = address.unwrap_or_else(|| self.address.clone());

@@ -1,8 +1,9 @@
 //! Attention: what nobody has read, whether somebody reads, bells and desktop notices.
 //! Pure.
 
-use super::log::EntryId;
-use super::model::{Action, Model, View};
+use super::log::{EntryId, ViewId};
+use super::model::{Action, Model};
+use super::views::Scroll;
 use crate::client::Printable;
 
 /// After so long without a key, in milliseconds, nobody is reading.
@@ -15,14 +16,13 @@ const BELL_INTERVAL_MS: u64 = 1_000;
 const NOTIFY_CHARS_MAX: usize = 200;
 
 impl Model {
-    pub(super) fn count_unread(&mut self, id: EntryId, is_mention: bool) {
-        if self.is_away() || self.view != View::Bottom {
-            self.unread += 1;
-            self.mentions += u64::from(is_mention);
-            if self.marker.is_none() || self.is_marker_old {
-                self.marker = Some(id);
-                self.is_marker_old = false;
-            }
+    /// An entry has come that has this view of its own.
+    pub(super) fn count_unread(&mut self, view: ViewId, id: EntryId, is_mention: bool) {
+        let is_seen = self.views.is_shown(view)
+            && self.views.current().scroll == Scroll::Bottom
+            && !self.is_away();
+        if !is_seen {
+            self.views.count(view, id, is_mention);
         }
     }
 
@@ -73,10 +73,8 @@ impl Model {
 
     /// What is below has been read, if it is shown.
     pub(super) fn is_seen(&mut self) {
-        if self.view == View::Bottom && !self.is_away() {
-            self.unread = 0;
-            self.mentions = 0;
-            self.is_marker_old = true;
+        if self.views.current().scroll == Scroll::Bottom && !self.is_away() {
+            self.views.were_read();
         }
     }
 }

@@ -9,13 +9,14 @@ use crate::client::app::topics::{self, Followed};
 use crate::nearest::nearest;
 
 /// The commands, with what follows them and what they do.
-pub(super) const COMMANDS: [(&str, &str, &str); 20] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 22] = [
     (
         "/attach",
-        " FILE [TEXT]",
-        "sends FILE; quotes keep blanks in its name",
+        " FILE [#TOPIC|@NAME] [TEXT]",
+        "sends FILE, to NAME alone if that is given; quotes keep blanks in its name",
     ),
-    ("/clear", "", "empties the screen"),
+    ("/clear", "", "empties the view"),
+    ("/close", "", "closes the view of a topic or a member"),
     (
         "/connect",
         " ADDRESS [NAME]",
@@ -69,13 +70,19 @@ pub(super) const COMMANDS: [(&str, &str, &str); 20] = [
         " [N]",
         "copies the last web address, or the Nth from below",
     ),
+    (
+        "/view",
+        " [NUMBER|#TOPIC|@NAME]",
+        "shows a topic or the directs with NAME alone; /view 1 shows everything; alone: which views there are",
+    ),
     ("/who", "", "shows who is here"),
 ];
 
 /// The keys that `/help` names.
-pub(super) const KEYS: [&str; 5] = [
+pub(super) const KEYS: [&str; 6] = [
     "Alt-Enter or Ctrl-J begins another line; TAB completes names and commands",
     "PageUp, PageDown, Home, End and the mouse wheel scroll; Ctrl-F searches",
+    "Alt-1 to Alt-9, Alt-0, Alt-Left and Alt-Right change the view; Alt-A goes where news are",
     "Up and Down walk what you typed; Ctrl-A, E, K, U, W, Y, _ edit as in a shell",
     "Ctrl-C empties the line, twice on an empty line leaves; Ctrl-D leaves, too",
     "//word sends a line that begins with /word, ##word one that begins with #word",
@@ -86,6 +93,7 @@ pub(super) const KEYS: [&str; 5] = [
 pub(super) enum Command {
     Attach(PathBuf, String),
     Clear,
+    Close,
     Follow(Vec<Followed>),
     Following,
     Topic(Option<String>),
@@ -103,6 +111,7 @@ pub(super) enum Command {
     Set(Option<(String, String)>),
     Trust(String),
     Url(usize),
+    View(Option<String>),
     Who,
 }
 
@@ -151,6 +160,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
             }
         }
         ("/clear", []) => Command::Clear,
+        ("/close", []) => Command::Close,
         ("/connect", []) => Command::Connect(None, None),
         ("/connect", [address, name @ ..]) if name.len() < 2 => {
             let parsed = address.parse::<Address>();
@@ -185,6 +195,8 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
             Ok(number) if number > 0 => Command::Url(number),
             _ => return usage(),
         },
+        ("/view", []) => Command::View(None),
+        ("/view", [which]) => Command::View(Some((*which).to_owned())),
         ("/who", []) => Command::Who,
         _ => return usage(),
     };
@@ -220,7 +232,10 @@ pub(super) fn candidates<'a>(
     if prefix.is_empty() {
         return (start, Vec::new());
     }
-    let end = if start == 0 { ": " } else { " " };
+    let end = match start {
+        0 if !prefix.starts_with('#') => ": ",
+        _ => " ",
+    };
     let matching = names.filter(|name| {
         let head = name.get(..prefix.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(prefix))
@@ -265,6 +280,8 @@ mod tests {
             ("/follow", Command::Following),
             ("/unfollow", Command::Unfollow(Vec::new())),
             ("/connect", Command::Connect(None, None)),
+            ("/view", Command::View(None)),
+            ("/view #a", Command::View(Some("#a".to_owned()))),
             (
                 "/set time %H:%M %Z",
                 Command::Set(Some(("time".to_owned(), "%H:%M %Z".to_owned()))),
@@ -289,7 +306,8 @@ mod tests {
             ("/nick", "usage: /nick NAME"),
             ("/nick a b", "usage: /nick NAME"),
             ("/save x", "usage: /save NUMBER [PATH]"),
-            ("/attach 'x", "usage: /attach FILE [TEXT]"),
+            ("/attach 'x", "usage: /attach FILE [#TOPIC|@NAME] [TEXT]"),
+            ("/view a b", "usage: /view [NUMBER|#TOPIC|@NAME]"),
             ("/msg Bob", "usage: /msg NAME TEXT"),
             ("/url x", "usage: /url [N]"),
             ("/set time", "usage: /set [OPTION VALUE]"),
@@ -313,7 +331,7 @@ mod tests {
                 "{before}"
             );
         };
-        check("/c", 0, &["/clear ", "/connect "]);
+        check("/c", 0, &["/clear ", "/close ", "/connect "]);
         check("BO", 0, &["bob: ", "Bobby: "]);
         check("hi @al", 3, &["@Alice "]);
         check("hi /c", 3, &[]);

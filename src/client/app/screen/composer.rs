@@ -41,7 +41,35 @@ pub(super) struct Composer {
     last: Last,
 }
 
+/// A draft that is put aside.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    text: String,
+    cursor: usize,
+    /// How many lines it got by pastes.
+    pub(super) pasted_lines: usize,
+}
+
+impl Draft {
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+}
+
 impl Composer {
+    /// Goes on with another draft, and puts this one in its place. What was killed stays;
+    /// undo does not reach into the other draft.
+    pub(super) fn exchange(&mut self, draft: &mut Draft) {
+        std::mem::swap(&mut self.text, &mut draft.text);
+        std::mem::swap(&mut self.cursor, &mut draft.cursor);
+        self.undo.clear();
+        self.last = Last::Other;
+    }
+
     pub(super) fn text(&self) -> &str {
         &self.text
     }

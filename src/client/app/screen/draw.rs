@@ -5,13 +5,19 @@ use ratatui_core::layout::Position;
 use ratatui_core::style::{Color, Modifier, Style};
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::cells::{cell, cut, put};
 use super::colour::Colours;
-use super::model::{Ask, Link, Model, View};
+use super::model::{Ask, Link, Model};
 use super::rows::{Block, Mark, Role};
+use super::view_list;
+use super::views::{Scroll, Subject};
 use crate::client::{Printable, drawn_width as width};
 
-/// What stands before the draft, and before its further rows.
+/// What stands before the draft, behind the name of what it is for.
 const PROMPT: &str = "> ";
+
+/// That name takes at most one in so many columns.
+const PROMPT_PART: usize = 3;
 
 /// The composer takes at most one in so many rows.
 const COMPOSER_PART: usize = 3;
@@ -47,9 +53,11 @@ pub(super) fn draw(model: &mut Model, buffer: &mut Buffer) -> Drawn {
         .saturating_sub(shown)
         .min(draft.len() - shown);
     let log_rows = rows.saturating_sub(shown + 1);
-    model.size = (columns, log_rows);
+    let list_columns = view_list::columns(model, columns);
+    model.size = (columns - list_columns, log_rows);
     let mut drawn = Drawn::default();
-    draw_log(model, buffer, &mut drawn);
+    draw_log(model, buffer, list_columns, &mut drawn);
+    view_list::draw(model, buffer, list_columns);
     if rows > shown {
         draw_status(model, buffer, log_rows, columns);
     }
@@ -62,25 +70,11 @@ pub(super) fn draw(model: &mut Model, buffer: &mut Buffer) -> Drawn {
     drawn
 }
 
-fn cell(number: usize) -> u16 {
-    u16::try_from(number).unwrap_or(u16::MAX)
-}
-
-/// Puts text into cells, as far as the row goes. Returns the column behind it.
-fn put(buffer: &mut Buffer, x: usize, y: usize, text: &str, style: Style) -> usize {
-    if y >= usize::from(buffer.area.height) {
-        return x;
-    }
-    let room = usize::from(buffer.area.width).saturating_sub(x);
-    let (end, _) = buffer.set_stringn(cell(x), cell(y), text, room, style);
-    usize::from(end)
-}
-
-fn draw_log(model: &Model, buffer: &mut Buffer, drawn: &mut Drawn) {
+fn draw_log(model: &Model, buffer: &mut Buffer, left: usize, drawn: &mut Drawn) {
     let mut y = 0;
     for (block, range) in model.visible() {
         for row in block.rows.get(range).unwrap_or_default() {
-            let mut x = row.indent;
+            let mut x = left + row.indent;
             for (part, bytes) in &row.pieces {
                 let text = block.parts.get(*part).map_or("", Printable::as_str);
                 let piece = text.get(bytes.clone()).unwrap_or_default();
@@ -146,7 +140,7 @@ const BAR_CELLS: usize = 10;
 fn draw_status(model: &Model, buffer: &mut Buffer, y: usize, columns: usize) {
     let bar = Style::default().add_modifier(Modifier::REVERSED);
     put(buffer, 0, y, &" ".repeat(columns), bar);
-    let state = format!(" {} ", state(model).trim());
+    let state = format!(" {} ", state(model, columns).trim());
     let state_columns = width(&state).min(columns);
     let left = format!(" {}", facts(model));
     let room = columns - state_columns;
@@ -160,7 +154,7 @@ fn draw_status(model: &Model, buffer: &mut Buffer, y: usize, columns: usize) {
         shown.push_str(cluster);
     }
     put(buffer, 0, y, &shown, bar);
-    let is_urgent = model.ask.is_some() || model.link != Link::Up || model.mentions > 0;
+    let is_urgent = model.ask.is_some() || model.link != Link::Up || model.views.mentions() > 0;
     let style = match is_urgent {
         true => bar.add_modifier(Modifier::BOLD),
         false => bar,
@@ -170,8 +164,14 @@ fn draw_status(model: &Model, buffer: &mut Buffer, y: usize, columns: usize) {
 
 /// "Alice · 3 here · 12 ms · localhost:7227".
 fn facts(model: &Model) -> String {
-    let name = Printable::new().name(&model.name);
-    let mut facts = vec![name.to_string()];
+    let mut facts = Vec::new();
+    if model.views.len() > 1 {
+        let view = model.views.current();
+        let number = model.views.current_index() + 1;
+        let label = Printable::new().untrusted(&view.subject.label());
+        facts.push(format!("{number} {label}"));
+    }
+    facts.push(Printable::new().name(&model.name).to_string());
     if model.link == Link::Up {
         if model.has_presence {
             facts.push(format!("{} here", model.members.len()));
@@ -185,7 +185,7 @@ fn facts(model: &Model) -> String {
     facts.join(" · ")
 }
 
-fn state(model: &Model) -> String {
+fn state(model: &Model, columns: usize) -> String {
     if let Some(ask) = model.ask {
         return match ask {
             Ask::Send(lines) => format!("send {lines} lines? Enter sends, Esc does not"),
@@ -220,14 +220,18 @@ fn state(model: &Model) -> String {
     for (name, done, total) in model.transfers.values().take(BARS_MAX) {
         states.push(bar(name, *done, *total));
     }
-    if model.mentions > 0 {
-        states.push(format!("{} for you", model.mentions));
+    let mentions = model.views.mentions();
+    if mentions > 0 {
+        states.push(format!("{mentions} for you"));
     }
-    match (model.unread, model.view) {
-        (0, View::Bottom) => {}
-        (0, View::At { .. }) => states.push("scrolled up".to_owned()),
-        (unread, View::Bottom) => states.push(format!("{unread} unread")),
-        (unread, View::At { .. }) => states.push(format!("{unread} unread below")),
+    match (model.views.unread_here(), model.views.current().scroll) {
+        (0, Scroll::Bottom) => {}
+        (0, Scroll::At { .. }) => states.push("scrolled up".to_owned()),
+        (unread, Scroll::Bottom) => states.push(format!("{unread} unread")),
+        (unread, Scroll::At { .. }) => states.push(format!("{unread} unread below")),
+    }
+    if view_list::columns(model, columns) == 0 {
+        states.extend(view_list::active(model, columns));
     }
     states.join(" · ")
 }
@@ -246,13 +250,24 @@ fn bar(name: &str, done: u64, total: u64) -> String {
     )
 }
 
+/// "> ", "#build> " or "@Bob> ".
+fn prompt(model: &Model, columns: usize) -> String {
+    let name = match model.target() {
+        Subject::Room => String::new(),
+        target => target.label(),
+    };
+    let name = Printable::new().untrusted(&name);
+    cut(name.as_str(), columns / PROMPT_PART) + PROMPT
+}
+
 /// The rows of the draft, and the cursor's row and column among them.
 fn draft_rows(model: &Model, columns: usize) -> (Vec<String>, (usize, usize)) {
     let text = model.composer.text();
     let cursor_at = model.composer.cursor();
     let indent = " ".repeat(width(PROMPT));
-    let mut rows = vec![PROMPT.to_owned()];
-    let mut column = width(PROMPT);
+    let prompt = prompt(model, columns);
+    let mut column = width(&prompt);
+    let mut rows = vec![prompt];
     let mut cursor = None;
     let mut at = 0;
     for cluster in text.graphemes(true) {

@@ -1,8 +1,9 @@
 //! Events of the session: what they do to the [`Model`]. Pure.
 
 use super::find;
-use super::log::{Delivery, Kind};
+use super::log::{Delivery, Kind, ViewId};
 use super::model::{Action, Link, Model};
+use super::views::Subject;
 use crate::client::app::known_names::{self, KeyMark, Verdict};
 use crate::client::app::line_messages::{self, file_size};
 use crate::client::app::messages;
@@ -33,8 +34,9 @@ impl Model {
             } => {
                 self.judge(&sender, sender_id);
                 let key = self.known.mark(&sender, sender_id);
-                self.message(seq, (sender, key, topic), text, time_unix_ms);
-                self.announce(files);
+                if let Some(view) = self.message(seq, (sender, key, topic), text, time_unix_ms) {
+                    self.announce(view, files);
+                }
             }
             Event::Removed {
                 seq,
@@ -52,8 +54,9 @@ impl Model {
                 files,
                 ..
             } => {
-                self.direct(sender, text, time_unix_ms);
-                self.announce(files);
+                if let Some(view) = self.direct(sender, text, time_unix_ms) {
+                    self.announce(view, files);
+                }
             }
             Event::DirectState { id, is_delivered } => {
                 if let Some(entry) = self.accepted.remove(&id) {
@@ -150,17 +153,19 @@ impl Model {
         }
     }
 
+    /// A message. Returns its view, unless its sender is ignored.
     pub(super) fn message(
         &mut self,
         seq: u64,
         (sender, key, topic): (String, KeyMark, String),
         text: String,
         time_unix_ms: i64,
-    ) {
+    ) -> Option<ViewId> {
         self.saw(seq);
         if self.ignored.contains(&sender.to_ascii_lowercase()) {
-            return;
+            return None;
         }
+        let view = self.view_of(Subject::of_topic(&topic));
         let is_mention = !find::mentions(&text, &self.name).is_empty();
         if is_mention {
             self.alert(&sender, &text);
@@ -177,26 +182,34 @@ impl Model {
             is_mention,
         };
         let id = self.log.push(at, Some(seq), message);
-        self.count_unread(id, is_mention);
+        self.count_unread(view, id, is_mention);
+        Some(view)
     }
 
-    /// A line to this member alone.
-    pub(super) fn direct(&mut self, sender: String, text: String, time_unix_ms: i64) {
+    /// A line to this member alone. Returns its view, unless its sender is ignored.
+    pub(super) fn direct(
+        &mut self,
+        sender: String,
+        text: String,
+        time_unix_ms: i64,
+    ) -> Option<ViewId> {
         if self.ignored.contains(&sender.to_ascii_lowercase()) {
-            return;
+            return None;
         }
+        let view = self.view_of(Subject::Direct(sender.clone()));
         self.alert(&sender, &text);
         let at = match time_unix_ms {
             ..=0 => self.at(),
             unix_ms => self.at_unix_ms(unix_ms),
         };
         let id = self.log.push(at, None, Kind::Direct { sender, text });
-        self.count_unread(id, true);
+        self.count_unread(view, id, true);
+        Some(view)
     }
 
     /// A message names files, which can be saved by their numbers: nothing is fetched before
     /// the user says so (CHAT-FILE-18).
-    pub(super) fn announce(&mut self, files: Vec<File>) {
+    pub(super) fn announce(&mut self, view: ViewId, files: Vec<File>) {
         for file in files {
             if self.files.len() >= FILES_MAX {
                 self.files.pop_front();
@@ -209,7 +222,7 @@ impl Model {
                 .trusted(": ");
             let line = line.untrusted(&file.name).trusted(", ");
             let line = line.untrusted(&file_size(file.size)).trusted("; /save ");
-            self.notice(line.number(number).trusted(" fetches it"));
+            self.notice_in(view, line.number(number).trusted(" fetches it"));
             self.files.push_back(file);
         }
     }

@@ -53,6 +53,15 @@ impl History {
         self.lines.get(index).cloned()
     }
 
+    /// Ends a walk. Returns the draft that it began with, if what it found is unchanged.
+    pub(super) fn end_walk(&mut self, shown: &str) -> Option<String> {
+        let index = self.lines.len().checked_sub(self.back)?;
+        let is_unchanged = self.lines.get(index).is_some_and(|line| line == shown);
+        let draft = std::mem::take(&mut self.draft);
+        self.back = 0;
+        is_unchanged.then_some(draft)
+    }
+
     /// The line after; at last the draft.
     pub(super) fn newer(&mut self) -> Option<String> {
         self.back = self.back.checked_sub(1)?;

@@ -4,8 +4,9 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseEvent, MouseEventKi
 
 use super::command;
 use super::find::part;
-use super::model::{Action, Ask, Completion, Link, Model, Search, View};
-use super::view;
+use super::model::{Action, Ask, Completion, Link, Model, Search};
+use super::scroll;
+use super::views::Scroll;
 use crate::client::Printable;
 use crate::text::is_forbidden;
 
@@ -40,6 +41,9 @@ impl Model {
         }
         if key.code != KeyCode::Tab {
             self.completion = None;
+        }
+        if key.modifiers.contains(KeyModifiers::ALT) && self.view_key(key) {
+            return;
         }
         if self.search.is_some() && self.search_key(key) {
             return;
@@ -105,8 +109,8 @@ impl Model {
             KeyCode::Enter => self.insert("\n"),
             KeyCode::Backspace => self.composer.kill_word_back(),
             KeyCode::Char('h') if is_control => self.composer.kill_word_back(),
-            KeyCode::Char('b') | KeyCode::Left => self.composer.word_left(),
-            KeyCode::Char('f') | KeyCode::Right => self.composer.word_right(),
+            KeyCode::Char('b') => self.composer.word_left(),
+            KeyCode::Char('f') => self.composer.word_right(),
             KeyCode::Char('d') | KeyCode::Delete => self.composer.kill_word_forward(),
             KeyCode::Char('y') => self.composer.yank_older(),
             KeyCode::Char('<') => self.go_to_top(),
@@ -253,8 +257,10 @@ impl Model {
         if self.completion.is_none() {
             let before = part(self.composer.text(), ..self.composer.cursor());
             let own = self.name.as_str();
+            let topics: Vec<_> = self.views.topics().collect();
             let names = self.members.names().filter(|name| *name != own);
-            let (start, candidates) = command::candidates(before, names.take(CANDIDATES_MAX));
+            let words = topics.iter().map(String::as_str).chain(names);
+            let (start, candidates) = command::candidates(before, words.take(CANDIDATES_MAX));
             self.completion = Some(Completion {
                 start,
                 candidates,
@@ -301,11 +307,11 @@ impl Model {
     }
 
     fn go_to_top(&mut self) {
-        self.scroll_up(view::ROWS_MAX);
+        self.scroll_up(scroll::ROWS_MAX);
     }
 
     pub(super) fn go_to_bottom(&mut self) {
-        self.view = View::Bottom;
+        self.views.current_mut().scroll = Scroll::Bottom;
         self.is_seen();
     }
 }

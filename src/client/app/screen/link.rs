@@ -4,6 +4,7 @@
 use super::find;
 use super::log::{Delivery, Kind};
 use super::model::{Action, Link, Model};
+use super::views::Subject;
 use crate::address::Address;
 use crate::client::app::line_messages;
 use crate::client::app::messages;
@@ -14,13 +15,14 @@ impl Model {
     /// A session has begun, on the same server as the one before or on another. Returns
     /// whether it is another.
     pub(super) fn connected(&mut self, server: &Address, registered: &Registered) -> bool {
-        let server = Printable::new().untrusted(&server.to_string());
-        let is_same = self.server == server;
-        self.server = server;
+        let address = server.to_string();
+        let is_same = self.address == address;
+        self.address = address;
         if !is_same {
             self.seen = None;
             self.topic.clear();
             self.following = Filter::default();
+            self.leave_views();
         }
         let missed = self.missed(registered);
         self.registered(registered);
@@ -87,6 +89,7 @@ impl Model {
             }
             let is_mention = !find::mentions(&chat.text, &self.name).is_empty();
             let id = SenderId::from_bytes(&chat.sender_id);
+            let subject = Subject::of_topic(&chat.topic);
             let message = Kind::Message {
                 key: self.known.mark(&chat.sender, id),
                 sender: chat.sender,
@@ -94,6 +97,7 @@ impl Model {
                 text: chat.text,
                 is_mention,
             };
+            self.view_of(subject);
             let at = self.at_unix_ms(chat.time_unix_ms);
             self.log.push(at, Some(chat.seq), message);
         }

@@ -22,6 +22,9 @@ const NAMES_LISTED_MAX: usize = 3;
 /// Identifies an entry for as long as the program runs.
 pub(super) type EntryId = u64;
 
+/// Identifies a view for as long as the program runs.
+pub(super) type ViewId = u64;
+
 /// What became of a line of one's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Delivery {
@@ -113,8 +116,8 @@ pub(super) enum Kind {
         /// When it was typed, in milliseconds of the program's clock.
         typed_ms: u64,
     },
-    /// A notice of the program.
-    Notice(Printable),
+    /// A notice of the program, in this view.
+    Notice(Printable, ViewId),
     /// Joins and leaves.
     Presence(Presence),
 }
@@ -137,7 +140,7 @@ impl Entry {
                     sender.len() + text.len()
                 }
                 Kind::Own { name, text, .. } => name.len() + text.len(),
-                Kind::Notice(line) => line.as_str().len(),
+                Kind::Notice(line, _) => line.as_str().len(),
                 Kind::Presence(_) => 0,
             }
     }
@@ -173,9 +176,11 @@ impl Log {
         self.entries.iter().rposition(|entry| entry.id == id)
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Forgets these entries.
+    pub(super) fn clear(&mut self, is_meant: impl Fn(&Entry) -> bool) {
         // Unsettled lines must not be forgotten.
-        self.entries.retain(Entry::is_pending);
+        self.entries
+            .retain(|entry| entry.is_pending() || !is_meant(entry));
         self.bytes = self.entries.iter().map(Entry::bytes).sum();
     }
 
@@ -316,7 +321,7 @@ mod tests {
                 Kind::Message { text, .. } | Kind::Direct { text, .. } | Kind::Own { text, .. } => {
                     text.clone()
                 }
-                Kind::Notice(line) => line.to_string(),
+                Kind::Notice(line, _) => line.to_string(),
                 Kind::Presence(folded) => folded.sentence().to_string(),
             })
             .collect()
@@ -387,7 +392,7 @@ mod tests {
         assert!(log.bytes <= BYTES_MAX && log.len() < 20, "{}", log.bytes);
         assert_eq!(log.bytes, log.iter().map(Entry::bytes).sum::<usize>());
         log.push(at(), None, own("pending"));
-        log.clear();
+        log.clear(|_| true);
         assert_eq!(texts(&log), ["pending"]);
     }
 }

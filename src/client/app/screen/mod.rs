@@ -8,7 +8,8 @@
 //! | `sequence` | keys that came in pieces (pure) |
 //! | `keys`, `search`, `run` | what keys, pastes, the mouse and commands do to it (pure) |
 //! | `outbox`, `attention` | lines on their way; what nobody has read, and bells (pure) |
-//! | `view`, `rows`, `draw` | scrolling, the look of an entry, the cells (pure) |
+//! | `views`, `choose` | the room, topics and directs, each a view (pure) |
+//! | `scroll`, `rows`, `draw`, `view_list`, `cells` | scrolling, the look of an entry, the cells (pure) |
 //! | `log`, `composer`, `history` | messages, the draft, typed lines (pure) |
 //! | `command`, `settings`, `find`, `colour` | what their names say (pure) |
 //! | `actions`, `switch`, `transfer` | actions: the short ones, other sessions, files |
@@ -18,6 +19,8 @@
 
 mod actions;
 mod attention;
+mod cells;
+mod choose;
 mod colour;
 mod command;
 mod composer;
@@ -35,13 +38,15 @@ mod notify;
 mod outbox;
 mod rows;
 mod run;
+mod scroll;
 mod search;
 mod sequence;
 mod settings;
 mod switch;
 mod terminal;
 mod transfer;
-mod view;
+mod view_list;
+mod views;
 
 use std::env;
 use std::future::pending;
@@ -376,9 +381,12 @@ async fn send(sender: &Option<Sender>, line: Option<&Unsent>) -> Result<u64, Sen
         (
             Some(sender),
             Some(Unsent {
-                chat, to: Some(to), ..
+                chat,
+                to: Some(to),
+                files,
+                ..
             }),
-        ) => sender.direct(to, &chat.text).await,
+        ) => sender.direct_files(to, &chat.text, files.clone()).await,
         _ => pending().await,
     }
 }

@@ -12,8 +12,9 @@ use jiff::tz::TimeZone;
 use super::command;
 use super::composer::Composer;
 use super::history::History;
-use super::log::{EntryId, Kind, Log};
+use super::log::{EntryId, Kind, Log, ViewId};
 use super::settings::Settings;
+use super::views::{Subject, Views};
 use crate::address::Address;
 use crate::client::app::known_names::KnownNames;
 use crate::client::app::member_list::MemberList;
@@ -60,8 +61,8 @@ pub(super) enum Action {
     KeepName(String, SenderId),
     /// Show the user's public key.
     ShowKey,
-    /// Upload this file, and send it with this text.
-    Attach(PathBuf, String),
+    /// Upload this file, and send it with this text to those who see this.
+    Attach(PathBuf, String, Subject),
     /// Fetch this file, to this path or into the folder of the program.
     Save(File, Option<PathBuf>),
     /// Connect to this server, or again to the same one, under this name.
@@ -91,15 +92,6 @@ pub(super) enum Ask {
     Send(usize),
     /// Whether to leave: another Ctrl-C until this time.
     Leave { until_ms: u64 },
-}
-
-/// Which rows of the log are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
-    /// The newest.
-    Bottom,
-    /// The last row shown is this one of an entry.
-    At { id: EntryId, row: usize },
 }
 
 /// A search.
@@ -139,7 +131,8 @@ pub(super) struct Model {
     pub(super) history: History,
     pub(super) settings: Settings,
     pub(super) zone: TimeZone,
-    /// The server, as the status line calls it.
+    /// The address that was given, and the server, as the status line calls it.
+    pub(super) address: String,
     pub(super) server: Printable,
     pub(super) name: String,
     pub(super) link: Link,
@@ -186,20 +179,14 @@ pub(super) struct Model {
     pub(super) has_follow: bool,
     pub(super) mentions_max: usize,
     pub(super) filter_entries_max: usize,
-    /// The topic of the lines that are typed; empty without one.
+    /// The topic of the lines that are typed in the room; empty without one.
     pub(super) topic: String,
     /// What is followed, without those who are ignored.
     pub(super) following: Filter,
-    pub(super) view: View,
+    pub(super) views: Views,
     /// The size of the log on the screen: columns and rows.
     pub(super) size: (usize, usize),
     pub(super) search: Option<Search>,
-    /// The first entry that was not read, and whether reading has gone on since.
-    pub(super) marker: Option<EntryId>,
-    pub(super) is_marker_old: bool,
-    /// Messages and mentions that nobody has seen yet.
-    pub(super) unread: u64,
-    pub(super) mentions: u64,
     /// Whether the terminal has the focus, if it tells.
     pub(super) has_focus: Option<bool>,
     pub(super) last_key_ms: u64,
@@ -216,6 +203,7 @@ impl Model {
             history,
             settings,
             zone,
+            address: String::new(),
             server: Printable::new(),
             name: String::new(),
             link: Link::Connecting,
@@ -249,13 +237,9 @@ impl Model {
             filter_entries_max: 0,
             topic: String::new(),
             following: Filter::default(),
-            view: View::Bottom,
+            views: Views::default(),
             size: (80, 22),
             search: None,
-            marker: None,
-            is_marker_old: false,
-            unread: 0,
-            mentions: 0,
             has_focus: None,
             last_key_ms: now.ms,
             last_bell_ms: None,
@@ -272,8 +256,14 @@ impl Model {
         }
     }
 
+    /// A notice in the view that is shown.
     pub(super) fn notice(&mut self, line: Printable) {
-        self.log.push(self.at(), None, Kind::Notice(line));
+        self.notice_in(self.views.current().id, line);
+    }
+
+    /// A notice in this view, and in the room.
+    pub(super) fn notice_in(&mut self, view: ViewId, line: Printable) {
+        self.log.push(self.at(), None, Kind::Notice(line, view));
     }
 
     pub(super) fn help(&mut self) {

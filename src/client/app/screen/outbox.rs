@@ -1,7 +1,8 @@
 //! Outbox: lines of the user on their way to the session. Pure.
 
 use super::log::{Delivery, Kind};
-use super::model::{LATE_MS, Model, Unsent, View};
+use super::model::{LATE_MS, Model, Unsent};
+use super::views::{Scroll, Subject};
 use crate::client::Printable;
 use crate::client::app::line_messages::file_text;
 use crate::client::app::topics;
@@ -11,39 +12,60 @@ use crate::wire::File;
 const LINES_WAITING_MAX: usize = 10_000;
 
 impl Model {
-    /// Queues one line for the session: one text, or more if it is too long.
+    /// Queues a typed line for those who see what the view shows.
     pub(super) fn queue(&mut self, line: &str) {
-        self.queue_for(None, line, Vec::new());
+        self.queue_typed(self.target(), line);
+    }
+
+    /// Queues a typed line for those who see this.
+    pub(super) fn queue_typed(&mut self, target: Subject, line: &str) {
+        if self.may_send(&target) {
+            self.queue_for(target, line, Vec::new());
+            // Whoever writes has read.
+            let view = self.views.current_mut();
+            view.marker = None;
+            view.scroll = Scroll::Bottom;
+            self.is_seen();
+        }
+    }
+
+    /// Whether the server takes what is meant for this; if not, that is told.
+    pub(super) fn may_send(&mut self, target: &Subject) -> bool {
+        let is_taken = !matches!(target, Subject::Direct(_)) || self.has_direct;
+        if !is_taken {
+            self.notice(Printable::new().trusted("not sent: this server takes no direct messages"));
+        }
+        is_taken
     }
 
     /// A file was uploaded: queues the line that names it.
-    pub(super) fn attached(&mut self, file: File, text: &str) {
+    pub(super) fn attached(&mut self, file: File, text: &str, target: Subject) {
         let said = file_text(&file);
         let text = match text.is_empty() {
             true => said,
             false => format!("{text} {said}"),
         };
-        self.queue_for(None, &text, vec![file]);
+        self.queue_for(target, &text, vec![file]);
     }
 
-    /// Queues one line for one member alone.
-    pub(super) fn queue_direct(&mut self, name: String, line: &str) {
-        match self.has_direct {
-            true => self.queue_for(Some(name), line, Vec::new()),
-            false => self
-                .notice(Printable::new().trusted("not sent: this server takes no direct messages")),
-        }
-    }
-
-    pub(super) fn queue_for(&mut self, to: Option<String>, line: &str, mut files: Vec<File>) {
+    /// Queues one line for the session: one text, or more if it is too long.
+    fn queue_for(&mut self, target: Subject, line: &str, mut files: Vec<File>) {
+        let (to, topic) = match target {
+            Subject::Direct(name) => (Some(name), String::new()),
+            Subject::Topic(topic) => (None, topic),
+            Subject::Room => (None, String::new()),
+        };
         let (topic, line) = match topics::split(line) {
             _ if to.is_some() || !self.has_follow => (String::new(), line),
             Some((topic, line)) => (topic.to_owned(), line),
-            None if line.starts_with("##") => {
-                (self.topic.clone(), line.get(1..).unwrap_or_default())
-            }
-            None => (self.topic.clone(), line),
+            None if line.starts_with("##") => (topic, line.get(1..).unwrap_or_default()),
+            None => (topic, line),
         };
+        // What one says has its view, too.
+        let _ = self.view_of(match &to {
+            Some(name) => Subject::Direct(name.clone()),
+            None => Subject::of_topic(&topic),
+        });
         let mentions_max = if to.is_some() { 0 } else { self.mentions_max };
         let mut texts = Vec::new();
         self.outgoing.push(line.as_bytes(), |text| texts.push(text));
@@ -71,10 +93,6 @@ impl Model {
             });
             self.late_at_ms.push_back(self.now.ms + LATE_MS);
         }
-        // Whoever writes has read.
-        self.marker = None;
-        self.view = View::Bottom;
-        self.is_seen();
     }
 
     /// The session has taken the first waiting line under this id.

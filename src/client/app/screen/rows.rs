@@ -99,7 +99,8 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
     if before.is_some_and(|before| before.at.date() < entry.at.date()) {
         block.rule(&entry.at.strftime("%a %-d %b %Y").to_string(), columns);
     }
-    if model.marker == Some(entry.id) {
+    let view = model.views.current();
+    if view.marker == Some(entry.id) {
         block.rule("unread below", columns);
     }
     let first = block.parts.len();
@@ -118,7 +119,10 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
             if let Some(mark) = key.show() {
                 name = name.append(&mark);
             }
-            let name = labelled(name, topic);
+            let name = match view.is_room() {
+                true => labelled(name, topic),
+                false => name,
+            };
             said(
                 &mut block,
                 Role::Name(sender.clone()),
@@ -133,7 +137,11 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
             find_marks(&mut block, model);
         }
         Kind::Direct { sender, text } => {
-            let name = Printable::new().name(sender).trusted(" to you alone");
+            let name = Printable::new().name(sender);
+            let name = match view.is_room() {
+                true => name.trusted(" to you alone"),
+                false => name,
+            };
             said(
                 &mut block,
                 Role::Name(sender.clone()),
@@ -151,9 +159,12 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
             delivery,
             typed_ms,
         } => {
-            let mut name = labelled(Printable::new().name(name), topic);
-            if let Some(to) = to {
-                name = name.trusted(" to ").name(to).trusted(" alone");
+            let mut name = Printable::new().name(name);
+            if view.is_room() {
+                name = labelled(name, topic);
+                if let Some(to) = to {
+                    name = name.trusted(" to ").name(to).trusted(" alone");
+                }
             }
             let role = match delivery {
                 Delivery::Sent | Delivery::Delivered | Delivery::Unconfirmable => Role::Text,
@@ -167,7 +178,7 @@ pub(super) fn block(model: &Model, entry: &Entry, before: Option<&Entry>) -> Blo
                 block.put(role, state);
             }
         }
-        Kind::Notice(line) => {
+        Kind::Notice(line, _) => {
             let line = Printable::new().trusted("* ").append(line);
             block.put(Role::Notice, line);
         }

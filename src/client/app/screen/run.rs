@@ -1,23 +1,27 @@
 //! Run: carries out the commands of the user. Pure.
 
+use std::path::PathBuf;
+
 use super::command::Command;
 use super::find::{self, part};
 use super::log::Kind;
 use super::model::{Action, IGNORED_MAX, Model, Search};
-use crate::client::app::topics;
+use super::views::Subject;
+use crate::client::app::topics::{self, Followed};
 use crate::client::{Filter, Printable};
 
 impl Model {
     /// Does what a command says.
     pub(super) fn run(&mut self, command: Command) {
         match command {
-            Command::Attach(path, text) => self.actions.push(Action::Attach(path, text)),
+            Command::Attach(path, text) => self.attach(path, &text),
             Command::Save(number, path) => match self.file(number).cloned() {
                 Some(file) => self.actions.push(Action::Save(file, path)),
                 None => self.notice(Printable::new().trusted("there is no file with this number")),
             },
             Command::Clear => {
-                self.log.clear();
+                let view = self.views.current();
+                self.log.clear(|entry| view.shows(entry));
                 self.go_to_bottom();
             }
             Command::Connect(address, name) => self.actions.push(Action::Connect(address, name)),
@@ -25,7 +29,7 @@ impl Model {
             Command::Ignore(name) => self.ignore(name),
             Command::Key => self.actions.push(Action::ShowKey),
             Command::Me(text) => self.queue(&format!("/me {text}")),
-            Command::Msg(name, text) => self.queue_direct(name, &text),
+            Command::Msg(name, text) => self.queue_typed(Subject::Direct(name), &text),
             Command::Nick(name) => self.actions.push(Action::Connect(None, Some(name))),
             Command::Quit => self.leave(),
             Command::Search(wanted) => {
@@ -54,17 +58,28 @@ impl Model {
             }
             Command::Trust(name) => self.trust(&name),
             Command::Url(number) => self.copy_url(number),
+            Command::View(None) => self.list_views(),
+            Command::View(Some(which)) => self.choose_view(&which),
+            Command::Close => self.close_view(),
             Command::Who => self.notice(self.who()),
             Command::Topic(topic) => self.set_topic(topic),
             Command::Following => self.notice(topics::shown(&self.following)),
             Command::Follow(more) => {
                 let mut following = self.following.clone();
-                for followed in more {
-                    topics::add(&mut following, followed);
+                for followed in &more {
+                    topics::add(&mut following, followed.clone());
                 }
-                self.follow(following);
+                if self.follow(following) {
+                    for followed in more {
+                        if let Followed::Topic(topic) = followed {
+                            self.view_of(Subject::Topic(topic));
+                        }
+                    }
+                }
             }
-            Command::Unfollow(less) if less.is_empty() => self.follow(Filter::default()),
+            Command::Unfollow(less) if less.is_empty() => {
+                self.follow(Filter::default());
+            }
             Command::Unfollow(less) => {
                 let mut following = self.following.clone();
                 for followed in &less {
@@ -79,6 +94,11 @@ impl Model {
         if !self.has_follow {
             return self.notice(Printable::new().trusted("this server has no topics"));
         }
+        // Where a view says what lines are about, another topic is another view.
+        if !self.views.current().is_room() {
+            let subject = Subject::of_topic(&topic.unwrap_or_default());
+            return self.go_to(subject);
+        }
         self.topic = topic.unwrap_or_default();
         let line = match self.topic.as_str() {
             "" => Printable::new().trusted("your lines have no topic"),
@@ -90,17 +110,35 @@ impl Model {
         self.notice(line);
     }
 
-    pub(super) fn follow(&mut self, following: Filter) {
+    /// Returns whether that is possible.
+    pub(super) fn follow(&mut self, following: Filter) -> bool {
         if !self.has_follow {
-            return self.notice(Printable::new().trusted("this server has no topics"));
+            self.notice(Printable::new().trusted("this server has no topics"));
+            return false;
         }
         if following.topics.len() + following.senders.len() > self.filter_entries_max {
             let line = Printable::new().trusted("this server lets you follow no more than ");
-            return self.notice(line.number(self.filter_entries_max as u64));
+            self.notice(line.number(self.filter_entries_max as u64));
+            return false;
         }
         self.following = following;
         self.actions.push(Action::Follow(self.filter()));
         self.notice(topics::shown(&self.following));
+        true
+    }
+
+    /// Sends a file to those who see what the view shows, or to the member whose name comes
+    /// first in the text.
+    fn attach(&mut self, path: PathBuf, text: &str) {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let (target, text) = match topics::followed(word) {
+            Ok(Followed::Sender(name)) => (Subject::Direct(name), rest),
+            _ => (self.target(), text),
+        };
+        if self.may_send(&target) {
+            self.actions
+                .push(Action::Attach(path, text.to_owned(), target));
+        }
     }
 
     pub(super) fn ignore(&mut self, name: Option<String>) {
@@ -137,7 +175,7 @@ impl Model {
 
     /// Copies the web address that is so many from below.
     pub(super) fn copy_url(&mut self, number: usize) {
-        let texts = self.log.iter().rev().filter_map(|entry| match &entry.kind {
+        let texts = self.entries().rev().filter_map(|entry| match &entry.kind {
             Kind::Message { text, .. } | Kind::Direct { text, .. } | Kind::Own { text, .. } => {
                 Some(text)
             }

@@ -39,13 +39,12 @@ impl Model {
 
     /// Finds the hits anew and shows the newest.
     pub(super) fn look(&mut self) {
-        let Some(search) = &mut self.search else {
+        let Some(search) = &self.search else {
             return;
         };
         let has_hit = |text: &str| !find::hits(text, &search.wanted).is_empty();
-        search.found = self
-            .log
-            .iter()
+        let found: Vec<_> = self
+            .entries()
             .filter(|entry| match &entry.kind {
                 Kind::Message { sender, text, .. } | Kind::Direct { sender, text } => {
                     has_hit(text) || has_hit(sender)
@@ -55,7 +54,10 @@ impl Model {
             })
             .map(|entry| entry.id)
             .collect();
-        search.at = search.found.len().saturating_sub(1);
+        if let Some(search) = &mut self.search {
+            search.at = found.len().saturating_sub(1);
+            search.found = found;
+        }
         self.show_hit();
     }
 

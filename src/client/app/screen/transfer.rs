@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use super::Client;
+use super::views::Subject;
 use crate::client::Printable;
 use crate::client::app::save::{Target, save};
 use crate::wire::File;
@@ -12,13 +13,13 @@ use crate::wire::File;
 /// What a transfer tells.
 pub(super) enum Told {
     Progress(String, u64, u64),
-    Attached(Result<File, String>, String),
+    Attached(Result<File, String>, String, Subject),
     Saved(Result<PathBuf, String>),
 }
 
 impl Client {
     /// Uploads a file in a task of its own.
-    pub(super) fn attach(&mut self, path: PathBuf, text: String) {
+    pub(super) fn attach(&mut self, path: PathBuf, text: String, target: Subject) {
         let Some(sender) = self.sender.clone() else {
             return self.no_transfer();
         };
@@ -31,7 +32,9 @@ impl Client {
                 let _ = told.try_send((number, Told::Progress(name.clone(), done, total)));
             });
             let attached = attached.await.map_err(|error| error.to_string());
-            let _ = told.send((number, Told::Attached(attached, text))).await;
+            let _ = told
+                .send((number, Told::Attached(attached, text, target)))
+                .await;
         });
     }
 
@@ -70,15 +73,15 @@ impl Client {
                 self.model.transfers.insert(number, (name, done, total));
                 return;
             }
-            Told::Attached(Ok(file), text) => {
+            Told::Attached(Ok(file), text, target) => {
                 self.model.transfers.remove(&number);
-                return self.model.attached(file, &text);
+                return self.model.attached(file, &text, target);
             }
             Told::Saved(Ok(path)) => {
                 let line = Printable::new().trusted("saved ");
                 line.untrusted(&path.display().to_string())
             }
-            Told::Attached(Err(error), _) => {
+            Told::Attached(Err(error), ..) => {
                 let line = Printable::new().trusted("the file was not sent: ");
                 line.untrusted(&error)
             }

@@ -1,8 +1,9 @@
-//! View: which rows of the log are on the screen, and scrolling through them. Pure.
+//! Scrolling: which rows of the log are on the screen, in the view that is shown. Pure.
 
-use super::log::EntryId;
-use super::model::{Model, View};
+use super::log::{Entry, EntryId};
+use super::model::Model;
 use super::rows::{Block, block};
+use super::views::Scroll;
 
 /// More rows than any log has.
 pub(super) const ROWS_MAX: usize = usize::MAX / 2;
@@ -24,7 +25,7 @@ impl Model {
             let start = end.saturating_sub(left);
             left -= end - start;
             shown.push((block, start..end));
-            let Some(above) = index.checked_sub(1) else {
+            let Some(above) = self.entry_above(index) else {
                 break;
             };
             (index, row) = (above, ROWS_MAX);
@@ -48,20 +49,20 @@ impl Model {
         };
         // A log that fits the screen has nothing above.
         if let Some(place) = place {
-            self.set_view(place);
+            self.set_scroll(place);
         }
     }
 
     /// Scrolls towards newer rows.
     pub(super) fn scroll_down(&mut self, rows: usize) {
-        let below = match self.view {
-            View::Bottom => None,
-            View::At { .. } => self.bottom().and_then(|place| self.below(place, rows)),
+        let below = match self.views.current().scroll {
+            Scroll::Bottom => None,
+            Scroll::At { .. } => self.bottom().and_then(|place| self.below(place, rows)),
         };
         match below {
-            Some(place) if Some(place) != self.last() => self.set_view(place),
+            Some(place) if Some(place) != self.last() => self.set_scroll(place),
             _ => {
-                self.view = View::Bottom;
+                self.views.current_mut().scroll = Scroll::Bottom;
                 self.is_seen();
             }
         }
@@ -72,30 +73,30 @@ impl Model {
         let Some(index) = self.log.position(id) else {
             return;
         };
-        self.view = View::At { id, row: 0 };
+        self.views.current_mut().scroll = Scroll::At { id, row: 0 };
         match self.below((index, 0), self.size.1 / 2) {
-            Some(place) => self.set_view(place),
-            None => self.view = View::Bottom,
+            Some(place) => self.set_scroll(place),
+            None => self.views.current_mut().scroll = Scroll::Bottom,
         }
         self.scroll_up(0);
     }
 
-    fn set_view(&mut self, (index, row): Place) {
-        if Some((index, row)) == self.last() {
-            self.view = View::Bottom;
-        } else if let Some(entry) = self.log.get(index) {
-            self.view = View::At { id: entry.id, row };
-        }
+    fn set_scroll(&mut self, (index, row): Place) {
+        let scroll = match self.log.get(index) {
+            Some(entry) if Some((index, row)) != self.last() => Scroll::At { id: entry.id, row },
+            _ => Scroll::Bottom,
+        };
+        self.views.current_mut().scroll = scroll;
     }
 
     /// The last row that is shown. An entry that was dropped shows the oldest.
     fn bottom(&self) -> Option<Place> {
-        match self.view {
-            View::Bottom => self.last(),
-            View::At { id, row } => match self.log.position(id) {
+        match self.views.current().scroll {
+            Scroll::Bottom => self.last(),
+            Scroll::At { id, row } => match self.log.position(id) {
                 Some(index) => Some((index, row.min(self.rows_of(index) - 1))),
                 None => {
-                    let first = (self.log.len() > 0).then_some((0, 0))?;
+                    let first = (self.entry_below(None)?, 0);
                     let full = self.size.1.saturating_sub(1);
                     self.below(first, full).or_else(|| self.last())
                 }
@@ -103,9 +104,9 @@ impl Model {
         }
     }
 
-    /// The last row of the log.
+    /// The last row of the view.
     fn last(&self) -> Option<Place> {
-        let index = self.log.len().checked_sub(1)?;
+        let index = self.entry_above(self.log.len())?;
         Some((index, self.rows_of(index) - 1))
     }
 
@@ -116,7 +117,7 @@ impl Model {
             let step = row.min(rows - gone);
             row -= step;
             gone += step;
-            let Some(above) = index.checked_sub(1).filter(|_| gone < rows) else {
+            let Some(above) = self.entry_above(index).filter(|_| gone < rows) else {
                 return ((index, row), gone);
             };
             index = above;
@@ -133,9 +134,8 @@ impl Model {
                 return Some((index, row + rows));
             }
             rows -= left + 1;
-            index += 1;
+            index = self.entry_below(Some(index))?;
             row = 0;
-            self.log.get(index)?;
         }
     }
 
@@ -148,7 +148,27 @@ impl Model {
         let Some(entry) = self.log.get(index) else {
             return Block::default();
         };
-        let before = index.checked_sub(1).and_then(|index| self.log.get(index));
-        block(self, entry, before)
+        let before = self.entry_above(index);
+        block(self, entry, before.and_then(|index| self.log.get(index)))
+    }
+
+    /// The entries of the view that is shown, oldest first.
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        let view = self.views.current();
+        self.log.iter().filter(|entry| view.shows(entry))
+    }
+
+    /// The next older entry of the view.
+    fn entry_above(&self, index: usize) -> Option<usize> {
+        let view = self.views.current();
+        let is_shown = |index: &usize| self.log.get(*index).is_some_and(|it| view.shows(it));
+        (0..index).rev().find(is_shown)
+    }
+
+    /// The next newer entry of the view; the oldest for `None`.
+    fn entry_below(&self, index: Option<usize>) -> Option<usize> {
+        let view = self.views.current();
+        let is_shown = |index: &usize| self.log.get(*index).is_some_and(|it| view.shows(it));
+        (index.map_or(0, |index| index + 1)..self.log.len()).find(is_shown)
     }
 }
