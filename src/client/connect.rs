@@ -218,11 +218,13 @@ impl Connector {
             }
         }
         let (halves, registered) = opened?;
+        let opened_at = addresses.get(next).cloned();
         let again = self.backoff.clone().map(|backoff| {
             let target: Box<dyn Reopen> = Box::new(Target {
                 connector: self.clone(),
                 addresses,
                 next: AtomicUsize::new((next + 1) % count.max(1)),
+                last: AtomicUsize::new(next),
                 name: name.to_owned(),
             });
             (target, backoff)
@@ -232,6 +234,7 @@ impl Connector {
             registered,
             again,
             self.filter.clone(),
+            opened_at,
         ))
     }
 
@@ -253,6 +256,7 @@ impl Connector {
             registered,
             None,
             self.filter.clone(),
+            None,
         ))
     }
 

@@ -21,6 +21,7 @@ use super::pacer::Pacer;
 use super::resume::{Continued, Line, Missed};
 use super::send_queue::{SendQueue, Unsent};
 use super::writing::{Inputs, Leaving, now};
+use crate::address::Address;
 use crate::client;
 use crate::wire::{Capability, ErrorCode, Filter, Registered, Resume};
 
@@ -35,6 +36,9 @@ pub(crate) trait Reopen: Send + Sync {
         resume: Option<Resume>,
         filter: Option<Filter>,
     ) -> Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send + '_>>;
+
+    /// The server of the connection that was opened last.
+    fn address(&self) -> Option<Address>;
 }
 
 /// What the session and its task are connected with.
@@ -61,6 +65,20 @@ pub(crate) struct Announced {
     pub(crate) has_follow: AtomicBool,
     /// The longest piece of a file, in bytes; 0: it grants no files.
     pub(crate) file_chunk_bytes_max: AtomicU32,
+    /// Where it is; `None` for a stream that the caller has opened.
+    pub(crate) address: Mutex<Option<Address>>,
+}
+
+impl Announced {
+    pub(crate) fn address(&self) -> Option<Address> {
+        let address = self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        address.clone()
+    }
+
+    pub(crate) fn set_address(&self, new: Option<Address>) {
+        let mut address = self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        *address = new;
+    }
 }
 
 /// The state of the task: what outlives a connection.
@@ -190,7 +208,10 @@ impl Driver {
                 }
             };
             let failure = match opened {
-                Ok(opened) => return Ok(opened),
+                Ok(opened) => {
+                    self.channels.announced.set_address(target.address());
+                    return Ok(opened);
+                }
                 Err(failure) => failure,
             };
             retry = (failure.retry, failure.retry_after_ms);

@@ -20,6 +20,8 @@ pub(super) struct Target {
     /// The one to try next: first the one behind that of the session, since that one has
     /// just failed.
     pub(super) next: AtomicUsize,
+    /// The one of the connection that was opened last.
+    pub(super) last: AtomicUsize,
     pub(super) name: String,
 }
 
@@ -33,7 +35,8 @@ impl Reopen for Target {
             let mut failure = ConnectError::Closed;
             for _ in &self.addresses {
                 let next = self.next.fetch_add(1, Ordering::Relaxed);
-                let Some(address) = self.addresses.get(next % self.addresses.len()) else {
+                let next = next % self.addresses.len();
+                let Some(address) = self.addresses.get(next) else {
                     break;
                 };
                 let dialed = match self.connector.dial(address).await {
@@ -49,9 +52,16 @@ impl Reopen for Target {
                 let halves = Halves::new(self.connector.tapped(dialed));
                 let connector = &self.connector;
                 let shaken = connector.shake_hands(halves, &self.name, resume, filter);
-                return shaken.await.map_err(ConnectError::into_failure);
+                let opened = shaken.await.map_err(ConnectError::into_failure)?;
+                self.last.store(next, Ordering::Relaxed);
+                return Ok(opened);
             }
             Err(failure.into_failure())
         })
+    }
+
+    fn address(&self) -> Option<Address> {
+        let last = self.last.load(Ordering::Relaxed);
+        self.addresses.get(last).cloned()
     }
 }

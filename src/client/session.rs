@@ -17,6 +17,7 @@ use super::follow::{Filter, NewChat};
 use super::history::HistoryError;
 use super::sender::{SendError, Sender};
 use super::writing::Leaving;
+use crate::address::Address;
 use crate::wire::get_history::Edge;
 use crate::wire::{Capability, File, History, Limits, Registered};
 
@@ -56,6 +57,7 @@ impl Session {
         registered: Registered,
         again: Option<(Box<dyn Reopen>, Backoff)>,
         filter: Filter,
+        address: Option<Address>,
     ) -> Self {
         let (filters, filters_queued) = mpsc::channel(FILTERS_QUEUED_MAX);
         let (sends, sends_queued) = mpsc::channel(SENDS_QUEUED_MAX);
@@ -64,6 +66,7 @@ impl Session {
         let (requests, requests_queued) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let (transfers, transfers_queued) = mpsc::channel(PIECES_QUEUED_MAX);
         let announced = Arc::<Announced>::default();
+        announced.set_address(address);
         let channels = Channels {
             sends: sends_queued,
             filters: filters_queued,
@@ -101,6 +104,13 @@ impl Session {
     /// [`next`](Self::next) has told so.
     pub fn registered(&self) -> &Registered {
         &self.registered
+    }
+
+    /// The server of the present connection: of several that were given, the one that the
+    /// session is at. `None` on a stream that the caller has opened
+    /// ([`Connector::register`](super::Connector::register)).
+    pub fn address(&self) -> Option<Address> {
+        self.sender.announced.address()
     }
 
     /// The limits that the server announced; zeros if it announced none.

@@ -254,3 +254,30 @@ fn a_restarted_server_has_its_members_back() {
     alice.log_ends_with("\nBob: back");
     drop(server);
 }
+
+#[test]
+fn the_status_line_names_the_server_that_the_session_is_at() {
+    let (first, second) = (Server::new(), Server::new());
+    let addresses = format!("{},{}", first.address(), second.address());
+    let name = |server: &Server| server.address().replace("chat://", "");
+    let screen = Screen::start_in(&[&addresses, "Alice"], &RECONNECTS);
+    let peer = welcome(&first, "e", 0);
+    screen.status_has(&name(&first));
+    let at_first = name(&first);
+    drop(first);
+    peer.close();
+    let _peer = welcome(&second, "e", 0);
+    screen.status_has(&name(&second));
+    assert!(!screen.status().contains(&at_first));
+    screen.has(&format!("\n* this is the server {}", second.address()));
+}
+
+#[test]
+fn the_status_line_names_the_server_that_answered_first() {
+    let (gone, there) = (Server::new(), Server::new());
+    let addresses = format!("{},{}", gone.address(), there.address());
+    drop(gone);
+    let screen = Screen::start_in(&[&addresses, "Alice"], &RECONNECTS);
+    let _peer = welcome(&there, "e", 0);
+    screen.status_has(&there.address().replace("chat://", ""));
+}

@@ -224,6 +224,11 @@ impl Screen {
         self.parts().map(|(log, ..)| log).unwrap_or_default()
     }
 
+    /// The status line.
+    pub fn status(&self) -> String {
+        self.parts().map(|parts| parts.1).unwrap_or_default()
+    }
+
     /// Everything that the client wrote.
     pub fn written(&self) -> String {
         let written = self.written.lock().expect("no panic");

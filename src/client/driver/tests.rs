@@ -41,6 +41,10 @@ impl Reopen for Place {
             Ok((halves(client), registered(seq + 1)))
         })
     }
+
+    fn address(&self) -> Option<Address> {
+        None
+    }
 }
 
 fn lost(reason: &str) -> Ending {
@@ -91,6 +95,7 @@ fn stage(is_gone: bool) -> Stage {
             registered(0),
             Some(again),
             crate::client::Filter::default(),
+            None,
         ),
         server,
         servers,
@@ -222,6 +227,7 @@ async fn a_client_that_was_stopped_pings_before_it_judges_silence() {
         registered,
         None,
         crate::client::Filter::default(),
+        None,
     );
     tokio::task::yield_now().await;
     tokio::time::advance(std::time::Duration::from_secs(3_600)).await;

@@ -19,6 +19,7 @@ impl Model {
         let is_same = self.address == address;
         self.address = address;
         if !is_same {
+            self.server = Printable::new().untrusted(&self.address);
             self.seen = None;
             self.topic.clear();
             self.following = Filter::default();
@@ -46,6 +47,19 @@ impl Model {
             }
         }
         !is_same
+    }
+
+    /// The session is at this server, one of those that were given.
+    pub(super) fn is_at(&mut self, server: Option<&Address>) {
+        let Some(server) = server else {
+            return;
+        };
+        let server = Printable::new().untrusted(&server.to_string());
+        if self.server != server {
+            let line = Printable::new().trusted("this is the server ");
+            self.notice(line.append(&server));
+            self.server = server;
+        }
     }
 
     /// The server's answer to a Register, the first or a later one.

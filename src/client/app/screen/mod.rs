@@ -241,7 +241,13 @@ impl Client {
                                 return ended;
                             }
                         }
-                        Some(event) => self.model.event(event),
+                        Some(event) => {
+                            if let Event::Resumed { .. } | Event::NotResumed { .. } = event {
+                                let address = self.session.as_ref().and_then(Session::address);
+                                self.model.is_at(address.as_ref());
+                            }
+                            self.model.event(event);
+                        }
                         None => self.session = None,
                     }
                 }

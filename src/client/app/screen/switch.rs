@@ -96,6 +96,7 @@ impl Client {
             (self.address, self.name) = (address, name);
         }
         let is_other = self.model.connected(&self.address, session.registered());
+        self.model.is_at(session.address().as_ref());
         if is_other {
             match known_names_file::read(&self.address) {
                 Ok(known) => self.model.known = known,
