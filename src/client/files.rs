@@ -141,7 +141,7 @@ impl fmt::Display for FileError {
                     code.as_str_name()
                 )
             }
-            Self::Silent => write!(f, "the server says nothing about it"),
+            Self::Silent => write!(f, "the server says nothing about it, try again later"),
             Self::Ended => write!(f, "the session is over"),
         }
     }

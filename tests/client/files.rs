@@ -13,6 +13,7 @@ use crate::cutting::{Cut, NEVER, Proxy};
 use crate::fake::WAIT_SECONDS;
 use crate::program::Program;
 use crate::runtime::run;
+use crate::screen::Screen;
 use crate::support::{TestServer, command, output};
 
 /// A server that keeps files in a folder of its own.
@@ -444,4 +445,58 @@ fn a_pipe_sends_a_file_and_another_saves_it() {
     }
     assert_eq!(fs::read(saved.join("report.pdf")).expect("a file"), b"mine");
     drop(bob);
+}
+
+#[test]
+fn a_refused_file_is_told_with_its_code_as_json() {
+    let (server, _room) = server(&["--file-bytes-max", "1000"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = write(folder.path(), "long.bin", &bytes(13, 1_001));
+    let path = path.to_str().expect("UTF-8");
+    let address = server.address.to_string();
+    let mut alice = Program::start(&[&address, "Alice", "--json", "--attach", path]);
+    alice.end_input();
+    let outcome = alice.outcome();
+    let error = r#"{"error":{"code":"ERROR_CODE_FILE_TOO_LONG","detail":"a file has at most 1000 bytes here","endsSession":false}}"#;
+    assert_eq!(outcome.output.lines().nth(1), Some(error));
+    assert!(
+        outcome.errors.contains(
+            "it is too long for the server (a file has at most 1000 bytes here), split it or make it smaller"
+        ),
+        "{}",
+        outcome.errors
+    );
+    assert_eq!(outcome.code, Some(7));
+}
+
+/// CHAT-FILE-4: nobody else may fetch it.
+#[test]
+fn a_file_goes_to_one_member_alone() {
+    let (server, _room) = server(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let content = bytes(14, 20_000);
+    write(folder.path(), "secret plan.pdf", &content);
+    let address = server.address.to_string();
+    let path = folder.path().join("secret plan.pdf");
+    let path = path.to_str().expect("UTF-8");
+    run(async {
+        let mut bob = join(&server, "Bob").await;
+        let mut eve = join(&server, "Eve").await;
+        let mut screen = Screen::start(&[&address, "Alice"]);
+        screen.has("/help shows the commands");
+        let keys = format!("/attach '{path}' @bob the plan\r");
+        screen.type_keys(&keys);
+        let (text, files) = hears(&mut bob).await;
+        assert_eq!(text, "the plan secret plan.pdf (20 KB)");
+        assert!(fetch(&mut bob, &files[0]).await.expect("fetched") == content);
+        let refused = fetch(&mut eve, &files[0]).await;
+        assert_eq!(code(refused), ErrorCode::FileUnknown);
+        // And in a view, where no name is needed.
+        screen.type_keys(&format!("/view @Bob\r/attach '{path}'\r"));
+        let (text, files) = hears(&mut bob).await;
+        assert_eq!(text, "secret plan.pdf (20 KB)");
+        assert!(fetch(&mut bob, &files[0]).await.expect("fetched") == content);
+        bob.leave().await;
+        eve.leave().await;
+    });
 }

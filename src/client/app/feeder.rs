@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::hang_up::in_thread;
-use super::json::Ids;
+use super::json::{self, Ids};
 use super::json_input::{self, Request};
-use super::line_messages::file_text;
+use super::line_messages::{file_error, file_text};
 use super::report::say;
 use super::topics;
 use crate::client::{NewChat, Outgoing, Printable, SendError, Sender};
@@ -49,6 +49,8 @@ pub(super) struct Feeder {
     pub(super) ids: Option<Arc<Ids>>,
     /// A file to upload and to name in the first line.
     pub(super) attach: Option<PathBuf>,
+    /// With lines of JSON: where to tell that the server has refused the file.
+    pub(super) errors: Option<mpsc::Sender<String>>,
     /// Counts the lines that could not be understood.
     pub(super) wrong: Arc<AtomicUsize>,
 }
@@ -65,7 +67,12 @@ impl Feeder {
                         self.wrong.fetch_add(1, Ordering::AcqRel);
                         let line = Printable::new().trusted("cannot send ");
                         let line = line.untrusted(&path.display().to_string()).trusted(": ");
-                        say(&line.untrusted(&error.to_string()));
+                        say(&line.append(&file_error(&error)));
+                        if let (Some(errors), Some(line)) =
+                            (&self.errors, json::file_error(&error, None))
+                        {
+                            let _ = errors.blocking_send(line);
+                        }
                         None
                     }
                 },

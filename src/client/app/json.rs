@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::client::{Ended, Ending, Event, Printable};
+use crate::client::{Ended, Ending, Event, FileError, Printable};
 use crate::wire::{Chat, File, Registered};
 
 /// How many lines are remembered until the server answers them: more than the library
@@ -218,6 +218,23 @@ pub(super) fn event(event: &Event, ids: &Ids) -> Option<String> {
         }}),
         Event::Ended(_) => return None,
     }))
+}
+
+/// The line for a file that the server has refused; `None` if something else went wrong.
+pub(super) fn file_error(error: &FileError, file: Option<&File>) -> Option<String> {
+    let FileError::Refused { code, detail } = error else {
+        return None;
+    };
+    let mut fields = json!({
+        "code": code.as_str_name(),
+        "detail": detail,
+        "endsSession": false,
+    });
+    if let (Some(file), Some(fields)) = (file, fields.as_object_mut()) {
+        let sha256 = STANDARD.encode(&file.sha256);
+        fields.insert("sha256".to_owned(), sha256.into());
+    }
+    Some(line(&json!({ "error": fields })))
 }
 
 /// The lines for the end of a session: what the server said, and, always the last, how

@@ -1,8 +1,8 @@
 //! Messages of the program about lines: what becomes of them, and of the files that they
 //! name. Pure.
 
-use super::messages::{DETAIL_CHARS_MAX, cut, quote};
-use crate::client::Printable;
+use super::messages::{DETAIL_CHARS_MAX, cut, quote, with_detail};
+use crate::client::{FileError, Printable};
 use crate::wire::{ErrorCode, File};
 
 /// In place of a text that was removed (CHAT-MOD-9).
@@ -64,8 +64,44 @@ pub(super) fn refusal(code: ErrorCode, detail: &str) -> Printable {
         ErrorCode::NotReachable => {
             line.trusted("nobody of this name takes direct messages here now")
         }
+        ErrorCode::FileUnknown => {
+            line.trusted("the server no longer has the file that it names, send the file again")
+        }
+        _ => file_refusal(code, detail),
+    }
+}
+
+/// Why the server did not take a file, or does not give it.
+fn file_refusal(code: ErrorCode, detail: &str) -> Printable {
+    let line = Printable::new();
+    match code {
+        ErrorCode::FileUnknown => line.trusted(
+            "the server does not have it any more, or not for you: ask its sender to send it again",
+        ),
+        ErrorCode::FileTooLong => {
+            with_detail(line.trusted("it is too long for the server"), detail)
+                .trusted(", split it or make it smaller")
+        }
+        ErrorCode::FilesFull => line.trusted(
+            "the server has no space for it, or none for more files of yours, try again later",
+        ),
+        ErrorCode::FileMismatch => {
+            line.trusted("it changed while it was sent, or was damaged on its way, try again")
+        }
+        ErrorCode::FileNameInvalid => line.trusted(
+            "the server does not take the name of the file, rename it: at most 128 bytes, no '/', \
+             '\\' or ':', and no '.' at its begin",
+        ),
         _ if detail.is_empty() => line.trusted("the server did not say why"),
         _ => line.untrusted(&cut(detail, DETAIL_CHARS_MAX)),
+    }
+}
+
+/// Why a file was not sent or fetched.
+pub(super) fn file_error(error: &FileError) -> Printable {
+    match error {
+        FileError::Refused { code, detail } => file_refusal(*code, detail),
+        error => Printable::new().untrusted(&error.to_string()),
     }
 }
 
@@ -109,6 +145,17 @@ mod tests {
             code,
             "said\nso"
         )));
+    }
+
+    #[test]
+    fn refused_files() {
+        let all = table(|code| {
+            let detail = "said\nso".to_owned();
+            file_error(&FileError::Refused { code, detail })
+        });
+        let of_files: Vec<_> = all.lines().filter(|it| it.starts_with("FILE")).collect();
+        assert_eq!(of_files.len(), 5);
+        assert_snapshot!(of_files.join("\n"));
     }
 
     #[test]

@@ -335,7 +335,7 @@ pub(super) fn left(name: &str, reason: LeftReason) -> Printable {
     })
 }
 
-fn with_detail(line: Printable, detail: &str) -> Printable {
+pub(super) fn with_detail(line: Printable, detail: &str) -> Printable {
     if detail.is_empty() {
         line
     } else {

@@ -33,6 +33,9 @@ const NAMES_MAX: usize = 100_000;
 /// How many files may wait to be saved.
 const SAVES_QUEUED_MAX: usize = 1_024;
 
+/// How many refused files may wait to be told as JSON.
+const ERRORS_QUEUED_MAX: usize = 16;
+
 /// How many lines may wait for the reader of the output. While they wait, the server is
 /// not read either.
 const OUTPUT_LINES_MAX: usize = 256;
@@ -55,6 +58,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     let held = Arc::new(AtomicUsize::new(0));
     let ids = Arc::new(Ids::default());
     let wrong = Arc::new(AtomicUsize::new(0));
+    let (errors, mut errors_told) = mpsc::channel(ERRORS_QUEUED_MAX);
     let feeder = Feeder {
         sender: sender.clone(),
         text_bytes_max: session.limits().text_bytes_max as usize,
@@ -67,11 +71,12 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
         ids: options.json.then(|| Arc::clone(&ids)),
         wrong: Arc::clone(&wrong),
         attach: options.attach.clone(),
+        errors: options.json.then(|| errors.clone()),
     };
-    let saves = options
-        .save_to
-        .as_ref()
-        .map(|folder| start_saving(session.sender(), folder));
+    let saves = options.save_to.as_ref().map(|folder| {
+        let errors = options.json.then(|| errors.clone());
+        start_saving(session.sender(), folder, errors)
+    });
     let input = match &options.send {
         Some(text) => Source::Text(text.clone().into_bytes()),
         None if options.who => Source::Nothing,
@@ -215,6 +220,10 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
                     }
                 }
             },
+            Some(line) = errors_told.recv() => tokio::select! {
+                () = put(&output, line) => {}
+                () = signals.next() => sender.leave_now(),
+            },
             read = &mut input_over, if !is_input_over => {
                 is_input_over = true;
                 if let Ok(Err(error)) = read {
@@ -250,7 +259,9 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     };
     let refused = refused + wrong.load(Ordering::Acquire);
     if options.json && !options.who {
-        for line in json::ended(&ended, refused) {
+        let told = std::iter::from_fn(|| errors_told.try_recv().ok());
+        let told: Vec<_> = told.take(ERRORS_QUEUED_MAX).collect();
+        for line in told.into_iter().chain(json::ended(&ended, refused)) {
             tokio::select! {
                 () = put(&output, line) => {}
                 () = signals.next() => break,
@@ -299,7 +310,11 @@ fn judge(known: &mut KnownNames, server: &Address, name: &str, id: Option<Sender
 
 /// Saves files in a folder, one after the other. What the session's end breaks off goes on
 /// the next time.
-fn start_saving(sender: Sender, folder: &Path) -> mpsc::Sender<File> {
+fn start_saving(
+    sender: Sender,
+    folder: &Path,
+    errors: Option<mpsc::Sender<String>>,
+) -> mpsc::Sender<File> {
     let (files, mut queued) = mpsc::channel::<File>(SAVES_QUEUED_MAX);
     let target = Target::Folder(folder.to_owned());
     tokio::spawn(async move {
@@ -314,7 +329,14 @@ fn start_saving(sender: Sender, folder: &Path) -> mpsc::Sender<File> {
                 Err(FileError::Ended) => return,
                 Err(error) => {
                     let line = Printable::new().trusted("cannot save ").append(&name);
-                    say(&line.trusted(": ").untrusted(&error.to_string()));
+                    say(&line
+                        .trusted(": ")
+                        .append(&line_messages::file_error(&error)));
+                    if let (Some(errors), Some(line)) =
+                        (&errors, json::file_error(&error, Some(&file)))
+                    {
+                        let _ = errors.send(line).await;
+                    }
                 }
             }
         }

@@ -7,14 +7,15 @@ use tokio::sync::mpsc;
 use super::Client;
 use super::views::Subject;
 use crate::client::Printable;
+use crate::client::app::line_messages::file_error;
 use crate::client::app::save::{Target, save};
 use crate::wire::File;
 
 /// What a transfer tells.
 pub(super) enum Told {
     Progress(String, u64, u64),
-    Attached(Result<File, String>, String, Subject),
-    Saved(Result<PathBuf, String>),
+    Attached(Result<File, Printable>, String, Subject),
+    Saved(Result<PathBuf, Printable>),
 }
 
 impl Client {
@@ -31,7 +32,7 @@ impl Client {
                 // The next one says more.
                 let _ = told.try_send((number, Told::Progress(name.clone(), done, total)));
             });
-            let attached = attached.await.map_err(|error| error.to_string());
+            let attached = attached.await.map_err(|error| file_error(&error));
             let _ = told
                 .send((number, Told::Attached(attached, text, target)))
                 .await;
@@ -50,7 +51,7 @@ impl Client {
             let saved = save(&sender, &file, &target, |done, total| {
                 let _ = told.try_send((number, Told::Progress(name.clone(), done, total)));
             });
-            let saved = saved.await.map_err(|error| error.to_string());
+            let saved = saved.await.map_err(|error| file_error(&error));
             let _ = told.send((number, Told::Saved(saved))).await;
         });
     }
@@ -83,11 +84,11 @@ impl Client {
             }
             Told::Attached(Err(error), ..) => {
                 let line = Printable::new().trusted("the file was not sent: ");
-                line.untrusted(&error)
+                line.append(&error)
             }
             Told::Saved(Err(error)) => {
                 let line = Printable::new().trusted("the file was not saved: ");
-                line.untrusted(&error).trusted("; /save goes on with it")
+                line.append(&error).trusted("; /save goes on with it")
             }
         };
         self.model.transfers.remove(&number);
