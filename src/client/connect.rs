@@ -1,6 +1,5 @@
 //! Connector: what a client asks for, and the way from an address to a session.
 
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -8,11 +7,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::backoff::Backoff;
 use super::codec::{ByteStream, Halves};
 use super::connect_error::ConnectError;
-use super::driver::{Opened, Reopen};
+use super::driver::Opened;
 use super::follow::{Filter, Follows};
 #[cfg(feature = "keys")]
 use super::key::Key;
-use super::reopen::Target;
 use super::session::Session;
 use super::tap::Tapped;
 use crate::address::Address;
@@ -184,60 +182,6 @@ impl Connector {
         self
     }
 
-    /// Connects to `address` and registers as `name`. Several servers of one room have
-    /// commas between them ([`Address::parse_list`]): they are tried in turn, and a session
-    /// that is [`reconnecting`](Self::reconnecting) goes on at another one.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError`] says which step failed.
-    pub async fn connect(&self, address: &str, name: &str) -> Result<Session, ConnectError> {
-        let address = Address::parse_list(address).map_err(ConnectError::Address)?;
-        self.connect_to(&address, name).await
-    }
-
-    /// Connects to a parsed address; the name in it is ignored.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError`] says which step failed.
-    pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
-        let filter = self.register_filter();
-        let addresses: Vec<_> = address.all().cloned().collect();
-        let count = addresses.len();
-        let mut opened = self.open(address, name, None, filter.clone()).await;
-        let mut next = 0;
-        for (index, other) in addresses.iter().enumerate().skip(1) {
-            match &opened {
-                // What another server of the room may do better.
-                Err(error) if error.is_of_server() => {
-                    opened = self.open(other, name, None, filter.clone()).await;
-                    next = index;
-                }
-                _ => break,
-            }
-        }
-        let (halves, registered) = opened?;
-        let opened_at = addresses.get(next).cloned();
-        let again = self.backoff.clone().map(|backoff| {
-            let target: Box<dyn Reopen> = Box::new(Target {
-                connector: self.clone(),
-                addresses,
-                next: AtomicUsize::new((next + 1) % count.max(1)),
-                last: AtomicUsize::new(next),
-                name: name.to_owned(),
-            });
-            (target, backoff)
-        });
-        Ok(Session::start(
-            halves,
-            registered,
-            again,
-            self.filter.clone(),
-            opened_at,
-        ))
-    }
-
     /// Registers on a connected byte stream. Its session is not continued on another
     /// ([`reconnecting`](Self::reconnecting)).
     ///
@@ -272,7 +216,7 @@ impl Connector {
         self.shake_hands(halves, name, resume, filter).await
     }
 
-    fn register_filter(&self) -> Option<wire::Filter> {
+    pub(super) fn register_filter(&self) -> Option<wire::Filter> {
         Follows::new(self.filter.clone()).for_register()
     }
 

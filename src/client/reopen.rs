@@ -1,4 +1,5 @@
-//! Reopen: connects again for a session that was lost, to each server of its room in turn.
+//! Reopen: opens sessions, and connects again for one that was lost, to each server of the
+//! room in turn.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,21 +9,22 @@ use super::codec::Halves;
 use super::connect::Connector;
 use super::connect_error::ConnectError;
 use super::driver::{Opened, Reopen};
+use super::session::Session;
 use crate::address::Address;
 use crate::wire::{self, Resume};
 
 /// Where a session can be, and how to get there again.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) connector: Connector,
+struct Target {
+    connector: Connector,
     /// The servers of its room.
-    pub(super) addresses: Vec<Address>,
+    addresses: Vec<Address>,
     /// The one to try next: first the one behind that of the session, since that one has
     /// just failed.
-    pub(super) next: AtomicUsize,
+    next: AtomicUsize,
     /// The one of the connection that was opened last.
-    pub(super) last: AtomicUsize,
-    pub(super) name: String,
+    last: AtomicUsize,
+    name: String,
 }
 
 impl Reopen for Target {
@@ -63,5 +65,61 @@ impl Reopen for Target {
     fn address(&self) -> Option<Address> {
         let last = self.last.load(Ordering::Relaxed);
         self.addresses.get(last).cloned()
+    }
+}
+
+impl Connector {
+    /// Connects to `address` and registers as `name`. Several servers of one room have
+    /// commas between them ([`Address::parse_list`]): they are tried in turn, and a session
+    /// that is [`reconnecting`](Self::reconnecting) goes on at another one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says which step failed.
+    pub async fn connect(&self, address: &str, name: &str) -> Result<Session, ConnectError> {
+        let address = Address::parse_list(address).map_err(ConnectError::Address)?;
+        self.connect_to(&address, name).await
+    }
+
+    /// Connects to a parsed address; the name in it is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says which step failed.
+    pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
+        let filter = self.register_filter();
+        let addresses: Vec<_> = address.all().cloned().collect();
+        let count = addresses.len();
+        let mut opened = self.open(address, name, None, filter.clone()).await;
+        let mut next = 0;
+        for (index, other) in addresses.iter().enumerate().skip(1) {
+            match &opened {
+                // What another server of the room may do better.
+                Err(error) if error.is_of_server() => {
+                    opened = self.open(other, name, None, filter.clone()).await;
+                    next = index;
+                }
+                _ => break,
+            }
+        }
+        let (halves, registered) = opened?;
+        let opened_at = addresses.get(next).cloned();
+        let again = self.backoff.clone().map(|backoff| {
+            let target: Box<dyn Reopen> = Box::new(Target {
+                connector: self.clone(),
+                addresses,
+                next: AtomicUsize::new((next + 1) % count.max(1)),
+                last: AtomicUsize::new(next),
+                name: name.to_owned(),
+            });
+            (target, backoff)
+        });
+        Ok(Session::start(
+            halves,
+            registered,
+            again,
+            self.filter.clone(),
+            opened_at,
+        ))
     }
 }

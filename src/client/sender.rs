@@ -13,11 +13,13 @@ use super::files::{FileError, Outgoing, Transfer};
 use super::follow::{Filter, Follows, NewChat};
 use super::history::{HistoryError, Request};
 use super::send_queue::Unsent;
-use super::session::BACKLOG_EVENTS_MAX;
 use super::writing::Leaving;
 use crate::limits::NAME_BYTES_MAX;
 use crate::wire::get_history::Edge;
 use crate::wire::{self, File, History};
+
+/// How many events [`Session::send`](super::Session::send) keeps while it waits.
+pub(super) const BACKLOG_EVENTS_MAX: usize = 65_536;
 
 /// Sends into a session; clones send into the same one.
 #[derive(Debug, Clone)]

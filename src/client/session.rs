@@ -15,7 +15,7 @@ use super::event::{Ended, Ending, Event};
 use super::files::FileError;
 use super::follow::{Filter, NewChat};
 use super::history::HistoryError;
-use super::sender::{SendError, Sender};
+use super::sender::{BACKLOG_EVENTS_MAX, SendError, Sender};
 use super::writing::Leaving;
 use crate::address::Address;
 use crate::wire::get_history::Edge;
@@ -36,9 +36,6 @@ const PIECES_QUEUED_MAX: usize = 2;
 /// How many events may wait between the wire and [`Session::next`]. While they are not
 /// taken, the connection is not read, and the server slows down or gives up.
 const EVENTS_QUEUED_MAX: usize = 64;
-
-/// How many events [`Session::send`] keeps while it waits.
-pub(super) const BACKLOG_EVENTS_MAX: usize = 65_536;
 
 /// A session: from Registered to its end.
 ///
