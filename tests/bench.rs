@@ -114,6 +114,52 @@ fn every_workload_works_with_the_real_server() {
     assert_eq!(figure(&slow, "deliveries"), 2_000.0 * 8.0);
 }
 
+/// Each topic has followers here, some have more.
+#[test]
+fn members_that_follow_topics_are_measured() {
+    let server = TestServer::start(&["--rate-limit", "off"]);
+    let follow = "follow --members 40 --topics 20 --follows 3 --messages 2000 --seconds 20";
+    let output = bench(server.address, &format!("{follow} --json"));
+    assert_eq!(figure(&output, "messages"), 2_000.0);
+    let deliveries = figure(&output, "deliveries");
+    // Some of the 39 followers of each, as they are drawn: the same in each run.
+    assert!((2_000.0..2_000.0 * 39.0).contains(&deliveries));
+    let again = bench(server.address, &format!("{follow} --json"));
+    assert_eq!(figure(&again, "deliveries"), deliveries);
+    assert_eq!(figure(&output, "unfollowed"), 2_000.0);
+    assert!(figure(&output, "times_unfiltered") > 0.0);
+    assert!(figure(&output, "unfollowed_cpu_us") >= 0.0);
+    let output = bench(lying_server(Lie::None), "follow --members 5 --messages 50");
+    check_failure(&output, LOST, "a topic that it does not follow");
+    for (options, sentence) in [
+        ("--senders 2", "a single sender"),
+        ("--topics 3 --follows 4", "more topics than there are"),
+        ("--dialect irc", "no topics"),
+    ] {
+        let output = bench(server.address, &format!("follow {options}"));
+        check_failure(&output, WRONG_USAGE, sentence);
+    }
+}
+
+#[test]
+fn a_file_goes_up_and_down_while_a_pair_chats() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path().to_str().expect("a path in UTF-8");
+    let server = TestServer::start(&["--rate-limit", "off", "--data", data]);
+    let output = bench(server.address, "files --bytes 3000000 --seconds 1 --json");
+    // A round of a second for each way at least.
+    assert!(figure(&output, "messages") >= 300.0);
+    assert!(figure(&output, "upload_mb_per_s") > 0.0);
+    assert!(figure(&output, "download_mb_per_s") > 0.0);
+    assert!(figure(&output, "p99_ms") < 5_000.0);
+    let long = bench(server.address, "files --bytes 1000000000");
+    check_failure(&long, UNUSABLE, "--file-bytes-max");
+    let memory = TestServer::start(&["--rate-limit", "off"]);
+    check_failure(&bench(memory.address, "files"), UNUSABLE, "--data DIR");
+    let web = bench("ws://127.0.0.1:1", "files");
+    check_failure(&web, WRONG_USAGE, "files works over chat:// only");
+}
+
 /// All listeners of one server, and the certificate that it makes for itself.
 #[test]
 fn every_transport_carries_the_workloads() {

@@ -44,7 +44,9 @@ pub struct ClientPool {
     /// How many connections are in the room.
     pub joined: usize,
     /// How many names have been used.
-    names: usize,
+    pub names: usize,
+    /// Whether members follow topics, which the protocol has.
+    pub has_topics: bool,
     /// The interval between messages that the server announced, in milliseconds.
     pub interval_ms: u32,
     /// When the last event arrived.
@@ -69,6 +71,7 @@ impl ClientPool {
             tally: Tally::new(senders, text_bytes),
             joined: 0,
             names: 0,
+            has_topics: false,
             interval_ms: 0,
             active: Instant::now(),
         })
@@ -99,10 +102,14 @@ impl ClientPool {
         let stream = Stream::new(socket, &self.link)?;
         let name = name(self.names);
         self.names += 1;
+        let out = match self.has_topics {
+            true => self.dialect.join_topics(&name, role.topics()),
+            false => Some(self.dialect.join(&name, join_as(&role))),
+        };
         Ok(Connection {
             stream,
             stage: Stage::Connecting,
-            out: self.dialect.join(&name, join_as(&role)),
+            out: out.unwrap_or_default(),
             out_sent: 0,
             role,
             name,
@@ -294,9 +301,9 @@ impl ClientPool {
                 connection.close();
                 Ok(())
             }
-            (Role::Reads(_) | Role::Visits(_) | Role::Sends { .. } | Role::Idles, _) => Err(
-                Failure::lost(format!("the server closed the connection of {name}")),
-            ),
+            _ => Err(Failure::lost(format!(
+                "the server closed the connection of {name}"
+            ))),
         }
     }
 

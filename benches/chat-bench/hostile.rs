@@ -40,11 +40,17 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Options of the workload.
 pub struct Hostile {
+    pub pace: Pace,
+    pub attackers: Attackers,
+}
+
+/// How the pair chats in one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
     /// Messages a second that each of the two users sends.
     pub rate: u32,
-    /// The length of each of the two runs, in seconds.
+    /// The length of the run, in seconds.
     pub seconds: u32,
-    pub attackers: Attackers,
 }
 
 /// Results of the workload.
@@ -80,39 +86,46 @@ pub fn run(
     let (first, interval_ms) = User::join(address, 0)?;
     let (second, _) = User::join(address, 1)?;
     let mut pair = [first, second];
-    if hostile.rate.saturating_mul(interval_ms) > 1_000 {
-        return Err(Failure::unusable(format!(
-            "the server lets a member send one message every {interval_ms} ms: \
-             lower --rate"
-        )));
-    }
+    let pace = hostile.pace;
+    check_pace(&pace, interval_ms)?;
     let member_rate = match interval_ms {
-        0 => f64::from(hostile.rate),
+        0 => f64::from(pace.rate),
         interval_ms => 1_000.0 / f64::from(interval_ms),
     };
 
-    let quiet = chat(&mut pair, hostile, start, server, progress)?;
+    let quiet = chat(&mut pair, &pace, start, server, progress)?;
     let is_over = Arc::new(AtomicBool::new(false));
     let attack = {
         let is_over = Arc::clone(&is_over);
         let attackers = hostile.attackers;
-        let time = Duration::from_secs(hostile.seconds.into());
+        let time = Duration::from_secs(pace.seconds.into());
         thread::spawn(move || attack::run(address, attackers, member_rate, time, &is_over))
     };
-    let attacked = chat(&mut pair, hostile, start, server, progress);
+    let attacked = chat(&mut pair, &pace, start, server, progress);
     is_over.store(true, Ordering::Relaxed);
     let ends = attack.join().expect("the attackers do not panic");
     Ok(Outcome {
         attacked: attacked?,
         quiet,
-        messages: pair.iter().map(|user| u64::from(user.sent)).sum(),
+        messages: pair.iter().map(User::sent).sum(),
         peak_bytes: server.and_then(Process::peak_bytes),
         ends: ends?,
     })
 }
 
+/// Refuses a pace at which the server would refuse messages.
+pub fn check_pace(pace: &Pace, interval_ms: u32) -> Result<(), Failure> {
+    if pace.rate.saturating_mul(interval_ms) > 1_000 {
+        return Err(Failure::unusable(format!(
+            "the server lets a member send one message every {interval_ms} ms: \
+             lower --rate"
+        )));
+    }
+    Ok(())
+}
+
 /// One of the two users.
-struct User {
+pub struct User {
     number: usize,
     stream: TcpStream,
     sent: u32,
@@ -127,16 +140,16 @@ fn name(number: usize) -> String {
 }
 
 /// Both users send the messages of one run and receive each other's.
-fn chat(
+pub fn chat(
     pair: &mut [User; 2],
-    hostile: &Hostile,
+    pace: &Pace,
     start: Instant,
     server: Option<Process>,
     progress: &mut Progress,
 ) -> Result<Run, Failure> {
     let cpu_s = || server.and_then(Process::cpu_s);
     let (run_start, cpu_before_s) = (Instant::now(), cpu_s());
-    let count = hostile.rate * hostile.seconds;
+    let count = pace.rate * pace.seconds;
     let mut senders = Vec::new();
     for user in pair.iter_mut() {
         let first = user.sent;
@@ -148,7 +161,7 @@ fn chat(
             .iter_mut()
             .map(|user| scope.spawn(move || user.receive(count, start)))
             .collect();
-        let sent = send_all(&mut senders, hostile, start, progress);
+        let sent = send_all(&mut senders, pace, start, progress);
         let mut latency = Histogram::new();
         for receiver in receiving {
             latency.add(&receiver.join().expect("nobody panics")?);
@@ -167,7 +180,7 @@ fn chat(
 /// how late they were.
 fn send_all(
     senders: &mut [(usize, TcpStream, u32)],
-    hostile: &Hostile,
+    pace: &Pace,
     start: Instant,
     progress: &mut Progress,
 ) -> Result<Histogram, Failure> {
@@ -175,8 +188,8 @@ fn send_all(
     let text_at = head.len();
     let mut frame = [head, blank(TEXT_BYTES), tail].concat();
     let run_start = Instant::now();
-    let time = Duration::from_secs(hostile.seconds.into());
-    let messages = hostile.rate * hostile.seconds * 2;
+    let time = Duration::from_secs(pace.seconds.into());
+    let messages = pace.rate * pace.seconds * 2;
     let mut late = Histogram::new();
     for count in 0..messages {
         let due = time.mul_f64(f64::from(count) / f64::from(messages));
@@ -201,7 +214,7 @@ fn send_all(
 impl User {
     /// Connects and registers; also returns the announced interval between messages, in
     /// milliseconds.
-    fn join(address: SocketAddr, number: usize) -> Result<(Self, u32), Failure> {
+    pub fn join(address: SocketAddr, number: usize) -> Result<(Self, u32), Failure> {
         let mut stream = TcpStream::connect(address).map_err(|error| {
             Failure::unusable(format!("no server answers at {address}: {error}"))
         })?;
@@ -239,6 +252,11 @@ impl User {
             })?;
         }
         Ok((user, joined.unwrap_or_default()))
+    }
+
+    /// How many messages it has sent.
+    pub fn sent(&self) -> u64 {
+        self.sent.into()
     }
 
     /// Receives `count` more messages of the other user, complete and in order, among

@@ -18,23 +18,23 @@ use crate::{
 };
 
 /// How many bytes a sender queues at once.
-const BATCH_BYTES: usize = 64 * 1024;
+pub const BATCH_BYTES: usize = 64 * 1024;
 
 /// The most memory that the messages of a run may take, in bytes. A burst ends there.
 const ORDER_BYTES_MAX: usize = 1 << 30;
 
 /// How many messages a burst starts with; more are sent as these are delivered.
-const FIRST_IN_FLIGHT: u64 = 256;
+pub const FIRST_IN_FLIGHT: u64 = 256;
 
 /// How long nothing may arrive at the end, so that no message came twice, in
 /// milliseconds.
-const QUIET_MS: u64 = 200;
+pub const QUIET_MS: u64 = 200;
 
 /// How long to wait before memory is measured, in milliseconds.
-const SETTLE_MS: u64 = 300;
+pub const SETTLE_MS: u64 = 300;
 
 /// The longest poll while there may be something to send, in milliseconds.
-const POLL_MS_MAX: u64 = 10;
+pub const POLL_MS_MAX: u64 = 10;
 
 /// How many messages a visitor stays for.
 const VISIT_MESSAGES: u64 = 10;
@@ -105,9 +105,7 @@ pub fn run(
         .zip(resident_before)
         .map(|(after, before)| after as f64 - before as f64);
 
-    let cpu = |process: Option<Process>| process.and_then(Process::cpu_s);
-    let this = Some(Process::this());
-    let cpu_before = (cpu(server), cpu(this));
+    let spent = Spent::begin(server);
     pool.tally.start = Instant::now();
     pool.active = pool.tally.start;
     let mut senders = Senders::new(load, &pool, protocol);
@@ -130,9 +128,7 @@ pub fn run(
         );
     }
     let elapsed_s = pool.tally.start.elapsed().as_secs_f64();
-    let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
-    let server_cpu_s = spent(cpu(server), cpu_before.0);
-    let own_cpu_s = spent(cpu(this), cpu_before.1);
+    let (server_cpu_s, own_cpu_s) = spent.end();
 
     settle(&mut pool, Duration::from_millis(QUIET_MS))?;
     check_senders(&pool, protocol)?;
@@ -148,8 +144,35 @@ pub fn run(
     })
 }
 
+/// CPU time of the server and of this program since some moment.
+pub struct Spent {
+    server: Option<Process>,
+    before_s: [Option<f64>; 2],
+}
+
+impl Spent {
+    pub fn begin(server: Option<Process>) -> Self {
+        Self {
+            server,
+            before_s: Self::now_s(server),
+        }
+    }
+
+    /// What the server and this program have spent, in seconds.
+    pub fn end(self) -> (Option<f64>, Option<f64>) {
+        let [server_s, own_s] = Self::now_s(self.server);
+        let [server_before_s, own_before_s] = self.before_s;
+        let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
+        (spent(server_s, server_before_s), spent(own_s, own_before_s))
+    }
+
+    fn now_s(server: Option<Process>) -> [Option<f64>; 2] {
+        [server, Some(Process::this())].map(|it| it.and_then(Process::cpu_s))
+    }
+}
+
 /// Refuses to measure the server's rate limit in place of the server.
-fn check_rate(load: &Load, interval_ms: u32) -> Result<(), Failure> {
+pub fn check_rate(load: &Load, interval_ms: u32) -> Result<(), Failure> {
     let each_per_s = load.rate.map(|rate| rate / load.senders as f64);
     let is_within = each_per_s.is_some_and(|rate| rate * f64::from(interval_ms) <= 1_000.0);
     if interval_ms == 0 || is_within {
@@ -162,7 +185,7 @@ fn check_rate(load: &Load, interval_ms: u32) -> Result<(), Failure> {
 }
 
 /// Handles events for `time`.
-fn settle(pool: &mut ClientPool, time: Duration) -> Result<(), Failure> {
+pub fn settle(pool: &mut ClientPool, time: Duration) -> Result<(), Failure> {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         pool.poll(Some(left))?;

@@ -9,8 +9,8 @@
 //!  report, plot ◀── figures ◀── process, latency ◀───────┘
 //! ```
 //!
-//! The workload `hostile` goes another way: a pair of users with a blocking socket
-//! each, and `attack`, the attackers.
+//! The workloads `hostile` and `files` go another way: a pair of users with a blocking
+//! socket each, and `attack`, the attackers, or a member with a file.
 
 mod attack;
 mod bound;
@@ -18,6 +18,8 @@ mod client_pool;
 mod dialect;
 mod digest;
 mod failure;
+mod files;
+mod follow;
 mod hostile;
 mod joining;
 mod latency;
@@ -41,12 +43,14 @@ mod websocket;
 
 use std::{process::ExitCode, time::Duration};
 
-use chat::files;
+use chat::files::write_or_print;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use dialect::Protocol;
 use failure::Failure;
-use hostile::Hostile;
+use files::Files;
+use follow::Follow;
+use hostile::{Hostile, Pace};
 use load::Load;
 use options::{Attackers, Command, Flow, Options, Talk, Target};
 use process::Process;
@@ -119,6 +123,22 @@ fn run(command: Command) -> Result<(), Failure> {
             flow,
             stalled_percent,
         } => slow(&target, &talk, &flow, stalled_percent),
+        Command::Follow {
+            target,
+            talk,
+            flow,
+            topics,
+            follows,
+        } => follow(&target, &talk, &flow, topics, follows),
+        Command::Files {
+            target,
+            bytes,
+            rate,
+            seconds,
+        } => {
+            let pace = Pace { rate, seconds };
+            transfer(&target, &Files { bytes, pace })
+        }
         Command::Idle { target, members } => join(&target, members, true),
         Command::Join { target, members } => join(&target, members, false),
         Command::Hostile {
@@ -129,8 +149,7 @@ fn run(command: Command) -> Result<(), Failure> {
             memory_bytes_max,
         } => {
             let load = Hostile {
-                rate,
-                seconds,
+                pace: Pace { rate, seconds },
                 attackers,
             };
             hostile(&target, &load, memory_bytes_max)
@@ -234,6 +253,48 @@ fn slow(target: &Target, talk: &Talk, flow: &Flow, percent: u32) -> Result<(), F
     tell(target, &report, "deliveries", &progress)
 }
 
+fn follow(
+    target: &Target,
+    talk: &Talk,
+    flow: &Flow,
+    topics: u16,
+    follows: u16,
+) -> Result<(), Failure> {
+    if talk.senders > 1 {
+        usage("follow needs a single sender: say --senders 1");
+    }
+    if follows > topics {
+        usage("a member cannot follow more topics than there are");
+    }
+    if !target.dialect.has_topics() {
+        usage("this protocol has no topics: follow works with chat, nats and redis");
+    }
+    let follow = Follow {
+        load: Load {
+            in_flight_max: flow.in_flight.into(),
+            ..load(target, talk)
+        },
+        topics,
+        follows,
+    };
+    let mut progress = Progress::new();
+    let link = target.link()?;
+    let outcome = follow::run(
+        &follow,
+        &link,
+        target.dialect,
+        server(target),
+        &mut progress,
+    );
+    progress.end();
+    let mut report = Report::new(format!(
+        "{}, each following {follows} of {topics} topics",
+        title("follow", talk, flow)
+    ));
+    report.add_follow(&outcome?);
+    tell(target, &report, "deliveries", &progress)
+}
+
 fn join(target: &Target, members: u32, is_idle: bool) -> Result<(), Failure> {
     let mut progress = Progress::new();
     let members = members as usize;
@@ -252,13 +313,31 @@ fn join(target: &Target, members: u32, is_idle: bool) -> Result<(), Failure> {
     tell(target, &report, "registrations", &progress)
 }
 
-fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(), Failure> {
+fn transfer(target: &Target, load: &Files) -> Result<(), Failure> {
+    check_plain(target, "files");
+    let mut progress = Progress::new();
+    let outcome = files::run(load, target.address.address, server(target), &mut progress);
+    progress.end();
+    let mut report = Report::new(format!(
+        "files: {} bytes up and down; 2 users, {} messages/s each",
+        load.bytes, load.pace.rate
+    ));
+    report.add_files(load.bytes, &outcome?);
+    tell(target, &report, "messages of the pair", &progress)
+}
+
+/// Some workloads speak in a way of their own.
+fn check_plain(target: &Target, workload: &str) {
     if target.dialect != Protocol::Chat {
-        usage("hostile works with --dialect chat only");
+        usage(&format!("{workload} works with --dialect chat only"));
     }
     if !target.address.is_plain() {
-        usage("hostile works over chat:// only");
+        usage(&format!("{workload} works over chat:// only"));
     }
+}
+
+fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(), Failure> {
+    check_plain(target, "hostile");
     let mut progress = Progress::new();
     let outcome = hostile::run(load, target.address.address, server(target), &mut progress);
     progress.end();
@@ -271,7 +350,7 @@ fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(),
     let mut report = Report::new(format!(
         "hostile: 2 users, {} messages/s each; a flood of {flood_times} times the rate, \
          {silent} connections that never register, {deaf} members that never read, {lengths} lengths of 2^63",
-        load.rate
+        load.pace.rate
     ));
     report.add_hostile(&outcome?, memory_bytes_max);
     tell(target, &report, "messages of the pair", &progress)
@@ -287,7 +366,7 @@ fn server(target: &Target) -> Option<Process> {
 fn tell(target: &Target, report: &Report, what: &str, progress: &Progress) -> Result<(), Failure> {
     if let Some(path) = &target.svg {
         let svg = plot::svg(report.title(), what, &progress.samples);
-        files::write_or_print(path, &svg).map_err(Failure::unusable)?;
+        write_or_print(path, &svg).map_err(Failure::unusable)?;
     }
     let text = if target.json {
         report.json()

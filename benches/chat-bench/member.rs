@@ -6,6 +6,7 @@ use crate::{
     dialect::{Dialect, JoinAs, Unit},
     digest::Digest,
     failure::Failure,
+    follow::Follower,
     order::Cursor,
     stream::Stream,
 };
@@ -28,6 +29,18 @@ pub enum Role {
     Idles,
     /// Never reads.
     Stalls,
+    /// Receives the messages about some topics, and is checked.
+    Follows(Follower),
+}
+
+impl Role {
+    /// The topics that it follows.
+    pub fn topics(&self) -> &[usize] {
+        match self {
+            Self::Follows(follower) => &follower.topics,
+            _ => &[],
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +111,7 @@ pub fn join_as(role: &Role) -> JoinAs {
     match role {
         Role::Sends { .. } => JoinAs::Sender,
         Role::Idles => JoinAs::Idle,
-        Role::Reads(_) | Role::Visits(_) | Role::Stalls => JoinAs::Reader,
+        Role::Reads(_) | Role::Visits(_) | Role::Follows(_) | Role::Stalls => JoinAs::Reader,
     }
 }
 

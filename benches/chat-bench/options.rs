@@ -12,6 +12,7 @@ use crate::{
     bound::Writes,
     dialect::Protocol,
     failure::Failure,
+    follow::{FOLLOWS_MAX, TOPICS_MAX},
     link::{Link, Place},
     text::TEXT_BYTES_MIN,
 };
@@ -21,6 +22,9 @@ const MEMBERS_MAX: i64 = 100_000;
 const LENGTHS_MAX: i64 = 10_000_000;
 const SENDERS_MAX: i64 = 64;
 const TEXT_BYTES_MAX: i64 = 4_096;
+
+/// The longest file, in bytes: a TiB.
+const FILE_BYTES_MAX: u64 = 1 << 40;
 
 /// The longest run, in seconds.
 const SECONDS_MAX: i64 = 3_600;
@@ -65,6 +69,23 @@ pub enum Command {
         /// Messages a second
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         rate: u32,
+    },
+    /// Members that follow a few topics each, and a sender that sends about all of them,
+    /// some far more often than others (Zipf): measures what a delivery costs beside one
+    /// to members that hear everything, and a message that no member follows
+    Follow {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        talk: Talk,
+        #[command(flatten)]
+        flow: Flow,
+        /// Topics
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=i64::from(TOPICS_MAX)))]
+        topics: u16,
+        /// How many of them each member follows
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=i64::from(FOLLOWS_MAX)))]
+        follows: u16,
     },
     /// Members that do nothing: measures the memory of each, on a server just started
     Idle {
@@ -125,6 +146,21 @@ pub enum Command {
         /// options of a default server add up to]
         #[arg(long, value_name = "BYTES", default_value_t = Limits::default().memory_bytes_max(), hide_default_value = true)]
         memory_bytes_max: u64,
+    },
+    /// A file of a member that goes up and down, while two users chat: measures how fast
+    /// it goes, checks that they lose nothing and measures how much longer it takes
+    Files {
+        #[command(flatten)]
+        target: Target,
+        /// The size of the file, in bytes
+        #[arg(long, default_value_t = 1_000_000_000, value_parser = clap::value_parser!(u64).range(1..=FILE_BYTES_MAX))]
+        bytes: u64,
+        /// Messages a second of each of the two users
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
+        /// How long the two users are undisturbed first, in seconds
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
+        seconds: u32,
     },
     /// Serves as a bound to compare a server with: writes the same frames to the same
     /// sockets, and does nothing else

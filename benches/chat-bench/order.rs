@@ -46,6 +46,11 @@ impl Order {
         }
     }
 
+    /// The text that all messages share, apart from the stamp.
+    pub fn blank(&self) -> &[u8] {
+        &self.blank
+    }
+
     pub fn len(&self) -> usize {
         self.frames.len()
     }

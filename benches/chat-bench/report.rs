@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{hostile, joining, latency::Histogram, load};
+use crate::{files, follow, hostile, joining, latency::Histogram, load};
 
 /// The share of a core above which a process counts as busy.
 const BUSY_SHARE: f64 = 0.9;
@@ -79,6 +79,45 @@ impl Report {
         self.add_shares(outcome.elapsed_s, outcome.server_cpu_s, outcome.own_cpu_s);
     }
 
+    pub fn add_follow(&mut self, outcome: &follow::Outcome) {
+        let followed = &outcome.followed;
+        self.add_load(followed);
+        let cost = |outcome: &load::Outcome| {
+            let deliveries = outcome.deliveries as f64;
+            outcome.server_cpu_s.map(|cpu_s| cpu_s / deliveries)
+        };
+        let each_s = cost(followed);
+        let per_cpu_s = each_s.map(|each_s| 1.0 / each_s);
+        self.add(
+            "deliveries_per_cpu_s",
+            "deliveries per second of the server's CPU",
+            per_cpu_s,
+            "/s",
+        );
+        let unfiltered_s = outcome.unfiltered.as_ref().and_then(cost);
+        self.add(
+            "unfiltered_cpu_s_per_million",
+            "without filters: server CPU per million deliveries",
+            unfiltered_s.map(|each_s| each_s * 1e6),
+            "s",
+        );
+        let times = each_s
+            .zip(unfiltered_s)
+            .map(|(with, without)| with / without);
+        self.add("times_unfiltered", "  times that, with filters", times, "");
+        let unfollowed = outcome.unfollowed as f64;
+        self.add(
+            "unfollowed",
+            "messages that no member follows",
+            unfollowed,
+            "",
+        );
+        let cpu_us = outcome
+            .unfollowed_cpu_s
+            .map(|cpu_s| cpu_s * 1e6 / unfollowed);
+        self.add("unfollowed_cpu_us", "  server CPU of each", cpu_us, "us");
+    }
+
     pub fn add_joining(&mut self, members: usize, outcome: &joining::Outcome) {
         let members = members as f64;
         self.add("members", "members", members, "");
@@ -147,6 +186,67 @@ impl Report {
                 .collect();
             self.note(format!("{}: {}", kind.label(), ends.join(", ")));
         }
+    }
+
+    pub fn add_files(&mut self, file_bytes: u64, outcome: &files::Outcome) {
+        let messages = outcome.messages as f64;
+        self.add("messages", "messages of the pair, none lost", messages, "");
+        let gigabytes = file_bytes as f64 / 1e9;
+        let mut ways = Histogram::new();
+        let mut late = Histogram::new();
+        for (keys, labels, way) in [
+            (
+                ["upload_mb_per_s", "upload_cpu_s_per_gb", "upload_p99_ms"],
+                [
+                    "upload",
+                    "  server CPU per GB",
+                    "  latency of the pair, p99",
+                ],
+                &outcome.upload,
+            ),
+            (
+                [
+                    "download_mb_per_s",
+                    "download_cpu_s_per_gb",
+                    "download_p99_ms",
+                ],
+                [
+                    "download",
+                    "  server CPU per GB",
+                    "  latency of the pair, p99",
+                ],
+                &outcome.download,
+            ),
+        ] {
+            let per_s = gigabytes * 1e3 / way.elapsed_s;
+            self.add(keys[0], labels[0], per_s, "MB/s");
+            let cpu_s = way.server_cpu_s.map(|cpu_s| cpu_s / gigabytes);
+            self.add(keys[1], labels[1], cpu_s, "s");
+            self.add(keys[2], labels[2], way.latency.share_ms(0.99), "ms");
+            ways.add(&way.latency);
+            late.add(&way.late);
+        }
+        let quiet = &outcome.quiet;
+        let quiet_ms = quiet.latency.share_ms(0.99);
+        self.add("quiet_p99_ms", "quiet: latency p99", quiet_ms, "ms");
+        self.add("p50_ms", "both ways: latency p50", ways.share_ms(0.5), "ms");
+        self.add(
+            "p99_ms",
+            "both ways: latency p99",
+            ways.share_ms(0.99),
+            "ms",
+        );
+        self.add("max_ms", "both ways: latency max", ways.max_ms(), "ms");
+        let late_ms = late.share_ms(0.99);
+        self.add("late_ms", "both ways: late to send, p99", late_ms, "ms");
+        if late_ms > LATE_MS_MAX {
+            self.note(
+                "the machine delayed this program, so the latencies above include its delays"
+                    .to_owned(),
+            );
+        }
+        let peak_bytes = outcome.peak_bytes.map(|bytes| bytes as f64);
+        self.add("peak_bytes", "server peak memory", peak_bytes, "bytes");
     }
 
     fn add_memory(&mut self, bytes_per_connection: Option<f64>) {

@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     latency::Histogram,
     member::{Connection, Role, refused},
-    order::{Order, stamp},
+    order::{Order, check_rest, stamp},
 };
 
 pub struct Tally {
@@ -21,6 +21,8 @@ pub struct Tally {
     pub times_all: bool,
     /// The start of the run.
     pub start: Instant,
+    /// The topic of each message that was sent, in a run with topics.
+    pub topics: Vec<u16>,
 }
 
 impl Tally {
@@ -32,6 +34,7 @@ impl Tally {
             latency: Histogram::new(),
             times_all: false,
             start: Instant::now(),
+            topics: Vec::new(),
         }
     }
 
@@ -97,6 +100,32 @@ impl Tally {
                     used += unit_bytes;
                 }
                 held.drain(..used);
+            }
+            Role::Follows(follower) => {
+                held.extend_from_slice(bytes);
+                let mut used = 0;
+                let mut last_sent_ns = None;
+                while let Some((unit_bytes, unit)) = dialect
+                    .split(&held[used..], JoinAs::Reader)
+                    .map_err(Failure::protocol)?
+                {
+                    match unit {
+                        Unit::Message(message) => {
+                            check_rest(&message, self.order.blank())?;
+                            let stamp = stamp(&message)?;
+                            follower.take(stamp, &self.topics)?;
+                            last_sent_ns = Some(stamp.sent_ns);
+                            self.deliveries += 1;
+                        }
+                        other => on_other(other)?,
+                    }
+                    used += unit_bytes;
+                }
+                held.drain(..used);
+                if let Some(sent_ns) = last_sent_ns {
+                    let now_ns = self.start.elapsed().as_nanos() as u64;
+                    self.latency.record(now_ns.saturating_sub(sent_ns));
+                }
             }
             Role::Idles | Role::Stalls => {}
         }

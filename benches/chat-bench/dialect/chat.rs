@@ -10,7 +10,7 @@ use chat::{
 };
 use prost::Message as _;
 
-use super::{Dialect, JoinAs, Message, Split, Unit};
+use super::{Dialect, JoinAs, Message, Split, Unit, topic_name};
 
 /// The longest frame accepted from a server, in bytes: more than any may announce.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
@@ -44,6 +44,33 @@ impl Dialect for Chat {
         let mut frame = framed(Sent::Chat(chat));
         frame.truncate(frame.len() - text_bytes);
         (frame, Vec::new())
+    }
+
+    fn join_topics(&self, name: &str, topics: &[usize]) -> Option<Vec<u8>> {
+        let filter = wire::Filter {
+            topics: topics.iter().map(|&topic| topic_name(topic)).collect(),
+            ..Default::default()
+        };
+        let register = wire::Register {
+            name: name.to_owned(),
+            capabilities: vec![wire::Capability::Follow.into()],
+            filter: (!topics.is_empty()).then_some(filter),
+            ..Default::default()
+        };
+        Some(framed(Sent::Register(register)))
+    }
+
+    fn around_text_about(&self, topic: usize, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+        let chat = wire::Chat {
+            topic: topic_name(topic),
+            ..Default::default()
+        };
+        // The topic comes last, and the text right before it.
+        let tail = chat.encode_to_vec();
+        let text = "x".repeat(text_bytes);
+        let mut frame = framed(Sent::Chat(wire::Chat { text, ..chat }));
+        frame.truncate(frame.len() - tail.len() - text_bytes);
+        (frame, tail)
     }
 
     fn leave(&self) -> &'static [u8] {

@@ -58,6 +58,11 @@ impl Protocol {
         matches!(self, Self::Chat | Self::Irc | Self::WebSocket)
     }
 
+    /// Whether members can follow topics.
+    pub fn has_topics(self) -> bool {
+        self.dialect().join_topics("", &[]).is_some()
+    }
+
     /// Whether all members receive the messages of several senders in one order.
     pub fn has_one_order(self) -> bool {
         matches!(self, Self::Chat | Self::Redis)
@@ -122,12 +127,28 @@ pub trait Dialect {
     /// The bytes before and behind a text of this length in a message.
     fn around_text(&self, text_bytes: usize) -> (Vec<u8>, Vec<u8>);
 
+    /// What a new connection sends first that follows these topics alone, or that sends
+    /// about topics where there are none here; `None` if the protocol has no topics.
+    fn join_topics(&self, _name: &str, _topics: &[usize]) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// As [`Dialect::around_text`], in a message about a topic.
+    fn around_text_about(&self, _topic: usize, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+        self.around_text(text_bytes)
+    }
+
     /// What a connection sends last.
     fn leave(&self) -> &'static [u8];
 
     /// Splits off the first unit. Fails with a sentence if the bytes are not of this
     /// protocol.
     fn split<'a>(&self, bytes: &'a [u8], join_as: JoinAs) -> Result<Split<'a>, String>;
+}
+
+/// The name of a topic, of the same length for all.
+fn topic_name(topic: usize) -> String {
+    format!("t{topic:05}")
 }
 
 /// The longest line of a text protocol, in bytes.

@@ -1,20 +1,28 @@
 //! The nats-server dialect: lines, and payloads whose length a line announces.
 
-use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, decimal, line, shown};
+use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, decimal, line, shown, topic_name};
 
 pub struct Nats;
 
 impl Dialect for Nats {
     fn join(&self, name: &str, join_as: JoinAs) -> Vec<u8> {
-        let subscribe = match join_as {
-            JoinAs::Sender => String::new(),
-            JoinAs::Reader | JoinAs::Idle => format!("SUB {ROOM} 1\r\n"),
-        };
-        // The PONG confirms everything before it.
-        format!(
-            "CONNECT {{\"verbose\":false,\"pedantic\":false,\"echo\":false,\"name\":\"{name}\"}}\r\n{subscribe}PING\r\n"
+        join(
+            name,
+            match join_as {
+                JoinAs::Sender => &[],
+                JoinAs::Reader | JoinAs::Idle => &[ROOM],
+            },
         )
-        .into_bytes()
+    }
+
+    fn join_topics(&self, name: &str, topics: &[usize]) -> Option<Vec<u8>> {
+        let subjects: Vec<_> = topics.iter().map(|&topic| topic_name(topic)).collect();
+        Some(join(name, &subjects))
+    }
+
+    fn around_text_about(&self, topic: usize, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+        let head = format!("PUB {} {text_bytes}\r\n", topic_name(topic));
+        (head.into_bytes(), b"\r\n".to_vec())
     }
 
     fn around_text(&self, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
@@ -48,4 +56,16 @@ impl Dialect for Nats {
         };
         Ok(Some((line_bytes, unit)))
     }
+}
+
+fn join(name: &str, subjects: &[impl std::fmt::Display]) -> Vec<u8> {
+    let mut lines = format!(
+        "CONNECT {{\"verbose\":false,\"pedantic\":false,\"echo\":false,\"name\":\"{name}\"}}\r\n"
+    );
+    for (number, subject) in subjects.iter().enumerate() {
+        lines += &format!("SUB {subject} {}\r\n", number + 1);
+    }
+    // The PONG confirms everything before it.
+    lines += "PING\r\n";
+    lines.into_bytes()
 }

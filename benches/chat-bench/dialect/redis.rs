@@ -1,6 +1,6 @@
 //! The redis-server dialect: arrays of strings with a length each.
 
-use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, decimal, line, shown};
+use super::{Dialect, JoinAs, Message, ROOM, Split, Unit, decimal, line, shown, topic_name};
 
 pub struct Redis;
 
@@ -13,11 +13,20 @@ impl Dialect for Redis {
     }
 
     fn around_text(&self, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
-        let head = format!(
-            "*3\r\n$7\r\nPUBLISH\r\n${}\r\n{ROOM}\r\n${text_bytes}\r\n",
-            ROOM.len()
-        );
-        (head.into_bytes(), b"\r\n".to_vec())
+        around_text(ROOM, text_bytes)
+    }
+
+    fn join_topics(&self, _name: &str, topics: &[usize]) -> Option<Vec<u8>> {
+        let channels: Vec<_> = topics.iter().map(|&topic| topic_name(topic)).collect();
+        Some(match channels.is_empty() {
+            true => b"PING\r\n".to_vec(),
+            // They count together: none is confirmed before all are there.
+            false => format!("SUBSCRIBE {}\r\n", channels.join(" ")).into_bytes(),
+        })
+    }
+
+    fn around_text_about(&self, topic: usize, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+        around_text(&topic_name(topic), text_bytes)
     }
 
     fn leave(&self) -> &'static [u8] {
@@ -61,4 +70,12 @@ impl Dialect for Redis {
         };
         Ok(Some((used, unit)))
     }
+}
+
+fn around_text(channel: &str, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+    let head = format!(
+        "*3\r\n$7\r\nPUBLISH\r\n${}\r\n{channel}\r\n${text_bytes}\r\n",
+        channel.len()
+    );
+    (head.into_bytes(), b"\r\n".to_vec())
 }
