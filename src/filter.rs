@@ -96,6 +96,11 @@ impl Filter {
         self.ignored.contains(sender)
     }
 
+    /// Whether any sender is ignored.
+    pub fn ignores_some(&self) -> bool {
+        !self.ignored.is_empty()
+    }
+
     /// Whether this is the name of its member.
     pub fn is_member(&self, name: &str) -> bool {
         self.member.eq_ignore_ascii_case(name)

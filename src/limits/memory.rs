@@ -17,8 +17,9 @@ const OWNED_NAME_BYTES: u64 = 256;
 /// those who follow it, with room to spare.
 const FILTER_ENTRY_BYTES: u64 = 160;
 
-/// What waits for a member with a filter takes at most, in bytes: 256 pieces of the log.
-const DUE_BYTES_MAX: u64 = 8_192;
+/// What waits for a member with a filter takes at most, in bytes: 1,024 pieces of the log,
+/// in buffers that are half empty at the worst.
+const DUE_BYTES_MAX: u64 = 16_384;
 
 /// What a line takes without its ids, in bytes, with room to spare, and what an id takes.
 const LINE_BYTES: u64 = 512;

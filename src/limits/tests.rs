@@ -14,7 +14,7 @@ fn defaults_fit_together() {
 fn the_sum_of_the_bounds() {
     let limits = Limits::default();
     let lines_bytes = 20_000 * (512 + 64 * 24);
-    let filters_bytes = 10_000 * (64 * 160 + 8_192);
+    let filters_bytes = 10_000 * (64 * 160 + 16_384);
     assert_eq!(
         limits.memory_bytes_max(),
         (256 << 20) + 10_000 * (2_048 + 2_304) + lines_bytes + 50_000 * 256 + filters_bytes

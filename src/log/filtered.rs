@@ -1,7 +1,7 @@
 //! Filtered reading: what a reader needs whose member has a filter. It sends the pieces of
 //! its [`DueQueue`], and passes over the rest of the log without a look at it. Where the
 //! queue has overflowed, it scans: it judges frame by frame, a bounded number at a time.
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use prost::Message as _;
 
@@ -12,8 +12,8 @@ use crate::{
 };
 
 use super::{
-    due::{DueQueue, DueRange, Place, Take},
-    segment::in_32_bits,
+    due::{DuePieces, DueQueue, Place, Take},
+    segment::{Segment, in_32_bits},
 };
 
 /// How many frames are judged before others get their turn.
@@ -23,6 +23,8 @@ const SCANNED_FRAMES_MAX: usize = 256;
 pub(super) struct Filtered {
     filter: Arc<Filter>,
     queue: Arc<DueQueue>,
+    /// The pieces that come next.
+    ahead: Option<DuePieces>,
     /// Where it scans, while it does.
     scan: Option<Place>,
     /// How many chats a scan has found.
@@ -34,7 +36,7 @@ pub(super) struct Filtered {
 
 /// What comes next for a filtered reader.
 pub(super) enum NextRange {
-    Send(DueRange),
+    Send(Arc<Segment>, (u32, u32)),
     /// A scan has found nothing yet, and goes on.
     More,
     Nothing,
@@ -45,6 +47,7 @@ impl Filtered {
         Self {
             filter,
             queue,
+            ahead: None,
             scan: None,
             scanned: 0,
             resumed_until,
@@ -62,48 +65,71 @@ impl Filtered {
 
     /// The position of what is due next, if something may be.
     pub(super) fn next_position(&self) -> Option<u64> {
+        if let Some(pieces) = &self.ahead
+            && let Some(&(start, _)) = pieces.ranges.front()
+        {
+            return Some(pieces.segment.base() + u64::from(start));
+        }
         match &self.scan {
             Some(place) => Some(place.position()),
             None => self.queue.next_position(),
         }
     }
 
+    /// The pieces behind the one that comes next, in the same segment.
+    pub(super) fn ahead(&self) -> impl Iterator<Item = (u32, u32)> {
+        let pieces = self.ahead.iter();
+        pieces.flat_map(|pieces| pieces.ranges.iter().copied())
+    }
+
+    /// The next of them.
+    pub(super) fn next_ahead(&mut self) -> Option<(u32, u32)> {
+        self.ahead.as_mut()?.ranges.pop_front()
+    }
+
     /// What to send next, below the position `limit`.
     pub(super) fn next(&mut self, limit: u64, wants_presence: bool) -> NextRange {
         // The loop ends: a scan that is over leaves an empty queue, or one with pieces.
         loop {
+            if let Some(pieces) = &mut self.ahead
+                && let Some(range) = pieces.ranges.pop_front()
+            {
+                return NextRange::Send(Arc::clone(&pieces.segment), range);
+            }
+            self.ahead = None;
             if let Some(place) = self.scan.take() {
                 match self.scan_from(place, limit, wants_presence) {
-                    Some(next) => return next,
-                    None => continue,
+                    Some(next) if self.ahead.is_none() => return next,
+                    _ => continue,
                 }
             }
             match self.queue.take(limit) {
-                Take::Send(range) => return NextRange::Send(range),
+                Take::Send(pieces) => self.ahead = Some(pieces),
                 Take::Scan(place) => self.scan = Some(place),
                 Take::Nothing => return NextRange::Nothing,
             }
         }
     }
 
-    /// Judges frames from `place` on. `None` if the scan is over.
+    /// Judges frames from `place` on. What it finds in a segment comes next. `None` if the
+    /// scan is over.
     fn scan_from(
         &mut self,
         mut place: Place,
         limit: u64,
         wants_presence: bool,
     ) -> Option<NextRange> {
-        let mut found: Option<DueRange> = None;
+        let mut found = VecDeque::<(u32, u32)>::new();
         let mut left = SCANNED_FRAMES_MAX;
         let next = loop {
             // Not after something was found, which is sent first.
-            if found.is_none() && self.queue.end_overflow(place.position()) {
+            if found.is_empty() && self.queue.end_overflow(place.position()) {
                 return None;
             }
             let committed = place.segment.committed();
             let unread = committed.get(place.offset as usize..).unwrap_or_default();
             if unread.is_empty() {
-                let Some(next) = place.segment.next().filter(|_| found.is_none()) else {
+                let Some(next) = place.segment.next().filter(|_| found.is_empty()) else {
                     break NextRange::Nothing;
                 };
                 // It may have been committed a last time since.
@@ -127,22 +153,19 @@ impl Filtered {
             let end = in_32_bits(committed.len() - rest.len());
             let is_due = self.is_due(body, place.position(), wants_presence);
             place.offset = end;
-            match &mut found {
-                Some(range) if is_due => range.end = end,
-                Some(_) => break NextRange::Nothing,
-                None if is_due => {
-                    let segment = Arc::clone(&place.segment);
-                    found = Some(DueRange {
-                        segment,
-                        start,
-                        end,
-                    });
-                }
-                None => {}
+            match found.back_mut() {
+                _ if !is_due => {}
+                Some((_, last)) if *last == start => *last = end,
+                _ => found.push_back((start, end)),
             }
         };
+        if !found.is_empty() {
+            let segment = Arc::clone(&place.segment);
+            let ranges = found;
+            self.ahead = Some(DuePieces { segment, ranges });
+        }
         self.scan = Some(place);
-        Some(found.map_or(next, NextRange::Send))
+        Some(next)
     }
 
     /// Whether a frame at `position` is due, which a scan has come to.

@@ -47,7 +47,7 @@ use crate::{
 };
 
 use due::Place;
-pub use due::{Appended, DueQueue};
+pub use due::{Appended, DueFrames, DueQueue};
 use past::Past;
 use reader::Then;
 pub use reader::{Mark, Reader, Unsent};

@@ -19,6 +19,10 @@ use super::{
     segment::{Segment, in_32_bits},
 };
 
+/// How many bytes are put together of short pieces: as many as make the cost of a write
+/// small beside that of the bytes.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
 /// Follows a log for one connection.
 ///
 /// [`Reader::unsent`] returns the bytes to send next, and [`Reader::advance`] tells the
@@ -81,6 +85,8 @@ struct Skips {
     filtered: Option<Filtered>,
     /// Where in the segment the piece ends that it sends, if it has a filter.
     range_end: u32,
+    /// How many bytes [`Reader::unsent_gathered`] has put together last.
+    gathered_bytes: usize,
     /// What it says at a place ahead.
     mark: Option<Mark>,
     /// How many chats the session was sent before this reader.
@@ -95,6 +101,7 @@ impl Default for Skips {
             presence_until: 0,
             filtered: None,
             range_end: 0,
+            gathered_bytes: 0,
             mark: None,
             sent_before: 0,
         }
@@ -304,13 +311,71 @@ impl Reader {
         }
     }
 
+    /// As [`Reader::unsent_before`]. Where a filter leaves several short pieces, they are put
+    /// together in `buffer`, since a write for each would cost more than to copy them.
+    pub fn unsent_gathered<'a>(&'a mut self, position: u64, buffer: &'a mut Vec<u8>) -> Unsent<'a> {
+        if self.gather(position, buffer) {
+            return Unsent {
+                bytes: buffer,
+                file: None,
+                has_more: false,
+            };
+        }
+        self.unsent_before(position)
+    }
+
+    fn gather(&mut self, position: u64, buffer: &mut Vec<u8>) -> bool {
+        if self.skips.as_ref().is_none_or(|it| it.filtered.is_none()) {
+            return false;
+        }
+        self.unsent_before(position);
+        let (Some(skips), Some(segment)) = (&mut self.skips, &self.segment) else {
+            return false;
+        };
+        let mut ahead = skips.filtered.iter().flat_map(Filtered::ahead).peekable();
+        if ahead.peek().is_none() {
+            return false;
+        }
+        buffer.clear();
+        let committed = segment.committed();
+        for (start, end) in [(self.offset, self.unsent_end)].into_iter().chain(ahead) {
+            let piece = &committed[start as usize..end as usize];
+            if !buffer.is_empty() && buffer.len() + piece.len() > GATHERED_BYTES_MAX {
+                break;
+            }
+            // A long one alone need not be copied.
+            if piece.len() > GATHERED_BYTES_MAX {
+                return false;
+            }
+            buffer.extend_from_slice(piece);
+        }
+        skips.gathered_bytes = buffer.len();
+        true
+    }
+
     /// The first `bytes` of [`Reader::unsent`] were sent.
     pub fn advance(&mut self, bytes: usize) {
+        let gathered_bytes = self.skips.as_mut().map_or(0, |skips| {
+            std::mem::take(&mut skips.gathered_bytes) // Not for the next time.
+        });
+        let unsent_bytes = (self.unsent_end - self.offset) as usize;
         assert!(
-            bytes <= (self.unsent_end - self.offset) as usize,
+            bytes <= unsent_bytes.max(gathered_bytes),
             "no more bytes are sent than were unsent"
         );
-        self.offset += in_32_bits(bytes);
+        let mut left = in_32_bits(bytes);
+        while left > self.unsent_end - self.offset {
+            left -= self.unsent_end - self.offset;
+            let filtered = self.skips.as_mut().and_then(|it| it.filtered.as_mut());
+            let Some((start, end)) = filtered.and_then(Filtered::next_ahead) else {
+                unreachable!("the pieces that were gathered are ahead");
+            };
+            (self.offset, self.frame_start, self.unsent_end) = (start, start, end);
+            if let Some(skips) = &mut self.skips {
+                skips.range_end = end;
+            }
+        }
+        self.offset += left;
         if self.offset == self.unsent_end {
             // The unsent bytes always end with a frame.
             self.frame_start = self.offset;
@@ -437,7 +502,7 @@ impl Reader {
         let next = filtered.map(|it| it.next(limit, self.wants_presence));
         let has_more = matches!(next, Some(NextRange::More));
         let (segment, start, end) = match next {
-            Some(NextRange::Send(range)) => (Some(range.segment), range.start, range.end),
+            Some(NextRange::Send(segment, (start, end))) => (Some(segment), start, end),
             _ => (None, 0, 0),
         };
         self.segment = segment;

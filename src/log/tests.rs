@@ -328,3 +328,74 @@ fn a_reader_that_begins_before_a_commit_skips_earlier_frames() {
         assert_eq!(reader.position(), log.committed_end());
     }
 }
+
+/// Every second frame is due to a reader with a filter, and they go out together, cut
+/// anywhere; and a reader whose queue has overflowed finds the same.
+#[test]
+fn short_pieces_of_a_filtered_reader_go_together() {
+    let filter = wire::Filter {
+        topics: vec!["due".to_owned()],
+        ..Default::default()
+    };
+    let filter = Filter::parse("member", &filter, 1).expect("a filter");
+    let filter = Arc::new(filter.expect("it follows something"));
+    // In one segment, and over several of them; beyond the queue, too.
+    for (count, text_bytes) in [(20, 10), (2_000, 1_000), (4_000, 10)] {
+        for bytes_max in [1, 7, 100, 50_000, usize::MAX] {
+            let mut log = Log::new(1, 0);
+            let mut reader = log.filtered_reader(Arc::clone(&filter), false);
+            let queue = Arc::clone(reader.due().expect("it has a filter"));
+            let (mut frames, mut due, mut seqs) = (DueFrames::default(), Vec::new(), Vec::new());
+            for seq in 1..=count {
+                let is_due = seq % 2 == 0;
+                let chat = wire::Chat {
+                    text: "x".repeat(text_bytes),
+                    seq,
+                    topic: if is_due { "due" } else { "other" }.to_owned(),
+                    ..Default::default()
+                };
+                let envelope = ServerEnvelope {
+                    message: Some(Message::Chat(chat)),
+                };
+                let range = log.append(Audience::Everyone, &envelope);
+                if is_due {
+                    frame::encode(&envelope, &mut due);
+                    seqs.push(seq);
+                    let appended = log.appended(&range);
+                    if !frames.add(&appended, Some(seq)) {
+                        queue.push(&mut frames);
+                        assert!(frames.add(&appended, Some(seq)));
+                    }
+                }
+                // A pass ends now and then.
+                if seq % 700 == 0 {
+                    queue.push(&mut frames);
+                    log.commit();
+                }
+            }
+            queue.push(&mut frames);
+            log.commit();
+            let (mut received, mut buffer, mut writes) = (Vec::new(), Vec::new(), 0);
+            loop {
+                let unsent = reader.unsent_gathered(u64::MAX, &mut buffer);
+                let (sent, has_more) = (unsent.bytes.len().min(bytes_max), unsent.has_more);
+                received.extend_from_slice(&unsent.bytes[..sent]);
+                reader.advance(sent);
+                // As after a reply, which comes between two frames.
+                let rest = reader.rest_of_frame().to_vec();
+                received.extend_from_slice(&rest);
+                reader.advance_in_frame(rest.len());
+                writes += 1;
+                if sent == 0 && !has_more {
+                    break;
+                }
+            }
+            assert!(received == due, "{count} of {text_bytes}, {bytes_max}");
+            assert_eq!(reader.position(), Reader::NOTHING_DUE);
+            if bytes_max == usize::MAX {
+                // Not one for each frame.
+                assert!(writes < seqs.len() / 2, "{writes}");
+            }
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     filter::{Filter, Follows, fold},
-    log::{Appended, DueQueue},
+    log::{Appended, DueFrames, DueQueue},
     wire::{Chat, server_envelope::Message},
 };
 
@@ -25,11 +25,10 @@ pub(super) struct Followers {
     /// Those who follow nothing in particular and ignore some.
     everything: BTreeSet<usize>,
     presence: BTreeSet<usize>,
-    /// Those who were pushed something in this pass.
+    /// Those who are due something of this pass.
     woken: Vec<usize>,
-    /// Tells a frame, and a pass, from the others.
+    /// Tells a frame from the others.
     frame: u64,
-    pass: u64,
 }
 
 /// Topics or names, folded, and the members that follow each.
@@ -38,9 +37,11 @@ type Index = BTreeMap<Box<str>, Vec<usize>>;
 struct Follower {
     filter: Arc<Filter>,
     queue: Arc<DueQueue>,
-    /// The last frame and the last pass in which it was pushed something.
+    /// What it is due of this pass, which is pushed when the pass is over.
+    due: DueFrames,
+    /// The last frame that was looked at for it.
     frame: u64,
-    pass: u64,
+    ignores_some: bool,
 }
 
 impl Followers {
@@ -49,9 +50,11 @@ impl Followers {
         self.count > 0 && matches!(self.members.get(index), Some(Some(_)))
     }
 
-    /// What a connection is due, if it has a filter.
-    pub(super) fn due(&self, index: usize) -> Option<&Arc<DueQueue>> {
-        Some(&self.members.get(index)?.as_ref()?.queue)
+    /// What a connection is due by now, if it has a filter.
+    pub(super) fn due(&mut self, index: usize) -> Option<&Arc<DueQueue>> {
+        let follower = self.members.get_mut(index)?.as_mut()?;
+        follower.queue.push(&mut follower.due);
+        Some(&follower.queue)
     }
 
     /// A connection has a filter from now on; what passes goes to `queue`.
@@ -80,10 +83,11 @@ impl Followers {
         }
         if let Some(member) = self.members.get_mut(index) {
             *member = Some(Follower {
+                ignores_some: filter.ignores_some(),
                 filter,
                 queue,
+                due: DueFrames::default(),
                 frame: 0,
-                pass: 0,
             });
             self.count += 1;
         }
@@ -91,9 +95,11 @@ impl Followers {
 
     /// A connection has no filter, or is gone.
     pub(super) fn remove(&mut self, index: usize) {
-        let Some(follower) = self.members.get_mut(index).and_then(Option::take) else {
+        let Some(mut follower) = self.members.get_mut(index).and_then(Option::take) else {
             return;
         };
+        // It may go on with that, if it is not gone.
+        follower.queue.push(&mut follower.due);
         self.count -= 1;
         for follows in follower.filter.follows() {
             match follows {
@@ -107,7 +113,7 @@ impl Followers {
         self.presence.remove(&index);
     }
 
-    /// Pushes a frame to those whom it is due, except for the connection `by`. Returns from
+    /// Notes a frame for those whom it is due, except for the connection `by`. Returns from
     /// how many others a filter has kept it.
     pub(super) fn push(
         &mut self,
@@ -123,7 +129,7 @@ impl Followers {
         let mut pushing = Pushing {
             members: &mut self.members,
             woken: &mut self.woken,
-            frame: (self.frame, self.pass + 1),
+            frame: self.frame,
             by,
             count: 0,
         };
@@ -159,11 +165,16 @@ impl Followers {
         others - pushing.count
     }
 
-    /// A pass is over: the connections that it has pushed something, which must be woken
-    /// when that is committed.
+    /// A pass is over, and nothing of it is committed yet: pushes what it made due. Returns
+    /// the connections that must be woken when that is committed.
     pub(super) fn end_pass(&mut self) -> Vec<usize> {
-        self.pass += 1;
-        std::mem::take(&mut self.woken)
+        let woken = std::mem::take(&mut self.woken);
+        for &index in &woken {
+            if let Some(Some(follower)) = self.members.get_mut(index) {
+                follower.queue.push(&mut follower.due);
+            }
+        }
+        woken
     }
 }
 
@@ -171,7 +182,7 @@ impl Followers {
 struct Pushing<'a> {
     members: &'a mut [Option<Follower>],
     woken: &'a mut Vec<usize>,
-    frame: (u64, u64),
+    frame: u64,
     by: Option<usize>,
     /// How many it was pushed to.
     count: usize,
@@ -182,19 +193,23 @@ impl Pushing<'_> {
         let Some(Some(follower)) = self.members.get_mut(index) else {
             return;
         };
-        let (this_frame, this_pass) = self.frame;
         // A chat may be due for several reasons.
-        if self.by == Some(index) || follower.frame == this_frame {
+        if self.by == Some(index) || follower.frame == self.frame {
             return;
         }
-        follower.frame = this_frame;
-        if chat.is_some_and(|(sender, _)| follower.filter.ignores(sender)) {
+        follower.frame = self.frame;
+        if follower.ignores_some && chat.is_some_and(|(sender, _)| follower.filter.ignores(sender))
+        {
             return;
         }
         self.count += 1;
-        follower.queue.push(frame, chat.map(|(_, chat)| chat.seq));
-        if std::mem::replace(&mut follower.pass, this_pass) != this_pass {
+        let seq = chat.map(|(_, chat)| chat.seq);
+        if follower.due.is_empty() {
             self.woken.push(index);
+        }
+        if !follower.due.add(frame, seq) {
+            follower.queue.push(&mut follower.due);
+            follower.due.add(frame, seq);
         }
     }
 }

@@ -199,8 +199,13 @@ impl Outbound {
     }
 
     /// What to send next, now that the log is committed up to `committed_end`. Nothing of
-    /// the log behind `visible_end` is sent.
-    pub(super) fn next(&mut self, committed_end: u64, visible_end: u64) -> Next<'_> {
+    /// the log behind `visible_end` is sent. Short pieces are put together in `gathered`.
+    pub(super) fn next<'a>(
+        &'a mut self,
+        committed_end: u64,
+        visible_end: u64,
+        gathered: &'a mut Vec<u8>,
+    ) -> Next<'a> {
         self.replies.release(committed_end);
         let awaits_log = self.is_ended && self.is_due_behind(committed_end);
         let mut has_replies = !self.replies.unsent().is_empty();
@@ -216,7 +221,7 @@ impl Outbound {
         let (bytes, file) = match (source, &mut self.reader) {
             (Source::RestOfFrame, Some(reader)) => (reader.rest_of_frame(), None),
             (Source::Log, Some(reader)) => {
-                let unsent = reader.unsent_before(visible_end);
+                let unsent = reader.unsent_gathered(visible_end, gathered);
                 has_more = unsent.has_more;
                 let Unsent { bytes, file, .. } = unsent;
                 (bytes, file)

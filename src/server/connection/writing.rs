@@ -1,6 +1,7 @@
 //! Writes replies, then log, and knows for how long the client has taken nothing of it.
 
 use std::{
+    cell::RefCell,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -16,6 +17,11 @@ const WRITES_PER_PASS_MAX: usize = 4;
 /// From how many bytes of log on it pays to have the system send them without
 /// copying them, which costs something for each page instead.
 const SEND_FILE_BYTES_MIN: usize = 16 * 1024;
+
+thread_local! {
+    /// Short pieces of the log are put together here.
+    static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How a flush ended.
 #[derive(PartialEq)]
@@ -39,8 +45,21 @@ impl<T: Transport> Connection<T> {
             drop(self.enter());
         }
         let visible_end = self.hub.visible_end(committed_end);
+        GATHERED.with_borrow_mut(|gathered| {
+            self.flush_up_to(cx, (committed_end, visible_end), gathered)
+        })
+    }
+
+    /// As [`Connection::flush`], of a log that is committed and visible so far.
+    fn flush_up_to(
+        &mut self,
+        cx: &mut Context<'_>,
+        (committed_end, visible_end): (u64, u64),
+        gathered: &mut Vec<u8>,
+    ) -> io::Result<Flush> {
         for _ in 0..WRITES_PER_PASS_MAX {
-            let (written, source) = match self.outbound.next(committed_end, visible_end) {
+            let next = self.outbound.next(committed_end, visible_end, gathered);
+            let (written, source) = match next {
                 Next::Bytes {
                     bytes,
                     file,

@@ -90,6 +90,7 @@ impl Hub {
             notified: Vec::new(),
         };
         let result = apply(&mut in_order);
+        let due = in_order.state.followers.end_pass();
         let InOrder {
             audience,
             woken,
@@ -101,7 +102,6 @@ impl Hub {
             let end = log.end();
             self.channel.commit(log, end, &self.registry);
         }
-        let due = state.followers.end_pass();
         drop(state);
         if let Some(audience) = audience {
             self.registry.wake(audience);
@@ -116,6 +116,8 @@ impl Hub {
 impl InOrder<'_> {
     /// Begins another room, without members. Sessions of the last one must end.
     pub(in crate::server) fn begin_room(&mut self, epoch: String) {
+        // What is appended is about to be committed.
+        self.woken.extend(self.state.followers.end_pass());
         let State { room, log, .. } = &mut *self.state;
         *room = Room::new(epoch, &self.hub.limits);
         log.begin_numbers(1);
