@@ -108,7 +108,8 @@ impl Place {
             tls,
             websocket_host: self.carrier.is_websocket.then(|| self.address.to_string()),
             // Its server says something before the handshake.
-            has_greeting: protocol == Protocol::Nats && !self.carrier.is_websocket,
+            has_greeting: matches!(protocol, Protocol::Nats | Protocol::JetStream)
+                && !self.carrier.is_websocket,
         })
     }
 }

@@ -239,6 +239,10 @@ impl Cursor {
             let bytes = &held[used..used + unit_bytes];
             match unit {
                 Unit::Message(message) => {
+                    let bytes = match dialect.has_same_bytes() {
+                        true => bytes,
+                        false => message.text,
+                    };
                     if !self.judge(bytes, &message, order)? {
                         break;
                     }

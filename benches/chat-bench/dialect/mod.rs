@@ -4,9 +4,11 @@
 
 mod chat;
 mod irc;
+mod jetstream;
 mod mqtt;
 mod nats;
 mod redis;
+mod redis_stream;
 mod websocket;
 
 use clap::ValueEnum;
@@ -23,6 +25,11 @@ pub enum Protocol {
     Nats,
     /// Publish and subscribe of redis-server
     Redis,
+    /// A stream of nats-server in files (JetStream)
+    #[value(name = "jetstream")]
+    JetStream,
+    /// A stream of redis-server
+    RedisStream,
     /// A channel of an IRC server
     Irc,
     /// MQTT 3.1.1 with QoS 0
@@ -38,6 +45,8 @@ impl Protocol {
             Self::Chat => Box::new(chat::Chat),
             Self::Nats => Box::new(nats::Nats),
             Self::Redis => Box::new(redis::Redis),
+            Self::JetStream => Box::new(jetstream::JetStream),
+            Self::RedisStream => Box::new(redis_stream::RedisStream),
             Self::Irc => Box::new(irc::Irc),
             Self::Mqtt => Box::new(mqtt::Mqtt),
             Self::WebSocket => Box::new(websocket::WebSocket),
@@ -49,6 +58,8 @@ impl Protocol {
     pub fn joining_max(self) -> usize {
         match self {
             Self::Irc => 8,
+            // All ask for the stream, and the first one makes it.
+            Self::JetStream => 1,
             _ => 64,
         }
     }
@@ -65,7 +76,10 @@ impl Protocol {
 
     /// Whether all members receive the messages of several senders in one order.
     pub fn has_one_order(self) -> bool {
-        matches!(self, Self::Chat | Self::Redis)
+        matches!(
+            self,
+            Self::Chat | Self::Redis | Self::JetStream | Self::RedisStream
+        )
     }
 }
 
@@ -136,6 +150,11 @@ pub trait Dialect {
     /// As [`Dialect::around_text`], in a message about a topic.
     fn around_text_about(&self, _topic: usize, text_bytes: usize) -> (Vec<u8>, Vec<u8>) {
         self.around_text(text_bytes)
+    }
+
+    /// Whether all members receive a message in the same bytes.
+    fn has_same_bytes(&self) -> bool {
+        true
     }
 
     /// What a connection sends last.
