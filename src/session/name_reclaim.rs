@@ -124,7 +124,15 @@ impl Sessions {
         };
         let name = pending.name.clone();
         let is_late = self.register_is_late(context.now.elapsed_ms, pending.since_ms);
-        match self.answer(&context.room, context.id.0, &name) {
+        let answer = self.answer(&context.room, context.id.0, &name);
+        // CHAT-MOD-3: the operator may have banned it meanwhile, and so ended its holder.
+        if let (Answer::Free | Answer::Taken, Err(rejection)) = (
+            &answer,
+            self.moderation.check_name(&name, context.now.unix_ms),
+        ) {
+            return self.end_with(context, rejection);
+        }
+        match answer {
             Answer::Wait if is_late => {
                 let deadline_ms = self.limits.register_deadline_ms;
                 self.end_with(context, rejection::register_timeout(deadline_ms));
