@@ -67,6 +67,9 @@ pub(super) enum Due {
     Piece(Vec<u8>),
     /// It published this part of the log itself (CHAT-CHAT-2, CHAT-PRES-6).
     Skip(Range<u64>),
+    /// Its session is over, which it is not told yet: nothing that was published behind this
+    /// position is for it.
+    Stop(u64),
     /// It follows the log from here on.
     Open {
         reader: Reader,
@@ -157,6 +160,11 @@ impl Outbound {
             Due::Mark(mark) => {
                 if let Some(reader) = &mut self.reader {
                     reader.set_mark(*mark);
+                }
+            }
+            Due::Stop(position) => {
+                if let Some(reader) = &mut self.reader {
+                    reader.stop_at(position);
                 }
             }
             Due::Farewell => self.owes_farewell = true,

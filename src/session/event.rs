@@ -144,8 +144,9 @@ pub enum Effect {
     /// A download has begun: ask [`Sessions::next_piece`](super::Sessions::next_piece) when
     /// everything else was sent.
     Download,
-    /// Handle an [`Event::Tick`] soon for another connection, the one with this index
-    /// ([`ConnectionId::index`]).
+    /// The session of another connection, the one with this index
+    /// ([`ConnectionId::index`]), was ended: nothing that this call publishes is for it, and
+    /// an [`Event::Tick`] soon tells it why.
     Notify(usize),
     /// The session is over, or there will be none: send what is due, then close.
     Closed(Closed),

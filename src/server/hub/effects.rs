@@ -47,6 +47,14 @@ impl Hub {
             mail,
             ..
         } = state;
+        // Their sessions are over: what is published from here on is not for them, their own
+        // Left least of all (CHAT-PRES-6).
+        for effect in effects.iter() {
+            if let &Effect::Notify(index) = effect {
+                mail.entry(index).or_default().push(Due::Stop(log.end()));
+                self.registry.note_mail(index);
+            }
+        }
         for effect in effects.drain(..) {
             match effect {
                 Effect::Reply(envelope) => {
