@@ -18,7 +18,8 @@ pub(super) struct Outbound {
     pub(super) reader: Option<Reader>,
     /// More of the members are due to it once it has nothing else to send.
     pub(super) has_more_members: bool,
-    /// Its reader begins in the past, and must wait for Registered (CHAT-REG-3).
+    /// Its reader begins in the past, and must wait for Registered (CHAT-REG-3) and for what
+    /// came from the disk (CHAT-RES-9).
     pub(super) is_opening: bool,
     /// A part of what it missed comes from the disk, before its reader goes on.
     pub(super) is_catching_up: bool,

@@ -88,8 +88,12 @@ impl HubGuard<'_> {
                     {
                         reader.note_sent(chats);
                     }
-                    self.outbound.replies.push_frames(&frames);
-                    self.outbound.is_catching_up = !is_last;
+                    let outbound = &mut self.outbound;
+                    outbound.replies.push_frames(&frames);
+                    outbound.is_catching_up = !is_last;
+                    // What is in memory comes behind them, also where they wait behind a
+                    // receipt for its commit (CHAT-RES-9).
+                    outbound.is_opening = is_last && !outbound.replies.is_empty();
                 }
             }
             Delivery::Removed if self.outbound.is_ended => self.outbound.drop_log(),
