@@ -98,6 +98,29 @@ pub(super) struct Hub {
     back_in_ms: AtomicU32,
 }
 
+/// What a hub takes from the world around it.
+#[derive(Clone, Copy)]
+pub(super) struct Outside {
+    /// The clock on the wall, in milliseconds since 1970. It may jump as it likes, since
+    /// only the time for which a lost session can be resumed is reckoned from it.
+    pub(super) unix_ms: fn() -> i64,
+    /// See [`Offer::fresh_token`].
+    pub(super) fresh_token: fn() -> Option<Token>,
+    /// See [`Offer::fresh_nonce`].
+    pub(super) fresh_nonce: fn() -> Option<Nonce>,
+}
+
+impl Outside {
+    /// The system's chance, and a clock.
+    pub(super) fn with_clock(unix_ms: fn() -> i64) -> Self {
+        Self {
+            unix_ms,
+            fresh_token,
+            fresh_nonce,
+        }
+    }
+}
+
 /// The room of a hub, as it is when the server starts.
 pub(super) struct Origin {
     pub(super) room: Room,
@@ -190,16 +213,15 @@ impl State {
 impl Hub {
     /// The hub of a room, for clients that `access` lets in.
     pub(super) fn new(limits: Limits, access: AccessPolicy, origin: Origin) -> Self {
-        Self::with_wall_clock(limits, access, origin, unix_ms)
+        Self::within(Outside::with_clock(unix_ms), limits, access, origin)
     }
 
-    /// The same, with another clock on the wall: it may jump as it likes, since only
-    /// the time for which a lost session can be resumed is reckoned from it.
-    pub(super) fn with_wall_clock(
+    /// The same, with another clock and other chance.
+    pub(super) fn within(
+        outside: Outside,
         limits: Limits,
         access: AccessPolicy,
         origin: Origin,
-        unix_ms: fn() -> i64,
     ) -> Self {
         let Origin {
             room,
@@ -212,12 +234,12 @@ impl Hub {
         let offer = Offer {
             history: offers_history,
             files: files.is_some(),
-            fresh_token,
-            fresh_nonce,
+            fresh_token: outside.fresh_token,
+            fresh_nonce: outside.fresh_nonce,
         };
         Self {
             start: Instant::now(),
-            unix_ms,
+            unix_ms: outside.unix_ms,
             channel: Channel::new(&limits, &log),
             registry: Registry::new(limits.queue_bytes_max),
             archive,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-/// How often each case was reached.
+/// How often each case was reached: by one seed, or of many seeds how many have reached it.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Coverage(BTreeMap<&'static str, u64>);
 
@@ -18,14 +18,15 @@ impl Coverage {
         }
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
-        for (what, count) in &other.0 {
-            *self.0.entry(what).or_default() += count;
+    /// Adds what one seed has reached.
+    pub(super) fn add(&mut self, seed: &Self) {
+        for what in seed.0.keys() {
+            self.mark(what);
         }
     }
 
-    pub(super) fn has(&self, what: &str) -> bool {
-        self.0.contains_key(what)
+    pub(super) fn count(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
     }
 }
 

@@ -30,8 +30,24 @@ pub(super) struct Link {
     pub(super) address_key: Option<u8>,
     /// How many chats the client has sent.
     pub(super) chats: u64,
+    /// Where its client keeps what it needs to come back, among all of them.
+    pub(super) kept: Option<usize>,
     /// The client has closed the connection.
     pub(super) has_closed: bool,
+}
+
+/// What a client keeps to come back with.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    pub(super) name: String,
+    pub(super) capabilities: Vec<i32>,
+    pub(super) token: Vec<u8>,
+    pub(super) earlier_token: Vec<u8>,
+    /// The number up to which it has everything.
+    pub(super) seq: u64,
+    pub(super) attempt: u32,
+    /// Its last connection that was registered.
+    pub(super) link: usize,
 }
 
 /// How a client behaves.

@@ -13,12 +13,17 @@ pub(super) enum Sent {
         name: String,
         password: String,
         capabilities: Vec<i32>,
+        filter: Option<wire::Filter>,
+        /// The line that it continues.
+        resume: Option<wire::Resume>,
         /// The error with which the server rejects it, whoever the members are.
         rejection: Option<ErrorCode>,
     },
     Chat {
         id: u64,
         text: String,
+        topic: String,
+        mentions: Vec<String>,
         /// The error with which the server rejects it, whatever the rate is.
         rejection: Option<ErrorCode>,
     },
@@ -30,6 +35,12 @@ pub(super) enum Sent {
         rejection: Option<ErrorCode>,
     },
     DirectAck(u64),
+    Follow {
+        id: u64,
+        filter: wire::Filter,
+        /// The error with which the server rejects it.
+        rejection: Option<ErrorCode>,
+    },
     Leave,
     Ping(u64),
     Pong(u64),
@@ -72,16 +83,28 @@ impl Sent {
                 name,
                 password,
                 capabilities,
+                filter,
+                resume,
                 ..
             } => encoded(Message::Register(wire::Register {
                 name: name.clone(),
                 capabilities: capabilities.clone(),
                 password: password.clone(),
+                filter: filter.clone(),
+                resume: resume.clone(),
                 ..wire::Register::default()
             })),
-            Self::Chat { id, text, .. } => encoded(Message::Chat(wire::Chat {
+            Self::Chat {
+                id,
+                text,
+                topic,
+                mentions,
+                ..
+            } => encoded(Message::Chat(wire::Chat {
                 text: text.clone(),
                 id: *id,
+                topic: topic.clone(),
+                mentions: mentions.clone(),
                 // Fields that only the server sets.
                 sender: "Mallory".to_owned(),
                 seq: 7,
@@ -99,6 +122,10 @@ impl Sent {
                 files: Vec::new(),
             })),
             &Self::DirectAck(seq) => encoded(Message::DirectAck(wire::DirectAck { seq })),
+            Self::Follow { id, filter, .. } => encoded(Message::Follow(wire::Follow {
+                id: *id,
+                filter: Some(filter.clone()),
+            })),
             Self::Leave => encoded(Message::Leave(wire::Leave {})),
             &Self::Ping(token) => encoded(Message::Ping(wire::Ping { token })),
             &Self::Pong(token) => encoded(Message::Pong(wire::Pong { token })),

@@ -9,7 +9,10 @@ use crate::{
     wire::{Capability, Error, ErrorCode, Registered, server_envelope::Message},
 };
 
-use super::{super::sent::Sent, ConnectionRecord};
+use super::{
+    super::{lines::EPOCH, sent::Sent},
+    ConnectionRecord, Frame,
+};
 
 impl ConnectionRecord {
     /// Whether `message` can be the answer to frame `index`.
@@ -22,16 +25,35 @@ impl ConnectionRecord {
                 && error.id == id
                 && (error.retry_after_ms > 0) == (code == ErrorCode::RateLimited)
         };
+        if let (Sent::Register { .. }, Message::Error(error)) = (sent, message)
+            && is_first
+            && error.code() == ErrorCode::Banned
+        {
+            // CHAT-MOD-3: of the other checks, only the filter comes later.
+            let comes_first = matches!(
+                sent.fatal_error(true),
+                None | Some(ErrorCode::RequestInvalid)
+            );
+            return is(error, ErrorCode::Banned, true, 0) && self.is_banned && comes_first;
+        }
         if let Some(code) = sent.fatal_error(is_first) {
             return matches!(message, Message::Error(error) if is(error, code, true, 0));
         }
         match (sent, message) {
+            // CHAT-MOD-4: before any other check.
+            (Sent::Chat { id, .. } | Sent::Direct { id, .. }, Message::Error(error))
+                if error.code() == ErrorCode::Muted =>
+            {
+                is(error, ErrorCode::Muted, false, *id) && self.was_muted(index)
+            }
             (Sent::Register { .. }, Message::Registered(registered)) if is_first => {
                 self.check_registered(registered, limits);
                 true
             }
             (Sent::Register { .. }, Message::Error(error)) if is_first => {
+                // CHAT-RES-6
                 is(error, ErrorCode::NameInUse, true, 0) && self.is_name_taken
+                    || is(error, ErrorCode::Replaced, true, 0) && self.is_outdated
             }
             (Sent::Register { .. }, Message::Error(error)) => {
                 is(error, ErrorCode::AlreadyRegistered, false, 0)
@@ -44,6 +66,41 @@ impl ConnectionRecord {
                 },
                 Message::Error(error),
             ) => is(error, *code, false, *id),
+            (
+                Sent::Follow {
+                    id,
+                    rejection: Some(code),
+                    ..
+                },
+                Message::Error(error),
+            ) => is(error, *code, false, *id),
+            (Sent::Follow { .. }, Message::Error(error)) => {
+                !self.grants(Capability::Follow) && is(error, ErrorCode::NotGranted, false, 0)
+            }
+            (
+                Sent::Follow {
+                    id,
+                    rejection: None,
+                    ..
+                },
+                Message::Following(following),
+            ) => {
+                assert!(self.grants(Capability::Follow), "CHAT-GROW-7");
+                let seq = following.seq;
+                let least = self.frames[index].seq_when_read;
+                assert!(
+                    seq >= least,
+                    "CHAT-FOL-7: {following:?}, read behind {least}"
+                );
+                let own = |frames: &[Frame]| frames.iter().filter_map(|it| it.seq).collect();
+                let before: Vec<u64> = own(&self.frames[..index]);
+                let behind: Vec<u64> = own(&self.frames[index..]);
+                assert!(
+                    before.iter().all(|it| *it <= seq) && behind.iter().all(|it| *it > seq),
+                    "CHAT-FOL-7: {following:?} among its own {before:?} and {behind:?}"
+                );
+                following.id == *id
+            }
             (Sent::Chat { id, .. }, Message::Error(error)) => {
                 let is_rejected = is(error, ErrorCode::RateLimited, false, *id);
                 assert!(
@@ -60,7 +117,14 @@ impl ConnectionRecord {
                 assert!(self.grants(Capability::Receipts), "CHAT-GROW-7");
                 let frame = &self.frames[index];
                 let received = (receipt.id, Some(receipt.seq), receipt.time_unix_ms);
-                received == (*id, frame.seq, frame.unix_ms)
+                // CHAT-RES-11: that of an earlier session.
+                let before = self.accepted_before.get(id);
+                let before = before.filter(|_| frame.seq.is_none());
+                let (seq, unix_ms) = match before {
+                    Some((seq, unix_ms)) => (Some(*seq), *unix_ms),
+                    None => (frame.seq, frame.unix_ms),
+                };
+                received == (*id, seq, unix_ms)
             }
             (Sent::Direct { .. }, message) => self.is_answer_to_direct(index, message),
             (Sent::DirectAck(_), Message::Error(error)) => {
@@ -96,6 +160,12 @@ impl ConnectionRecord {
     fn check_registered(&self, registered: &Registered, limits: &Limits) {
         assert!(!self.is_registered, "a second Registered");
         assert_eq!(registered.name, self.name, "CHAT-REG-4");
+        assert_eq!(registered.epoch, EPOCH, "CHAT-ORD-7");
+        assert_eq!(
+            registered.resume_token.is_empty(),
+            !self.grants(Capability::Resume),
+            "CHAT-RES-2"
+        );
         assert_eq!(registered.limits, Some(limits.announced()), "CHAT-LIM-1");
         let granted: BTreeSet<_> = registered.capabilities.iter().copied().collect();
         assert_eq!(granted, self.granted, "CHAT-REG-7");

@@ -163,6 +163,9 @@ impl ConnectionRecord {
             Message::Error(error) if !self.grants(Capability::Direct) => {
                 error.code() == ErrorCode::NotGranted && error.id == 0 && !error.ends_session
             }
+            Message::Error(error) if error.code() == ErrorCode::Muted => {
+                self.was_muted(index) && error.id == *id && !error.ends_session
+            }
             Message::Error(error) => {
                 let is_right = match rejection {
                     Some(code) => error.code() == *code,

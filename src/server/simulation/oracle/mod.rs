@@ -10,12 +10,16 @@
 
 mod answers;
 mod directs;
+mod operator;
 mod published;
 mod quiescent;
 mod received;
 mod record;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -25,7 +29,7 @@ use crate::{
     wire::{self, Capability, ErrorCode, server_envelope::Message},
 };
 
-use super::{coverage::Coverage, model::Model, sent::Sent};
+use super::{coverage::Coverage, filter::NaiveFilter, model::Model, sent::Sent};
 use directs::Passage;
 use record::{ConnectionRecord, Frame, inbound_window};
 
@@ -45,6 +49,13 @@ pub(super) struct Oracle {
     freed_at: BTreeMap<String, Instant>,
     /// When connections from each address were accepted.
     arrivals: BTreeMap<u8, Vec<Instant>>,
+    /// When each chat was accepted, by its number less 1.
+    accepted_at: Vec<Instant>,
+    /// The names that the operator has banned, and those that it has muted, in lower case.
+    banned: BTreeSet<String>,
+    muted: BTreeSet<String>,
+    /// How often a connection was polled.
+    turn: u64,
     records: Vec<ConnectionRecord>,
     is_aborted: bool,
     pub(super) coverage: Coverage,
@@ -84,12 +95,17 @@ pub(super) struct Quiescence {
 
 impl Oracle {
     pub(super) fn new(limits: Limits, start: Instant, coverage: Coverage) -> Self {
+        let model = Model::new(&limits);
         Self {
             limits,
             start,
             freed_at: BTreeMap::new(),
             arrivals: BTreeMap::new(),
-            model: Model::default(),
+            accepted_at: Vec::new(),
+            banned: BTreeSet::new(),
+            muted: BTreeSet::new(),
+            turn: 0,
+            model,
             records: Vec::new(),
             is_aborted: false,
             coverage,
@@ -162,19 +178,35 @@ impl Oracle {
         let is_first = record.frames.is_empty();
         if is_first
             && let Sent::Register {
-                name, capabilities, ..
+                name,
+                capabilities,
+                filter,
+                ..
             } = sent
         {
             record.name.clone_from(name);
             let asked = capabilities.iter().copied();
             record.granted = asked.filter(|asked| (1..=3).contains(asked)).collect();
-            // CHAT-DM-1
-            let direct = i32::from(Capability::Direct);
-            if record.grants(Capability::Receipts) && capabilities.contains(&direct) {
-                record.granted.insert(direct);
+            let has_receipts = record.grants(Capability::Receipts);
+            for (capability, is_granted) in [
+                (Capability::Direct, has_receipts), // CHAT-DM-1
+                (Capability::Resume, has_receipts), // CHAT-RES-1
+                (Capability::Follow, true),
+            ] {
+                let capability = i32::from(capability);
+                if is_granted && capabilities.contains(&capability) {
+                    record.granted.insert(capability);
+                }
             }
             let wants_presence = record.grants(Capability::Presence);
-            self.model.register(by, name, wants_presence);
+            let is_filtered = record.grants(Capability::Follow); // CHAT-FOL-11
+            let filter = filter.as_ref().filter(|_| is_filtered);
+            let filter = NaiveFilter::of(name, filter);
+            self.model.register(by, name, wants_presence, filter);
+            record.mutes = match self.muted.contains(&name.to_ascii_lowercase()) {
+                true => vec![(0, None)],
+                false => Vec::new(),
+            };
         }
         record.sent_bytes += bytes as u64;
         record.frames.push(Frame {
@@ -182,6 +214,8 @@ impl Oracle {
             ends_at: record.sent_bytes,
             sent_at: Instant::now(),
             read: None,
+            read_in: 0,
+            seq_when_read: 0,
             seq: None,
             unix_ms: 0,
             passage: Passage::default(),
@@ -216,6 +250,24 @@ impl Oracle {
     pub(super) fn names(&self) -> Vec<String> {
         let names = self.records.iter().map(|record| record.name.clone());
         names.collect()
+    }
+
+    /// Whether a client has registered with a capability.
+    pub(super) fn grants(&self, of: usize, capability: Capability) -> bool {
+        self.records[of].grants(capability)
+    }
+
+    /// The chats of a client that were not answered, with an id.
+    pub(super) fn unanswered(&self, of: usize) -> Vec<Sent> {
+        let record = &self.records[of];
+        let frames = record.frames.iter().skip(record.answered_count);
+        let chats = frames.filter(|frame| matches!(frame.sent, Sent::Chat { .. }));
+        chats.map(|frame| frame.sent.clone()).collect()
+    }
+
+    /// The number of the last accepted chat.
+    pub(super) fn seq(&self) -> u64 {
+        self.model.seq()
     }
 
     /// Whether the client has sent no frame yet.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::wire::{Capability, LeftReason, server_envelope::Message};
+use crate::wire::{Capability, Chat, ErrorCode, Left, LeftReason, server_envelope::Message};
 
 use super::{
-    super::{pipe::Pipe, sent::Sent},
+    super::{lines::Judged, pipe::Pipe, sent::Sent},
     Observation, Oracle, PROBED_WITHIN, inbound_window,
 };
 
@@ -22,18 +22,32 @@ impl Oracle {
         published: Vec<Message>,
         unix_ms: i64,
     ) {
+        self.turn += 1;
         let holder = self.model.holder(&self.records[by].name);
-        let holder = holder.filter(|&holder| holder != by);
+        let mut holder = holder.filter(|&holder| holder != by);
         let had_read_nothing = self.records[by].frames_read == 0;
         self.note_read_frames(by, pipe, observed);
+        if !(self.records[by].is_ended || self.model.has_joined(by)) {
+            match self.judge(by, unix_ms) {
+                Some(Judged::Replaced) => self.records[by].is_outdated = true,
+                // CHAT-RES-5: that session is no obstacle.
+                Some(Judged::Valid { open, .. }) => {
+                    self.records[by].is_outdated = false;
+                    holder = holder.filter(|_| holder != open);
+                }
+                _ => self.records[by].is_outdated = false,
+            }
+        }
+        let is_banned = self.is_banned(&self.records[by].name);
         let record = &mut self.records[by];
         if !record.is_ended && !self.model.has_joined(by) && record.frames_read > 0 {
             // A Register that waits is answered by what holds when the wait is over.
             record.is_name_taken = holder.is_some();
+            record.is_banned = is_banned;
         }
         let requests_name = had_read_nothing
             && record.has_valid_register()
-            && !(record.is_rejected || self.model.is_closing());
+            && !(record.is_rejected || record.is_outdated || is_banned || self.is_closing());
         if let Some(holder) = holder.filter(|_| requests_name) {
             self.records[by].awaiting_name_since = Some(Instant::now());
             self.records[holder].name_requests.push(Instant::now());
@@ -73,6 +87,8 @@ impl Oracle {
             && frame.ends_at <= pipe.read_bytes
         {
             frame.read = Some(now);
+            frame.read_in = self.turn;
+            frame.seq_when_read = self.model.seq();
             record.frames_read += 1;
             record.last_activity = now;
         }
@@ -112,6 +128,9 @@ impl Oracle {
             .filter(|_| judged_bytes == record.judged_bytes);
         record.throttled_since = Some(since.unwrap_or_else(Instant::now));
         record.judged_bytes = judged_bytes;
+        if record.may_await_following() {
+            return;
+        }
         if !self.model.has_joined(by) {
             assert!(
                 record.awaiting_name_since.is_some(),
@@ -135,12 +154,19 @@ impl Oracle {
         message: Message,
         unix_ms: i64,
     ) {
+        if let Message::Left(left) = &message
+            && !self.model.is_member(by)
+        {
+            return self.replaced(by, left.clone(), unix_ms);
+        }
         let reasons = self.possible_reasons(by, pipe, observed);
+        let is_banned = self.is_banned(&self.records[by].name);
         let record = &mut self.records[by];
         match &message {
             Message::Joined(joined) => {
                 let has_registered = record.has_valid_register();
                 assert!(has_registered, "{} joins without a Register", joined.name);
+                assert!(!is_banned, "CHAT-MOD-3: {} joins", joined.name);
                 record.joined_at = Instant::now();
                 let has_waited = record.awaiting_name_since.is_some();
                 self.coverage
@@ -160,10 +186,14 @@ impl Oracle {
                 record.reason = Some(left.reason());
                 let name = record.name.to_ascii_lowercase();
                 self.freed_at.insert(name, Instant::now());
+                let is_over = left.reason() == LeftReason::Leave;
+                self.model.lines.left(by, is_over, unix_ms);
             }
             Message::Chat(chat) => {
                 assert_eq!(chat.time_unix_ms, unix_ms, "CHAT-CHAT-5");
                 assert_eq!(chat.id, 0, "CHAT-CHAT-9");
+                let is_muted = matches!(record.mutes.last(), Some((_, None)));
+                assert!(!is_muted, "CHAT-MOD-4: {chat:?}");
                 // An earlier frame than one that was answered cannot be accepted now.
                 let first = record.next_chat.max(record.answered_count);
                 let found = (first..record.counted_frames()).find(|&index| {
@@ -180,10 +210,79 @@ impl Oracle {
                 record.frames[index].unix_ms = unix_ms;
                 record.next_chat = index + 1;
                 record.accepted_at.push(Instant::now());
+                let is_labelled = record.grants(Capability::Follow);
+                let Sent::Chat {
+                    id,
+                    topic,
+                    mentions,
+                    ..
+                } = &record.frames[index].sent
+                else {
+                    unreachable!("a chat was looked for");
+                };
+                let labels = (chat.topic.as_str(), chat.mentions.as_slice());
+                let sent = match is_labelled {
+                    true => (topic.as_str(), mentions.as_slice()),
+                    false => ("", [].as_slice()),
+                };
+                assert_eq!(labels, sent, "CHAT-FOL-2");
+                let id = *id;
+                self.model.lines.accepted(by, id, (chat.seq, unix_ms));
+                self.note_accepted(chat);
             }
             _ => {}
         }
+        let has_joined = matches!(message, Message::Joined(_));
         self.model.publish(by, message);
+        if has_joined && self.records[by].grants(Capability::Resume) {
+            let claim = self.records[by].claim().cloned();
+            self.model.join_line(by, claim.as_ref(), unix_ms);
+            self.records[by].accepted_before = self.model.lines.all_accepted(by);
+        }
+    }
+
+    /// What must become of the line that a connection wants to continue, once its Register
+    /// was read.
+    fn judge(&self, by: usize, unix_ms: i64) -> Option<Judged> {
+        let record = &self.records[by];
+        let claim = record.claim().filter(|_| record.frames_read > 0)?;
+        let seq = self.model.seq();
+        Some(self.model.lines.judge(claim, &record.name, seq, unix_ms))
+    }
+
+    /// A chat was accepted: notes when, and what filters make of it.
+    pub(super) fn note_accepted(&mut self, chat: &Chat) {
+        self.accepted_at.push(Instant::now());
+        let is_kept_out = (0..self.records.len()).any(|of| self.model.is_kept_out(of, chat));
+        self.coverage.mark_if(is_kept_out, "kept out by a filter");
+    }
+
+    /// A connection that registers has ended the session of another (CHAT-RES-5).
+    fn replaced(&mut self, by: usize, left: Left, unix_ms: i64) {
+        let of = self.model.holder(&left.name);
+        let of = of.unwrap_or_else(|| panic!("nobody is there for {left:?}"));
+        let open = match self.judge(by, unix_ms) {
+            Some(Judged::Valid { open, .. }) => open,
+            _ => None,
+        };
+        assert_eq!(open, Some(of), "CHAT-RES-5, CHAT-NAME-8: {by} ends {of}");
+        assert_eq!(left.reason(), LeftReason::ConnectionLost, "CHAT-PRES-5");
+        self.end_by_other(of, ErrorCode::Replaced, left, unix_ms);
+    }
+
+    /// Another connection, or the operator, has ended a session.
+    pub(super) fn end_by_other(&mut self, of: usize, code: ErrorCode, left: Left, unix_ms: i64) {
+        let record = &mut self.records[of];
+        record.ended_with = Some(code);
+        record.left_at = Instant::now();
+        record.activity_before_end = record.last_activity;
+        record.reason = Some(left.reason());
+        self.coverage.mark(left.reason().as_str_name());
+        let name = record.name.to_ascii_lowercase();
+        self.freed_at.insert(name, Instant::now());
+        let is_over = code != ErrorCode::Replaced;
+        self.model.lines.left(of, is_over, unix_ms);
+        self.model.publish(of, Message::Left(left));
     }
 
     /// The reasons for which a session can end now.

@@ -103,7 +103,8 @@ impl Oracle {
     fn check_inbound_rate(&self, of: usize, pipe: &Pipe, quiescence: &Quiescence) {
         let record = &self.records[of];
         let throttled_since = record.throttled_since;
-        let Some(since) = throttled_since.filter(|_| self.model.is_member(of)) else {
+        let is_judged = self.model.is_member(of) && !record.may_await_following();
+        let Some(since) = throttled_since.filter(|_| is_judged) else {
             return;
         };
         let throttled = quiescence.last_tick.saturating_duration_since(since);
@@ -129,6 +130,7 @@ impl Oracle {
             self.model.check_known_members(of);
         }
         self.check_directs(of, quiescence);
+        self.check_coverage(of, pipe, quiescence);
         if !quiescence.is_paused && record.throttled_since.is_none() {
             assert_eq!(pipe.arrived_bytes, 0, "{of} is not read from");
             for index in record.answered_count..record.counted_frames() {
@@ -139,6 +141,22 @@ impl Oracle {
                 );
             }
         }
+    }
+
+    /// Checks that a member with a filter knows in time up to where it has everything
+    /// (CHAT-COV-2).
+    fn check_coverage(&self, of: usize, pipe: &Pipe, quiescence: &Quiescence) {
+        let Some(seq) = self.model.first_uncovered(of) else {
+            return;
+        };
+        let accepted_at = self.accepted_at[seq as usize - 1];
+        let since = accepted_at.max(quiescence.last_jump).max(pipe.caught_up);
+        let interval_ms = u64::from(self.limits.covered_interval_ms) + 2 * TICK_MS;
+        assert!(
+            quiescence.last_tick.saturating_duration_since(since)
+                < Duration::from_millis(interval_ms),
+            "CHAT-COV-2: {of} does not know that {seq} is passed"
+        );
     }
 
     /// Checks that a client that has left received why, and everything before that.
@@ -154,6 +172,8 @@ impl Oracle {
         // A stream that ends inside a frame is an error (CHAT-FRAME-10), and nothing may
         // follow the error. One that ends between two frames is a Leave (CHAT-LEAVE-5).
         let left_in_order = match record.reason {
+            // CHAT-RES-5: nothing that is due is left out in order, but for the reason.
+            _ if record.ended_with.is_some() => false,
             None | Some(LeftReason::Leave) => true,
             Some(LeftReason::ConnectionLost) => !record.is_inside_frame(pipe),
             _ => false,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::wire::{Capability, Error, ErrorCode, LeftReason, server_envelope::Message};
+use crate::wire::{
+    Capability, Error, ErrorCode, LeftReason, Registered, ResumeFailure, server_envelope::Message,
+};
 
 use super::{
-    super::{pipe::Pipe, sent::Sent},
+    super::{filter::NaiveFilter, pipe::Pipe, sent::Sent},
     ConnectionRecord, Oracle, closing,
 };
 
@@ -48,6 +50,8 @@ impl Oracle {
         }
         match message {
             Message::Chat(_) | Message::Joined(_) | Message::Left(_) => {
+                let is_removed = matches!(&message, Message::Chat(chat) if chat.removed);
+                self.coverage.mark_if(is_removed, "removed text");
                 self.model.receive(by, &message);
             }
             Message::ServerClosing(ref told) => {
@@ -66,6 +70,11 @@ impl Oracle {
                 assert!(has_names || !members.more, "CHAT-PRES-1: an empty page");
                 record.members_due = members.more;
                 self.coverage.mark_if(members.more, "members in pages");
+            }
+            Message::Covered(covered) => {
+                assert!(record.grants(Capability::Follow), "CHAT-GROW-7");
+                self.model.receive_covered(by, &covered);
+                self.coverage.mark("covered");
             }
             Message::Direct(direct) => self.received_direct(by, &direct),
             Message::DirectState(state) => self.received_state(by, &state),
@@ -86,11 +95,7 @@ impl Oracle {
             let index = record.answered_count;
             if record.is_answer(index, &message, &self.limits) {
                 record.answered_count += 1;
-                let is_direct = matches!(record.frames[index].sent, Sent::Direct { .. });
-                if let (true, Message::Receipt(receipt)) = (is_direct, &message) {
-                    self.accepted_direct(by, index, receipt);
-                }
-                self.note_answer(by, message);
+                self.note_answer(by, index, message);
                 return;
             }
             let is_fatal = matches!(&message, Message::Error(error) if error.ends_session);
@@ -116,10 +121,11 @@ impl Oracle {
         self.records[by].final_message = Some(message);
     }
 
-    fn note_answer(&mut self, by: usize, message: Message) {
+    /// A client has received the answer to its frame `index`.
+    fn note_answer(&mut self, by: usize, index: usize, message: Message) {
         let record = &mut self.records[by];
-        match message {
-            Message::Registered(registered) => {
+        match (&record.frames[index].sent, message) {
+            (_, Message::Registered(registered)) => {
                 assert!(
                     self.model.has_joined(by),
                     "{by} receives Registered and has not joined"
@@ -127,11 +133,35 @@ impl Oracle {
                 assert_eq!(registered.seq, self.model.seq_at_join(by), "CHAT-ORD-6");
                 record.is_registered = true;
                 record.members_due = record.grants(Capability::Presence);
+                self.check_resumed(by, &registered);
             }
-            Message::Error(ref error) if error.ends_session => {
-                record.final_message = Some(message);
+            (Sent::Direct { .. }, Message::Receipt(receipt)) => {
+                self.accepted_direct(by, index, &receipt);
             }
-            Message::Error(_) => {
+            (&Sent::Chat { id, .. }, Message::Receipt(receipt)) => {
+                let is_repeat = record.frames[index].seq.is_none();
+                assert!(receipt.seq > 0, "CHAT-RCPT-1: {id}");
+                self.coverage.mark_if(is_repeat, "receipt for a resend");
+            }
+            (Sent::Follow { filter, .. }, Message::Following(following)) => {
+                let filter = NaiveFilter::of(&record.name, Some(filter));
+                self.coverage.mark("following");
+                let is_in_flood = following.seq < self.model.seq();
+                self.coverage.mark_if(is_in_flood, "following in a flood");
+                self.model.receive_following(by, &following, filter);
+            }
+            (_, Message::Error(error)) if error.ends_session => {
+                record.final_message = Some(Message::Error(error));
+            }
+            (sent, Message::Error(error)) => {
+                if let Sent::Chat { id, .. } = sent {
+                    let accepted = record.accepted_before.get(id);
+                    let accepted = accepted.and(self.model.lines.remembered(by, *id));
+                    assert!(
+                        accepted.is_none(),
+                        "CHAT-RES-11: {error:?} to what was accepted as {accepted:?}"
+                    );
+                }
                 record.error_count += 1;
                 let joined_ms = record.joined_at.elapsed().as_millis() as u64;
                 let forgotten = joined_ms / ERROR_FORGOTTEN_MS;
@@ -147,6 +177,28 @@ impl Oracle {
             }
             _ => {}
         }
+    }
+
+    /// Checks what a client is told of the line that it continues.
+    fn check_resumed(&mut self, by: usize, registered: &Registered) {
+        if !registered.resume_token.is_empty() {
+            let token = &registered.resume_token;
+            self.model.lines.received_token(by, token);
+        }
+        let told = (registered.resumed_from, registered.resume_failure());
+        let due = match self.model.resumed(by) {
+            None => (0, ResumeFailure::Unspecified),
+            Some(Ok(from)) => (from, ResumeFailure::Unspecified),
+            Some(Err(failure)) => (0, failure),
+        };
+        assert_eq!(told, due, "CHAT-RES-3, CHAT-RES-8, CHAT-RES-10: to {by}");
+        let what = match (due, registered.seq) {
+            ((0, ResumeFailure::Unspecified), _) => return,
+            ((0, failure), _) => failure.as_str_name(),
+            ((from, _), seq) if from <= seq => "resumes with chats missed",
+            _ => "resumes",
+        };
+        self.coverage.mark(what);
     }
 
     /// Whether the server has reason to end the session with `error`, which answers no
@@ -170,6 +222,10 @@ impl Oracle {
                 .limits
                 .errors_max
                 .is_some_and(|most| record.error_count > most.into()),
+            // CHAT-RES-5, CHAT-MOD-1, CHAT-MOD-2
+            code @ (ErrorCode::Replaced | ErrorCode::Kicked | ErrorCode::Banned) => {
+                record.ended_with == Some(code)
+            }
             ErrorCode::Overloaded => record.may_be_evicted,
             ErrorCode::IdleTimeout => record.reason == Some(LeftReason::IdleTimeout),
             ErrorCode::SlowConsumer => {

@@ -1,6 +1,9 @@
 //! Connection record: everything that the oracle knows about one connection.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -10,7 +13,11 @@ use crate::{
 };
 
 use super::{
-    super::{pipe::Pipe, sent::Sent},
+    super::{
+        lines::{Accepted, Claim},
+        pipe::Pipe,
+        sent::Sent,
+    },
     directs::Passage,
 };
 
@@ -49,6 +56,14 @@ pub(super) struct ConnectionRecord {
     pub(super) ping_tokens: Vec<u64>,
     /// Another member held the name when the server read Register.
     pub(super) is_name_taken: bool,
+    /// A later attempt had resumed the line that its Register continues (CHAT-RES-6).
+    pub(super) is_outdated: bool,
+    /// The operator had banned the name.
+    pub(super) is_banned: bool,
+    /// When the operator muted the name and lifted that again, counted in turns.
+    pub(super) mutes: Vec<(u64, Option<u64>)>,
+    /// What was accepted from its line when it joined, by id.
+    pub(super) accepted_before: BTreeMap<u64, Accepted>,
 
     // The inbound rate and memory.
     /// Since when the server has not read from it for what it sent itself.
@@ -67,6 +82,8 @@ pub(super) struct ConnectionRecord {
     pub(super) reason: Option<LeftReason>,
     /// The last activity that counted when it left.
     pub(super) activity_before_end: Instant,
+    /// The error with which another connection or the operator has ended its session.
+    pub(super) ended_with: Option<ErrorCode>,
     /// It was out of reach when it left.
     pub(super) was_out_of_reach: bool,
     /// The first frame that can be its next accepted chat.
@@ -97,6 +114,9 @@ pub(super) struct Frame {
     pub(super) ends_at: u64,
     /// When the server read it.
     pub(super) read: Option<Instant>,
+    /// In which turn that was, and the number of the last chat before.
+    pub(super) read_in: u64,
+    pub(super) seq_when_read: u64,
     /// The number of an accepted chat.
     pub(super) seq: Option<u64>,
     /// When it was accepted, by the wall clock.
@@ -133,6 +153,11 @@ impl ConnectionRecord {
             last_not_read: now,
             ignored_from: usize::MAX,
             is_name_taken: false,
+            is_outdated: false,
+            is_banned: false,
+            mutes: Vec::new(),
+            accepted_before: BTreeMap::new(),
+            ended_with: None,
             name: String::new(),
             granted: BTreeSet::new(),
             joined_at: now,
@@ -154,6 +179,16 @@ impl ConnectionRecord {
     /// Whether the server must grant `capability`.
     pub(super) fn grants(&self, capability: Capability) -> bool {
         self.granted.contains(&capability.into())
+    }
+
+    /// The line that its Register continues.
+    pub(super) fn claim(&self) -> Option<&Claim> {
+        match &self.frames.first()?.sent {
+            Sent::Register { resume, .. } => resume
+                .as_ref()
+                .filter(|_| self.grants(Capability::Resume) && self.has_valid_register()),
+            _ => None,
+        }
     }
 
     /// How many frames the server has read and must not ignore.
@@ -191,6 +226,9 @@ impl ConnectionRecord {
                 Sent::Ping(_) | Sent::Pong(_) => !self.grants(Capability::Keepalive),
                 Sent::DirectAck(_) => !self.grants(Capability::Direct),
                 Sent::Direct { .. } => !frame.passage.is_accepted(),
+                Sent::Follow { ref rejection, .. } => {
+                    rejection.is_some() || !self.grants(Capability::Follow)
+                }
                 Sent::Register { .. } | Sent::Unknown(_) => true,
                 _ => false,
             })
@@ -207,6 +245,21 @@ impl ConnectionRecord {
         };
         cost(self.frames_read as u64, limits.frames_per_second_max)
             + cost(pipe.read_bytes, limits.bytes_per_second_max)
+    }
+
+    /// Whether it may wait for the answer to its Follow: the server reads nothing behind it.
+    pub(super) fn may_await_following(&self) -> bool {
+        let frames = self.frames[..self.counted_frames()].iter();
+        let mut frames = frames.skip(self.answered_count);
+        self.grants(Capability::Follow)
+            && frames.any(|frame| matches!(frame.sent, Sent::Follow { .. }))
+    }
+
+    /// Whether the operator had muted it at some time since the server read frame `index`.
+    pub(super) fn was_muted(&self, index: usize) -> bool {
+        let read_in = self.frames[index].read_in;
+        let mut mutes = self.mutes.iter();
+        mutes.any(|(_, until)| until.is_none_or(|until| until >= read_in))
     }
 
     /// When the server read the last frame that it surely knew of when the session ended.

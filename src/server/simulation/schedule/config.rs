@@ -16,9 +16,11 @@ use super::{
 };
 
 /// Random limits, small enough that a run reaches them.
-pub(super) fn limits(theme: Theme, rng: &mut Rng) -> Limits {
+pub(super) fn limits(theme: Theme, has_operator: bool, rng: &mut Rng) -> Limits {
     let idle_deadline_ms = rng.u32(300..4_000);
     let is_bulk = theme == Theme::Bulk;
+    // A removed text ends a segment, and the past must be there all the same.
+    let lag_bytes_max = LAG_BYTES_FLOOR * if has_operator { 4 } else { 1 };
     let frame_bytes_max = match theme {
         Theme::Bulk => 65_536,
         Theme::Crowd => rng.u32(300..400),
@@ -49,7 +51,7 @@ pub(super) fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         keepalive_interval_ms: rng.u32(1..idle_deadline_ms),
         idle_deadline_ms,
         write_deadline_ms: rng.u32(50..3_000) + if is_bulk { 3_000 } else { 0 },
-        lag_bytes_max: LAG_BYTES_FLOOR,
+        lag_bytes_max,
         frames_per_second_max: inbound_rate(rng, 1, 10),
         bytes_per_second_max: inbound_rate(rng, frame_bytes_max, 2_000),
         errors_max: match theme {
@@ -59,16 +61,16 @@ pub(super) fn limits(theme: Theme, rng: &mut Rng) -> Limits {
         name_check_deadline_ms: rng.u32(50..1_500),
         // Only a member that does not read makes the queues grow so far. Not much more
         // than its lag may be, or the server closes it for its lag first.
-        queue_bytes_max: LAG_BYTES_FLOOR + if is_bulk { rng.u64(0..1 << 18) } else { 0 },
+        queue_bytes_max: lag_bytes_max + if is_bulk { rng.u64(0..1 << 18) } else { 0 },
         connections_per_address_max: (rng.u8(0..4) == 0).then(|| rng.u32(1..5)),
         connections_per_minute_max: (rng.u8(0..4) == 0).then(|| rng.u32(1..20)),
         is_loopback_limited: false,
-        history_memory_bytes: LAG_BYTES_FLOOR / 8,
-        resume_ms: 5_000,
-        resumes_max: 3,
-        resend_ids_max: 4,
+        history_memory_bytes: lag_bytes_max / 8,
+        resume_ms: rng.choice([5_000, 3_600_000]).unwrap_or(5_000),
+        resumes_max: rng.u32(1..20),
+        resend_ids_max: rng.choice([4, 1_000]).unwrap_or(4),
         history_page_max: 10,
-        covered_interval_ms: 1_000,
+        covered_interval_ms: rng.u32(500..2_000),
         filter_entries_max: 4,
         mentions_max: 2,
         name_expiry_ms: 2_000,

@@ -1,14 +1,25 @@
 //! Inputs: what the simulated clients send, valid or not.
 
-use crate::wire::ErrorCode;
+use fastrand::Rng;
+
+use crate::wire::{self, Capability, ErrorCode};
 
 use super::{
-    super::sent::{Sent, capabilities},
+    super::{
+        lines::EPOCH,
+        sent::{Sent, capabilities},
+    },
     Schedule, Theme,
 };
 
 /// Names that several clients ask for; some differ only in case.
 pub(super) const CONTESTED_NAMES: [&str; 6] = ["ann", "Ann", "ANN", "bob", "Bob", "carl"];
+
+/// Topics; some differ only in case.
+const TOPICS: [&str; 4] = ["build", "Build", "ops", "a-topic-as-long-as-a-name-may-be"];
+
+/// How many messages of one client have ids of their own, as bits.
+const ID_BITS: u32 = 16;
 
 /// The password of a server with a password.
 pub(super) const PASSWORD: &str = "open sesame";
@@ -41,27 +52,165 @@ impl Schedule {
             _ => PASSWORD.to_owned(),
         };
         let is_wrong = self.has_password && password != PASSWORD;
+        let mut capabilities = capabilities(rng);
+        if self.has_directs && rng.u8(0..8) > 0 {
+            capabilities.extend([2, 7]);
+        }
+        if self.has_resumes && rng.u8(0..8) > 0 {
+            capabilities.extend([2, 4]);
+        }
+        if self.has_filters && rng.u8(0..4) > 0 {
+            capabilities.push(Capability::Follow.into());
+        }
+        let (filter, filter_rejection) = self.register_filter(&capabilities);
         Sent::Register {
             name,
             password,
-            capabilities: {
-                let mut capabilities = capabilities(rng);
-                if self.has_directs && rng.u8(0..8) > 0 {
-                    capabilities.extend([2, 7]);
-                }
-                capabilities
-            },
+            capabilities,
+            filter,
+            resume: None,
             // CHAT-ADM-2: the server checks the password first.
-            rejection: is_wrong.then_some(ErrorCode::PasswordWrong).or(rejection),
+            rejection: is_wrong
+                .then_some(ErrorCode::PasswordWrong)
+                .or(rejection)
+                .or(filter_rejection),
         }
+    }
+
+    /// A filter for a Register, sometimes, and the error with which the server rejects it.
+    pub(super) fn register_filter(
+        &mut self,
+        capabilities: &[i32],
+    ) -> (Option<wire::Filter>, Option<ErrorCode>) {
+        if !(self.has_filters && self.rng.bool()) {
+            return (None, None);
+        }
+        let (filter, rejection) = self.filter();
+        let is_granted = capabilities.contains(&Capability::Follow.into());
+        (Some(filter), rejection.filter(|_| is_granted))
+    }
+
+    /// A filter, mostly valid, and the error with which the server rejects it.
+    fn filter(&mut self) -> (wire::Filter, Option<ErrorCode>) {
+        let mut filter = wire::Filter::default();
+        let rng = &mut self.rng;
+        for _ in 0..rng.usize(0..3) {
+            match rng.u8(0..6) {
+                0..3 => filter
+                    .topics
+                    .push(rng.choice(TOPICS).unwrap_or("a").to_owned()),
+                3 | 4 => filter.senders.push(any_name(rng)),
+                _ => filter.ignore.push(any_name(rng)),
+            }
+        }
+        filter.without_topic = rng.u8(0..4) == 0;
+        match rng.u8(0..24) {
+            0 => filter.topics.push("no topic".to_owned()),
+            1 => filter.ignore = vec!["x".to_owned(); self.limits.filter_entries_max as usize + 1],
+            // None.
+            2 | 3 => return (wire::Filter::default(), None),
+            _ => return (filter, None),
+        }
+        (filter, Some(ErrorCode::RequestInvalid))
+    }
+
+    /// A Follow of the client `by`.
+    fn follow(&mut self, by: usize) -> Sent {
+        let (filter, rejection) = self.filter();
+        Sent::Follow {
+            id: self.next_id(by).1,
+            filter,
+            rejection: rejection.filter(|_| self.world.oracle.grants(by, Capability::Follow)),
+        }
+    }
+
+    /// The next number of a client, and an id that no other message of any client has.
+    fn next_id(&mut self, by: usize) -> (u64, u64) {
+        let link = &mut self.world.links[by];
+        link.chats += 1;
+        (link.chats, ((by as u64) << ID_BITS) + link.chats)
+    }
+
+    /// A Register that continues the sessions of a client, mostly rightly.
+    pub(super) fn resume(&mut self, index: usize) -> Sent {
+        let kept = &mut self.world.kept[index];
+        let rng = &mut self.rng;
+        if rng.u8(0..10) > 0 {
+            kept.attempt += 1;
+        }
+        let mut name = kept.name.clone();
+        let mut resume = wire::Resume {
+            token: kept.token.clone(),
+            epoch: EPOCH.to_owned(),
+            seq: kept.seq,
+            attempt: kept.attempt,
+        };
+        match rng.u8(0..24) {
+            0 => resume.epoch.push('x'),
+            1 => resume.seq += rng.u64(1..9),
+            2..8 => resume.seq = rng.u64(0..=kept.seq),
+            8 => resume.token = vec![1; 16],
+            9 | 10 => resume.token.clone_from(&kept.earlier_token),
+            11 => name = any_name(rng),
+            12 => name = name.to_ascii_uppercase(),
+            _ => {}
+        }
+        let capabilities = kept.capabilities.clone();
+        let is_listed_name = CONTESTED_NAMES.contains(&name.as_str());
+        let is_reserved = name.eq_ignore_ascii_case("server");
+        let (filter, filter_rejection) = self.register_filter(&capabilities);
+        let rejection = (self.has_name_list && !is_listed_name && !self.is_listed(&name))
+            .then_some(ErrorCode::NameNotAllowed);
+        assert!(!is_reserved, "nobody has registered it");
+        Sent::Register {
+            name,
+            password: PASSWORD.to_owned(),
+            capabilities,
+            filter,
+            resume: Some(resume),
+            rejection: rejection.or(filter_rejection),
+        }
+    }
+
+    fn is_listed(&self, name: &str) -> bool {
+        CONTESTED_NAMES
+            .iter()
+            .any(|it| it.eq_ignore_ascii_case(name))
+    }
+
+    /// The topic and the mentions of a chat of the client `by`, and the error with which
+    /// the server rejects them.
+    fn labels(&mut self, by: usize) -> (String, Vec<String>, Option<ErrorCode>) {
+        if !self.has_filters {
+            return (String::new(), Vec::new(), None);
+        }
+        let rng = &mut self.rng;
+        let mut topic = match rng.bool() {
+            true => rng.choice(TOPICS).unwrap_or("a").to_owned(),
+            false => String::new(),
+        };
+        let mut mentions: Vec<_> = (0..rng.usize(0..2)).map(|_| any_name(rng)).collect();
+        let is_wrong = match rng.u8(0..32) {
+            0 => {
+                topic = "no topic".to_owned();
+                true
+            }
+            1 => {
+                mentions = vec!["x".to_owned(); self.limits.mentions() as usize + 1];
+                true
+            }
+            _ => mentions.len() > self.limits.mentions() as usize,
+        };
+        let is_judged = self.world.oracle.grants(by, Capability::Follow);
+        let rejection = (is_wrong && is_judged).then_some(ErrorCode::TopicInvalid);
+        (topic, mentions, rejection)
     }
 
     /// A Chat of the client `by`, mostly valid.
     pub(super) fn chat(&mut self, by: usize) -> Sent {
         let is_first = self.world.oracle.has_sent_nothing(by);
-        let link = &mut self.world.links[by];
-        link.chats += 1;
-        let id = link.chats;
+        let (number, id) = self.next_id(by);
+        let (topic, mentions, label_rejection) = self.labels(by);
         let rng = &mut self.rng;
         // The server must reject a first frame since it is no Register, not for its
         // length.
@@ -69,7 +218,7 @@ impl Schedule {
             .limits
             .text_bytes_max
             .min(if is_first { 900 } else { u32::MAX }) as usize;
-        let mark = format!("{by}.{id} ");
+        let mark = format!("{by}.{number} ");
         let (text, rejection) = match rng.u8(0..24) {
             0 => (String::new(), Some(ErrorCode::TextInvalid)),
             1 => (format!("{mark}\u{85}"), Some(ErrorCode::TextInvalid)),
@@ -90,7 +239,9 @@ impl Schedule {
         Sent::Chat {
             id,
             text,
-            rejection,
+            topic,
+            mentions,
+            rejection: rejection.or(label_rejection),
         }
     }
 
@@ -100,10 +251,13 @@ impl Schedule {
             id,
             text,
             rejection,
+            ..
         } = self.chat(by)
         else {
             unreachable!("a chat was asked for");
         };
+        // It has no topic.
+        let rejection = rejection.filter(|code| *code != ErrorCode::TopicInvalid);
         let peer = match self.rng.u8(0..4) {
             0 => self.rng.choice(CONTESTED_NAMES).unwrap_or("ann").to_owned(),
             _ => {
@@ -132,6 +286,9 @@ impl Schedule {
                 0 => Sent::DirectAck(self.rng.u64(0..4)),
                 _ => self.direct(by),
             };
+        }
+        if self.has_filters && self.rng.u8(0..8) == 0 {
+            return self.follow(by);
         }
         let rng = &mut self.rng;
         match rng.u8(0..40) {
@@ -180,5 +337,13 @@ impl Schedule {
             let sent = self.any_input(by);
             self.world.send(by, &sent);
         }
+    }
+}
+
+/// A name that members may have.
+fn any_name(rng: &mut Rng) -> String {
+    match rng.u8(0..4) {
+        0 => format!("n{}", rng.u8(0..20)),
+        _ => rng.choice(CONTESTED_NAMES).unwrap_or("ann").to_owned(),
     }
 }

@@ -2,6 +2,8 @@
 
 mod config;
 mod inputs;
+#[cfg(feature = "cli")]
+mod operator;
 
 use fastrand::Rng;
 
@@ -25,8 +27,14 @@ const ADDRESSES: [(&str, Option<u8>); 7] = [
     ("127.0.0.1", None),
 ];
 
-/// In how many runs there is one with Directs.
+/// In how many runs there is one with Directs, and one in which clients come back.
 const DIRECTS_EVERY: u64 = 3;
+
+/// In how many runs there is one with filters.
+const FILTERS_EVERY: u64 = 2;
+
+/// In how many runs there is one with an operator.
+const OPERATOR_EVERY: u64 = 4;
 
 /// What a run puts under stress.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,7 +62,9 @@ pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
         3..8 => Theme::Crowd,
         _ => Theme::Ordinary,
     };
-    let limits = config::limits(theme, &mut rng);
+    let is_ordinary = theme == Theme::Ordinary;
+    let has_operator = is_ordinary && rng.u64(0..OPERATOR_EVERY) == 0;
+    let limits = config::limits(theme, has_operator, &mut rng);
     let has_password = rng.u8(0..16) == 0;
     let has_name_list = theme != Theme::Crowd && rng.u8(0..16) == 0;
     trace.line(format_args!("seed {seed}: {theme:?}, {limits:?}"));
@@ -69,7 +79,12 @@ pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
         limits,
         has_password,
         has_name_list,
-        has_directs: theme == Theme::Ordinary && seed.is_multiple_of(DIRECTS_EVERY),
+        has_directs: is_ordinary && seed % DIRECTS_EVERY == 0,
+        // Both take from the same ids.
+        has_resumes: is_ordinary && seed % DIRECTS_EVERY == 1,
+        has_filters: theme != Theme::Chatter && rng.u64(0..FILTERS_EVERY) == 0,
+        has_operator,
+        removals: 0,
         rng,
     };
     let steps = match theme {
@@ -97,6 +112,13 @@ struct Schedule {
     has_name_list: bool,
     /// Members send Directs.
     has_directs: bool,
+    /// Clients come back.
+    has_resumes: bool,
+    /// Members have filters.
+    has_filters: bool,
+    has_operator: bool,
+    /// How often the operator has removed a text.
+    removals: usize,
     rng: Rng,
     world: World,
 }
@@ -135,6 +157,12 @@ impl Schedule {
 
     /// One event, after which the server may get to run or not.
     async fn step(&mut self) {
+        if self.has_operator && self.rng.u8(0..12) == 0 && !self.world.oracle.is_closing() {
+            self.operate();
+        }
+        if self.has_resumes && self.rng.u8(0..10) == 0 {
+            self.come_back();
+        }
         match self.rng.u8(0..100) {
             0..12 => self.connect(),
             12..55 => self.send(),
@@ -156,7 +184,11 @@ impl Schedule {
                 self.world.jump(ms).await;
             }
             96..98 => {
-                let unix_ms = self.rng.i64(-1_000_000..4_000_000_000_000);
+                let unix_ms = match self.has_resumes {
+                    // Not so far that nothing can be resumed any more.
+                    true => self.world.wall_unix_ms() + self.rng.i64(-2_000..2_000),
+                    false => self.rng.i64(-1_000_000..4_000_000_000_000),
+                };
                 self.world.oracle.coverage.mark("wall clock jumps");
                 self.world.set_wall_clock(unix_ms);
             }
@@ -192,6 +224,36 @@ impl Schedule {
             self.register()
         };
         self.world.send(index, &first);
+    }
+
+    /// A client comes back: its connection was cut, or it believes so.
+    fn come_back(&mut self) {
+        let alive_max = self.limits.connections_max as usize + 3;
+        let count = self.world.kept.len();
+        if count == 0 || self.world.oracle.is_closing() || self.world.alive() >= alive_max {
+            return;
+        }
+        let kept = self.rng.usize(0..count);
+        let before = self.world.kept[kept].link;
+        if self.world.links[before].is_usable() {
+            match self.rng.u8(0..4) {
+                0 => self.fault_of(before, "resets"),
+                1 => self.fault_of(before, "closes"),
+                // It stays open, as when a network is gone.
+                _ => self.world.links[before].behavior.is_reading &= self.rng.bool(),
+            }
+        }
+        let index = self.connect_peer();
+        self.world.links[index].kept = Some(kept);
+        let register = self.resume(kept);
+        self.world.send(index, &register);
+        if self.rng.u8(0..4) == 0 {
+            return;
+        }
+        // CHAT-RES-16, without waiting for Registered.
+        for chat in self.world.oracle.unanswered(before) {
+            self.world.send(index, &chat);
+        }
     }
 
     /// Connects a client with a random behavior; returns its index.
@@ -298,6 +360,10 @@ impl Schedule {
             .rng
             .choice(["half-closes", "half-closes early", "closes", "resets"])
             .unwrap_or("resets");
+        self.fault_of(by, what);
+    }
+
+    fn fault_of(&mut self, by: usize, what: &'static str) {
         self.world.trace.line(format_args!("        {by} {what}"));
         self.world.oracle.coverage.mark(what);
         let link = &mut self.world.links[by];

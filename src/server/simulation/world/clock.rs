@@ -13,6 +13,7 @@ use crate::{
 
 use super::{
     super::{
+        lines::EPOCH,
         oracle::closing,
         pipe::{FNV_START, hash},
     },
@@ -83,6 +84,11 @@ impl World {
         WALL_MS.set(unix_ms);
     }
 
+    /// What the wall clock shows.
+    pub(in crate::server::simulation) fn wall_unix_ms(&self) -> i64 {
+        WALL_MS.get()
+    }
+
     /// The server begins to close.
     pub(in crate::server::simulation) fn begin_closing(&mut self) {
         if self.closing.is_some() {
@@ -105,7 +111,7 @@ impl World {
             self.published().is_empty(),
             "all publications were checked before"
         );
-        let mut room = Room::new("epoch".to_owned(), self.hub.limits());
+        let mut room = Room::new(EPOCH.to_owned(), self.hub.limits());
         let mut replayed_hash = FNV_START;
         for command in self.hub.journal() {
             for published in room.apply(command).publications() {

@@ -17,7 +17,9 @@ impl World {
     pub(super) fn positions(&self) -> impl Iterator<Item = u64> {
         let links = self.links.iter();
         let sending = links.filter(|link| !link.pipe.borrow().is_shut_down);
-        sending.filter_map(|link| link.connection.as_ref()?.position())
+        // A filter may leave nothing to send.
+        let end = self.hub.channel.committed_end();
+        sending.filter_map(move |link| Some(link.connection.as_ref()?.position()?.min(end)))
     }
 
     /// Checks that the log keeps no more than its readers have yet to send, and that the
@@ -29,7 +31,8 @@ impl World {
         // The log keeps whole segments. Each was filled until a frame did not fit; of the
         // first and the last, perhaps only a part is unsent.
         let filled_bytes_min = SEGMENT_BYTES - u64::from(self.limits.frame_bytes_max) - 10;
-        let segments_max = unsent_bytes / filled_bytes_min + 2;
+        // A text is removed from a copy, and the segment that is being filled ends there.
+        let segments_max = unsent_bytes / filled_bytes_min + 2 + 2 * self.removals;
         assert!(
             retained <= segments_max * SEGMENT_BYTES,
             "a log of {retained} bytes for {unsent_bytes}"
@@ -90,7 +93,7 @@ impl World {
                 let connection = link.connection.as_ref()?;
                 let (read_buffer_bytes, reply_bytes) = connection.memory_bytes();
                 let buffered_bytes = (read_buffer_bytes + reply_bytes) as u64;
-                let position = connection.position();
+                let position = connection.position().map(|position| position.min(end));
                 let behind_bytes = position.map_or(0, |position| end - position);
                 Some(Usage {
                     index,

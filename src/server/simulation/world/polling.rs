@@ -86,7 +86,7 @@ impl World {
             // CHAT-LIM-6. The connection that was just polled may have been the slow one,
             // and gone since.
             let positions = self.positions().chain(position);
-            let most = positions.map(|position| end - position).max();
+            let most = positions.map(|it| end.saturating_sub(it)).max();
             let paced_by_bytes = self.hub.channel.paced_by_bytes();
             let behind_bytes = paced_by_bytes.unwrap_or(self.limits.lag_bytes_max / 4);
             assert!(

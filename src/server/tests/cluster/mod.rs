@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use super::*;
 use crate::server::{
     cluster::{Closing, take_part},
-    hub::Origin,
+    hub::{Origin, Outside},
 };
 use double::{Double, Link, Weather};
 
@@ -32,7 +32,12 @@ impl Node {
     fn start(double: &Arc<Double>, name: &str) -> Self {
         let (limits, access) = (unlimited(), AccessPolicy::default());
         let origin = Origin::empty(&limits, "none".to_owned());
-        let hub = Arc::new(Hub::with_wall_clock(limits, access, origin, wall_unix_ms));
+        let hub = Arc::new(Hub::within(
+            Outside::with_clock(wall_unix_ms),
+            limits,
+            access,
+            origin,
+        ));
         hub.order_elsewhere(1_000);
         let link = Link::new(double);
         let closing = Arc::<Closing>::default();
