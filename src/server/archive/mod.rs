@@ -304,6 +304,11 @@ impl Archive {
         let mut pending = self.changes();
         (pending.log_end > 0).then(|| std::mem::take(&mut *pending))
     }
+
+    /// The next request, if there is one.
+    pub(super) fn take_request(&self) -> Option<Request> {
+        self.requests().due.pop_front()
+    }
 }
 
 /// The threads' side.
@@ -339,10 +344,13 @@ impl Archive {
         let mut requests = requests.unwrap_or_else(PoisonError::into_inner);
         requests.due.pop_front()
     }
+}
 
+#[cfg(any(feature = "store", test))]
+impl Archive {
     /// The answer to a request, and for chats the number behind them. Nothing if the
     /// connection has gone.
-    fn deliver(&self, request: Request, delivery: Delivery, behind_seq: u64) {
+    pub(super) fn deliver(&self, request: Request, delivery: Delivery, behind_seq: u64) {
         let mut requests = self.requests();
         let Request { index, serial, .. } = request;
         let is_filled = match request.kind {
