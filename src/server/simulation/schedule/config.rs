@@ -50,7 +50,7 @@ pub(super) fn limits(theme: Theme, has_operator: bool, rng: &mut Rng) -> Limits 
         register_deadline_ms: rng.u32(100..3_000),
         keepalive_interval_ms: rng.u32(1..idle_deadline_ms),
         idle_deadline_ms,
-        write_deadline_ms: rng.u32(50..3_000) + if is_bulk { 3_000 } else { 0 },
+        write_deadline_ms: rng.u32(50..3_000) + if is_bulk { 8_000 } else { 0 },
         lag_bytes_max,
         frames_per_second_max: inbound_rate(rng, 1, 10),
         bytes_per_second_max: inbound_rate(rng, frame_bytes_max, 2_000),

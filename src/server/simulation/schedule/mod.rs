@@ -57,9 +57,9 @@ enum Theme {
 pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
     let mut rng = Rng::with_seed(seed);
     let theme = match rng.u8(0..32) {
-        0 => Theme::Bulk,
-        1..3 => Theme::Chatter,
-        3..8 => Theme::Crowd,
+        0..5 => Theme::Bulk,
+        5..7 => Theme::Chatter,
+        7..12 => Theme::Crowd,
         _ => Theme::Ordinary,
     };
     let is_ordinary = theme == Theme::Ordinary;
@@ -143,13 +143,13 @@ impl Schedule {
                     self.world.send(index, &sent);
                 }
                 self.world.settle();
-                for _ in 0..self.rng.usize(0..30) {
+                for _ in 0..self.rng.usize(0..60) {
                     let chat = self.chat(3);
                     self.world.send(3, &chat);
                     self.world.pass(TICK_MS).await;
                 }
                 // If it reads again, the oracle sees whether it misses a chat.
-                self.world.links[0].behavior.is_reading = self.rng.bool();
+                self.world.links[0].behavior.is_reading = self.rng.u8(0..4) == 0;
             }
             Theme::Ordinary | Theme::Chatter => {}
         }
