@@ -31,8 +31,7 @@
 //! error that answers no frame, `possible_reasons` for one that ends a session), and
 //! take the code off [`NOT_REACHED`].
 //!
-//! Crashes, names of one's own and files have smaller simulations: `tests/recovery` and
-//! `tests/sharing.rs`.
+//! Crashes have a smaller simulation, `tests/recovery`.
 
 mod coverage;
 pub(super) mod filter;

@@ -79,7 +79,7 @@ pub(super) async fn run(seed: u64, trace: Trace) -> Coverage {
         limits,
         has_password,
         has_name_list,
-        has_directs: is_ordinary && seed % DIRECTS_EVERY == 0,
+        has_directs: is_ordinary && seed.is_multiple_of(DIRECTS_EVERY),
         // Both take from the same ids.
         has_resumes: is_ordinary && seed % DIRECTS_EVERY == 1,
         has_filters: theme != Theme::Chatter && rng.u64(0..FILTERS_EVERY) == 0,
