@@ -406,7 +406,8 @@ pub struct Filter {
     /// Chats by these senders pass.
     #[prost(string, repeated, tag = "2")]
     pub senders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Chats by these senders do not pass, whatever else holds for them.
+    /// Chats by these senders do not pass, whatever else holds for them, and their Directs
+    /// are refused (CHAT-DM-6).
     #[prost(string, repeated, tag = "3")]
     pub ignore: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Chats without a topic pass. Absent: false, they pass only if nothing is followed, or

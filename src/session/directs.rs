@@ -119,7 +119,8 @@ impl Sessions {
         };
         // Its number takes at most ten bytes more.
         let bytes = delivered.encoded_len() + 16;
-        let Some((index, recipient)) = self.recipient(context, &direct.peer, bytes) else {
+        let Some((index, recipient)) = self.recipient(context, &direct.peer, name.as_str(), bytes)
+        else {
             let answer = rejection::not_reachable().for_request(direct.id);
             return self.reject_message(context, answer);
         };
@@ -159,11 +160,12 @@ impl Sessions {
     }
 
     /// The connection and the Directs of the member with this name, if a Direct of so many
-    /// bytes reaches it (CHAT-DM-6, CHAT-DM-12).
+    /// bytes by this sender reaches it (CHAT-DM-6, CHAT-DM-12).
     fn recipient(
         &mut self,
         context: &Context<'_>,
         name: &str,
+        sender: &str,
         bytes: usize,
     ) -> Option<(usize, &mut Directs)> {
         let name = Name::parse(name).ok()?;
@@ -174,7 +176,9 @@ impl Sessions {
         }
         let index = holder.0 as usize;
         match self.states.get_mut(index) {
-            Some(State::Registered(session)) if session.granted.direct => {
+            Some(State::Registered(session))
+                if session.granted.direct && !session.ignores(sender) =>
+            {
                 let directs = session.directs.get_or_insert_default();
                 directs.has_room(bytes).then_some((index, &mut **directs))
             }

@@ -95,6 +95,7 @@ impl Sessions {
                 own: own_now,
             },
         };
+        session.filter.clone_from(&filter);
         session.awaits_following = true;
         context.effects.push(Effect::Follow(Box::new(FilterChange {
             id: follow.id,

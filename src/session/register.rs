@@ -266,6 +266,7 @@ impl Sessions {
         let limits = Arc::clone(&self.limits);
         let after = (after_seq, coverage);
         let mut session = Session::new(limits, granted, after, self.last_serial, context.now);
+        session.filter = filter;
         if granted.presence {
             let page = members::next_page(&self.limits, &mut session, &context.room, None);
             context.reply(page);

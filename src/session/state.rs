@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{limits::Limits, name::Name, token_bucket::TokenBucket};
+use crate::{filter::Filter, limits::Limits, name::Name, token_bucket::TokenBucket};
 
 use super::{
     Closed, Time,
@@ -106,6 +106,8 @@ pub(super) struct Session {
     /// Its Following is on its way to it; what it sent behind the Follow waits (CHAT-ORD-8).
     pub(super) awaits_following: bool,
     pub(super) coverage: Coverage,
+    /// Its filter, as far as Directs are concerned; chats are a matter of its reader.
+    pub(super) filter: Option<Arc<Filter>>,
 }
 
 /// What a session was sent, as far as its filter is concerned.
@@ -146,7 +148,14 @@ impl Session {
             directs: None,
             awaits_following: false,
             coverage,
+            filter: None,
         }
+    }
+
+    /// Whether it wants to hear nothing of this member.
+    pub(super) fn ignores(&self, name: &str) -> bool {
+        let filter = self.filter.as_deref();
+        filter.is_some_and(|filter| filter.ignores(&name.to_ascii_lowercase()))
     }
 
     /// Whether what it sends is left unread for now (CHAT-LIM-6).

@@ -147,3 +147,30 @@ fn a_closing_server_tells_no_states() {
     script.disconnect(alice);
     assert_eq!(count(&script, "delivered"), 0, "CHAT-CLOSE-2");
 }
+
+/// CHAT-DM-6
+#[test]
+fn a_member_that_ignores_the_sender_is_not_reachable() {
+    let mut script = Script::new(no_rate());
+    let alice = script.member("Alice", &DIRECT);
+    let carol = script.member("Carol", &DIRECT);
+    let bob = script.member(
+        "Bob",
+        &[Capability::Receipts, Capability::Direct, Capability::Follow],
+    );
+    direct(&mut script, &alice, "Bob", "hello", 1);
+    assert_eq!(count(&script, "NOT_REACHABLE"), 0, "{}", script.transcript);
+    let filter = wire::Filter {
+        ignore: vec!["aLICE".to_owned()],
+        ..Default::default()
+    };
+    let follow = wire::Follow {
+        id: 1,
+        filter: Some(filter),
+    };
+    script.send(&bob, Sent::Follow(follow));
+    direct(&mut script, &alice, "Bob", "and now?", 2);
+    assert_eq!(count(&script, "NOT_REACHABLE"), 1, "{}", script.transcript);
+    direct(&mut script, &carol, "Bob", "hello", 1);
+    assert_eq!(count(&script, "NOT_REACHABLE"), 1, "{}", script.transcript);
+}
