@@ -29,6 +29,8 @@ constexpr size_t kUnreadBytesMax = 64 << 10;  // of a client's own queue, before
 constexpr int kWriteDeadlineMs = 30'000;
 constexpr int kLingerMs = 1'000;  // reading on before a close, so that no reset destroys the last frame
 constexpr int kShutdownMs = 3'000;  // CHAT-CLOSE-3 allows 5 seconds
+constexpr int kRestartMs = 1'000;   // a restart takes about as long
+constexpr int kApartMs = 10;
 constexpr int kTickMs = 20;
 
 volatile sig_atomic_t is_told_to_end = 0;
@@ -260,7 +262,12 @@ int main(int argc, char** args) {
   while (exit_ms == 0 || (!server.connections.empty() && SteadyMs() < exit_ms)) {
     if (is_told_to_end && exit_ms == 0) {
       exit_ms = SteadyMs() + kShutdownMs;
-      for (Connection& c : server.connections) server.End(c, FrameOf(closing));
+      uint32_t retry_after_ms = kRestartMs;
+      for (Connection& c : server.connections) {
+        closing.mutable_server_closing()->set_retry_after_ms(retry_after_ms);
+        server.End(c, FrameOf(closing));
+        retry_after_ms += kApartMs;  // clients come back one by one (CHAT-CLOSE-7)
+      }
     }
     std::vector<pollfd> polled{{listener, static_cast<short>(exit_ms == 0 ? POLLIN : 0), 0}};
     for (Connection& c : server.connections) {

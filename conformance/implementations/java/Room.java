@@ -23,6 +23,8 @@ import java.util.regex.Pattern;
  */
 final class Room {
     static final int TEXT_BYTES_MAX = 2048;
+    static final int RESTART_MS = 1_000; // a restart takes about as long
+    static final int APART_MS = 10;
     static final Pattern NAME = Pattern.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,31}");
     /** Line breaks and control characters (CHAT-CHAT-6). */
     static final Pattern FORBIDDEN = Pattern.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]");
@@ -33,6 +35,7 @@ final class Room {
     final Limits limits;
     long seq; // of the last chat that was accepted
     boolean isClosing;
+    int told; // of the shutdown
 
     Room(int registerDeadlineMs) {
         limits = Limits.newBuilder()
@@ -116,9 +119,12 @@ final class Room {
         if (member.name != null) members.remove(member.name.toLowerCase(Locale.ROOT), member);
     }
 
-    static ServerEnvelope closing() {
+    /** The last message to the next client; each comes back at another time (CHAT-CLOSE-7). */
+    ServerEnvelope closing() {
         return ServerEnvelope.newBuilder()
-                .setServerClosing(ServerClosing.newBuilder().setDetail("The server shuts down."))
+                .setServerClosing(ServerClosing.newBuilder()
+                        .setDetail("The server shuts down.")
+                        .setRetryAfterMs(RESTART_MS + told++ * APART_MS))
                 .build();
     }
 

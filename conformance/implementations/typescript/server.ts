@@ -23,6 +23,8 @@ const FIRST_FRAME_BYTES_MAX = 1024; // until a Register is accepted (CHAT-FRAME-
 const UNREAD_BYTES_MAX = 64 << 10; // of a client's own queue, before the server reads no more of it
 const LINGER_MS = 1_000; // reading on before a close, so that no reset destroys the last frame
 const SHUTDOWN_MS = 3_000; // CHAT-CLOSE-3 allows 5 seconds
+const RESTART_MS = 1_000; // a restart takes about as long
+const APART_MS = 10; // clients come back one by one (CHAT-CLOSE-7)
 
 type Envelope = NonNullable<MessageInitShape<typeof pb.ServerEnvelopeSchema>["message"]>;
 const encode = (message: Envelope) =>
@@ -172,7 +174,8 @@ process.on("SIGTERM", () => {
   isClosing = true;
   server.close(() => process.exit(0)); // once all connections are closed
   setTimeout(() => process.exit(0), SHUTDOWN_MS);
-  for (const connection of [...connections]) {
-    connection.end({ case: "serverClosing", value: { detail: "The server shuts down." } });
-  }
+  [...connections].forEach((connection, place) => {
+    const retryAfterMs = RESTART_MS + place * APART_MS;
+    connection.end({ case: "serverClosing", value: { detail: "The server shuts down.", retryAfterMs } });
+  });
 });

@@ -40,8 +40,8 @@ func serve(room *Room, socket *net.TCPConn) {
 	c.changed = sync.NewCond(room)
 	room.Lock()
 	room.connections[c] = true
-	if room.closing {
-		c.end(closing)
+	if room.isClosing {
+		c.end(room.closing())
 	}
 	room.Unlock()
 	go c.write()

@@ -14,14 +14,22 @@ import (
 	pb "chat/chatv1"
 )
 
-const shutdown = 3 * time.Second // CHAT-CLOSE-3 allows 5 seconds
+const (
+	shutdown  = 3 * time.Second // CHAT-CLOSE-3 allows 5 seconds
+	restartMs = 1_000           // a restart takes about as long
+	apartMs   = 10              // clients come back one by one (CHAT-CLOSE-7)
+)
 
 var registerDeadline = 10 * time.Second
 
-// closing is the last message of a server that shuts down.
-var closing = &pb.ServerEnvelope{Message: &pb.ServerEnvelope_ServerClosing{
-	ServerClosing: &pb.ServerClosing{Detail: "The server shuts down."},
-}}
+// closing is the last message to the next client of a server that shuts down.
+func (room *Room) closing() *pb.ServerEnvelope {
+	retryAfterMs := uint32(restartMs + room.told*apartMs)
+	room.told++
+	return &pb.ServerEnvelope{Message: &pb.ServerEnvelope_ServerClosing{
+		ServerClosing: &pb.ServerClosing{Detail: "The server shuts down.", RetryAfterMs: retryAfterMs},
+	}}
+}
 
 func main() {
 	if ms, err := strconv.Atoi(os.Getenv("REGISTER_DEADLINE_MS")); err == nil {
@@ -68,9 +76,9 @@ func main() {
 // close tells all clients, and waits until they have read it or the time is over.
 func (room *Room) close(until time.Time) {
 	room.Lock()
-	room.closing = true
+	room.isClosing = true
 	for connection := range room.connections {
-		connection.end(closing)
+		connection.end(room.closing())
 	}
 	for len(room.connections) > 0 && time.Now().Before(until) {
 		room.Unlock()

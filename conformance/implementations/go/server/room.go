@@ -25,7 +25,8 @@ type Room struct {
 	sync.Mutex
 	epoch       string
 	seq         uint64 // of the last chat that was accepted
-	closing     bool
+	isClosing   bool
+	told        int // of the shutdown
 	connections map[*Connection]bool
 	members     map[string]*Connection // by lowered name
 	limits      *pb.Limits
@@ -33,7 +34,7 @@ type Room struct {
 
 // handle acts on one message. The caller holds the lock.
 func (room *Room) handle(from *Connection, envelope *pb.ClientEnvelope) {
-	if room.closing { // CHAT-CLOSE-5
+	if room.isClosing { // CHAT-CLOSE-5
 		return
 	}
 	if from.name == "" {
