@@ -188,6 +188,7 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
             match arrival {
                 Arrival::Anytime => {}
                 Arrival::After(expr) => value["after_ms"] = json!(expr.value(&bindings.limits)),
+                Arrival::At(expr) => value["at_ms"] = json!(expr.value(&bindings.limits)),
                 Arrival::ByNow => value["by_now"] = json!(true),
                 Arrival::Within(expr) => value["within_ms"] = json!(expr.value(&bindings.limits)),
             }

@@ -67,6 +67,8 @@ pub struct Problem {
     pub place: Place,
     /// The fields that are wrong in a message of the right kind.
     pub fields: Box<[String]>,
+    /// Whether it is only about when something came, which a busy machine changes.
+    pub is_about_time: bool,
 }
 
 impl Problem {
@@ -81,7 +83,14 @@ impl Problem {
             message: None,
             place: Place::Step,
             fields: Box::default(),
+            is_about_time: false,
         }
+    }
+
+    /// The same, as a problem that is only about when something came.
+    pub fn about_time(mut self) -> Self {
+        self.is_about_time = true;
+        self
     }
 
     /// The same, showing the message that came.

@@ -39,6 +39,10 @@ const GONE_CASES: usize = 3;
 /// How often a case is played at the most when the suite itself is too slow for it.
 const ATTEMPTS_MAX: usize = 3;
 
+/// After how many cases for which a server never had room the remaining cases do not wait
+/// for it.
+const NO_ROOM_CASES: usize = 3;
+
 /// How many outcomes may wait to be told.
 const OUTCOMES_WAITING_MAX: usize = 64;
 
@@ -85,6 +89,8 @@ struct Shared {
     passed: AtomicBool,
     mute: AtomicUsize,
     gone: AtomicUsize,
+    /// For how many cases in a row the server had no room, however long they waited.
+    no_room: AtomicUsize,
 }
 
 /// Runs the plan; `each` sees every outcome as soon as all before it are there. A
@@ -124,6 +130,7 @@ pub fn run(
         passed: AtomicBool::new(false),
         mute: AtomicUsize::new(0),
         gone: AtomicUsize::new(0),
+        no_room: AtomicUsize::new(0),
     });
     let (sender, receiver) = mpsc::sync_channel(OUTCOMES_WAITING_MAX);
     let workers: Vec<_> = (0..plan.jobs.clamp(1, plan.cases.len().max(1)))
@@ -288,7 +295,7 @@ fn judge(shared: &Shared, case: &Case, server: &mut Option<ServerUnderTest>) -> 
                 };
                 break;
             }
-            Some(Stop::Incomplete(reason) | Stop::Late(reason)) => {
+            Some(Stop::Incomplete(reason) | Stop::Late(reason) | Stop::NoRoom(reason)) => {
                 outcome.verdict = Verdict::NotRun {
                     reason,
                     incomplete: true,
@@ -331,22 +338,41 @@ fn given_up(shared: &Shared) -> Option<String> {
     None
 }
 
-/// Plays a case again as long as the suite is too slow for it, or too many connections of
-/// other plays still count.
+/// Plays a case again as long as the suite or the machine may be too slow for it, or the
+/// server has no room for it yet.
 fn play_in_time(
     shared: &Shared,
     case: &Case,
     cut: Cut,
     server: &mut Option<ServerUnderTest>,
 ) -> Result<Played, String> {
-    for _ in 1..ATTEMPTS_MAX {
-        let played = play_once(shared, case, cut, server)?;
-        if !matches!(played.stop, Some(Stop::Late(_))) {
-            return Ok(played);
+    let timing = shared.plan.timing;
+    let (mut late, mut no_room) = (0, 0);
+    loop {
+        let pause = match shared.no_room.load(Ordering::Relaxed) {
+            0..NO_ROOM_CASES => timing.no_room(no_room),
+            _ => None,
+        };
+        let played = play_once(shared, case, cut, server, pause.is_some())?;
+        match (&played.stop, pause) {
+            (Some(Stop::NoRoom(_)), Some(pause)) => {
+                no_room += 1;
+                thread::sleep(pause);
+            }
+            (Some(stop), _) if stop.may_be_the_machine() && late + 1 < ATTEMPTS_MAX => {
+                late += 1;
+                thread::sleep(timing.again());
+            }
+            _ => {
+                if no_room > 0 && pause.is_none() {
+                    shared.no_room.fetch_add(1, Ordering::Relaxed);
+                } else if no_room > 0 {
+                    shared.no_room.store(0, Ordering::Relaxed);
+                }
+                return Ok(played);
+            }
         }
-        thread::sleep(shared.plan.timing.again());
     }
-    play_once(shared, case, cut, server)
 }
 
 fn play_once(
@@ -354,6 +380,7 @@ fn play_once(
     case: &Case,
     cut: Cut,
     server: &mut Option<ServerUnderTest>,
+    is_patient: bool,
 ) -> Result<Played, String> {
     let plan = &*shared.plan;
     let n = shared.counter.fetch_add(1, Ordering::Relaxed);
@@ -363,6 +390,7 @@ fn play_once(
         timing: plan.timing.over(shared.facts.round_trip),
         mark: Mark::new(&shared.run_name, n),
         shared: false,
+        is_patient,
         caps: plan.caps,
         admission: &plan.admission,
         control: plan.control.as_ref(),

@@ -43,6 +43,16 @@ const RETRY: Duration = Duration::from_millis(10);
 /// The pause before a case is played again.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// The pauses before a case is played again for which a server has no room: it has not seen
+/// yet that connections were closed.
+const NO_ROOM: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_600),
+];
+
 /// The pause between the pieces of a cut frame, so that they arrive apart.
 const PIECE: Duration = Duration::from_micros(300);
 
@@ -68,6 +78,11 @@ const OVERSLEPT: Duration = Duration::from_millis(100);
 /// How much sooner than announced a deadline may strike, in percent, before it counts
 /// as too early: clocks and queues are not exact.
 const EARLY_PERCENT: u32 = 15;
+
+/// How much later than announced a deadline may strike, in percent and besides, before it
+/// counts as too late: less than half of the shortest deadline that a run waits for.
+const LATE_PERCENT: u32 = 25;
+const LATE: Duration = Duration::from_millis(150);
 
 /// How many round trips a limit must leave room for, where a case answers within it.
 const LIMIT_ROUND_TRIPS: u32 = 4;
@@ -168,6 +183,17 @@ impl Timing {
     /// The pause before a case is played again.
     pub fn again(self) -> Duration {
         self.scaled(AGAIN) + self.round_trip
+    }
+
+    /// The pause after so many plays for which the server had no room; None: no more.
+    pub fn no_room(self, plays: usize) -> Option<Duration> {
+        let pause = NO_ROOM.get(plays)?;
+        Some(self.scaled(*pause) + self.round_trip)
+    }
+
+    /// The latest time at which a deadline of the server strikes, after it has begun.
+    pub fn latest(self, limit: Duration) -> Duration {
+        limit * (100 + LATE_PERCENT) / 100 + self.scaled(LATE) + self.round_trip * 2
     }
 
     /// The pause between the pieces of a cut frame.

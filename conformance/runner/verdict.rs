@@ -75,6 +75,9 @@ pub struct Failure {
     pub diff: String,
     /// Everything that went over each connection.
     pub trace: Vec<String>,
+    /// Whether it is only about when something came, which a busy machine changes.
+    #[serde(skip)]
+    pub is_about_time: bool,
 }
 
 /// The verdict on a case.

@@ -1,9 +1,20 @@
 //! Servers that take few connections: the suite blames none of their rules for it.
 
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use prost::Message as _;
 use serde_json::Value;
 
+use chat::wire::{self, ErrorCode, ServerEnvelope, server_envelope};
+
 use crate::support::{
-    CONFORMS, INCOMPLETE, SHORT_DEADLINES, TIMEOUT_SCALE, listening_to, reference, report,
+    Admission, CONFORMS, INCOMPLETE, SHORT_DEADLINES, TIMEOUT_SCALE, VIOLATES, listening_to,
+    reference, report,
 };
 
 /// As few connections a minute as the largest ordinary case opens.
@@ -92,4 +103,121 @@ fn a_server_that_takes_few_connections_at_a_time_conforms() {
         full.map(|c| c["verdict"].as_str()).next_back(),
         Some(Some("passed"))
     );
+}
+
+/// Starts a relay to `server` that refuses each connection of which `is_refused` holds,
+/// counted from 0, with this code, and says where it listens.
+fn refusing(server: &str, code: ErrorCode, is_refused: fn(usize) -> bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let server = server.to_owned();
+    thread::spawn(move || {
+        for (i, client) in listener.incoming().flatten().enumerate() {
+            if is_refused(i) {
+                thread::spawn(move || refuse(client, code));
+                continue;
+            }
+            let upstream = TcpStream::connect(&server).expect("the server listens");
+            for (mut from, mut to) in [both(&client, &upstream), both(&upstream, &client)] {
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    address
+}
+
+fn both(from: &TcpStream, to: &TcpStream) -> (TcpStream, TcpStream) {
+    let again = |stream: &TcpStream| stream.try_clone().expect("a second handle");
+    (again(from), again(to))
+}
+
+fn refuse(mut client: TcpStream, code: ErrorCode) {
+    let error = wire::Error {
+        code: code.into(),
+        detail: "There is no room now; come again.".to_owned(),
+        ends_session: true,
+        ..Default::default()
+    };
+    let message = Some(server_envelope::Message::Error(error));
+    let frame = ServerEnvelope { message }.encode_length_delimited_to_vec();
+    let _ = client.write_all(&frame);
+    let _ = client.shutdown(Shutdown::Write);
+    let _ = client.read_to_end(&mut Vec::new());
+}
+
+const CASES: [&str; 6] = [
+    "--area",
+    "chatting",
+    "--area",
+    "leaving",
+    "--area",
+    "admission",
+];
+
+/// A busy server has not seen yet that connections of the suite were closed: the suite
+/// comes again in a moment.
+#[test]
+fn a_server_that_has_no_room_for_a_moment_conforms() {
+    let admission = Admission::new();
+    let list = admission.options(false, true);
+    let list: Vec<&str> = list.iter().map(String::as_str).collect();
+    let takes_eight = ["--connections-max", "8"];
+    for (code, options) in [
+        (ErrorCode::ServerFull, &[][..]),
+        (ErrorCode::ServerFull, &takes_eight),
+        (ErrorCode::TooManyConnections, &[]),
+        (ErrorCode::NameInUse, &list),
+    ] {
+        let server_options = if code == ErrorCode::NameInUse {
+            &list[..]
+        } else {
+            &[]
+        };
+        let (_server, server) = listening_to(&reference(&server_options.join(" ")));
+        // Once, and later twice in a row.
+        let address = refusing(&server, code, |i| [2, 6, 7].contains(&i));
+        let more = [&CASES[..], &["--jobs", "1"], options].concat();
+        let (exit, report) = run(&[&address], &more);
+        assert_eq!(
+            exit,
+            CONFORMS,
+            "{code:?} {options:?}: {:?}",
+            reasons(&report)
+        );
+        assert!(report["counts"]["passed"].as_u64() > Some(0), "{report}");
+        let is_said = reasons(&report)
+            .iter()
+            .any(|r| r.contains("the server said"));
+        assert!(!is_said, "{:?}", reasons(&report));
+    }
+}
+
+/// One that never has room again is not waited for in each case.
+#[test]
+fn a_server_that_never_has_room_is_not_waited_for_for_ever() {
+    /// Less than the pauses of all cases together.
+    const RUN_MAX: Duration = Duration::from_secs(120);
+    for (code, exit) in [
+        (ErrorCode::ServerFull, VIOLATES),
+        (ErrorCode::TooManyConnections, INCOMPLETE),
+    ] {
+        let (_server, server) = listening_to(&reference(""));
+        let address = refusing(&server, code, |i| i >= 2);
+        let began = Instant::now();
+        let arguments = [
+            "server",
+            &address,
+            "--skip-slow",
+            "--cuts",
+            "whole",
+            "--jobs",
+            "2",
+        ];
+        let (ran, report) = report(&arguments);
+        assert_eq!(ran.code, exit, "{code:?}: {:?}", reasons(&report));
+        assert!(began.elapsed() < RUN_MAX, "{:?}", began.elapsed());
+    }
 }

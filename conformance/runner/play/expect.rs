@@ -149,6 +149,13 @@ impl Play<'_> {
                 let deadline = last_sent + limit + self.context.timing.step();
                 Ok((deadline, Some(last_sent + earliest(limit))))
             }
+            Arrival::At(expr) => {
+                let limit = announced(expr.value(&self.bindings.limits));
+                self.deadline += limit;
+                let last_sent = self.conn(who)?.last_sent;
+                let deadline = last_sent + self.context.timing.latest(limit);
+                Ok((deadline, Some(last_sent + earliest(limit))))
+            }
             Arrival::ByNow => Ok((Instant::now() + self.context.timing.by_now(), None)),
             Arrival::Within(expr) => {
                 let limit = announced(expr.value(&self.bindings.limits));
@@ -182,14 +189,19 @@ impl Play<'_> {
     fn too_late(&self, who: &str, arrival: &Arrival) -> Problem {
         let mut problem = self.silent(who);
         match arrival {
-            Arrival::Anytime | Arrival::After(_) => {}
+            Arrival::Anytime | Arrival::After(_) => return problem,
             Arrival::ByNow => problem.sentence = format!("{who} had not received it by then"),
+            Arrival::At(expr) => {
+                let ms = expr.value(&self.bindings.limits);
+                problem.sentence =
+                    format!("{who} had not received it clearly later than the announced {ms} ms");
+            }
             Arrival::Within(expr) => {
                 let ms = expr.value(&self.bindings.limits);
                 problem.sentence = format!("{who} did not receive it within {ms} ms");
             }
         }
-        problem
+        problem.about_time()
     }
 
     pub(super) fn silent(&self, who: &str) -> Problem {
@@ -237,7 +249,8 @@ impl Play<'_> {
         match self.next(who, deadline, answers_pings(arrival))? {
             Event::Closed if floor.is_some_and(|floor| Instant::now() < floor) => {
                 let sentence = format!("{who} was closed too early");
-                Err(Problem::new(Kind::Closed, &[], sentence).into())
+                let problem = Problem::new(Kind::Closed, &[], sentence);
+                Err(problem.about_time().into())
             }
             Event::Closed if in_order && self.conn(who)?.was_reset() => {
                 let sentence = format!("{who}'s connection was reset instead of closed in order");
@@ -251,7 +264,9 @@ impl Play<'_> {
                 if matches!(arrival, Arrival::ByNow) {
                     sentence = format!("{who}'s connection was not closed by then");
                 }
-                Err(Problem::new(Kind::Hang, &[], sentence).into())
+                let mut problem = Problem::new(Kind::Hang, &[], sentence);
+                problem.is_about_time = matches!(arrival, Arrival::ByNow | Arrival::At(_));
+                Err(problem.into())
             }
         }
     }
@@ -260,7 +275,7 @@ impl Play<'_> {
 /// Whether Pings are answered while a step waits; one that waits for a deadline of the
 /// server does not.
 fn answers_pings(arrival: &Arrival) -> bool {
-    !matches!(arrival, Arrival::After(_))
+    !matches!(arrival, Arrival::After(_) | Arrival::At(_))
 }
 
 /// Makes `<n>` into `<n+0>`: other members may have talked since.
@@ -282,6 +297,7 @@ fn too_early(floor: Option<Instant>, message: &Received) -> Outcome {
             "it came before the announced time had passed",
         )
         .showing(message)
+        .about_time()
         .into()),
         _ => Ok(()),
     }

@@ -24,6 +24,7 @@ impl<'a> Play<'a> {
             StepError::NotRun(reason) => return Stop::NotRun(reason),
             StepError::Incomplete(reason) => return Stop::Incomplete(reason),
             StepError::Late(reason) => return Stop::Late(reason),
+            StepError::NoRoom(reason) => return Stop::NoRoom(reason),
             StepError::Problem(problem) => problem,
             StepError::Fault(sentence) => Problem::new(Kind::Fault, &[], sentence),
         };
@@ -59,6 +60,7 @@ impl<'a> Play<'a> {
             line: step.line,
             step: print::action(&step.action),
             cause,
+            is_about_time: problem.is_about_time,
             sentence: problem.sentence,
             expected,
             received: problem.received,

@@ -57,6 +57,8 @@ pub struct RunContext<'a> {
     pub mark: Mark,
     /// Whether others may be talking on the same server.
     pub shared: bool,
+    /// Whether the case is played again in a moment if the server has no room for it.
+    pub is_patient: bool,
     /// How many connections the server takes, where the user said so.
     pub caps: ConnectionCaps,
     /// Its password and its list of names.
@@ -92,6 +94,20 @@ pub enum Stop {
     Incomplete(String),
     /// The suite itself took too long, so that nothing is proven.
     Late(String),
+    /// The server still counts connections of the suite, or has a name, that it may let go
+    /// in a moment.
+    NoRoom(String),
+}
+
+impl Stop {
+    /// Whether a machine that is busy with something else may be the cause.
+    pub fn may_be_the_machine(&self) -> bool {
+        match self {
+            Self::Late(_) => true,
+            Self::Failed(failure) => failure.is_about_time,
+            Self::NotRun(_) | Self::Incomplete(_) | Self::NoRoom(_) => false,
+        }
+    }
 }
 
 /// The observed steps, and how the play ended.
@@ -124,6 +140,7 @@ enum StepError {
     NotRun(String),
     Incomplete(String),
     Late(String),
+    NoRoom(String),
     /// The transcript, or the suite, is at fault.
     Fault(String),
 }
@@ -304,6 +321,22 @@ impl<'a> Play<'a> {
     }
 }
 
+/// Why the case cannot be judged now, if a message says that the server has no room for it
+/// yet: it counts connections that the suite has just closed, or has the name of one. That
+/// passes, so the case is played again in a moment.
+fn no_room(message: &Received, context: &RunContext<'_>) -> Option<StepError> {
+    let code = message.code()?;
+    let passes = match code {
+        "SERVER_FULL" | "TOO_MANY_CONNECTIONS" => context.case.saturation().is_none(),
+        // Only names on a list are those of the plays before, too.
+        "NAME_IN_USE" => {
+            !context.admission.names.is_empty() && !context.case.is_about_code("NAME_IN_USE")
+        }
+        _ => false,
+    };
+    (passes && context.is_patient).then(|| StepError::NoRoom(format!("the server said {code}")))
+}
+
 /// Why the case cannot be judged, if a message says that the server takes no further
 /// connection of the suite. Where an option says how many it takes, the suite keeps to
 /// that, and the server still counts some that have just closed: so it tries again.
@@ -317,7 +350,7 @@ fn at_capacity(message: &Received, caps: &ConnectionCaps) -> Option<StepError> {
         _ => return None,
     };
     Some(match cap {
-        Some(_) => StepError::Late(format!("the server said {code}, below {option}")),
+        Some(_) => StepError::NoRoom(format!("the server said {code}, below {option}")),
         None => StepError::Incomplete(format!(
             "the server said {code}; let it take more connections from the suite's address, or give {option}"
         )),

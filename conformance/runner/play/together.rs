@@ -5,8 +5,9 @@ use super::{Outcome, Play, StepError};
 use crate::{
     conn::Event,
     problem::{Problem, Received},
+    timing::announced,
     transcript::{Action, Arrival, Step, Wanted, print},
-    verdict::Kind,
+    verdict::{Kind, millis},
 };
 
 impl Play<'_> {
@@ -44,7 +45,10 @@ impl Play<'_> {
                 }
                 Ok(Event::Message(message))
                     if message.body["code"] == "ERROR_CODE_SLOW_CONSUMER" && !with_everything => {}
-                Ok(Event::Message(message)) => return Err(self.unexpected(who, &message).into()),
+                Ok(Event::Message(message)) => {
+                    self.slow_by_now(&message)?;
+                    return Err(self.unexpected(who, &message).into());
+                }
                 Ok(Event::Closed) if with_everything => {
                     let sentence = format!(
                         "{who} was closed after number {last}, and others have up to {}",
@@ -62,6 +66,18 @@ impl Play<'_> {
                 Ok(Event::Timeout) => return Err(self.silent(who).into()),
                 Err(error) => return Err(error),
             }
+        }
+        Ok(())
+    }
+
+    /// A member that reads later than the write deadline allows may be told so: then the
+    /// suite was too slow.
+    fn slow_by_now(&self, message: &Received) -> Outcome {
+        let deadline = announced(self.bindings.limits.get("write_deadline_ms"));
+        if message.code() == Some("SLOW_CONSUMER") && self.began.elapsed() >= deadline {
+            let ms = millis(deadline);
+            let sentence = format!("this machine is too busy to read again within {ms} ms");
+            return Err(StepError::Late(sentence));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Outcome, Play, StepError, Subject, at_capacity, encode};
+use super::{Outcome, Play, StepError, Subject, at_capacity, encode, no_room};
 use crate::{
     conn::{Conn, Event},
     framing,
@@ -129,6 +129,9 @@ impl Play<'_> {
             };
             if self.is_foreign(&mut message) {
                 continue;
+            }
+            if let Some(error) = no_room(&message, self.context) {
+                return Err(error);
             }
             if self.context.case.saturation().is_none()
                 && let Some(error) = at_capacity(&message, &self.context.caps)

@@ -105,6 +105,15 @@ impl Case {
         self.when.iter().any(|it| it.is_of("chat_interval_ms"))
     }
 
+    /// Whether a step waits for an Error with this code.
+    pub fn is_about_code(&self, code: &str) -> bool {
+        let code = format!("ERROR_CODE_{code}");
+        self.any_step(&|step| match &step.action {
+            Action::Receive { wanted, .. } => wanted.iter().any(|one| one.body["code"] == *code),
+            _ => false,
+        })
+    }
+
     /// Whether the case ends the server.
     pub fn is_closing(&self) -> bool {
         self.any_step(&|step| matches!(step.action, Action::Stops))
@@ -415,7 +424,7 @@ impl Action {
         match self {
             Action::Silence(wait) => Some(wait),
             Action::Receive { arrival, .. } | Action::Closed { arrival, .. } => match arrival {
-                Arrival::After(wait) => Some(wait),
+                Arrival::After(wait) | Arrival::At(wait) => Some(wait),
                 Arrival::Anytime | Arrival::ByNow | Arrival::Within(_) => None,
             },
             _ => None,
@@ -453,6 +462,9 @@ pub enum Arrival {
     /// No sooner than this many milliseconds after the last message that the connection
     /// sent.
     After(Expr),
+    /// So many milliseconds after the last message that the connection sent, neither
+    /// clearly sooner nor clearly later.
+    At(Expr),
     /// Before the step: it has arrived by now.
     ByNow,
     /// Within so many milliseconds.

@@ -314,7 +314,8 @@ fn receives(who: &str, rest: &str) -> Result<Action, LineError> {
     }
 }
 
-/// A step without the words about when its message arrives, and those: `after LIMIT`, `by now`, `within LIMIT`.
+/// A step without the words about when its message arrives, and those: `after LIMIT`,
+/// `at LIMIT`, `by now`, `within LIMIT`.
 fn arrival(rest: &str) -> Parsed<(&str, Arrival)> {
     if rest == "by now" {
         return Ok(("", Arrival::ByNow));
@@ -324,6 +325,7 @@ fn arrival(rest: &str) -> Parsed<(&str, Arrival)> {
     }
     for (word, arrival) in [
         ("after ", Arrival::After as fn(Expr) -> Arrival),
+        ("at ", Arrival::At),
         ("within ", Arrival::Within),
     ] {
         let (head, expr) = match rest.split_once(&format!(" {word}")) {

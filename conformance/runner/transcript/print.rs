@@ -154,6 +154,7 @@ fn suffix(arrival: &Arrival) -> String {
     match arrival {
         Arrival::Anytime => String::new(),
         Arrival::After(expr) => format!(" after {expr}"),
+        Arrival::At(expr) => format!(" at {expr}"),
         Arrival::ByNow => " by now".to_owned(),
         Arrival::Within(expr) => format!(" within {expr}"),
     }
