@@ -30,7 +30,26 @@ pub fn lint(suite: &Suite, rules: &[Rule]) -> Vec<String> {
             found.push(format!("uncovered.txt: the schema has no rule {id}"));
         }
     }
+    check_advice(suite, rules, &mut found);
     found
+}
+
+/// A learner who breaks a rule is told what to do about it.
+fn check_advice(suite: &Suite, rules: &[Rule], found: &mut Vec<String>) {
+    for (id, _) in &suite.advice {
+        if !rules.iter().any(|r| r.id == *id) {
+            found.push(format!("advice.txt: the schema has no rule {id}"));
+        }
+    }
+    let has_case = |id: &String| suite.cases.iter().any(|case| case.rules.contains(id));
+    for rule in rules {
+        if has_case(&rule.id) && suite.advice(&rule.id).is_none() {
+            found.push(format!(
+                "advice.txt: nothing about {}, which has cases",
+                rule.id
+            ));
+        }
+    }
 }
 
 type Complain<'a> = dyn FnMut(usize, String) + 'a;
