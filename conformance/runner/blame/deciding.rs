@@ -311,7 +311,13 @@ pub(super) fn of_unexpected(kind: &str) -> Option<Deciding> {
 const FOLLOWING: &[&str] = &["CHAT-FOL-", "CHAT-ORD-8"];
 
 /// The rules that a page with wrong edges or chats can break.
-const HISTORY: &[&str] = &["CHAT-HIST-", "CHAT-FOL-10", "CHAT-ORD-8", "CHAT-MOD-8"];
+const HISTORY: &[&str] = &[
+    "CHAT-HIST-",
+    "CHAT-FOL-",
+    "CHAT-DM-3",
+    "CHAT-ORD-8",
+    "CHAT-MOD-8",
+];
 
 /// The rules that a Direct or its state can break.
 const DIRECT: &[&str] = &["CHAT-DM-"];
@@ -355,6 +361,7 @@ const NUMBERED: &[&str] = &[
     "CHAT-RES-",
     "CHAT-HIST-10",
     "CHAT-DM-3",
+    "CHAT-DM-7",
 ];
 
 /// The end of a connection.

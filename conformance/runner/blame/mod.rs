@@ -110,7 +110,8 @@ fn of_what_came(
             None => None,
         };
     }
-    if problem.kind == Kind::Closed {
+    // Where a fatal error is due, the connection may close, but not without it.
+    if problem.kind == Kind::Closed && !is_fatal(&step.action) {
         if context.is_after_leave {
             // A part of what was due has come, so this one alone is missing.
             if context.has_received_since_leave {

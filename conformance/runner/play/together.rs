@@ -46,10 +46,11 @@ impl Play<'_> {
                 Ok(Event::Message(message))
                     if message.body["code"] == "ERROR_CODE_SLOW_CONSUMER" && !with_everything => {}
                 Ok(Event::Message(message)) => {
-                    self.slow_by_now(&message)?;
+                    self.not_too_late_to_read()?;
                     return Err(self.unexpected(who, &message).into());
                 }
                 Ok(Event::Closed) if with_everything => {
+                    self.not_too_late_to_read()?;
                     let sentence = format!(
                         "{who} was closed after number {last}, and others have up to {}",
                         self.last_seq
@@ -64,17 +65,20 @@ impl Play<'_> {
                     return Ok(());
                 }
                 Ok(Event::Timeout) => return Err(self.silent(who).into()),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.not_too_late_to_read()?;
+                    return Err(error);
+                }
             }
         }
         Ok(())
     }
 
-    /// A member that reads later than the write deadline allows may be told so: then the
+    /// A member that has not read for as long as the write deadline may be cut off: then the
     /// suite was too slow.
-    fn slow_by_now(&self, message: &Received) -> Outcome {
+    fn not_too_late_to_read(&self) -> Outcome {
         let deadline = announced(self.bindings.limits.get("write_deadline_ms"));
-        if message.code() == Some("SLOW_CONSUMER") && self.began.elapsed() >= deadline {
+        if self.began.elapsed() >= deadline {
             let ms = millis(deadline);
             let sentence = format!("this machine is too busy to read again within {ms} ms");
             return Err(StepError::Late(sentence));
