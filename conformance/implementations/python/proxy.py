@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 from framing import FrameReader, encode, parse
+from mutants import proxy_tired  # noqa: F401 (registers its mutants)
 from mutants.proxy import PROXY_MUTANTS, Link
 from schema import chat_pb2 as pb
 

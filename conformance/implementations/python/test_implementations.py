@@ -23,7 +23,10 @@ from google.protobuf.proto import parse_length_prefixed
 
 from framing import encode, encode_length
 from generate import PROTO
-from mutants import NO_MUTANT
+from mutants import (
+    NO_MUTANT,
+    proxy_tired,  # noqa: F401 (registers its mutants)
+)
 from mutants.client import CLIENT_MUTANTS
 from mutants.proxy import PROXY_MUTANTS
 from mutants.server import SERVER_MUTANTS

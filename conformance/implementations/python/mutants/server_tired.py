@@ -1,11 +1,14 @@
 """Servers with the mistakes of a tired implementer: units, edges, and what is folded, cut
 or counted one step too early."""
 
+import math
+import socket
+import struct
 import time
 
 from connection import Connection
 from framing import LENGTH_BYTES_MAX, FrameReader, Refused
-from mutants.server_parts import mutant
+from mutants.server_parts import later, mutant
 from room import NAME, Room
 from schema import chat_pb2 as pb
 
@@ -22,6 +25,40 @@ class TimeInSeconds(Room):
 class TimeSinceStart(Room):
     def now_unix_ms(self):
         return int(time.monotonic() * 1000)
+
+
+@mutant("register-deadline-late", "CHAT-REG-5", "ends silent connections half as late again")
+class RegisterDeadlineLate(Room):
+    def register_deadline_passed(self, session):
+        late = self.limits.register_deadline_ms / 2000
+        later(late, super().register_deadline_passed, session)
+
+
+class NotingBytes(Connection):
+    async def take(self, data):
+        self.session.last_byte_at_ms = self.room.now_ms()
+        await super().take(data)
+
+
+@mutant("register-deadline-from-each-byte", "CHAT-REG-5", "counts the deadline from each byte")
+class RegisterDeadlineFromEachByte(Room):
+    connection_class = NotingBytes
+
+    def register_deadline_passed(self, session):
+        last = getattr(session, "last_byte_at_ms", -math.inf)
+        left_ms = last + self.limits.register_deadline_ms - self.now_ms()
+        if left_ms > 0:
+            later(left_ms / 1000, self.register_deadline_passed, session)
+        else:
+            super().register_deadline_passed(session)
+
+
+@mutant("idle-deadline-late", "CHAT-KEEP-4", "ends silent sessions half as late again")
+class IdleDeadlineLate(Room):
+    def idle_deadline_passed(self, session):
+        silence_ms = self.now_ms() - session.last_frame_at_ms
+        if silence_ms >= 1.5 * self.limits.idle_deadline_ms:
+            super().idle_deadline_passed(session)
 
 
 # Texts.
@@ -56,6 +93,14 @@ class ShiftAllowed(Room):
         super().check_text(text.translate({code: "?" for code in allowed}))
 
 
+@mutant("astral-replaced", "CHAT-CHAT-3", "keeps texts in 16 bits a character")
+class AstralReplaced(Room):
+    def make_chat(self, session, chat):
+        numbered = super().make_chat(session, chat)
+        numbered.text = "".join(c if c <= "\uffff" else "?" for c in chat.text)
+        return numbered
+
+
 # Names.
 
 
@@ -64,6 +109,21 @@ class NameFoldedFirst(Room):
     def check_name(self, name):
         folded = name.casefold().replace("\u0131", "i")
         super().check_name(folded if NAME.fullmatch(folded) else name)
+
+
+@mutant("name-taken-on-an-old-ping", "CHAT-NAME-8", "counts any Ping for the check of a holder")
+class NameTakenOnAnOldPing(Room):
+    def ping(self, session, token):
+        if getattr(session, "pinged_at_ms", -math.inf) <= session.last_frame_at_ms:
+            session.pinged_at_ms = self.now_ms()
+        super().ping(session, token)
+
+    def check_holder(self, session, register):
+        is_waiting = super().check_holder(session, register)
+        if is_waiting:
+            holder = session.waiting[1]
+            holder.checked_at_ms = min(holder.checked_at_ms, holder.pinged_at_ms)
+        return is_waiting
 
 
 # Numbers.
@@ -129,6 +189,18 @@ class CreditGrowsToTen(Room):
         super().charge(session)
 
 
+@mutant(
+    "rate-refusal-silent-without-receipts",
+    "CHAT-LIM-3",
+    "drops a chat above the rate in silence where no receipts were asked for",
+)
+class RateRefusalSilentWithoutReceipts(Room):
+    def refuse(self, session, refused, reason=None):
+        is_rate = refused.code == pb.ERROR_CODE_RATE_LIMITED
+        if not is_rate or session.has(pb.CAPABILITY_RECEIPTS):
+            super().refuse(session, refused, reason)
+
+
 # Bytes and bits.
 
 
@@ -150,6 +222,90 @@ class InvalidUtf8InUnused(Room):
             if body[-1:] != b"\xff" or body[-3:-2] not in (b"\x12", b"\x1a"):
                 raise
             return super().parse(body[:-1] + b"?")
+
+
+@mutant("invalid-utf8-in-topics", "CHAT-FRAME-8", "does not check topics, mentions and file names")
+class InvalidUtf8InTopics(Room):
+    def parse(self, body):
+        try:
+            return super().parse(body)
+        except Refused:
+            # The tags behind the text of a chat in the case about these fields.
+            if body[-1:] != b"\xff" or body[5:6] not in (b"\x32", b"\x3a", b"\x42"):
+                raise
+            return super().parse(body[:-1] + b"?")
+
+
+@mutant("negative-capability-refused", "CHAT-GROW-4", "takes a negative capability for a mistake")
+class NegativeCapabilityRefused(Room):
+    def grant(self, asked):
+        if any(capability < 0 for capability in asked):
+            raise Refused(pb.ERROR_CODE_MALFORMED_FRAME, "A capability is negative.")
+        return super().grant(asked)
+
+
+@mutant("name-echoed", "CHAT-FRAME-12", "repeats a bad name in the error, however long it is")
+class NameEchoed(Room):
+    def check_name(self, name):
+        try:
+            super().check_name(name)
+        except Refused as refused:
+            refused.detail = f"{name} is no name; choose another one."
+            raise
+
+
+@mutant("text-echoed", "CHAT-FRAME-12", "repeats a text that is too long in the error")
+class TextEchoed(Room):
+    def check_text(self, text):
+        try:
+            super().check_text(text)
+        except Refused as refused:
+            refused.detail = f"The text {text!r} is no text; send another one."
+            raise
+
+
+# Endings.
+
+
+class Hasty(Connection):
+    """Breaks the connection off as soon as everything is handed to the system."""
+
+    async def linger(self, reading):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@mutant("leave-resets", "CHAT-LEAVE-2", "resets the connection once the queue is written")
+class LeaveResets(Hasty):
+    pass
+
+
+@mutant("end-of-stream-resets", "CHAT-LEAVE-5", "resets the connection once the queue is written")
+class EndOfStreamResets(Hasty):
+    pass
+
+
+@mutant("leave-drops-backlog", "CHAT-LEAVE-2", "drops what the system does not take at Leave")
+class LeaveDropsBacklog(Room):
+    def end(self, session, reason):
+        if reason == pb.LEFT_REASON_LEAVE:
+            session.drop_queue()
+        super().end(session, reason)
+
+
+@mutant("end-of-stream-drops-backlog", "CHAT-LEAVE-5", "takes a half-close for a lost connection")
+class EndOfStreamDropsBacklog(Room):
+    def end_of_stream(self, session, inside_frame):
+        if session.is_member() and not inside_frame:
+            session.drop_queue()
+        super().end_of_stream(session, inside_frame)
+
+
+@mutant("closing-drops-backlog", "CHAT-CLOSE-6", "sends the system's buffers alone at a shutdown")
+class ClosingDropsBacklog(Room):
+    def close(self, sessions):
+        for session in sessions:
+            session.drop_queue()
+        super().close(sessions)
 
 
 # Secrets.
