@@ -154,7 +154,9 @@ impl Play<'_> {
                 self.deadline += limit;
                 let last_sent = self.conn(who)?.last_sent;
                 let deadline = last_sent + self.context.timing.latest(limit);
-                Ok((deadline, Some(last_sent + earliest(limit))))
+                // The deadline may have begun before a pause that took too long.
+                let floor = last_sent + earliest(limit).saturating_sub(self.overslept);
+                Ok((deadline, Some(floor)))
             }
             Arrival::ByNow => Ok((Instant::now() + self.context.timing.by_now(), None)),
             Arrival::Within(expr) => {

@@ -14,7 +14,10 @@ mod steps;
 mod together;
 mod wire;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     admission::Admission,
@@ -188,6 +191,8 @@ struct Play<'a> {
     /// Names of members that the runner itself registers.
     helpers: Vec<String>,
     began: Instant,
+    /// How much longer than planned its pauses took.
+    overslept: Duration,
     /// When the suite gives the case up.
     deadline: Instant,
     expected: String,
@@ -237,6 +242,7 @@ pub fn play<'a>(context: &'a RunContext<'a>, subject: Subject<'a>) -> Played {
         said: BTreeMap::new(),
         helpers: Vec::new(),
         began,
+        overslept: Duration::ZERO,
         deadline: began + context.timing.case(),
         expected: String::new(),
         who: "the suite".to_owned(),

@@ -178,6 +178,7 @@ impl<'a> Play<'a> {
         let began = Instant::now();
         thread::sleep(pause);
         let elapsed = began.elapsed();
+        self.overslept += elapsed.saturating_sub(pause);
         if self.context.timing.is_overslept(pause, elapsed) {
             return Err(StepError::Late(format!(
                 "this machine is too busy: a pause of {} ms took {} ms",
