@@ -1,6 +1,8 @@
 //! `chat-conformance audit`: captures of a room in which nothing is wrong, the same ones
 //! broken in each way, and captures of the real programs.
 
+mod filters;
+
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},

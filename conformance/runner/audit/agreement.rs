@@ -9,6 +9,8 @@ use super::{Audit, finding::Place};
 pub(super) struct Known {
     pub(super) sender: String,
     pub(super) text: String,
+    pub(super) topic: String,
+    pub(super) mentions: Vec<String>,
     pub(super) time: String,
     /// The whole of it, where it was relayed; a receipt tells less.
     pub(super) body: Option<Value>,

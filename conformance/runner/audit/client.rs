@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     Audit, Connection, Register,
+    filter::{Filter, texts},
     finding::Place,
     key,
     session::{Pending, number, text},
@@ -44,6 +45,15 @@ impl Audit {
                 session.pending.push_back(Pending {
                     id,
                     text: text.clone(),
+                    // CHAT-FOL-2
+                    topic: match session.has_follow {
+                        true => self::text(&body["topic"]),
+                        false => String::new(),
+                    },
+                    mentions: match session.has_follow {
+                        true => texts(&body["mentions"]),
+                        false => Vec::new(),
+                    },
                     is_direct: kind == "direct",
                 });
                 if !session.has_resume || id == 0 {
@@ -63,8 +73,14 @@ impl Audit {
                 }
             }
             "get_history" => {
-                let is_filtered = message.body.get("filter").is_some();
-                session.pages.insert(text(&message.body["id"]), is_filtered);
+                let filter = Filter::of(&session.name, &message.body["filter"]);
+                // CHAT-FOL-11
+                let filter = filter.filter(|_| session.has_follow);
+                session.pages.insert(text(&message.body["id"]), filter);
+            }
+            "follow" if session.has_follow => {
+                let filter = Filter::of(&session.name, &message.body["filter"]);
+                session.choice.asks(number(&message.body["id"]), filter);
             }
             _ => {}
         }
@@ -73,9 +89,11 @@ impl Audit {
     /// A client registers, and perhaps resumes its line.
     fn register(&mut self, at: Place, body: &Value) -> Register {
         let told = self.told.clone();
+        let filter = body["filter"].clone();
         let Some(resume) = body.get("resume") else {
             return Register {
                 resume_seq: None,
+                filter,
                 told,
             };
         };
@@ -92,7 +110,7 @@ impl Audit {
             if text(&resume["epoch"]) != line.epoch {
                 let sentence = "the token is from another epoch than it says".to_owned();
                 wrong.push(("CHAT-RES-21", sentence));
-            } else if seq > line.upto() && !line.is_filtered {
+            } else if seq > line.upto() {
                 let upto = line.upto();
                 let sentence = format!("it has everything up to {upto}, and says {seq}");
                 wrong.push(("CHAT-RES-20", sentence));
@@ -103,6 +121,7 @@ impl Audit {
         }
         Register {
             resume_seq: Some(seq),
+            filter,
             told,
         }
     }

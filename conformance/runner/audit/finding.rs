@@ -54,7 +54,7 @@ pub struct Summary {
     pub resumed: bool,
     /// How many chats it was told to have missed.
     pub missed: u64,
-    /// Whether it chose which chats it receives, so that holes in its numbers mean nothing.
+    /// Whether it chose which chats it receives, at some time.
     pub filtered: bool,
 }
 

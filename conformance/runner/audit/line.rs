@@ -10,8 +10,6 @@ pub struct Line {
     pub epoch: String,
     /// The highest Resume.attempt so far.
     pub attempt: u64,
-    /// It chooses its chats: what it has passed over shows in no number.
-    pub is_filtered: bool,
     /// The numbers that it has.
     received: Received,
     /// Its chats with an id, by that: the text, and the number once it was told.
@@ -44,6 +42,11 @@ impl Line {
     /// It has this number now.
     pub fn received(&mut self, seq: u64) {
         self.received.add(seq);
+    }
+
+    /// It was told that it has everything up to a number that it chose.
+    pub fn advance(&mut self, seq: u64) {
+        self.received.advance(seq);
     }
 
     /// A session resumed it, and is sent everything from a number on.

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The most holes of one session that are looked at one by one.
-const HOLES_MAX: usize = 10_000;
+pub(super) const HOLES_MAX: usize = 10_000;
 
 impl Audit {
     /// Everything is read: what is missing shows only now.
@@ -26,7 +26,7 @@ impl Audit {
                 own: session.own.len(),
                 resumed: session.is_resumed,
                 missed: session.missed,
-                filtered: session.is_filtered,
+                filtered: session.choice.has_chosen(),
                 name: session.name,
                 epoch: session.epoch,
             });
@@ -47,8 +47,8 @@ impl Audit {
     /// A number that a session lacks is a chat of its own that was not answered, or one
     /// that it should have received.
     fn holes(&mut self, session: &Session) {
-        if session.is_filtered {
-            return;
+        if session.choice.has_chosen() {
+            return self.check_choice(session);
         }
         let mut unexplained = Vec::new();
         for seq in session.holes().take(HOLES_MAX) {
@@ -92,10 +92,21 @@ impl Audit {
     }
 
     fn page_holes(&mut self, page: &Page) {
+        for &seq in &page.numbers {
+            let known = self.chats.get(&(page.epoch.clone(), seq));
+            if let (Some(known), Some(filter)) = (known, &page.filter)
+                && !filter.passes(known)
+            {
+                let sentence = format!("a page has the chat {seq}, which its filter keeps out");
+                self.report
+                    .find("CHAT-FOL-10", End::Server, page.at, sentence);
+            }
+        }
         let last = page.to.min(page.from.saturating_add(HOLES_MAX as u64));
         for seq in page.from..=last {
             let known = self.chats.get(&(page.epoch.clone(), seq));
             if let Some(known) = known
+                && page.filter.as_ref().is_none_or(|it| it.passes(known))
                 && page.numbers.binary_search(&seq).is_err()
             {
                 let there = self.report.shown(known.at);

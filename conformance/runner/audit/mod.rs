@@ -4,6 +4,8 @@
 mod agreement;
 mod capture_file;
 mod client;
+mod coverage;
+mod filter;
 mod finding;
 mod line;
 mod missing;
@@ -22,6 +24,8 @@ use crate::{
 };
 use agreement::Known;
 use capture_file::What;
+use coverage::Teller;
+use filter::{Filter, texts};
 use finding::{Place, Report};
 use line::Line;
 use session::{Pending, Session, number, text};
@@ -47,8 +51,9 @@ pub fn audit(files: Vec<PathBuf>) -> Result<Report, String> {
     Ok(audit.end())
 }
 
-/// A page of the past that is not filtered.
+/// A page of the past.
 struct Page {
+    filter: Option<Filter>,
     epoch: String,
     from: u64,
     to: u64,
@@ -70,6 +75,8 @@ struct Connection {
 /// A Register that waits for its answer, or has it.
 struct Register {
     resume_seq: Option<u64>,
+    /// The filter that it asked for.
+    filter: Value,
     /// The highest number of each epoch that the recording had told before.
     told: HashMap<String, u64>,
 }
@@ -186,7 +193,8 @@ impl Audit {
         if message.kind == "registered" && connection.session.is_none() {
             let register = connection.register.as_ref();
             let resume_seq = register.and_then(|it| it.resume_seq);
-            let session = Session::new(at, &message.body, resume_seq);
+            let filter = register.map(|it| &it.filter);
+            let session = Session::new(at, &message.body, resume_seq, filter);
             let told = register.and_then(|it| it.told.get(&session.epoch)).copied();
             self.registered(&session, resume_seq, told.unwrap_or(0));
             connection.session = Some(session);
@@ -198,6 +206,11 @@ impl Audit {
         match message.kind.as_str() {
             "chat" => self.chat(session, at, &message.body),
             "receipt" => self.receipt(session, at, &message.body),
+            "covered" => self.covered(session, at, &message.body),
+            "following" => self.following(session, at, &message.body),
+            "error" if message.code() == Some("REQUEST_INVALID") => {
+                session.choice.refused(number(&message.body["id"]));
+            }
             "error" if answers_a_chat(message) && session.has_receipts => {
                 let id = number(&message.body["id"]);
                 self.answer(session, at, id, None);
@@ -237,7 +250,6 @@ impl Audit {
                 self.lines.entry(key).or_default()
             }
         };
-        line.is_filtered = session.is_filtered;
         if session.is_resumed {
             line.resumed(session.from);
         }
@@ -272,10 +284,16 @@ impl Audit {
         if let Some((rule, sentence)) = wrong {
             self.report.find(rule, End::Server, at, sentence);
         }
+        self.check_place(session, at, seq);
         session.last = session.last.max(seq);
         session.chats.insert(seq, at.line);
+        session.chats_came += 1;
+        session.choice.tell(Teller::Chat, seq, at.line);
         self.told(session, seq);
+        self.reached(session, seq);
         let known = Known {
+            topic: text(&body["topic"]),
+            mentions: texts(&body["mentions"]),
             sender: text(&body["sender"]),
             text: text(&body["text"]),
             time: text(&body["timeUnixMs"]),
@@ -317,6 +335,8 @@ impl Audit {
         }
         self.told(session, seq);
         let known = Known {
+            topic: sent.topic,
+            mentions: sent.mentions,
             sender: session.name.clone(),
             text: sent.text,
             time: text(&body["timeUnixMs"]),
@@ -366,6 +386,8 @@ impl Audit {
             }
             last = seq;
             let known = Known {
+                topic: text(&chat["topic"]),
+                mentions: texts(&chat["mentions"]),
                 sender: text(&chat["sender"]),
                 text: text(&chat["text"]),
                 time: text(&chat["timeUnixMs"]),
@@ -374,11 +396,12 @@ impl Audit {
             };
             self.know(&session.epoch, seq, known);
         }
-        let is_filtered = session.pages.remove(&text(&body["id"]));
-        if is_filtered == Some(false) && from > 0 && !session.is_filtered {
+        let filter = session.pages.remove(&text(&body["id"]));
+        if let Some(filter) = filter.filter(|_| from > 0) {
             let numbers = body["chats"].as_array().into_iter().flatten();
             let numbers: Vec<u64> = numbers.map(|chat| number(&chat["seq"])).collect();
             self.pages.push(Page {
+                filter,
                 epoch: session.epoch.clone(),
                 from,
                 to,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde_json::Value;
 
-use super::finding::Place;
+use super::{coverage::Choice, filter::Filter, finding::Place};
 
 /// A Chat, or a Direct, without an answer.
 #[derive(Debug)]
@@ -13,6 +13,10 @@ pub struct Pending {
     pub id: u64,
     /// Its text.
     pub text: String,
+    /// Its topic, and whom it mentions.
+    pub topic: String,
+    /// Whom it mentions.
+    pub mentions: Vec<String>,
     /// Whether it is a Direct, which has no number (CHAT-DM-3).
     pub is_direct: bool,
 }
@@ -34,8 +38,12 @@ pub struct Session {
     pub is_resumed: bool,
     /// How many chats the server said that it no longer has.
     pub missed: u64,
-    /// Whether it chooses its chats.
-    pub is_filtered: bool,
+    /// Whether it may choose its chats.
+    pub has_follow: bool,
+    /// What it has chosen.
+    pub(super) choice: Choice,
+    /// How many chats came, each time counted.
+    pub chats_came: u64,
     /// Whether it has receipts.
     pub has_receipts: bool,
     /// Whether it can be resumed.
@@ -50,15 +58,21 @@ pub struct Session {
     pub own: BTreeMap<u64, u64>,
     /// What it sent and has no answer to, in order.
     pub pending: VecDeque<Pending>,
-    /// The pages that it asked for, by id: whether each is filtered.
-    pub pages: HashMap<String, bool>,
+    /// The pages that it asked for, by id, each with its filter.
+    pub pages: HashMap<String, Option<Filter>>,
     /// Whether it was told already that too much is unanswered.
     pub is_told_of_window: bool,
 }
 
 impl Session {
-    /// The session that a Registered opens. `resume_seq` is what its Register asked for.
-    pub fn new(at: Place, registered: &Value, resume_seq: Option<u64>) -> Self {
+    /// The session that a Registered opens. `resume_seq` and `filter` are what its Register
+    /// asked for.
+    pub fn new(
+        at: Place,
+        registered: &Value,
+        resume_seq: Option<u64>,
+        filter: Option<&Value>,
+    ) -> Self {
         let registered_seq = number(&registered["seq"]);
         let resumed_from = number(&registered["resumedFrom"]);
         let granted = |name: &str| {
@@ -74,15 +88,22 @@ impl Session {
             from => from.saturating_sub(1 + resume_seq.unwrap_or(0)),
         };
         let limits = &registered["limits"];
+        let name = text(&registered["name"]);
+        let has_follow = granted("CAPABILITY_FOLLOW");
+        // CHAT-FOL-11
+        let filter = filter.filter(|_| has_follow);
+        let filter = filter.and_then(|filter| Filter::of(&name, filter));
         Self {
             at,
-            name: text(&registered["name"]),
+            name,
             epoch: text(&registered["epoch"]),
             registered_seq,
             from,
             is_resumed: resumed_from > 0,
             missed,
-            is_filtered: granted("CAPABILITY_FOLLOW"),
+            has_follow,
+            choice: Choice::new(filter),
+            chats_came: 0,
             has_receipts: granted("CAPABILITY_RECEIPTS"),
             has_resume: granted("CAPABILITY_RESUME"),
             resend_ids_max: limits["resendIdsMax"].as_u64().unwrap_or(0),
