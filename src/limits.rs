@@ -59,6 +59,16 @@ const LAG_PER_HISTORY_MIN: u64 = 8;
 /// becomes the owner.
 pub const OWNED_NAMES_MAX: usize = 50_000;
 
+/// What a file counts at least against the bounds of all files, in bytes, and each member
+/// beyond the first that has uploaded it: it bounds how many there are.
+pub(crate) const FILE_BYTES_MIN: u64 = 16 << 10;
+
+/// How many members files are given to by Directs: of one more, a file forgets another.
+pub(crate) const FILE_RECIPIENTS_MAX: usize = 65_536;
+
+/// How many downloads there may be at a time: each has a piece in memory.
+pub(crate) const DOWNLOADS_MAX: usize = 512;
+
 /// All files together where nothing else is asked for, in bytes.
 const FILES_BYTES: u64 = 1 << 30;
 

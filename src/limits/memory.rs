@@ -1,6 +1,6 @@
 //! What a server holds for its clients at the most.
 
-use super::{Limits, OWNED_NAMES_MAX};
+use super::{DOWNLOADS_MAX, FILE_BYTES_MIN, FILE_RECIPIENTS_MAX, Limits, OWNED_NAMES_MAX};
 
 /// What a connection takes beside what waits for it, in bytes: its task and its place
 /// in the tables, with room to spare.
@@ -25,9 +25,19 @@ const DUE_BYTES_MAX: u64 = 16_384;
 const LINE_BYTES: u64 = 512;
 const RESEND_ID_BYTES: u64 = 24;
 
+/// What the index of files takes for each that there may be, in bytes, with room to spare;
+/// and for each member that one is given to.
+const FILE_ENTRY_BYTES: u64 = 1_280;
+const FILE_RECIPIENT_BYTES: u64 = 128;
+
+/// What the state of an upload takes for each connection, in bytes, the piece apart that is
+/// written: that is in the queues.
+const UPLOAD_BYTES: u64 = 512;
+
 impl Limits {
     /// What a server holds for its clients at the most, in bytes: all queues, all
-    /// connections, what can be resumed and the names that keys own. The queues are looked
+    /// connections, what can be resumed, the names that keys own, and what it knows of
+    /// files. The queues are looked
     /// at every tenth of a second and may be larger in between, by what comes in that
     /// time; the program itself and what the system
     /// keeps for its sockets come on top.
@@ -43,5 +53,18 @@ impl Limits {
             .saturating_add(lines * line_bytes)
             .saturating_add(OWNED_NAMES_MAX as u64 * OWNED_NAME_BYTES)
             .saturating_add(filters_bytes)
+            .saturating_add(self.files_memory_bytes_max())
+    }
+
+    /// The part of files in that: the index of all files, and what is on its way. A piece of
+    /// an upload is in the queues of its connection.
+    fn files_memory_bytes_max(&self) -> u64 {
+        let entries = self.files_bytes_max / FILE_BYTES_MIN;
+        let downloads_bytes = DOWNLOADS_MAX as u64 * u64::from(self.file_frame_bytes_max());
+        let recipients = entries.saturating_add(FILE_RECIPIENTS_MAX as u64);
+        (entries.saturating_mul(FILE_ENTRY_BYTES))
+            .saturating_add(recipients.saturating_mul(FILE_RECIPIENT_BYTES))
+            .saturating_add(downloads_bytes)
+            .saturating_add(u64::from(self.connections_max) * UPLOAD_BYTES)
     }
 }

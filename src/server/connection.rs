@@ -375,6 +375,15 @@ impl<T: Transport> Connection<T> {
         Some(self.hub.enter(id, handle, outbound, budget))
     }
 
+    /// What may wait for the disk of an upload: one piece, while it is not read from.
+    fn piece_bytes(&self) -> usize {
+        let may_wait = self.budget.is_throttled && self.outbound.files != Files::NotGranted;
+        match may_wait {
+            true => self.hub.limits().file_chunk_bytes_max as usize,
+            false => 0,
+        }
+    }
+
     fn read_bytes_max(&self) -> usize {
         let Hub {
             channel, registry, ..
@@ -410,7 +419,8 @@ impl<T: Transport> Future for Connection<T> {
         let passes = connection.poll_passes(cx).map(|_| ());
         if let Some(handle) = connection.handle() {
             let replies_bytes = connection.outbound.replies.buffered_bytes();
-            let bytes = replies_bytes + connection.read_buffer.buffered_bytes();
+            let piece_bytes = connection.piece_bytes();
+            let bytes = replies_bytes + connection.read_buffer.buffered_bytes() + piece_bytes;
             connection.hub.registry.set_buffered_bytes(handle, bytes);
         }
         passes

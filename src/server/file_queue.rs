@@ -6,7 +6,7 @@
 )]
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,13 +25,21 @@ pub(super) struct FileQueue {
 #[derive(Debug, Default)]
 struct Queued {
     tasks: VecDeque<FileTask>,
+    /// The connections that are gone, by index: they come first, and each once, however
+    /// long the disk takes.
+    forgotten: BTreeSet<usize>,
     is_closing: bool,
 }
 
 impl FileQueue {
     /// Gives the thread something to do.
     pub(super) fn push(&self, task: FileTask) {
-        self.lock().tasks.push_back(task);
+        let mut queued = self.lock();
+        match task {
+            FileTask::Forget { index } => _ = queued.forgotten.insert(index),
+            task => queued.tasks.push_back(task),
+        }
+        drop(queued);
         self.changed.notify_one();
     }
 
@@ -42,10 +50,13 @@ impl FileQueue {
     }
 
     pub(super) fn next(&self) -> Option<FileTask> {
-        let is_idle = |it: &mut Queued| it.tasks.is_empty() && !it.is_closing;
+        let is_idle =
+            |it: &mut Queued| it.tasks.is_empty() && it.forgotten.is_empty() && !it.is_closing;
         let queued = self.changed.wait_while(self.lock(), is_idle);
         let mut queued = queued.unwrap_or_else(PoisonError::into_inner);
-        queued.tasks.pop_front()
+        let gone = queued.forgotten.pop_first();
+        gone.map(|index| FileTask::Forget { index })
+            .or_else(|| queued.tasks.pop_front())
     }
 
     fn lock(&self) -> MutexGuard<'_, Queued> {

@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FileOwner, NamedBy};
-use crate::{limits::Limits, wire::ErrorCode};
+use crate::{
+    limits::{FILE_BYTES_MIN, FILE_RECIPIENTS_MAX, Limits},
+    wire::ErrorCode,
+};
 
 /// The SHA-256 of a file, which is its address.
 pub type Hash = [u8; 32];
-
-/// What a file counts at least against the bounds, in bytes: a block of the disk. It bounds
-/// how many files there are.
-const FILE_BYTES_MIN: u64 = 4_096;
 
 /// Into how many parts the time is cut for which a file outlives what named it: it is
 /// noticed at most one part later that it is not named any more.
@@ -32,6 +31,8 @@ pub struct FileIndex {
     due: BTreeSet<(i64, Hash, Option<FileOwner>)>,
     used_bytes: u64,
     used_by: BTreeMap<FileOwner, u64>,
+    /// How many recipients all files have.
+    recipients: usize,
 }
 
 /// A file whose hash was checked.
@@ -104,7 +105,7 @@ impl FileIndex {
         named_by: NamedBy,
         keep_unix_ms: i64,
     ) {
-        self.used_bytes += charged(size);
+        self.used_bytes += charged_whole(size, &owners);
         for owner in &owners {
             *self.used_by.entry(owner.clone()).or_default() += charged(size);
         }
@@ -258,9 +259,12 @@ impl FileIndex {
                 let due = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
                 match self.whole.get_mut(&hash) {
                     Some(whole) => {
-                        // It counts once for the server, and for each owner.
-                        *self.used_by.entry(owner.clone()).or_default() += charged(size);
-                        whole.owners.insert(owner.clone());
+                        // It counts once for the server, and for each owner; what is known
+                        // of another owner counts too.
+                        if whole.owners.insert(owner.clone()) {
+                            self.used_bytes += FILE_BYTES_MIN;
+                            *self.used_by.entry(owner.clone()).or_default() += charged(size);
+                        }
                         whole.keep_unix_ms = whole.keep_unix_ms.max(due);
                     }
                     None => {
@@ -314,10 +318,13 @@ impl FileIndex {
             return;
         };
         if !whole.recipients.contains(recipient) {
-            if whole.recipients.len() >= RECIPIENTS_MAX {
+            let is_full = self.recipients >= FILE_RECIPIENTS_MAX && !whole.recipients.is_empty();
+            if is_full || whole.recipients.len() >= RECIPIENTS_MAX {
                 whole.recipients.remove(0);
+                self.recipients -= 1;
             }
             whole.recipients.push(recipient.clone());
+            self.recipients += 1;
         }
         whole.keep_unix_ms = whole.keep_unix_ms.max(due_unix_ms);
     }
@@ -386,7 +393,9 @@ impl FileIndex {
         }
         self.due.pop_first();
         let whole = self.whole.remove(&hash)?;
-        self.used_bytes = self.used_bytes.saturating_sub(charged(whole.size));
+        self.recipients -= whole.recipients.len();
+        let bytes = charged_whole(whole.size, &whole.owners);
+        self.used_bytes = self.used_bytes.saturating_sub(bytes);
         for owner in &whole.owners {
             self.release(owner, whole.size);
         }
@@ -442,6 +451,12 @@ fn part_ms(limits: &Limits) -> i64 {
 /// What a file counts against the bounds.
 fn charged(size: u64) -> u64 {
     size.max(1).next_multiple_of(FILE_BYTES_MIN)
+}
+
+/// What a whole file counts for the server: its bytes once, and each owner beyond the first.
+fn charged_whole(size: u64, owners: &BTreeSet<FileOwner>) -> u64 {
+    let others = owners.len().saturating_sub(1) as u64;
+    charged(size) + others * FILE_BYTES_MIN
 }
 
 #[cfg(test)]
@@ -510,5 +525,81 @@ mod tests {
         let mut index = uploaded(&limits);
         index.named_by_chat(&HASH, 1, &limits, 10_000);
         assert_eq!(gone_at(&mut index, 20_000, 2, &limits), 20_000 + orphan_ms);
+    }
+
+    fn numbered(number: usize) -> FileOwner {
+        name(&format!("name{number}"))
+    }
+
+    fn hash(number: usize) -> Hash {
+        let mut hash = Hash::default();
+        for (to, from) in hash.iter_mut().zip(number.to_le_bytes()) {
+            *to = from;
+        }
+        hash
+    }
+
+    /// Uploads a file of one byte, if there is space.
+    fn upload(index: &mut FileIndex, owner: &FileOwner, hash: Hash, limits: &Limits) -> bool {
+        let begun = index.put(owner, hash, 1, limits, 0, &mut Vec::new());
+        if begun.is_err() {
+            return false;
+        }
+        index.data(owner, hash, 0, 1, 0).expect("it is next");
+        let written = index.written(owner, hash, 1, 1, Written::Whole, limits, 0);
+        written.is_ok()
+    }
+
+    /// However small they are, and though all names upload one and the same.
+    #[test]
+    fn files_and_their_owners_are_bounded() {
+        let limits = Limits {
+            files_bytes_max: 100 * FILE_BYTES_MIN,
+            member_files_bytes_max: 100 * FILE_BYTES_MIN,
+            ..Limits::default()
+        };
+        let mut files = FileIndex::default();
+        let alice = name("Alice");
+        let several = (0..1_000).filter(|&it| upload(&mut files, &alice, hash(it), &limits));
+        assert_eq!(several.count(), 100);
+        let mut files = FileIndex::default();
+        let same = (0..1_000).filter(|&it| upload(&mut files, &numbered(it), HASH, &limits));
+        assert_eq!(same.count(), 100);
+        // All of it is given back.
+        let orphan_ms = i64::from(limits.file_orphan_ms);
+        assert_eq!(files.expire(1, &limits, orphan_ms * 2).len(), 1);
+        assert_eq!((files.used_bytes, files.used_by.len()), (0, 0));
+    }
+
+    #[test]
+    fn recipients_of_files_are_bounded() {
+        let limits = Limits::default();
+        let mut files = FileIndex::default();
+        let alice = name("Alice");
+        let count = FILE_RECIPIENTS_MAX / RECIPIENTS_MAX + 2;
+        for file in 0..count {
+            assert!(upload(&mut files, &alice, hash(file), &limits));
+            for recipient in 1..=RECIPIENTS_MAX {
+                files.named_by_direct(&hash(file), &numbered(recipient), 0);
+            }
+        }
+        let held = |file: usize| {
+            &files
+                .whole
+                .get(&hash(file))
+                .expect("it is there")
+                .recipients
+        };
+        assert_eq!(held(0).len(), RECIPIENTS_MAX);
+        // The newest one has the file all the same.
+        assert_eq!(*held(count - 1), [numbered(RECIPIENTS_MAX)]);
+        let all: usize = files.whole.values().map(|it| it.recipients.len()).sum();
+        assert_eq!(all, files.recipients);
+        assert!(all <= FILE_RECIPIENTS_MAX + count);
+        let orphan_ms = i64::from(limits.file_orphan_ms);
+        for _ in 0..count.div_ceil(EXPIRED_PER_CALL_MAX) {
+            files.expire(1, &limits, orphan_ms * 2);
+        }
+        assert_eq!(files.recipients, 0);
     }
 }

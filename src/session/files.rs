@@ -1,6 +1,7 @@
 //! Files: uploads, downloads, and the files that a Chat or a Direct names (CHAT-FILE).
 
 use crate::{
+    limits::DOWNLOADS_MAX,
     room,
     text::is_forbidden,
     wire::{self, ErrorCode, FileState, ServerEnvelope, server_envelope::Message},
@@ -14,9 +15,6 @@ use super::{
 
 /// The longest name of a file, in bytes (CHAT-FILE-8).
 const FILE_NAME_BYTES_MAX: usize = 128;
-
-/// How many downloads there may be at a time: each has a chunk in memory.
-const DOWNLOADS_MAX: usize = 512;
 
 /// What the disk has to do for a session.
 #[derive(Debug, PartialEq, Eq)]
