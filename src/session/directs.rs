@@ -9,7 +9,6 @@ use crate::{
     limits::DIRECTS_BYTES,
     name::Name,
     room::{Command, MemberId, Sent},
-    text::Text,
     wire::{self, server_envelope::Message},
 };
 
@@ -75,16 +74,11 @@ impl Sessions {
         if let Some(sent) = context.room.sent(context.id.member(), direct.id) {
             return context.reply(receipt(sent));
         }
-        if let Err(rejection) = self.check_mute(context) {
-            return self.reject_message(context, rejection.for_request(direct.id));
-        }
-        let text_bytes_max = self.limits.text_bytes_max;
-        let text = match Text::parse(direct.text, text_bytes_max) {
+        let text = match self.check_text(context, direct.text) {
             Ok(text) => text,
             // CHAT-DM-5
-            Err(error) => {
-                let answer = rejection::text(error, text_bytes_max).for_request(direct.id);
-                return self.reject_message(context, answer);
+            Err(rejection) => {
+                return self.reject_message(context, rejection.for_request(direct.id));
             }
         };
         if let Err(answer) = self.check_files(context, &direct.files, direct.id) {

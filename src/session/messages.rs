@@ -12,7 +12,8 @@ use crate::{
 
 use super::{
     CloseReason, Context, Edge, Effect, Event, PageRequest, Sessions, State, envelope, receipt,
-    rejection, silence::Silence,
+    rejection::{self, Rejection},
+    silence::Silence,
 };
 
 impl Sessions {
@@ -125,17 +126,10 @@ impl Sessions {
         if let Some(sent) = context.room.sent(context.id.member(), chat.id) {
             return context.reply(receipt(sent));
         }
-        if let Err(rejection) = self.check_mute(context) {
-            return self.reject_message(context, rejection.for_request(chat.id));
-        }
-        let text_bytes_max = self.limits.text_bytes_max;
-        let text = match Text::parse(std::mem::take(&mut chat.text), text_bytes_max) {
+        let text = match self.check_text(context, std::mem::take(&mut chat.text)) {
             Ok(text) => text,
             // CHAT-CHAT-8
-            Err(error) => {
-                let answer = rejection::text(error, text_bytes_max).for_request(chat.id);
-                return self.reject_message(context, answer);
-            }
+            Err(rejection) => return self.reject_message(context, rejection.for_request(chat.id)),
         };
         if !self.session(context.id).granted.follow {
             // CHAT-FOL-2. The text is nobody's to read (CHAT-FOL-3).
@@ -176,6 +170,21 @@ impl Sessions {
             }
             None => self.await_chat(context, chat.id, receipts),
         }
+    }
+
+    /// Judges the text of a Chat or a Direct, and whether its sender may speak (CHAT-MOD-4).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(super) fn check_text(
+        &self,
+        context: &Context<'_>,
+        text: String,
+    ) -> Result<Text, Rejection> {
+        self.check_mute(context)?;
+        let text_bytes_max = self.limits.text_bytes_max;
+        Text::parse(text, text_bytes_max).map_err(|error| rejection::text(error, text_bytes_max))
     }
 
     /// Takes a token of the member for a Chat or a Direct.
