@@ -306,18 +306,17 @@ impl<T: Transport> Connection<T> {
         while let Some(event) = frames.next(&guard, self.hub.limits()) {
             guard.handle(event);
         }
-        let mut bytes = read.len();
-        if guard.outbound.files != Files::NotGranted {
+        let used = taken.len() - frames.unread().len();
+        let file_bytes = frames.piece_bytes();
+        let bytes = match guard.outbound.files {
+            Files::NotGranted => read.len(),
             // What is left of a piece of a file is counted when it is whole. Anything is a
             // sign of life.
-            let used = taken.len() - frames.unread().len() - frames.piece_bytes();
-            bytes = used.max(usize::from(bytes > 0));
-            guard.charge_files(frames.piece_bytes());
-        }
-        guard.charge_inbound(frames.count(), bytes);
+            _ => (used - file_bytes).max(usize::from(!read.is_empty())),
+        };
+        guard.charge_inbound(frames.count(), (bytes, file_bytes));
         drop(guard);
         self.budget.has_backlog = frames.has_more();
-        let used = taken.len() - frames.unread().len();
         self.read_buffer.restore(taken, used);
     }
 

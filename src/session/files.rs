@@ -8,8 +8,7 @@ use crate::{
 };
 
 use super::{
-    ConnectionId, Context, Effect, FileOwner, Hash, Removal, Sessions, State, Time, Written,
-    envelope,
+    ConnectionId, Context, Effect, FileOwner, Hash, Removal, Sessions, State, Written, envelope,
     rejection::{self, Rejection},
 };
 
@@ -215,17 +214,6 @@ impl Sessions {
             Err(code) => rejection::file(code, &self.limits).about_file(hash.to_vec()),
         };
         effects.push(Effect::Deliver { index, envelope });
-    }
-
-    /// Charges bytes of files that arrived (CHAT-FILE-15).
-    pub fn charge_files(&mut self, now: Time, id: &ConnectionId, bytes: usize) {
-        if let Some(State::Registered(session)) = self.states.get_mut(id.0) {
-            let bytes = bytes as u64;
-            session.is_throttled |=
-                session
-                    .file_rate
-                    .charge_files(now.elapsed_ms, bytes, &self.limits);
-        }
     }
 
     /// Whether a whole file is there.

@@ -20,37 +20,31 @@ pub(super) struct InboundRate {
 }
 
 impl InboundRate {
-    /// Charges frames and bytes that arrived. Returns whether the rate is exceeded, so
-    /// that the server must stop reading.
-    pub(super) fn charge(&mut self, now_ms: u64, frames: u64, bytes: u64, limits: &Limits) -> bool {
-        let cost_ns = |count: u64, per_second_max: Option<u32>| {
-            per_second_max.map_or(0, |most| {
-                count.saturating_mul(NS_PER_SECOND) / u64::from(most)
-            })
-        };
+    /// Charges frames and bytes that arrived.
+    pub(super) fn charge(&mut self, now_ms: u64, frames: u64, bytes: u64, limits: &Limits) {
         let cost_ns = cost_ns(frames, limits.frames_per_second_max)
             .max(cost_ns(bytes, limits.bytes_per_second_max));
         self.bucket.charge(now_ms * NS_PER_MS, cost_ns);
-        self.is_exceeded(now_ms, limits)
     }
 
-    /// Charges bytes of files, which have a rate of their own (CHAT-FILE-15). Returns whether
-    /// it is exceeded.
-    pub(super) fn charge_files(&mut self, now_ms: u64, bytes: u64, limits: &Limits) -> bool {
-        let Some(most) = limits.file_bytes_per_second_max else {
-            return false;
-        };
-        let cost_ns = bytes.saturating_mul(NS_PER_SECOND) / u64::from(most);
+    /// Charges bytes of files, which have a rate of their own (CHAT-FILE-15).
+    pub(super) fn charge_files(&mut self, now_ms: u64, bytes: u64, limits: &Limits) {
+        let cost_ns = cost_ns(bytes, limits.file_bytes_per_second_max);
         self.bucket.charge(now_ms * NS_PER_MS, cost_ns);
-        self.is_exceeded(now_ms, limits)
     }
 
-    /// Whether the rate is still exceeded. This ends, since one charge is at most one
-    /// read.
+    /// Whether the rate is exceeded, so that the server must stop reading. This ends, since
+    /// one charge is at most one read.
     pub(super) fn is_exceeded(&self, now_ms: u64, limits: &Limits) -> bool {
         let capacity_ns = window_ms(limits.chat_rate()) * NS_PER_MS;
         self.bucket.is_overdrawn(now_ms * NS_PER_MS, capacity_ns)
     }
+}
+
+fn cost_ns(count: u64, per_second_max: Option<u32>) -> u64 {
+    per_second_max.map_or(0, |most| {
+        count.saturating_mul(NS_PER_SECOND) / u64::from(most)
+    })
 }
 
 /// The capacity of the bucket, as the time in which the rate allows as much, in
@@ -67,6 +61,14 @@ fn window_ms(rate: Option<Rate>) -> u64 {
 mod tests {
     use super::*;
 
+    impl InboundRate {
+        /// Charges, and returns whether the rate is exceeded then.
+        fn exceeds(&mut self, now_ms: u64, frames: u64, bytes: u64, limits: &Limits) -> bool {
+            self.charge(now_ms, frames, bytes, limits);
+            self.is_exceeded(now_ms, limits)
+        }
+    }
+
     fn limits(frames: Option<u32>, bytes: Option<u32>) -> Limits {
         Limits {
             frames_per_second_max: frames,
@@ -79,15 +81,15 @@ mod tests {
     fn the_inbound_rate_allows_ten_seconds_worth_at_once() {
         let limits = limits(Some(100), None);
         let mut inbound = InboundRate::default();
-        assert!(!inbound.charge(0, 1_000, 1 << 30, &limits));
-        assert!(inbound.charge(0, 1, 1, &limits));
+        assert!(!inbound.exceeds(0, 1_000, 1 << 30, &limits));
+        assert!(inbound.exceeds(0, 1, 1, &limits));
         assert!(inbound.is_exceeded(9, &limits));
         assert!(!inbound.is_exceeded(10, &limits));
-        assert!(!inbound.charge(1_000, 99, 0, &limits));
-        assert!(inbound.charge(1_000, 1, 0, &limits));
+        assert!(!inbound.exceeds(1_000, 99, 0, &limits));
+        assert!(inbound.exceeds(1_000, 1, 0, &limits));
         // Silence pays off the excess, and saves up no more than ten seconds' worth.
-        assert!(!inbound.charge(90_000, 1_000, 0, &limits));
-        assert!(inbound.charge(90_000, 1, 0, &limits));
+        assert!(!inbound.exceeds(90_000, 1_000, 0, &limits));
+        assert!(inbound.exceeds(90_000, 1, 0, &limits));
     }
 
     #[test]
@@ -98,23 +100,23 @@ mod tests {
             ..limits(Some(2), None)
         };
         let mut inbound = InboundRate::default();
-        assert!(!inbound.charge(0, 60, 0, &limits));
-        assert!(inbound.charge(0, 1, 0, &limits));
+        assert!(!inbound.exceeds(0, 60, 0, &limits));
+        assert!(inbound.exceeds(0, 1, 0, &limits));
     }
 
     #[test]
     fn the_inbound_rate_counts_bytes_apart_from_frames() {
         let limits = limits(Some(100), Some(1_000));
         let mut inbound = InboundRate::default();
-        assert!(!inbound.charge(0, 1, 10_000, &limits));
-        assert!(inbound.charge(0, 0, 1, &limits));
+        assert!(!inbound.exceeds(0, 1, 10_000, &limits));
+        assert!(inbound.exceeds(0, 0, 1, &limits));
         assert!(!inbound.is_exceeded(1, &limits));
     }
 
     #[test]
     fn without_an_inbound_rate_nothing_is_throttled() {
         let limits = limits(None, None);
-        assert!(!InboundRate::default().charge(0, u64::MAX, u64::MAX, &limits));
+        assert!(!InboundRate::default().exceeds(0, u64::MAX, u64::MAX, &limits));
     }
 
     #[test]
@@ -129,7 +131,7 @@ mod tests {
                 now_ms += u64::from(rate.interval_ms);
             }
             // The longest frame and a Pong.
-            assert!(!inbound.charge(now_ms, 2, frame_bytes + 12, &limits));
+            assert!(!inbound.exceeds(now_ms, 2, frame_bytes + 12, &limits));
         }
     }
 }

@@ -282,9 +282,9 @@ impl Sessions {
         self.looked_ms = now.elapsed_ms;
     }
 
-    /// Charges frames and bytes that arrived, whatever they hold. Returns whether the
-    /// server must stop reading from the connection for now (CHAT-LIM-6, CHAT-LIM-9);
-    /// once it may read again, [`Sessions::due`] lists the connection. Before a
+    /// Charges frames and bytes that arrived, whatever they hold, and apart from those the
+    /// bytes of files (CHAT-FILE-15). Returns whether the server must stop reading from the
+    /// connection for now (CHAT-LIM-6, CHAT-LIM-9); once it may read again, [`Sessions::due`] lists the connection. Before a
     /// connection has registered nothing is charged: its first frame registers it or
     /// ends it.
     pub fn charge_inbound(
@@ -293,7 +293,7 @@ impl Sessions {
         now: Time,
         id: &ConnectionId,
         frames: usize,
-        bytes: usize,
+        (bytes, file_bytes): (usize, usize),
     ) -> bool {
         if bytes > 0 {
             self.note_activity(room, id.member());
@@ -301,14 +301,13 @@ impl Sessions {
         let Some(State::Registered(session)) = self.states.get_mut(id.0) else {
             return self.is_throttled(id);
         };
-        let (frames, bytes) = (frames as u64, bytes as u64);
-        let rate = &mut session.inbound_rate;
-        let is_exceeded = rate.charge(now.elapsed_ms, frames, bytes, &session.limits);
-        session.is_throttled = is_exceeded
-            || session
-                .file_rate
-                .is_exceeded(now.elapsed_ms, &session.limits);
-        session.is_held() || self.has_many_answers(id.0)
+        session.charge(
+            now.elapsed_ms,
+            frames as u64,
+            bytes as u64,
+            file_bytes as u64,
+        );
+        self.is_throttled(id)
     }
 
     /// Whether the server must not read from a connection for now, nor handle frames that

@@ -158,6 +158,14 @@ impl Session {
         filter.is_some_and(|filter| filter.ignores(&name.to_ascii_lowercase()))
     }
 
+    /// Charges what has arrived from it (CHAT-LIM-9, CHAT-FILE-15).
+    pub(super) fn charge(&mut self, now_ms: u64, frames: u64, bytes: u64, file_bytes: u64) {
+        let limits = &self.limits;
+        self.inbound_rate.charge(now_ms, frames, bytes, limits);
+        self.file_rate.charge_files(now_ms, file_bytes, limits);
+        self.is_throttled = self.exceeds_a_rate(now_ms);
+    }
+
     /// Whether what it sends is left unread for now (CHAT-LIM-6).
     pub(super) fn is_held(&self) -> bool {
         self.is_throttled || self.awaits_page || self.awaits_following || self.awaits_file
@@ -165,8 +173,11 @@ impl Session {
 
     /// Whether it is throttled and back within its inbound rate.
     pub(super) fn may_resume(&self, now_ms: u64) -> bool {
-        self.is_throttled
-            && !self.inbound_rate.is_exceeded(now_ms, &self.limits)
-            && !self.file_rate.is_exceeded(now_ms, &self.limits)
+        self.is_throttled && !self.exceeds_a_rate(now_ms)
+    }
+
+    fn exceeds_a_rate(&self, now_ms: u64) -> bool {
+        let limits = &self.limits;
+        self.inbound_rate.is_exceeded(now_ms, limits) || self.file_rate.is_exceeded(now_ms, limits)
     }
 }

@@ -73,10 +73,13 @@ fn a_member_above_the_inbound_rate_is_throttled() {
     script.send(&ended, Sent::Leave(wire::Leave {}));
     let mut charge_inbound = |client: &Client, elapsed_ms: u64, frames: usize, bytes: usize| {
         script.elapsed_ms = elapsed_ms;
-        let is_throttled =
-            script
-                .sessions
-                .charge_inbound(&script.room, script.now(), &client.id, frames, bytes);
+        let is_throttled = script.sessions.charge_inbound(
+            &script.room,
+            script.now(),
+            &client.id,
+            frames,
+            (bytes, 0),
+        );
         assert_eq!(is_throttled, script.sessions.is_throttled(&client.id));
         is_throttled
     };

@@ -70,7 +70,7 @@ fn a_part_of_a_frame_answers_a_name_probe() {
     let now = script.now();
     script
         .sessions
-        .charge_inbound(&script.room, now, &alice.id, 0, 1);
+        .charge_inbound(&script.room, now, &alice.id, 0, (1, 0));
     script.pass_ms(1_000, &[&alice, &newcomer]);
     script.chat(&alice, "still here", 0);
     insta::assert_snapshot!(script.transcript);

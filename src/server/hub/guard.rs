@@ -101,8 +101,9 @@ impl HubGuard<'_> {
         }
     }
 
-    /// So many frames and bytes arrived, whatever they held.
-    pub(in crate::server) fn charge_inbound(&mut self, frames: usize, bytes: usize) {
+    /// So many frames and bytes arrived, whatever they held, and apart from those so many
+    /// bytes of files.
+    pub(in crate::server) fn charge_inbound(&mut self, frames: usize, bytes: (usize, usize)) {
         if let Some(State { sessions, room, .. }) = self.state.as_deref_mut() {
             self.budget.is_throttled =
                 sessions.charge_inbound(room, self.now, self.id, frames, bytes);
@@ -125,13 +126,6 @@ impl HubGuard<'_> {
         self.outbound.owes_farewell = false;
         if let Some(envelope) = envelope {
             self.outbound.reply(&envelope);
-        }
-    }
-
-    /// So many bytes of files arrived.
-    pub(in crate::server) fn charge_files(&mut self, bytes: usize) {
-        if let (Some(State { sessions, .. }), 1..) = (self.state.as_deref_mut(), bytes) {
-            sessions.charge_files(self.now, self.id, bytes);
         }
     }
 
