@@ -59,6 +59,8 @@ struct Partial {
     due_unix_ms: i64,
     /// A piece of it is on its way to the disk.
     is_writing: bool,
+    /// The disk has something of it, or will.
+    is_on_disk: bool,
 }
 
 /// What is to be removed from the disk.
@@ -136,6 +138,16 @@ impl FileIndex {
         have: u64,
         due: i64,
     ) {
+        self.begin((owner, hash), (size, have), due, true);
+    }
+
+    fn begin(
+        &mut self,
+        (owner, hash): (FileOwner, Hash),
+        (size, have): (u64, u64),
+        due: i64,
+        is_on_disk: bool,
+    ) {
         self.charge(&owner, size);
         self.due.insert((due, hash, Some(owner.clone())));
         let partial = Partial {
@@ -143,6 +155,7 @@ impl FileIndex {
             have,
             due_unix_ms: due,
             is_writing: false,
+            is_on_disk,
         };
         self.partial.insert((owner, hash), partial);
     }
@@ -188,7 +201,7 @@ impl FileIndex {
             return Err(ErrorCode::FilesFull);
         }
         let due = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
-        self.restore_partial(key.0, hash, size, 0, due);
+        self.begin(key, (size, 0), due, false);
         Ok(0)
     }
 
@@ -214,6 +227,7 @@ impl FileIndex {
             return Err(ErrorCode::FileMismatch);
         }
         partial.is_writing = true;
+        partial.is_on_disk = true;
         let before = (partial.due_unix_ms, hash, Some(key.0.clone()));
         partial.due_unix_ms = due_unix_ms;
         let size = partial.size;
@@ -414,6 +428,8 @@ impl FileIndex {
         }
     }
 
+    /// Ends an upload. Returns what the disk has to remove: nothing, if it never had a piece,
+    /// so that a client cannot give the disk more to do than it has sent.
     fn remove_partial(&mut self, key: &(FileOwner, Hash)) -> Option<Removal> {
         let partial = self.partial.remove(key)?;
         let (owner, hash) = key;
@@ -421,7 +437,7 @@ impl FileIndex {
             .remove(&(partial.due_unix_ms, *hash, Some(owner.clone())));
         self.used_bytes = self.used_bytes.saturating_sub(charged(partial.size));
         self.release(owner, partial.size);
-        Some(Removal::Partial {
+        partial.is_on_disk.then(|| Removal::Partial {
             owner: owner.clone(),
             hash: *hash,
             size: partial.size,

@@ -3,6 +3,7 @@
 
 mod closing;
 mod directs;
+mod file_index;
 mod identity;
 mod keepalive;
 mod limits;
