@@ -154,6 +154,15 @@ pub struct ServerArgs {
     /// The suite alone uses the server at ADDRESS: judge numbers exactly, one case at a time.
     #[arg(long, conflicts_with = "cmd")]
     pub exclusive: bool,
+    /// Where the same room is served too: everybody of a case but the first person connects
+    /// to these, in turn. What a member sees must not depend on its server.
+    #[arg(
+        long,
+        value_name = "ADDRESS,...",
+        value_delimiter = ',',
+        conflicts_with = "cmd"
+    )]
+    pub also: Vec<String>,
     /// How many connections the server takes, for the case about a full one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub connections_max: Option<u16>,

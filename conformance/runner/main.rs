@@ -252,6 +252,15 @@ fn list(suite: &Suite, args: &cli::ListArgs) -> Result<String, String> {
     Ok(lines.iter().map(|l| format!("{l}\n")).collect())
 }
 
+/// Where the same room is served too.
+fn also(args: &ServerArgs) -> Result<Vec<Place>, String> {
+    let trust = args.trust.trust()?;
+    let addresses = args.also.iter();
+    addresses
+        .map(|address| Place::resolve(address, &trust))
+        .collect()
+}
+
 /// Runs the selected cases and writes the reports.
 fn judge(
     suite: &Suite,
@@ -272,6 +281,9 @@ fn judge(
             .map_err(exit::usage)?,
         None => Admission::default(),
     };
+    let also = server
+        .map_or_else(|| Ok(Vec::new()), also)
+        .map_err(exit::usage)?;
     let control = server.and_then(|server| server.control_cmd.as_deref());
     let control = control.map(ControlCommand::parse).transpose();
     let control = control.map_err(exit::usage)?;
@@ -300,6 +312,7 @@ fn judge(
         strict: args.strict,
         skip_slow: args.skip_slow,
         wait_max: Duration::from_secs(args.wait_max),
+        also,
         caps: server.map(ServerArgs::connection_caps).unwrap_or_default(),
         admission,
         control,

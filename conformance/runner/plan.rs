@@ -9,6 +9,7 @@ use crate::{
     cut::Cut,
     rules::Rule,
     server_under_test::{DATA, Source},
+    stream::Place,
     suite::KnownFailures,
     timing::Timing,
     transcript::{Case, Side},
@@ -36,6 +37,8 @@ pub struct Plan {
     pub wait_max: Duration,
     /// Whether the suite alone uses the server.
     pub exclusive: bool,
+    /// Where the same room is served too.
+    pub also: Vec<Place>,
     /// How many connections the server takes.
     pub caps: ConnectionCaps,
     /// Its password and its list of names.

@@ -391,6 +391,7 @@ fn play_once(
         mark: Mark::new(&shared.run_name, n),
         shared: false,
         is_patient,
+        also: &plan.also,
         caps: plan.caps,
         admission: &plan.admission,
         control: plan.control.as_ref(),

@@ -44,7 +44,9 @@ impl Play<'_> {
                 self.register_all(names)
             }
             // Those that are closed again count as well.
-            Saturation::AddressRate => (0..max).try_for_each(|_| self.dial(false).map(drop)),
+            Saturation::AddressRate => {
+                (0..max).try_for_each(|_| self.dial("crowd", false).map(drop))
+            }
         }
     }
 
@@ -70,15 +72,15 @@ impl Play<'_> {
         let Subject::Server(server) = &self.subject else {
             return Err(StepError::Fault("a client case has no crowd".to_owned()));
         };
+        let place = self.context.also.first().unwrap_or(&server.place);
         let (timing, began) = (self.context.timing, self.began);
         let register_one = |name: &str| -> Result<Conn, StepError> {
             let frame = register(name, &[], self.context.admission)?;
-            let mut conn = Conn::connect(&server.place, timing, false, Cut::Whole, began).map_err(
-                |error| {
+            let mut conn =
+                Conn::connect(place, timing, false, Cut::Whole, began).map_err(|error| {
                     let sentence = format!("the server takes no connection: {error}");
                     Problem::new(Kind::Hang, &[], sentence)
-                },
-            )?;
+                })?;
             conn.send(&frame, 1, "register")?;
             match conn.next(Instant::now() + timing.step())? {
                 Event::Message(message) if message.kind == "registered" => Ok(conn),

@@ -32,6 +32,7 @@ use crate::{
     register::leave,
     rules::{self, Rule},
     server_under_test::ServerUnderTest,
+    stream::Place,
     timing::{OTHER_CLOCK_SLACK, OWN_CLOCK_SLACK, Timing},
     transcript::{Case, Side, Step},
     verdict::{Failure, millis},
@@ -62,6 +63,8 @@ pub struct RunContext<'a> {
     pub shared: bool,
     /// Whether the case is played again in a moment if the server has no room for it.
     pub is_patient: bool,
+    /// Where the same room is served too.
+    pub also: &'a [Place],
     /// How many connections the server takes, where the user said so.
     pub caps: ConnectionCaps,
     /// Its password and its list of names.

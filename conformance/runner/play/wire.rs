@@ -13,6 +13,8 @@ use crate::{
     framing,
     messages::{self, Envelope},
     problem::{Problem, Received},
+    server_under_test::ServerUnderTest,
+    stream::Place,
     transcript::{Content, Payload, Side, print},
     verdict::Kind,
 };
@@ -26,18 +28,41 @@ impl Play<'_> {
     }
 
     pub(super) fn connect(&mut self, who: &str, small_window: bool) -> Outcome {
-        let conn = self.dial(small_window)?;
+        let conn = self.dial(who, small_window)?;
         let old = self.conns.insert(who.to_owned(), conn);
         self.keep_trace(who, old);
         Ok(())
     }
 
-    pub(super) fn dial(&mut self, small_window: bool) -> Result<Conn, StepError> {
+    /// Where a person connects: the first one of a case to the server, the others to those
+    /// that serve the same room, in turn.
+    fn place<'b>(&'b self, who: &str, server: &'b ServerUnderTest) -> &'b Place {
+        let people = self.context.case.people();
+        let others = people.iter().skip(1);
+        let also = self.context.also;
+        let index = match others.clone().position(|person| *person == who) {
+            Some(index) => index,
+            None if people.first() == Some(&who) => return &server.place,
+            // Whom the suite itself registers.
+            None => others.count(),
+        };
+        let index = index.checked_rem(also.len());
+        index.and_then(|it| also.get(it)).unwrap_or(&server.place)
+    }
+
+    pub(super) fn dial(&mut self, who: &str, small_window: bool) -> Result<Conn, StepError> {
         let Subject::Server(server) = &self.subject else {
             return Err(StepError::Fault("a client case cannot connect".to_owned()));
         };
         let (timing, cut) = (self.context.timing, self.context.cut);
-        Conn::connect(&server.place, timing, small_window, cut, self.began).map_err(|error| {
+        Conn::connect(
+            self.place(who, server),
+            timing,
+            small_window,
+            cut,
+            self.began,
+        )
+        .map_err(|error| {
             let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
             let kind = if refused { Kind::Crash } else { Kind::Hang };
             Problem::new(
