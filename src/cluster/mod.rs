@@ -10,6 +10,9 @@
 //!
 //! Pure; `src/server/cluster` moves the bytes.
 
+pub(crate) mod checkpoint;
+pub(crate) mod direct;
+pub(crate) mod operate;
 pub(crate) mod record;
 pub(crate) mod replica;
 pub(crate) mod sequencer;

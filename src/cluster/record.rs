@@ -3,6 +3,11 @@
 
 use prost::{Message, Oneof};
 
+use super::{
+    direct::{DirectAnswer, DirectGivenUp, DirectSettled},
+    operate::Operate,
+};
+
 use crate::{
     identity::PublicKey,
     name::Name,
@@ -37,7 +42,7 @@ pub(crate) struct Record {
 /// One thing to do.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -57,6 +62,19 @@ pub(crate) enum Kind {
     Goodbye(Goodbye),
     #[prost(message, tag = "6")]
     Direct(Direct),
+    /// A checkpoint was written.
+    #[prost(message, tag = "7")]
+    Checkpoint(CheckpointWritten),
+    /// The operator does something.
+    #[prost(message, tag = "8")]
+    Operate(Operate),
+    /// Directs between nodes.
+    #[prost(message, tag = "9")]
+    DirectAnswer(DirectAnswer),
+    #[prost(message, tag = "10")]
+    DirectGivenUp(DirectGivenUp),
+    #[prost(message, tag = "11")]
+    DirectSettled(DirectSettled),
 }
 
 /// [`Command::Join`]. `session` names a session of the record's node.
@@ -178,6 +196,13 @@ pub(crate) struct NodeDown {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Goodbye {}
 
+/// The engine has a checkpoint of this position, whole.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct CheckpointWritten {
+    #[prost(uint64, tag = "1")]
+    pub(crate) position: u64,
+}
+
 impl From<Kind> for Item {
     fn from(kind: Kind) -> Self {
         Self { kind: Some(kind) }
@@ -249,7 +274,7 @@ impl Item {
                 reason: reason.into(),
                 time_unix_ms,
             }),
-            // Each node has its own past, and no session says what the operator does.
+            // Each node has its own past, and what the operator does is an operation.
             Command::Prune { .. } | Command::Say { .. } | Command::Remove { .. } => return None,
         };
         Some(kind.into())
@@ -264,7 +289,7 @@ impl Kind {
             | Self::Chat(Chat { session, .. })
             | Self::Direct(Direct { session, .. })
             | Self::Leave(Leave { session, .. }) => Some(*session),
-            Self::NodeDown(_) | Self::Goodbye(_) => None,
+            _ => None,
         }
     }
 
@@ -306,7 +331,7 @@ impl Kind {
                 reason: LeftReason::try_from(leave.reason).ok()?,
                 time_unix_ms: leave.time_unix_ms,
             },
-            Self::NodeDown(_) | Self::Goodbye(_) => return None,
+            _ => return None,
         })
     }
 }

@@ -5,17 +5,21 @@
 //!   twice counts once, and one that comes late does not count.
 //! - The first record of a higher incarnation of a node, and NodeDown, end the sessions of
 //!   the earlier one, of which nothing more counts.
-//! - The first record of another life of the engine begins another room, since what the
-//!   engine had acknowledged may be lost. Records of earlier lives do not count any more.
+//! - Another life of the engine is another room, since what the engine had acknowledged may
+//!   be lost: a replica is of one life, and the records of others do not count.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
     room::{Command, MemberId},
+    session::{DirectKey, DirectPlace, Operation},
     wire::LeftReason,
 };
 
-use super::record::{Item, Kind, NodeDown, Record};
+use super::{
+    direct::DirectAnswer,
+    record::{Item, Kind, NodeDown, Record},
+};
 
 /// How many earlier lives of the engine are remembered: a record of one that is forgotten
 /// would have to be on its way for that many restarts.
@@ -26,11 +30,24 @@ const NODES_MAX: usize = 256;
 
 /// Where the commands of a replica go: the room of a node.
 pub(crate) trait Rooms {
-    /// Begins a room without members.
-    fn begin_room(&mut self, epoch: String);
-
     /// Applies a command to it. `connection`: of this node, whose session made it.
     fn apply(&mut self, command: Command, connection: Option<usize>) -> Outcome;
+
+    /// Carries out what an operator asks all nodes. `ticket`: of this node, which operator
+    /// waits for it.
+    fn operate(&mut self, operation: Operation, time_unix_ms: i64, ticket: Option<u64>);
+
+    /// A Direct between nodes was answered.
+    fn direct_placed(&mut self, place: DirectPlace);
+
+    /// A Direct between nodes was given up, by this node or another one.
+    fn direct_given_up(&mut self, key: DirectKey, is_from_here: bool);
+
+    /// What became of a Direct of this node to another one.
+    fn direct_settled(&mut self, ticket: u64, delivered: bool);
+
+    /// A node has ended, and its members have left; others may have declared it gone.
+    fn node_ended(&mut self, node: &str, is_declared: bool);
 }
 
 /// What became of a command, as far as the replica must know.
@@ -58,7 +75,7 @@ pub(crate) enum Applied {
 /// Why this node cannot apply a record and go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// It begins another room, of which the sessions of this node know nothing.
+    /// It belongs to another room, of which the sessions of this node know nothing.
     NewLife,
     /// The other nodes have declared this one gone.
     Gone,
@@ -74,8 +91,19 @@ pub(crate) struct Node {
     pub(crate) last_batch: u64,
     /// Nothing of this incarnation counts any more.
     pub(crate) is_down: bool,
+    /// How many Joins of it were applied.
+    pub(super) joins: u64,
     /// Its sessions that are members.
-    members: BTreeMap<u32, MemberId>,
+    pub(super) members: BTreeMap<u32, Session>,
+}
+
+/// A session of a node that is a member.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Session {
+    pub(super) member: MemberId,
+    /// Which of the Joins of its node has begun it. Its index is that of others before and
+    /// after it.
+    pub(super) join_no: u64,
 }
 
 /// What this node is.
@@ -85,24 +113,39 @@ pub(crate) struct Own {
     pub(crate) node: String,
     /// Higher than any before of that name.
     pub(crate) incarnation: u64,
-    /// The life of the engine that it is connected to.
-    pub(crate) life: String,
 }
 
 /// The state that all nodes share beside the room, and what this node calls its members.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Replica {
+    /// The life of the engine that it is of.
     life: String,
-    past_lives: VecDeque<String>,
-    nodes: BTreeMap<String, Node>,
+    /// Others that were seen, oldest first.
+    pub(super) past_lives: VecDeque<String>,
+    pub(super) nodes: BTreeMap<String, Node>,
     /// This node, once it takes part.
     own: Option<Own>,
     /// Ids of members of other nodes that are free again.
     free: Vec<u32>,
-    next_id: u32,
+    pub(super) next_id: u32,
+    /// The position of the last checkpoint that nodes have told of, 0 for none.
+    checkpoint: u64,
 }
 
 impl Replica {
+    /// Of a life of which no record was applied yet.
+    pub(crate) fn new(life: &str) -> Self {
+        Self {
+            life: life.to_owned(),
+            past_lives: VecDeque::new(),
+            nodes: BTreeMap::new(),
+            own: None,
+            free: Vec::new(),
+            next_id: 0,
+            checkpoint: 0,
+        }
+    }
+
     /// This node takes part from now on.
     pub(crate) fn take_part(&mut self, own: Own) {
         self.own = Some(own);
@@ -113,13 +156,25 @@ impl Replica {
         &self.nodes
     }
 
+    /// The position of the last checkpoint that nodes have told of; 0 for none.
+    pub(crate) fn checkpoint(&self) -> u64 {
+        self.checkpoint
+    }
+
+    /// Whether it is for this node to write a checkpoint. More than one node may think so,
+    /// or none for a while: that does no harm.
+    pub(crate) fn writes_checkpoints(&self) -> bool {
+        let first = self.nodes.iter().find(|(_, node)| !node.is_down);
+        let first = first.map(|(name, _)| name.as_str());
+        first == self.own.as_ref().map(|own| own.node.as_str())
+    }
+
     /// Whether the next record ends the part of this node. Then its sessions must end
     /// before anything of the record shows, and it must begin again.
     pub(crate) fn cut(&self, record: &Record) -> Option<Cut> {
         let own = self.own.as_ref()?;
         if record.life != self.life {
-            let is_new = record.life != own.life && !self.past_lives.contains(&record.life);
-            return is_new.then_some(Cut::NewLife);
+            return (!self.past_lives.contains(&record.life)).then_some(Cut::NewLife);
         }
         if record.node == own.node && record.incarnation > own.incarnation {
             return Some(Cut::Usurped);
@@ -140,24 +195,41 @@ impl Replica {
     /// Applies the next record of the stream.
     pub(crate) fn apply(&mut self, record: Record, rooms: &mut impl Rooms) -> Applied {
         if record.life != self.life {
-            if self.past_lives.contains(&record.life) {
-                return Applied::Ignored;
-            }
-            self.begin_life(&record.life);
-            rooms.begin_room(epoch(&record.life));
+            self.note_past_life(record.life);
+            return Applied::Ignored;
         }
         if !self.counts(&record) {
             return Applied::Ignored;
         }
         self.admit(&record, rooms);
-        let is_own = self
-            .own
-            .as_ref()
-            .is_some_and(|own| own.node == record.node && own.incarnation == record.incarnation);
+        let is_own = self.is_own(&record.node, record.incarnation);
         for Item { kind } in record.items {
             match kind {
                 Some(Kind::NodeDown(down)) => self.node_down(&down, record.time_unix_ms, rooms),
-                Some(Kind::Goodbye(_)) => self.end_node(&record.node, record.time_unix_ms, rooms),
+                Some(Kind::Operate(it)) => {
+                    let ticket = is_own.then_some(it.ticket);
+                    if let Some(operation) = it.operation() {
+                        rooms.operate(operation, record.time_unix_ms, ticket);
+                    }
+                }
+                Some(Kind::DirectAnswer(it)) => self.place_direct(&it, is_own, rooms),
+                Some(Kind::DirectGivenUp(it)) => {
+                    let key = DirectKey {
+                        node: record.node.clone(),
+                        incarnation: record.incarnation,
+                        ticket: it.ticket,
+                    };
+                    rooms.direct_given_up(key, is_own);
+                }
+                Some(Kind::DirectSettled(it)) => {
+                    if self.is_own(&it.node, it.incarnation) {
+                        rooms.direct_settled(it.ticket, it.delivered);
+                    }
+                }
+                Some(Kind::Checkpoint(it)) => self.checkpoint = self.checkpoint.max(it.position),
+                Some(Kind::Goodbye(_)) => {
+                    self.end_node(&record.node, false, record.time_unix_ms, rooms)
+                }
                 Some(kind) => self.apply_command(&record.node, is_own, kind, rooms),
                 // Of a later version: which no node of this version must make.
                 None => {}
@@ -171,15 +243,56 @@ impl Replica {
         }
     }
 
-    fn begin_life(&mut self, life: &str) {
-        let past = std::mem::replace(&mut self.life, life.to_owned());
+    fn is_own(&self, node: &str, incarnation: u64) -> bool {
+        let own = self.own.as_ref();
+        own.is_some_and(|own| own.node == node && own.incarnation == incarnation)
+    }
+
+    /// Whether an incarnation of a node takes part.
+    pub(crate) fn is_there(&self, node: &str, incarnation: u64) -> bool {
+        let node = self.nodes.get(node);
+        node.is_some_and(|node| node.incarnation == incarnation && !node.is_down)
+    }
+
+    /// The node of a member, and its incarnation.
+    pub(crate) fn node_of(&self, member: MemberId) -> Option<(&str, u64)> {
+        let mut nodes = self.nodes.iter();
+        let (name, node) =
+            nodes.find(|(_, node)| node.members.values().any(|it| it.member == member))?;
+        Some((name, node.incarnation))
+    }
+
+    /// Which of the Joins of this node has begun a session of it.
+    pub(crate) fn join_no(&self, session: u32) -> Option<u64> {
+        let node = self.nodes.get(&self.own.as_ref()?.node)?;
+        node.members.get(&session).map(|it| it.join_no)
+    }
+
+    fn place_direct(&mut self, answer: &DirectAnswer, is_to_here: bool, rooms: &mut impl Rooms) {
+        let node = self.nodes.get(&answer.node);
+        let node = node.filter(|it| it.incarnation == answer.incarnation && !it.is_down);
+        rooms.direct_placed(DirectPlace {
+            key: answer.key(),
+            sender: node
+                .and_then(|node| node.members.get(&answer.session))
+                .filter(|it| it.join_no == answer.join_no)
+                .map(|it| it.member),
+            id: answer.id,
+            time_unix_ms: answer.time_unix_ms,
+            is_accepted: answer.is_accepted,
+            is_from_here: self.is_own(&answer.node, answer.incarnation),
+            is_to_here,
+        });
+    }
+
+    fn note_past_life(&mut self, life: String) {
+        if self.past_lives.contains(&life) {
+            return;
+        }
         if self.past_lives.len() >= PAST_LIVES_MAX {
             self.past_lives.pop_front();
         }
-        self.past_lives.push_back(past);
-        self.nodes.clear();
-        self.free.clear();
-        self.next_id = 0;
+        self.past_lives.push_back(life);
     }
 
     /// Whether a record counts.
@@ -200,13 +313,14 @@ impl Replica {
                 node.last_batch = record.batch_no;
                 return;
             }
-            Some(_) => self.end_node(&record.node, record.time_unix_ms, rooms),
+            Some(_) => self.end_node(&record.node, false, record.time_unix_ms, rooms),
             None => self.make_room(),
         }
         let node = Node {
             incarnation: record.incarnation,
             last_batch: 1,
             is_down: false,
+            joins: 0,
             members: BTreeMap::new(),
         };
         self.nodes.insert(record.node.clone(), node);
@@ -232,17 +346,23 @@ impl Replica {
                 && node.last_batch == down.last_batch
         });
         if counts {
-            self.end_node(&down.node, time_unix_ms, rooms);
+            self.end_node(&down.node, true, time_unix_ms, rooms);
         }
     }
 
     /// Ends the sessions of a node, of whose incarnation nothing more counts.
-    fn end_node(&mut self, node: &str, time_unix_ms: i64, rooms: &mut impl Rooms) {
-        let Some(node) = self.nodes.get_mut(node) else {
+    fn end_node(
+        &mut self,
+        name: &str,
+        is_declared: bool,
+        time_unix_ms: i64,
+        rooms: &mut impl Rooms,
+    ) {
+        let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
         node.is_down = true;
-        for (_, member) in std::mem::take(&mut node.members) {
+        for (_, Session { member, .. }) in std::mem::take(&mut node.members) {
             let command = Command::Leave {
                 member,
                 reason: LeftReason::ConnectionLost,
@@ -252,6 +372,7 @@ impl Replica {
             rooms.apply(command, None);
             self.free.extend(member.elsewhere());
         }
+        rooms.node_ended(name, is_declared);
     }
 
     fn apply_command(&mut self, node: &str, is_own: bool, kind: Kind, rooms: &mut impl Rooms) {
@@ -262,10 +383,11 @@ impl Replica {
             .nodes
             .get(node)
             .and_then(|node| node.members.get(&session).copied());
+        let is_join = matches!(kind, Kind::Join(_));
         let member = match (known, is_own) {
-            (Some(member), _) => member,
+            (Some(known), _) => known.member,
             (None, true) => MemberId(session),
-            (None, false) if matches!(kind, Kind::Join(_)) => self.new_id(),
+            (None, false) if is_join => self.new_id(),
             (None, false) => return,
         };
         let connection = is_own.then_some(session as usize);
@@ -276,9 +398,11 @@ impl Replica {
         let Some(entry) = self.nodes.get_mut(node) else {
             return;
         };
+        entry.joins += u64::from(is_join);
         match outcome {
             Outcome::Joined { replaced } => {
-                entry.members.insert(session, member);
+                let join_no = entry.joins;
+                entry.members.insert(session, Session { member, join_no });
                 if let Some(replaced) = replaced {
                     self.forget(replaced);
                 }
@@ -295,7 +419,7 @@ impl Replica {
     /// A member has left because another one continues its session.
     fn forget(&mut self, replaced: MemberId) {
         for node in self.nodes.values_mut() {
-            node.members.retain(|_, member| *member != replaced);
+            node.members.retain(|_, it| it.member != replaced);
         }
         self.free.extend(replaced.elsewhere());
     }
@@ -310,7 +434,7 @@ impl Replica {
 }
 
 /// The epoch of the room that a life begins (CHAT-ORD-7): the life, as far as it fits.
-fn epoch(life: &str) -> String {
+pub(crate) fn epoch(life: &str) -> String {
     const EPOCH_BYTES_MAX: usize = 64;
     let printable = life.chars().filter(char::is_ascii_graphic);
     printable.take(EPOCH_BYTES_MAX).collect()

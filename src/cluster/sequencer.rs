@@ -109,6 +109,11 @@ impl Sequencer {
         self.push(Kind::Goodbye(Goodbye {}).into());
     }
 
+    /// The number of the last batch that was published.
+    pub(crate) fn last_batch(&self) -> u64 {
+        self.last_batch
+    }
+
     /// How much waits for the next batches, in bytes.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
@@ -195,6 +200,7 @@ impl Sequencer {
             return; // This node may be the one that hears nothing.
         }
         let nodes = replica.nodes();
+        let mut gone = Vec::new();
         self.others.retain(|name, _| nodes.contains_key(name));
         for (name, node) in nodes {
             if *name == self.node || node.is_down {
@@ -214,15 +220,15 @@ impl Sequencer {
             } else if now_ms.saturating_sub(heard.at_ms) >= GONE_MS {
                 // Says it again only after as long.
                 heard.at_ms = now_ms;
-                let item = Item::from(Kind::NodeDown(NodeDown {
+                gone.push(NodeDown {
                     node: name.clone(),
                     incarnation: node.incarnation,
                     last_batch: node.last_batch,
-                }));
-                let bytes = item.encoded_len();
-                self.waiting_bytes += bytes;
-                self.waiting.push_back((bytes, item));
+                });
             }
+        }
+        for down in gone {
+            self.push(Kind::NodeDown(down).into());
         }
     }
 }

@@ -152,7 +152,30 @@ impl Lines {
             self.tokens.insert(token, id);
         }
         self.absent.insert((line.seen_unix_ms, id));
+        let line = Line {
+            member: None,
+            ..line
+        };
         self.lines.insert(id, line);
+    }
+
+    /// All lines, and the id of the next one that begins.
+    pub(super) fn all(&self) -> (impl Iterator<Item = (LineId, &Line)>, u64) {
+        let lines = self.lines.iter().map(|(&id, line)| (id, line));
+        (lines, self.next_id)
+    }
+
+    /// The id of the next line that begins.
+    pub(super) fn set_next(&mut self, next_id: u64) {
+        self.next_id = self.next_id.max(next_id);
+    }
+
+    /// A line that was restored has an open session.
+    pub(super) fn reopen(&mut self, id: LineId, member: MemberId) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            self.absent.remove(&(line.seen_unix_ms, id));
+            line.member = Some(member);
+        }
     }
 
     pub(super) fn get(&self, id: LineId) -> Option<&Line> {

@@ -16,12 +16,14 @@ mod lines;
 mod members;
 mod name_index;
 mod owners;
+mod snapshot;
 
 pub use change::Change;
 pub use command::{Command, JoinKey, JoinLine, MemberId, Ownership};
 pub use event::{Claimed, Event, Publication, Replaced};
 pub use lines::{Claim, ClaimResult, Line, LineId, Sent, TOKEN_BYTES, TOKENS_MAX, Token};
 pub use owners::Owner;
+pub(crate) use snapshot::{MemberState, Snapshot};
 
 use lines::Lines;
 use members::Members;

@@ -52,6 +52,19 @@ impl Owners {
         self.owners.insert(name, owner);
     }
 
+    /// All owners, by name.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Name, Owner)> {
+        let owners = self.owners.iter();
+        owners.map(|(name, owner)| (name.clone(), *owner))
+    }
+
+    /// A member has the name of an owner that was restored.
+    pub(super) fn reopen(&mut self, name: &Name) {
+        if let Some(owner) = self.owners.get(name) {
+            self.unused.remove(&(owner.used_unix_ms, name.clone()));
+        }
+    }
+
     /// The key that owns a name.
     pub(super) fn key(&self, name: &Name, now_unix_ms: i64) -> Option<PublicKey> {
         let owner = self.owners.get(name)?;

@@ -9,7 +9,10 @@ use std::{
 use clap::Args;
 
 use super::cluster::Nats;
-use crate::{input_file, limits::Limits};
+use crate::{
+    input_file,
+    limits::{Limits, Unit},
+};
 
 /// The longest text, in bytes: NATS takes messages of 1 MiB.
 const TEXT_BYTES_MAX: u32 = 512 * 1024;
@@ -70,6 +73,18 @@ pub struct ClusterOptions {
     #[arg(long, env = "CHAT_CLUSTER_DURABLE", requires = "cluster")]
     cluster_durable: bool,
 
+    /// After how much that nodes have said there is another checkpoint: NATS keeps what was
+    /// said since the one before, and a server that starts reads that
+    #[arg(
+        long,
+        env = "CHAT_CLUSTER_CHECKPOINT",
+        value_name = "SIZE",
+        default_value = "32MiB",
+        requires = "cluster",
+        value_parser = |text: &str| Unit::Bytes.parse(text)
+    )]
+    cluster_checkpoint: u64,
+
     /// A file with credentials for NATS
     #[arg(
         long,
@@ -119,6 +134,7 @@ impl ClusterOptions {
             room: self.room.clone(),
             replicas: self.cluster_replicas.get(),
             is_durable: self.cluster_durable,
+            checkpoint_bytes: self.cluster_checkpoint,
             credentials: self.cluster_credentials.clone(),
             certificates: self.cluster_ca.clone(),
         }))

@@ -10,7 +10,7 @@ mod effects;
 #[cfg(feature = "store")]
 mod files;
 mod guard;
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "cluster"))]
 pub(super) mod operator;
 mod ordered;
 #[cfg(feature = "cli")]
@@ -45,7 +45,7 @@ use effects::Published;
 pub(super) use effects::report_rejected;
 pub(super) use guard::HubGuard;
 #[cfg(feature = "cluster")]
-pub(super) use ordered::InOrder;
+pub(super) use ordered::{InOrder, Outgoing};
 
 use super::{
     address_limiter::{AddressLimiter, Permit},
@@ -165,15 +165,23 @@ struct State {
     /// Whether what a pass appended is committed when the pass ends. Otherwise a later
     /// commit releases it.
     commits_at_once: bool,
+    /// What the operator asks all nodes of a cluster.
+    operations: ordered::Operations,
 }
 
 /// A text that is going to be removed.
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "for the operator"))]
+#[cfg_attr(
+    not(any(feature = "cli", feature = "cluster")),
+    expect(dead_code, reason = "for the operator")
+)]
 struct Removal {
     position: u64,
     seq: u64,
     /// Closed when it is done.
-    #[cfg_attr(feature = "cli", expect(dead_code, reason = "dropped when it is done"))]
+    #[cfg_attr(
+        any(feature = "cli", feature = "cluster"),
+        expect(dead_code, reason = "dropped when it is done")
+    )]
     done: oneshot::Sender<()>,
 }
 
@@ -269,6 +277,7 @@ impl Hub {
                 effects: Vec::new(),
                 mail: BTreeMap::new(),
                 commits_at_once: true,
+                operations: ordered::Operations::default(),
             }),
             limits,
         }
@@ -370,7 +379,7 @@ impl Hub {
     /// The end of what a connection may send of the log that is committed up to
     /// `committed_end`, once it has taken its mail.
     pub(super) fn visible_end(&self, committed_end: u64) -> u64 {
-        match self.is_clustered.load(Ordering::Relaxed) {
+        match self.is_clustered() {
             // A frame of its own may have been committed since, which its reader does not
             // know to skip yet.
             true => committed_end,
@@ -461,6 +470,7 @@ impl Hub {
     pub(super) fn is_ready(&self) -> bool {
         let state = self.lock();
         let is_open = !state.sessions.is_closing() && !state.sessions.is_store_full();
+        let is_open = is_open && !state.sessions.is_unreachable();
         is_open && self.failure().is_none()
     }
 
@@ -480,6 +490,8 @@ impl Hub {
         gauges.connections = state.sessions.connections();
         gauges.members = state.room.member_count();
         gauges.is_store_full = state.sessions.is_store_full();
+        let is_unreachable = state.sessions.is_unreachable();
+        gauges.is_in_cluster = self.is_clustered().then_some(!is_unreachable);
         let counts = state.counts.clone();
         drop(state);
         metrics::page(&self.metrics, &counts, &gauges)

@@ -269,7 +269,11 @@ impl Server {
     pub async fn join_cluster(&mut self, nats: Nats, node: String) {
         self.hub.order_elsewhere(cluster::RETRY_AFTER_MS);
         let closing = Arc::<cluster::Closing>::default();
-        let part = cluster::take_part(Arc::clone(&self.hub), nats, node, Arc::clone(&closing));
+        let part = cluster::Part {
+            node,
+            checkpoint_bytes: nats.checkpoint_bytes,
+        };
+        let part = cluster::take_part(Arc::clone(&self.hub), nats, part, Arc::clone(&closing));
         self.cluster = Some((AbortOnDropHandle::new(tokio::spawn(part)), closing));
         let wait = Duration::from_millis(cluster::FIRST_WAIT_MS);
         let _ = time::timeout(wait, self.hub.became_reachable()).await;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    ConnectionId, Context, Effect, FileOwner, Sessions, State, envelope, receipt, rejection,
+    ConnectionId, Context, DirectKey, Effect, FileOwner, Sessions, State, envelope, receipt, rejection,
 };
 
 /// How many Directs of a recipient may be without a DirectAck (CHAT-DM-12): enough for a
@@ -51,20 +51,58 @@ pub(super) struct Directs {
 
 /// A Direct that its recipient has not acknowledged.
 #[derive(Debug)]
-struct Waiting {
-    sender: MemberId,
-    /// The session of the sender: another one may have its place by now.
-    serial: u64,
-    /// The id that the sender gave it.
-    id: u64,
-    bytes: usize,
+pub(super) struct Waiting {
+    pub(super) asker: Asker,
+    pub(super) bytes: usize,
+}
+
+/// Who is told what became of a Direct.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A member of this node.
+    Here {
+        sender: MemberId,
+        /// The session of the sender: another one may have its place by now.
+        serial: u64,
+        /// The id that the sender gave it.
+        id: u64,
+    },
+    /// One of another node of the cluster.
+    Elsewhere(Box<DirectKey>),
 }
 
 impl Directs {
     /// Whether another one may be sent to it.
     fn has_room(&self, bytes: usize) -> bool {
-        self.waiting.len() < UNACKNOWLEDGED_MAX
-            && (self.waiting.is_empty() || self.waiting_bytes + bytes <= UNACKNOWLEDGED_BYTES_MAX)
+        self.has_room_behind((0, 0), bytes)
+    }
+
+    /// The same, behind so many others with so many bytes that are on their way.
+    pub(super) fn has_room_behind(
+        &self,
+        (others, others_bytes): (usize, usize),
+        bytes: usize,
+    ) -> bool {
+        let count = self.waiting.len() + others;
+        let total_bytes = self.waiting_bytes + others_bytes + bytes;
+        count < UNACKNOWLEDGED_MAX && (count == 0 || total_bytes <= UNACKNOWLEDGED_BYTES_MAX)
+    }
+
+    /// One is sent to it. Returns its number (CHAT-DM-8).
+    pub(super) fn add(&mut self, waiting: Waiting) -> u64 {
+        self.last_seq += 1;
+        self.waiting_bytes += waiting.bytes;
+        self.waiting.push_back(waiting);
+        self.last_seq
+    }
+
+    /// One of its own is without a state.
+    pub(super) fn add_unsettled(&mut self) {
+        self.unsettled += 1;
+    }
+
+    pub(super) fn remove_unsettled(&mut self) {
+        self.unsettled = self.unsettled.saturating_sub(1);
     }
 }
 
@@ -113,24 +151,27 @@ impl Sessions {
         };
         // Its number takes at most ten bytes more.
         let bytes = delivered.encoded_len() + 16;
+        // Also to a member of this node, so that the id is remembered whatever happens to it.
+        if self.is_clustered()
+            && let Some(recipient) = holder(context, &direct.peer)
+        {
+            return self.ask_elsewhere(context, direct.id, recipient, delivered);
+        }
         let Some((index, recipient)) = self.recipient(context, &direct.peer, name.as_str(), bytes)
         else {
             let answer = rejection::not_reachable().for_request(direct.id);
             return self.reject_message(context, answer);
         };
-        recipient.last_seq += 1;
-        delivered.seq = recipient.last_seq; // CHAT-DM-8
-        recipient.waiting.push_back(Waiting {
+        let asker = Asker::Here {
             sender,
             serial,
             id: direct.id,
-            bytes,
-        });
-        recipient.waiting_bytes += bytes;
+        };
+        delivered.seq = recipient.add(Waiting { asker, bytes }); // CHAT-DM-8
         self.session(context.id)
             .directs
             .get_or_insert_default()
-            .unsettled += 1;
+            .add_unsettled();
         let given = FileOwner::of(context, ConnectionId(index).member());
         if let (false, Some(recipient)) = (delivered.files.is_empty(), given) {
             self.note_given(&delivered.files, &recipient, context.now.unix_ms);
@@ -164,10 +205,6 @@ impl Sessions {
     ) -> Option<(usize, &mut Directs)> {
         let name = Name::parse(name).ok()?;
         let holder = context.room.holder(&name)?;
-        // Nothing but chats goes from one node of a cluster to another.
-        if holder.elsewhere().is_some() {
-            return None;
-        }
         let index = holder.0 as usize;
         match self.states.get_mut(index) {
             Some(State::Registered(session))
@@ -196,7 +233,7 @@ impl Sessions {
             if let Some(directs) = &mut self.session(context.id).directs {
                 directs.waiting_bytes -= waiting.bytes;
             }
-            self.tell_state(&waiting, true, context.effects);
+            self.tell_state(waiting.asker, true, context.effects);
         }
     }
 
@@ -212,29 +249,37 @@ impl Sessions {
             return;
         }
         for waiting in directs.into_iter().flat_map(|directs| directs.waiting) {
-            self.tell_state(&waiting, false, effects);
+            self.tell_state(waiting.asker, false, effects);
         }
     }
 
     /// Tells the sender of a Direct what became of it, if its session is still there.
-    fn tell_state(&mut self, waiting: &Waiting, delivered: bool, effects: &mut Vec<Effect>) {
-        let index = waiting.sender.0 as usize;
+    pub(super) fn tell_state(&mut self, asker: Asker, delivered: bool, effects: &mut Vec<Effect>) {
+        let (sender, serial, id) = match asker {
+            Asker::Here { sender, serial, id } => (sender, serial, id),
+            Asker::Elsewhere(key) => return self.note_settled(*key, delivered),
+        };
+        let index = sender.0 as usize;
         let Some(State::Registered(session)) = self.states.get_mut(index) else {
             return;
         };
-        if session.serial != waiting.serial {
+        if session.serial != serial {
             return;
         }
         if let Some(directs) = &mut session.directs {
-            directs.unsettled = directs.unsettled.saturating_sub(1);
+            directs.remove_unsettled();
         }
-        let state = wire::DirectState {
-            id: waiting.id,
-            delivered,
-        };
-        effects.push(Effect::Deliver {
-            index,
-            envelope: envelope(Message::DirectState(state)),
-        });
+        let state = wire::DirectState { id, delivered };
+        let envelope = envelope(Message::DirectState(state));
+        // CHAT-DM-9: behind the Receipt.
+        if let Some(envelope) = self.hold_behind_answers(index, envelope) {
+            effects.push(Effect::Deliver { index, envelope });
+        }
     }
+}
+
+/// The member that has this name.
+fn holder(context: &Context<'_>, name: &str) -> Option<(MemberId, Name)> {
+    let name = Name::parse(name).ok()?;
+    Some((context.room.holder(&name)?, name))
 }

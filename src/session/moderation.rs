@@ -63,6 +63,9 @@ pub struct Listed {
     pub idle_ms: u32,
     /// How many of its chats were accepted.
     pub chats: u64,
+    /// It is connected to another node of the cluster, and nothing is known of its
+    /// connection.
+    pub is_elsewhere: bool,
 }
 
 impl Sessions {
@@ -110,6 +113,16 @@ impl Sessions {
     ) -> impl Iterator<Item = Listed> + 'a {
         room.members_after(after).filter_map(move |(member, name)| {
             let index = member.0 as usize;
+            if member.elsewhere().is_some() {
+                return Some(Listed {
+                    index,
+                    name: name.clone(),
+                    since_unix_ms: 0,
+                    idle_ms: 0,
+                    chats: room.chats(member),
+                    is_elsewhere: true,
+                });
+            }
             let Some(State::Registered(session)) = self.states.get(index) else {
                 return None;
             };
@@ -119,6 +132,7 @@ impl Sessions {
                 since_unix_ms: session.since_unix_ms,
                 idle_ms: session.silence.ms(now.elapsed_ms),
                 chats: room.chats(member),
+                is_elsewhere: false,
             })
         })
     }
@@ -222,8 +236,8 @@ impl Sessions {
     }
 
     /// The operator speaks in the room (CHAT-MOD-7). Returns the number of the chat;
-    /// `None` if nothing is accepted any more or for now, or on a node of a cluster, which
-    /// has no number before the others.
+    /// `None` if nothing is accepted any more or for now. What all nodes of a cluster say
+    /// has its number at each of them.
     pub fn say(
         &mut self,
         room: &mut Room,
@@ -232,7 +246,7 @@ impl Sessions {
         effects: &mut Vec<Effect>,
     ) -> Option<u64> {
         // CHAT-CLOSE-5, CHAT-HIST-9
-        if self.closing.is_some() || self.is_store_full || self.is_clustered() {
+        if !self.is_clustered() && (self.closing.is_some() || self.is_store_full) {
             return None;
         }
         let accepted = room.apply(Command::Say {
@@ -242,7 +256,10 @@ impl Sessions {
         let room::Event::Accepted { seq, published, .. } = accepted else {
             return None;
         };
-        effects.push(Effect::Publish(published));
+        // CHAT-CLOSE-2
+        if self.closing.is_none() {
+            effects.push(Effect::Publish(published));
+        }
         Some(seq)
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 use super::{
     CloseReason, Closed, ConnectionId, Context, Effect, Event, Sessions, State, Time, messages,
-    rejection, state::Revoked,
+    rejection, remote_directs::RemoteDirects, state::Revoked,
 };
 
 /// How many answers to one connection may wait for chats that are being ordered. Beyond
@@ -54,12 +54,13 @@ pub(super) struct Elsewhere {
     /// This node is cut off the cluster, or starts: how long clients are to wait, in
     /// milliseconds.
     retry_after_ms: Option<u32>,
+    pub(super) directs: RemoteDirects,
 }
 
 /// A connection whose session the order knows, or will.
 #[derive(Debug, Default)]
 struct Known {
-    /// What it is to be answered, in order. The first is always a chat.
+    /// What it is to be answered, in order. The first is never a reply.
     answers: VecDeque<Answer>,
     /// The connection is gone; its id must not be used again before its member is gone too.
     is_gone: bool,
@@ -69,6 +70,9 @@ struct Known {
 enum Answer {
     /// To a chat that is being ordered.
     Chat { id: u64, receipts: bool },
+    /// To a Direct that is on its way to another node. It is behind all chats, since the
+    /// server reads nothing more from the connection meanwhile.
+    Direct { ticket: u64 },
     /// Anything else.
     Reply(Box<ServerEnvelope>),
 }
@@ -116,7 +120,7 @@ impl Sessions {
     pub fn has_commands(&self) -> bool {
         self.elsewhere
             .as_ref()
-            .is_some_and(|elsewhere| !elsewhere.commands.is_empty())
+            .is_some_and(|it| !it.commands.is_empty() || it.directs.has_outgoing())
     }
 
     /// The commands that were made since the last call, in order.
@@ -125,6 +129,11 @@ impl Sessions {
             .as_mut()
             .map(|elsewhere| std::mem::take(&mut elsewhere.commands))
             .unwrap_or_default()
+    }
+
+    /// Whether this node cannot let clients in, since it does not take part in the order.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable_ms().is_some()
     }
 
     /// This node takes part in the order: clients are let in.
@@ -288,15 +297,19 @@ impl Sessions {
             return self.applied_elsewhere(event, context.effects);
         };
         messages::answer_chat(context, id, receipts, event);
-        // What waited for this chat alone.
-        if let Some(Known { answers, .. }) = self.known(context.id.0) {
+        self.flush_answers(context.id.0, context.effects);
+    }
+
+    /// Takes out the answers that wait for nothing any more.
+    fn flush_answers(&mut self, index: usize, effects: &mut Vec<Effect>) {
+        if let Some(Known { answers, .. }) = self.known(index) {
             let is_reply = |answer: &&Answer| matches!(answer, Answer::Reply(_));
             let replies = answers.iter().take_while(is_reply).count();
             let replies = answers.drain(..replies).filter_map(|answer| match answer {
                 Answer::Reply(envelope) => Some(Effect::Reply(*envelope)),
-                Answer::Chat { .. } => None,
+                Answer::Chat { .. } | Answer::Direct { .. } => None,
             });
-            context.effects.extend(replies);
+            effects.extend(replies);
         }
     }
 
@@ -337,6 +350,60 @@ impl Sessions {
     pub(super) fn await_chat(&mut self, context: &Context<'_>, id: u64, receipts: bool) {
         if let Some(known) = self.known(context.id.0) {
             known.answers.push_back(Answer::Chat { id, receipts });
+        }
+    }
+
+    /// The answer to a Direct waits for another node.
+    pub(super) fn await_direct(&mut self, index: usize, ticket: u64) {
+        if let Some(elsewhere) = &mut self.elsewhere {
+            let known = elsewhere.known.entry(index).or_default();
+            known.answers.push_back(Answer::Direct { ticket });
+        }
+    }
+
+    /// The replies of a Direct, which stand in `effects` from `first` on, take its place
+    /// among the answers.
+    pub(super) fn place_answer(
+        &mut self,
+        index: usize,
+        ticket: u64,
+        effects: &mut Vec<Effect>,
+        first: usize,
+    ) {
+        let Some(known) = self.known(index) else {
+            return;
+        };
+        let is_it =
+            |answer: &Answer| matches!(answer, Answer::Direct { ticket: it } if *it == ticket);
+        let Some(place) = known.answers.iter().position(is_it) else {
+            return;
+        };
+        let behind = known.answers.split_off(place);
+        for effect in effects.split_off(first) {
+            match effect {
+                Effect::Reply(envelope) => {
+                    known.answers.push_back(Answer::Reply(Box::new(envelope)));
+                }
+                effect => effects.push(effect),
+            }
+        }
+        known.answers.extend(behind.into_iter().skip(1));
+        self.flush_answers(index, effects);
+    }
+
+    /// Has a message that is none of the answers wait behind these. Returns it if there are
+    /// none.
+    pub(super) fn hold_behind_answers(
+        &mut self,
+        index: usize,
+        envelope: ServerEnvelope,
+    ) -> Option<ServerEnvelope> {
+        match self.known(index) {
+            Some(known) if !known.answers.is_empty() => {
+                known.answers.push_back(Answer::Reply(Box::new(envelope)));
+                None
+            }
+            _ => Some(envelope),
         }
     }
 

@@ -105,6 +105,8 @@ pub(super) struct Session {
     pub(super) directs: Option<Box<Directs>>,
     /// Its Following is on its way to it; what it sent behind the Follow waits (CHAT-ORD-8).
     pub(super) awaits_following: bool,
+    /// Its Direct is on its way to another node; what it sent behind it waits.
+    pub(super) awaits_direct: bool,
     pub(super) coverage: Coverage,
     /// Its filter, as far as Directs are concerned; chats are a matter of its reader.
     pub(super) filter: Option<Arc<Filter>>,
@@ -147,6 +149,7 @@ impl Session {
             file_rate: InboundRate::default(),
             directs: None,
             awaits_following: false,
+            awaits_direct: false,
             coverage,
             filter: None,
         }
@@ -168,7 +171,11 @@ impl Session {
 
     /// Whether what it sends is left unread for now (CHAT-LIM-6).
     pub(super) fn is_held(&self) -> bool {
-        self.is_throttled || self.awaits_page || self.awaits_following || self.awaits_file
+        self.is_throttled
+            || self.awaits_page
+            || self.awaits_following
+            || self.awaits_file
+            || self.awaits_direct
     }
 
     /// Whether it is throttled and back within its inbound rate.

@@ -21,29 +21,41 @@ const RESUMES: &[Capability] = &[Capability::Receipts, Capability::Resume];
 const TRIES_MAX: u32 = 200;
 
 /// A NATS server, killed when this is dropped.
-struct Nats {
-    port: u16,
+pub struct Nats {
+    pub port: u16,
     store: tempfile::TempDir,
     child: Child,
+    /// More of its options.
+    options: Vec<String>,
 }
 
 impl Nats {
-    fn start() -> Self {
+    pub fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    pub fn start_with(options: Vec<String>) -> Self {
         let store = tempfile::tempdir().expect("there is space");
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("there are ports");
         let port = free.local_addr().expect("it is bound").port();
         drop(free);
-        let child = Self::run(port, &store);
-        let nats = Self { port, store, child };
+        let child = Self::run(port, &store, &options);
+        let nats = Self {
+            port,
+            store,
+            child,
+            options,
+        };
         nats.wait();
         nats
     }
 
-    fn run(port: u16, store: &tempfile::TempDir) -> Child {
+    fn run(port: u16, store: &tempfile::TempDir, options: &[String]) -> Child {
         Command::new("nats-server")
             .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
             .args(["--jetstream", "--store_dir"])
             .arg(store.path())
+            .args(options)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -60,21 +72,26 @@ impl Nats {
         panic!("NATS does not listen");
     }
 
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it is our child");
-        self.child = Self::run(self.port, &self.store);
+        self.child = Self::run(self.port, &self.store, &self.options);
         self.wait();
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         support::signal(self.child.id(), name);
     }
 
     /// A node, once it serves.
-    fn node(&self, name: &str, options: &[&str]) -> TestServer {
+    pub fn node(&self, name: &str, options: &[&str]) -> TestServer {
         let address = format!("nats://127.0.0.1:{}", self.port);
-        let all = [&["--cluster", &address, "--node", name], options].concat();
+        Self::node_at(&address, name, options)
+    }
+
+    /// The same, over another way to it.
+    pub fn node_at(address: &str, name: &str, options: &[&str]) -> TestServer {
+        let all = [&["--cluster", address, "--node", name], options].concat();
         let node = TestServer::start(&all);
         node.wait_for_log("in the cluster");
         node
@@ -305,6 +322,50 @@ fn a_client_with_several_addresses_goes_on_at_another_server() {
         );
         assert_eq!(bob.hears("two").seq, 3);
     });
+}
+
+/// The numbers of the first and the last record that NATS keeps of the room `main`.
+async fn kept_records(nats: &Nats) -> (u64, u64) {
+    let address = format!("127.0.0.1:{}", nats.port);
+    let client = async_nats::connect(address).await.expect("it listens");
+    let context = async_nats::jetstream::new(client);
+    let mut stream = context.get_stream("CHAT_main").await.expect("it is there");
+    let state = &stream.info().await.expect("it answers").state;
+    (state.first_sequence, state.last_sequence)
+}
+
+/// NATS does not keep the records for ever. A node that comes later starts from a
+/// checkpoint, and a session goes on there.
+#[test]
+fn a_newcomer_starts_from_a_checkpoint() {
+    let nats = Nats::start();
+    let options = ["--cluster-checkpoint", "8KiB"];
+    let first = nats.node("first", &options);
+    let (mut alice, before) = Peer::join_with(&first, "alice", RESUMES);
+    let runtime = tokio::runtime::Runtime::new().expect("there are threads");
+    let mut said = 0;
+    // Twice, so that checkpoints are dropped too.
+    for _ in 0..2 {
+        let (start, _) = runtime.block_on(kept_records(&nats));
+        while runtime.block_on(kept_records(&nats)).0 == start {
+            assert!(said < 10_000, "NATS keeps everything");
+            for _ in 0..20 {
+                said += 1;
+                alice.say(&"a".repeat(100));
+                assert_eq!(receipt(&mut alice), said);
+            }
+        }
+    }
+    let second = nats.node("second", &options);
+    second.wait_for_log("goes on from a checkpoint");
+    first.signal("KILL");
+    let (mut alice, again) = resume(&second, "alice", &before, said);
+    assert_eq!(
+        (again.resumed_from, &again.epoch),
+        (said + 1, &before.epoch)
+    );
+    alice.say("here");
+    assert_eq!(receipt(&mut alice), said + 1);
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod chatting;
 mod cli;
 #[cfg(feature = "cluster")]
 mod cluster;
+#[cfg(feature = "cluster")]
+mod cluster_faults;
 mod configuration;
 mod control;
 mod data;

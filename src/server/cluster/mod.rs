@@ -3,9 +3,9 @@
 //! the hub when this node is cut off.
 //!
 //! ```text
-//!   open the stream ─▶ apply what is in it ─▶ say hello ─▶ serve ─▶ goodbye
-//!         ▲                                                  │
-//!         └──── cut off, another life, declared gone ◀───────┘
+//!   take a checkpoint ─▶ apply what is behind it ─▶ say hello ─▶ serve ─▶ goodbye
+//!         ▲                                                        │
+//!         └──── cut off, another life, declared gone, overtaken ◀──┘
 //!               all sessions end, with CLUSTER_UNREACHABLE
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! stream as another incarnation.
 
 mod nats;
+mod serving;
 
 use std::{
     future::Future,
@@ -23,7 +24,6 @@ use std::{
     time::Duration,
 };
 
-use prost::Message as _;
 use tokio::{
     sync::Notify,
     time::{self, Instant},
@@ -31,15 +31,16 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 pub use nats::Nats;
+use serving::{Serving, apply, check_position, decode};
 
-use super::hub::{Hub, InOrder};
+use super::hub::Hub;
 use crate::{
     cluster::{
-        record::{Item, Record},
-        replica::{Applied, Cut, Outcome, Own, Replica, Rooms},
-        sequencer::{Reach, Sequencer, WAITING_BYTES_MAX},
+        checkpoint,
+        replica::{Own, Replica, epoch},
+        sequencer::Sequencer,
     },
-    room::{Command, Event},
+    session::Operation,
 };
 
 /// How long clients of a node that is cut off are told to wait, in milliseconds: other
@@ -66,19 +67,41 @@ const GOODBYE_MS: u64 = 1_000;
 /// have, less than the 5 seconds of CHAT-CLOSE-3.
 pub(super) const GOODBYE_MS_MAX: u64 = 1_200;
 
+/// What a record takes in the stream beside its bytes, about.
+const RECORD_OVERHEAD_BYTES: u64 = 64;
+
+/// How long after a checkpoint that could not be written the next one is tried, in
+/// milliseconds.
+const CHECKPOINT_AGAIN_MS: u64 = 60_000;
+
 /// What keeps the stream.
 pub(super) trait Engine: Send + Sync + 'static {
     /// The stream of this engine.
     type Stream: Stream;
 
-    /// Opens the stream at its start.
-    fn open(&self) -> impl Future<Output = Result<Self::Stream, Trouble>> + Send;
+    /// Opens the stream for a node, behind one of its checkpoints; at its start, if it has
+    /// none.
+    fn open(&self, node: &str) -> impl Future<Output = Result<Self::Stream, Trouble>> + Send;
 }
 
-/// The stream, from its start.
+/// The stream, behind one of its checkpoints or from its start.
 pub(super) trait Stream: Send {
     /// Names the run of the engine. In another life, what was acknowledged may be lost.
     fn life(&self) -> &str;
+
+    /// The position before that of the first record that it gives.
+    fn start(&self) -> u64;
+
+    /// The checkpoint of this position and this life, if there is one. Taken once.
+    fn take_checkpoint(&mut self) -> Option<Vec<u8>>;
+
+    /// Sends something to a node, beside the stream. It may be lost.
+    fn send(&mut self, node: &str, bytes: Vec<u8>);
+
+    /// Keeps a checkpoint of a position, and drops what no newcomer needs any more: records
+    /// up to the checkpoint before, and the checkpoints before that. Ends with
+    /// [`Taken::Kept`].
+    fn keep(&mut self, position: u64, checkpoint: Vec<u8>);
 
     /// The position of the last record that was in it when it was opened; 0 for none.
     fn last_position(&self) -> u64;
@@ -90,8 +113,30 @@ pub(super) trait Stream: Send {
     fn next(&mut self) -> impl Future<Output = Next> + Send;
 }
 
-/// The next record and its position; `None` for a batch that was refused.
-pub(super) type Next = Result<Option<(u64, Vec<u8>)>, Trouble>;
+/// What comes next of the stream.
+pub(super) type Next = Result<Taken, Trouble>;
+
+/// What comes of the stream.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// The next record, its position, and how many the engine has behind it.
+    Record(u64, Vec<u8>, u64),
+    /// A batch was refused.
+    Refused,
+    /// Another node has sent something to this one, beside the stream.
+    Message(Vec<u8>),
+    /// A checkpoint was kept, or not, in words.
+    Kept(Result<u64, String>),
+}
+
+/// How a node takes part.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// The name of the node.
+    pub(super) node: String,
+    /// After how many bytes of records there is another checkpoint.
+    pub(super) checkpoint_bytes: u64,
+}
 
 /// Why a node must begin again, in words; or cannot.
 #[derive(Debug)]
@@ -125,20 +170,33 @@ impl Closing {
     }
 }
 
+/// What a node keeps from one time that it takes part to the next.
+#[derive(Default)]
+struct Memory {
+    /// The life of the engine, and the bans and mutes of the room at its end.
+    life: String,
+    bans: Vec<Operation>,
+}
+
 /// Takes part until the server closes, or cannot go on.
 pub(super) async fn take_part(
     hub: Arc<Hub>,
     engine: impl Engine,
-    node: String,
+    part: Part,
     closing: Arc<Closing>,
 ) {
     let mut last_words = String::new();
+    let mut memory = Memory::default();
     loop {
-        let trouble = match serve(&hub, &engine, &node, &closing).await {
+        let trouble = match serve(&hub, &engine, &part, &closing, &mut memory).await {
             Ok(()) => return,
             Err(trouble) => trouble,
         };
         if let Trouble::Passing(_) = trouble {
+            // Not each time that it tries in vain.
+            if !hub.is_unreachable() {
+                hub.metrics.cluster.cut();
+            }
             hub.set_unreachable(RETRY_AFTER_MS);
         }
         match trouble {
@@ -163,190 +221,79 @@ pub(super) async fn take_part(
 async fn serve(
     hub: &Hub,
     engine: &impl Engine,
-    node: &str,
+    part: &Part,
     closing: &Closing,
+    memory: &mut Memory,
 ) -> Result<(), Trouble> {
-    let mut stream = engine.open().await?;
-    let mut replica = Replica::default();
-    let mut position = 0;
-    hub.begin_room("none".to_owned());
+    let mut stream = engine.open(&part.node).await?;
+    let life = stream.life().to_owned();
+    let mut replica = match stream.take_checkpoint() {
+        None => {
+            hub.begin_room(epoch(&life));
+            Replica::new(&life)
+        }
+        Some(bytes) => {
+            let checkpoint = checkpoint::decode(&life, &bytes);
+            let (replica, room, operations) = checkpoint.ok_or_else(|| {
+                passing("the checkpoint cannot be read: all nodes need the same version")
+            })?;
+            info!(
+                position = stream.start(),
+                seq = room.seq,
+                members = room.members.len(),
+                "goes on from a checkpoint"
+            );
+            hub.restore_room(room, operations);
+            replica
+        }
+    };
+    let mut position = stream.start();
+    let mut record_bytes = 0;
     while position < stream.last_position() {
         let next = time::timeout(Duration::from_millis(CATCH_UP_MS), stream.next());
         let next = next.await;
         let next = next.map_err(|_| passing("the stream does not tell what it has"))??;
-        if let Some((at, bytes)) = next {
+        if let Taken::Record(at, bytes, behind) = next {
+            hub.metrics.cluster.applied(at, behind);
+            check_position(at, position)?;
             position = at;
+            record_bytes += bytes.len() as u64 + RECORD_OVERHEAD_BYTES;
             if let Some(record) = decode(&bytes) {
                 apply(hub, &mut replica, record);
             }
         }
     }
-    let known = replica.nodes().get(node).map_or(0, |node| node.incarnation);
+    let known = replica.nodes().get(&part.node);
     let incarnation = u64::try_from(hub.wall_unix_ms())
         .unwrap_or(0)
-        .max(known + 1);
-    let life = stream.life().to_owned();
+        .max(known.map_or(0, |node| node.incarnation) + 1);
     replica.take_part(Own {
-        node: node.to_owned(),
+        node: part.node.clone(),
         incarnation,
-        life: life.clone(),
     });
     let mut serving = Serving {
         hub,
-        node,
+        part,
+        incarnation,
         start: Instant::now(),
-        sequencer: Sequencer::new(&life, node, incarnation, 0),
+        sequencer: Sequencer::new(&life, &part.node, incarnation, 0),
         replica,
         position,
         is_in: false,
+        published: None,
+        record_bytes,
+        is_keeping: false,
+        keep_not_before_ms: 0,
+        carried: match memory.life == life {
+            true => Vec::new(),
+            false => memory.bans.clone(),
+        },
     };
     let served = serving.run(&mut stream, closing).await;
     hub.set_order_behind(false);
+    if serving.is_in {
+        let bans = hub.bans();
+        *memory = Memory { life, bans };
+    }
     served
-}
-
-/// A node that takes part.
-struct Serving<'a> {
-    hub: &'a Hub,
-    node: &'a str,
-    start: Instant,
-    sequencer: Sequencer,
-    replica: Replica,
-    /// That of the last record that was applied.
-    position: u64,
-    /// The first record of this incarnation was applied.
-    is_in: bool,
-}
-
-impl Serving<'_> {
-    async fn run(&mut self, stream: &mut impl Stream, closing: &Closing) -> Result<(), Trouble> {
-        let mut tick = time::interval(Duration::from_millis(TICK_MS));
-        tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let mut goodbye_until = None;
-        loop {
-            self.say(stream)?;
-            if closing.has_begun() && goodbye_until.is_none() {
-                self.sequencer.say_goodbye();
-                goodbye_until = Some(Instant::now() + Duration::from_millis(GOODBYE_MS));
-                continue;
-            }
-            if goodbye_until.is_some_and(|until| Instant::now() >= until) {
-                return Ok(());
-            }
-            tokio::select! {
-                next = stream.next() => {
-                    if let Some((at, bytes)) = next? {
-                        self.take(at, &bytes)?;
-                    } else {
-                        self.sequencer.refused(self.now_ms());
-                    }
-                    if goodbye_until.is_some() && self.sequencer.is_idle() {
-                        return Ok(());
-                    }
-                }
-                () = self.hub.commands_made() => {}
-                _ = tick.tick() => {}
-                () = closing.begun.notified() => {}
-            }
-        }
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Publishes what is due, and judges how far this node reaches.
-    fn say(&mut self, stream: &mut impl Stream) -> Result<(), Trouble> {
-        let now_ms = self.now_ms();
-        for item in self.hub.take_commands().into_iter().filter_map(Item::of) {
-            self.sequencer.push(item);
-        }
-        let reach = self.sequencer.reach(now_ms);
-        let is_behind = self.sequencer.waiting_bytes() > WAITING_BYTES_MAX;
-        self.hub.set_order_behind(is_behind || reach != Reach::Good);
-        if reach == Reach::Lost {
-            return Err(passing("nothing that this node says comes back"));
-        }
-        if self.is_in {
-            self.sequencer.look_for_gone(&self.replica, now_ms);
-        }
-        if let Some(bytes) = self.sequencer.next_publish(now_ms, self.hub.wall_unix_ms()) {
-            stream.publish(bytes);
-        }
-        Ok(())
-    }
-
-    /// Applies the next record.
-    fn take(&mut self, at: u64, bytes: &[u8]) -> Result<(), Trouble> {
-        if at != self.position + 1 && self.position > 0 {
-            return Err(passing(format!(
-                "the stream went from record {} to {at}",
-                self.position
-            )));
-        }
-        self.position = at;
-        let Some(record) = decode(bytes) else {
-            return Ok(());
-        };
-        match self.replica.cut(&record) {
-            Some(Cut::Gone) => {
-                return Err(passing(
-                    "the other nodes heard nothing of this one for long",
-                ));
-            }
-            Some(Cut::NewLife) => {
-                return Err(passing("the engine of the cluster was started again"));
-            }
-            Some(Cut::Usurped) => {
-                return Err(Trouble::Lasting(format!(
-                    "another server calls itself {} in this cluster: give each its own --node",
-                    self.node
-                )));
-            }
-            None => {}
-        }
-        match apply(self.hub, &mut self.replica, record) {
-            Applied::Own { batch_no } => {
-                self.sequencer.own_applied(batch_no, self.now_ms());
-                if !self.is_in {
-                    self.is_in = true;
-                    self.hub.set_reachable();
-                    let nodes = self.replica.nodes().values().filter(|node| !node.is_down);
-                    info!(node = self.node, nodes = nodes.count(), "in the cluster");
-                }
-            }
-            Applied::Ignored | Applied::Other => {}
-        }
-        Ok(())
-    }
-}
-
-/// The record of these bytes. What is none is of no concern: it is none for every node.
-fn decode(bytes: &[u8]) -> Option<Record> {
-    let record = Record::decode(bytes);
-    if record.is_err() {
-        warn!("something in the stream is no record of a chat server: another program writes too");
-    }
-    record.ok()
-}
-
-/// Applies one record to the room.
-fn apply(hub: &Hub, replica: &mut Replica, record: Record) -> Applied {
-    hub.in_order(|in_order| replica.apply(record, in_order))
-}
-
-impl Rooms for InOrder<'_> {
-    fn begin_room(&mut self, epoch: String) {
-        InOrder::begin_room(self, epoch);
-    }
-
-    fn apply(&mut self, command: Command, connection: Option<usize>) -> Outcome {
-        InOrder::apply(self, command, connection, |event| match event {
-            Event::Joined { replaced, .. } => Outcome::Joined {
-                replaced: replaced.as_ref().map(|replaced| replaced.member),
-            },
-            Event::Left { .. } => Outcome::Left,
-            _ => Outcome::Other,
-        })
-    }
 }

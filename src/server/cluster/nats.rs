@@ -1,10 +1,12 @@
 //! NATS: the stream of a cluster in NATS JetStream. One stream with one subject holds the
 //! records of one room; a consumer pushes them in order.
 
+mod checkpoints;
+
 use std::{path::PathBuf, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions, ServerAddr,
+    Client, ConnectOptions, ServerAddr, Subscriber,
     jetstream::{
         self, Context,
         consumer::{DeliverPolicy, push::OrderedConfig},
@@ -16,7 +18,8 @@ use tokio::{sync::mpsc, time};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
-use super::{Engine, Next, Stream, Trouble, passing};
+use super::{Engine, Next, Stream, Taken, Trouble, passing};
+use checkpoints::Checkpoints;
 
 /// How long the engine may take to answer, in milliseconds.
 const ANSWER_MS: u64 = 2_000;
@@ -30,6 +33,9 @@ const SILENCE_MS: u64 = 2_500;
 
 /// How long after a failure the consumer is made again, in milliseconds.
 const AGAIN_MS: u64 = 200;
+
+/// How long a checkpoint may take to be written, in milliseconds.
+const KEEP_MS: u64 = 60_000;
 
 /// How many records are read ahead.
 const RECORDS_AHEAD_MAX: usize = 256;
@@ -45,6 +51,8 @@ pub struct Nats {
     pub replicas: usize,
     /// The engine keeps what it has acknowledged, whatever happens.
     pub is_durable: bool,
+    /// After how many bytes of records there is another checkpoint.
+    pub checkpoint_bytes: u64,
     /// A file with credentials.
     pub credentials: Option<PathBuf>,
     /// A file with the certificates to trust.
@@ -54,13 +62,21 @@ pub struct Nats {
 /// The open stream.
 pub(in crate::server) struct NatsStream {
     life: String,
+    start: u64,
     last_position: u64,
+    checkpoint: Option<Vec<u8>>,
+    checkpoints: Checkpoints,
+    records: stream::Stream,
+    client: Client,
     context: Context,
+    /// Where a node gets what is for it alone, without its name.
+    node_subject: String,
     subject: String,
-    /// Records from the consumer, and refusals.
+    /// Records from the consumer, refusals, and what became of checkpoints.
     incoming: mpsc::Receiver<Next>,
     refusals: mpsc::Sender<Next>,
     _pump: AbortOnDropHandle<()>,
+    _mail: AbortOnDropHandle<()>,
 }
 
 impl Nats {
@@ -70,6 +86,11 @@ impl Nats {
 
     fn subject(&self) -> String {
         format!("chat.{}", self.room)
+    }
+
+    /// Where a node gets what is for it alone.
+    fn node_subject(&self, node: &str) -> String {
+        format!("chat-node.{}.{node}", self.room)
     }
 
     async fn connect(&self) -> Result<Client, Trouble> {
@@ -97,7 +118,7 @@ impl Nats {
 impl Engine for Nats {
     type Stream = NatsStream;
 
-    async fn open(&self) -> Result<NatsStream, Trouble> {
+    async fn open(&self, node: &str) -> Result<NatsStream, Trouble> {
         let client = self.connect().await?;
         let context = jetstream::context::ContextBuilder::new()
             .timeout(Duration::from_millis(ANSWER_MS))
@@ -125,27 +146,65 @@ impl Engine for Nats {
             true => format!("{created:x}"),
             false => format!("{created:x}-{}", server_id.get(..24).unwrap_or(&server_id)),
         };
-        let last_position = match info.state.messages {
-            0 => 0,
-            _ => info.state.last_sequence,
+        let last_position = info.state.last_sequence;
+        // The records behind this one are kept.
+        let kept = info
+            .state
+            .first_sequence
+            .saturating_sub(1)
+            .min(last_position);
+        // Letters and digits that nobody else has.
+        let writer = client.new_inbox().replace("_INBOX.", "");
+        let of = (self.room.as_str(), life.as_str(), writer);
+        let checkpoints = Checkpoints::open(&context, of, self.replicas).await;
+        let checkpoints = checkpoints
+            .map_err(|error| passing(format!("NATS gives no stream for checkpoints: {error}")))?;
+        let unread = |error| passing(format!("NATS does not give the checkpoint: {error}"));
+        let found = checkpoints.find(kept).await.map_err(unread)?;
+        let (start, checkpoint) = match &found {
+            Some(found) => {
+                let bytes = checkpoints.read(found).await.map_err(unread)?;
+                (found.position, Some(bytes))
+            }
+            // In a life that has no checkpoint yet, what is gone is of the lives before.
+            None if kept > 0 && self.is_durable => {
+                return Err(Trouble::Lasting(format!(
+                    "NATS has the records of the room from {} on only, and no checkpoint: if they \
+                     were purged by hand, remove the stream {}, and the room begins anew",
+                    kept + 1,
+                    self.stream_name()
+                )));
+            }
+            None => (kept, None),
         };
         let (sender, incoming) = mpsc::channel(RECORDS_AHEAD_MAX);
+        let messages = client.subscribe(self.node_subject(node)).await;
+        let messages =
+            messages.map_err(|error| passing(format!("NATS does not answer: {error}")))?;
+        let mail = tokio::spawn(take_messages(messages, sender.clone()));
         let pump = Pump {
             context: context.clone(),
-            client,
+            client: client.clone(),
             stream_name: self.stream_name(),
             server_id: (!self.is_durable).then_some(server_id),
-            position: 0,
+            position: start,
             sender: sender.clone(),
         };
         Ok(NatsStream {
             life,
+            start,
             last_position,
+            checkpoint,
+            checkpoints,
+            records: stream,
+            client,
             context,
+            node_subject: self.node_subject(""),
             subject: self.subject(),
             incoming,
             refusals: sender,
             _pump: AbortOnDropHandle::new(tokio::spawn(pump.run())),
+            _mail: AbortOnDropHandle::new(mail),
         })
     }
 }
@@ -155,8 +214,40 @@ impl Stream for NatsStream {
         &self.life
     }
 
+    fn start(&self) -> u64 {
+        self.start
+    }
+
+    fn take_checkpoint(&mut self) -> Option<Vec<u8>> {
+        self.checkpoint.take()
+    }
+
     fn last_position(&self) -> u64 {
         self.last_position
+    }
+
+    fn send(&mut self, node: &str, bytes: Vec<u8>) {
+        let (client, subject) = (self.client.clone(), format!("{}{node}", self.node_subject));
+        // At most one for each session that waits for an answer.
+        tokio::spawn(async move {
+            if let Err(error) = client.publish(subject, bytes.into()).await {
+                debug!("NATS did not take a message to a node: {error}");
+            }
+        });
+    }
+
+    fn keep(&mut self, position: u64, checkpoint: Vec<u8>) {
+        let (checkpoints, records) = (self.checkpoints.clone(), self.records.clone());
+        let sender = self.refusals.clone();
+        // One at a time: the caller waits for its end.
+        tokio::spawn(async move {
+            let keep = checkpoints.keep(&records, position, &checkpoint);
+            let kept = match time::timeout(Duration::from_millis(KEEP_MS), keep).await {
+                Ok(kept) => kept.map(|()| position),
+                Err(_) => Err("NATS takes too long".to_owned()),
+            };
+            let _ = sender.send(Ok(Taken::Kept(kept))).await;
+        });
     }
 
     fn publish(&mut self, bytes: Vec<u8>) {
@@ -171,7 +262,7 @@ impl Stream for NatsStream {
             if let Err(error) = published {
                 debug!("NATS did not take a batch: {error}");
                 // Where there is no room there are records, which come first.
-                let _ = refusals.try_send(Ok(None));
+                let _ = refusals.try_send(Ok(Taken::Refused));
             }
         });
     }
@@ -180,6 +271,16 @@ impl Stream for NatsStream {
         match self.incoming.recv().await {
             Some(next) => next,
             None => Err(passing("NATS gives no more records")),
+        }
+    }
+}
+
+/// Takes what other nodes send to this one.
+async fn take_messages(mut messages: Subscriber, sender: mpsc::Sender<Next>) {
+    while let Some(message) = messages.next().await {
+        let message = Taken::Message(message.payload.to_vec());
+        if sender.send(Ok(message)).await.is_err() {
+            return;
         }
     }
 }
@@ -247,12 +348,12 @@ impl Pump {
                 return Err("NATS was started again".to_owned());
             }
             let info = message.info().map_err(|error| error.to_string())?;
-            let position = info.stream_sequence;
+            let (position, behind) = (info.stream_sequence, info.pending);
             if position <= self.position {
                 continue;
             }
             self.position = position;
-            let record = Ok(Some((position, message.payload.to_vec())));
+            let record = Ok(Taken::Record(position, message.payload.to_vec(), behind));
             if self.sender.send(record).await.is_err() {
                 return Ok(());
             }

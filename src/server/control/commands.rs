@@ -17,7 +17,7 @@ use crate::{
         ban_file,
         hub::{operator::ListedMember, unix_ms},
     },
-    session::{BANS_MAX, Ban, Moderation, Network, Reason, Target},
+    session::{BANS_MAX, Ban, Moderation, Operated, Operation, Reason, Target},
     text::{Text, TextError},
 };
 
@@ -33,7 +33,7 @@ const BAN_MS_MAX: u64 = 36_525 * 86_400_000;
 pub(super) async fn carry_out(request: Request, control: &Control) -> Answer {
     let answer = match request {
         Request::List { after } => list(after.as_deref(), control),
-        Request::Kick { name, reason } => kick(&name, &reason, control),
+        Request::Kick { name, reason } => kick(&name, &reason, control).await,
         Request::Ban {
             target,
             time_ms,
@@ -49,7 +49,7 @@ pub(super) async fn carry_out(request: Request, control: &Control) -> Answer {
         Request::Unmute { name } => unmute(&name, control).await,
         Request::Bans => Ok(bans(control)),
         Request::Remove { seq } => remove(seq, control).await,
-        Request::Say { text } => say(text, control),
+        Request::Say { text } => say(text, control).await,
         Request::Reload => reload(control).await,
         Request::Drain { back_in_ms } => {
             info!(back_in_ms, "the operator asks the server to close");
@@ -105,16 +105,30 @@ fn member(listed: ListedMember) -> Member {
         idle_ms: member.idle_ms,
         queue_bytes,
         messages: member.chats,
+        elsewhere: member.is_elsewhere,
     }
 }
 
-fn kick(text: &str, reason: &str, control: &Control) -> Result<Answer, Answer> {
+/// Has an operation carried out, at once or by all nodes of a cluster.
+async fn operate(operation: Operation, control: &Control) -> Result<Operated, Answer> {
+    let operated = control.hub.carry_out_operation(operation).await;
+    match operated.map_err(|sentence| Answer::refused(Code::Failed, sentence))? {
+        Operated::TooMany => Err(too_many()),
+        operated => Ok(operated),
+    }
+}
+
+async fn kick(text: &str, reason: &str, control: &Control) -> Result<Answer, Answer> {
     let name = name(text)?;
-    let reason = Reason::parse(reason).map_err(invalid)?;
-    if !control.hub.kick(&name, &reason) {
+    let words = Reason::parse(reason).map_err(invalid)?;
+    let kick = Operation::Kick {
+        name: name.clone(),
+        reason: words,
+    };
+    if operate(kick, control).await? != Operated::Done(true) {
         return Err(nobody(&name));
     }
-    info!(%name, reason = reason.as_str(), "the operator has thrown out");
+    info!(%name, reason = reason.trim(), "the operator has thrown out");
     Ok(Answer::done())
 }
 
@@ -128,20 +142,21 @@ async fn ban(
     let target = target(text)?;
     let ban = new_ban(time_ms, reason)?;
     let kept = control.kept.lock().await;
-    let mut targets = vec![target.clone()];
-    if with_address {
-        let Target::Name(name) = &target else {
-            return Err(invalid("--address goes with a name"));
-        };
-        let address = control.hub.address(name).ok_or_else(|| nobody(name))?;
-        targets.push(Target::Network(Network::household(address)));
-    }
-    let Some(ended) = control.hub.ban(&targets, &ban) else {
+    let with_address_of = match (&target, with_address) {
+        (_, false) => None,
+        (Target::Name(name), true) if !control.hub.has_address(name) => return Err(nobody(name)),
+        (Target::Name(name), true) => Some(name.clone()),
+        (Target::Network(_), true) => return Err(invalid("--address goes with a name")),
+    };
+    let ban = Operation::Ban {
+        targets: vec![target.clone()],
+        with_address_of,
+        ban,
+    };
+    let Operated::Ended(ended) = operate(ban, control).await? else {
         return Err(too_many());
     };
-    for target in targets {
-        info!(%target, reason, ended, "the operator has banned");
-    }
+    info!(%target, with_address, reason, ended, "the operator has banned");
     keep(kept.as_deref(), control)?;
     Ok(Answer::Banned {
         ok: Yes,
@@ -153,7 +168,10 @@ async fn ban(
 async fn unban(text: &str, control: &Control) -> Result<Answer, Answer> {
     let target = target(text)?;
     let kept = control.kept.lock().await;
-    if !control.hub.unban(&target) {
+    let unban = Operation::Unban {
+        target: target.clone(),
+    };
+    if operate(unban, control).await? != Operated::Done(true) {
         let is_denied = control.hub.moderation(|it| it.denied.contains(&target));
         let sentence = match is_denied {
             true => format!("{target} is in the file of --deny: take it out there, and reload"),
@@ -175,9 +193,11 @@ async fn mute(
     let name = name(text)?;
     let mute = new_ban(time_ms, reason)?;
     let kept = control.kept.lock().await;
-    if !control.hub.mute(name.clone(), mute) {
-        return Err(too_many());
-    }
+    let mute = Operation::Mute {
+        name: name.clone(),
+        mute,
+    };
+    operate(mute, control).await?;
     info!(%name, reason, "the operator has muted");
     keep(kept.as_deref(), control)?;
     Ok(Answer::done())
@@ -186,7 +206,8 @@ async fn mute(
 async fn unmute(text: &str, control: &Control) -> Result<Answer, Answer> {
     let name = name(text)?;
     let kept = control.kept.lock().await;
-    if !control.hub.unmute(&name) {
+    let unmute = Operation::Unmute { name: name.clone() };
+    if operate(unmute, control).await? != Operated::Done(true) {
         let sentence = format!("{name} is not muted");
         return Err(Answer::refused(Code::NotFound, sentence));
     }
@@ -254,7 +275,7 @@ fn bans(control: &Control) -> Answer {
 }
 
 async fn remove(seq: u64, control: &Control) -> Result<Answer, Answer> {
-    let removed = control.hub.remove(seq);
+    let removed = control.hub.remove(seq).await;
     let removed = removed.map_err(|sentence| Answer::refused(Code::NotFound, sentence))?;
     info!(seq, "the operator has removed a message");
     // It is closed, with nothing sent, when that is done.
@@ -268,7 +289,7 @@ async fn remove(seq: u64, control: &Control) -> Result<Answer, Answer> {
     }
 }
 
-fn say(text: String, control: &Control) -> Result<Answer, Answer> {
+async fn say(text: String, control: &Control) -> Result<Answer, Answer> {
     let bytes_max = control.hub.limits().text_bytes_max;
     let text = Text::parse(text, bytes_max).map_err(|error| match error {
         TextError::Empty => invalid("the text is empty"),
@@ -278,7 +299,7 @@ fn say(text: String, control: &Control) -> Result<Answer, Answer> {
         )),
         TextError::TooLong => invalid(format!("the text is longer than {bytes_max} bytes")),
     })?;
-    let Some(seq) = control.hub.say(text) else {
+    let Operated::Said(seq) = operate(Operation::Say { text }, control).await? else {
         let sentence = "the server accepts no message: it closes, or its disk is full";
         return Err(Answer::refused(Code::Failed, sentence));
     };

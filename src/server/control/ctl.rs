@@ -323,6 +323,10 @@ fn table(members: &[Member], has_head: bool) -> String {
     let head = ["NAME", "ADDRESS", "SINCE", "IDLE", "QUEUE", "MESSAGES"];
     let head = has_head.then(|| row(head)).into_iter();
     let rows = members.iter().map(|member| {
+        if member.elsewhere {
+            let messages = member.messages.to_string();
+            return row([&member.name, "another server", "-", "-", "-", &messages]);
+        }
         row([
             &member.name,
             member.address.as_deref().unwrap_or("-"),

@@ -167,6 +167,9 @@ pub(super) struct Member {
     pub(super) idle_ms: u32,
     pub(super) queue_bytes: u64,
     pub(super) messages: u64,
+    /// It is connected to another server of the cluster: times and queue say nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(super) elsewhere: bool,
 }
 
 /// A ban or mute.

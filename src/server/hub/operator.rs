@@ -1,14 +1,19 @@
 //! Operator: what the control socket asks of the hub.
 
+#![cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, reason = "for the control socket")
+)]
+
 use std::{net::IpAddr, sync::atomic::Ordering};
 
 use tokio::sync::oneshot;
+use tracing::info;
 
 use crate::{
     name::Name,
     room::Command,
-    session::{Ban, Listed, Moderation, Reason, Target, Time},
-    text::Text,
+    session::{Ban, Listed, Moderation, Network, Operated, Operation, Target, Time},
 };
 
 use super::{Hub, Removal, State, effects::Published};
@@ -89,59 +94,139 @@ impl Hub {
         }
     }
 
-    /// Throws a member out (CHAT-MOD-1). Returns whether there is one of that name.
-    pub(in crate::server) fn kick(&self, name: &Name, reason: &Reason) -> bool {
-        let now = self.now();
-        self.operate(|state| {
-            state
-                .sessions
-                .kick(&mut state.room, now, name, reason, &mut state.effects)
-        })
+    /// Whether a member of this name is connected here, over a network, or to another node.
+    pub(in crate::server) fn has_address(&self, name: &Name) -> bool {
+        let state = self.lock();
+        let holder = state.room.holder(name);
+        holder.is_some_and(|it| it.elsewhere().is_some()) || self.address(&state, name).is_some()
     }
 
-    /// Where a member comes from, over a network.
-    pub(in crate::server) fn address(&self, name: &Name) -> Option<IpAddr> {
-        let holder = self.lock().room.holder(name)?;
+    /// Where a member of this node comes from, over a network.
+    fn address(&self, state: &State, name: &Name) -> Option<IpAddr> {
+        let holder = state.room.holder(name)?;
         let connections = self.registry.read();
         let entry = connections.get(holder.0 as usize)?.as_ref()?;
         entry.handle.peer.ip()
     }
 
-    /// Bans names and addresses, and ends their sessions (CHAT-MOD-2). Returns how many it
-    /// has ended; `None` if there are too many bans.
-    pub(in crate::server) fn ban(&self, targets: &[Target], ban: &Ban) -> Option<usize> {
-        let now = self.now();
-        self.operate(|state| {
-            let bans = &mut state.sessions.moderation_mut().bans;
-            bans.drop_expired(now.unix_ms);
-            let mut is_full = false;
-            for target in targets {
-                is_full |= !bans.insert(target.clone(), ban.clone());
+    /// Has an operation carried out: at once, or in the order of a cluster, by all nodes.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why it may not have been.
+    pub(in crate::server) async fn carry_out_operation(
+        &self,
+        operation: Operation,
+    ) -> Result<Operated, &'static str> {
+        match self.is_clustered() {
+            true => self.order_operation(operation).await,
+            false => {
+                let now = self.now();
+                Ok(self.operate(|state| self.perform(state, now, operation)))
             }
-            (!is_full).then(|| self.expel_banned(state, now))
-        })
+        }
     }
 
-    /// Lifts a ban. Returns whether there was one.
-    pub(in crate::server) fn unban(&self, target: &Target) -> bool {
-        let mut state = self.lock();
-        state.sessions.moderation_mut().bans.remove(target)
+    /// Carries out an operation; on a node of a cluster, as each other one does.
+    pub(super) fn perform(&self, state: &mut State, now: Time, operation: Operation) -> Operated {
+        let State {
+            sessions,
+            room,
+            effects,
+            ..
+        } = &mut *state;
+        match operation {
+            Operation::Kick { name, reason } => {
+                let holder = room.holder(&name);
+                let is_elsewhere = holder.is_some_and(|it| it.elsewhere().is_some());
+                let is_here = sessions.kick(room, now, &name, &reason, effects);
+                Operated::Done(is_elsewhere || is_here)
+            }
+            Operation::Ban {
+                targets,
+                with_address_of,
+                ban,
+            } => self.ban(state, now, (targets, with_address_of), &ban),
+            Operation::Unban { target } => {
+                Operated::Done(sessions.moderation_mut().bans.remove(&target))
+            }
+            Operation::Mute { name, mute } => {
+                let mutes = &mut sessions.moderation_mut().mutes;
+                mutes.drop_expired(now.unix_ms);
+                match mutes.insert(Target::Name(name), mute) {
+                    true => Operated::Done(true),
+                    false => Operated::TooMany,
+                }
+            }
+            Operation::Unmute { name } => {
+                let target = Target::Name(name);
+                Operated::Done(sessions.moderation_mut().mutes.remove(&target))
+            }
+            Operation::Say { text } => match sessions.say(room, now, text, effects) {
+                Some(seq) => Operated::Said(seq),
+                None => Operated::Done(false),
+            },
+            Operation::Remove { seq } => {
+                if (room.oldest_seq()..=room.seq()).contains(&seq) {
+                    drop(self.begin_removal(state, seq));
+                }
+                Operated::Done(true)
+            }
+        }
     }
 
-    /// Mutes a name (CHAT-MOD-4). Returns whether there was room for it.
-    pub(in crate::server) fn mute(&self, name: Name, mute: Ban) -> bool {
-        let now = self.now();
-        let mut state = self.lock();
-        let mutes = &mut state.sessions.moderation_mut().mutes;
-        mutes.drop_expired(now.unix_ms);
-        mutes.insert(Target::Name(name), mute)
-    }
-
-    /// Lifts a mute. Returns whether there was one.
-    pub(in crate::server) fn unmute(&self, name: &Name) -> bool {
-        let target = Target::Name(name.clone());
-        let mut state = self.lock();
-        state.sessions.moderation_mut().mutes.remove(&target)
+    /// Bans names and addresses, and ends their sessions (CHAT-MOD-2).
+    fn ban(
+        &self,
+        state: &mut State,
+        now: Time,
+        (mut targets, with_address_of): (Vec<Target>, Option<Name>),
+        ban: &Ban,
+    ) -> Operated {
+        let address = with_address_of.and_then(|name| self.address(state, &name));
+        let network = address.map(|it| Target::Network(Network::household(it)));
+        if let Some(network) = &network {
+            info!(target = %network, "the operator has banned an address");
+        }
+        match self.is_clustered() {
+            false => targets.extend(network),
+            // The other nodes do not know it.
+            true => state
+                .operations
+                .extend(network.map(|network| Operation::Ban {
+                    targets: vec![network],
+                    with_address_of: None,
+                    ban: ban.clone(),
+                })),
+        }
+        let bans = &mut state.sessions.moderation_mut().bans;
+        bans.drop_expired(now.unix_ms);
+        let mut is_full = false;
+        for target in &targets {
+            is_full |= !bans.insert(target.clone(), ban.clone());
+        }
+        if is_full {
+            return Operated::TooMany;
+        }
+        let is_elsewhere = |target: &&Target| match target {
+            Target::Name(name) => {
+                let holder = state.room.holder(name);
+                holder.is_some_and(|it| it.elsewhere().is_some())
+            }
+            Target::Network(_) => false,
+        };
+        let elsewhere = targets.iter().filter(is_elsewhere).count();
+        // To look at every member for every ban that is set again would take long.
+        let addresses = self.addresses();
+        let is_here = |target: &Target| match target {
+            Target::Name(name) => state.room.holder(name).is_some(),
+            Target::Network(network) => addresses.iter().any(|(_, it)| network.contains(*it)),
+        };
+        let here = match targets.iter().any(is_here) {
+            true => self.expel_banned(state, now),
+            false => 0,
+        };
+        Operated::Ended(here + elsewhere)
     }
 
     /// Looks at the bans and mutes.
@@ -172,25 +257,39 @@ impl Hub {
         sessions.expel_banned(room, now, &self.addresses(), effects)
     }
 
-    /// Says a text to all members (CHAT-MOD-7). Returns its number; `None` if nothing is
-    /// accepted any more or for now.
-    pub(in crate::server) fn say(&self, text: Text) -> Option<u64> {
-        let now = self.now();
-        self.operate(|state| {
-            state
-                .sessions
-                .say(&mut state.room, now, text, &mut state.effects)
-        })
-    }
-
     /// Removes the text of a chat for ever (CHAT-MOD-8). What is returned is closed when
     /// that is kept, and nobody who resumes or reads the past can get it any more.
     ///
     /// # Errors
     ///
     /// Why there is nothing to remove.
-    pub(in crate::server) fn remove(&self, seq: u64) -> Result<oneshot::Receiver<()>, String> {
+    pub(in crate::server) async fn remove(
+        &self,
+        seq: u64,
+    ) -> Result<oneshot::Receiver<()>, String> {
+        if self.is_clustered() {
+            self.check_removal(&self.lock(), seq)?;
+            let removed = self.order_operation(Operation::Remove { seq }).await;
+            removed?;
+            // It is done here, and closed.
+            return Ok(oneshot::channel().1);
+        }
         let mut state = self.lock();
+        self.check_removal(&state, seq)?;
+        let waits = self.begin_removal(&mut state, seq);
+        if self.archive.is_some() {
+            self.publish(&mut state, &Published::default(), None);
+        } else {
+            let position = state.log.end();
+            self.channel
+                .commit(&mut state.log, position, &self.registry);
+            state.remove_texts(position);
+        }
+        Ok(waits)
+    }
+
+    /// Whether a chat is there to be removed.
+    fn check_removal(&self, state: &State, seq: u64) -> Result<(), String> {
         let (oldest_seq, last_seq) = (state.room.oldest_seq(), state.room.seq());
         if seq == 0 || seq > last_seq {
             return Err(format!(
@@ -205,6 +304,11 @@ impl Hub {
         if state.removals.len() >= REMOVALS_MAX {
             return Err("too many removals wait for the disk, try again later".to_owned());
         }
+        Ok(())
+    }
+
+    /// The text of a chat is removed with the next commit.
+    fn begin_removal(&self, state: &mut State, seq: u64) -> oneshot::Receiver<()> {
         // Its segment must be complete before it can be replaced.
         state.log.end_segment();
         state.room.apply(Command::Remove { seq });
@@ -216,14 +320,7 @@ impl Hub {
             seq,
             done,
         });
-        if self.archive.is_some() {
-            self.publish(&mut state, &Published::default(), None);
-        } else {
-            self.channel
-                .commit(&mut state.log, position, &self.registry);
-            state.remove_texts(position);
-        }
-        Ok(waits)
+        waits
     }
 
     /// Does something that belongs to no connection, and carries out its effects.

@@ -6,15 +6,63 @@
     expect(dead_code, reason = "for a cluster")
 )]
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     log::Audience,
-    room::{Command, Event, Room},
+    room::{Command, Event, Room, Snapshot},
+    session::{
+        DirectKey, Effect, Moderation, Operated, Operation, RemoteDirect, Sessions, Target, Time,
+    },
+    wire,
 };
 
 use super::{Hub, State, effects::Published};
 use crate::server::registry::ConnectionHandle;
+
+/// How long the order of a cluster may take to carry out what an operator asks, in
+/// milliseconds.
+const OPERATION_MS_MAX: u64 = 5_000;
+
+/// How many operations may be on their way.
+const OPERATIONS_MAX: usize = 1_000;
+
+/// What the operator asks all nodes of a cluster.
+#[derive(Default)]
+pub(super) struct Operations {
+    /// Those that were not taken yet, in order, with their tickets.
+    queue: Vec<(Operation, u64)>,
+    /// Who waits for those on their way, by ticket.
+    waiting: BTreeMap<u64, oneshot::Sender<Operated>>,
+    last_ticket: u64,
+}
+
+impl Operations {
+    /// Adds one for which nobody waits.
+    pub(super) fn extend(&mut self, operation: Option<Operation>) {
+        self.queue.extend(operation.map(|operation| (operation, 0)));
+    }
+}
+
+/// What a node has to say to the others.
+pub(in crate::server) struct Outgoing {
+    /// The commands of sessions, in order.
+    pub(in crate::server) commands: Vec<Command>,
+    /// What the operator asks, with its tickets.
+    pub(in crate::server) operations: Vec<(Operation, u64)>,
+    /// Directs to members of other nodes.
+    pub(in crate::server) directs: Vec<RemoteDirect>,
+    /// What became of those from there.
+    pub(in crate::server) settled: Vec<(DirectKey, bool)>,
+    /// Those that had no answer for too long.
+    pub(in crate::server) overdue: Vec<u64>,
+}
 
 /// The hub while it applies commands that came back: its lock is held.
 pub(in crate::server) struct InOrder<'a> {
@@ -35,14 +83,98 @@ impl Hub {
         self.lock().sessions.order_elsewhere(retry_after_ms);
     }
 
+    /// Whether commands go through the order of a cluster.
+    pub(in crate::server) fn is_clustered(&self) -> bool {
+        self.is_clustered.load(Ordering::Relaxed)
+    }
+
+    /// Has an operation carried out by all nodes. Returns what has become of it here.
+    pub(super) async fn order_operation(
+        &self,
+        operation: Operation,
+    ) -> Result<Operated, &'static str> {
+        let (sender, operated) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            if state.sessions.is_unreachable() {
+                return Err("this server cannot reach the others of its cluster");
+            }
+            let operations = &mut state.operations;
+            operations.waiting.retain(|_, waiting| !waiting.is_closed());
+            if operations.waiting.len() >= OPERATIONS_MAX {
+                return Err("too many operations are on their way, try again later");
+            }
+            operations.last_ticket += 1;
+            let ticket = operations.last_ticket;
+            operations.queue.push((operation, ticket));
+            operations.waiting.insert(ticket, sender);
+        }
+        self.commands_made.notify_one();
+        let wait = Duration::from_millis(OPERATION_MS_MAX);
+        match timeout(wait, operated).await {
+            Ok(Ok(operated)) => Ok(operated),
+            _ => Err("the other servers of the cluster were not reached: look whether it was done"),
+        }
+    }
+
+    /// The bans and mutes, as operations that set them.
+    pub(in crate::server) fn bans(&self) -> Vec<Operation> {
+        let state = self.lock();
+        let Moderation { bans, mutes, .. } = state.sessions.moderation();
+        let bans = bans.iter().map(|(target, ban)| Operation::Ban {
+            targets: vec![target],
+            with_address_of: None,
+            ban: ban.clone(),
+        });
+        let mutes = mutes.iter().filter_map(|(target, mute)| match target {
+            Target::Name(name) => Some(Operation::Mute {
+                name,
+                mute: mute.clone(),
+            }),
+            Target::Network(_) => None,
+        });
+        bans.chain(mutes).collect()
+    }
+
     /// Waits until sessions have made commands.
     pub(in crate::server) async fn commands_made(&self) {
         self.commands_made.notified().await;
     }
 
-    /// The commands that sessions have made, in order.
-    pub(in crate::server) fn take_commands(&self) -> Vec<Command> {
-        self.lock().sessions.take_commands()
+    /// What this node has to say to the others since the last call.
+    pub(in crate::server) fn take_outgoing(&self) -> Outgoing {
+        let now_ms = self.elapsed_ms();
+        let mut state = self.lock();
+        let (directs, settled) = state.sessions.take_remote_directs();
+        Outgoing {
+            commands: state.sessions.take_commands(),
+            operations: std::mem::take(&mut state.operations.queue),
+            directs,
+            settled,
+            overdue: state.sessions.overdue_directs(now_ms),
+        }
+    }
+
+    /// Whether clients cannot be let in.
+    pub(in crate::server) fn is_unreachable(&self) -> bool {
+        self.lock().sessions.is_unreachable()
+    }
+
+    /// To which node a Direct goes.
+    pub(in crate::server) fn direct_goes_to(&self, ticket: u64, node: &str) {
+        self.lock().sessions.direct_goes_to(ticket, node);
+    }
+
+    /// A Direct from another node has come. Whether it can be delivered.
+    pub(in crate::server) fn direct_arrived(
+        &self,
+        key: DirectKey,
+        name: &str,
+        direct: wire::Direct,
+    ) -> bool {
+        let mut state = self.lock();
+        let State { sessions, room, .. } = &mut *state;
+        sessions.direct_arrived(room, key, name, direct)
     }
 
     /// This node takes part in the order: lets clients in.
@@ -62,6 +194,8 @@ impl Hub {
         let mut state = self.lock();
         let State { sessions, room, .. } = &mut *state;
         sessions.set_unreachable(room, retry_after_ms);
+        // Whoever waits is told so.
+        state.operations = Operations::default();
         drop(state);
         self.registry.notify_all();
     }
@@ -73,9 +207,54 @@ impl Hub {
         }
     }
 
-    /// Begins another room, without members.
+    /// Begins another room, without members. Sessions of the last one must have ended.
     pub(in crate::server) fn begin_room(&self, epoch: String) {
-        self.in_order(|in_order| in_order.begin_room(epoch));
+        self.set_room(Room::new(epoch, &self.limits));
+    }
+
+    /// Goes on from a snapshot, without the chats before it, and with the bans and mutes that
+    /// operations set. Sessions must have ended.
+    pub(in crate::server) fn restore_room(&self, snapshot: Snapshot, operations: Vec<Operation>) {
+        self.set_room(Room::of_snapshot(snapshot, &self.limits));
+        let mut state = self.lock();
+        let Moderation { bans, mutes, .. } = state.sessions.moderation_mut();
+        for operation in operations {
+            // They were not too many where they come from.
+            let _ = match operation {
+                Operation::Ban { targets, ban, .. } => targets
+                    .into_iter()
+                    .all(|target| bans.insert(target, ban.clone())),
+                Operation::Mute { name, mute } => mutes.insert(Target::Name(name), mute),
+                _ => false,
+            };
+        }
+    }
+
+    fn set_room(&self, other: Room) {
+        let mut state = self.lock();
+        let State {
+            sessions,
+            room,
+            log,
+            followers,
+            ..
+        } = &mut *state;
+        *room = other;
+        // What is appended is about to be committed.
+        let woken = followers.end_pass();
+        log.begin_numbers(room.seq() + 1);
+        // Those of the room come with it.
+        let moderation = sessions.moderation_mut();
+        (moderation.bans, moderation.mutes) = Default::default();
+        let end = log.end();
+        self.channel.commit(log, end, &self.registry);
+        drop(state);
+        self.registry.wake_these(&woken);
+    }
+
+    /// The state of the room.
+    pub(in crate::server) fn snapshot(&self) -> Snapshot {
+        self.lock().room.snapshot()
     }
 
     /// Applies commands that came back, in order: all that `apply` says. Readers see what
@@ -97,10 +276,11 @@ impl Hub {
             notified,
             ..
         } = in_order;
-        if audience.is_some() {
+        if audience.is_some() || !state.removals.is_empty() {
             let State { log, .. } = &mut *state;
             let end = log.end();
             self.channel.commit(log, end, &self.registry);
+            state.remove_texts(end);
         }
         drop(state);
         if let Some(audience) = audience {
@@ -114,17 +294,6 @@ impl Hub {
 }
 
 impl InOrder<'_> {
-    /// Begins another room, without members. Sessions of the last one must end.
-    pub(in crate::server) fn begin_room(&mut self, epoch: String) {
-        // What is appended is about to be committed.
-        self.woken.extend(self.state.followers.end_pass());
-        let State { room, log, .. } = &mut *self.state;
-        *room = Room::new(epoch, &self.hub.limits);
-        log.begin_numbers(1);
-        let end = log.end();
-        self.hub.channel.commit(log, end, &self.hub.registry);
-    }
-
     /// Applies one command: that of a connection of this node, or of none. `look` sees the
     /// event before the session has it.
     pub(in crate::server) fn apply<T>(
@@ -146,6 +315,12 @@ impl InOrder<'_> {
             Some(index) => sessions.applied(room, now, index, event, effects),
             None => sessions.applied_elsewhere(event, effects),
         }
+        self.carry_out(connection);
+        looked
+    }
+
+    /// Carries out the effects of what was done for a connection of this node, or for none.
+    fn carry_out(&mut self, connection: Option<usize>) {
         let handle = connection.and_then(|index| self.handle(index));
         let mut mail = Vec::new();
         let published = self.hub.carry_out(
@@ -164,7 +339,62 @@ impl InOrder<'_> {
             handle.set_mail(true);
             self.woken.push(index);
         }
-        looked
+    }
+
+    /// Has the sessions do something with a Direct between nodes. `act` returns the
+    /// connection that it concerns.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(in crate::server) fn direct(
+        &mut self,
+        act: impl FnOnce(&mut Sessions, &mut Room, Time, &mut Vec<Effect>) -> Option<usize>,
+    ) {
+        let now = self.hub.now();
+        let State {
+            sessions,
+            room,
+            effects,
+            ..
+        } = &mut *self.state;
+        let connection = act(sessions, room, now, effects);
+        self.carry_out(connection);
+    }
+
+    /// A node has ended: what becomes of the Directs to it.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(in crate::server) fn node_ended(&mut self, node: &str, is_declared: bool) {
+        if is_declared {
+            self.hub.metrics.cluster.node_down();
+        }
+        for (ticket, is_accepted) in self.state.sessions.directs_to(node) {
+            self.direct(|sessions, room, now, effects| match is_accepted {
+                true => {
+                    sessions.direct_settled(ticket, false, effects);
+                    None
+                }
+                false => sessions.direct_unanswered(room, now, ticket, effects),
+            });
+        }
+    }
+
+    /// Carries out an operation, as each node does. `ticket`: of this node, if somebody waits
+    /// for it.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(in crate::server) fn operate(
+        &mut self,
+        operation: Operation,
+        time_unix_ms: i64,
+        ticket: Option<u64>,
+    ) {
+        let now = Time {
+            unix_ms: time_unix_ms,
+            ..self.hub.now()
+        };
+        let operated = self.hub.perform(self.state, now, operation);
+        self.carry_out(None);
+        let waiting = &mut self.state.operations.waiting;
+        if let Some(waiting) = ticket.and_then(|ticket| waiting.remove(&ticket)) {
+            let _ = waiting.send(operated);
+        }
     }
 
     /// The handle of a connection, unless it has gone.

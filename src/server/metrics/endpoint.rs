@@ -103,7 +103,7 @@ async fn answer(stream: TcpStream, hub: Arc<Hub>, certificates: Option<Arc<Certi
             "/readyz" if hub.is_ready() => respond(StatusCode::OK, "ready\n"),
             "/readyz" => respond(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "closing, or the disk is full\n",
+                "closing, the disk is full, or the cluster is out of reach\n",
             ),
             _ => respond(
                 StatusCode::NOT_FOUND,

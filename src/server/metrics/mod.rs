@@ -4,6 +4,7 @@
 //! What happens under the hub's lock is counted there. What connections do without it goes
 //! to counters that few threads share, so that counting costs next to nothing.
 
+mod cluster;
 mod endpoint;
 mod histogram;
 mod page;
@@ -16,6 +17,7 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use cluster::ClusterMetrics;
 pub(super) use endpoint::Endpoint;
 pub(super) use histogram::Histogram;
 pub(super) use page::{Gauges, page};
@@ -34,6 +36,8 @@ pub(super) struct Metrics {
     pub(super) deliveries: DeliveryProbe,
     /// How long the store takes for a commit.
     pub(super) commits: Histogram,
+    /// What a node of a cluster counts.
+    pub(super) cluster: ClusterMetrics,
 }
 
 /// Counters of some threads, alone in their cache lines.

@@ -2,7 +2,9 @@
 
 use std::fmt::{Display, Write};
 
-use super::{Counts, Histogram, Metrics, process::Process, short_name};
+use super::{
+    Counts, Histogram, Metrics, cluster::ClusterGauges, process::Process, short_name,
+};
 use crate::server::expiry::Expiry;
 
 /// What is known only at the moment.
@@ -22,6 +24,8 @@ pub(in crate::server) struct Gauges {
     pub(in crate::server) has_store: bool,
     /// The disk has no space to keep another chat.
     pub(in crate::server) is_store_full: bool,
+    /// On a node of a cluster: whether it takes part.
+    pub(in crate::server) is_in_cluster: Option<bool>,
     /// When the server began, in seconds since 1970.
     pub(in crate::server) start_unix_s: f64,
     /// Until when the certificate is valid, if the server has one.
@@ -150,6 +154,9 @@ pub(in crate::server) fn page(metrics: &Metrics, counts: &Counts, gauges: &Gauge
                 .filter_map(|(name, end)| Some((name, u64::try_from(end?).unwrap_or(0)))),
         );
     }
+    if let Some(is_in) = gauges.is_in_cluster {
+        page.cluster(metrics, is_in);
+    }
     page.one_labelled(
         "chat_build_info",
         "The version of the server; the value is 1.",
@@ -210,6 +217,41 @@ impl Page {
         self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {total}"));
         self.line(format_args!("{name}_sum {}", seconds(histogram.sum_us())));
         self.line(format_args!("{name}_count {total}"));
+    }
+
+    fn cluster(&mut self, metrics: &Metrics, is_in: bool) {
+        let ClusterGauges {
+            applied,
+            behind,
+            checkpoint,
+            nodes,
+            cuts,
+            node_downs,
+        } = metrics.cluster.gauges();
+        let help = "1 while this node takes part in the cluster: it reaches NATS and the others.";
+        self.one("chat_cluster_reachable", "gauge", help, u8::from(is_in));
+        let help = "Nodes that take part, as far as this one knows.";
+        self.one("chat_cluster_nodes", "gauge", help, nodes);
+        let help = "The position of the last record that this node has applied.";
+        self.one("chat_cluster_applied_position", "gauge", help, applied);
+        let help = "Records that NATS has and this node has not applied.";
+        self.one("chat_cluster_behind_records", "gauge", help, behind);
+        let help = "The position of the last checkpoint that this node knows of; 0 for none.";
+        self.one(
+            "chat_cluster_checkpoint_position",
+            "gauge",
+            help,
+            checkpoint,
+        );
+        let help = "How often this node was cut off and has ended its sessions.";
+        self.one("chat_cluster_cut_off_total", "counter", help, cuts);
+        let help = "How often another node was declared gone.";
+        self.one("chat_cluster_node_downs_total", "counter", help, node_downs);
+        self.histogram(
+            "chat_cluster_batch_seconds",
+            "From the first publication of a batch until this node has applied it.",
+            &metrics.cluster.batches,
+        );
     }
 
     fn process(&mut self, process: &Process, start_unix_s: f64) {

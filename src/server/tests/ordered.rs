@@ -18,7 +18,7 @@ fn ordered_hub(limits: Limits) -> Arc<Hub> {
     tokio::spawn(async move {
         loop {
             ordering.commands_made().await;
-            let commands = ordering.take_commands();
+            let commands = ordering.take_outgoing().commands;
             tokio::time::sleep(WAY).await;
             apply(&ordering, commands);
         }

@@ -1,23 +1,37 @@
 //! Several nodes over a double of the engine.
 
+mod between;
 mod double;
 mod schedules;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::*;
 use crate::server::{
-    cluster::{Closing, take_part},
+    cluster::{Closing, Part, take_part},
     hub::{Origin, Outside},
 };
 use double::{Double, Link, Weather};
 
 const BOTH: [Capability; 2] = [Capability::Receipts, Capability::Resume];
 
+/// After how many bytes of records the nodes write a checkpoint: a few dozens of records.
+const CHECKPOINT_BYTES: u64 = 4_000;
+
 /// A clock on the wall that never shows a time twice.
 fn wall_unix_ms() -> i64 {
     static NOW_UNIX_MS: AtomicI64 = AtomicI64::new(1_700_000_000_000);
     NOW_UNIX_MS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Two hours later.
+fn fast_unix_ms() -> i64 {
+    wall_unix_ms() + 7_200_000
+}
+
+/// Two hours earlier.
+fn slow_unix_ms() -> i64 {
+    wall_unix_ms() - 7_200_000
 }
 
 /// A node: a hub and the task by which it takes part.
@@ -30,6 +44,11 @@ struct Node {
 
 impl Node {
     fn start(double: &Arc<Double>, name: &str) -> Self {
+        Self::start_at(double, name, wall_unix_ms)
+    }
+
+    /// The same, with another clock on the wall.
+    fn start_at(double: &Arc<Double>, name: &str, wall_unix_ms: fn() -> i64) -> Self {
         let (limits, access) = (unlimited(), AccessPolicy::default());
         let origin = Origin::empty(&limits, "none".to_owned());
         let hub = Arc::new(Hub::within(
@@ -45,7 +64,10 @@ impl Node {
         let taking_part = tokio::spawn(take_part(
             Arc::clone(&hub),
             link.clone(),
-            name.to_owned(),
+            Part {
+                node: name.to_owned(),
+                checkpoint_bytes: CHECKPOINT_BYTES,
+            },
             Arc::clone(&closing),
         ));
         Self {
@@ -302,6 +324,87 @@ async fn a_newcomer_knows_what_was_before() {
     assert_eq!(registered(&mut bob).await.seq, 300);
     alice.send(chat_with(301, "after")).await;
     assert_eq!(bob.next_seq().await, 301);
+}
+
+/// The stream does not grow for ever, and who comes when its beginning is gone knows the
+/// members, the numbers, the lines and what was sent from them.
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_starts_from_a_checkpoint() {
+    let double = Double::new(10, Weather::FINE);
+    let mut nodes = nodes(&double, &["a", "b"]).await;
+    let mut alice = Peer::connect(&nodes[0].hub, 1 << 16);
+    alice.send(register_with("alice", &BOTH)).await;
+    let first = registered(&mut alice).await;
+    let _bob = Peer::member(&nodes[1].hub, "bob", &[], 1 << 16).await;
+    let mut id = 0;
+    // Each must be dropped in its turn.
+    for rounds in 1..=3 {
+        let dropped = double.dropped();
+        while double.dropped() <= dropped {
+            id += 1;
+            assert!(id < 2_000, "nothing was dropped in round {rounds}");
+            alice.send(chat_with(id, "one more")).await;
+            assert_eq!(receipt(&mut alice).await, id);
+        }
+        let kept: usize = double.kept_bytes();
+        assert!(
+            kept < 3 * CHECKPOINT_BYTES as usize,
+            "{kept} bytes are kept"
+        );
+    }
+    let newcomer = Node::start(&double, "c");
+    newcomer.serves().await;
+    assert_eq!(newcomer.hub.names(), ["alice", "bob"]);
+    let sent = |node: &Node| {
+        let lines = node.hub.snapshot().lines.into_iter();
+        let sent: Vec<_> = lines
+            .map(|(id, line)| (id, line.tokens, line.sent))
+            .collect();
+        sent
+    };
+    assert_eq!(sent(&newcomer), sent(&nodes[0]));
+    nodes[0].kill();
+    let mut alice = Peer::connect(&newcomer.hub, 1 << 16);
+    let resume = wire::Resume {
+        token: first.resume_token,
+        epoch: first.epoch.clone(),
+        seq: id,
+        attempt: 1,
+    };
+    alice
+        .send(Sent::Register(wire::Register {
+            name: "alice".to_owned(),
+            capabilities: BOTH.map(Into::into).to_vec(),
+            resume: Some(resume),
+            ..Default::default()
+        }))
+        .await;
+    let second = registered(&mut alice).await;
+    assert_eq!((second.resumed_from, &second.epoch), (id + 1, &first.epoch));
+    alice.send(chat_with(id, "one more")).await;
+    assert_eq!(receipt(&mut alice).await, id, "it was accepted before");
+    alice.send(chat_with(id + 1, "new")).await;
+    assert_eq!(receipt(&mut alice).await, id + 1);
+}
+
+/// A node that was away for less than others notice, but for longer than the stream keeps.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_overtaken_begins_again_from_a_checkpoint() {
+    let double = Double::new(11, Weather::FINE);
+    let nodes = nodes(&double, &["a", "b"]).await;
+    let mut alice = Peer::member(&nodes[0].hub, "alice", &BOTH, 1 << 16).await;
+    let mut bob = Peer::member(&nodes[1].hub, "bob", &BOTH, 1 << 16).await;
+    nodes[1].link.set_cut(true);
+    let (end, mut id) = (double.records().len() as u64, 0);
+    while double.dropped() <= end {
+        id += 1;
+        alice.send(chat_with(id, "one more")).await;
+        assert_eq!(receipt(&mut alice).await, id);
+    }
+    nodes[1].link.set_cut(false);
+    expect_end(&mut bob, ErrorCode::ClusterUnreachable).await;
+    nodes[1].serves().await;
+    assert_eq!(nodes[1].hub.room_seq(), id);
 }
 
 #[tokio::test(start_paused = true)]

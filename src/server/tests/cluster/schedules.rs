@@ -12,13 +12,14 @@ use std::{
 
 use prost::Message as _;
 
-use super::*;
+use super::{between::direct_to, *};
 use crate::{
     cluster::{
         record::Record,
-        replica::{Outcome, Replica, Rooms},
+        replica::{Outcome, Replica, Rooms, epoch},
     },
     room::{Command, Event, Room},
+    session::{DirectKey, DirectPlace, Operation},
 };
 
 /// How many schedules every test run has.
@@ -33,10 +34,11 @@ const CALM: Duration = Duration::from_secs(20);
 
 const BOTS: u64 = 4;
 const NAMES: [&str; 3] = ["n0", "n1", "n2"];
-const WANTS: [Capability; 3] = [
+const WANTS: [Capability; 4] = [
     Capability::Receipts,
     Capability::Resume,
     Capability::Presence,
+    Capability::Direct,
 ];
 
 /// What bots were told.
@@ -46,6 +48,12 @@ struct Told {
     chats: BTreeMap<(String, u64), (String, String)>,
     /// The text and the sender of each receipt.
     receipts: BTreeMap<(String, u64), String>,
+    /// The texts of Directs that came.
+    directs: BTreeSet<String>,
+    /// Those of which their senders were told that they reach nobody.
+    refused: BTreeSet<String>,
+    /// Those of which their senders were told that they are delivered.
+    delivered: BTreeSet<String>,
 }
 
 type World = Arc<Mutex<Vec<Node>>>;
@@ -68,6 +76,10 @@ struct Bot {
     line: Option<Line>,
     /// Not receipted yet, by id.
     pending: BTreeMap<u64, String>,
+    /// Directs that are not receipted yet, with whom they are for; and those that have no
+    /// state yet.
+    directs: BTreeMap<u64, (String, String)>,
+    unsettled: BTreeMap<u64, String>,
     next_id: u64,
     receipts: u64,
 }
@@ -134,6 +146,7 @@ impl Bot {
             line.token = registered.resume_token.clone();
         } else {
             self.pending.clear();
+            self.directs.clear();
             self.line = Some(Line {
                 name: name.clone(),
                 token: registered.resume_token.clone(),
@@ -156,6 +169,12 @@ impl Bot {
                 return;
             }
         }
+        for (id, (to, text)) in self.directs.clone() {
+            if peer.try_send(direct_to(&to, id, &text)).await.is_err() {
+                return;
+            }
+        }
+        self.unsettled.clear();
         let mut own = BTreeSet::new();
         let ends = Instant::now() + Duration::from_millis(self.random.u64(200..9_000));
         let ends = ends.min(until);
@@ -173,6 +192,7 @@ impl Bot {
                         }
                         self.line = None;
                         self.pending.clear();
+                        self.directs.clear();
                     }
                     return;
                 }
@@ -180,6 +200,15 @@ impl Bot {
                     let id = self.next_id;
                     self.next_id += 1;
                     let text = format!("{}-{id}", self.index);
+                    if self.random.u8(..4) == 0 {
+                        let to = NAMES[self.random.usize(..NAMES.len())];
+                        let direct = direct_to(to, id, &text);
+                        self.directs.insert(id, (to.to_owned(), text));
+                        if peer.try_send(direct).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
                     self.pending.insert(id, text.clone());
                     if peer.try_send(chat_with(id, &text)).await.is_err() {
                         return;
@@ -191,6 +220,30 @@ impl Bot {
                     seq = pass_own(chat.seq, &mut own);
                     self.told_chat(&registered.epoch, &chat);
                     self.line.as_mut().expect("it has one").seq = seq;
+                }
+                Ok(Some(Message::Direct(direct))) => {
+                    let is_new = self.told.lock().unwrap().directs.insert(direct.text);
+                    assert!(is_new, "a Direct came twice");
+                    let ack = Sent::DirectAck(wire::DirectAck { seq: direct.seq });
+                    if peer.try_send(ack).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Some(Message::DirectState(state))) => {
+                    let text = self.unsettled.remove(&state.id);
+                    let text = text.expect("a state comes once, behind its receipt");
+                    if state.delivered {
+                        self.told.lock().unwrap().delivered.insert(text);
+                    }
+                }
+                Ok(Some(Message::Error(error))) if error.code() == ErrorCode::NotReachable => {
+                    let (_, text) = self.directs.remove(&error.id).expect("it has asked");
+                    self.told.lock().unwrap().refused.insert(text);
+                }
+                Ok(Some(Message::Receipt(receipt))) if receipt.seq == 0 => {
+                    if let Some((_, text)) = self.directs.remove(&receipt.id) {
+                        self.unsettled.insert(receipt.id, text);
+                    }
                 }
                 Ok(Some(Message::Receipt(receipt))) => {
                     // It overtakes the chats before it. A chat that came again has its old
@@ -271,22 +324,23 @@ impl Peer {
 }
 
 /// The room that the stream makes, for whoever reads it whole.
-#[derive(Default)]
 struct Truth {
-    room: Option<Room>,
-    epoch: String,
+    room: Room,
     chats: BTreeMap<u64, (String, String)>,
 }
 
-impl Rooms for Truth {
-    fn begin_room(&mut self, epoch: String) {
-        self.room = Some(Room::new(epoch.clone(), &unlimited()));
-        self.epoch = epoch;
-        self.chats.clear();
+impl Truth {
+    fn new(epoch: String) -> Self {
+        Self {
+            room: Room::new(epoch, &unlimited()),
+            chats: BTreeMap::new(),
+        }
     }
+}
 
+impl Rooms for Truth {
     fn apply(&mut self, command: Command, _: Option<usize>) -> Outcome {
-        let event = self.room.as_mut().expect("it has begun").apply(command);
+        let event = self.room.apply(command);
         for published in event.publications() {
             if let Some(Message::Chat(chat)) = &published.envelope.message {
                 let said = (chat.sender.clone(), chat.text.clone());
@@ -302,6 +356,27 @@ impl Rooms for Truth {
             _ => Outcome::Other,
         }
     }
+
+    fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) {}
+
+    fn direct_placed(&mut self, place: DirectPlace) {
+        if let Some(member) = place.sender
+            && place.is_accepted
+            && self.room.sent(member, place.id).is_none()
+        {
+            self.room.apply(Command::Direct {
+                member,
+                id: place.id,
+                time_unix_ms: place.time_unix_ms,
+            });
+        }
+    }
+
+    fn direct_given_up(&mut self, _: DirectKey, _: bool) {}
+
+    fn direct_settled(&mut self, _: u64, _: bool) {}
+
+    fn node_ended(&mut self, _: &str, _: bool) {}
 }
 
 /// One schedule. Returns how many receipts there were.
@@ -310,7 +385,14 @@ async fn schedule(seed: u64) -> u64 {
     let double = Double::new(seed, Weather::STORMY);
     let count = 2 + seed % 2;
     let names: Vec<_> = (0..count).map(|index| format!("node{index}")).collect();
-    let nodes: Vec<_> = names.iter().map(|it| Node::start(&double, it)).collect();
+    let clocks: [fn() -> i64; 3] = match seed % 3 {
+        0 => [wall_unix_ms, fast_unix_ms, slow_unix_ms],
+        _ => [wall_unix_ms; 3],
+    };
+    let nodes = names.iter().zip(clocks);
+    let nodes: Vec<_> = nodes
+        .map(|(it, clock)| Node::start_at(&double, it, clock))
+        .collect();
     let world: World = Arc::new(Mutex::new(nodes));
     let told = Arc::<Mutex<Told>>::default();
     let until = Instant::now() + LENGTH;
@@ -323,6 +405,8 @@ async fn schedule(seed: u64) -> u64 {
                 random: random.fork(),
                 line: None,
                 pending: BTreeMap::new(),
+                directs: BTreeMap::new(),
+                unsettled: BTreeMap::new(),
                 next_id: 1,
                 receipts: 0,
             };
@@ -337,10 +421,13 @@ async fn schedule(seed: u64) -> u64 {
         let index = random.usize(..nodes.len());
         match random.u8(..10) {
             0..3 => nodes[index].link.set_cut(true),
-            3..7 => nodes.iter().for_each(|node| node.link.set_cut(false)),
+            3 => nodes[index].link.set_slow(random.u64(1..200)),
+            4..7 => nodes.iter().for_each(|node| node.link.set_cut(false)),
             7..9 => {
                 nodes[index].kill();
-                nodes[index] = Node::start(&double, &names[index]);
+                // With another clock than before.
+                let clock = clocks[random.usize(..clocks.len())];
+                nodes[index] = Node::start_at(&double, &names[index], clock);
             }
             _ if restarts => double.restart(random.usize(..6)),
             _ => {}
@@ -349,6 +436,7 @@ async fn schedule(seed: u64) -> u64 {
     double.is_fine_from_now_on();
     for node in world.lock().unwrap().iter() {
         node.link.set_cut(false);
+        node.link.set_slow(0);
     }
     let mut receipts = 0;
     for bot in bots {
@@ -359,12 +447,13 @@ async fn schedule(seed: u64) -> u64 {
     }
     tokio::time::sleep(CALM).await;
     // The stream decides what is true.
-    let mut truth = Truth::default();
-    let mut replica = Replica::default();
+    let life = double.life();
+    let mut truth = Truth::new(epoch(&life));
+    let mut replica = Replica::new(&life);
     for bytes in double.records() {
         replica.apply(Record::decode(&bytes[..]).expect("a record"), &mut truth);
     }
-    let room = truth.room.as_ref().expect("it has begun");
+    let room = &truth.room;
     let members: Vec<_> = room
         .names_after(None)
         .map(|name| name.as_str().to_owned())
@@ -373,20 +462,31 @@ async fn schedule(seed: u64) -> u64 {
     for node in world.lock().unwrap().iter_mut() {
         assert_eq!(node.hub.names(), members, "every node knows the members");
         assert_eq!(node.hub.room_seq(), room.seq(), "every node has every chat");
+        // From wherever it started.
+        assert_eq!(node.hub.snapshot(), room.snapshot(), "every node agrees");
         node.kill();
     }
     let texts: BTreeSet<_> = truth.chats.values().map(|(_, text)| text).collect();
     assert_eq!(texts.len(), truth.chats.len(), "nobody is heard twice");
     let told = told.lock().unwrap();
+    for text in &told.refused {
+        assert!(!told.directs.contains(text), "{text} was refused, and came");
+    }
+    for text in &told.delivered {
+        assert!(
+            told.directs.contains(text),
+            "{text} is delivered, and never came"
+        );
+    }
     for ((epoch, seq), said) in &told.chats {
-        if *epoch == truth.epoch {
+        if *epoch == room.epoch() {
             assert_eq!(truth.chats.get(seq), Some(said), "what was shown is so");
         }
     }
     for ((epoch, seq), text) in &told.receipts {
         let shown = told.chats.get(&(epoch.clone(), *seq));
         assert!(shown.is_none_or(|said| said.1 == *text), "{text} has {seq}");
-        if *epoch == truth.epoch {
+        if *epoch == room.epoch() {
             let said = truth.chats.get(seq).map(|said| &said.1);
             assert_eq!(said, Some(text), "what was receipted is not lost");
         }
