@@ -110,6 +110,13 @@ impl Nats {
                 ))
             })?;
         }
+        // The library reads them from no address by itself.
+        let named = self.servers.iter().find_map(|it| it.username());
+        if let Some(user) = named {
+            let password = self.servers.iter().find_map(|it| it.password());
+            let password = password.unwrap_or_default().to_owned();
+            options = options.user_and_password(user.to_owned(), password);
+        }
         let connected = options.connect(&self.servers[..]).await;
         connected.map_err(|error| passing(format!("cannot reach NATS: {error}")))
     }
