@@ -13,7 +13,8 @@ use crate::{
 };
 
 use super::{
-    ConnectionId, Context, DirectKey, Effect, FileOwner, Sessions, State, envelope, receipt, rejection,
+    ConnectionId, Context, DirectKey, Effect, FileOwner, Sessions, State, envelope, receipt,
+    rejection,
 };
 
 /// How many Directs of a recipient may be without a DirectAck (CHAT-DM-12): enough for a

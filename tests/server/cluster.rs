@@ -368,6 +368,119 @@ fn a_newcomer_starts_from_a_checkpoint() {
     assert_eq!(receipt(&mut alice), said + 1);
 }
 
+/// The suite, with the first person of each case at one node and the others at another:
+/// where a member is connected makes no difference.
+#[test]
+fn the_suite_passes_over_two_nodes() {
+    let nats = Nats::start();
+    let control = tempfile::tempdir().expect("there is space");
+    let socket = control.path().join("control");
+    let socket = socket.to_str().expect("a path in UTF-8");
+    let first = nats.node("first", &["--control", socket]);
+    let second = nats.node("second", &[]);
+    let operator = format!(
+        "{} ctl --control {socket}",
+        env!("CARGO_BIN_EXE_chat-server")
+    );
+    let ran = Command::new(env!("CARGO_BIN_EXE_chat-conformance"))
+        .args(["server", &first.address.to_string()])
+        .args(["--also", &second.address.to_string()])
+        .args(["--cuts", "whole", "--timeout-scale", "4", "--skip-slow"])
+        .args(["--control-cmd", &operator])
+        .args(["--area", "presence", "--area", "chatting"])
+        .args([
+            "--area",
+            "moderation",
+            "--area",
+            "receipts",
+            "--area",
+            "names",
+        ])
+        .output()
+        .expect("it is built");
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(matches!(ran.status.code(), Some(0 | 3)), "{told}");
+    assert!(told.contains("presence/joined"), "{told}");
+}
+
+/// A NATS with a password: a node without it is not let in, and says so.
+#[test]
+fn a_nats_with_a_password_takes_the_nodes_that_have_it() {
+    let options = ["--user", "nodes", "--pass", "secret"];
+    let nats = Nats::start_with(options.map(str::to_owned).to_vec());
+    let stranger = format!("nats://127.0.0.1:{}", nats.port);
+    let stranger = TestServer::start(&["--cluster", &stranger, "--node", "stranger"]);
+    stranger.wait_for_log("cannot reach NATS");
+    let address = format!("nats://nodes:secret@127.0.0.1:{}", nats.port);
+    let node = Nats::node_at(&address, "first", &[]);
+    let (mut alice, _) = Peer::join_with(&node, "alice", RESUMES);
+    alice.say("hello");
+    assert_eq!(receipt(&mut alice), 1);
+}
+
+/// The way to NATS is encrypted, and the certificate that a file names is trusted.
+#[test]
+fn a_node_reaches_nats_over_tls() {
+    let folder = tempfile::tempdir().expect("there is space");
+    let (cert, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    // A chat server makes a certificate for localhost.
+    let tls = ["--tls-listen", "127.0.0.1:0", "--tls-self-signed"];
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    drop(TestServer::start(&[&tls[..], &[path]].concat()));
+    let path = |path: &std::path::Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let options = ["--tls", "--tlscert", &path(&cert), "--tlskey", &path(&key)];
+    let nats = Nats::start_with(options.map(str::to_owned).to_vec());
+    let address = format!("tls://localhost:{}", nats.port);
+    let stranger = TestServer::start(&["--cluster", &address, "--node", "stranger"]);
+    stranger.wait_for_log("cannot reach NATS");
+    let node = Nats::node_at(&address, "first", &["--cluster-ca", &path(&cert)]);
+    let (mut alice, _) = Peer::join_with(&node, "alice", RESUMES);
+    alice.say("hello");
+    assert_eq!(receipt(&mut alice), 1);
+}
+
+/// The operator of one node reaches members of the other, and is shown them.
+#[test]
+fn an_operator_reaches_the_whole_room() {
+    let nats = Nats::start();
+    let folder = tempfile::tempdir().expect("there is space");
+    let socket = folder.path().join("control");
+    let socket = socket.to_str().expect("a path in UTF-8");
+    let _first = nats.node("first", &["--control", socket]);
+    let second = nats.node("second", &[]);
+    let (mut bob, _) = Peer::join_with(&second, "bob", RESUMES);
+    let ctl = |words: &[&str]| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_chat-server"))
+            .args(["ctl", "--control", socket])
+            .args(words)
+            .output()
+            .expect("it is built");
+        let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.success(), "{words:?}: {ran:?}");
+        told
+    };
+    let listed = ctl(&["list"]);
+    assert!(
+        listed.contains("bob") && listed.contains("another server"),
+        "{listed}"
+    );
+    ctl(&["say", "a word to all"]);
+    assert_eq!(chat(&mut bob).1, "a word to all");
+    ctl(&["ban", "bob", "enough"]);
+    match bob.recv_or_end() {
+        Some(Message::Error(error)) => assert_eq!(error.code(), ErrorCode::Banned),
+        message => panic!("no error but {message:?}"),
+    }
+    let mut bob = Peer::connect(&second);
+    bob.send(&support::register("bob", RESUMES));
+    assert!(
+        matches!(bob.recv_or_end(), Some(Message::Error(it)) if it.code() == ErrorCode::Banned)
+    );
+}
+
 #[test]
 fn options_that_do_not_go_together_are_refused() {
     for (options, sentence) in [

@@ -22,6 +22,7 @@ use chat::{
     client::{Backoff, Connector, Event},
     wire::Capability,
 };
+use tokio::sync::Barrier;
 
 use super::{
     cluster::Nats,
@@ -35,13 +36,14 @@ const PACE_MS: u64 = 25;
 const MEMBERS: usize = 4;
 
 /// What the crowd has heard so far.
-#[derive(Default)]
 struct Heard {
     /// How often each member was told each text.
     texts: Vec<Mutex<BTreeMap<String, usize>>>,
     /// How many texts each member has had accepted.
     accepted: Vec<AtomicUsize>,
     stop: AtomicBool,
+    /// Nobody speaks before all are there.
+    there: Barrier,
 }
 
 /// Members that talk until they are told to stop.
@@ -57,7 +59,8 @@ impl Crowd {
         let heard = Arc::new(Heard {
             texts: (0..MEMBERS).map(|_| Mutex::default()).collect(),
             accepted: (0..MEMBERS).map(|_| AtomicUsize::default()).collect(),
-            ..Heard::default()
+            stop: AtomicBool::new(false),
+            there: Barrier::new(MEMBERS),
         });
         let captures = tempfile::tempdir().expect("there is space");
         let members: Vec<_> = (0..MEMBERS)
@@ -151,6 +154,7 @@ async fn member(index: usize, addresses: String, path: PathBuf, heard: Arc<Heard
         .connect(&addresses, &name)
         .await
         .expect("it is let in");
+    heard.there.wait().await;
     let mut pace = tokio::time::interval(Duration::from_millis(PACE_MS));
     let (mut said, mut accepted) = (0, 0);
     let mut quiet_since = Instant::now();

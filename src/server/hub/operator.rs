@@ -120,11 +120,14 @@ impl Hub {
     ) -> Result<Operated, &'static str> {
         match self.is_clustered() {
             true => self.order_operation(operation).await,
-            false => {
-                let now = self.now();
-                Ok(self.operate(|state| self.perform(state, now, operation)))
-            }
+            false => Ok(self.perform_here(operation)),
         }
+    }
+
+    /// Carries out an operation in the room of this server alone.
+    pub(in crate::server) fn perform_here(&self, operation: Operation) -> Operated {
+        let now = self.now();
+        self.operate(|state| self.perform(state, now, operation))
     }
 
     /// Carries out an operation; on a node of a cluster, as each other one does.
@@ -274,6 +277,11 @@ impl Hub {
             // It is done here, and closed.
             return Ok(oneshot::channel().1);
         }
+        self.remove_here(seq)
+    }
+
+    /// The same, in the room of this server alone.
+    pub(in crate::server) fn remove_here(&self, seq: u64) -> Result<oneshot::Receiver<()>, String> {
         let mut state = self.lock();
         self.check_removal(&state, seq)?;
         let waits = self.begin_removal(&mut state, seq);

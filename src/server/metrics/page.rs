@@ -2,9 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::{
-    Counts, Histogram, Metrics, cluster::ClusterGauges, process::Process, short_name,
-};
+use super::{Counts, Histogram, Metrics, cluster::ClusterGauges, process::Process, short_name};
 use crate::server::expiry::Expiry;
 
 /// What is known only at the moment.

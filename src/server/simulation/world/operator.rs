@@ -2,7 +2,7 @@
 
 use crate::{
     name::Name,
-    session::{Ban, Reason, Target},
+    session::{Ban, Operated, Operation, Reason, Target},
     text::Text,
     wire::ErrorCode,
 };
@@ -14,7 +14,11 @@ impl World {
     pub(in crate::server::simulation) fn kick(&mut self, name: &str) {
         self.note(format_args!("the operator throws {name} out"));
         let (parsed, reason) = words(name);
-        self.hub.kick(&parsed, &reason);
+        let kick = Operation::Kick {
+            name: parsed,
+            reason,
+        };
+        self.hub.perform_here(kick);
         self.expelled(name, ErrorCode::Kicked);
     }
 
@@ -26,7 +30,11 @@ impl World {
             until_unix_ms: None,
             reason,
         };
-        self.hub.ban(&[Target::Name(parsed)], &ban);
+        self.hub.perform_here(Operation::Ban {
+            targets: vec![Target::Name(parsed)],
+            with_address_of: None,
+            ban,
+        });
         self.expelled(name, ErrorCode::Banned);
     }
 
@@ -39,7 +47,8 @@ impl World {
     /// The operator lifts a ban.
     pub(in crate::server::simulation) fn unban(&mut self, name: &str) {
         self.note(format_args!("the operator lets {name} in again"));
-        self.hub.unban(&Target::Name(words(name).0));
+        let target = Target::Name(words(name).0);
+        self.hub.perform_here(Operation::Unban { target });
         self.oracle.unbanned(name);
     }
 
@@ -51,17 +60,17 @@ impl World {
             until_unix_ms: None,
             reason,
         };
-        match is_muted {
-            true => _ = self.hub.mute(parsed, mute),
-            false => _ = self.hub.unmute(&parsed),
-        }
+        self.hub.perform_here(match is_muted {
+            true => Operation::Mute { name: parsed, mute },
+            false => Operation::Unmute { name: parsed },
+        });
         self.oracle.muted(name, is_muted);
     }
 
     /// The operator removes the text of a chat.
     pub(in crate::server::simulation) fn remove(&mut self, seq: u64) {
         self.note(format_args!("the operator removes the text of {seq}"));
-        self.hub.remove(seq).expect("the chat is kept");
+        self.hub.remove_here(seq).expect("the chat is kept");
         self.removals += 1;
         self.oracle.removed(seq);
         assert!(self.published().is_empty(), "it is told to nobody");
@@ -70,11 +79,10 @@ impl World {
     /// The operator speaks.
     pub(in crate::server::simulation) fn say(&mut self, text: &str) {
         self.note(format_args!("the operator says {text}"));
-        let said = self
-            .hub
-            .say(Text::parse(text.to_owned(), 100).expect("a text"));
+        let words = Text::parse(text.to_owned(), 100).expect("a text");
+        let said = self.hub.perform_here(Operation::Say { text: words });
         let published = self.published();
-        assert_eq!(said, Some(self.oracle.seq() + 1), "CHAT-MOD-7");
+        assert_eq!(said, Operated::Said(self.oracle.seq() + 1), "CHAT-MOD-7");
         self.oracle.said(text, published, wall_ms());
     }
 }

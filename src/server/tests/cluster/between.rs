@@ -260,10 +260,8 @@ async fn a_node_that_is_declared_gone_ends_its_sessions_at_once() {
     let records = records
         .iter()
         .map(|it| Record::decode(&it[..]).expect("a record"));
-    let last = records
-        .filter(|it| it.node == "a")
-        .last()
-        .expect("it spoke");
+    let mut of_a = records.filter(|it| it.node == "a");
+    let last = of_a.next_back().expect("it spoke");
     let down = |node: &str, last_batch| Record {
         life: double.life(),
         node: node.to_owned(),
