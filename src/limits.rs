@@ -19,6 +19,7 @@ use ceiling::{
 pub use ceiling::{FRAME_BYTES_CEILING, LAG_BYTES_FLOOR};
 use declare::{BYTES, COUNT, Default::Derived, Default::Fixed, Field, TIME, limits};
 pub use declare::{Default as DefaultValue, Limit};
+#[cfg(feature = "server")]
 pub(crate) use memory::DIRECTS_BYTES;
 pub use unit::Unit;
 

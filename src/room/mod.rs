@@ -23,7 +23,9 @@ pub use command::{Command, JoinKey, JoinLine, MemberId, Ownership};
 pub use event::{Claimed, Event, Publication, Replaced};
 pub use lines::{Claim, ClaimResult, Line, LineId, Sent, TOKEN_BYTES, TOKENS_MAX, Token};
 pub use owners::Owner;
-pub(crate) use snapshot::{MemberState, Snapshot};
+#[cfg(feature = "cluster")]
+pub(crate) use snapshot::MemberState;
+pub(crate) use snapshot::Snapshot;
 
 use lines::Lines;
 use members::Members;

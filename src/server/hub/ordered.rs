@@ -14,12 +14,12 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
+#[cfg(any(test, feature = "cluster"))]
+use crate::session::{Effect, Sessions, Time};
 use crate::{
     log::Audience,
     room::{Command, Event, Room, Snapshot},
-    session::{
-        DirectKey, Effect, Moderation, Operated, Operation, RemoteDirect, Sessions, Target, Time,
-    },
+    session::{DirectKey, Moderation, Operated, Operation, RemoteDirect, Target},
     wire,
 };
 
