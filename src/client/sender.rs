@@ -256,7 +256,7 @@ impl Sender {
         });
     }
 
-    /// Leaves without sending the chats that wait; [`Ended`] counts them.
+    /// Leaves without sending the chats that wait; [`Ended`](super::Ended) counts them.
     pub fn leave_now(&self) {
         self.leaving.send_replace(Leaving::Now);
     }

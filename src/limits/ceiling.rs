@@ -1,10 +1,10 @@
 //! The least and the most that can be asked for.
 
-/// The largest value that [`Limits::frame_bytes_max`] can have. A frame must fit
+/// The largest value that [`Limits::frame_bytes_max`](super::Limits::frame_bytes_max) can have. A frame must fit
 /// into a chunk of the log several times over.
 pub const FRAME_BYTES_CEILING: u32 = 65_536;
 
-/// The least value of [`Limits::lag_bytes_max`]: a few chunks of the log, the
+/// The least value of [`Limits::lag_bytes_max`](super::Limits::lag_bytes_max): a few chunks of the log, the
 /// steps in which it is counted.
 pub const LAG_BYTES_FLOOR: u64 = 2 << 20;
 

@@ -47,7 +47,7 @@ impl Closing {
 
 impl Sessions {
     /// The server closes: no message is accepted any more (CHAT-CLOSE-5). The caller then
-    /// handles an [`Event::Tick`] for every connection, which tells it so.
+    /// handles an [`Event::Tick`](super::Event::Tick) for every connection, which tells it so.
     pub fn begin_closing(&mut self, closing: Closing) {
         self.closing.get_or_insert(closing);
     }

@@ -18,7 +18,7 @@
 //!
 //! A session decides what one client may do: framing errors, text, rates, errors,
 //! keepalive, access. The [`Room`] decides what all members agree on: names, members,
-//! numbers. A session sends the room a [`Command`], which is applied in the same call; on
+//! numbers. A session sends the room a [`Command`](crate::room::Command), which is applied in the same call; on
 //! a node of a cluster it comes back later, in the order of all nodes (`ordering`).
 
 mod access;
