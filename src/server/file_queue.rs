@@ -59,6 +59,12 @@ impl FileQueue {
             .or_else(|| queued.tasks.pop_front())
     }
 
+    /// What is to be done next, if there is something.
+    #[cfg(test)]
+    pub(super) fn take(&self) -> Option<FileTask> {
+        self.lock().tasks.pop_front()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queued> {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -174,6 +174,8 @@ mod recovery;
 mod registering;
 mod replies;
 mod resume;
+#[cfg(feature = "store")]
+mod sharing;
 mod slow;
 mod tls;
 
