@@ -18,6 +18,11 @@ pub(super) const CONTESTED_NAMES: [&str; 6] = ["ann", "Ann", "ANN", "bob", "Bob"
 /// Topics; some differ only in case.
 const TOPICS: [&str; 4] = ["build", "Build", "ops", "a-topic-as-long-as-a-name-may-be"];
 
+/// Many more than two for each of the pieces that can wait for a reader (src/log/due.rs),
+/// and how long each is: a pipe takes the first ones.
+const ALTERNATING_CHATS: usize = 3_400;
+const ALTERNATING_BYTES: usize = 60;
+
 /// How many messages of one client have ids of their own, as bits.
 const ID_BITS: u32 = 16;
 
@@ -147,8 +152,8 @@ impl Schedule {
         };
         match rng.u8(0..24) {
             0 => resume.epoch.push('x'),
-            1 => resume.seq += rng.u64(1..9),
-            2..8 => resume.seq = rng.u64(0..=kept.seq),
+            1..3 => resume.seq += rng.u64(1..9),
+            3..8 => resume.seq = rng.u64(0..=kept.seq),
             8 => resume.token = vec![1; 16],
             9 | 10 => resume.token.clone_from(&kept.earlier_token),
             11 => name = any_name(rng),
@@ -204,6 +209,22 @@ impl Schedule {
         let is_judged = self.world.oracle.grants(by, Capability::Follow);
         let rejection = (is_wrong && is_judged).then_some(ErrorCode::TopicInvalid);
         (topic, mentions, rejection)
+    }
+
+    /// The Register of a client that follows every other chat of [`Schedule::alternate`].
+    pub(super) fn follower(&mut self) -> Sent {
+        let filter = wire::Filter {
+            topics: vec![TOPICS[0].to_owned()],
+            ..wire::Filter::default()
+        };
+        Sent::Register {
+            name: CONTESTED_NAMES[0].to_owned(),
+            password: PASSWORD.to_owned(),
+            capabilities: vec![Capability::Follow.into()],
+            filter: Some(filter),
+            resume: None,
+            rejection: None,
+        }
     }
 
     /// A Chat of the client `by`, mostly valid.
@@ -308,6 +329,23 @@ impl Schedule {
                 _ => Sent::LengthTooLong(1 + if is_first { 1_024 } else { frame_bytes_max }),
             },
             _ => self.chat(by),
+        }
+    }
+
+    /// A client sends more chats than wait for a member with a filter piece by piece (the
+    /// log scans for what is beyond), of which a filter lets every other one pass.
+    pub(super) fn alternate(&mut self, by: usize) {
+        self.world.oracle.coverage.mark("topics alternate");
+        for count in 0..ALTERNATING_CHATS {
+            let (number, id) = self.next_id(by);
+            let chat = Sent::Chat {
+                id,
+                text: format!("{by}.{number} {}", "x".repeat(ALTERNATING_BYTES)),
+                topic: TOPICS[count % 2 * 2].to_owned(),
+                mentions: Vec::new(),
+                rejection: None,
+            };
+            self.world.send(by, &chat);
         }
     }
 

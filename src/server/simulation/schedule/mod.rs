@@ -137,12 +137,19 @@ impl Schedule {
                 // The first does not read while the others chat.
                 for number in 0..4 {
                     let index = self.connect_peer();
-                    let sent = self.register();
+                    let sent = match (number, self.has_filters) {
+                        (0, true) => self.follower(),
+                        _ => self.register(),
+                    };
                     self.world.links[index].behavior.is_reading = number > 0;
                     self.world.links[index].behavior.delivers_at_once = true;
                     self.world.send(index, &sent);
                 }
                 self.world.settle();
+                if self.has_filters {
+                    self.alternate(3);
+                    self.world.settle();
+                }
                 for _ in 0..self.rng.usize(0..60) {
                     let chat = self.chat(3);
                     self.world.send(3, &chat);

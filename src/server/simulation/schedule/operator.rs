@@ -13,7 +13,7 @@ impl Schedule {
             return;
         };
         let coverage = &mut self.world.oracle.coverage;
-        match self.rng.u8(0..12) {
+        match self.rng.u8(0..15) {
             0 | 1 => self.world.kick(&name),
             2 | 3 => self.world.ban(&name),
             4 | 5 => self.world.unban(&name),
