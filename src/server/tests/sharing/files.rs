@@ -1,0 +1,350 @@
+//! Files: uploads piece by piece, what the disk does with them, and who may fetch them.
+
+use super::*;
+
+impl World {
+    /// A client asks how far an upload has come, or begins it (CHAT-FILE-3).
+    pub(super) async fn put(&mut self, index: usize) {
+        let (content, hash) = self.any_content();
+        let wrong = u64::from(self.rng.u8(0..10) == 0);
+        let size = content.len() as u64 + wrong;
+        let name = self.owner(index);
+        let room = &mut self.room;
+        let whole = room.whole.get(&hash);
+        let expected = match whole.filter(|whole| whole.uploaders.contains(&name)) {
+            Some(whole) if whole.size == size => Ok(size),
+            Some(_) => Err(ErrorCode::FileMismatch),
+            None => {
+                let key = (name, hash);
+                let part = room.parts.get(&key).filter(|part| part.size == size);
+                let have = part.map(|part| part.have);
+                if have.is_none() {
+                    let part = Part {
+                        size,
+                        have: 0,
+                        is_writing: false,
+                    };
+                    room.parts.insert(key, part);
+                }
+                Ok(have.unwrap_or(0))
+            }
+        };
+        let sha256 = hash.to_vec();
+        self.ask(index, Sent::PutFile(PutFile { sha256, size }))
+            .await;
+        self.expect_state(index, hash, expected).await;
+    }
+
+    /// A client sends a piece, mostly the next one, and mostly of the right file.
+    pub(super) async fn upload(&mut self, index: usize) {
+        let (mut content, mut hash) = self.any_content();
+        let name = self.owner(index);
+        let begun = self.room.parts.keys().find(|(member, _)| *member == name);
+        if let Some(&(_, begun)) = begun.filter(|_| self.rng.u8(0..8) > 0) {
+            let mut contents = self.contents.iter();
+            let found = contents.find(|content| hash_of(content) == begun);
+            content.clone_from(found.expect("it is one of them"));
+            hash = begun;
+        }
+        let key = (name, hash);
+        let part = self.room.parts.get(&key);
+        let have = part.map_or(0, |part| part.have as usize);
+        let offset = match self.rng.u8(0..12) {
+            0 => self.rng.usize(0..content.len()),
+            _ => have.min(content.len()),
+        };
+        let end = content.len().min(offset + self.rng.usize(1..=CHUNK_BYTES));
+        let mut data = content[offset..end].to_vec();
+        if self.rng.u8(0..12) == 0 {
+            data.fill(0);
+        }
+        let bytes = data.len() as u64;
+        let offset = offset as u64;
+        let expected = match self.room.parts.get_mut(&key) {
+            None => Err(ErrorCode::FileUnknown),
+            Some(part) if part.is_writing || part.have != offset || bytes == 0 => {
+                Err(ErrorCode::FileMismatch)
+            }
+            Some(part) if bytes > part.size - part.have => Err(ErrorCode::FileMismatch),
+            Some(part) => {
+                part.is_writing = true;
+                Ok(())
+            }
+        };
+        let sha256 = hash.to_vec();
+        let piece = FileData {
+            sha256,
+            offset,
+            data,
+        };
+        self.ask(index, Sent::FileData(piece)).await;
+        match expected {
+            Ok(()) => self.clients[index].awaits_disk = Some(hash),
+            Err(code) => self.expect_state(index, hash, Err(code)).await,
+        }
+    }
+
+    /// The disk does one thing.
+    pub(super) async fn write(&mut self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let Some(task) = self.queue.take() else {
+            return;
+        };
+        let FileTask::Write {
+            index: connection,
+            serial,
+            owner,
+            hash,
+            size,
+            offset,
+            data,
+        } = task
+        else {
+            return self.read_disk(task);
+        };
+        let member = match &owner {
+            FileOwner::Name(name) => fold(name.as_str()),
+            FileOwner::Key(id) => {
+                let key = (0..3).find(|&key| public_key(key).sender_id() == *id);
+                format!("@{}", key.expect("a key of a client"))
+            }
+        };
+        let key = (member.clone(), hash, size);
+        let has_failed = self.rng.u8(0..16) == 0;
+        let part = self.disk.parts.entry(key.clone()).or_default();
+        part.truncate(offset as usize);
+        part.extend_from_slice(&data);
+        let is_last = part.len() as u64 == size;
+        let written = match (has_failed, is_last) {
+            (true, _) => Written::Failed,
+            (false, false) => Written::Part,
+            (false, true) if hash_of(part) == hash => Written::Whole,
+            (false, true) => Written::Mismatch,
+        };
+        if written != Written::Part {
+            let part = self.disk.parts.remove(&key).unwrap_or_default();
+            if written == Written::Whole {
+                self.disk.whole.insert(hash, part);
+            }
+        }
+        let bytes = data.len() as u64;
+        self.hub
+            .file_written((connection, serial), (&owner, hash, size), bytes, written);
+        let expected = self.written(&member, hash, size, bytes, written);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let sent = (member, hash);
+        let mut ghosts = self.room.ghosts.iter();
+        if let Some(ghost) = ghosts.find(|ghost| *ghost.1 == sent) {
+            let ghost = ghost.0.clone();
+            self.room.ghosts.remove(&ghost);
+            self.room.holders.remove(&ghost);
+        }
+        // Its session may be another by now.
+        let waiting = (0..CLIENTS).find(|&it| {
+            self.clients[it].peer.is_some()
+                && self.clients[it].awaits_disk == Some(hash)
+                && self.owner(it) == sent.0
+        });
+        if let Some(index) = waiting {
+            self.clients[index].awaits_disk = None;
+            self.expect_state(index, hash, expected).await;
+        }
+    }
+
+    /// What becomes of a piece in the room.
+    pub(super) fn written(
+        &mut self,
+        member: &str,
+        hash: Hash,
+        size: u64,
+        bytes: u64,
+        written: Written,
+    ) -> Result<u64, ErrorCode> {
+        let key = (member.to_owned(), hash);
+        let part = self.room.parts.get_mut(&key);
+        let Some(part) = part.filter(|part| part.is_writing && part.size == size) else {
+            return Err(ErrorCode::FileUnknown);
+        };
+        if written == Written::Part {
+            self.events.insert("a part");
+            part.is_writing = false;
+            part.have += bytes;
+            return Ok(part.have);
+        }
+        self.room.parts.remove(&key);
+        match written {
+            Written::Whole => {
+                self.events.insert("a whole file");
+                let whole = self.room.whole.entry(hash).or_default();
+                whole.size = size;
+                whole.uploaders.insert(member.to_owned());
+                Ok(size)
+            }
+            Written::Mismatch => {
+                self.events.insert("another file than its hash");
+                Err(ErrorCode::FileMismatch)
+            }
+            _ => {
+                self.events.insert("the disk fails");
+                Err(ErrorCode::FilesFull)
+            }
+        }
+    }
+
+    pub(super) fn read_disk(&mut self, task: FileTask) {
+        let FileTask::Read {
+            index,
+            serial,
+            hash,
+            offset,
+            bytes,
+        } = task
+        else {
+            return; // A connection is gone.
+        };
+        let offset = offset as usize;
+        let data = self.disk.whole[&hash][offset..offset + bytes].to_vec();
+        let message = Some(Message::FileData(FileData {
+            sha256: hash.to_vec(),
+            offset: offset as u64,
+            data,
+        }));
+        let frame = ServerEnvelope { message }.encode_length_delimited_to_vec();
+        self.hub.file_read((index, serial), Some(frame));
+    }
+
+    /// Whether a member may fetch a file (CHAT-FILE-4).
+    pub(super) fn may_fetch(&self, index: usize, hash: &Hash) -> bool {
+        let client = &self.clients[index];
+        let name = self.owner(index);
+        self.room.whole.get(hash).is_some_and(|whole| {
+            whole.uploaders.contains(&name)
+                || whole.recipients.contains(&name)
+                || whole.last_seq > client.after_seq
+        })
+    }
+
+    pub(super) fn file(&mut self) -> (File, Hash) {
+        let (content, hash) = self.any_content();
+        let file = File {
+            sha256: hash.to_vec(),
+            size: content.len() as u64,
+            name: "a file".to_owned(),
+        };
+        (file, hash)
+    }
+
+    /// A client says something about a file, which may not be there (CHAT-FILE-1).
+    pub(super) async fn name_file(&mut self, index: usize) {
+        let (file, hash) = self.file();
+        let id = self.id();
+        let chat = Chat {
+            text: "look".to_owned(),
+            files: vec![file],
+            id,
+            ..Chat::default()
+        };
+        let may = self.may_fetch(index, &hash);
+        self.ask(index, Sent::Chat(chat)).await;
+        if !may {
+            self.events.insert("names half a file");
+            return self.expect_refusal(index, ErrorCode::FileUnknown, id).await;
+        }
+        self.events.insert("names a file");
+        self.room.seq += 1;
+        let whole = self.room.whole.get_mut(&hash).expect("it is whole");
+        whole.last_seq = self.room.seq;
+        match self.answer(index).await {
+            Message::Receipt(receipt) => {
+                assert_eq!(
+                    (receipt.id, receipt.seq),
+                    (id, self.room.seq),
+                    "CHAT-RCPT-1"
+                );
+            }
+            message => panic!("CHAT-FILE-1: {message:?}"),
+        }
+    }
+
+    /// A client gives somebody a file.
+    pub(super) async fn give_file(&mut self, index: usize) {
+        let (file, hash) = self.file();
+        let peer = self.rng.choice(NAMES).unwrap_or("ann").to_owned();
+        let id = self.id();
+        let direct = Direct {
+            peer: peer.clone(),
+            text: "for you".to_owned(),
+            id,
+            files: vec![file],
+            ..Direct::default()
+        };
+        let may = self.may_fetch(index, &hash);
+        self.ask(index, Sent::Direct(direct)).await;
+        let holder = self.room.holders.get(&fold(&peer)).copied();
+        match (may, holder) {
+            (false, _) => self.expect_refusal(index, ErrorCode::FileUnknown, id).await,
+            (true, None) => {
+                self.expect_refusal(index, ErrorCode::NotReachable, id)
+                    .await
+            }
+            (true, Some(holder)) => {
+                // A connection that is gone may have been any of them.
+                let owner = holder.map(|holder| self.owner(holder));
+                let ghost = self
+                    .room
+                    .ghosts
+                    .get(&fold(&peer))
+                    .map(|ghost| ghost.0.clone());
+                let owner = owner.or(ghost).expect("it has a name");
+                let whole = self.room.whole.get_mut(&hash).expect("it is whole");
+                whole.recipients.insert(owner);
+                match self.answer(index).await {
+                    Message::Receipt(receipt) => {
+                        assert_eq!((receipt.id, receipt.seq), (id, 0), "CHAT-DM-3, CHAT-DM-7");
+                    }
+                    message => panic!("CHAT-DM-7: {message:?}"),
+                }
+            }
+        }
+    }
+
+    /// A client fetches a file from somewhere on (CHAT-FILE-4, CHAT-FILE-10).
+    pub(super) async fn fetch(&mut self, index: usize) {
+        let (content, hash) = self.any_content();
+        let offset = self.rng.usize(0..content.len());
+        let may = self.may_fetch(index, &hash);
+        let get = GetFile {
+            sha256: hash.to_vec(),
+            offset: offset as u64,
+            length: 0,
+        };
+        self.ask(index, Sent::GetFile(get)).await;
+        if !may {
+            self.events.insert("fetches what is not for it");
+            return self
+                .expect_state(index, hash, Err(ErrorCode::FileUnknown))
+                .await;
+        }
+        self.events.insert("fetches a file");
+        let mut next = offset;
+        while next < content.len() {
+            // Other pieces may be before it in the queue of the disk.
+            let peer = self.clients[index].peer.as_mut().expect("it is there");
+            match timeout(Duration::from_millis(1), peer.next()).await {
+                Err(_) => Box::pin(self.write()).await,
+                Ok(Some(Message::FileData(piece))) => {
+                    assert_eq!(piece.offset, next as u64, "CHAT-FILE-10");
+                    let end = next + piece.data.len();
+                    assert!(piece.data.len() <= CHUNK_BYTES, "CHAT-FILE-10");
+                    assert!(
+                        piece.data == content[next..end],
+                        "CHAT-FILE-10: other bytes"
+                    );
+                    next = end;
+                }
+                Ok(Some(message)) => self.received(index, message),
+                Ok(None) => panic!("CHAT-FILE-10: the connection ends"),
+            }
+        }
+    }
+}
