@@ -385,7 +385,8 @@ fn the_suite_passes_over_two_nodes() {
     let ran = Command::new(env!("CARGO_BIN_EXE_chat-conformance"))
         .args(["server", &first.address.to_string()])
         .args(["--also", &second.address.to_string()])
-        .args(["--cuts", "whole", "--timeout-scale", "4", "--skip-slow"])
+        .args(["--exclusive", "--cuts", "whole", "--timeout-scale", "4"])
+        .arg("--skip-slow")
         .args(["--control-cmd", &operator])
         .args(["--area", "presence", "--area", "chatting"])
         .args([

@@ -256,6 +256,49 @@ fn everything() -> (tempfile::TempDir, String) {
     (folder, page)
 }
 
+/// A server of a cluster, and where its metrics are.
+#[cfg(feature = "cluster")]
+fn node() -> (crate::cluster::Nats, TestServer, String) {
+    let nats = crate::cluster::Nats::start();
+    let cluster = format!("nats://127.0.0.1:{}", nats.port);
+    let (server, address) = start(&["--cluster", &cluster, "--node", "first"]);
+    (nats, server, address)
+}
+
+/// Also what promtool says to its metrics.
+#[cfg(feature = "cluster")]
+#[test]
+fn a_node_that_is_cut_off_is_not_ready() {
+    let (nats, server, address) = node();
+    server.wait_for_log("in the cluster");
+    let metric = |name: &str| samples(&get(&address, "GET /metrics").1)[name];
+    assert_eq!(get(&address, "GET /readyz").0, 200);
+    assert_eq!(metric("chat_cluster_reachable"), 1.0);
+    assert_eq!(metric("chat_cluster_nodes"), 1.0);
+    assert!(metric("chat_cluster_applied_position") >= 1.0);
+    assert!(metric("chat_cluster_batch_seconds_count") >= 1.0);
+    let page = get(&address, "GET /metrics").1;
+    if let Some((is_good, said)) = promtool(&["check", "metrics"], &page) {
+        assert!(is_good && said.trim().is_empty(), "{said}\n{page}");
+    }
+    nats.signal("STOP");
+    server.wait_for_log("cut off the cluster");
+    assert_eq!(get(&address, "GET /readyz").0, 503);
+    assert_eq!(get(&address, "GET /healthz").0, 200);
+    assert_eq!(metric("chat_cluster_reachable"), 0.0);
+    assert_eq!(metric("chat_cluster_cut_off_total"), 1.0);
+    nats.signal("CONT");
+    let began = std::time::Instant::now();
+    while get(&address, "GET /readyz").0 != 200 {
+        assert!(
+            began.elapsed() < crate::support::PATIENCE,
+            "it does not come back"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(metric("chat_cluster_reachable"), 1.0);
+}
+
 /// What promtool says to `input`; nothing where it is not installed.
 fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
     let promtool = Command::new("promtool")
@@ -287,6 +330,7 @@ fn promtool_finds_nothing_to_say() {
 }
 
 /// The metrics of `docs/operate.md` are those of the page, and its alarms are rules.
+#[cfg(feature = "cluster")]
 #[test]
 fn the_documentation_names_what_is_shown() {
     let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operate.md");
@@ -294,8 +338,13 @@ fn the_documentation_names_what_is_shown() {
     let (_, docs) = docs.split_once("## Metrics and health").expect("its head");
     let (docs, _) = docs.split_once("\n## ").expect("the next head");
     let (_folder, page) = everything();
+    // A room on disk and one of several servers do not go together.
+    let (_nats, node, address) = node();
+    node.wait_for_log("in the cluster");
+    let of_node = get(&address, "GET /metrics").1;
     let shown: BTreeSet<&str> = page
         .lines()
+        .chain(of_node.lines())
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .filter(|name| name.starts_with("chat_"))
         .collect();
