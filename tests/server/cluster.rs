@@ -339,7 +339,7 @@ async fn kept_records(nats: &Nats) -> (u64, u64) {
 #[test]
 fn a_newcomer_starts_from_a_checkpoint() {
     let nats = Nats::start();
-    let options = ["--cluster-checkpoint", "8KiB"];
+    let options = ["--cluster-checkpoint", "8KiB", "--rate-limit", "off"];
     let first = nats.node("first", &options);
     let (mut alice, before) = Peer::join_with(&first, "alice", RESUMES);
     let runtime = tokio::runtime::Runtime::new().expect("there are threads");
