@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    direct::DirectAnswer,
+    direct::{DirectAnswer, Origin},
     record::{Item, Kind, NodeDown, Record},
 };
 
@@ -212,7 +212,7 @@ impl Replica {
                         rooms.operate(operation, record.time_unix_ms, ticket);
                     }
                 }
-                Some(Kind::DirectAnswer(it)) => self.place_direct(&it, is_own, rooms),
+                Some(Kind::DirectAnswer(it)) => self.place_direct(it, is_own, rooms),
                 Some(Kind::DirectGivenUp(it)) => {
                     let key = DirectKey {
                         node: record.node.clone(),
@@ -221,8 +221,8 @@ impl Replica {
                     };
                     rooms.direct_given_up(key, is_own);
                 }
-                Some(Kind::DirectSettled(it)) if self.is_own(&it.node, it.incarnation) => {
-                    rooms.direct_settled(it.ticket, it.delivered);
+                Some(Kind::DirectSettled(it)) if self.is_own(&it.key.node, it.key.incarnation) => {
+                    rooms.direct_settled(it.key.ticket, it.delivered);
                 }
                 Some(Kind::DirectSettled(_)) => {}
                 Some(Kind::Checkpoint(it)) => self.checkpoint = self.checkpoint.max(it.position),
@@ -249,8 +249,13 @@ impl Replica {
 
     /// Whether an incarnation of a node takes part.
     pub(crate) fn is_there(&self, node: &str, incarnation: u64) -> bool {
+        self.living(node, incarnation).is_some()
+    }
+
+    /// A node, if this incarnation of it takes part.
+    fn living(&self, node: &str, incarnation: u64) -> Option<&Node> {
         let node = self.nodes.get(node);
-        node.is_some_and(|node| node.incarnation == incarnation && !node.is_down)
+        node.filter(|node| node.incarnation == incarnation && !node.is_down)
     }
 
     /// The node of a member, and its incarnation.
@@ -267,19 +272,24 @@ impl Replica {
         node.members.get(&session).map(|it| it.join_no)
     }
 
-    fn place_direct(&mut self, answer: &DirectAnswer, is_to_here: bool, rooms: &mut impl Rooms) {
-        let node = self.nodes.get(&answer.node);
-        let node = node.filter(|it| it.incarnation == answer.incarnation && !it.is_down);
+    fn place_direct(&mut self, answer: DirectAnswer, is_to_here: bool, rooms: &mut impl Rooms) {
+        let Origin {
+            key,
+            session,
+            join_no,
+            id,
+        } = answer.origin;
         rooms.direct_placed(DirectPlace {
-            key: answer.key(),
-            sender: node
-                .and_then(|node| node.members.get(&answer.session))
-                .filter(|it| it.join_no == answer.join_no)
+            sender: self
+                .living(&key.node, key.incarnation)
+                .and_then(|node| node.members.get(&session))
+                .filter(|it| it.join_no == join_no)
                 .map(|it| it.member),
-            id: answer.id,
+            is_from_here: self.is_own(&key.node, key.incarnation),
+            key: key.into(),
+            id,
             time_unix_ms: answer.time_unix_ms,
             is_accepted: answer.is_accepted,
-            is_from_here: self.is_own(&answer.node, answer.incarnation),
             is_to_here,
         });
     }
@@ -442,7 +452,7 @@ pub(crate) fn epoch(life: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::record::Join;
+    use crate::cluster::{direct::Key, record::Join};
 
     /// A room in which every Join succeeds; keeps the senders of Directs.
     #[derive(Default)]
@@ -500,10 +510,16 @@ mod tests {
 
     fn answer(session: u32, join_no: u64) -> Item {
         Kind::DirectAnswer(DirectAnswer {
-            node: "a".to_owned(),
-            incarnation: 1,
-            session,
-            join_no,
+            origin: Origin {
+                key: Key {
+                    node: "a".to_owned(),
+                    incarnation: 1,
+                    ..Key::default()
+                },
+                session,
+                join_no,
+                ..Origin::default()
+            },
             is_accepted: true,
             ..DirectAnswer::default()
         })

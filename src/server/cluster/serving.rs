@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cluster::{
         checkpoint,
-        direct::{DirectGivenUp, DirectSent, DirectSettled},
+        direct::{DirectAnswer, DirectGivenUp, DirectSent, DirectSettled},
         operate::Operate,
         record::{CheckpointWritten, Item, Kind, Record},
         replica::{Applied, Cut, Outcome, Replica, Rooms},
@@ -149,7 +149,10 @@ impl Serving<'_> {
             self.operate(operation, ticket);
         }
         for (key, delivered) in settled {
-            let settled = DirectSettled::of(key, delivered);
+            let settled = DirectSettled {
+                key: key.into(),
+                delivered,
+            };
             self.sequencer.push(Kind::DirectSettled(settled).into());
         }
         for ticket in overdue {
@@ -186,15 +189,20 @@ impl Serving<'_> {
 
     /// A Direct has come to the node of its recipient.
     fn take_direct(&mut self, sent: DirectSent, life: &str) {
+        let DirectSent { origin, direct, .. } = sent;
         let is_meant = sent.life == life
             && sent.to_incarnation == self.incarnation
-            && self.replica.is_there(&sent.node, sent.incarnation);
+            && (self.replica).is_there(&origin.key.node, origin.key.incarnation);
         if !is_meant {
             return;
         }
-        let direct = sent.direct.clone().unwrap_or_default();
-        let is_accepted = self.hub.direct_arrived(sent.key(), &sent.name, direct);
-        let answer = sent.answer(is_accepted);
+        let time_unix_ms = direct.time_unix_ms;
+        let key = origin.key.clone().into();
+        let answer = DirectAnswer {
+            origin,
+            time_unix_ms,
+            is_accepted: self.hub.direct_arrived(key, &sent.name, direct),
+        };
         self.sequencer.push(Kind::DirectAnswer(answer).into());
     }
 
