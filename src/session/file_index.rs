@@ -109,7 +109,7 @@ impl FileIndex {
     ) {
         self.used_bytes += charged_whole(size, &owners);
         for owner in &owners {
-            *self.used_by.entry(owner.clone()).or_default() += charged(size);
+            self.charge(owner, size);
         }
         // If a chat names it, that is to be known soon.
         let due_unix_ms = match named_by.last_seq() {
@@ -148,6 +148,7 @@ impl FileIndex {
         due: i64,
         is_on_disk: bool,
     ) {
+        self.used_bytes += charged(size);
         self.charge(&owner, size);
         self.due.insert((due, hash, Some(owner.clone())));
         let partial = Partial {
@@ -228,11 +229,8 @@ impl FileIndex {
         }
         partial.is_writing = true;
         partial.is_on_disk = true;
-        let before = (partial.due_unix_ms, hash, Some(key.0.clone()));
-        partial.due_unix_ms = due_unix_ms;
         let size = partial.size;
-        self.due.remove(&before);
-        self.due.insert((due_unix_ms, hash, Some(key.0)));
+        self.keep_partial(&key, due_unix_ms);
         Ok(size)
     }
 
@@ -273,13 +271,13 @@ impl FileIndex {
                 let due = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
                 match self.whole.get_mut(&hash) {
                     Some(whole) => {
+                        whole.keep_unix_ms = whole.keep_unix_ms.max(due);
                         // It counts once for the server, and for each owner; what is known
                         // of another owner counts too.
                         if whole.owners.insert(owner.clone()) {
                             self.used_bytes += FILE_BYTES_MIN;
-                            *self.used_by.entry(owner.clone()).or_default() += charged(size);
+                            self.charge(owner, size);
                         }
-                        whole.keep_unix_ms = whole.keep_unix_ms.max(due);
                     }
                     None => {
                         let owners = BTreeSet::from([owner.clone()]);
@@ -356,20 +354,13 @@ impl FileIndex {
             match owner {
                 Some(owner) => {
                     let key = (owner, hash);
-                    match self.partial.get(&key) {
-                        // The disk is about to have more of it.
-                        Some(partial) if partial.is_writing => {
-                            self.due.pop_first();
-                            let later = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
-                            self.due.insert((later, hash, Some(key.0.clone())));
-                            if let Some(partial) = self.partial.get_mut(&key) {
-                                partial.due_unix_ms = later;
-                            }
-                        }
-                        _ => {
-                            self.due.pop_first();
-                            removed.extend(self.remove_partial(&key));
-                        }
+                    // The disk is about to have more of it.
+                    if self.partial.get(&key).is_some_and(|it| it.is_writing) {
+                        let later = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
+                        self.keep_partial(&key, later);
+                    } else {
+                        self.due.pop_first();
+                        removed.extend(self.remove_partial(&key));
                     }
                 }
                 None => removed.extend(self.look_again(hash, oldest_seq, limits, now_unix_ms)),
@@ -428,6 +419,17 @@ impl FileIndex {
         }
     }
 
+    /// Keeps an upload until this time.
+    fn keep_partial(&mut self, key: &(FileOwner, Hash), due_unix_ms: i64) {
+        if let Some(partial) = self.partial.get_mut(key) {
+            let (owner, hash) = key;
+            let due = |at: i64| (at, *hash, Some(owner.clone()));
+            self.due.remove(&due(partial.due_unix_ms));
+            self.due.insert(due(due_unix_ms));
+            partial.due_unix_ms = due_unix_ms;
+        }
+    }
+
     /// Ends an upload. Returns what the disk has to remove: nothing, if it never had a piece,
     /// so that a client cannot give the disk more to do than it has sent.
     fn remove_partial(&mut self, key: &(FileOwner, Hash)) -> Option<Removal> {
@@ -444,11 +446,12 @@ impl FileIndex {
         })
     }
 
+    /// Counts a file for its owner.
     fn charge(&mut self, owner: &FileOwner, size: u64) {
-        self.used_bytes += charged(size);
         *self.used_by.entry(owner.clone()).or_default() += charged(size);
     }
 
+    /// Counts a file for its owner no more.
     fn release(&mut self, owner: &FileOwner, size: u64) {
         if let Some(used) = self.used_by.get_mut(owner) {
             *used = used.saturating_sub(charged(size));
