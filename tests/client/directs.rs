@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chat::client::{Backoff, Connector, Event, SendError, Session};
-use chat::wire::{Capability, Direct, DirectAck, DirectState, ErrorCode, Receipt};
+use chat::wire::{Capability, Direct, DirectState, ErrorCode, Receipt};
 
 use crate::cutting::{Cut, NEVER, Proxy};
 use crate::fake::{FromClient, Peer, Server, ToClient, WAIT_SECONDS, limits};
@@ -175,19 +175,6 @@ fn welcome(server: &Server) -> Peer {
     peer
 }
 
-fn says(peer: &mut Peer, seq: u64, text: &str) {
-    peer.send(ToClient::Direct(Direct {
-        peer: "Bob".to_owned(),
-        text: text.to_owned(),
-        seq,
-        time_unix_ms: 5,
-        ..Direct::default()
-    }));
-    // CHAT-DM-13
-    let ack = peer.receive();
-    assert_eq!(ack, Some(FromClient::DirectAck(DirectAck { seq })));
-}
-
 fn settles(peer: &mut Peer, id: u64, delivered: bool) {
     peer.send(ToClient::DirectState(DirectState { id, delivered }));
 }
@@ -205,7 +192,7 @@ fn a_pipe_shows_directs_apart() {
     let server = Server::new();
     let mut program = Program::start(&[&*server.address(), "Alice"]);
     let mut peer = welcome(&server);
-    says(&mut peer, 1, "for\u{1b}you");
+    peer.say_direct("Bob", 1, "for\u{1b}you");
     peer.say("Bob", "for all");
     program.end_input();
     peer.leave();
@@ -222,7 +209,7 @@ fn json_sends_and_tells_directs() {
     let server = Server::new();
     let mut program = Program::start(&[&*server.address(), "Alice", "--json"]);
     let mut peer = welcome(&server);
-    says(&mut peer, 1, "hi");
+    peer.say_direct("Bob", 1, "hi");
     program.write(b"{\"direct\":{\"peer\":\"Bob\",\"text\":\"hello\",\"id\":\"41\"}}\n");
     let sent = direct(&mut peer);
     assert_eq!((&*sent.peer, &*sent.text), ("Bob", "hello"));
@@ -248,7 +235,7 @@ fn a_terminal_shows_a_direct_with_its_state() {
     let server = Server::new();
     let mut screen = Screen::start(&[&server.address(), "Alice"]);
     let mut peer = welcome(&server);
-    says(&mut peer, 1, "psst");
+    peer.say_direct("Bob", 1, "psst");
     screen.log_ends_with("\nBob to you alone: psst");
     screen.type_keys("/msg @bob  two  words\r");
     let sent = direct(&mut peer);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chat::frame::{self, Split};
 use chat::wire::{
-    Capability, Chat, ClientEnvelope, Error, ErrorCode, Limits, Members, Ping, Receipt, Register,
-    Registered, ServerClosing, ServerEnvelope, client_envelope, server_envelope,
+    Capability, Chat, ClientEnvelope, Direct, DirectAck, Error, ErrorCode, Limits, Members, Ping,
+    Receipt, Register, Registered, ServerClosing, ServerEnvelope, client_envelope, server_envelope,
 };
 use prost::Message as _;
 
@@ -219,6 +219,19 @@ impl Peer {
             topic: topic.to_owned(),
             ..Chat::default()
         }));
+    }
+
+    /// A Direct that somebody sends to the client, which acknowledges it (CHAT-DM-13).
+    pub fn say_direct(&mut self, sender: &str, seq: u64, text: &str) {
+        self.send(ToClient::Direct(Direct {
+            peer: sender.to_owned(),
+            text: text.to_owned(),
+            seq,
+            time_unix_ms: 5,
+            ..Direct::default()
+        }));
+        let ack = self.receive();
+        assert_eq!(ack, Some(FromClient::DirectAck(DirectAck { seq })));
     }
 
     pub fn members(&mut self, names: &[&str]) {

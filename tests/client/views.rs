@@ -1,6 +1,6 @@
 //! Full screen: the room, topics and directs as views.
 
-use chat::wire::{Chat, Direct, DirectAck, File, Limits};
+use chat::wire::{Chat, File, Limits};
 use insta::assert_snapshot;
 
 use crate::fake::{FromClient, Peer, Server, ToClient, limits, now_unix_ms};
@@ -18,19 +18,6 @@ fn joined(setup: &Setup) -> (Screen, Peer) {
     peer.members(&["Alice", "Bob"]);
     screen.wait_until(|| screen.log().contains("/help"));
     (screen, peer)
-}
-
-fn direct(peer: &mut Peer, sender: &str, seq: u64, text: &str) {
-    peer.send(ToClient::Direct(Direct {
-        peer: sender.to_owned(),
-        text: text.to_owned(),
-        seq,
-        time_unix_ms: 5,
-        ..Direct::default()
-    }));
-    // CHAT-DM-13
-    let ack = peer.receive();
-    assert_eq!(ack, Some(FromClient::DirectAck(DirectAck { seq })));
 }
 
 /// What the client sends next, with the member that it is for.
@@ -92,7 +79,7 @@ fn a_topic_is_a_view_and_lines_typed_in_it_have_the_topic() {
 #[test]
 fn a_direct_is_a_view_and_lines_typed_in_it_are_for_one_member() {
     let (mut screen, mut peer) = joined(&Setup::default());
-    direct(&mut peer, "Bob", 1, "psst");
+    peer.say_direct("Bob", 1, "psst");
     screen.log_ends_with("\nBob to you alone: psst");
     screen.type_keys("/view bob\r");
     screen.shows_log("Bob: psst", "@Bob>");
@@ -113,7 +100,7 @@ fn a_draft_stays_with_its_view() {
     let (mut screen, mut peer) = joined(&Setup::default());
     screen.type_keys("for all");
     screen.drafts("> for all");
-    direct(&mut peer, "Bob", 1, "psst");
+    peer.say_direct("Bob", 1, "psst");
     screen.log_ends_with("\nBob to you alone: psst");
     screen.type_keys("\x1b[1;3C");
     screen.drafts("@Bob>");
@@ -226,7 +213,7 @@ fn screen_of(rows: u16, columns: u16) -> String {
         "carol",
         &format!("a long line: {}", "word ".repeat(20)),
     );
-    direct(&mut peer, "Bob", 1, "psst");
+    peer.say_direct("Bob", 1, "psst");
     peer.say("Dave", "hello");
     peer.say("Dave", "anybody?");
     for number in 0..3 {

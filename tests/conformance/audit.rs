@@ -248,6 +248,18 @@ fn audit(alice: &Events, bob: &Events) -> (Ran, Value) {
     audit_files(&[path("alice"), path("bob")])
 }
 
+/// The rule is told to be broken, with this in the sentence, to people and to programs.
+fn assert_found((ran, report): (Ran, Value), rule: &str, sentence: &str) {
+    assert_eq!(ran.code, VIOLATES, "{rule} {sentence}: {}", ran.stdout);
+    let findings = report["findings"].as_array().expect("findings");
+    let is_told = findings.iter().any(|finding| {
+        let told = finding["sentence"].as_str().unwrap_or_default();
+        finding["rule"] == *rule && told.contains(sentence)
+    });
+    assert!(is_told, "{rule} {sentence}: {}", ran.stdout);
+    assert!(ran.stdout.contains(rule), "{}", ran.stdout);
+}
+
 fn audit_files(files: &[PathBuf]) -> (Ran, Value) {
     let folder = tempfile::tempdir().expect("a folder");
     let report = folder.path().join("report.json");
@@ -573,15 +585,7 @@ fn a_capture_that_is_broken_is_told_by_its_rule() {
     for (rule, sentence, break_it) in ways {
         let (mut alice, mut bob) = (alice(), bob());
         break_it(&mut alice, &mut bob);
-        let (ran, report) = audit(&alice, &bob);
-        assert_eq!(ran.code, VIOLATES, "{rule} {sentence}: {}", ran.stdout);
-        let findings = report["findings"].as_array().expect("findings");
-        let is_told = findings.iter().any(|finding| {
-            let told = finding["sentence"].as_str().unwrap_or_default();
-            finding["rule"] == *rule && told.contains(sentence)
-        });
-        assert!(is_told, "{rule} {sentence}: {}", ran.stdout);
-        assert!(ran.stdout.contains(rule), "{}", ran.stdout);
+        assert_found(audit(&alice, &bob), rule, sentence);
     }
 }
 
