@@ -110,7 +110,7 @@ pub struct Layered {
     socket: TcpStream,
     tls: Option<Tls>,
     websocket: Option<WebSocket>,
-    /// WebSocket frames that wait to be sent; TLS has a buffer of its own.
+    /// Frames of WebSocket that wait to be sent; those of TLS are in the buffer of rustls.
     out: Vec<u8>,
     out_sent: usize,
 }

@@ -34,7 +34,7 @@ pub fn lint(suite: &Suite, rules: &[Rule]) -> Vec<String> {
     found
 }
 
-/// A learner who breaks a rule is told what to do about it.
+/// Each rule that has a case has a line in `advice.txt` that says what to do about it.
 fn check_advice(suite: &Suite, rules: &[Rule], found: &mut Vec<String>) {
     for (id, _) in &suite.advice {
         if !rules.iter().any(|r| r.id == *id) {

@@ -13,9 +13,9 @@ pub struct Pending {
     pub id: u64,
     /// Its text.
     pub text: String,
-    /// Its topic, and whom it mentions.
+    /// The topic of the Chat.
     pub topic: String,
-    /// Whom it mentions.
+    /// The names of the members that the Chat mentions.
     pub mentions: Vec<String>,
     /// Whether it is a Direct, which has no number (CHAT-DM-3).
     pub is_direct: bool,

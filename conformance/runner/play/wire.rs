@@ -43,7 +43,7 @@ impl Play<'_> {
         let index = match others.clone().position(|person| *person == who) {
             Some(index) => index,
             None if people.first() == Some(&who) => return &server.place,
-            // Whom the suite itself registers.
+            // A person of no transcript, whom the suite registers itself.
             None => others.count(),
         };
         let index = index.checked_rem(also.len());

@@ -16,7 +16,7 @@ const BELL_INTERVAL_MS: u64 = 1_000;
 const NOTIFY_CHARS_MAX: usize = 200;
 
 impl Model {
-    /// An entry has come that has this view of its own.
+    /// Counts a new entry as unread, in the view of its topic or person.
     pub(super) fn count_unread(&mut self, view: ViewId, id: EntryId, is_mention: bool) {
         let is_seen = self.views.is_shown(view)
             && self.views.current().scroll == Scroll::Bottom
