@@ -31,7 +31,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 pub use nats::Nats;
-use serving::{Serving, apply, check_position, decode};
+use serving::{Place, Serving, apply};
 
 use super::hub::Hub;
 use crate::{
@@ -247,18 +247,17 @@ async fn serve(
             replica
         }
     };
-    let mut position = stream.start();
-    let mut record_bytes = 0;
-    while position < stream.last_position() {
+    let mut place = Place {
+        position: stream.start(),
+        record_bytes: 0,
+    };
+    while place.position < stream.last_position() {
         let next = time::timeout(Duration::from_millis(CATCH_UP_MS), stream.next());
         let next = next.await;
         let next = next.map_err(|_| passing("the stream does not tell what it has"))??;
         if let Taken::Record(at, bytes, behind) = next {
             hub.metrics.cluster.applied(at, behind);
-            check_position(at, position)?;
-            position = at;
-            record_bytes += bytes.len() as u64 + RECORD_OVERHEAD_BYTES;
-            if let Some(record) = decode(&bytes) {
+            if let Some(record) = place.step(at, &bytes)? {
                 apply(hub, &mut replica, record);
             }
         }
@@ -278,10 +277,9 @@ async fn serve(
         start: Instant::now(),
         sequencer: Sequencer::new(&life, &part.node, incarnation, 0),
         replica,
-        position,
+        place,
         is_in: false,
         published: None,
-        record_bytes,
         is_keeping: false,
         keep_not_before_ms: 0,
         carried: match memory.life == life {

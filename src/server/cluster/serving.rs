@@ -25,14 +25,34 @@ use crate::{
     session::{DirectKey, DirectPlace, Operation, RemoteDirect},
 };
 
-/// Each record has the position behind that of the one before.
-pub(super) fn check_position(at: u64, last: u64) -> Result<(), Trouble> {
-    match at == last + 1 {
-        true => Ok(()),
-        false => Err(passing(format!(
-            "this node has the records up to {last}, and the stream goes on with {at}: it was \
-             overtaken by what the stream keeps, and begins again from a checkpoint"
-        ))),
+/// How far a node is in the stream.
+pub(super) struct Place {
+    /// That of the last record that it has taken.
+    pub(super) position: u64,
+    /// What the records since the last checkpoint take, as far as this node knows.
+    pub(super) record_bytes: u64,
+}
+
+impl Place {
+    /// Takes the next record, which has the position behind that of the one before. `None`
+    /// for bytes that are no record: they are none for every node.
+    pub(super) fn step(&mut self, at: u64, bytes: &[u8]) -> Result<Option<Record>, Trouble> {
+        let last = self.position;
+        if at != last + 1 {
+            return Err(passing(format!(
+                "this node has the records up to {last}, and the stream goes on with {at}: it was \
+                 overtaken by what the stream keeps, and begins again from a checkpoint"
+            )));
+        }
+        self.position = at;
+        self.record_bytes += bytes.len() as u64 + RECORD_OVERHEAD_BYTES;
+        let record = Record::decode(bytes);
+        if record.is_err() {
+            warn!(
+                "something in the stream is no record of a chat server: another program writes too"
+            );
+        }
+        Ok(record.ok())
     }
 }
 
@@ -44,14 +64,11 @@ pub(super) struct Serving<'a> {
     pub(super) start: Instant,
     pub(super) sequencer: Sequencer,
     pub(super) replica: Replica,
-    /// That of the last record that was applied.
-    pub(super) position: u64,
+    pub(super) place: Place,
     /// The first record of this incarnation was applied.
     pub(super) is_in: bool,
     /// The batch that is on its way, and since when.
     pub(super) published: Option<(u64, Instant)>,
-    /// What the records since the last checkpoint take, as far as this node knows.
-    pub(super) record_bytes: u64,
     /// A checkpoint is being written.
     pub(super) is_keeping: bool,
     pub(super) keep_not_before_ms: u64,
@@ -208,10 +225,7 @@ impl Serving<'_> {
 
     /// Applies the next record.
     fn take(&mut self, at: u64, bytes: &[u8]) -> Result<(), Trouble> {
-        check_position(at, self.position)?;
-        self.position = at;
-        self.record_bytes += bytes.len() as u64 + RECORD_OVERHEAD_BYTES;
-        let Some(record) = decode(bytes) else {
+        let Some(record) = self.place.step(at, bytes)? else {
             return Ok(());
         };
         match self.replica.cut(&record) {
@@ -234,7 +248,7 @@ impl Serving<'_> {
         let checkpoint = self.replica.checkpoint();
         let applied = apply(self.hub, &mut self.replica, record);
         if self.replica.checkpoint() > checkpoint {
-            self.record_bytes = 0;
+            self.place.record_bytes = 0;
             let checkpoint = self.replica.checkpoint();
             self.hub.metrics.cluster.checkpoint(checkpoint);
         }
@@ -269,19 +283,19 @@ impl Serving<'_> {
 impl Serving<'_> {
     /// Writes a checkpoint, if it is time for one and for this node to write it.
     fn keep_checkpoint(&mut self, stream: &mut impl Stream) {
-        let is_due = self.record_bytes >= self.part.checkpoint_bytes
+        let is_due = self.place.record_bytes >= self.part.checkpoint_bytes
             && self.is_in
             && !self.is_keeping
             && self.now_ms() >= self.keep_not_before_ms;
         if is_due && self.replica.writes_checkpoints() {
             let bytes = checkpoint::encode(&self.replica, self.hub.snapshot(), self.hub.bans());
             debug!(
-                position = self.position,
+                position = self.place.position,
                 bytes = bytes.len(),
                 "writes a checkpoint"
             );
             self.is_keeping = true;
-            stream.keep(self.position, bytes);
+            stream.keep(self.place.position, bytes);
         }
     }
 
@@ -304,15 +318,6 @@ impl Serving<'_> {
             }
         }
     }
-}
-
-/// The record of these bytes. What is none is of no concern: it is none for every node.
-pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
-    let record = Record::decode(bytes);
-    if record.is_err() {
-        warn!("something in the stream is no record of a chat server: another program writes too");
-    }
-    record.ok()
 }
 
 /// Applies one record to the room.
