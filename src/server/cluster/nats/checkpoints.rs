@@ -43,6 +43,16 @@ pub(super) struct Found {
     writer: String,
 }
 
+/// What a stream of checkpoints has.
+struct Listed {
+    /// The whole ones of this life, by position.
+    whole: Vec<Found>,
+    /// Those that have not all their pieces.
+    partial: Vec<Found>,
+    /// The subjects of other lives.
+    others: Vec<String>,
+}
+
 impl Checkpoints {
     /// Opens it, and makes it if it is not there yet.
     pub(super) async fn open(
@@ -71,8 +81,8 @@ impl Checkpoints {
         })
     }
 
-    /// The whole ones of this life, by position, and the subjects of all others.
-    async fn list(&self) -> Result<(Vec<Found>, Vec<String>), String> {
+    /// What is there.
+    async fn list(&self) -> Result<Listed, String> {
         let all = self.stream.info_with_subjects(">");
         let mut all = all.await.map_err(|error| error.to_string())?;
         let mut pieces: BTreeMap<Found, BTreeSet<usize>> = BTreeMap::new();
@@ -87,14 +97,18 @@ impl Checkpoints {
         let (whole, partial): (Vec<_>, Vec<_>) = pieces
             .into_iter()
             .partition(|(found, pieces)| pieces.len() == found.pieces);
-        others.extend(partial.into_iter().map(|(found, _)| self.filter(&found)));
-        Ok((whole.into_iter().map(|(found, _)| found).collect(), others))
+        let found = |those: Vec<(Found, _)>| those.into_iter().map(|(found, _)| found).collect();
+        Ok(Listed {
+            whole: found(whole),
+            partial: found(partial),
+            others,
+        })
     }
 
     /// The oldest one from which the stream keeps all records, which begin behind `kept`:
     /// with it comes the most of the past.
     pub(super) async fn find(&self, kept: u64) -> Result<Option<Found>, String> {
-        let (whole, _) = self.list().await?;
+        let Listed { whole, .. } = self.list().await?;
         Ok(whole.into_iter().find(|found| found.position >= kept))
     }
 
@@ -131,7 +145,11 @@ impl Checkpoints {
             let published = published.map_err(|error| error.to_string())?;
             published.await.map_err(|error| error.to_string())?;
         }
-        let (whole, others) = self.list().await?;
+        let Listed {
+            whole,
+            partial,
+            others,
+        } = self.list().await?;
         // Two are kept, so that a newcomer knows what was said between them, and one that
         // has just taken the older one is not overtaken.
         let Some(oldest) = whole.len().checked_sub(2).and_then(|it| whole.get(it)) else {
@@ -139,20 +157,14 @@ impl Checkpoints {
         };
         let purged = records.purge().sequence(oldest.position + 1).await;
         purged.map_err(|error| error.to_string())?;
-        let superfluous = whole
-            .iter()
-            .filter(|found| found.position < oldest.position);
-        let superfluous = superfluous.map(|found| self.filter(found));
+        let earlier = whole.iter().filter(|it| it.position < oldest.position);
+        // One that is being written by another node, for an earlier position than that of the
+        // whole ones, is superfluous too; a later one is not.
+        let not_later = partial.iter().filter(|it| it.position <= oldest.position);
+        let superfluous = earlier.chain(not_later).map(|found| self.filter(found));
         for subject in superfluous.chain(others) {
-            // One that is being written by another node, for an earlier position than that
-            // of the whole ones, is superfluous too; a later one is not.
-            let is_later = self
-                .parse(&subject)
-                .is_some_and(|(found, _)| found.position > oldest.position);
-            if !is_later {
-                let purged = self.stream.purge().filter(subject).await;
-                purged.map_err(|error| error.to_string())?;
-            }
+            let purged = self.stream.purge().filter(subject).await;
+            purged.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -193,11 +205,6 @@ fn parse(life: &str, subject: &str) -> Option<(Found, usize)> {
         pieces: parts.next()?.parse().ok()?,
         writer: parts.next()?.to_owned(),
     };
-    let piece = parts.next()?;
-    // That of all pieces is `*`.
-    let piece = match piece {
-        "*" => 0,
-        piece => piece.parse().ok()?,
-    };
+    let piece = parts.next()?.parse().ok()?;
     (piece < found.pieces.max(1)).then_some((found, piece))
 }
