@@ -166,6 +166,12 @@ impl Room {
         self.names.holder(&self.members, name)
     }
 
+    /// Whether a member of another node holds a name.
+    pub fn is_elsewhere(&self, name: &Name) -> bool {
+        let holder = self.holder(name);
+        holder.is_some_and(|it| it.elsewhere().is_some())
+    }
+
     /// The name of a member.
     pub fn name(&self, member: MemberId) -> Option<&Name> {
         self.members.get(member).map(|member| &member.name)

@@ -73,17 +73,9 @@ pub(super) enum Asker {
 }
 
 impl Directs {
-    /// Whether another one may be sent to it.
-    fn has_room(&self, bytes: usize) -> bool {
-        self.has_room_behind((0, 0), bytes)
-    }
-
-    /// The same, behind so many others with so many bytes that are on their way.
-    pub(super) fn has_room_behind(
-        &self,
-        (others, others_bytes): (usize, usize),
-        bytes: usize,
-    ) -> bool {
+    /// Whether another one may be sent to it, behind so many others with so many bytes that
+    /// are on their way.
+    fn has_room_behind(&self, (others, others_bytes): (usize, usize), bytes: usize) -> bool {
         let count = self.waiting.len() + others;
         let total_bytes = self.waiting_bytes + others_bytes + bytes;
         count < UNACKNOWLEDGED_MAX && (count == 0 || total_bytes <= UNACKNOWLEDGED_BYTES_MAX)
@@ -150,8 +142,7 @@ impl Sessions {
             time_unix_ms: context.now.unix_ms,
             files: direct.files,
         };
-        // Its number takes at most ten bytes more.
-        let bytes = delivered.encoded_len() + 16;
+        let bytes = frame_bytes(&delivered);
         // Also to a member of this node, so that the id is remembered whatever happens to it.
         if self.is_clustered()
             && let Some(recipient) = holder(context, &direct.peer)
@@ -204,15 +195,26 @@ impl Sessions {
         sender: &str,
         bytes: usize,
     ) -> Option<(usize, &mut Directs)> {
-        let name = Name::parse(name).ok()?;
-        let holder = context.room.holder(&name)?;
+        let (holder, _) = holder(context, name)?;
         let index = holder.0 as usize;
+        Some((index, self.directs_of(index, sender, (0, 0), bytes)?))
+    }
+
+    /// The Directs of a member of this node, if another one of so many bytes by this sender
+    /// reaches it, behind others that are on their way (CHAT-DM-6, CHAT-DM-12).
+    pub(super) fn directs_of(
+        &mut self,
+        index: usize,
+        sender: &str,
+        others: (usize, usize),
+        bytes: usize,
+    ) -> Option<&mut Directs> {
         match self.states.get_mut(index) {
             Some(State::Registered(session))
                 if session.granted.direct && !session.ignores(sender) =>
             {
                 let directs = session.directs.get_or_insert_default();
-                directs.has_room(bytes).then_some((index, &mut **directs))
+                directs.has_room_behind(others, bytes).then_some(directs)
             }
             _ => None,
         }
@@ -277,6 +279,11 @@ impl Sessions {
             effects.push(Effect::Deliver { index, envelope });
         }
     }
+}
+
+/// How much a Direct counts for its recipient, in bytes: its number takes at most ten more.
+pub(super) fn frame_bytes(direct: &wire::Direct) -> usize {
+    direct.encoded_len() + 16
 }
 
 /// The member that has this name.

@@ -12,8 +12,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use prost::Message as _;
-
 use crate::{
     name::Name,
     room::{MemberId, Room, Sent},
@@ -22,7 +20,7 @@ use crate::{
 
 use super::{
     ConnectionId, Context, Effect, OrderedRoom, Sessions, State, Time,
-    directs::{Asker, Waiting},
+    directs::{Asker, Waiting, frame_bytes},
     receipt, rejection,
 };
 
@@ -191,7 +189,7 @@ impl Sessions {
             return false;
         };
         let index = index.0 as usize;
-        let bytes = direct.encoded_len() + 16;
+        let bytes = frame_bytes(&direct);
         let Some(remote) = self.remote() else {
             return false;
         };
@@ -203,16 +201,8 @@ impl Sessions {
         if remote.arriving_bytes + bytes > ARRIVING_BYTES_MAX {
             return false;
         }
-        match self.states.get_mut(index) {
-            Some(State::Registered(session))
-                if session.granted.direct && !session.ignores(&direct.peer) =>
-            {
-                let directs = session.directs.get_or_insert_default();
-                if !directs.has_room_behind(others, bytes) {
-                    return false;
-                }
-            }
-            _ => return false,
+        if (self.directs_of(index, &direct.peer, others, bytes)).is_none() {
+            return false;
         }
         if let Some(remote) = self.remote() {
             remote.arriving_bytes += bytes;

@@ -97,8 +97,7 @@ impl Hub {
     /// Whether a member of this name is connected here, over a network, or to another node.
     pub(in crate::server) fn has_address(&self, name: &Name) -> bool {
         let state = self.lock();
-        let holder = state.room.holder(name);
-        holder.is_some_and(|it| it.elsewhere().is_some()) || self.address(&state, name).is_some()
+        state.room.is_elsewhere(name) || self.address(&state, name).is_some()
     }
 
     /// Where a member of this node comes from, over a network.
@@ -140,8 +139,7 @@ impl Hub {
         } = &mut *state;
         match operation {
             Operation::Kick { name, reason } => {
-                let holder = room.holder(&name);
-                let is_elsewhere = holder.is_some_and(|it| it.elsewhere().is_some());
+                let is_elsewhere = room.is_elsewhere(&name);
                 let is_here = sessions.kick(room, now, &name, &reason, effects);
                 Operated::Done(is_elsewhere || is_here)
             }
@@ -212,10 +210,7 @@ impl Hub {
             return Operated::TooMany;
         }
         let is_elsewhere = |target: &&Target| match target {
-            Target::Name(name) => {
-                let holder = state.room.holder(name);
-                holder.is_some_and(|it| it.elsewhere().is_some())
-            }
+            Target::Name(name) => state.room.is_elsewhere(name),
             Target::Network(_) => false,
         };
         let elsewhere = targets.iter().filter(is_elsewhere).count();
