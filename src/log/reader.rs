@@ -289,13 +289,26 @@ impl Reader {
 
     /// As [`Reader::unsent`], and nothing behind `position`, which is the end of a frame.
     pub fn unsent_before(&mut self, position: u64) -> Unsent<'_> {
-        let is_filtered = self.skips.as_ref().is_some_and(|it| it.filtered.is_some());
-        let (end, has_more) = match is_filtered {
+        let has_more = self.find_unsent(position);
+        self.found(has_more)
+    }
+
+    /// Finds the bytes to send next. Returns whether there is more to look through.
+    fn find_unsent(&mut self, position: u64) -> bool {
+        let (end, has_more) = match self.is_filtered() {
             true => self.locate_due(position),
             false => (self.locate(position), false),
         };
         self.unsent_end = in_32_bits(end);
-        let unsent = self.offset as usize..end;
+        has_more
+    }
+
+    fn is_filtered(&self) -> bool {
+        self.skips.as_ref().is_some_and(|it| it.filtered.is_some())
+    }
+
+    fn found(&self, has_more: bool) -> Unsent<'_> {
+        let unsent = self.offset as usize..self.unsent_end as usize;
         let Some(segment) = &self.segment else {
             return Unsent {
                 bytes: &[],
@@ -314,21 +327,18 @@ impl Reader {
     /// As [`Reader::unsent_before`]. Where a filter leaves several short pieces, they are put
     /// together in `buffer`, since a write for each would cost more than to copy them.
     pub fn unsent_gathered<'a>(&'a mut self, position: u64, buffer: &'a mut Vec<u8>) -> Unsent<'a> {
-        if self.gather(position, buffer) {
-            return Unsent {
+        let has_more = self.find_unsent(position);
+        match self.gather(buffer) {
+            true => Unsent {
                 bytes: buffer,
                 file: None,
                 has_more: false,
-            };
+            },
+            false => self.found(has_more),
         }
-        self.unsent_before(position)
     }
 
-    fn gather(&mut self, position: u64, buffer: &mut Vec<u8>) -> bool {
-        if self.skips.as_ref().is_none_or(|it| it.filtered.is_none()) {
-            return false;
-        }
-        self.unsent_before(position);
+    fn gather(&mut self, buffer: &mut Vec<u8>) -> bool {
         let (Some(skips), Some(segment)) = (&mut self.skips, &self.segment) else {
             return false;
         };
