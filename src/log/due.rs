@@ -95,8 +95,7 @@ pub struct DueQueue {
 #[derive(Default)]
 struct Queue {
     pieces: VecDeque<DuePieces>,
-    /// How many ranges are in them, and how many the reader has taken last.
-    count: usize,
+    /// How many ranges the reader has taken last.
     taken: usize,
     /// The first frame that was not pushed, once there were too many.
     overflow: Option<Place>,
@@ -106,6 +105,13 @@ struct Queue {
     chats: u64,
     /// The number of the last one.
     newest_seq: u64,
+}
+
+impl Queue {
+    /// How many ranges are in it.
+    fn count(&self) -> usize {
+        self.pieces.iter().map(|it| it.ranges.len()).sum()
+    }
 }
 
 /// What a reader does next.
@@ -143,18 +149,14 @@ impl DueQueue {
         if queue.overflow.is_some() {
             return;
         }
-        if queue.count + queue.taken + ranges.len() > RANGES_MAX {
+        if queue.count() + queue.taken + ranges.len() > RANGES_MAX {
             let offset = start;
             queue.overflow = Some(Place { segment, offset });
             return;
         }
-        queue.count += ranges.len();
         match queue.pieces.back_mut() {
             Some(last) if Arc::ptr_eq(&last.segment, &segment) => match last.ranges.back_mut() {
-                Some((_, last_end)) if *last_end == start && ranges.len() == 1 => {
-                    *last_end = end;
-                    queue.count -= 1;
-                }
+                Some((_, last_end)) if *last_end == start && ranges.len() == 1 => *last_end = end,
                 _ => last.ranges.append(&mut ranges),
             },
             _ => queue.pieces.push_back(DuePieces { segment, ranges }),
@@ -203,7 +205,6 @@ impl DueQueue {
             return Take::Nothing;
         }
         queue.taken = ranges.len();
-        queue.count = queue.pieces.iter().map(|it| it.ranges.len()).sum();
         Take::Send(DuePieces { segment, ranges })
     }
 
