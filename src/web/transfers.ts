@@ -2,8 +2,9 @@
 // lost connection has cut them.
 
 import { create } from "@bufbuild/protobuf";
+import { sha256 as hash } from "@noble/hashes/sha2.js";
+import { bytesToHex as hex } from "@noble/hashes/utils.js";
 import type { ToServer } from "./frames.js";
-import { Sha256, hex } from "./sha256.js";
 import { refusal } from "./words.js";
 import {
   ErrorCode,
@@ -131,7 +132,7 @@ export class Transfers {
     progress: Progress,
     signal: AbortSignal,
   ): Promise<Blob> {
-    const hasher = new Sha256();
+    const hasher = hash.create();
     const parts: Blob[] = [];
     let pieces: Uint8Array<ArrayBuffer>[] = [];
     let have = 0;
@@ -247,9 +248,9 @@ class Box {
   }
 }
 
-/** The hash of a file, read in parts. */
+/** The hash of a file, read in parts: what browsers have takes a whole one, and not over http. */
 export async function hashOf(file: Blob, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
-  const hasher = new Sha256();
+  const hasher = hash.create();
   for (let from = 0; from < file.size; from += HASH_BYTES) {
     const to = Math.min(from + HASH_BYTES, file.size);
     hasher.update(await read(file, from, to));
