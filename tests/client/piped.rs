@@ -379,11 +379,14 @@ fn listening_goes_on_after_the_input() {
 #[test]
 fn signals_leave() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let (program, peer) = joined(limits(), None);
+        let (program, mut peer) = joined(limits(), None);
+        // What it shows tells that it has joined: before that there is nothing to leave.
+        peer.say("Bob", "hello");
+        program.shows("@Bob: hello");
         let id = Pid::from_raw(program.id().try_into().expect("an id"));
         kill(id, signal).expect("a process");
         peer.leave();
-        check(program, 0, "", "");
+        check(program, 0, "@Bob: hello\n", "");
     }
 }
 
