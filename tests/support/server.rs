@@ -6,6 +6,7 @@ use std::{
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
 use super::PATIENCE;
@@ -71,14 +72,38 @@ fn spawn(mut command: Command) -> (Child, Arc<Log>) {
     (child, log)
 }
 
-/// Sends a signal, by its name without SIG.
+/// Sends a signal, by its name without SIG. STOP returns when the process has stopped.
+#[track_caller]
 pub fn signal(process_id: u32, name: &str) {
     let sent = Command::new("sh")
         .args(["-c", &format!("kill -s {name} {process_id}")])
         .status()
         .expect("there is a shell");
     assert!(sent.success(), "the process is there");
+    // One thread takes the signal and stops the others; until it is scheduled, on a busy
+    // machine, the others go on.
+    let deadline = Instant::now() + PATIENCE;
+    while name == "STOP" && !has_stopped(process_id) {
+        assert!(Instant::now() < deadline, "the process should stop");
+        thread::sleep(STOP_POLL);
+    }
 }
+
+/// Whether each thread of a process has stopped.
+fn has_stopped(process_id: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process_id}/task")) else {
+        return true; // A system without /proc, or a process that is gone.
+    };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // "pid (name) state ..."; a name may hold anything.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+        state.is_none_or(|state| state == Some('T'))
+    })
+}
+
+/// How often a process is asked whether it has stopped.
+const STOP_POLL: Duration = Duration::from_millis(1);
 
 impl TestServer {
     pub fn start(options: &[&str]) -> Self {
