@@ -168,7 +168,7 @@ impl Connector {
     /// [`NotResumed`](super::Event::NotResumed). The session still ends when the client
     /// leaves, the user has to act first (another password, another name), another
     /// session has continued it, or `backoff` gives up. The first connect is not
-    /// repeated.
+    /// repeated, but for a server that is [back soon](Self::connect_to).
     #[must_use]
     pub fn reconnecting(mut self, backoff: Backoff) -> Self {
         self.backoff = Some(backoff);

@@ -3,6 +3,9 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::backoff::Failure;
 use super::codec::Halves;
@@ -12,6 +15,10 @@ use super::driver::{Opened, Reopen};
 use super::session::Session;
 use crate::address::Address;
 use crate::wire::{self, Resume};
+
+/// The longest wait of a first connect for a server that restarts, in milliseconds: a
+/// person waits so long, and each of the server's clients has a wait of its own.
+const RESTART_MS_MAX: u32 = 10_000;
 
 /// Where a session can be, and how to get there again.
 #[derive(Debug)]
@@ -81,28 +88,24 @@ impl Connector {
         self.connect_to(&address, name).await
     }
 
-    /// Connects to a parsed address; the name in it is ignored.
+    /// Connects to a parsed address; the name in it is ignored. If the server closes at
+    /// that moment and says that it is back soon, the client comes back once.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] says which step failed.
     pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
-        let filter = self.register_filter();
         let addresses: Vec<_> = address.all().cloned().collect();
         let count = addresses.len();
-        let mut opened = self.open(address, name, None, filter.clone()).await;
-        let mut next = 0;
-        for (index, other) in addresses.iter().enumerate().skip(1) {
-            match &opened {
-                // What another server of the room may do better.
-                Err(error) if error.is_of_server() => {
-                    opened = self.open(other, name, None, filter.clone()).await;
-                    next = index;
-                }
-                _ => break,
-            }
+        let mut opened = self.open_first(&addresses, name).await;
+        if let Err(ConnectError::ServerClosed { retry_after_ms, .. }) = &opened
+            && (1..=RESTART_MS_MAX).contains(retry_after_ms)
+        {
+            // CHAT-CLOSE-8
+            sleep(Duration::from_millis((*retry_after_ms).into())).await;
+            opened = self.open_first(&addresses, name).await;
         }
-        let (halves, registered) = opened?;
+        let ((halves, registered), next) = opened?;
         let opened_at = addresses.get(next).cloned();
         let again = self.backoff.clone().map(|backoff| {
             let target: Box<dyn Reopen> = Box::new(Target {
@@ -121,5 +124,24 @@ impl Connector {
             self.filter.clone(),
             opened_at,
         ))
+    }
+
+    /// Opens a connection to the first of the servers that can be had. Says which it is.
+    async fn open_first(
+        &self,
+        addresses: &[Address],
+        name: &str,
+    ) -> Result<(Opened, usize), ConnectError> {
+        let mut failure = ConnectError::Closed;
+        for (index, address) in addresses.iter().enumerate() {
+            let filter = self.register_filter();
+            match self.open(address, name, None, filter).await {
+                Ok(opened) => return Ok((opened, index)),
+                // What another server of the room may do better.
+                Err(error) if error.is_of_server() => failure = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
     }
 }

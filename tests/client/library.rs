@@ -1,6 +1,9 @@
 //! The library, as a bot uses it.
 
-use std::thread;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use chat::client::{ConnectError, Connector, Ended, Ending, Event, SendError, Session};
 use chat::wire::{Capability, ErrorCode, Left, LeftReason, Limits};
@@ -219,6 +222,44 @@ fn every_end_is_told_once() {
             ending
         });
         assert_eq!(ending, expected);
+    }
+}
+
+/// CHAT-CLOSE-8: a server that restarts while a client comes refuses it nothing.
+#[test]
+fn a_first_connect_comes_back_once_when_the_server_is_back_soon() {
+    let closing_for = |server: &Server, retry_after_ms| {
+        let mut peer = server.accept();
+        peer.register();
+        peer.closing_for("a restart", retry_after_ms);
+        assert_eq!(peer.receive(), None);
+    };
+    let restarts = move |server: Server| {
+        closing_for(&server, 300);
+        let (peer, _) = server.welcome();
+        peer.leave();
+    };
+    check(restarts, |address| async move {
+        let began = Instant::now();
+        let session = Session::connect(&address, "bot").await.expect("a session");
+        assert!(began.elapsed() >= Duration::from_millis(300));
+        assert_eq!(session.leave().await, left());
+    });
+    // One that does not say when, is away for long, or restarts over and over.
+    let gone: [(&[u32], u32); 3] = [(&[0], 0), (&[600_000], 600_000), (&[1, 2], 2)];
+    for (closings, last) in gone {
+        let serve = move |server: Server| {
+            for &retry_after_ms in closings {
+                closing_for(&server, retry_after_ms);
+            }
+        };
+        let error = check(serve, |address| async move {
+            Session::connect(&address, "bot").await.expect_err("none")
+        });
+        let ConnectError::ServerClosed { retry_after_ms, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(retry_after_ms, last);
     }
 }
 

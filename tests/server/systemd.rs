@@ -8,11 +8,24 @@ use std::{
     },
     path::Path,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
+use chat::client::{ConnectError, Session};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use tokio::{runtime::Builder, time::timeout};
 
 use crate::support::{PATIENCE, Peer, TestServer, command, output, register};
+
+/// How often the server is restarted, and after how long each time, in milliseconds.
+const RESTARTS: usize = 3;
+const RESTART_EVERY_MS: u64 = 200;
+
+/// How often a client comes meanwhile, in milliseconds, and how many do at most.
+const COME_EVERY_MS: u64 = 10;
+const CLIENTS_MAX: usize = 1_000;
 
 /// A listener that programs inherit, as systemd has them.
 fn listener() -> TcpListener {
@@ -67,6 +80,51 @@ fn a_restart_refuses_nobody() {
     early.registered();
 }
 
+/// Clients of the library that come all the time, through several restarts.
+#[test]
+fn restarts_refuse_nobody_who_comes_all_the_time() {
+    let listener = listener();
+    let mut server = TestServer::run(handed(&listener, "chat", &[]));
+    let address = format!("chat://{}", server.address);
+    let is_over = AtomicBool::new(false);
+    let joined = thread::scope(|scope| {
+        let coming = scope.spawn(|| {
+            let mut clients = Vec::new();
+            while !is_over.load(Ordering::Relaxed) && clients.len() < CLIENTS_MAX {
+                let (address, name) = (&address, format!("client-{}", clients.len()));
+                clients.push(scope.spawn(move || join_and_leave(address, &name)));
+                thread::sleep(Duration::from_millis(COME_EVERY_MS));
+            }
+            clients
+                .into_iter()
+                .map(|client| client.join().expect("told"))
+        });
+        for _ in 0..RESTARTS {
+            thread::sleep(Duration::from_millis(RESTART_EVERY_MS));
+            server.signal("TERM");
+            assert!(server.wait().success());
+            server = TestServer::run(handed(&listener, "chat", &[]));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let joined: Vec<_> = coming.join().expect("told").collect();
+        joined
+    });
+    assert!(joined.len() >= RESTARTS, "{joined:?}");
+    let refused: Vec<_> = joined.iter().filter_map(|it| it.as_ref().err()).collect();
+    assert!(refused.is_empty(), "of {}: {refused:?}", joined.len());
+}
+
+/// A client that comes while the server restarts is let in, or told to come back, and does.
+fn join_and_leave(address: &str, name: &str) -> Result<(), ConnectError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.expect("an event loop").block_on(async {
+        let joining = timeout(PATIENCE, Session::connect(address, name));
+        let session = joining.await.expect("an answer in time")?;
+        session.leave().await;
+        Ok(())
+    })
+}
+
 #[test]
 fn a_socket_that_no_listener_takes_is_a_mistake() {
     let listener = listener();
@@ -118,6 +176,6 @@ fn a_service_manager_that_does_not_read_holds_up_nothing() {
     command.env("NOTIFY_SOCKET", &path);
     command.env("WATCHDOG_USEC", "200");
     let server = TestServer::run(command);
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
     Peer::join(&server, "Alice");
 }
