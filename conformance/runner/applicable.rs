@@ -9,7 +9,7 @@ use crate::{
     plan::{Plan, Target},
     probe::Facts,
     server_under_test::{DATA, Source},
-    timing::{Timing, announced},
+    timing::{ANSWERED_WITHIN, Timing, announced},
     transcript::{Action, Case, Keys, Payload, expr::Limits, print},
     verdict::millis,
 };
@@ -24,14 +24,6 @@ const CROWD_MAX: u64 = 900;
 
 /// The beginning of the reason that names a capability.
 pub const NOT_GRANTED: &str = "the server does not grant";
-
-/// The limits within which a member must send something.
-const ANSWERED_WITHIN: [&str; 4] = [
-    "register_deadline_ms",
-    "keepalive_interval_ms",
-    "idle_deadline_ms",
-    "name_check_deadline_ms",
-];
 
 /// Why the case does not apply to this target; None when it does.
 pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Option<String> {
@@ -139,7 +131,7 @@ fn too_much(case: &Case, limits: &Limits) -> Option<String> {
 /// Why the network takes too large a part of a limit within which the suite must answer.
 fn too_far(case: &Case, facts: &Facts, timing: Timing) -> Option<String> {
     let timing = timing.over(facts.round_trip);
-    let limit = ANSWERED_WITHIN.into_iter().find(|limit| {
+    let (limit, _) = ANSWERED_WITHIN.into_iter().find(|(limit, _)| {
         let value = announced(facts.limits.get(limit));
         case.depends_on(limit) && !value.is_zero() && timing.is_too_far_for(value)
     })?;

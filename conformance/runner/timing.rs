@@ -87,6 +87,15 @@ const LATE: Duration = Duration::from_millis(150);
 /// How many round trips a limit must leave room for, where a case answers within it.
 const LIMIT_ROUND_TRIPS: u32 = 4;
 
+/// The limits within which a client must send something, each with the code of the error
+/// that ends it if it does not.
+pub const ANSWERED_WITHIN: [(&str, Option<&str>); 4] = [
+    ("register_deadline_ms", Some("REGISTER_TIMEOUT")),
+    ("keepalive_interval_ms", None),
+    ("idle_deadline_ms", Some("IDLE_TIMEOUT")),
+    ("name_check_deadline_ms", None),
+];
+
 /// How long a server remembers a new connection from an address.
 pub const MINUTE: Duration = Duration::from_secs(60);
 

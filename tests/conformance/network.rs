@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{CONFORMS, listening_to, reference, report};
+use serde_json::Value;
+
+use crate::support::{CONFORMS, INCOMPLETE, listening_to, reference, report};
 
 /// How many pieces may be on their way in one direction of a connection, as in the
 /// buffers of a network.
@@ -126,6 +128,22 @@ fn a_server_behind_a_slow_network_conforms() {
         let is_named = names.iter().any(|name| case["case"] == *name);
         assert!(!is_named || case["verdict"] == "passed", "{case}");
     }
+}
+
+/// The suite cannot answer within such deadlines, on any machine: that is no fault of the
+/// server.
+#[test]
+fn a_server_whose_deadlines_are_too_short_for_the_suite_is_not_blamed() {
+    let server = reference("--name-check-deadline-ms 1");
+    let arguments = ["server", "--cmd", &server, "--cuts", "whole"];
+    let (ran, report) = report(&[&arguments[..], &["--case", "names/holder*"]].concat());
+    assert_eq!(ran.code, INCOMPLETE, "{}{}", ran.stdout, ran.stderr);
+    let is_late = |case: &Value| {
+        let reason = case["reason"].as_str().unwrap_or_default();
+        case["verdict"] == "not-run" && reason.contains("too long for a name_check_deadline_ms")
+    };
+    let cases = report["cases"].as_array().expect("cases");
+    assert!(cases.iter().any(is_late), "{report}");
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Failure reports: turns the error of a step into a failure with its diff and trace.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Play, StepError, Stop, Subject, cause::cause};
 use crate::{
     blame::blame,
     framing,
-    problem::Problem,
+    problem::{Problem, Received},
     process::Process,
+    timing::{ANSWERED_WITHIN, announced, earliest},
     transcript::{Step, print},
     verdict::{Failure, Kind, millis},
 };
@@ -25,7 +26,10 @@ impl<'a> Play<'a> {
             StepError::Incomplete(reason) => return Stop::Incomplete(reason),
             StepError::Late(reason) => return Stop::Late(reason),
             StepError::NoRoom(reason) => return Stop::NoRoom(reason),
-            StepError::Problem(problem) => problem,
+            StepError::Problem(problem) => match self.was_too_slow(&problem) {
+                Some(reason) => return Stop::Late(reason),
+                None => problem,
+            },
             StepError::Fault(sentence) => Problem::new(Kind::Fault, &[], sentence),
         };
         let mut problem = self.death_of_target(problem);
@@ -72,6 +76,41 @@ impl<'a> Play<'a> {
         }))
     }
 
+    /// Why a failure proves nothing, if the suite took so long up to this step that a
+    /// deadline may have struck within which it had to send something.
+    fn was_too_slow(&self, problem: &Problem) -> Option<String> {
+        let depends = |limit: &str| self.context.case.depends_on(limit);
+        let (limit, _) = ANSWERED_WITHIN
+            .into_iter()
+            .filter(|(limit, code)| depends(limit) || is_told(*code, problem.code()))
+            .find(|(limit, _)| self.may_have_struck(limit))?;
+        Some(format!(
+            "the suite took {} ms up to line {}, too long for a {limit} of {} ms; start the server with a longer one",
+            millis(self.own_time()),
+            self.failing.map_or(0, |step| step.line),
+            self.bindings.limits.get(limit)
+        ))
+    }
+
+    /// Whether a deadline that a message tells of is due: the suite took too long.
+    pub(super) fn is_due(&self, message: &Received) -> bool {
+        ANSWERED_WITHIN
+            .into_iter()
+            .any(|(limit, code)| is_told(code, message.code()) && self.may_have_struck(limit))
+    }
+
+    fn may_have_struck(&self, limit: &str) -> bool {
+        let value = announced(self.bindings.limits.get(limit));
+        !value.is_zero() && self.own_time() >= earliest(value)
+    }
+
+    /// The time from the beginning of the case to that of this step, without what it waited
+    /// on purpose.
+    fn own_time(&self) -> Duration {
+        let elapsed = self.step_began.duration_since(self.began);
+        elapsed.saturating_sub(self.waited)
+    }
+
     /// A close or a silence is a crash when the process of the target has died, unless
     /// the suite told it to end.
     fn death_of_target(&mut self, problem: Problem) -> Problem {
@@ -91,6 +130,10 @@ impl<'a> Play<'a> {
             None => problem,
         }
     }
+}
+
+fn is_told(code: Option<&str>, told: Option<&str>) -> bool {
+    code.is_some() && code == told
 }
 
 /// The differences between the transcript and the observed steps.

@@ -196,6 +196,10 @@ struct Play<'a> {
     began: Instant,
     /// How much longer than planned its pauses took.
     overslept: Duration,
+    /// When the current step began.
+    step_began: Instant,
+    /// How long the steps took that wait on purpose.
+    waited: Duration,
     /// When the suite gives the case up.
     deadline: Instant,
     expected: String,
@@ -246,6 +250,8 @@ pub fn play<'a>(context: &'a RunContext<'a>, subject: Subject<'a>) -> Played {
         helpers: Vec::new(),
         began,
         overslept: Duration::ZERO,
+        step_began: began,
+        waited: Duration::ZERO,
         deadline: began + context.timing.case(),
         expected: String::new(),
         who: "the suite".to_owned(),

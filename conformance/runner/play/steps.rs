@@ -70,6 +70,8 @@ impl<'a> Play<'a> {
         let result = self.try_step(step);
         if result.is_err() {
             self.failing.get_or_insert(step);
+        } else if step.action.wait().is_some() {
+            self.waited += self.step_began.elapsed();
         }
         result
     }
@@ -79,6 +81,7 @@ impl<'a> Play<'a> {
             self.who = who.to_owned();
         }
         self.expected = print::action(&step.action);
+        self.step_began = Instant::now();
         if !matches!(step.action, Action::Send { .. } | Action::Nothing { .. }) {
             self.flush()?;
         }
@@ -199,12 +202,14 @@ impl<'a> Play<'a> {
             self.who.clone_from(&who);
             self.pump_what_has_come(&who, Duration::ZERO)?;
             let is_shared = self.context.shared;
-            let mut unasked = self.conn(&who)?.queues.iter().flatten();
+            let queues = self.conns.get(&who).map(|conn| &conn.queues);
+            let mut unasked = queues.into_iter().flatten().flatten();
             let message = unasked.find(|message| {
                 // The rest of a list that is long for others' sake.
                 let names = message.body["names"].as_array();
                 let is_rest = message.kind == "members" && names.is_none_or(|n| n.is_empty());
-                !(is_shared && is_rest)
+                let is_expected = is_shared && is_rest || self.is_due(message);
+                !is_expected
             });
             if let Some(message) = message {
                 let sentence = format!("{who} received a message that no step expects");
