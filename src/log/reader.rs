@@ -39,6 +39,9 @@ pub struct Reader {
     /// The last offset at which a frame is known to begin, at most `offset`.
     frame_start: u32,
     wants_presence: bool,
+    /// How many of the bytes that [`Reader::unsent`] returned last the client was told of,
+    /// and not sent.
+    announced: u16,
     /// The frames that it must not send, if there are any ahead, and its filter.
     skips: Option<Box<Skips>>,
 }
@@ -138,6 +141,7 @@ impl Reader {
             unsent_end: offset,
             frame_start: offset,
             wants_presence,
+            announced: 0,
             skips: None,
         }
     }
@@ -160,6 +164,7 @@ impl Reader {
             unsent_end: 0,
             frame_start: 0,
             wants_presence,
+            announced: 0,
             skips: Some(Box::new(skips)),
         }
     }
@@ -392,23 +397,31 @@ impl Reader {
         }
     }
 
-    /// Whether a frame was sent in part.
+    /// The client was told that at least so many more bytes come, of those that
+    /// [`Reader::unsent`] returned last.
+    pub fn announce(&mut self, bytes: u16) {
+        self.announced = bytes;
+    }
+
+    /// Whether a frame was sent or announced in part.
     pub fn is_inside_frame(&self) -> bool {
         !self.rest_of_frame().is_empty()
     }
 
-    /// The rest of a frame that was sent in part; empty if none was.
+    /// The rest of a frame that was sent in part, and what was announced up to the end of
+    /// a frame; empty if nothing was.
     pub fn rest_of_frame(&self) -> &[u8] {
         let Some(segment) = &self.segment else {
             return &[];
         };
         let committed = segment.committed();
         let offset = self.offset as usize;
+        let announced_end = offset + usize::from(self.announced);
         let mut start = self.frame_start as usize;
-        if start >= offset {
+        if start >= announced_end {
             return &[];
         }
-        while start < offset {
+        while start < announced_end {
             let Ok(Split::Frame { rest, .. }) = frame::split(&committed[start..], u32::MAX) else {
                 unreachable!("the log holds whole frames");
             };

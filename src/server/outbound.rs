@@ -294,6 +294,13 @@ impl Outbound {
         }
     }
 
+    /// The client was told that at least so many more bytes of the log come.
+    pub(super) fn announce(&mut self, bytes: u16) {
+        if let Some(reader) = &mut self.reader {
+            reader.announce(bytes);
+        }
+    }
+
     /// Its place in the log, while it follows it.
     pub(super) fn position(&self) -> Option<u64> {
         self.reader.as_ref().map(Reader::position)

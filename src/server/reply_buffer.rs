@@ -26,12 +26,13 @@ const EVENT_BYTES_MAX: usize = 2 * (FRAME_OVERHEAD_BYTES_MAX as usize + 4);
 
 /// How much memory a reply buffer takes at most, in bytes, if the longest envelope takes
 /// `frame_bytes_max`: up to [`REPLIES_PAUSE_BYTES`] of unsent replies, one frame that is
-/// sent in part (it is kept whole until it is sent) or that goes first, and the replies
-/// to one event. All of that twice, since a full `Vec` doubles.
+/// sent in part (it is kept whole until it is sent) or that goes first, with what the
+/// transport has announced of the log, and the replies to one event. All of that twice,
+/// since a full `Vec` doubles.
 #[cfg(test)]
-pub(super) fn buffered_bytes_max(frame_bytes_max: u32) -> usize {
+pub(super) fn buffered_bytes_max(frame_bytes_max: u32, announced_bytes_max: usize) -> usize {
     let frame_bytes_max = frame_bytes_max.max(UNREGISTERED_FRAME_BYTES_MAX) as usize;
-    2 * (REPLIES_PAUSE_BYTES + frame_bytes_max + EVENT_BYTES_MAX)
+    2 * (REPLIES_PAUSE_BYTES + frame_bytes_max + announced_bytes_max + EVENT_BYTES_MAX)
 }
 
 /// Encoded replies, in order (CHAT-ORD-8). Takes the memory of a pointer while empty,
@@ -351,7 +352,7 @@ mod tests {
             while replies.unsent_bytes() < REPLIES_PAUSE_BYTES {
                 replies.push(&reply);
             }
-            assert!(replies.buffered_bytes() <= buffered_bytes_max(frame.len() as u32));
+            assert!(replies.buffered_bytes() <= buffered_bytes_max(frame.len() as u32, 0));
             replies.advance(sent * 37);
         }
     }

@@ -39,6 +39,9 @@ pub(super) const BACKLOG: u32 = 1_024;
 /// `poll_flush` is ready, and have gone out when `poll_shutdown` is: a transport that buffers goes on with it in both,
 /// and the connection counts as blocked until then (CHAT-LIM-5).
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// Whether `poll_send_file` copies nothing.
+    const SENDS_FILES: bool = false;
+
     /// Reads what has arrived, as far as `buffer` takes it; 0 bytes are the end.
     fn poll_read_available(
         &mut self,
@@ -61,6 +64,19 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
     ) -> Poll<io::Result<usize>> {
         let _ = (file, offset);
         Pin::new(self).poll_write(cx, bytes)
+    }
+
+    /// Sends some of `bytes`, which `poll_send_file` follows at once: they may go out with
+    /// what it sends.
+    fn poll_write_ahead(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, bytes)
+    }
+
+    /// How many more bytes of the stream it must be given, because the peer was told that so
+    /// many come; no more than it was given last and has not sent. Any bytes of the stream
+    /// will do.
+    fn announced_bytes(&self) -> u16 {
+        0
     }
 
     /// Whether something has arrived that the runtime does not know of yet. After this

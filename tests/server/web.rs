@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use chat::tls::{Trust, server_name};
+use chat::{
+    tls::{Trust, server_name},
+    wire::{ErrorCode, ServerEnvelope, server_envelope::Message},
+};
+use prost::Message as _;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::support::{
@@ -140,6 +144,55 @@ fn frames_of_every_wrong_kind_are_closed_with_their_code() {
         let (_, heard) = next_frame(&mut bob).expect("it goes on");
         assert!(heard.windows(text.len()).any(|it| it == text.as_bytes()));
     }
+}
+
+/// CHAT-LIM-5, CHAT-ORD-4, CHAT-WS-6: a member that does not read loses the rest of the log
+/// in the middle of a message. It reads whole messages all the same, the Pong between them,
+/// the error and the Close.
+#[test]
+fn a_member_that_falls_behind_is_told_behind_a_whole_message() {
+    const CHATS: usize = 5_000;
+    let (server, web) = start(&[
+        "--rate-limit",
+        "off",
+        "--lag-bytes-max",
+        "2097152",
+        "--write-deadline-ms",
+        "60000",
+    ]);
+    let mut stuck = join(web, "Stuck");
+    let mut sender = Peer::join(&server, "Sender");
+    let text = "x".repeat(4_000);
+    let chats = frames(&vec![chat(&text); CHATS]);
+    let sending = std::thread::spawn(move || {
+        sender.send_bytes(&chats);
+        sender
+    });
+    server.wait_for_log("name=Stuck why=\"SLOW_CONSUMER\"");
+    stuck.write_all(&frame(0x89, b"there?")).expect("it reads");
+    let (mut stream, mut control) = (Vec::new(), Vec::new());
+    while let Some((first, payload)) = next_frame(&mut stuck) {
+        match first {
+            0x82 => stream.extend(payload),
+            first => control.push((first, payload)),
+        }
+    }
+    let closed = (0x88, 1_000_u16.to_be_bytes().to_vec());
+    assert_eq!(control.last(), Some(&closed));
+    let mut rest = &stream[..];
+    for seq in 1.. {
+        let envelope = ServerEnvelope::decode_length_delimited(&mut rest).expect("whole frames");
+        match envelope.message.expect("a message") {
+            Message::Chat(chat) => assert_eq!(chat.seq, seq),
+            Message::Error(error) => {
+                assert_eq!(error.code(), ErrorCode::SlowConsumer);
+                assert!(seq > 1 && (seq as usize) < CHATS && rest.is_empty());
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(sending.join().expect("the server reads again"));
 }
 
 /// CHAT-WS-7, and a Ping is answered.

@@ -15,8 +15,9 @@ use super::{Connection, ConnectionHandle, Deadline, Hub, Next, Source, Transport
 const WRITES_PER_PASS_MAX: usize = 4;
 
 /// From how many bytes of log on it pays to have the system send them without
-/// copying them, which costs something for each page instead.
-const SEND_FILE_BYTES_MIN: usize = 16 * 1024;
+/// copying them, which costs something for each page instead. Few in tests, which send
+/// little.
+const SEND_FILE_BYTES_MIN: usize = if cfg!(test) { 64 } else { 16 * 1024 };
 
 thread_local! {
     /// Short pieces of the log are put together here.
@@ -85,6 +86,7 @@ impl<T: Transport> Connection<T> {
             };
             let sent = match written {
                 Poll::Pending => {
+                    self.outbound.announce(self.transport.announced_bytes());
                     self.note_position();
                     return Ok(Flush::Blocked);
                 }
@@ -94,6 +96,7 @@ impl<T: Transport> Connection<T> {
             };
             self.hub.metrics.sent(sent);
             self.outbound.advance(source, sent);
+            self.outbound.announce(self.transport.announced_bytes());
             if let (Some((from, to)), Source::Log) = (self.note_position(), source) {
                 self.hub.metrics.deliveries.passed(from, to);
             }

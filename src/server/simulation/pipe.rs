@@ -4,9 +4,10 @@
 use std::{
     cell::RefCell,
     io,
+    os::fd::BorrowedFd,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -24,6 +25,9 @@ use crate::{
     session::Progress,
 };
 
+/// How many bytes the server's end announces at most.
+pub(super) const ANNOUNCED_BYTES_MAX: usize = 2_000;
+
 /// Everything between a client and the server's end.
 pub(super) struct Pipe {
     /// Bytes that the client has sent and the server has not read.
@@ -38,6 +42,8 @@ pub(super) struct Pipe {
     pub(super) is_reset: bool,
     /// Bytes that the server has sent and the client has not read.
     pub(super) to_client: Vec<u8>,
+    /// How many more bytes the server has announced, as over WebSocket.
+    announced_bytes: u16,
     /// How many of them fit.
     pub(super) capacity_bytes: usize,
     /// The server's reads and writes are short: they take a part of what they could.
@@ -87,6 +93,7 @@ impl Pipe {
             is_client_closed: false,
             is_reset: false,
             to_client: Vec::new(),
+            announced_bytes: 0,
             capacity_bytes,
             has_short_io,
             rng,
@@ -244,6 +251,7 @@ impl AsyncWrite for ServerEnd {
         if pipe.is_client_closed {
             // The system takes the bytes, sends them, and is answered with a reset.
             pipe.is_reset = true;
+            pipe.announced_bytes = 0;
             pipe.blocked_since = None;
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -257,6 +265,7 @@ impl AsyncWrite for ServerEnd {
         pipe.longest_blocked = pipe.longest_blocked.max(pipe.blocked());
         pipe.blocked_since = None;
         pipe.waiting_since.get_or_insert_with(Instant::now);
+        pipe.announced_bytes = pipe.announced_bytes.saturating_sub(sent.min(0xffff) as u16);
         pipe.to_client.extend_from_slice(&bytes[..sent]);
         pipe.written_bytes += sent as u64;
         pipe.written_hash = hash(pipe.written_hash, &bytes[..sent]);
@@ -269,6 +278,7 @@ impl AsyncWrite for ServerEnd {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut pipe = self.0.borrow_mut();
+        assert_eq!(pipe.announced_bytes, 0, "what was announced comes");
         pipe.is_shut_down = true;
         pipe.shut_down_at.get_or_insert_with(Instant::now);
         pipe.blocked_since = None;
@@ -305,6 +315,27 @@ pub(super) fn hash(start: u64, bytes: &[u8]) -> u64 {
 }
 
 impl Transport for ServerEnd {
+    /// Announces some of what it does not take, now and then.
+    fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        _: BorrowedFd<'_>,
+        _: u32,
+    ) -> Poll<io::Result<usize>> {
+        let sent = ready!(Pin::new(&mut *self).poll_write(cx, bytes))?;
+        let mut pipe = self.0.borrow_mut();
+        let rest = bytes.len().saturating_sub(sent);
+        if pipe.has_short_io && pipe.announced_bytes == 0 && !pipe.is_reset {
+            pipe.announced_bytes = pipe.rng.usize(0..=rest.min(ANNOUNCED_BYTES_MAX)) as u16;
+        }
+        Poll::Ready(Ok(sent))
+    }
+
+    fn announced_bytes(&self) -> u16 {
+        self.0.borrow().announced_bytes
+    }
+
     /// What the client has read is acknowledged.
     fn delivery(&self) -> Option<Delivery> {
         let pipe = self.0.borrow();

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::BorrowedFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -12,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::codec::{self, CloseCode, Decoder, Opcode};
 use crate::server::transport::{Delivery, Transport};
 
-/// The longest message that is sent, in bytes. What the carrier does not take of one is
-/// copied, so it is as little as makes no difference.
-const SENT_MESSAGE_BYTES_MAX: usize = 32 * 1024;
-const _: () = assert!(SENT_MESSAGE_BYTES_MAX <= codec::SENT_BYTES_MAX);
+/// The longest message that is sent of a copy, in bytes. What the carrier does not take of
+/// one is kept, so it is as little as makes no difference.
+const COPIED_MESSAGE_BYTES_MAX: usize = 32 * 1024;
+const _: () = assert!(COPIED_MESSAGE_BYTES_MAX <= codec::SENT_BYTES_MAX);
 
 /// How much may wait to be sent before a Ping goes unanswered, in bytes: a client that
 /// reads nothing gets no Pong.
@@ -27,8 +28,14 @@ pub(in crate::server) struct WebSocket<S> {
     decoder: Decoder,
     /// What HTTP has read beyond the request.
     read_ahead: Vec<u8>,
-    /// What was accepted to be sent and the carrier has not taken.
+    /// What was accepted to be sent and the carrier has not taken: the rest of a head, then
+    /// what goes out between messages.
     unsent: Vec<u8>,
+    /// How many of these bytes are the rest of the head of the message that is open.
+    head_left: u8,
+    /// How many bytes of the stream the message that is open still takes. Nothing else may
+    /// go out before them.
+    message_left: u16,
     reading: Reading,
     is_close_sent: bool,
 }
@@ -47,6 +54,8 @@ impl<S: Transport> WebSocket<S> {
             decoder: Decoder::default(),
             read_ahead,
             unsent: Vec::new(),
+            head_left: 0,
+            message_left: 0,
             reading: Reading::Open,
             is_close_sent: false,
         }
@@ -56,17 +65,66 @@ impl<S: Transport> WebSocket<S> {
         Pin::new(&mut self.carrier)
     }
 
-    /// Sends what waits.
+    /// Sends what waits, as far as it may go out.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            match ready!(Pin::new(&mut self.carrier).poll_write(cx, &self.unsent))? {
+        loop {
+            let due = match self.message_left {
+                0 => &self.unsent[..],
+                _ => self.unsent.get(..self.head_left.into()).unwrap_or_default(),
+            };
+            if due.is_empty() {
+                break;
+            }
+            match ready!(Pin::new(&mut self.carrier).poll_write(cx, due))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => drop(self.unsent.drain(..sent)),
+                sent => {
+                    self.unsent.drain(..sent);
+                    // A head is a few bytes.
+                    self.head_left = self.head_left.saturating_sub(sent.min(255) as u8);
+                }
             }
         }
-        // A connection that is silent owns no buffer.
-        self.unsent = Vec::new();
+        if self.unsent.is_empty() {
+            // A connection that is silent owns no buffer.
+            self.unsent = Vec::new();
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// The bytes that go into the message that is open.
+    fn in_message<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(..self.message_left.into()).unwrap_or(bytes)
+    }
+
+    /// So many of them went out.
+    fn sent_in_message(&mut self, sent: usize) {
+        // No more than are left.
+        self.message_left = self.message_left.saturating_sub(sent as u16);
+    }
+
+    /// Begins a message with some of `bytes`, unless one is open, and sends some of them.
+    fn poll_send_part(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        file: BorrowedFd<'_>,
+        offset: u32,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_unsent(cx))?;
+        if self.message_left == 0 {
+            let payload_bytes = bytes.len().min(codec::SENT_BYTES_MAX) as u16;
+            let (head, head_bytes) = codec::head(Opcode::Binary, payload_bytes);
+            let head = head.get(..head_bytes).unwrap_or_default();
+            let sent = ready!(self.carrier.poll_write_ahead(cx, head))?;
+            let rest = head.get(sent..).unwrap_or_default();
+            self.unsent.extend_from_slice(rest);
+            (self.head_left, self.message_left) = (rest.len() as u8, payload_bytes);
+            ready!(self.poll_unsent(cx))?;
+        }
+        let bytes = self.in_message(bytes);
+        let sent = ready!(self.carrier.poll_send_file(cx, bytes, file, offset))?;
+        self.sent_in_message(sent);
+        Poll::Ready(Ok(sent))
     }
 
     /// Reads what the carrier has, or has had.
@@ -116,7 +174,7 @@ impl<S: Transport> Transport for WebSocket<S> {
                 && self.unsent.len() <= PONG_BEHIND_BYTES_MAX
             {
                 self.unsent.extend(codec::control(Opcode::Pong, &payload));
-                // Nothing else may be due. What is not taken now goes out with a flush,
+                // Nothing else may be due, if no message is open. What is not taken now goes out with a flush,
                 // which tells an error too.
                 let _ = Pin::new(&mut *self).poll_flush(cx);
             }
@@ -126,6 +184,34 @@ impl<S: Transport> Transport for WebSocket<S> {
         }
         // Nothing is the end.
         Poll::Ready(Ok(filled))
+    }
+
+    /// In messages as long as they get with a short head, of which nothing is kept here.
+    fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        file: BorrowedFd<'_>,
+        offset: u32,
+    ) -> Poll<io::Result<usize>> {
+        if !S::SENDS_FILES {
+            return Pin::new(self).poll_write(cx, bytes);
+        }
+        let mut all_sent = 0;
+        while let Some(rest) = bytes.get(all_sent..).filter(|rest| !rest.is_empty()) {
+            // An offset in a segment, of 32 bits.
+            match self.poll_send_part(cx, rest, file, offset + all_sent as u32) {
+                Poll::Ready(Ok(sent)) if sent > 0 => all_sent += sent,
+                // It shows again with the next call.
+                _ if all_sent > 0 => break,
+                nothing => return nothing,
+            }
+        }
+        Poll::Ready(Ok(all_sent))
+    }
+
+    fn announced_bytes(&self) -> u16 {
+        self.message_left
     }
 
     fn is_readable_now(&self) -> bool {
@@ -160,15 +246,21 @@ impl<S: Transport> AsyncRead for WebSocket<S> {
 }
 
 impl<S: Transport> AsyncWrite for WebSocket<S> {
-    /// Sends a message. The carrier takes it whole, or the rest of it is kept and goes out
-    /// with the next call.
+    /// Fills the message that is open, or sends one. The carrier takes that whole, or the
+    /// rest of it is kept and goes out with the next call.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(cx))?;
-        let payload = bytes.get(..SENT_MESSAGE_BYTES_MAX).unwrap_or(bytes);
+        if self.message_left > 0 {
+            let bytes = self.in_message(bytes);
+            let sent = ready!(self.carrier().poll_write(cx, bytes))?;
+            self.sent_in_message(sent);
+            return Poll::Ready(Ok(sent));
+        }
+        let payload = bytes.get(..COPIED_MESSAGE_BYTES_MAX).unwrap_or(bytes);
         let (head, head_bytes) = codec::head(Opcode::Binary, payload.len() as u16);
         let head = head.get(..head_bytes).unwrap_or_default();
         let parts = [IoSlice::new(head), IoSlice::new(payload)];
@@ -187,7 +279,8 @@ impl<S: Transport> AsyncWrite for WebSocket<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.is_close_sent {
+        // A message that is open cannot be left: then there is no Close.
+        if !self.is_close_sent && self.message_left == 0 {
             self.is_close_sent = true;
             let code = match self.reading {
                 Reading::Open => CloseCode::Normal,
@@ -199,3 +292,6 @@ impl<S: Transport> AsyncWrite for WebSocket<S> {
         self.carrier().poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

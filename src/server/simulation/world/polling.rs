@@ -18,7 +18,7 @@ use crate::{
 use super::{
     super::{
         oracle::{Observation, Quiescence},
-        pipe::hash,
+        pipe::{ANNOUNCED_BYTES_MAX, hash},
     },
     SEGMENT_BYTES, World, first_frame, wall_ms,
 };
@@ -118,7 +118,7 @@ impl World {
             "a read buffer of {read_buffer_bytes} bytes"
         );
         assert!(
-            reply_bytes <= buffered_bytes_max(self.limits.frame_bytes_max),
+            reply_bytes <= buffered_bytes_max(self.limits.frame_bytes_max, ANNOUNCED_BYTES_MAX),
             "replies of {reply_bytes} bytes"
         );
         let retained = self.hub.channel.retained_bytes();
