@@ -70,19 +70,24 @@ pub(crate) struct DirectSent {
     pub(crate) name: String,
     #[prost(message, required, tag = "5")]
     pub(crate) direct: wire::Direct,
+    /// How far in the stream its node was. The recipient's node may not be as far: then it
+    /// does not know yet who is there.
+    #[prost(uint64, tag = "6")]
+    pub(crate) position: u64,
 }
 
 impl DirectSent {
-    /// A Direct to the incarnation of a node.
+    /// A Direct to the incarnation of a node, from one that is so far in the stream of a life.
     pub(crate) fn of(
         sent: RemoteDirect,
         (session, join_no): (u32, u64),
-        life: &str,
+        (life, position): (&str, u64),
         (node, incarnation): (&str, u64),
         to_incarnation: u64,
     ) -> Self {
         Self {
             life: life.to_owned(),
+            position,
             origin: Origin {
                 key: Key {
                     node: node.to_owned(),
@@ -98,6 +103,13 @@ impl DirectSent {
             direct: sent.direct,
         }
     }
+}
+
+/// A Direct of the record's node looks for its recipient, at this place in the order.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct DirectAsked {
+    #[prost(uint64, tag = "1")]
+    pub(crate) ticket: u64,
 }
 
 /// The recipient's node takes a Direct, or not.

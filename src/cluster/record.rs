@@ -4,7 +4,7 @@
 use prost::{Message, Oneof};
 
 use super::{
-    direct::{DirectAnswer, DirectGivenUp, DirectSettled},
+    direct::{DirectAnswer, DirectAsked, DirectGivenUp, DirectSettled},
     operate::Operate,
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Record {
 /// One thing to do.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -75,6 +75,8 @@ pub(crate) enum Kind {
     DirectGivenUp(DirectGivenUp),
     #[prost(message, tag = "11")]
     DirectSettled(DirectSettled),
+    #[prost(message, tag = "12")]
+    DirectAsked(DirectAsked),
 }
 
 /// [`Command::Join`]. `session` names a session of the record's node.

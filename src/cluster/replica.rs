@@ -37,6 +37,9 @@ pub(crate) trait Rooms {
     /// waits for it.
     fn operate(&mut self, operation: Operation, time_unix_ms: i64, ticket: Option<u64>);
 
+    /// A Direct of this node looks for its recipient.
+    fn direct_asked(&mut self, ticket: u64);
+
     /// A Direct between nodes was answered.
     fn direct_placed(&mut self, place: DirectPlace);
 
@@ -212,6 +215,8 @@ impl Replica {
                         rooms.operate(operation, record.time_unix_ms, ticket);
                     }
                 }
+                Some(Kind::DirectAsked(it)) if is_own => rooms.direct_asked(it.ticket),
+                Some(Kind::DirectAsked(_)) => {}
                 Some(Kind::DirectAnswer(it)) => self.place_direct(it, is_own, rooms),
                 Some(Kind::DirectGivenUp(it)) => {
                     let key = DirectKey {
@@ -468,6 +473,8 @@ mod tests {
         }
 
         fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) {}
+
+        fn direct_asked(&mut self, _: u64) {}
 
         fn direct_placed(&mut self, place: DirectPlace) {
             self.0.push(place.sender);

@@ -143,11 +143,12 @@ impl Sessions {
             files: direct.files,
         };
         let bytes = frame_bytes(&delivered);
-        // Also to a member of this node, so that the id is remembered whatever happens to it.
+        // Also to a member of this node, so that the id is remembered whatever happens to it;
+        // and to nobody that this node knows, since it may not know yet.
         if self.is_clustered()
-            && let Some(recipient) = holder(context, &direct.peer)
+            && let Ok(name) = Name::parse(&direct.peer)
         {
-            return self.ask_elsewhere(context, direct.id, recipient, delivered);
+            return self.ask_elsewhere(context, direct.id, name, delivered);
         }
         let Some((index, recipient)) = self.recipient(context, &direct.peer, name.as_str(), bytes)
         else {
@@ -195,7 +196,7 @@ impl Sessions {
         sender: &str,
         bytes: usize,
     ) -> Option<(usize, &mut Directs)> {
-        let (holder, _) = holder(context, name)?;
+        let holder = context.room.holder(&Name::parse(name).ok()?)?;
         let index = holder.0 as usize;
         Some((index, self.directs_of(index, sender, (0, 0), bytes)?))
     }
@@ -284,10 +285,4 @@ impl Sessions {
 /// How much a Direct counts for its recipient, in bytes: its number takes at most ten more.
 pub(super) fn frame_bytes(direct: &wire::Direct) -> usize {
     direct.encoded_len() + 16
-}
-
-/// The member that has this name.
-fn holder(context: &Context<'_>, name: &str) -> Option<(MemberId, Name)> {
-    let name = Name::parse(name).ok()?;
-    Some((context.room.holder(&name)?, name))
 }

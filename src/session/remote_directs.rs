@@ -1,14 +1,22 @@
 //! Directs between nodes of a cluster. The text goes from node to node, beside the order.
-//! That it is accepted, given up or settled stands in the order, so that both nodes agree:
+//! Where it goes, and that it is accepted, given up or settled stands in the order, so that
+//! all nodes agree:
 //!
 //! ```text
-//!   sender's node   ── text ───────────────▶ recipient's node
+//!   sender's node    ── DirectAsked ──┐
+//!                   ◀─────────────────┘      (in the order: now it knows who has the name)
+//!                    ── text ──────────────▶ recipient's node
 //!                   ◀── DirectAnswer ──────   (in the order: now it is delivered)
 //!                    ── DirectGivenUp ─────▶  (in the order: no answer in time)
 //!                   ◀── DirectSettled ─────   (in the order: acknowledged, or gone)
 //! ```
 //!
 //! What comes first in the order of an answer and a giving up counts.
+//!
+//! A client may have learned of a member before its own node has. So the sender's node looks
+//! who has the name at a place in the order that is behind all that was told anybody before.
+//! The recipient's node first comes as far too. If a recipient has gone on at another node
+//! meanwhile, the Direct goes there.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -56,7 +64,7 @@ pub struct RemoteDirect {
     pub id: u64,
     /// To whom.
     pub recipient: MemberId,
-    /// The name of the recipient.
+    /// The name that it asked for.
     pub name: Name,
     /// As the recipient gets it, but for its number.
     pub direct: wire::Direct,
@@ -85,6 +93,8 @@ pub struct DirectPlace {
 #[derive(Debug, Default)]
 pub(super) struct RemoteDirects {
     last_ticket: u64,
+    /// Those whose place in the order was not asked for yet; at most one of each session.
+    asked: Vec<u64>,
     /// Those that were not taken yet; at most one of each session.
     outgoing: Vec<RemoteDirect>,
     /// Those of members of this node that have no answer, or no state, by ticket.
@@ -100,7 +110,7 @@ pub(super) struct RemoteDirects {
 impl RemoteDirects {
     /// Whether there is something for other nodes.
     pub(super) fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty() || !self.settled.is_empty()
+        !(self.asked.is_empty() && self.outgoing.is_empty() && self.settled.is_empty())
     }
 }
 
@@ -111,6 +121,12 @@ struct Pending {
     id: u64,
     time_unix_ms: i64,
     asked_ms: u64,
+    /// For whom it is.
+    name: Name,
+    /// As its recipient gets it. Empty once it was accepted.
+    direct: wire::Direct,
+    /// Who had the name when it was looked for last.
+    recipient: Option<MemberId>,
     /// The node of the recipient, once it is known.
     node: String,
     stage: Stage,
@@ -141,6 +157,12 @@ struct Arriving {
 
 /// What the hub of a node of a cluster calls.
 impl Sessions {
+    /// The tickets of Directs that ask for a place in the order, since the last call.
+    pub fn take_asked_directs(&mut self) -> Vec<u64> {
+        let remote = self.remote();
+        remote.map_or_else(Vec::new, |remote| std::mem::take(&mut remote.asked))
+    }
+
     /// The Directs to members of other nodes since the last call, and what became of those
     /// from there.
     pub fn take_remote_directs(&mut self) -> (Vec<RemoteDirect>, Vec<(DirectKey, bool)>) {
@@ -296,8 +318,9 @@ impl Sessions {
             .collect()
     }
 
-    /// A Direct cannot go anywhere. Returns the connection that it concerns.
-    pub fn direct_unanswered(
+    /// A Direct goes to whoever has the name now. If nobody has it, or only the member that
+    /// it did not reach, it reaches nobody. Returns the connection that it concerns.
+    pub fn direct_goes_on(
         &mut self,
         room: &mut Room,
         now: Time,
@@ -314,12 +337,12 @@ impl Sessions {
         self.elsewhere.as_mut().map(|it| &mut it.directs)
     }
 
-    /// A Direct goes to the node of its recipient. Its session waits for the answer.
+    /// A Direct is to find its recipient in the order. Its session waits for the answer.
     pub(super) fn ask_elsewhere(
         &mut self,
         context: &mut Context<'_>,
         id: u64,
-        (recipient, name): (MemberId, Name),
+        name: Name,
         direct: wire::Direct,
     ) {
         let index = context.id.0;
@@ -338,19 +361,43 @@ impl Sessions {
             id,
             time_unix_ms: direct.time_unix_ms,
             asked_ms: context.now.elapsed_ms,
+            name,
+            direct,
+            recipient: None,
             node: String::new(),
             stage: Stage::Asked,
         };
         remote.pending.insert(ticket, pending);
+        remote.asked.push(ticket);
+        self.await_direct(index, ticket);
+    }
+
+    /// Sends a Direct to the member that has the name now, if that is another one than
+    /// before. Returns whether it did. Ends at the latest when the Direct is given up.
+    fn sends_on(&mut self, room: &Room, ticket: u64) -> bool {
+        let Some(remote) = self.remote() else {
+            return false;
+        };
+        let Some(pending) = remote.pending.get_mut(&ticket) else {
+            return false;
+        };
+        let holder = room.holder(&pending.name);
+        let (Some(recipient), Stage::Asked) = (holder, pending.stage) else {
+            return false;
+        };
+        if pending.recipient.replace(recipient) == Some(recipient) {
+            return false;
+        }
+        pending.node.clear();
         remote.outgoing.push(RemoteDirect {
             ticket,
-            session: index,
-            id,
+            session: pending.index,
+            id: pending.id,
             recipient,
-            name,
-            direct,
+            name: pending.name.clone(),
+            direct: pending.direct.clone(),
         });
-        self.await_direct(index, ticket);
+        true
     }
 
     /// A Direct from another node was acknowledged, or its recipient has gone.
@@ -398,11 +445,15 @@ impl Sessions {
         answer: RemoteAnswer,
         effects: &mut Vec<Effect>,
     ) -> Option<usize> {
+        if answer == RemoteAnswer::Unreachable && self.sends_on(room, ticket) {
+            return None;
+        }
         let remote = self.remote()?;
         let pending = remote.pending.get_mut(&ticket)?;
         if pending.stage == Stage::Accepted {
             return None;
         }
+        pending.direct = wire::Direct::default();
         let (index, serial, id) = (pending.index, pending.serial, pending.id);
         let time_unix_ms = pending.time_unix_ms;
         pending.stage = Stage::Accepted;

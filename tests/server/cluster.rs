@@ -388,7 +388,7 @@ fn the_suite_passes_over_two_nodes() {
         .args(["--exclusive", "--cuts", "whole", "--timeout-scale", "4"])
         .arg("--skip-slow")
         .args(["--control-cmd", &operator])
-        .args(["--area", "presence", "--area", "chatting"])
+        .args(["--area", "presence", "--area", "chatting", "--area", "direct"])
         .args([
             "--area",
             "moderation",
@@ -402,6 +402,7 @@ fn the_suite_passes_over_two_nodes() {
     let told = String::from_utf8_lossy(&ran.stdout);
     assert!(matches!(ran.status.code(), Some(0 | 3)), "{told}");
     assert!(told.contains("presence/joined"), "{told}");
+    assert!(told.contains("direct/resent"), "{told}");
 }
 
 /// A NATS with a password: a node without it is not let in, and says so.

@@ -282,6 +282,8 @@ async fn serve(
         published: None,
         is_keeping: false,
         keep_not_before_ms: 0,
+        early: Vec::new(),
+        early_bytes: 0,
         carried: match memory.life == life {
             true => Vec::new(),
             false => memory.bans.clone(),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cluster::{
         checkpoint,
-        direct::{DirectAnswer, DirectGivenUp, DirectSent, DirectSettled},
+        direct::{DirectAnswer, DirectAsked, DirectGivenUp, DirectSent, DirectSettled},
         operate::Operate,
         record::{CheckpointWritten, Item, Kind, Record},
         replica::{Applied, Cut, Outcome, Replica, Rooms},
@@ -24,6 +24,9 @@ use crate::{
     server::hub::{Hub, InOrder, Outgoing},
     session::{DirectKey, DirectPlace, Operation, RemoteDirect},
 };
+
+/// How much of the Directs from nodes that are further in the stream may wait, in bytes.
+const EARLY_BYTES_MAX: usize = 4 << 20;
 
 /// How far a node is in the stream.
 pub(super) struct Place {
@@ -75,6 +78,9 @@ pub(super) struct Serving<'a> {
     /// What the operator has banned in another life of the engine, of which this one knows
     /// nothing.
     pub(super) carried: Vec<Operation>,
+    /// Directs from nodes that were further in the stream than this one.
+    pub(super) early: Vec<DirectSent>,
+    pub(super) early_bytes: usize,
 }
 
 impl Serving<'_> {
@@ -101,13 +107,14 @@ impl Serving<'_> {
                     match next? {
                         Taken::Record(at, bytes, behind) => {
                             self.take(at, &bytes)?;
+                            self.take_early();
                             self.hub.metrics.cluster.applied(at, behind);
                             self.keep_checkpoint(stream);
                         }
                         Taken::Refused => self.sequencer.refused(self.now_ms()),
                         Taken::Kept(kept) => self.kept(kept),
                         Taken::Message(bytes) => match DirectSent::decode(&bytes[..]) {
-                            Ok(sent) => self.take_direct(sent, stream.life()),
+                            Ok(sent) => self.receive_direct(sent, stream.life()),
                             Err(_) => warn!("another program writes to this node over NATS"),
                         },
                     }
@@ -155,6 +162,7 @@ impl Serving<'_> {
         let Outgoing {
             commands,
             operations,
+            asked,
             directs,
             settled,
             overdue,
@@ -164,6 +172,10 @@ impl Serving<'_> {
         }
         for (operation, ticket) in operations {
             self.operate(operation, ticket);
+        }
+        for ticket in asked {
+            self.sequencer
+                .push(Kind::DirectAsked(DirectAsked { ticket }).into());
         }
         for (key, delivered) in settled {
             let settled = DirectSettled {
@@ -191,26 +203,52 @@ impl Serving<'_> {
         let (Some((node, incarnation)), Some(join_no)) = (node, join_no) else {
             return self.hub.in_order(|in_order| {
                 in_order.direct(|sessions, room, now, effects| {
-                    sessions.direct_unanswered(room, now, ticket, effects)
+                    sessions.direct_goes_on(room, now, ticket, effects)
                 });
             });
         };
         self.hub.direct_goes_to(ticket, node);
-        let (life, own) = (stream.life(), (self.part.node.as_str(), self.incarnation));
-        let sent = DirectSent::of(direct, (session, join_no), life, own, incarnation);
+        let own = (self.part.node.as_str(), self.incarnation);
+        let place = (stream.life(), self.place.position);
+        let sent = DirectSent::of(direct, (session, join_no), place, own, incarnation);
         match node == self.part.node {
-            true => self.take_direct(sent, life),
+            true => self.take_direct(sent),
             false => stream.send(node, sent.encode_to_vec()),
         }
     }
 
+    /// A Direct has come to this node. It waits until the node is as far in the stream as
+    /// the one that has sent it.
+    fn receive_direct(&mut self, sent: DirectSent, life: &str) {
+        if sent.life != life || sent.to_incarnation != self.incarnation {
+            return;
+        }
+        if sent.position <= self.place.position {
+            return self.take_direct(sent);
+        }
+        let bytes = self.early_bytes + sent.encoded_len();
+        if bytes > EARLY_BYTES_MAX {
+            // Its sender is told that it reached nobody.
+            return debug!("this node is behind, and takes no more Directs");
+        }
+        self.early_bytes = bytes;
+        self.early.push(sent);
+    }
+
+    /// Takes the Directs for which this node is far enough now.
+    fn take_early(&mut self) {
+        let position = self.place.position;
+        let due = self.early.extract_if(.., |it| it.position <= position);
+        for sent in due.collect::<Vec<_>>() {
+            self.early_bytes -= sent.encoded_len();
+            self.take_direct(sent);
+        }
+    }
+
     /// A Direct has come to the node of its recipient.
-    fn take_direct(&mut self, sent: DirectSent, life: &str) {
+    fn take_direct(&mut self, sent: DirectSent) {
         let DirectSent { origin, direct, .. } = sent;
-        let is_meant = sent.life == life
-            && sent.to_incarnation == self.incarnation
-            && (self.replica).is_there(&origin.key.node, origin.key.incarnation);
-        if !is_meant {
+        if !(self.replica).is_there(&origin.key.node, origin.key.incarnation) {
             return;
         }
         let time_unix_ms = direct.time_unix_ms;
@@ -338,6 +376,12 @@ impl Rooms for InOrder<'_> {
 
     fn operate(&mut self, operation: Operation, time_unix_ms: i64, ticket: Option<u64>) {
         InOrder::operate(self, operation, time_unix_ms, ticket);
+    }
+
+    fn direct_asked(&mut self, ticket: u64) {
+        self.direct(|sessions, room, now, effects| {
+            sessions.direct_goes_on(room, now, ticket, effects)
+        });
     }
 
     fn direct_placed(&mut self, place: DirectPlace) {

@@ -56,6 +56,8 @@ pub(in crate::server) struct Outgoing {
     pub(in crate::server) commands: Vec<Command>,
     /// What the operator asks, with its tickets.
     pub(in crate::server) operations: Vec<(Operation, u64)>,
+    /// The Directs that are to find their recipients, by ticket.
+    pub(in crate::server) asked: Vec<u64>,
     /// Directs to members of other nodes.
     pub(in crate::server) directs: Vec<RemoteDirect>,
     /// What became of those from there.
@@ -149,6 +151,7 @@ impl Hub {
         Outgoing {
             commands: state.sessions.take_commands(),
             operations: std::mem::take(&mut state.operations.queue),
+            asked: state.sessions.take_asked_directs(),
             directs,
             settled,
             overdue: state.sessions.overdue_directs(now_ms),
@@ -371,7 +374,7 @@ impl InOrder<'_> {
                     sessions.direct_settled(ticket, false, effects);
                     None
                 }
-                false => sessions.direct_unanswered(room, now, ticket, effects),
+                false => sessions.direct_goes_on(room, now, ticket, effects),
             });
         }
     }

@@ -154,6 +154,71 @@ async fn a_direct_that_was_given_up_does_not_come_late() {
     assert_eq!(direct(&mut bob).await.text, "in time");
 }
 
+/// How long each record takes to a node that is behind, in milliseconds.
+const SLOW_MS: u64 = 200;
+
+/// Who was told of a member reaches it, though its own node does not know it yet.
+#[tokio::test(start_paused = true)]
+async fn a_direct_reaches_a_member_that_has_just_joined_at_another_node() {
+    let double = Double::new(28, Weather::FINE);
+    let nodes = nodes(&double, &["a", "b"]).await;
+    let mut alice = Peer::member(&nodes[0].hub, "alice", &DIRECT, 1 << 16).await;
+    nodes[0].link.set_slow(SLOW_MS);
+    let mut bob = Peer::member(&nodes[1].hub, "bob", &DIRECT, 1 << 16).await;
+    alice.send(direct_to("bob", 1, "welcome")).await;
+    assert_eq!(receipt(&mut alice).await, 0);
+    assert_eq!(direct(&mut bob).await.text, "welcome");
+}
+
+/// The text may come to the recipient's node before it knows the node of the sender.
+#[tokio::test(start_paused = true)]
+async fn a_direct_waits_for_a_node_that_is_behind() {
+    let double = Double::new(29, Weather::FINE);
+    let nodes = nodes(&double, &["b"]).await;
+    let mut bob = Peer::member(&nodes[0].hub, "bob", &DIRECT, 1 << 16).await;
+    nodes[0].link.set_slow(SLOW_MS);
+    let newcomer = Node::start(&double, "a");
+    newcomer.serves().await;
+    let mut alice = Peer::member(&newcomer.hub, "alice", &DIRECT, 1 << 16).await;
+    alice.send(direct_to("bob", 1, "I am new here")).await;
+    assert_eq!(receipt(&mut alice).await, 0);
+    assert_eq!(direct(&mut bob).await.text, "I am new here");
+}
+
+/// The recipient goes on at a third node while a Direct is on its way to the second one.
+#[tokio::test(start_paused = true)]
+async fn a_direct_follows_its_recipient() {
+    let double = Double::new(30, Weather::FINE);
+    let mut nodes = nodes(&double, &["a", "b", "c"]).await;
+    let mut alice = Peer::member(&nodes[0].hub, "alice", &DIRECT, 1 << 16).await;
+    let mut bob = Peer::connect(&nodes[1].hub, 1 << 16);
+    bob.send(register_with("bob", &DIRECT)).await;
+    let first = registered(&mut bob).await;
+    nodes[1].kill();
+    alice.send(direct_to("bob", 1, "follow me")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut bob = Peer::connect(&nodes[2].hub, 1 << 16);
+    bob.send(Sent::Register(wire::Register {
+        name: "bob".to_owned(),
+        capabilities: DIRECT.map(Into::into).to_vec(),
+        resume: Some(wire::Resume {
+            token: first.resume_token,
+            epoch: first.epoch,
+            seq: 0,
+            attempt: 1,
+        }),
+        ..Default::default()
+    }))
+    .await;
+    registered(&mut bob).await;
+    // Then it is certain that the second one does not answer.
+    let _again = Node::start(&double, "b");
+    assert_eq!(receipt(&mut alice).await, 0);
+    assert_eq!(direct(&mut bob).await.text, "follow me");
+    bob.send(Sent::DirectAck(wire::DirectAck { seq: 1 })).await;
+    assert_eq!(state(&mut alice).await, (1, true));
+}
+
 /// CHAT-MOD: what an operator does at one node holds at all of them.
 #[tokio::test(start_paused = true)]
 async fn an_operator_reaches_members_of_all_nodes() {

@@ -359,6 +359,8 @@ impl Rooms for Truth {
 
     fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) {}
 
+    fn direct_asked(&mut self, _: u64) {}
+
     fn direct_placed(&mut self, place: DirectPlace) {
         if let Some(member) = place.sender
             && place.is_accepted
