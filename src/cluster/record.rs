@@ -42,7 +42,7 @@ pub(crate) struct Record {
 /// One thing to do.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -77,6 +77,27 @@ pub(crate) enum Kind {
     DirectSettled(DirectSettled),
     #[prost(message, tag = "12")]
     DirectAsked(DirectAsked),
+    /// The holder of a name is to be probed (CHAT-NAME-7).
+    #[prost(message, tag = "13")]
+    NameAsked(CheckedName),
+    /// It has answered, or cannot be probed.
+    #[prost(message, tag = "14")]
+    NameAnswered(CheckedName),
+}
+
+/// A name that another client has asked for.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct CheckedName {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+}
+
+impl CheckedName {
+    pub(crate) fn of(name: &Name) -> Self {
+        Self {
+            name: name.as_str().to_owned(),
+        }
+    }
 }
 
 /// [`Command::Join`]. `session` names a session of the record's node.

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
+    name::Name,
     room::{Command, MemberId},
     session::{DirectKey, DirectPlace, Operation},
     wire::LeftReason,
@@ -36,6 +37,12 @@ pub(crate) trait Rooms {
     /// Carries out what an operator asks all nodes. `ticket`: of this node, which operator
     /// waits for it.
     fn operate(&mut self, operation: Operation, time_unix_ms: i64, ticket: Option<u64>);
+
+    /// A node asks for a probe of the holder of a name.
+    fn name_asked(&mut self, name: Name, is_from_here: bool);
+
+    /// The holder of a name has answered, or cannot be probed.
+    fn name_answered(&mut self, name: &Name);
 
     /// A Direct of this node looks for its recipient.
     fn direct_asked(&mut self, ticket: u64);
@@ -213,6 +220,16 @@ impl Replica {
                     let ticket = is_own.then_some(it.ticket);
                     if let Some(operation) = it.operation() {
                         rooms.operate(operation, record.time_unix_ms, ticket);
+                    }
+                }
+                Some(Kind::NameAsked(it)) => {
+                    if let Ok(name) = Name::parse(&it.name) {
+                        rooms.name_asked(name, is_own);
+                    }
+                }
+                Some(Kind::NameAnswered(it)) => {
+                    if let Ok(name) = Name::parse(&it.name) {
+                        rooms.name_answered(&name);
                     }
                 }
                 Some(Kind::DirectAsked(it)) if is_own => rooms.direct_asked(it.ticket),
@@ -473,6 +490,10 @@ mod tests {
         }
 
         fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) {}
+
+        fn name_asked(&mut self, _: Name, _: bool) {}
+
+        fn name_answered(&mut self, _: &Name) {}
 
         fn direct_asked(&mut self, _: u64) {}
 

@@ -75,6 +75,7 @@ pub use file_owner::FileOwner;
 pub use files::FileTask;
 pub use moderation::{Listed, Moderation};
 use name_reclaim::HolderProbe;
+pub use name_reclaim::NameChecks;
 pub use named_by::NamedBy;
 pub use operation::{Operated, Operation};
 use ordering::{Elsewhere, OrderedRoom};

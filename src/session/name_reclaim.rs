@@ -11,6 +11,13 @@
 //! Only a holder with keepalive can be probed. For another holder the newcomer receives
 //! NAME_IN_USE at once; if the holder's machine is gone, TCP detects it within a minute.
 //!
+//! On a node of a cluster the holder may be connected to another node. The probe goes to that
+//! one through the order of all nodes, and so does its result:
+//!
+//! ```text
+//!  newcomer's node: NameAsked ─▶ ... ─▶ holder's node: probes ─▶ NameAnswered, or its Leave
+//! ```
+//!
 //! Everything happens on [`Event::Tick`](super::Event::Tick), of the holder and of the
 //! newcomers that wait. A holder that answers keeps its name, so two clients that
 //! reconnect automatically cannot evict each other. One probe serves all newcomers that
@@ -22,7 +29,7 @@ use crate::{
 };
 
 use super::{
-    ConnectionId, Context, Progress, Sessions, State, pending::PendingRegister, rejection,
+    ConnectionId, Context, Progress, Sessions, State, Time, pending::PendingRegister, rejection,
 };
 
 /// How many newcomers may wait for one holder. The server rejects others at once, since
@@ -34,6 +41,8 @@ const PENDING_REGISTERS_MAX: usize = 4;
 pub(super) struct HolderProbe {
     began_ms: u64,
     state: ProbeState,
+    /// Another node waits for the result too.
+    is_for_others: bool,
     /// The indices of their connections, at most [`PENDING_REGISTERS_MAX`].
     waiting: Vec<usize>,
 }
@@ -41,6 +50,8 @@ pub(super) struct HolderProbe {
 /// The progress of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProbeState {
+    /// The holder is connected to another node of the cluster, which was asked.
+    Elsewhere,
     /// The holder was not pinged yet.
     Begun,
     /// The Ping is queued.
@@ -64,10 +75,11 @@ enum Answer {
 }
 
 impl HolderProbe {
-    fn begin(now_ms: u64) -> Self {
+    fn begin(now_ms: u64, state: ProbeState) -> Self {
         Self {
             began_ms: now_ms,
-            state: ProbeState::Begun,
+            state,
+            is_for_others: false,
             waiting: Vec::new(),
         }
     }
@@ -78,7 +90,73 @@ impl HolderProbe {
             ProbeState::Pinged { since_ms, .. } => {
                 now_ms.saturating_sub(since_ms) >= u64::from(deadline_ms)
             }
-            ProbeState::Begun | ProbeState::Pinging | ProbeState::Answered => false,
+            ProbeState::Elsewhere
+            | ProbeState::Begun
+            | ProbeState::Pinging
+            | ProbeState::Answered => false,
+        }
+    }
+}
+
+/// What nodes of a cluster ask each other about names.
+#[derive(Debug, Default)]
+pub struct NameChecks {
+    /// The holders of these are to be probed.
+    pub asked: Vec<Name>,
+    /// The holders of these have answered, or cannot be probed.
+    pub answered: Vec<Name>,
+}
+
+/// What the hub of a node of a cluster calls.
+impl Sessions {
+    /// What this node has to ask and to answer, since the last call.
+    pub fn take_name_checks(&mut self) -> NameChecks {
+        let Some(elsewhere) = &mut self.elsewhere else {
+            return NameChecks::default();
+        };
+        let mut checks = std::mem::take(&mut elsewhere.name_checks);
+        elsewhere.probed_for_others.retain(|name| {
+            let Some(probe) = self.probes.get_mut(name) else {
+                return false; // The holder has left, which tells enough.
+            };
+            let is_answered = probe.state == ProbeState::Answered;
+            if is_answered {
+                probe.is_for_others = false;
+                checks.answered.push(name.clone());
+            }
+            !is_answered
+        });
+        checks
+    }
+
+    /// A node asks for a probe of the holder of a name, at this place in the order. Whichever
+    /// node the holder is connected to begins it.
+    pub fn name_asked(&mut self, room: &Room, now: Time, name: Name, is_from_here: bool) {
+        let Some(holder) = room.holder(&name) else {
+            return; // Whoever waits for it sees that it is free.
+        };
+        // One that has come to be here since this node has asked: nobody waits any more.
+        if holder.elsewhere().is_some() || is_from_here {
+            return;
+        }
+        let probe = self.begin_probe(now.elapsed_ms, &name, holder);
+        let is_known = probe.map(|probe| std::mem::replace(&mut probe.is_for_others, true));
+        let Some(elsewhere) = &mut self.elsewhere else {
+            return;
+        };
+        match is_known {
+            Some(true) => {}
+            Some(false) => elsewhere.probed_for_others.push(name),
+            None => elsewhere.name_checks.answered.push(name),
+        }
+    }
+
+    /// The holder of a name has answered to its node.
+    pub fn name_answered(&mut self, name: &Name) {
+        if let Some(probe) = self.probes.get_mut(name)
+            && probe.state == ProbeState::Elsewhere
+        {
+            probe.state = ProbeState::Answered;
         }
     }
 }
@@ -93,27 +171,48 @@ impl Sessions {
         holder: MemberId,
         newcomer: &ConnectionId,
     ) -> bool {
-        let deadline_ms = u64::from(self.limits.name_check_deadline_ms);
-        let Some(State::Registered(session)) = self.states.get(holder.0 as usize) else {
+        let Some(probe) = self.begin_probe(now_ms, name, holder) else {
             return false;
         };
-        if !session.granted.keepalive {
-            return false;
-        }
-        let begin = || HolderProbe::begin(now_ms);
-        let probe = self.probes.entry(name.clone()).or_insert_with(begin);
-        if probe.state == ProbeState::Answered {
-            // It has answered within the last deadline.
-            if now_ms.saturating_sub(probe.began_ms) < deadline_ms {
-                return false;
-            }
-            *probe = begin();
-        }
         if probe.waiting.len() >= PENDING_REGISTERS_MAX {
             return false;
         }
         probe.waiting.push(newcomer.0);
         true
+    }
+
+    /// The probe of a holder, which begins if it is not under way. `None` if the holder cannot
+    /// be probed, or was just probed.
+    fn begin_probe(
+        &mut self,
+        now_ms: u64,
+        name: &Name,
+        holder: MemberId,
+    ) -> Option<&mut HolderProbe> {
+        let deadline_ms = u64::from(self.limits.name_check_deadline_ms);
+        let first = match holder.elsewhere() {
+            // Its node knows whether it can be probed.
+            Some(_) => ProbeState::Elsewhere,
+            None => match self.states.get(holder.0 as usize) {
+                Some(State::Registered(session)) if session.granted.keepalive => ProbeState::Begun,
+                _ => return None,
+            },
+        };
+        let known = self.probes.get(name);
+        let goes_on = known.is_some_and(|probe| match probe.state {
+            // It has answered within the last deadline.
+            ProbeState::Answered => now_ms.saturating_sub(probe.began_ms) < deadline_ms,
+            _ => true,
+        });
+        if !goes_on {
+            if let (ProbeState::Elsewhere, Some(elsewhere)) = (first, &mut self.elsewhere) {
+                elsewhere.name_checks.asked.push(name.clone());
+            }
+            let probe = HolderProbe::begin(now_ms, first);
+            self.probes.insert(name.clone(), probe);
+        }
+        let probe = self.probes.get_mut(name);
+        probe.filter(|probe| probe.state != ProbeState::Answered)
     }
 
     /// Handles a tick for a newcomer that waits for a name: by the members of
@@ -140,7 +239,7 @@ impl Sessions {
             Answer::Wait => {}
             Answer::Free => {
                 let pending = (**pending).clone();
-                self.join(context, pending);
+                self.join(context, pending, None);
             }
             Answer::Taken => self.end_with(context, rejection::name_in_use(&name)), // CHAT-NAME-3
         }
@@ -224,7 +323,9 @@ impl Sessions {
                     };
                 }
             }
-            ProbeState::Pinged { unacked: None, .. } | ProbeState::Answered => {}
+            ProbeState::Elsewhere
+            | ProbeState::Pinged { unacked: None, .. }
+            | ProbeState::Answered => {}
         }
         let is_gone = probe.has_timed_out(now_ms, deadline_ms); // CHAT-NAME-8
         if is_gone {

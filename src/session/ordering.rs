@@ -18,13 +18,14 @@ use std::{
 };
 
 use crate::{
+    name::Name,
     room::{self, Command, Replaced, Room},
     wire::{ErrorCode, LeftReason, ServerEnvelope},
 };
 
 use super::{
-    CloseReason, Closed, ConnectionId, Context, Effect, Event, Sessions, State, Time, messages,
-    rejection, remote_directs::RemoteDirects, state::Revoked,
+    CloseReason, Closed, ConnectionId, Context, Effect, Event, NameChecks, Sessions, State, Time,
+    messages, rejection, remote_directs::RemoteDirects, state::Revoked,
 };
 
 /// How many answers to one connection may wait for chats that are being ordered. Beyond
@@ -55,6 +56,9 @@ pub(super) struct Elsewhere {
     /// milliseconds.
     retry_after_ms: Option<u32>,
     pub(super) directs: RemoteDirects,
+    pub(super) name_checks: NameChecks,
+    /// The names whose holders are probed for other nodes.
+    pub(super) probed_for_others: Vec<Name>,
 }
 
 /// A connection whose session the order knows, or will.
@@ -118,9 +122,9 @@ impl Sessions {
 
     /// Whether commands wait to be taken.
     pub fn has_commands(&self) -> bool {
-        self.elsewhere
-            .as_ref()
-            .is_some_and(|it| !it.commands.is_empty() || it.directs.has_outgoing())
+        self.elsewhere.as_ref().is_some_and(|it| {
+            !it.commands.is_empty() || it.directs.has_outgoing() || !it.name_checks.asked.is_empty()
+        })
     }
 
     /// The commands that were made since the last call, in order.

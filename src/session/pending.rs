@@ -41,4 +41,7 @@ pub(super) struct Joining {
     pub(super) token: Option<Token>,
     pub(super) has_key: bool,
     pub(super) filter: Option<Arc<Filter>>,
+    /// The Register, if it has not waited for its name yet: the holder may be one of another
+    /// node, of which this one did not know.
+    pub(super) unchecked: Option<Box<PendingRegister>>,
 }

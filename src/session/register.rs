@@ -143,12 +143,19 @@ impl Sessions {
                 *state = State::AwaitingName(Box::new(register));
             }
         } else {
-            self.join(context, register);
+            let unchecked = self.is_clustered().then(|| Box::new(register.clone()));
+            self.join(context, register, unchecked);
         }
     }
 
-    /// Asks the room for a name, and opens the session if it is free.
-    pub(super) fn join(&mut self, context: &mut Context<'_>, register: PendingRegister) {
+    /// Asks the room for a name, and opens the session if it is free. `unchecked`: see
+    /// [`Joining`].
+    pub(super) fn join(
+        &mut self,
+        context: &mut Context<'_>,
+        register: PendingRegister,
+        unchecked: Option<Box<PendingRegister>>,
+    ) {
         let PendingRegister {
             name,
             mut granted,
@@ -172,6 +179,7 @@ impl Sessions {
             token,
             has_key: key.is_some(),
             filter,
+            unchecked,
         };
         match self.order(context, command) {
             Some(event) => self.joined(context, joining, event),
@@ -196,7 +204,19 @@ impl Sessions {
             token,
             has_key,
             filter,
+            unchecked,
         } = joining;
+        if matches!(event, room::Event::NameTaken)
+            && let Some(register) = unchecked
+            && let Some(holder) = context.room.holder(&name)
+            && self.wait_for_name(context.now.elapsed_ms, &name, holder, context.id)
+        {
+            // CHAT-NAME-7
+            if let Some(state) = self.states.get_mut(context.id.0) {
+                *state = State::AwaitingName(register);
+            }
+            return;
+        }
         let (replaced, claimed, published) = match event {
             room::Event::Joined {
                 replaced,

@@ -9,11 +9,15 @@ use std::{
 
 use chat::client::{Backoff, Connector, Event};
 use chat::wire::{
-    Capability, ClientEnvelope, ErrorCode, LeftReason, Register, Registered, Resume,
+    Capability, ClientEnvelope, ErrorCode, LeftReason, Pong, Register, Registered, Resume,
     client_envelope, server_envelope::Message,
 };
 
-use super::support::{self, PATIENCE, Peer, TestServer};
+use super::{
+    files::join_with_key,
+    nats_operator::Operator,
+    support::{self, PATIENCE, Peer, TestServer},
+};
 
 const RESUMES: &[Capability] = &[Capability::Receipts, Capability::Resume];
 
@@ -376,8 +380,9 @@ fn the_suite_passes_over_two_nodes() {
     let control = tempfile::tempdir().expect("there is space");
     let socket = control.path().join("control");
     let socket = socket.to_str().expect("a path in UTF-8");
-    let first = nats.node("first", &["--control", socket]);
-    let second = nats.node("second", &[]);
+    let check = ["--name-check-deadline-ms", "1000"];
+    let first = nats.node("first", &[&check[..], &["--control", socket]].concat());
+    let second = nats.node("second", &check);
     let operator = format!(
         "{} ctl --control {socket}",
         env!("CARGO_BIN_EXE_chat-server")
@@ -388,7 +393,9 @@ fn the_suite_passes_over_two_nodes() {
         .args(["--exclusive", "--cuts", "whole", "--timeout-scale", "4"])
         .arg("--skip-slow")
         .args(["--control-cmd", &operator])
-        .args(["--area", "presence", "--area", "chatting", "--area", "direct"])
+        .args([
+            "--area", "presence", "--area", "chatting", "--area", "direct",
+        ])
         .args([
             "--area",
             "moderation",
@@ -403,6 +410,7 @@ fn the_suite_passes_over_two_nodes() {
     assert!(matches!(ran.status.code(), Some(0 | 3)), "{told}");
     assert!(told.contains("presence/joined"), "{told}");
     assert!(told.contains("direct/resent"), "{told}");
+    assert!(told.contains("names/holder-is-gone"), "{told}");
 }
 
 /// A NATS with a password: a node without it is not let in, and says so.
@@ -418,6 +426,79 @@ fn a_nats_with_a_password_takes_the_nodes_that_have_it() {
     let (mut alice, _) = Peer::join_with(&node, "alice", RESUMES);
     alice.say("hello");
     assert_eq!(receipt(&mut alice), 1);
+}
+
+/// A NATS that asks for credentials: a node without them is not let in.
+#[test]
+fn a_nats_with_credentials_takes_the_nodes_that_have_them() {
+    let folder = tempfile::tempdir().expect("there is space");
+    let operator = Operator::within(folder.path());
+    let nats = Nats::start_with(vec!["--config".to_owned(), operator.config]);
+    let address = format!("nats://127.0.0.1:{}", nats.port);
+    let stranger = TestServer::start(&["--cluster", &address, "--node", "stranger"]);
+    stranger.wait_for_log("cannot reach NATS");
+    let node = nats.node("first", &["--cluster-credentials", &operator.credentials]);
+    let (mut alice, _) = Peer::join_with(&node, "alice", RESUMES);
+    alice.say("hello");
+    assert_eq!(receipt(&mut alice), 1);
+}
+
+/// CHAT-NAME-7: the holder of the name is at another node, or was at one that is dead.
+#[test]
+fn a_name_is_checked_at_the_node_of_its_holder() {
+    let nats = Nats::start();
+    let options = ["--name-check-deadline-ms", "500"];
+    let first = nats.node("first", &options);
+    let second = nats.node("second", &options);
+    let keepalive = &[Capability::Keepalive];
+    let (mut silent, _) = Peer::join_with(&first, "alice", keepalive);
+    let (mut alice, _) = Peer::join_with(&second, "alice", keepalive);
+    assert!(matches!(silent.recv(), Message::Ping(_)));
+    silent.is_ended(ErrorCode::NameReclaimed);
+    // It answers, so it keeps its name.
+    let mut newcomer = Peer::connect(&first);
+    newcomer.send(&support::register("alice", &[]));
+    let Message::Ping(ping) = alice.recv() else {
+        panic!("no Ping");
+    };
+    alice.send(&ClientEnvelope {
+        message: Some(client_envelope::Message::Pong(Pong { token: ping.token })),
+    });
+    newcomer.is_ended(ErrorCode::NameInUse);
+    // It is not checked again so soon.
+    thread::sleep(Duration::from_millis(600));
+    second.signal("KILL");
+    let killed = Instant::now();
+    let (_alice, _) = Peer::join_with(&first, "alice", keepalive);
+    let lasted = killed.elapsed();
+    assert!(lasted < Duration::from_secs(9), "{lasted:?}");
+}
+
+/// CHAT-ID-8, CHAT-ID-9: the owner of a name is at home at every node, and need not wait for a
+/// dead one to be declared gone.
+#[test]
+fn a_name_belongs_to_its_key_at_every_node() {
+    let nats = Nats::start();
+    let options = ["--names", "owned"];
+    let first = nats.node("first", &options);
+    let second = nats.node("second", &options);
+    let mut alice = join_with_key(&first, "alice", 1);
+    for node in [&first, &second] {
+        let mut stranger = Peer::connect(node);
+        stranger.send(&support::register("alice", &[]));
+        stranger.is_ended(ErrorCode::NameOwned);
+    }
+    let _again = join_with_key(&second, "alice", 1);
+    alice.is_ended(ErrorCode::Replaced);
+    second.signal("KILL");
+    let killed = Instant::now();
+    let mut alice = join_with_key(&first, "alice", 1);
+    let lasted = killed.elapsed();
+    assert!(lasted < Duration::from_secs(3), "{lasted:?}");
+    let mut stranger = Peer::connect(&first);
+    stranger.send(&support::register("alice", &[]));
+    stranger.is_ended(ErrorCode::NameOwned);
+    alice.say("at home");
 }
 
 /// The way to NATS is encrypted, and the certificate that a file names is trusted.

@@ -35,6 +35,18 @@ const PACE_MS: u64 = 25;
 /// How many members there are.
 const MEMBERS: usize = 4;
 
+/// How long something stands still: longer than it takes to be declared gone.
+const STANDSTILL: Duration = Duration::from_secs(10);
+
+/// Whether the room may begin anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Everybody hears everything, once.
+    GoesOn,
+    /// What was said before may be lost, and nothing is resumed.
+    MayEnd,
+}
+
 /// What the crowd has heard so far.
 struct Heard {
     /// How often each member was told each text.
@@ -48,6 +60,7 @@ struct Heard {
 
 /// Members that talk until they are told to stop.
 struct Crowd {
+    life: Life,
     heard: Arc<Heard>,
     captures: tempfile::TempDir,
     talking: Option<thread::JoinHandle<Vec<u64>>>,
@@ -56,6 +69,10 @@ struct Crowd {
 impl Crowd {
     /// Each member begins at another of the addresses.
     fn talk(addresses: &[&str]) -> Self {
+        Self::talk_in(Life::GoesOn, addresses)
+    }
+
+    fn talk_in(life: Life, addresses: &[&str]) -> Self {
         let heard = Arc::new(Heard {
             texts: (0..MEMBERS).map(|_| Mutex::default()).collect(),
             accepted: (0..MEMBERS).map(|_| AtomicUsize::default()).collect(),
@@ -79,7 +96,7 @@ impl Crowd {
             let runtime = tokio::runtime::Runtime::new().expect("there are threads");
             runtime.block_on(async {
                 let members = members.into_iter().map(|(index, addresses, path)| {
-                    tokio::spawn(member(index, addresses, path, Arc::clone(&all)))
+                    tokio::spawn(member(index, (life, addresses), path, Arc::clone(&all)))
                 });
                 let mut said = Vec::new();
                 for member in members.collect::<Vec<_>>() {
@@ -89,6 +106,7 @@ impl Crowd {
             })
         });
         let crowd = Self {
+            life,
             heard,
             captures,
             talking: Some(talking),
@@ -114,7 +132,12 @@ impl Crowd {
         self.heard.stop.store(true, Ordering::Relaxed);
         let talking = self.talking.take().expect("it ends once");
         let said = talking.join().expect("nobody is lost");
-        for index in 0..MEMBERS {
+        let listeners = match self.life {
+            Life::GoesOn => 0..MEMBERS,
+            // The captures say whether they hear the same.
+            Life::MayEnd => 0..0,
+        };
+        for index in listeners {
             let texts = self.heard.texts[index].lock().expect("nobody panics");
             for (other, count) in said.iter().enumerate().filter(|(it, _)| *it != index) {
                 for number in 0..*count {
@@ -138,7 +161,12 @@ impl Crowd {
 
 /// One member: speaks until it is told to stop, and leaves when it has heard all that the
 /// others have said. Returns how much it has said.
-async fn member(index: usize, addresses: String, path: PathBuf, heard: Arc<Heard>) -> u64 {
+async fn member(
+    index: usize,
+    (life, addresses): (Life, String),
+    path: PathBuf,
+    heard: Arc<Heard>,
+) -> u64 {
     let file = File::create(path).expect("there is space");
     let backoff = Backoff {
         first: Duration::from_millis(200),
@@ -181,6 +209,8 @@ async fn member(index: usize, addresses: String, path: PathBuf, heard: Arc<Heard
                     accepted += 1;
                     heard.accepted[index].fetch_add(1, Ordering::Relaxed);
                 }
+                Some(Event::Unknown { .. }) if life == Life::MayEnd => accepted += 1,
+                Some(Event::NotResumed { .. } | Event::Gap { .. }) if life == Life::MayEnd => {}
                 Some(
                     bad @ (Event::NotResumed { .. }
                     | Event::Gap { .. }
@@ -294,7 +324,7 @@ fn a_node_stands_still_for_long() {
     let nats = Nats::start();
     let (first, second, crowd) = two_nodes(&nats, &[]);
     first.signal("STOP");
-    thread::sleep(Duration::from_secs(8));
+    thread::sleep(STANDSTILL);
     first.signal("CONT");
     first.wait_for_log("cut off the cluster");
     crowd.agrees();
@@ -306,8 +336,24 @@ fn nats_stands_still_for_long() {
     let nats = Nats::start();
     let (first, _second, crowd) = two_nodes(&nats, &[]);
     nats.signal("STOP");
+    thread::sleep(STANDSTILL);
     first.wait_for_log("cut off the cluster");
     nats.signal("CONT");
+    crowd.agrees();
+}
+
+/// Killed, and started again, when it may have lost what it had acknowledged: the room begins
+/// anew, and then all hear the same again.
+#[test]
+fn a_nats_that_is_not_durable_is_killed_in_a_burst() {
+    let mut nats = Nats::start();
+    let first = nats.node("first", &[]);
+    let second = nats.node("second", &[]);
+    let addresses = addresses(&[&first, &second]);
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    let crowd = Crowd::talk_in(Life::MayEnd, &addresses);
+    nats.restart();
+    crowd.goes_on();
     crowd.agrees();
 }
 

@@ -84,7 +84,7 @@ fn no_more_than_one_piece_goes_between_two_chats() {
 }
 
 /// Joins with a key, by which others know the member.
-fn join_with_key(server: &TestServer, name: &str, secret: u8) -> Peer {
+pub fn join_with_key(server: &TestServer, name: &str, secret: u8) -> Peer {
     let key = Key::from_secret([secret; 32]).expect("a key");
     let mut peer = Peer::connect(server);
     // There is no direct message without receipts.

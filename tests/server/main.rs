@@ -21,6 +21,8 @@ mod hostile;
 mod lifecycle;
 mod logs;
 mod metrics;
+#[cfg(feature = "cluster")]
+mod nats_operator;
 mod proxy;
 mod quic;
 mod registering;

@@ -16,10 +16,11 @@ use crate::{
         checkpoint,
         direct::{DirectAnswer, DirectAsked, DirectGivenUp, DirectSent, DirectSettled},
         operate::Operate,
-        record::{CheckpointWritten, Item, Kind, Record},
+        record::{CheckedName, CheckpointWritten, Item, Kind, Record},
         replica::{Applied, Cut, Outcome, Replica, Rooms},
         sequencer::{Reach, Sequencer, WAITING_BYTES_MAX},
     },
+    name::Name,
     room::{Command, Event},
     server::hub::{Hub, InOrder, Outgoing},
     session::{DirectKey, DirectPlace, Operation, RemoteDirect},
@@ -161,6 +162,7 @@ impl Serving<'_> {
     fn take_outgoing(&mut self, stream: &mut impl Stream) {
         let Outgoing {
             commands,
+            names,
             operations,
             asked,
             directs,
@@ -169,6 +171,14 @@ impl Serving<'_> {
         } = self.hub.take_outgoing();
         for item in commands.into_iter().filter_map(Item::of) {
             self.sequencer.push(item);
+        }
+        for name in &names.asked {
+            self.sequencer
+                .push(Kind::NameAsked(CheckedName::of(name)).into());
+        }
+        for name in &names.answered {
+            self.sequencer
+                .push(Kind::NameAnswered(CheckedName::of(name)).into());
         }
         for (operation, ticket) in operations {
             self.operate(operation, ticket);
@@ -376,6 +386,14 @@ impl Rooms for InOrder<'_> {
 
     fn operate(&mut self, operation: Operation, time_unix_ms: i64, ticket: Option<u64>) {
         InOrder::operate(self, operation, time_unix_ms, ticket);
+    }
+
+    fn name_asked(&mut self, name: Name, is_from_here: bool) {
+        InOrder::name_asked(self, name, is_from_here);
+    }
+
+    fn name_answered(&mut self, name: &Name) {
+        InOrder::name_answered(self, name);
     }
 
     fn direct_asked(&mut self, ticket: u64) {

@@ -14,13 +14,16 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-#[cfg(any(test, feature = "cluster"))]
-use crate::session::{Effect, Sessions, Time};
 use crate::{
     log::Audience,
     room::{Command, Event, Room, Snapshot},
-    session::{DirectKey, Moderation, Operated, Operation, RemoteDirect, Target},
+    session::{DirectKey, Moderation, NameChecks, Operated, Operation, RemoteDirect, Target},
     wire,
+};
+#[cfg(any(test, feature = "cluster"))]
+use crate::{
+    name::Name,
+    session::{Effect, Sessions, Time},
 };
 
 use super::{Hub, State, effects::Published};
@@ -54,6 +57,8 @@ impl Operations {
 pub(in crate::server) struct Outgoing {
     /// The commands of sessions, in order.
     pub(in crate::server) commands: Vec<Command>,
+    /// Names whose holders are to be probed, or have answered.
+    pub(in crate::server) names: NameChecks,
     /// What the operator asks, with its tickets.
     pub(in crate::server) operations: Vec<(Operation, u64)>,
     /// The Directs that are to find their recipients, by ticket.
@@ -150,6 +155,7 @@ impl Hub {
         let (directs, settled) = state.sessions.take_remote_directs();
         Outgoing {
             commands: state.sessions.take_commands(),
+            names: state.sessions.take_name_checks(),
             operations: std::mem::take(&mut state.operations.queue),
             asked: state.sessions.take_asked_directs(),
             directs,
@@ -360,6 +366,20 @@ impl InOrder<'_> {
         } = &mut *self.state;
         let connection = act(sessions, room, now, effects);
         self.carry_out(connection);
+    }
+
+    /// A node asks for a probe of the holder of a name (CHAT-NAME-7).
+    #[cfg(any(test, feature = "cluster"))]
+    pub(in crate::server) fn name_asked(&mut self, name: Name, is_from_here: bool) {
+        let now = self.hub.now();
+        let State { sessions, room, .. } = &mut *self.state;
+        sessions.name_asked(room, now, name, is_from_here);
+    }
+
+    /// The holder of a name has answered, or cannot be probed.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(in crate::server) fn name_answered(&mut self, name: &Name) {
+        self.state.sessions.name_answered(name);
     }
 
     /// A node has ended: what becomes of the Directs to it.

@@ -152,6 +152,9 @@ async fn of_two_joins_the_first_in_the_order_has_the_name() {
     }
     let [first, second] = &mut peers;
     assert!(matches!(first.next().await, Some(Message::Registered(_))));
+    // CHAT-NAME-7: the other is a newcomer who asks for its name, as on one node.
+    assert!(matches!(first.next().await, Some(Message::Ping(_))));
+    first.send(Sent::Pong(wire::Pong::default())).await;
     second.expect_error(ErrorCode::NameInUse).await;
     assert_eq!(second.next().await, None);
 }

@@ -2,6 +2,7 @@
 
 mod between;
 mod double;
+mod names;
 mod schedules;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

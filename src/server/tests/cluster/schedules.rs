@@ -18,6 +18,7 @@ use crate::{
         record::Record,
         replica::{Outcome, Replica, Rooms, epoch},
     },
+    name::Name,
     room::{Command, Event, Room},
     session::{DirectKey, DirectPlace, Operation},
 };
@@ -358,6 +359,10 @@ impl Rooms for Truth {
     }
 
     fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) {}
+
+    fn name_asked(&mut self, _: Name, _: bool) {}
+
+    fn name_answered(&mut self, _: &Name) {}
 
     fn direct_asked(&mut self, _: u64) {}
 
