@@ -14,8 +14,15 @@ use std::{
     thread,
 };
 
-use chat::{limits::Limits, wire::Capability};
-use support::{Peer, TestServer, frame, frames, ping, register};
+use chat::{
+    limits::Limits,
+    wire::{
+        self, Capability, FileData, GetFile, PutFile, client_envelope::Message as Sent,
+        server_envelope::Message,
+    },
+};
+use sha2::{Digest, Sha256};
+use support::{Peer, TestServer, envelope, frame, frames, ping, register};
 
 /// Below `connections_max`, so that the honest pair has room.
 const ATTACKERS: usize = 9_900;
@@ -25,6 +32,9 @@ const THREADS: usize = 4;
 
 /// What the program takes itself, built for tests, in bytes.
 const PROGRAM_BYTES: u64 = 32 << 20;
+
+/// A piece of a file, in bytes.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// How many lines the honest pair says to each other.
 const LINES: usize = 200;
@@ -105,16 +115,36 @@ fn attack(server: &TestServer, capabilities: &[Capability], attack: &[u8]) -> Ve
 
 #[track_caller]
 fn memory_holds(capabilities: &[Capability], bytes: &[u8]) {
+    // A room of its own size: the rates are not what is tested.
+    memory_holds_in(&["--rate-burst", "1000"], None, capabilities, bytes);
+}
+
+/// `file`: what Alice uploads and names, before the others come.
+#[track_caller]
+fn memory_holds_in(
+    options: &[&str],
+    file: Option<&[u8]>,
+    capabilities: &[Capability],
+    bytes: &[u8],
+) {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let documented_bytes = Limits::default().memory_bytes_max() + PROGRAM_BYTES;
     let group = Cgroup::new(documented_bytes);
-    // A room of its own size: the rates are not what is tested.
-    let server = TestServer::start(&["--rate-burst", "1000"]);
+    let server = TestServer::start(options);
     if let Some(group) = &group {
         group.add(server.process_id());
     }
-    let mut alice = Peer::join(&server, "alice");
+    let asked: &[_] = if file.is_some() {
+        &[Capability::Files]
+    } else {
+        &[]
+    };
+    let (mut alice, _) = Peer::join_with(&server, "alice", asked);
     let mut bob = Peer::join(&server, "bob");
+    if let Some(content) = file {
+        upload(&mut alice, content);
+        bob.hears("a file");
+    }
     let attackers = attack(&server, capabilities, bytes);
     for line in 0..LINES {
         alice.say(&format!("line {line}"));
@@ -138,6 +168,71 @@ fn memory_holds(capabilities: &[Capability], bytes: &[u8]) {
     );
     drop(attackers);
     drop(server);
+}
+
+/// Uploads a file and names it.
+fn upload(alice: &mut Peer, content: &[u8]) {
+    let sha256 = Sha256::digest(content).to_vec();
+    let size = content.len() as u64;
+    let put = PutFile {
+        sha256: sha256.clone(),
+        size,
+    };
+    alice.send(&envelope(Sent::PutFile(put)));
+    alice.recv();
+    for (number, data) in content.chunks(PIECE_BYTES).enumerate() {
+        alice.send(&envelope(Sent::FileData(FileData {
+            sha256: sha256.clone(),
+            offset: (number * PIECE_BYTES) as u64,
+            data: data.to_vec(),
+        })));
+        let answer = alice.recv();
+        assert!(matches!(answer, Message::FileState(_)), "{answer:?}");
+    }
+    alice.send(&envelope(Sent::Chat(wire::Chat {
+        text: "a file".to_owned(),
+        files: vec![wire::File {
+            sha256,
+            size,
+            name: "a.bin".to_owned(),
+        }],
+        ..Default::default()
+    })));
+}
+
+/// Uploads that are begun and never finished, pieces that never end, and downloads that are
+/// never read, all of them by each.
+#[test]
+#[ignore = "ten thousand connections again: see CONTRIBUTING.md"]
+fn files_of_clients_that_never_finish_and_never_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("room");
+    let content = vec![7; 64 * PIECE_BYTES];
+    let whole = Sha256::digest(&content).to_vec();
+    let begun = vec![1; 32];
+    let piece = |offset: usize| {
+        envelope(Sent::FileData(FileData {
+            sha256: begun.clone(),
+            offset: offset as u64,
+            data: vec![1; PIECE_BYTES],
+        }))
+    };
+    let mut bytes = frames(&[
+        envelope(Sent::GetFile(GetFile {
+            sha256: whole,
+            ..GetFile::default()
+        })),
+        envelope(Sent::PutFile(PutFile {
+            sha256: begun.clone(),
+            size: 3 * PIECE_BYTES as u64,
+        })),
+        piece(0),
+        piece(PIECE_BYTES),
+    ]);
+    bytes.pop();
+    let data = data.to_str().expect("UTF-8");
+    let options = ["--data", data, "--rate-burst", "1000"];
+    memory_holds_in(&options, Some(&content), &[Capability::Files], &bytes);
 }
 
 /// Each is answered with an error.
