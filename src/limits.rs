@@ -9,6 +9,8 @@ mod memory;
 mod unit;
 mod values;
 
+use crate::wire::Capability;
+
 use ceiling::{
     BYTES_PER_SECOND_CEILING, CHAT_BURST_CEILING, CHAT_INTERVAL_MS_CEILING, CONNECTIONS_CEILING,
     CONNECTIONS_PER_MINUTE_CEILING, COUNT_CEILING, COVERED_INTERVAL_MS_FLOOR, DEADLINE_MS_CEILING,
@@ -376,6 +378,7 @@ limits! {
         default: Fixed(Some(100 << 20)),
         range: |_| 1..=FILE_BYTES_CEILING,
         announce: Some(|limits, wire| wire.file_bytes_max = limits.file_bytes_max),
+        capability: Some(Capability::Files),
         rule: Some("CHAT-FILE-13"),
         beyond: "FILE_TOO_LONG refuses the file",
         ..BYTES
@@ -412,6 +415,7 @@ limits! {
         default: Fixed(Some(16 << 10)),
         range: |_| 1..=FILE_CHUNK_BYTES_CEILING,
         announce: Some(|limits, wire| wire.file_chunk_bytes_max = limits.file_chunk_bytes_max),
+        capability: Some(Capability::Files),
         rule: Some("CHAT-FILE-5"),
         beyond: "FILE_MISMATCH refuses the piece",
         ..BYTES
@@ -431,6 +435,7 @@ limits! {
     file_orphan_ms: u32 = Limit {
         default: Fixed(Some(3_600_000)),
         announce: Some(|limits, wire| wire.file_orphan_ms = limits.file_orphan_ms),
+        capability: Some(Capability::Files),
         rule: Some("CHAT-FILE-17"),
         beyond: "the file is removed",
         ..TIME
@@ -441,6 +446,7 @@ limits! {
         default: Fixed(Some(4)),
         range: |_| 1..=FILES_PER_CHAT_CEILING,
         announce: Some(|limits, wire| wire.files_per_chat_max = limits.files_per_chat_max),
+        capability: Some(Capability::Files),
         rule: Some("CHAT-FILE-9"),
         beyond: "REQUEST_INVALID refuses the message",
         ..COUNT
@@ -451,6 +457,7 @@ limits! {
         default: Fixed(Some(100)),
         range: |_| 1..=HISTORY_PAGE_CEILING,
         announce: Some(|limits, wire| wire.history_page_max = limits.history_page_max),
+        capability: Some(Capability::History),
         rule: Some("CHAT-HIST-7"),
         beyond: "REQUEST_INVALID refuses the request",
         ..COUNT

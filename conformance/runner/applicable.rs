@@ -32,6 +32,9 @@ pub fn why_not(case: &Case, plan: &Plan, target: &Target, facts: &Facts) -> Opti
     if is_server && let Some(missing) = case.needs.iter().find(|c| !facts.granted.contains(c)) {
         return Some(format!("{NOT_GRANTED} {missing}"));
     }
+    if is_server && let Some(granted) = case.lacks.iter().find(|c| facts.granted.contains(c)) {
+        return Some(format!("the server grants {granted}"));
+    }
     if let Some(reason) = case.when.iter().find_map(|it| it.why_not(&facts.limits)) {
         return Some(reason);
     }

@@ -48,6 +48,13 @@ fn explain_case(case: &Case, suite: &Suite, rules: &[Rule]) -> String {
     if !case.needs.is_empty() {
         let _ = writeln!(out, "Needs the capabilities: {}", case.needs.join(", "));
     }
+    if !case.lacks.is_empty() {
+        let _ = writeln!(
+            out,
+            "Needs a server that does not grant: {}",
+            case.lacks.join(", ")
+        );
+    }
     if case.asks_password == Some(true) {
         let _ = writeln!(out, "Needs a server that asks for a password.");
     }

@@ -133,6 +133,7 @@ fn line(case: &Case, rules: &[Rule]) -> Result<Value, String> {
         "why": case.why,
         "rules": rules,
         "needs": case.needs,
+        "lacks": case.lacks,
         "when": (!when.is_empty()).then(|| when.join(", ")),
         "password": password,
         "listed": case.listed,

@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Limits, Unit};
-use crate::wire;
+use crate::wire::{self, Capability};
 
 /// One limit, as `src/limits.rs` declares it.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,8 @@ pub struct Limit {
     pub is_live: bool,
     /// How a client is told of it, if at all (CHAT-LIM-1).
     pub announce: Option<fn(&Limits, &mut wire::Limits)>,
+    /// The capability that it belongs to: a server that does not grant it announces none.
+    pub capability: Option<Capability>,
     /// The rule of the schema that it is for, if there is one.
     pub rule: Option<&'static str>,
     /// What happens beyond it.
@@ -227,6 +229,7 @@ pub(super) const COUNT: Limit = Limit {
     can_be_off: false,
     is_live: false,
     announce: None,
+    capability: None,
     rule: None,
     beyond: "",
     get: |_| None,

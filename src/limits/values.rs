@@ -1,6 +1,6 @@
 //! The values of the limits: those that are given, and the defaults that go with them.
 
-use crate::wire;
+use crate::wire::{self, Capability};
 
 use super::{LIMITS, Limit, Limits, NAME_BYTES_MAX, Rate};
 
@@ -52,13 +52,20 @@ impl Limits {
         limits
     }
 
-    /// The bounds as they are announced (CHAT-LIM-1).
+    /// The bounds as a server announces them that grants every capability (CHAT-LIM-1).
     pub fn announced(&self) -> wire::Limits {
+        self.announced_with(|_| true)
+    }
+
+    /// The bounds as a server announces them that grants some capabilities: a bound of
+    /// another one is absent.
+    pub fn announced_with(&self, grants: impl Fn(Capability) -> bool) -> wire::Limits {
         let mut announced = wire::Limits {
             name_bytes_max: NAME_BYTES_MAX as u32,
             ..wire::Limits::default()
         };
-        for announce in LIMITS.iter().filter_map(|limit| limit.announce) {
+        let granted = LIMITS.iter().filter(|it| it.capability.is_none_or(&grants));
+        for announce in granted.filter_map(|limit| limit.announce) {
             announce(self, &mut announced);
         }
         announced

@@ -28,11 +28,11 @@ impl Granted {
             keepalive: has(Capability::Keepalive),
             // CHAT-RES-1
             resume: has(Capability::Resume) && has(Capability::Receipts),
-            history: has(Capability::History) && offer.history,
+            history: has(Capability::History) && offer.grants(Capability::History),
             // CHAT-DM-1
             direct: has(Capability::Direct) && has(Capability::Receipts),
             follow: has(Capability::Follow),
-            files: has(Capability::Files) && offer.files,
+            files: has(Capability::Files) && offer.grants(Capability::Files),
         }
     }
 

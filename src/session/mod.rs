@@ -60,7 +60,7 @@ use crate::{
     limits::Limits,
     name::Name,
     room::{self, Room, Token},
-    wire::{self, ServerEnvelope, server_envelope::Message},
+    wire::{self, Capability, ServerEnvelope, server_envelope::Message},
 };
 
 pub use access::AccessPolicy;
@@ -96,6 +96,17 @@ pub struct Offer {
     /// Gives random bytes for a Challenge (CHAT-ID-2); `None` if there are none to be
     /// had, and then keys are ignored (CHAT-ID-1).
     pub fresh_nonce: fn() -> Option<Nonce>,
+}
+
+impl Offer {
+    /// Whether any session is granted a capability that not every server has.
+    fn grants(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::History => self.history,
+            Capability::Files => self.files,
+            _ => true,
+        }
+    }
 }
 
 /// Nothing.

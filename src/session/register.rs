@@ -259,7 +259,7 @@ impl Sessions {
             epoch: context.room.epoch().to_owned(),
             seq: context.room.seq(), // CHAT-ORD-6
             capabilities: granted.to_wire(),
-            limits: Some(self.limits.announced()),
+            limits: Some(self.limits.announced_with(|it| self.offer.grants(it))),
             resume_token: token.map_or_else(Vec::new, |token| token.to_vec()), // CHAT-RES-2
             resumed_from: from_seq.unwrap_or(0),                               // CHAT-RES-8
             oldest_seq: match self.offer.history {

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chat::{limits::Limits, server::options::Options, wire::ErrorCode};
+use chat::{
+    limits::Limits,
+    server::options::Options,
+    wire::{Capability, ErrorCode},
+};
 use clap::CommandFactory;
 
 use crate::support::{NOTHING, Peer, TestServer, command, leave, output};
@@ -140,7 +144,10 @@ fn an_empty_variable_counts_as_not_set() {
     }
     let server = TestServer::run(command);
     let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
-    assert_eq!(limits, Some(Limits::default().announced()));
+    // It keeps nothing on disk.
+    let granted = |it| ![Capability::History, Capability::Files].contains(&it);
+    let announced = Limits::default().announced_with(granted);
+    assert_eq!(limits, Some(announced));
     server.wait_for_log("CHAT_LISTEN is empty and counts as not set");
 
     // A server that was meant to be closed does not start open.

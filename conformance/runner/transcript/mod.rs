@@ -51,6 +51,8 @@ pub struct Case {
     pub rules: Vec<String>,
     /// The capabilities it needs granted, in lower case.
     pub needs: Vec<String>,
+    /// The capabilities that the server must not grant, in lower case.
+    pub lacks: Vec<String>,
     /// What the case requires of the server's limits.
     pub when: Vec<Condition>,
     /// Words for names that no connection registers.

@@ -24,6 +24,7 @@ pub fn case(id: &str, text: &str) -> Result<Case, ParseError> {
         why: String::new(),
         rules: Vec::new(),
         needs: Vec::new(),
+        lacks: Vec::new(),
         when: Vec::new(),
         names: Vec::new(),
         asks_password: None,
@@ -60,6 +61,7 @@ fn is_header(key: &str) -> bool {
             | "rules"
             | "why"
             | "needs"
+            | "lacks"
             | "when"
             | "names"
             | "password"
@@ -76,11 +78,15 @@ fn header(case: &mut Case, key: &str, value: &str) -> Parsed<()> {
         "title" => case.title = value.to_owned(),
         "why" => case.why = value.to_owned(),
         "rules" => case.rules = words(),
-        "needs" => {
-            case.needs = words();
-            case.needs
+        "needs" | "lacks" => {
+            let capabilities = words();
+            capabilities
                 .iter()
                 .try_for_each(|c| capability(c).map(|_| ()))?;
+            match key {
+                "needs" => case.needs = capabilities,
+                _ => case.lacks = capabilities,
+            }
         }
         "when" => {
             let conditions = value.split(',').map(Condition::parse);

@@ -31,6 +31,22 @@ class LimitsHalf(Room):
         return registered
 
 
+@mutant("limits-of-files", "CHAT-LIM-1", "announces limits of files and grants none")
+class LimitsOfFiles(Room):
+    def make_registered(self, session):
+        registered = super().make_registered(session)
+        registered.limits.file_bytes_max = 1 << 20
+        return registered
+
+
+@mutant("limits-of-history", "CHAT-LIM-1", "announces the size of a page and has no past")
+class LimitsOfHistory(Room):
+    def make_registered(self, session):
+        registered = super().make_registered(session)
+        registered.limits.history_page_max = 100
+        return registered
+
+
 @mutant("burst-one-short", "CHAT-LIM-2", "accepts one chat less at once than it announces")
 class BurstOneShort(Room):
     def charge(self, session):
