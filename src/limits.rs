@@ -72,6 +72,10 @@ pub(crate) const FILE_RECIPIENTS_MAX: usize = 65_536;
 /// How many downloads there may be at a time: each has a piece in memory.
 pub(crate) const DOWNLOADS_MAX: usize = 512;
 
+/// How many pieces of uploads are on their way to the disk before each connection has one of
+/// them at the most.
+pub(crate) const PIECES_AHEAD_MAX: usize = 64;
+
 /// All files together where nothing else is asked for, in bytes.
 const FILES_BYTES: u64 = 1 << 30;
 

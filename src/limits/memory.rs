@@ -1,6 +1,8 @@
 //! What a server holds for its clients at the most.
 
-use super::{DOWNLOADS_MAX, FILE_BYTES_MIN, FILE_RECIPIENTS_MAX, Limits, OWNED_NAMES_MAX};
+use super::{
+    DOWNLOADS_MAX, FILE_BYTES_MIN, FILE_RECIPIENTS_MAX, Limits, OWNED_NAMES_MAX, PIECES_AHEAD_MAX,
+};
 
 /// What a connection takes beside what waits for it, in bytes: its task and its place
 /// in the tables, with room to spare.
@@ -56,15 +58,16 @@ impl Limits {
             .saturating_add(self.files_memory_bytes_max())
     }
 
-    /// The part of files in that: the index of all files, and what is on its way. A piece of
-    /// an upload is in the queues of its connection.
+    /// The part of files in that: the index of all files, and what is on its way. One piece
+    /// of an upload is in the queues of its connection.
     fn files_memory_bytes_max(&self) -> u64 {
         let entries = self.files_bytes_max / FILE_BYTES_MIN;
-        let downloads_bytes = DOWNLOADS_MAX as u64 * u64::from(self.file_frame_bytes_max());
+        let pieces = DOWNLOADS_MAX as u64 + PIECES_AHEAD_MAX as u64;
+        let pieces_bytes = pieces * u64::from(self.file_frame_bytes_max());
         let recipients = entries.saturating_add(FILE_RECIPIENTS_MAX as u64);
         (entries.saturating_mul(FILE_ENTRY_BYTES))
             .saturating_add(recipients.saturating_mul(FILE_RECIPIENT_BYTES))
-            .saturating_add(downloads_bytes)
+            .saturating_add(pieces_bytes)
             .saturating_add(u64::from(self.connections_max) * UPLOAD_BYTES)
     }
 }

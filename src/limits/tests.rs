@@ -15,7 +15,8 @@ fn the_sum_of_the_bounds() {
     let limits = Limits::default();
     let lines_bytes = 20_000 * (512 + 64 * 24);
     let filters_bytes = 10_000 * (64 * 160 + 16_384);
-    let files_bytes = 65_536 * 1_280 + 2 * 65_536 * 128 + 512 * ((16 << 10) + 256) + 10_000 * 512;
+    let files_bytes =
+        65_536 * 1_280 + 2 * 65_536 * 128 + (512 + 64) * ((16 << 10) + 256) + 10_000 * 512;
     assert_eq!(
         limits.memory_bytes_max(),
         (256 << 20)

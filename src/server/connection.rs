@@ -257,7 +257,12 @@ impl<T: Transport> Connection<T> {
             if read.is_empty() {
                 self.budget.is_at_end = true;
                 let inside_frame = !self.read_buffer.is_empty();
-                self.handle_event(Event::EndOfStream { inside_frame });
+                let event = Event::EndOfStream { inside_frame };
+                if let Some(mut guard) = self.enter()
+                    && !guard.waits_for_pieces(&event)
+                {
+                    guard.handle(event);
+                }
             } else {
                 self.note_start(read);
                 self.consume(read);
@@ -303,7 +308,7 @@ impl<T: Transport> Connection<T> {
         let mut frames = Frames::new(&taken, replies_bytes_max);
         let outbound = &mut self.outbound;
         let mut guard = self.hub.enter(id, handle, outbound, &mut self.budget);
-        while let Some(event) = frames.next(&guard, self.hub.limits()) {
+        while let Some(event) = frames.next(&mut guard, self.hub.limits()) {
             guard.handle(event);
         }
         let used = taken.len() - frames.unread().len();
@@ -374,9 +379,11 @@ impl<T: Transport> Connection<T> {
         Some(self.hub.enter(id, handle, outbound, budget))
     }
 
-    /// What may wait for the disk of an upload: one piece, while it is not read from.
+    /// What may wait for the disk of an upload: one piece. Those that go along with it are
+    /// few for all connections together.
     fn piece_bytes(&self) -> usize {
-        let may_wait = self.budget.is_throttled && self.outbound.files != Files::NotGranted;
+        let may_wait = (self.budget.is_throttled && self.outbound.files != Files::NotGranted)
+            || self.budget.awaits_pieces;
         match may_wait {
             true => self.hub.limits().file_chunk_bytes_max as usize,
             false => 0,

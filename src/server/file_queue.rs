@@ -12,6 +12,9 @@ use std::{
 
 use crate::session::FileTask;
 
+/// How many tasks the thread takes at once, and answers under one lock.
+const TASKS_AT_ONCE_MAX: usize = 16;
+
 /// The meeting place of a hub and the thread of the files.
 #[derive(Debug, Default)]
 pub(super) struct FileQueue {
@@ -20,13 +23,12 @@ pub(super) struct FileQueue {
     changed: Condvar,
 }
 
-/// What the thread has not taken. A session has one piece to write and one to read in it
+/// What the thread has not taken. A session has a few pieces to write and one to read in it
 /// at a time.
 #[derive(Debug, Default)]
 struct Queued {
     tasks: VecDeque<FileTask>,
-    /// The connections that are gone, by index: they come first, and each once, however
-    /// long the disk takes.
+    /// The connections that are gone, by index: each once, however long the disk takes.
     forgotten: BTreeSet<usize>,
     is_closing: bool,
 }
@@ -49,14 +51,23 @@ impl FileQueue {
         self.changed.notify_one();
     }
 
-    pub(super) fn next(&self) -> Option<FileTask> {
+    /// What is to be done next, at most [`TASKS_AT_ONCE_MAX`] and all connections that are
+    /// gone; nothing once it is closed.
+    pub(super) fn next(&self) -> Vec<FileTask> {
         let is_idle =
             |it: &mut Queued| it.tasks.is_empty() && it.forgotten.is_empty() && !it.is_closing;
         let queued = self.changed.wait_while(self.lock(), is_idle);
         let mut queued = queued.unwrap_or_else(PoisonError::into_inner);
-        let gone = queued.forgotten.pop_first();
-        gone.map(|index| FileTask::Forget { index })
-            .or_else(|| queued.tasks.pop_front())
+        let count = queued.tasks.len().min(TASKS_AT_ONCE_MAX);
+        let mut tasks: Vec<_> = queued.tasks.drain(..count).collect();
+        // Behind their last pieces, mostly.
+        let forgotten = std::mem::take(&mut queued.forgotten);
+        tasks.extend(
+            forgotten
+                .into_iter()
+                .map(|index| FileTask::Forget { index }),
+        );
+        tasks
     }
 
     /// What is to be done next, if there is something.

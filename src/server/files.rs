@@ -20,19 +20,31 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use sha2::{Digest, Sha256};
 use tracing::{error, warn};
 
 use crate::{
     frame,
-    session::{FileIndex, FileOwner, FileTask, Hash, NamedBy, Removal, Written},
+    session::{FileIndex, FileOwner, FileTask, Hash, NamedBy, Removal, Written, WrittenPiece},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
-use super::{file_queue::FileQueue, hub::Hub};
+use super::{
+    file_queue::FileQueue,
+    hub::{FileDone, Hub},
+};
 
 /// How much of a file is read at once to compute its hash, in bytes.
 const HASH_BYTES: usize = 64 * 1024;
+
+/// How many uploads have their file open at a time; another one opens it for each piece.
+const OPEN_FILES_MAX: usize = 16;
+
+/// After how many bytes of an upload the system is to begin to write them to the disk. Left
+/// to itself it writes seconds later and much at once, and the sync of a message waits
+/// behind that.
+const FLUSH_BYTES: u64 = 1 << 20;
 
 /// The folder of the files.
 #[derive(Debug, Clone)]
@@ -144,14 +156,22 @@ impl FileThread {
     ) -> io::Result<Self> {
         let mut disk = Disk {
             folder,
-            hashers: BTreeMap::new(),
+            uploads: BTreeMap::new(),
         };
         let (hub, queue) = (Arc::clone(hub), Arc::clone(queue));
         let spawned = thread::Builder::new()
             .name("files".to_owned())
             .spawn(move || {
-                while let Some(task) = queue.next() {
-                    disk.run(task, &hub);
+                let mut done = Vec::new();
+                loop {
+                    let tasks = queue.next();
+                    if tasks.is_empty() {
+                        break;
+                    }
+                    for task in tasks {
+                        disk.run(task, &hub, &mut done);
+                    }
+                    hub.files_done(&mut done);
                 }
             });
         Ok(Self(spawned?))
@@ -167,13 +187,44 @@ impl FileThread {
 
 struct Disk {
     folder: Folder,
-    /// The hash of the upload of each connection, as far as it has come, with the file and
-    /// the bytes in it.
-    hashers: BTreeMap<usize, (FileOwner, Hash, u64, Sha256)>,
+    /// The upload of each connection, as far as it has come.
+    uploads: BTreeMap<usize, Upload>,
+}
+
+struct Upload {
+    owner: FileOwner,
+    hash: Hash,
+    size: u64,
+    /// How much of it is written, in bytes, and hashed.
+    end: u64,
+    hasher: Sha256,
+    /// It stays open for as long as no more than [`OPEN_FILES_MAX`] are.
+    file: Option<File>,
+    /// Up to where the system was asked to write it to the disk, in bytes.
+    flushed: u64,
+}
+
+impl Upload {
+    /// Adds a piece at its end.
+    fn append(&mut self, file: &mut File, data: &[u8]) -> io::Result<()> {
+        file.write_all(data)?;
+        self.hasher.update(data);
+        self.end += data.len() as u64;
+        let unflushed = self.end - self.flushed;
+        if unflushed >= FLUSH_BYTES {
+            // The advice has the system begin to write, and waits for nothing.
+            let (from, bytes) = (self.flushed.cast_signed(), unflushed.cast_signed());
+            let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+            let _ = posix_fadvise(&*file, from, bytes, advice);
+            self.flushed = self.end;
+        }
+        Ok(())
+    }
 }
 
 impl Disk {
-    fn run(&mut self, task: FileTask, hub: &Hub) {
+    /// Does what is to be done. What became of it goes to `done`.
+    fn run(&mut self, task: FileTask, hub: &Hub, done: &mut Vec<FileDone>) {
         match task {
             FileTask::Write {
                 index,
@@ -187,13 +238,20 @@ impl Disk {
                 let written = self.write(index, &owner, hash, size, offset, &data);
                 let written = written.unwrap_or_else(|error| {
                     warn!("cannot keep a file: {error}");
-                    self.hashers.remove(&index);
                     // What was written in part would be taken for whole.
                     let _ = fs::remove_file(self.folder.part(&hash, size, &owner));
                     Written::Failed
                 });
-                let bytes = data.len() as u64;
-                hub.file_written((index, serial), (&owner, hash, size), bytes, written);
+                done.push(FileDone::Written(WrittenPiece {
+                    index,
+                    serial,
+                    owner,
+                    hash,
+                    size,
+                    offset,
+                    bytes: data.len() as u64,
+                    written,
+                }));
             }
             FileTask::Read {
                 index,
@@ -215,14 +273,23 @@ impl Disk {
                     frame::encode(&ServerEnvelope { message }, &mut frame);
                     frame
                 });
-                hub.file_read((index, serial), frame);
+                done.push(FileDone::Read {
+                    index,
+                    serial,
+                    frame,
+                });
             }
             FileTask::Forget { index } => {
-                self.hashers.remove(&index);
+                self.uploads.remove(&index);
             }
-            // It was uploaded again meanwhile.
-            FileTask::Remove(Removal::Whole { hash, .. }) if hub.has_file(&hash) => {}
             FileTask::Remove(removal) => {
+                // The hub knows what was written before.
+                hub.files_done(done);
+                if let Removal::Whole { hash, .. } = &removal
+                    && hub.has_file(hash)
+                {
+                    return; // It was uploaded again meanwhile.
+                }
                 if let Err(error) = self.remove(&removal) {
                     warn!("cannot remove a file: {error}");
                 }
@@ -241,35 +308,39 @@ impl Disk {
         data: &[u8],
     ) -> io::Result<Written> {
         let path = self.folder.part(&hash, size, owner);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(&path)?;
-        let found = file.metadata()?.len();
-        if found < offset {
-            return Err(io::Error::other("a part of it is gone"));
-        }
-        // A piece that was written before the server was killed, and not counted.
-        file.set_len(offset)?;
-        let mut hasher = match self.hashers.remove(&index) {
-            Some((its_owner, its_hash, bytes, hasher))
-                if its_owner == *owner && its_hash == hash && bytes == offset =>
-            {
-                hasher
+        let upload = self.uploads.remove(&index).filter(|upload| {
+            let is_same = upload.owner == *owner && upload.hash == hash && upload.size == size;
+            is_same && upload.end == offset
+        });
+        let (mut upload, mut file) = match upload {
+            Some(mut upload) => match upload.file.take() {
+                Some(file) => (upload, file),
+                None => (upload, open_part(&path, offset)?),
+            },
+            None => {
+                let mut file = open_part(&path, offset)?;
+                let hasher = hash_of(&mut file, offset)?;
+                let upload = Upload {
+                    owner: owner.clone(),
+                    hash,
+                    size,
+                    end: offset,
+                    hasher,
+                    file: None,
+                    flushed: offset,
+                };
+                (upload, file)
             }
-            _ => hash_of(&mut file, offset)?,
         };
-        file.write_all(data)?;
-        hasher.update(data);
-        let end = offset + data.len() as u64;
-        if end < size {
-            self.hashers
-                .insert(index, (owner.clone(), hash, end, hasher));
+        upload.append(&mut file, data)?;
+        if upload.end < size {
+            upload.file = Some(file);
+            self.close_one();
+            self.uploads.insert(index, upload);
             return Ok(Written::Part);
         }
         // CHAT-FILE-6
-        if hasher.finalize()[..] != hash {
+        if upload.hasher.finalize()[..] != hash {
             fs::remove_file(&path)?;
             return Ok(Written::Mismatch);
         }
@@ -281,6 +352,14 @@ impl Disk {
             File::open(self.folder.0.join(part))?.sync_all()?;
         }
         Ok(Written::Whole)
+    }
+
+    /// Closes the file of an upload if as many are open as may be.
+    fn close_one(&mut self) {
+        let mut open = self.uploads.values_mut().filter(|it| it.file.is_some());
+        if let Some(upload) = open.nth(OPEN_FILES_MAX - 1) {
+            upload.file = None;
+        }
     }
 
     fn read(&self, hash: &Hash, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
@@ -310,6 +389,21 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// Opens the file of an upload that has so many bytes.
+fn open_part(path: &Path, bytes: u64) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(path)?;
+    if file.metadata()?.len() < bytes {
+        return Err(io::Error::other("a part of it is gone"));
+    }
+    // A piece that was written before the server was killed, and not counted.
+    file.set_len(bytes)?;
+    Ok(file)
 }
 
 /// When a file was last written, in milliseconds since 1970; not in the future.

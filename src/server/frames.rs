@@ -60,7 +60,7 @@ impl<'a> Frames<'a> {
     }
 
     /// What the next frame is to the session; `None` when the pass is over.
-    pub(super) fn next(&mut self, guard: &HubGuard<'_>, limits: &Limits) -> Option<Event> {
+    pub(super) fn next(&mut self, guard: &mut HubGuard<'_>, limits: &Limits) -> Option<Event> {
         if guard.outbound.is_ended {
             self.unread = &[]; // CHAT-LEAVE-4, CHAT-ERR-10: the rest is of no interest.
         }
@@ -77,28 +77,30 @@ impl<'a> Frames<'a> {
             Some(_) => limits.frame_bytes_max,
             None => UNREGISTERED_FRAME_BYTES_MAX,
         };
-        match frame::split(self.unread, body_bytes_max) {
-            Ok(Split::Frame { body, rest }) => {
-                let bytes = self.unread.len() - rest.len();
-                self.unread = rest;
-                self.count += 1;
+        let (event, rest) = match frame::split(self.unread, body_bytes_max) {
+            Ok(Split::Frame { body, rest }) => match ClientEnvelope::decode(body) {
                 // Fields that nobody knows are dropped here (CHAT-GROW-3).
-                Some(match ClientEnvelope::decode(body) {
-                    Ok(envelope) => {
-                        if let Some(Message::FileData(_)) = envelope.message {
-                            self.pieces += 1;
-                            self.piece_bytes += bytes;
-                        }
-                        Event::Message(envelope)
-                    }
-                    Err(_) => Event::BadEnvelope, // CHAT-FRAME-8
-                })
-            }
+                Ok(envelope) => (Event::Message(envelope), rest),
+                Err(_) => (Event::BadEnvelope, rest), // CHAT-FRAME-8
+            },
             Ok(Split::Partial) => {
                 self.is_partial = true;
-                None
+                return None;
             }
-            Err(error) => Some(Event::BadFrame(error)),
+            Err(error) => (Event::BadFrame(error), self.unread),
+        };
+        if guard.waits_for_pieces(&event) {
+            return None;
         }
+        if let Event::Message(ClientEnvelope {
+            message: Some(Message::FileData(_)),
+        }) = event
+        {
+            self.pieces += 1;
+            self.piece_bytes += self.unread.len() - rest.len();
+        }
+        self.count += usize::from(!matches!(event, Event::BadFrame(_)));
+        self.unread = rest;
+        Some(event)
     }
 }

@@ -43,6 +43,8 @@ use crate::{
 
 use effects::Published;
 pub(super) use effects::report_rejected;
+#[cfg(feature = "store")]
+pub(super) use files::FileDone;
 pub(super) use guard::HubGuard;
 #[cfg(feature = "cluster")]
 pub(super) use ordered::{InOrder, Outgoing};

@@ -25,6 +25,9 @@ const OWN_RUNS_MAX: usize = 64;
 pub(super) struct ReadBudget {
     /// Its session must not be read from until it is notified.
     pub(super) is_throttled: bool,
+    /// Pieces of its upload are on their way to the disk, and what it sent behind them may
+    /// have to wait.
+    pub(super) awaits_pieces: bool,
     /// The read buffer may hold whole frames: they come before anything is read.
     pub(super) has_backlog: bool,
     /// The peer has closed its sending side.

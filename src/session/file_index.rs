@@ -57,8 +57,8 @@ struct Partial {
     size: u64,
     have: u64,
     due_unix_ms: i64,
-    /// A piece of it is on its way to the disk.
-    is_writing: bool,
+    /// How many bytes behind those are on their way to the disk.
+    writing: u64,
     /// The disk has something of it, or will.
     is_on_disk: bool,
 }
@@ -82,6 +82,35 @@ pub enum Removal {
         /// The size that was announced.
         size: u64,
     },
+}
+
+impl Partial {
+    /// Whether a piece follows those that it has and those on their way (CHAT-FILE-5).
+    fn is_next(&self, offset: u64, bytes: u64) -> bool {
+        let end = self.have + self.writing;
+        offset == end && bytes > 0 && bytes <= self.size - end
+    }
+}
+
+/// A piece of an upload that the disk has dealt with.
+#[derive(Debug)]
+pub struct WrittenPiece {
+    /// The index of the connection that sent it.
+    pub index: usize,
+    /// Its session.
+    pub serial: u64,
+    /// Whose upload it is.
+    pub owner: FileOwner,
+    /// The file.
+    pub hash: Hash,
+    /// The size of the whole file.
+    pub size: u64,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// What became of it.
+    pub written: Written,
 }
 
 /// What became of a piece that was to be written.
@@ -155,7 +184,7 @@ impl FileIndex {
             size,
             have,
             due_unix_ms: due,
-            is_writing: false,
+            writing: 0,
             is_on_disk,
         };
         self.partial.insert((owner, hash), partial);
@@ -223,39 +252,53 @@ impl FileIndex {
         let Some(partial) = self.partial.get_mut(&key) else {
             return Err(ErrorCode::FileUnknown);
         };
-        let is_next = partial.have == offset && bytes > 0 && bytes <= partial.size - partial.have;
-        if !is_next || partial.is_writing {
+        if !partial.is_next(offset, bytes) {
             return Err(ErrorCode::FileMismatch);
         }
-        partial.is_writing = true;
+        partial.writing += bytes;
         partial.is_on_disk = true;
         let size = partial.size;
         self.keep_partial(&key, due_unix_ms);
         Ok(size)
     }
 
-    /// A piece of so many bytes was written, or not. Returns how much there is now.
-    #[expect(clippy::too_many_arguments, reason = "what the disk knows")]
+    /// Whether [`FileIndex::data`] would take a piece.
+    pub fn is_next(&self, owner: &FileOwner, hash: Hash, offset: u64, bytes: u64) -> bool {
+        let partial = self.partial.get(&(owner.clone(), hash));
+        partial.is_some_and(|partial| partial.is_next(offset, bytes))
+    }
+
+    /// A piece was written, or not. Returns how much there is now.
+    ///
+    /// # Errors
+    ///
+    /// What its sender is told instead.
     pub fn written(
         &mut self,
-        owner: &FileOwner,
-        hash: Hash,
-        size: u64,
-        bytes: u64,
-        written: Written,
+        piece: &WrittenPiece,
         limits: &Limits,
         now_unix_ms: i64,
     ) -> Result<u64, ErrorCode> {
+        let &WrittenPiece {
+            ref owner,
+            hash,
+            size,
+            offset,
+            bytes,
+            written,
+            ..
+        } = piece;
         let key = (owner.clone(), hash);
         // Another upload may have taken its place.
-        let partial = self.partial.get(&key);
-        if !partial.is_some_and(|partial| partial.is_writing && partial.size == size) {
+        let partial = self.partial.get_mut(&key).filter(|partial| {
+            partial.size == size && partial.have == offset && partial.writing >= bytes
+        });
+        let Some(partial) = partial else {
             return Err(ErrorCode::FileUnknown);
-        }
+        };
         match written {
             Written::Part => {
-                let partial = self.partial.get_mut(&key).ok_or(ErrorCode::FileUnknown)?;
-                partial.is_writing = false;
+                partial.writing -= bytes;
                 partial.have += bytes;
                 Ok(partial.have)
             }
@@ -355,7 +398,7 @@ impl FileIndex {
                 Some(owner) => {
                     let key = (owner, hash);
                     // The disk is about to have more of it.
-                    if self.partial.get(&key).is_some_and(|it| it.is_writing) {
+                    if self.partial.get(&key).is_some_and(|it| it.writing > 0) {
                         let later = now_unix_ms.saturating_add(limits.file_orphan_ms.into());
                         self.keep_partial(&key, later);
                     } else {
@@ -488,6 +531,20 @@ mod tests {
         FileOwner::parse(text).expect("a name")
     }
 
+    /// A file of one piece, which was written.
+    fn whole(owner: &FileOwner, hash: Hash, size: u64) -> WrittenPiece {
+        WrittenPiece {
+            index: 0,
+            serial: 1,
+            owner: owner.clone(),
+            hash,
+            size,
+            offset: 0,
+            bytes: size,
+            written: Written::Whole,
+        }
+    }
+
     /// A file of Alice's that was whole at 0.
     fn uploaded(limits: &Limits) -> FileIndex {
         let mut index = FileIndex::default();
@@ -496,7 +553,7 @@ mod tests {
         let begun = index.put(&alice, HASH, 10, limits, 0, &mut removed);
         assert_eq!((begun, removed), (Ok(0), Vec::new()));
         assert_eq!(index.data(&alice, HASH, 0, 10, 0), Ok(10));
-        let whole = index.written(&alice, HASH, 10, 10, Written::Whole, limits, 0);
+        let whole = index.written(&whole(&alice, HASH, 10), limits, 0);
         assert_eq!(whole, Ok(10));
         index
     }
@@ -565,7 +622,7 @@ mod tests {
             return false;
         }
         index.data(owner, hash, 0, 1, 0).expect("it is next");
-        let written = index.written(owner, hash, 1, 1, Written::Whole, limits, 0);
+        let written = index.written(&whole(owner, hash, 1), limits, 0);
         written.is_ok()
     }
 

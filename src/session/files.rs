@@ -1,16 +1,25 @@
 //! Files: uploads, downloads, and the files that a Chat or a Direct names (CHAT-FILE).
 
 use crate::{
-    limits::DOWNLOADS_MAX,
+    limits::{DOWNLOADS_MAX, PIECES_AHEAD_MAX},
     room,
     text::is_forbidden,
-    wire::{self, ErrorCode, FileState, ServerEnvelope, server_envelope::Message},
+    wire::{
+        self, ClientEnvelope, ErrorCode, FileState, ServerEnvelope,
+        client_envelope::Message as Sent, server_envelope::Message,
+    },
 };
 
 use super::{
-    ConnectionId, Context, Effect, FileOwner, Hash, Removal, Sessions, State, Written, envelope,
+    ConnectionId, Context, Effect, Event, FileOwner, Hash, Removal, Sessions, State, WrittenPiece,
+    envelope,
     rejection::{self, Rejection},
 };
+
+/// How many pieces of an upload are on their way to the disk at a time: enough to keep the
+/// disk and the network busy at once, few enough that a message behind them waits for a
+/// moment only.
+const PIECES_AWAITED_MAX: u8 = 8;
 
 /// The longest name of a file, in bytes (CHAT-FILE-8).
 const FILE_NAME_BYTES_MAX: usize = 128;
@@ -55,6 +64,14 @@ pub enum FileTask {
     },
     /// Remove files.
     Remove(Removal),
+}
+
+/// Pieces of an upload that are on their way to the disk.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    owner: FileOwner,
+    hash: Hash,
+    count: u8,
 }
 
 /// A download that is under way.
@@ -113,9 +130,15 @@ impl Sessions {
         };
         match taken {
             Ok((hash, size)) => {
+                self.pieces += 1;
                 let session = self.session(context.id);
-                session.awaits_file = true;
                 let serial = session.serial;
+                let pieces = session.pieces.get_or_insert_with(|| {
+                    let owner = owner.clone();
+                    let count = 0;
+                    Box::new(Pieces { owner, hash, count })
+                });
+                pieces.count += 1;
                 context.effects.push(Effect::File(FileTask::Write {
                     index: context.id.index(),
                     serial,
@@ -131,6 +154,42 @@ impl Sessions {
                 self.reject_file(context, answer, &data.sha256);
             }
         }
+    }
+
+    /// Whether pieces of the upload of a connection are on their way to the disk.
+    pub fn awaits_pieces(&self, id: &ConnectionId) -> bool {
+        matches!(self.states.get(id.0), Some(State::Registered(session)) if session.pieces.is_some())
+    }
+
+    /// Whether an event must wait for the pieces that are on their way to the disk, since
+    /// each is answered in its turn (CHAT-FILE-2): all but the next piece, if that may go
+    /// along. Then nothing is read from the connection until some of them are written.
+    pub fn waits_for_pieces(&mut self, id: &ConnectionId, event: &Event) -> bool {
+        let Some(State::Registered(session)) = self.states.get_mut(id.0) else {
+            return false;
+        };
+        let Some(pieces) = &session.pieces else {
+            return false;
+        };
+        let goes_along = match event {
+            Event::Message(ClientEnvelope {
+                message: Some(Sent::FileData(data)),
+            }) => {
+                pieces.count < PIECES_AWAITED_MAX
+                    && self.pieces < PIECES_AHEAD_MAX
+                    && hash_of(&data.sha256) == Some(pieces.hash)
+                    && data.data.len() <= self.limits.file_chunk_bytes_max as usize
+                    && self.files.is_next(
+                        &pieces.owner,
+                        pieces.hash,
+                        data.offset,
+                        data.data.len() as u64,
+                    )
+            }
+            _ => false,
+        };
+        session.waits_for_pieces = !goes_along;
+        session.waits_for_pieces
     }
 
     /// CHAT-FILE-4, CHAT-FILE-10
@@ -192,23 +251,30 @@ impl Sessions {
     /// A piece of an upload was written, or not. Its connection may be gone.
     pub fn file_written(
         &mut self,
-        (index, serial): (usize, u64),
-        (owner, hash, size): (&FileOwner, Hash, u64),
-        bytes: u64,
-        written: Written,
+        piece: &WrittenPiece,
         now_unix_ms: i64,
         effects: &mut Vec<Effect>,
     ) {
-        let have = self
-            .files
-            .written(owner, hash, size, bytes, written, &self.limits, now_unix_ms);
+        self.pieces = self.pieces.saturating_sub(1);
+        let have = self.files.written(piece, &self.limits, now_unix_ms);
+        let &WrittenPiece {
+            index,
+            serial,
+            hash,
+            ..
+        } = piece;
         let Some(State::Registered(session)) = self.states.get_mut(index) else {
             return;
         };
         if session.serial != serial {
             return;
         }
-        session.awaits_file = false; // CHAT-FILE-2
+        // CHAT-FILE-2
+        if let Some(pieces) = &mut session.pieces {
+            pieces.count = pieces.count.saturating_sub(1);
+            session.waits_for_pieces &= pieces.count > PIECES_AWAITED_MAX / 2;
+            session.pieces.take_if(|pieces| pieces.count == 0);
+        }
         let envelope = match have {
             Ok(have) => state(hash, have),
             Err(code) => rejection::file(code, &self.limits).about_file(hash.to_vec()),

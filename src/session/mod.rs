@@ -70,7 +70,7 @@ pub use event::{
     AddressLimit, CloseReason, Closed, ConnectionId, Edge, Effect, Event, FilterChange,
     PageRequest, Progress, Time,
 };
-pub use file_index::{FileIndex, Hash, Removal, Written};
+pub use file_index::{FileIndex, Hash, Removal, Written, WrittenPiece};
 pub use file_owner::FileOwner;
 pub use files::FileTask;
 pub use moderation::{Listed, Moderation};
@@ -134,6 +134,8 @@ pub struct Sessions {
     /// How many sessions there were.
     last_serial: u64,
     files: FileIndex,
+    /// How many pieces of uploads are on their way to the disk.
+    pieces: usize,
     /// How many downloads are under way.
     downloads: usize,
     states: Slab<State>,
@@ -182,6 +184,7 @@ impl Sessions {
             is_store_full: false,
             last_serial: 0,
             files: FileIndex::default(),
+            pieces: 0,
             downloads: 0,
             states: Slab::new(),
             looked_ms: 0,

@@ -8,7 +8,7 @@ use super::{
     Closed, Time,
     directs::Directs,
     error_budget::ErrorBudget,
-    files::Download,
+    files::{Download, Pieces},
     granted::Granted,
     inbound_rate::InboundRate,
     pending::{Joining, PendingProof, PendingRegister},
@@ -93,8 +93,10 @@ pub(super) struct Session {
     /// A page of the past is on its way to it; what it sent behind the GetHistory waits
     /// (CHAT-ORD-8).
     pub(super) awaits_page: bool,
-    /// A piece of its upload is on its way to the disk; what it sent behind it waits.
-    pub(super) awaits_file: bool,
+    /// The pieces of its upload that are on their way to the disk.
+    pub(super) pieces: Option<Box<Pieces>>,
+    /// What it sent behind them waits: something else, or more of them than go at a time.
+    pub(super) waits_for_pieces: bool,
     /// The file that it is being sent.
     pub(super) download: Option<Box<Download>>,
     /// It has the chats behind this number.
@@ -143,7 +145,8 @@ impl Session {
             silence: Silence::new(now.elapsed_ms),
             members_after: None,
             awaits_page: false,
-            awaits_file: false,
+            pieces: None,
+            waits_for_pieces: false,
             download: None,
             after_seq,
             file_rate: InboundRate::default(),
@@ -174,7 +177,7 @@ impl Session {
         self.is_throttled
             || self.awaits_page
             || self.awaits_following
-            || self.awaits_file
+            || self.waits_for_pieces
             || self.awaits_direct
     }
 

@@ -11,7 +11,7 @@ use chat::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::support::{Peer, TestServer, envelope};
+use crate::support::{Peer, TestServer, envelope, frames, ping};
 
 const FILES: &[Capability] = &[Capability::Files];
 
@@ -81,6 +81,74 @@ fn no_more_than_one_piece_goes_between_two_chats() {
         }
     }
     assert_eq!(chats, CHATS, "they came while the file did");
+}
+
+/// A piece of a file of sevens.
+fn piece(sha256: &[u8], offset: u64, bytes: u64) -> wire::ClientEnvelope {
+    envelope(Sent::FileData(FileData {
+        sha256: sha256.to_vec(),
+        offset,
+        data: vec![7; bytes as usize],
+    }))
+}
+
+/// CHAT-FILE-2: pieces are written while the next ones arrive, and what is sent behind them
+/// is answered behind them: a piece that does not follow, a Ping, the end of the stream.
+#[test]
+fn what_is_sent_without_waiting_is_answered_in_its_turn() {
+    const PIECES: u64 = 40;
+    const BYTES: u64 = 1_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("room");
+    let server = TestServer::start(&["--data", data.to_str().expect("UTF-8")]);
+    let asked = [Capability::Files, Capability::Keepalive];
+    let (mut alice, _) = Peer::join_with(&server, "Alice", &asked);
+    let size = PIECES * BYTES;
+    let sha256 = Sha256::digest(vec![7; size as usize]).to_vec();
+    let put = envelope(Sent::PutFile(PutFile {
+        sha256: sha256.clone(),
+        size,
+    }));
+    let half = PIECES / 2;
+    let pieces = |range: std::ops::Range<u64>| {
+        let pieces = range.map(|number| piece(&sha256, number * BYTES, BYTES));
+        pieces.collect::<Vec<_>>()
+    };
+    let wrong = piece(&sha256, 1, BYTES);
+    let mut sent = vec![put.clone()];
+    sent.extend(pieces(0..half));
+    sent.extend([wrong.clone(), ping(1), put]);
+    sent.extend(pieces(half..PIECES));
+    sent.extend([wrong, ping(2)]);
+    alice.send_bytes(&frames(&sent));
+    alice.half_close();
+    let expect_states = |alice: &mut Peer, numbers: std::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            let answer = alice.recv();
+            let have = number * BYTES;
+            assert!(
+                matches!(&answer, Message::FileState(state) if state.have == have),
+                "{answer:?}, not {have}"
+            );
+        }
+    };
+    let expect_refused = |alice: &mut Peer, code: wire::ErrorCode| {
+        let answer = alice.recv();
+        let is_refused = matches!(&answer, Message::Error(error) if error.code() == code);
+        assert!(is_refused, "{answer:?}, not {code:?}");
+    };
+    let expect_pong = |alice: &mut Peer, token: u64| {
+        let answer = alice.recv();
+        let is_pong = matches!(&answer, Message::Pong(pong) if pong.token == token);
+        assert!(is_pong, "{answer:?}, not the Pong {token}");
+    };
+    expect_states(&mut alice, 0..=half);
+    expect_refused(&mut alice, wire::ErrorCode::FileMismatch);
+    expect_pong(&mut alice, 1);
+    expect_states(&mut alice, half..=PIECES);
+    expect_refused(&mut alice, wire::ErrorCode::FileUnknown);
+    expect_pong(&mut alice, 2);
+    alice.is_closed();
 }
 
 /// Joins with a key, by which others know the member.

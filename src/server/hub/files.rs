@@ -2,38 +2,51 @@
 
 use crate::{
     frame,
-    session::{FileOwner, Hash, Written},
+    session::{Hash, WrittenPiece},
 };
 
 use super::{Due, Hub, State};
 
-impl Hub {
+/// What became of a task of the thread of the files.
+pub(in crate::server) enum FileDone {
     /// A piece of an upload was written, or not.
-    pub(in crate::server) fn file_written(
-        &self,
-        to: (usize, u64),
-        (owner, hash, size): (&FileOwner, Hash, u64),
-        bytes: u64,
-        written: Written,
-    ) {
+    Written(WrittenPiece),
+    /// A piece of a download was read, as a frame, or could not be.
+    Read {
+        index: usize,
+        serial: u64,
+        frame: Option<Vec<u8>>,
+    },
+}
+
+impl Hub {
+    /// The thread of the files has done something, in this order.
+    pub(in crate::server) fn files_done(&self, done: &mut Vec<FileDone>) {
+        if done.is_empty() {
+            return;
+        }
         let now_unix_ms = self.now().unix_ms;
         let mut state = self.lock();
-        let State {
-            sessions, effects, ..
-        } = &mut *state;
-        let file = (owner, hash, size);
-        sessions.file_written(to, file, bytes, written, now_unix_ms, effects);
+        for done in done.drain(..) {
+            match done {
+                FileDone::Written(piece) => {
+                    let State {
+                        sessions, effects, ..
+                    } = &mut *state;
+                    sessions.file_written(&piece, now_unix_ms, effects);
+                }
+                FileDone::Read {
+                    index,
+                    serial,
+                    frame,
+                } => self.file_read(&mut state, (index, serial), frame),
+            }
+        }
         self.apply(&mut state, None);
     }
 
-    /// A piece of a download was read, as a frame, or could not be.
-    pub(in crate::server) fn file_read(
-        &self,
-        (index, serial): (usize, u64),
-        frame: Option<Vec<u8>>,
-    ) {
-        let mut state = self.lock();
-        let State { sessions, mail, .. } = &mut *state;
+    fn file_read(&self, state: &mut State, (index, serial): (usize, u64), frame: Option<Vec<u8>>) {
+        let State { sessions, mail, .. } = state;
         if !sessions.is_open(index, serial) {
             return;
         }

@@ -42,6 +42,7 @@ impl HubGuard<'_> {
         } = state;
         sessions.handle(room, self.now, self.id, event, effects);
         self.budget.is_throttled = sessions.is_throttled(self.id);
+        self.budget.awaits_pieces = sessions.awaits_pieces(self.id);
         let published = std::mem::take(&mut self.published);
         let due = |due| self.outbound.take(due);
         self.published = self.hub.carry_out(
@@ -63,6 +64,22 @@ impl HubGuard<'_> {
             self.outbound.take(due);
         }
         self.budget.is_throttled = state.sessions.is_throttled(self.id);
+        self.budget.awaits_pieces = state.sessions.awaits_pieces(self.id);
+    }
+
+    /// Whether an event must wait for the pieces of a file that are on their way to the disk
+    /// (CHAT-FILE-2).
+    pub(in crate::server) fn waits_for_pieces(&mut self, event: &Event) -> bool {
+        let Some(state) = self
+            .state
+            .as_deref_mut()
+            .filter(|_| self.budget.awaits_pieces)
+        else {
+            return false;
+        };
+        let waits = state.sessions.waits_for_pieces(self.id, event);
+        self.budget.is_throttled |= waits;
+        waits
     }
 
     /// A part of the past has arrived for the connection.

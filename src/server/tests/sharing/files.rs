@@ -2,6 +2,22 @@
 
 use super::*;
 
+impl Part {
+    fn end(&self) -> u64 {
+        self.have + self.writing
+    }
+
+    /// A piece is sent (CHAT-FILE-5).
+    fn take(&mut self, offset: u64, bytes: u64) -> Result<(), ErrorCode> {
+        let end = self.end();
+        if offset != end || bytes == 0 || bytes > self.size - end {
+            return Err(ErrorCode::FileMismatch);
+        }
+        self.writing += bytes;
+        Ok(())
+    }
+}
+
 impl World {
     /// A client asks how far an upload has come, or begins it (CHAT-FILE-3).
     pub(super) async fn put(&mut self, index: usize) {
@@ -22,7 +38,7 @@ impl World {
                     let part = Part {
                         size,
                         have: 0,
-                        is_writing: false,
+                        writing: 0,
                     };
                     room.parts.insert(key, part);
                 }
@@ -49,10 +65,15 @@ impl World {
         let key = (name, hash);
         let part = self.room.parts.get(&key);
         let have = part.map_or(0, |part| part.have as usize);
-        let offset = match self.rng.u8(0..12) {
+        let mut offset = match self.rng.u8(0..12) {
             0 => self.rng.usize(0..content.len()),
             _ => have.min(content.len()),
         };
+        // Not behind what another connection of the same member has sent: whose pieces are
+        // written then is not known here.
+        if part.is_some_and(|part| part.writing > 0 && part.end() == offset as u64) {
+            offset = have;
+        }
         let end = content.len().min(offset + self.rng.usize(1..=CHUNK_BYTES));
         let mut data = content[offset..end].to_vec();
         if self.rng.u8(0..12) == 0 {
@@ -62,14 +83,7 @@ impl World {
         let offset = offset as u64;
         let expected = match self.room.parts.get_mut(&key) {
             None => Err(ErrorCode::FileUnknown),
-            Some(part) if part.is_writing || part.have != offset || bytes == 0 => {
-                Err(ErrorCode::FileMismatch)
-            }
-            Some(part) if bytes > part.size - part.have => Err(ErrorCode::FileMismatch),
-            Some(part) => {
-                part.is_writing = true;
-                Ok(())
-            }
+            Some(part) => part.take(offset, bytes),
         };
         let sha256 = hash.to_vec();
         let piece = FileData {
@@ -79,9 +93,41 @@ impl World {
         };
         self.ask(index, Sent::FileData(piece)).await;
         match expected {
-            Ok(()) => self.clients[index].awaits_disk = Some(hash),
+            Ok(()) => {
+                let more = self.upload_more(index, &key, (&content, end)).await;
+                self.clients[index].awaits_disk = Some((hash, 1 + more));
+            }
             Err(code) => self.expect_state(index, hash, Err(code)).await,
         }
+    }
+
+    /// A client sends more pieces without waiting for the answer. Returns how many.
+    async fn upload_more(
+        &mut self,
+        index: usize,
+        key: &(String, Hash),
+        (content, mut begin): (&[u8], usize),
+    ) -> usize {
+        let mut count = 0;
+        while self.rng.bool() {
+            let end = content.len().min(begin + self.rng.usize(1..=CHUNK_BYTES));
+            let part = self.room.parts.get_mut(key).expect("it was begun");
+            let (offset, bytes) = (begin as u64, (end - begin) as u64);
+            if part.take(offset, bytes).is_err() {
+                break;
+            }
+            let piece = FileData {
+                sha256: key.1.to_vec(),
+                offset,
+                data: content[begin..end].to_vec(),
+            };
+            let peer = self.clients[index].peer.as_mut().expect("it is there");
+            peer.send(Sent::FileData(piece)).await;
+            self.events.insert("several parts at once");
+            begin = end;
+            count += 1;
+        }
+        count
     }
 
     /// The disk does one thing.
@@ -110,8 +156,13 @@ impl World {
             }
         };
         let key = (member.clone(), hash, size);
-        let has_failed = self.rng.u8(0..16) == 0;
         let part = self.disk.parts.entry(key.clone()).or_default();
+        // Behind a piece that failed.
+        let is_behind = (part.len() as u64) < offset;
+        if is_behind {
+            self.events.insert("a part behind one that failed");
+        }
+        let has_failed = is_behind || self.rng.u8(0..16) == 0;
         part.truncate(offset as usize);
         part.extend_from_slice(&data);
         let is_last = part.len() as u64 == size;
@@ -128,46 +179,66 @@ impl World {
             }
         }
         let bytes = data.len() as u64;
-        self.hub
-            .file_written((connection, serial), (&owner, hash, size), bytes, written);
-        let expected = self.written(&member, hash, size, bytes, written);
+        let piece = WrittenPiece {
+            index: connection,
+            serial,
+            owner,
+            hash,
+            size,
+            offset,
+            bytes,
+            written,
+        };
+        let expected = self.written(&member, &piece);
+        self.hub.files_done(&mut vec![FileDone::Written(piece)]);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let sent = (member, hash);
-        let mut ghosts = self.room.ghosts.iter();
-        if let Some(ghost) = ghosts.find(|ghost| *ghost.1 == sent) {
-            let ghost = ghost.0.clone();
-            self.room.ghosts.remove(&ghost);
-            self.room.holders.remove(&ghost);
+        let mut ghosts = self.room.ghosts.iter_mut();
+        let ghost = ghosts.find(|(_, (owner, hash, _))| *owner == sent.0 && *hash == sent.1);
+        if let Some((ghost, (_, _, count))) = ghost {
+            *count -= 1;
+            if *count == 0 {
+                let ghost = ghost.clone();
+                self.room.ghosts.remove(&ghost);
+                self.room.holders.remove(&ghost);
+            }
         }
         // Its session may be another by now.
         let waiting = (0..CLIENTS).find(|&it| {
             self.clients[it].peer.is_some()
-                && self.clients[it].awaits_disk == Some(hash)
+                && self.clients[it]
+                    .awaits_disk
+                    .is_some_and(|(it, _)| it == hash)
                 && self.owner(it) == sent.0
         });
         if let Some(index) = waiting {
-            self.clients[index].awaits_disk = None;
+            let waits = &mut self.clients[index].awaits_disk;
+            *waits = waits.map(|(hash, count)| (hash, count - 1));
+            waits.take_if(|(_, count)| *count == 0);
             self.expect_state(index, hash, expected).await;
         }
     }
 
     /// What becomes of a piece in the room.
-    pub(super) fn written(
-        &mut self,
-        member: &str,
-        hash: Hash,
-        size: u64,
-        bytes: u64,
-        written: Written,
-    ) -> Result<u64, ErrorCode> {
+    pub(super) fn written(&mut self, member: &str, piece: &WrittenPiece) -> Result<u64, ErrorCode> {
+        let &WrittenPiece {
+            hash,
+            size,
+            offset,
+            bytes,
+            written,
+            ..
+        } = piece;
         let key = (member.to_owned(), hash);
         let part = self.room.parts.get_mut(&key);
-        let Some(part) = part.filter(|part| part.is_writing && part.size == size) else {
+        let is_due =
+            |part: &&mut Part| part.size == size && part.have == offset && part.writing >= bytes;
+        let Some(part) = part.filter(is_due) else {
             return Err(ErrorCode::FileUnknown);
         };
         if written == Written::Part {
             self.events.insert("a part");
-            part.is_writing = false;
+            part.writing -= bytes;
             part.have += bytes;
             return Ok(part.have);
         }
@@ -210,7 +281,12 @@ impl World {
             data,
         }));
         let frame = ServerEnvelope { message }.encode_length_delimited_to_vec();
-        self.hub.file_read((index, serial), Some(frame));
+        let frame = Some(frame);
+        self.hub.files_done(&mut vec![FileDone::Read {
+            index,
+            serial,
+            frame,
+        }]);
     }
 
     /// Whether a member may fetch a file (CHAT-FILE-4).

@@ -18,8 +18,11 @@ use fastrand::Rng;
 use super::*;
 use crate::{
     identity::{PublicKey, signed_bytes},
-    server::{file_queue::FileQueue, hub::Origin},
-    session::{FileIndex, FileOwner, FileTask, Hash, Written},
+    server::{
+        file_queue::FileQueue,
+        hub::{FileDone, Origin},
+    },
+    session::{FileIndex, FileOwner, FileTask, Hash, Written, WrittenPiece},
     wire::{Chat, Direct, Error, File, FileData, FileState, GetFile, Proof, PutFile, Register},
 };
 
@@ -36,7 +39,7 @@ const NAMES: [&str; 4] = ["ann", "Ann", "bob", "carl"];
 const CHUNK_BYTES: usize = 1_000;
 
 /// What happens in a schedule at least sometimes, and in how many of all at the least.
-const REACHED: [(&str, usize); 14] = [
+const REACHED: [(&str, usize); 16] = [
     ("registers", 100),
     ("NAME_OWNED", 100),
     ("NAME_IN_USE", 50),
@@ -46,6 +49,8 @@ const REACHED: [(&str, usize); 14] = [
     ("a whole file", 50),
     ("another file than its hash", 5),
     ("the disk fails", 20),
+    ("several parts at once", 50),
+    ("a part behind one that failed", 10),
     ("cut in an upload", 15),
     ("names a file", 15),
     ("names half a file", 40),
@@ -59,8 +64,9 @@ struct Room {
     /// Who holds each name; `None` for a connection that is gone, which the server notices
     /// when the disk has answered.
     holders: BTreeMap<String, Option<usize>>,
-    /// Whose piece of which file such a connection has sent.
-    ghosts: BTreeMap<String, (String, Hash)>,
+    /// Whose pieces of which file such a connection has sent, and how many of them are on
+    /// their way to the disk.
+    ghosts: BTreeMap<String, (String, Hash, usize)>,
     owners: BTreeMap<String, usize>,
     seq: u64,
     parts: BTreeMap<(String, Hash), Part>,
@@ -70,7 +76,7 @@ struct Room {
 struct Part {
     size: u64,
     have: u64,
-    is_writing: bool,
+    writing: u64,
 }
 
 #[derive(Default)]
@@ -93,8 +99,8 @@ struct Client {
     name: String,
     peer: Option<Peer>,
     after_seq: u64,
-    /// Its piece of a file is on its way to the disk.
-    awaits_disk: Option<Hash>,
+    /// Pieces of a file are on their way to the disk: so many.
+    awaits_disk: Option<(Hash, usize)>,
     directs: u64,
 }
 

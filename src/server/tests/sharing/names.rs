@@ -93,11 +93,11 @@ impl World {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let client = &mut self.clients[index];
         let name = fold(&client.name);
-        if let Some(hash) = client.awaits_disk.take() {
+        if let Some((hash, count)) = client.awaits_disk.take() {
             self.events.insert("cut in an upload");
             self.room.holders.insert(name.clone(), None);
             let owner = self.owner(index);
-            self.room.ghosts.insert(name, (owner, hash));
+            self.room.ghosts.insert(name, (owner, hash, count));
             return;
         }
         self.room.holders.remove(&name);
