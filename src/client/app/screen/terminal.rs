@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic;
+use std::process;
 use std::sync::Once;
 use std::thread;
 use std::time::Duration;
@@ -51,6 +52,9 @@ const LEAVE_TIMEOUT_MS: u64 = 1_000;
 /// The largest screen, in columns and rows. A terminal may claim any size.
 const COLUMNS_MAX: u16 = 1_000;
 const ROWS_MAX: u16 = 500;
+
+/// The exit code of a program of Rust that has panicked.
+const PANICKED: i32 = 101;
 
 /// The size of a terminal that does not tell it.
 const SIZE: (u16, u16) = (80, 24);
@@ -244,7 +248,8 @@ fn restore() {
     let _ = disable_raw_mode();
 }
 
-/// A panic message is readable, and the shell usable after it.
+/// A panic message is readable, and the shell usable after it. A panic of any task or
+/// thread ends the program: what goes on without it would draw over the message.
 fn restore_on_panic() {
     static SET: Once = Once::new();
     SET.call_once(|| {
@@ -252,6 +257,7 @@ fn restore_on_panic() {
         panic::set_hook(Box::new(move |panicked| {
             restore();
             report(panicked);
+            process::exit(PANICKED);
         }));
     });
 }
@@ -304,7 +310,10 @@ mod tests {
             assert!(screen.writes.blocking_send(write).is_ok());
         }
         is_done.blocking_recv().expect("a writer");
-        panic!("on purpose");
+        // As a task of the session does, for which nobody waits.
+        let _detached = thread::spawn(|| panic!("on purpose"));
+        thread::sleep(Duration::from_secs(60));
+        panic!("the program goes on");
     }
 
     #[test]
@@ -331,7 +340,7 @@ mod tests {
             }
             String::from_utf8_lossy(&all).into_owned()
         });
-        assert!(!child.wait().expect("a child").success());
+        assert_eq!(child.wait().expect("a child").code(), Some(PANICKED));
         assert_eq!(settings(), before);
         drop(terminal.slave);
         let all = reader.join().expect("no panic");
@@ -339,6 +348,8 @@ mod tests {
         // The message stands behind the end of the alternate screen, where it stays.
         let (_, left) = taken.split_once(LEAVE).expect("it leaves the terminal");
         assert!(left.contains("on purpose"), "{all:?}");
+        assert!(!left.contains("goes on"), "{all:?}");
+        assert!(!left.contains(LEAVE), "the cursor stays behind the message");
     }
 
     #[test]
