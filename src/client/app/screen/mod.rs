@@ -50,11 +50,12 @@ mod views;
 
 use std::env;
 use std::future::pending;
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossterm::event::{Event as Input, EventStream, KeyEventKind};
-use futures_util::StreamExt;
 use futures_util::stream::select_all;
+use futures_util::{FutureExt, StreamExt};
 use jiff::tz::TimeZone;
 use nix::sys::signal::{Signal, raise};
 use tokio::sync::mpsc;
@@ -214,9 +215,6 @@ impl Client {
         loop {
             self.model.now = now(self.started_at);
             self.is_dirty |= self.model.tick();
-            for whole in self.sequences.expire(self.model.now.ms) {
-                self.whole(whole);
-            }
             for action in std::mem::take(&mut self.model.actions) {
                 self.act(action, signals).await;
             }
@@ -267,17 +265,7 @@ impl Client {
                         Err(error) => self.not_connected(&error, signals).await,
                     }
                 }
-                input = inputs.next(), if has_input => match input {
-                    Some(Ok(input)) => {
-                        self.model.now = now(self.started_at);
-                        self.input(input);
-                    }
-                    // What cannot be understood is no error: the terminal is gone.
-                    _ => {
-                        has_input = false;
-                        self.model.leave_now();
-                    }
-                },
+                input = inputs.next(), if has_input => has_input = self.taken(input),
                 sent = send(&sender, next_line.as_ref()), if next_line.is_some() && sender.is_some() => {
                     self.model.now = now(self.started_at);
                     self.is_dirty = true;
@@ -310,13 +298,39 @@ impl Client {
                         self.is_dirty = true;
                     }
                 },
-                () = sleep_until(tick_at.unwrap_or(draw_at)), if tick_at.is_some() => {}
+                () = sleep_until(tick_at.unwrap_or(draw_at)), if tick_at.is_some() => {
+                    // The rest of a sequence may have come, however late this task is.
+                    match has_input.then(|| inputs.next().now_or_never()).flatten() {
+                        Some(input) => has_input = self.taken(input),
+                        None => self.expire(),
+                    }
+                }
                 () = frame(screen, draw_at), if self.is_dirty => {
                     self.is_dirty = false;
                     self.drawn_at = Instant::now();
                     let _ = self.screen.draw(&mut self.model);
                 }
             }
+        }
+    }
+
+    /// Takes what the terminal's stream gives. Returns whether it gives more.
+    fn taken(&mut self, input: Option<io::Result<Input>>) -> bool {
+        self.model.now = now(self.started_at);
+        // What cannot be understood is no error: without input, the terminal is gone.
+        let Some(Ok(input)) = input else {
+            self.model.leave_now();
+            return false;
+        };
+        self.input(input);
+        true
+    }
+
+    /// Takes keys that do not become longer any more.
+    fn expire(&mut self) {
+        self.model.now = now(self.started_at);
+        for whole in self.sequences.expire(self.model.now.ms) {
+            self.whole(whole);
         }
     }
 

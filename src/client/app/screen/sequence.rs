@@ -49,9 +49,10 @@ pub(super) struct Sequences {
 }
 
 impl Sequences {
-    /// Takes a key, and returns what is whole now.
+    /// Takes a key, and returns what is whole now. How late it is says nothing: it may have
+    /// waited for this program.
     pub(super) fn take(&mut self, key: KeyEvent, now_ms: u64) -> Vec<Whole> {
-        let mut wholes = self.expire(now_ms);
+        let mut wholes = Vec::new();
         self.last_ms = now_ms;
         match std::mem::take(&mut self.state) {
             State::Nothing if is_esc(key) => self.state = State::Esc,
@@ -101,7 +102,7 @@ impl Sequences {
         }
     }
 
-    /// Returns what will not become whole any more.
+    /// Returns what will not become whole any more, if nothing is there to be taken.
     pub(super) fn expire(&mut self, now_ms: u64) -> Vec<Whole> {
         if self.expires_ms().is_none_or(|at| now_ms < at) {
             return Vec::new();
@@ -206,6 +207,11 @@ mod tests {
 
     /// What comes out of text that comes character by character, so far apart.
     fn out(text: &str, gap_ms: u64) -> Vec<Whole> {
+        taken(text, gap_ms, true)
+    }
+
+    /// The same; `is_prompt`: it is asked at each character's time what is whole.
+    fn taken(text: &str, gap_ms: u64, is_prompt: bool) -> Vec<Whole> {
         let mut sequences = Sequences::default();
         let mut wholes = Vec::new();
         let mut now_ms = 0;
@@ -216,6 +222,9 @@ mod tests {
                 '\r' => KeyCode::Enter,
                 other => KeyCode::Char(other),
             };
+            if is_prompt {
+                wholes.extend(sequences.expire(now_ms));
+            }
             wholes.extend(sequences.take(code.into(), now_ms));
         }
         wholes.extend(sequences.expire(u64::MAX));
@@ -246,6 +255,13 @@ mod tests {
         );
         // Without a meaning, and no text either.
         assert_eq!(out("\x1b[24~\x1b[[A\x1b[<64;1;1M", 1), []);
+    }
+
+    #[test]
+    fn pieces_that_waited_for_the_program_are_a_sequence() {
+        for text in ["\x1b[A", "\x1bOA", "\x1b[1A"] {
+            assert_eq!(taken(text, 10 * GAP_MS, false), [key(KeyCode::Up)]);
+        }
     }
 
     #[test]
