@@ -215,6 +215,26 @@ fn another_name_is_another_session() {
     screen.log_ends_with("\nAlix: hi");
 }
 
+#[test]
+fn going_elsewhere_ends_with_ctrl_c_and_with_a_signal() {
+    let (server, silent) = (Server::new(), Server::new());
+    let (mut screen, peer) = joined(&server);
+    let line = format!("/connect {}\r", silent.address());
+    let told = format!(
+        "chat-client: connecting to {}, Ctrl-C goes back",
+        silent.address()
+    );
+    screen.type_keys(&line);
+    screen.ends_with(&told);
+    screen.type_keys("\x03");
+    screen.shows_log(GREETING, ">");
+    screen.type_keys(&line);
+    screen.ends_with(&told);
+    screen.signal("TERM");
+    peer.leave();
+    screen.ends_with("\ncode 0, terminal as before");
+}
+
 /// With the real server, which restarts and which is stopped for a while.
 #[test]
 fn a_restarted_server_has_its_members_back() {

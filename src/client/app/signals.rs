@@ -12,6 +12,8 @@ pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
+    /// Whether the program was told to end, by another signal than SIGINT.
+    is_over: bool,
 }
 
 impl Signals {
@@ -23,6 +25,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            is_over: false,
         })
     }
 
@@ -30,9 +33,15 @@ impl Signals {
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            _ = self.terminate.recv() => self.is_over = true,
+            _ = self.hang_up.recv() => self.is_over = true,
         }
+    }
+
+    /// Whether one of them has told the program to end. SIGINT may mean less: a question or
+    /// an attempt to connect that it ends.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 }
 

@@ -218,6 +218,11 @@ impl Client {
             for action in std::mem::take(&mut self.model.actions) {
                 self.act(action, signals).await;
             }
+            // While an action asked the user something.
+            if signals.is_over() && !self.model.is_leaving {
+                self.model.leave_now();
+                continue;
+            }
             if self.model.is_leaving {
                 match &self.sender {
                     Some(sender) if self.model.outbox.is_empty() => sender.leave(),

@@ -11,12 +11,14 @@ use super::model::Link;
 use crate::address::Address;
 use crate::client::app;
 use crate::client::app::connect::{ask_for_password, connect};
+use crate::client::app::exit::Exit;
 use crate::client::app::known_names;
 use crate::client::app::known_names_file;
 use crate::client::app::messages;
 use crate::client::app::options::Options;
 use crate::client::app::password::{Echo, ask};
 use crate::client::app::past;
+use crate::client::app::report::say;
 use crate::client::app::signals::Signals;
 use crate::client::{ConnectError, Ended, Ending, Printable, Session};
 use crate::wire::Capability;
@@ -54,8 +56,12 @@ impl Client {
             .and(Capability::History)
             .and(Capability::Follow)
             .capturing_as(&self.connector);
+        let line = Printable::new().trusted("connecting to ");
+        let line = line.untrusted(&options.address.to_string());
+        say(&line.trusted(", Ctrl-C goes back"));
         let connected = connect(&options, None, connector, true, signals).await;
-        if connected.is_err() {
+        // After Ctrl-C there is nothing to read.
+        if matches!(connected, Err(exit) if exit != Exit::Done) {
             let _ = ask("Enter goes back: ", Echo::On, signals).await;
         }
         let _ = self.screen.resume();
