@@ -95,15 +95,26 @@ impl Connector {
     ///
     /// [`ConnectError`] says which step failed.
     pub async fn connect_to(&self, address: &Address, name: &str) -> Result<Session, ConnectError> {
+        let connected = self.connect_to_any(address, name).await;
+        connected.map_err(|(_, error)| error)
+    }
+
+    /// As [`connect_to`](Self::connect_to). An error comes with the address of the server
+    /// that it is about.
+    pub(super) async fn connect_to_any(
+        &self,
+        address: &Address,
+        name: &str,
+    ) -> Result<Session, (Address, ConnectError)> {
         let addresses: Vec<_> = address.all().cloned().collect();
         let count = addresses.len();
-        let mut opened = self.open_first(&addresses, name).await;
-        if let Err(ConnectError::ServerClosed { retry_after_ms, .. }) = &opened
+        let mut opened = self.open_first(address, name).await;
+        if let Err((_, ConnectError::ServerClosed { retry_after_ms, .. })) = &opened
             && (1..=RESTART_MS_MAX).contains(retry_after_ms)
         {
             // CHAT-CLOSE-8
             sleep(Duration::from_millis((*retry_after_ms).into())).await;
-            opened = self.open_first(&addresses, name).await;
+            opened = self.open_first(address, name).await;
         }
         let ((halves, registered), next) = opened?;
         let opened_at = addresses.get(next).cloned();
@@ -126,20 +137,21 @@ impl Connector {
         ))
     }
 
-    /// Opens a connection to the first of the servers that can be had. Says which it is.
+    /// Opens a connection to the first of the servers that can be had. Says which it is, or
+    /// which one the error is about.
     async fn open_first(
         &self,
-        addresses: &[Address],
+        servers: &Address,
         name: &str,
-    ) -> Result<(Opened, usize), ConnectError> {
-        let mut failure = ConnectError::Closed;
-        for (index, address) in addresses.iter().enumerate() {
+    ) -> Result<(Opened, usize), (Address, ConnectError)> {
+        let mut failure = (servers.clone(), ConnectError::Closed);
+        for (index, address) in servers.all().enumerate() {
             let filter = self.register_filter();
             match self.open(address, name, None, filter).await {
                 Ok(opened) => return Ok((opened, index)),
                 // What another server of the room may do better.
-                Err(error) if error.is_of_server() => failure = error,
-                Err(error) => return Err(error),
+                Err(error) if error.is_of_server() => failure = (address.clone(), error),
+                Err(error) => return Err((address.clone(), error)),
             }
         }
         Err(failure)

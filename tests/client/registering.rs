@@ -182,6 +182,13 @@ fn a_refused_connection_is_told() {
         "chat-client: cannot connect to ADDRESS: Connection refused; check the address and that \
          the server runs\n"
     );
+    // Of several, the reason is that of the one that is named.
+    let outcome = Program::start(&[&format!("{address},localhost:1"), "Alice"]).outcome();
+    assert_eq!(
+        outcome.errors,
+        "chat-client: cannot connect to chat://localhost:1: Connection refused; check the address \
+         and that the server runs; none of the 2 addresses works\n"
+    );
 }
 
 #[test]

@@ -221,7 +221,9 @@ fn a_terminal_asks_about_a_new_server_and_remembers_it() {
     screen.ends_with("then type yes to join:");
     screen.type_keys("no\r");
     screen.ends_with("not connected\ncode 3, terminal as before");
-    let mut screen = Screen::start(&arguments);
+    // Of several, it asks about the one that answers.
+    let several = format!("chats://127.0.0.1:1,{address}");
+    let mut screen = Screen::start(&[&*several, "Alice", "--known-servers", &known]);
     screen.ends_with("then type yes to join:");
     screen.type_keys("yes\r");
     screen.log_ends_with("/help shows the commands");
@@ -245,18 +247,20 @@ fn a_terminal_asks_about_a_new_server_and_remembers_it() {
 #[test]
 fn a_password_is_not_sent_unseen_without_encryption() {
     // The address is one for documentation: nobody is there.
-    let mut program = Program::start_with(
-        &["chat://192.0.2.1:1", "Alice", "--connect-timeout", "1"],
-        &[("CHAT_PASSWORD", "secret")],
-    );
-    program.end_input();
-    let outcome = program.outcome();
-    assert!(
-        outcome
-            .errors
-            .contains("others on the network can read the password"),
-        "{outcome:?}"
-    );
+    for address in ["chat://192.0.2.1:1", "localhost:1,192.0.2.1:1"] {
+        let mut program = Program::start_with(
+            &[address, "Alice", "--connect-timeout", "1"],
+            &[("CHAT_PASSWORD", "secret")],
+        );
+        program.end_input();
+        let outcome = program.outcome();
+        assert!(
+            outcome
+                .errors
+                .contains("others on the network can read the password"),
+            "{outcome:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub(super) async fn connect(
         None if is_terminal => password::ASKED_TIMES_MAX,
         _ => 0,
     };
-    let exposes_password = trust::exposes_password(&options.address);
+    let exposes_password = options.address.all().any(trust::exposes_password);
     let warn_of_readers = || {
         if exposes_password {
             say(&Printable::new().trusted(
@@ -54,17 +54,18 @@ pub(super) async fn connect(
     let name = options.name().unwrap_or_default();
     loop {
         let connected = tokio::select! {
-            connected = connector.connect_to(&options.address, name) => connected,
+            connected = connector.connect_to_any(&options.address, name) => connected,
             () = signals.next() => return Err(Exit::Done),
         };
-        let error = match connected {
+        let (address, error) = match connected {
             Ok(session) => return Ok((session, connector)),
-            Err(ConnectError::Untrusted(untrusted)) => {
-                let trust = trust::judge(&untrusted, options, is_terminal, signals).await?;
+            Err((address, ConnectError::Untrusted(untrusted))) => {
+                let trust =
+                    trust::judge(&untrusted, &address, options, is_terminal, signals).await?;
                 connector = connector.trust(trust);
                 continue;
             }
-            Err(error) => error,
+            Err(failed) => failed,
         };
         if error.is_about_password() && asks_left > 0 {
             asks_left -= 1;
@@ -81,8 +82,15 @@ pub(super) async fn connect(
                 continue;
             }
         }
-        let (exit, sentence) = messages::no_session(&error, &options.address, name, has_password);
-        say(&sentence);
+        let (exit, sentence) = messages::no_session(&error, &address, name, has_password);
+        let servers = options.address.all().count();
+        say(&match servers > 1 && error.is_of_server() {
+            true => sentence
+                .trusted("; none of the ")
+                .number(servers as u64)
+                .trusted(" addresses works"),
+            false => sentence,
+        });
         return Err(exit);
     }
 }

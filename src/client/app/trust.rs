@@ -49,19 +49,19 @@ pub(super) fn exposes_password(address: &Address) -> bool {
     !address.scheme().is_encrypted() && !is_here
 }
 
-/// Whether to trust a server that nothing but its certificate speaks for: one that the
-/// user has accepted before, or accepts now. A script accepts none.
+/// Whether to trust the server at `address`, for which nothing but its certificate speaks:
+/// one that the user has accepted before, or accepts now. A script accepts none.
 ///
 /// # Errors
 ///
 /// The exit code if it is not trusted; the reason has been reported.
 pub(super) async fn judge(
     untrusted: &Untrusted,
+    address: &Address,
     options: &Options,
     is_terminal: bool,
     signals: &mut Signals,
 ) -> Result<Trust, Exit> {
-    let address = &options.address;
     let presented = untrusted.presented;
     let refuse = |sentence: Printable| {
         say(&sentence);
