@@ -210,6 +210,7 @@ fn another_name_is_another_session() {
     let mut second = welcome(&server, "e", 0);
     peer.leave();
     screen.status_has("Alix");
+    screen.log_ends_with("\n* you are Alix now");
     screen.type_keys("hi\r");
     assert_eq!(second.accept_chat(), "hi");
     screen.log_ends_with("\nAlix: hi");

@@ -17,6 +17,7 @@ impl Model {
     pub(super) fn connected(&mut self, server: &Address, registered: &Registered) -> bool {
         let address = server.to_string();
         let is_same = self.address == address;
+        let is_renamed = is_same && self.name != registered.name;
         self.address = address;
         if !is_same {
             self.server = Printable::new().untrusted(&self.address);
@@ -32,10 +33,15 @@ impl Model {
             self.actions.push(Action::Follow(filter));
         }
         if is_same {
-            self.notice(match missed {
-                Some(missed) => self.missed_sentence(missed, self.unknown > 0),
-                None => messages::not_resumed(ResumeFailure::OtherEpoch),
-            });
+            if is_renamed {
+                let line = Printable::new().trusted("you are ").name(&self.name);
+                self.notice(line.trusted(" now"));
+            }
+            match missed {
+                Some(0) if is_renamed => {}
+                Some(missed) => self.notice(self.missed_sentence(missed, self.unknown > 0)),
+                None => self.notice(messages::not_resumed(ResumeFailure::OtherEpoch)),
+            }
             self.saw(registered.seq);
         } else {
             for line in messages::welcome(&registered.welcome) {
