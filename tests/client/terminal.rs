@@ -681,6 +681,10 @@ fn a_dumb_terminal_and_plain_are_used_like_a_pipe() {
                 .capabilities()
                 .all(|asked| asked != Capability::Presence)
         );
+        let key = if option == "--plain" { "D" } else { "C" };
+        screen.ends_with(&format!(
+            "chat-client: you are Alice; each line is sent as it is, Ctrl-{key} leaves"
+        ));
         peer.say("Bob", "hi");
         screen.ends_with("@Bob: hi");
         screen.type_keys("hello\n");

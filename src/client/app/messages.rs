@@ -101,6 +101,15 @@ pub(super) fn no_session(
     }
 }
 
+/// What a terminal without the full screen is, once somebody has joined in it.
+pub(super) fn plain(name: &str, listens: bool) -> Printable {
+    let line = Printable::new().trusted("you are ").name(name);
+    line.trusted(match listens {
+        false => "; each line is sent as it is, Ctrl-D leaves",
+        true => "; each line is sent as it is, Ctrl-C leaves",
+    })
+}
+
 /// The sentence for a refused registration.
 fn refused_name(code: ErrorCode, detail: &str, name: &str, has_password: bool) -> Printable {
     let the_name = Printable::new().trusted("the name ").append(&quote(name));

@@ -2,7 +2,7 @@
 //! output, and `@name (direct): text` for what is said to this client alone; with `--json`, lines of JSON both ways.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,6 +118,10 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     };
     if !options.json && !options.who && options.send.is_none() {
         messages::welcome(&session.registered().welcome).for_each(|line| say(&line));
+        // A screen reader's user types here.
+        if io::stdin().is_terminal() && io::stdout().is_terminal() {
+            say(&messages::plain(&session.registered().name, listen));
+        }
     }
     if let Some(count) = options.last {
         let filter = options.filter();
