@@ -29,7 +29,8 @@ const EIGHT: [Color; 5] = [
 impl Colours {
     /// From the environment: `NO_COLOR`, `TERM` and `COLORTERM`.
     pub(super) fn of(is_colourful: bool, term: &str, colorterm: &str) -> Self {
-        if !is_colourful {
+        // DEC's terminals have none, and take parts of newer sequences for blinking.
+        if !is_colourful || term.starts_with("vt") {
             Self::None
         } else if term.contains("256") || term.contains("direct") || !colorterm.is_empty() {
             Self::Full
@@ -109,5 +110,6 @@ mod tests {
             Color::Reset
         );
         assert_eq!(Colours::of(true, "xterm", ""), Colours::Eight);
+        assert_eq!(Colours::of(true, "vt100", ""), Colours::None);
     }
 }
