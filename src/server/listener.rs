@@ -3,9 +3,9 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -164,7 +164,8 @@ where
                 peer,
                 member: Some(member),
             };
-            connections.spawn(shake_hands(handshake, handshaking));
+            let handshake = Box::pin(shake_hands(handshake, handshaking));
+            connections.spawn(Serving::Handshake(handshake));
         }
     }
 }
@@ -223,12 +224,35 @@ impl Drop for Handshaking {
     }
 }
 
-/// Serves a connection once its transport is ready, within the register deadline
-/// (CHAT-REG-5).
+/// A connection from its handshake on, which takes more memory than the connection, but not
+/// for longer.
+enum Serving<S> {
+    Handshake(BoxFuture<'static, Option<Connection<S>>>),
+    Open(Connection<S>),
+}
+
+impl<S: Transport> Future for Serving<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let serving = self.get_mut();
+        loop {
+            match serving {
+                Self::Handshake(handshake) => match ready!(handshake.as_mut().poll(cx)) {
+                    Some(connection) => *serving = Self::Open(connection),
+                    None => return Poll::Ready(()),
+                },
+                Self::Open(connection) => return Pin::new(connection).poll(cx),
+            }
+        }
+    }
+}
+
+/// The connection once its transport is ready, within the register deadline (CHAT-REG-5).
 async fn shake_hands<S: Transport>(
     handshake: impl Future<Output = io::Result<Option<S>>>,
     mut connection: Handshaking,
-) {
+) -> Option<Connection<S>> {
     let deadline_ms = connection.hub.limits().register_deadline_ms;
     let deadline = Duration::from_millis(deadline_ms.into());
     // Dropped with all its buffers before the connection begins.
@@ -247,10 +271,9 @@ async fn shake_hands<S: Transport>(
     };
     match stream {
         Some(Ok(Some(stream))) => {
-            let Some(member) = connection.member.take() else {
-                return;
-            };
-            Connection::new(stream, Arc::clone(&connection.hub), member).await;
+            let member = connection.member.take()?;
+            let hub = Arc::clone(&connection.hub);
+            return Some(Connection::new(stream, hub, member));
         }
         Some(Ok(None)) => {}
         Some(Err(error)) if report_header(&connection.peer, &error) => {}
@@ -258,6 +281,7 @@ async fn shake_hands<S: Transport>(
         Some(Err(error)) => debug!(error = ?error.to_string(), "the handshake failed"),
         None => debug!("the handshake took too long"),
     }
+    None
 }
 
 /// Whether the next connection may well be accepted at once.

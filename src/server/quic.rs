@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     net::{SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -30,7 +30,15 @@ const INCOMING_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Quic {
     endpoint: Endpoint,
     certificates: Arc<Certificates>,
+    /// Shared by all connections since the certificate was read last.
+    config: Mutex<Config>,
     connections_max: u32,
+}
+
+/// A configuration, and the one of TLS that it was made of.
+struct Config {
+    tls: Arc<rustls::ServerConfig>,
+    quic: Arc<ServerConfig>,
 }
 
 impl Quic {
@@ -42,22 +50,33 @@ impl Quic {
         certificates: Arc<Certificates>,
         connections_max: u32,
     ) -> io::Result<Self> {
-        let config = server_config(&certificates)?;
+        let config = Config::of(certificates.config(Protocol::Chat))?;
         let socket = match handed {
             Some(socket) => socket,
             None => bind(listen).await?,
         };
         let endpoint = Endpoint::new(
             endpoint_config(),
-            Some(Arc::unwrap_or_clone(config)),
+            Some((*config.quic).clone()),
             socket,
             Arc::new(TokioRuntime),
         )?;
         Ok(Self {
             endpoint,
             certificates,
+            config: Mutex::new(config),
             connections_max,
         })
+    }
+
+    /// The configuration with the certificate that was read last.
+    fn config(&self) -> io::Result<Arc<ServerConfig>> {
+        let tls = self.certificates.config(Protocol::Chat);
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&config.tls, &tls) {
+            *config = Config::of(tls)?;
+        }
+        Ok(Arc::clone(&config.quic))
     }
 
     /// The address it listens on, with the port it has.
@@ -108,16 +127,19 @@ impl ConnectionIdGenerator for ConnectionIds {
     }
 }
 
-/// With the certificate that was read last.
-fn server_config(certificates: &Certificates) -> io::Result<Arc<ServerConfig>> {
-    let tls = certificates.config(Protocol::Chat);
-    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
-    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config
-        .transport_config(Arc::new(transport_config()))
-        .max_incoming(BACKLOG as usize)
-        .incoming_buffer_size_total(INCOMING_BYTES_MAX);
-    Ok(Arc::new(config))
+impl Config {
+    fn of(tls: Arc<rustls::ServerConfig>) -> io::Result<Self> {
+        let crypto = QuicServerConfig::try_from(Arc::clone(&tls)).map_err(io::Error::other)?;
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        config
+            .transport_config(Arc::new(transport_config()))
+            .max_incoming(BACKLOG as usize)
+            .incoming_buffer_size_total(INCOMING_BYTES_MAX);
+        Ok(Self {
+            tls,
+            quic: Arc::new(config),
+        })
+    }
 }
 
 impl Listener for Quic {
@@ -138,7 +160,7 @@ impl Listener for Quic {
                 incoming.refuse();
             } else {
                 let peer = incoming.remote_address();
-                let config = server_config(&self.certificates)?;
+                let config = self.config()?;
                 let handshake = Box::pin(shake_hands(incoming, config));
                 return Ok((Accepted::Handshake(handshake), peer));
             }

@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::codec::{self, CloseCode, Decoder, Opcode};
 use crate::server::transport::{Delivery, Transport};
@@ -22,12 +25,16 @@ const _: () = assert!(COPIED_MESSAGE_BYTES_MAX <= codec::SENT_BYTES_MAX);
 /// reads nothing gets no Pong.
 const PONG_BEHIND_BYTES_MAX: usize = 1_024;
 
+// The task of a connection takes a multiple of 128 bytes.
+const _: () = assert!(size_of::<WebSocket<TcpStream>>() <= size_of::<TcpStream>() + 128);
+
 /// A stream of bytes in binary messages (CHAT-WS-2).
 pub(in crate::server) struct WebSocket<S> {
     carrier: S,
     decoder: Decoder,
-    /// What HTTP has read beyond the request.
-    read_ahead: Vec<u8>,
+    /// What HTTP has read beyond the request: nothing, with nearly every client.
+    #[expect(clippy::box_collection, reason = "so it takes a pointer")]
+    read_ahead: Option<Box<Vec<u8>>>,
     /// What was accepted to be sent and the carrier has not taken: the rest of a head, then
     /// what goes out between messages.
     unsent: Vec<u8>,
@@ -52,7 +59,7 @@ impl<S: Transport> WebSocket<S> {
         Self {
             carrier,
             decoder: Decoder::default(),
-            read_ahead,
+            read_ahead: (!read_ahead.is_empty()).then(|| Box::new(read_ahead)),
             unsent: Vec::new(),
             head_left: 0,
             message_left: 0,
@@ -129,14 +136,14 @@ impl<S: Transport> WebSocket<S> {
 
     /// Reads what the carrier has, or has had.
     fn poll_carrier(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.read_ahead.is_empty() {
+        let Some(read_ahead) = &mut self.read_ahead else {
             return self.carrier.poll_read_available(cx, buffer);
-        }
-        let count = self.read_ahead.len().min(buffer.len());
-        let read = self.read_ahead.drain(..count);
-        for (to, from) in buffer.iter_mut().zip(read) {
+        };
+        let count = read_ahead.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(read_ahead.drain(..count)) {
             *to = from;
         }
+        self.read_ahead = self.read_ahead.take().filter(|rest| !rest.is_empty());
         Poll::Ready(Ok(count))
     }
 }
@@ -215,7 +222,7 @@ impl<S: Transport> Transport for WebSocket<S> {
     }
 
     fn is_readable_now(&self) -> bool {
-        !self.read_ahead.is_empty() || self.carrier.is_readable_now()
+        self.read_ahead.is_some() || self.carrier.is_readable_now()
     }
 
     fn is_writable_now(&self) -> bool {
