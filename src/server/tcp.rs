@@ -242,12 +242,9 @@ impl Transport for TcpStream {
     }
 
     #[cfg(target_os = "linux")]
-    fn poll_write_ahead(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
-
-        poll_try_write(self, cx, || {
-            SockRef::from(&*self).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL)
-        })
+    fn hold_back(&self, holds_back: bool) {
+        // It costs packets if it is refused.
+        let _ = SockRef::from(self).set_tcp_cork(holds_back);
     }
 
     /// From the file, which copies nothing.
@@ -261,25 +258,16 @@ impl Transport for TcpStream {
     ) -> Poll<io::Result<usize>> {
         use nix::sys::sendfile::sendfile64;
 
-        poll_try_write(self, cx, || {
+        loop {
+            ready!(self.poll_write_ready(cx))?;
             let mut offset = i64::from(offset);
-            Ok(sendfile64(&*self, file, Some(&mut offset), bytes.len())?)
-        })
-    }
-}
-
-/// Writes with `write` as soon as the stream takes something.
-#[cfg(target_os = "linux")]
-fn poll_try_write(
-    stream: &TcpStream,
-    cx: &mut Context<'_>,
-    mut write: impl FnMut() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(stream.poll_write_ready(cx))?;
-        match stream.try_io(tokio::io::Interest::WRITABLE, &mut write) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            written => return Poll::Ready(written),
+            let sent = self.try_io(tokio::io::Interest::WRITABLE, || {
+                Ok(sendfile64(&*self, file, Some(&mut offset), bytes.len())?)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
         }
     }
 }

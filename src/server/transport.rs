@@ -66,10 +66,10 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
         Pin::new(self).poll_write(cx, bytes)
     }
 
-    /// Sends some of `bytes`, which `poll_send_file` follows at once: they may go out with
-    /// what it sends.
-    fn poll_write_ahead(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(self).poll_write(cx, bytes)
+    /// Holds back what does not fill a packet until this is over, so that what several calls
+    /// send goes out in as few packets as from one.
+    fn hold_back(&self, holds_back: bool) {
+        let _ = holds_back;
     }
 
     /// How many more bytes of the stream it must be given, because the peer was told that so

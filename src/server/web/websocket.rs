@@ -122,7 +122,7 @@ impl<S: Transport> WebSocket<S> {
             let payload_bytes = bytes.len().min(codec::SENT_BYTES_MAX) as u16;
             let (head, head_bytes) = codec::head(Opcode::Binary, payload_bytes);
             let head = head.get(..head_bytes).unwrap_or_default();
-            let sent = ready!(self.carrier.poll_write_ahead(cx, head))?;
+            let sent = ready!(self.carrier().poll_write(cx, head))?;
             let rest = head.get(sent..).unwrap_or_default();
             self.unsent.extend_from_slice(rest);
             (self.head_left, self.message_left) = (rest.len() as u8, payload_bytes);
@@ -132,6 +132,27 @@ impl<S: Transport> WebSocket<S> {
         let sent = ready!(self.carrier.poll_send_file(cx, bytes, file, offset))?;
         self.sent_in_message(sent);
         Poll::Ready(Ok(sent))
+    }
+
+    /// Sends message after message.
+    fn poll_send_parts(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        file: BorrowedFd<'_>,
+        offset: u32,
+    ) -> Poll<io::Result<usize>> {
+        let mut all_sent = 0;
+        while let Some(rest) = bytes.get(all_sent..).filter(|rest| !rest.is_empty()) {
+            // An offset in a segment, of 32 bits.
+            match self.poll_send_part(cx, rest, file, offset + all_sent as u32) {
+                Poll::Ready(Ok(sent)) if sent > 0 => all_sent += sent,
+                // It shows again with the next call.
+                _ if all_sent > 0 => break,
+                nothing => return nothing,
+            }
+        }
+        Poll::Ready(Ok(all_sent))
     }
 
     /// Reads what the carrier has, or has had.
@@ -204,17 +225,10 @@ impl<S: Transport> Transport for WebSocket<S> {
         if !S::SENDS_FILES {
             return Pin::new(self).poll_write(cx, bytes);
         }
-        let mut all_sent = 0;
-        while let Some(rest) = bytes.get(all_sent..).filter(|rest| !rest.is_empty()) {
-            // An offset in a segment, of 32 bits.
-            match self.poll_send_part(cx, rest, file, offset + all_sent as u32) {
-                Poll::Ready(Ok(sent)) if sent > 0 => all_sent += sent,
-                // It shows again with the next call.
-                _ if all_sent > 0 => break,
-                nothing => return nothing,
-            }
-        }
-        Poll::Ready(Ok(all_sent))
+        self.carrier.hold_back(true);
+        let sent = self.poll_send_parts(cx, bytes, file, offset);
+        self.carrier.hold_back(false);
+        sent
     }
 
     fn announced_bytes(&self) -> u16 {
