@@ -229,6 +229,16 @@ fn going_elsewhere_ends_with_ctrl_c_and_with_a_signal() {
     screen.ends_with(&told);
     screen.type_keys("\x03");
     screen.shows_log(GREETING, ">");
+    let gone = Server::new().address();
+    screen.type_keys(&format!("/connect {gone}\r"));
+    screen.ends_with("Enter goes back:");
+    screen.type_keys("\x03");
+    screen.shows_log(GREETING, ">");
+    // The question takes nothing of what is typed after it.
+    screen.type_keys("abc");
+    screen.drafts("> abc");
+    screen.type_keys("\x03");
+    screen.drafts(">");
     screen.type_keys(&line);
     screen.ends_with(&told);
     screen.signal("TERM");

@@ -2,10 +2,12 @@
 //! answer is shown.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::thread;
 
 use nix::errno::Errno;
 use nix::libc::_POSIX_VDISABLE;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices};
 use nix::unistd::read;
 use tokio::sync::oneshot;
@@ -45,16 +47,21 @@ pub(super) async fn ask(prompt: &str, echo: Echo, signals: &mut Signals) -> io::
     // Not before the echo is off: a user who sees the prompt may type.
     let mut output = io::stdout();
     write!(output, "{prompt}").and_then(|()| output.flush())?;
-    let (answer, answered) = oneshot::channel();
-    // A read cannot be cancelled: after a signal the program ends around it.
+    let (answer, mut answered) = oneshot::channel();
+    let (is_over, over) = io::pipe()?;
     thread::Builder::new()
         .name("password".to_owned())
         .spawn(move || {
-            let _ = answer.send(read_line());
+            let _ = answer.send(read_line(&is_over));
         })?;
     let answer = tokio::select! {
-        answer = answered => answer.unwrap_or(Answer::End),
-        () = signals.next() => Answer::Interrupt,
+        answer = &mut answered => answer.unwrap_or(Answer::End),
+        () = signals.next() => {
+            // What is typed from now on is for others: the thread must not read it.
+            drop(over);
+            let _ = answered.await;
+            Answer::Interrupt
+        }
     };
     if !matches!(answer, Answer::Line(_)) {
         let _ = writeln!(output);
@@ -63,12 +70,26 @@ pub(super) async fn ask(prompt: &str, echo: Echo, signals: &mut Signals) -> io::
 }
 
 /// Reads the terminal itself, not the standard library's buffer: what is typed after
-/// the line is for the editor.
-fn read_line() -> Answer {
+/// the line is for the editor. Ends when the other end of `is_over` is closed.
+fn read_line(is_over: &io::PipeReader) -> Answer {
+    let input = io::stdin();
     let mut line = Vec::new();
     let mut bytes = [0; LINE_BYTES_MAX];
     while line.len() < LINE_BYTES_MAX {
-        match read(io::stdin(), &mut bytes) {
+        let mut polled = [
+            PollFd::new(input.as_fd(), PollFlags::POLLIN),
+            // No event is requested, so only its end is reported.
+            PollFd::new(is_over.as_fd(), PollFlags::empty()),
+        ];
+        match poll(&mut polled, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(_) => return Answer::End,
+            Ok(_) => {}
+        }
+        if polled.iter().skip(1).any(|it| it.any() == Some(true)) {
+            return Answer::Interrupt;
+        }
+        match read(&input, &mut bytes) {
             Err(Errno::EINTR) => {}
             Ok(0) | Err(_) => return Answer::End,
             Ok(count) => {

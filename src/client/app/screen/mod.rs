@@ -54,7 +54,7 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossterm::event::{Event as Input, EventStream, KeyEventKind};
-use futures_util::stream::select_all;
+use futures_util::stream::{SelectAll, select_all};
 use futures_util::{FutureExt, StreamExt};
 use jiff::tz::TimeZone;
 use nix::sys::signal::{Signal, raise};
@@ -123,6 +123,7 @@ pub(super) async fn run(
             now(started_at),
         ),
         screen,
+        inputs: select_all([EventStream::new()]),
         sequences: Sequences::default(),
         started_at,
         is_dirty: true,
@@ -176,6 +177,10 @@ fn now(started_at: Instant) -> Now {
 struct Client {
     model: Model,
     screen: Screen,
+    /// The terminal's stream; empty while somebody else reads the terminal. It is asked only
+    /// when it has something: each question makes the thread yield several times, which on a
+    /// busy machine takes longer than all the rest.
+    inputs: SelectAll<EventStream>,
     sequences: Sequences,
     started_at: Instant,
     /// Whether the screen shows less than the model has.
@@ -207,9 +212,6 @@ impl Client {
         mut jobs: JobSignals,
         mut hung_up: tokio::sync::oneshot::Receiver<nix::Result<()>>,
     ) -> Ended {
-        // It asks the terminal's stream only when that has something: each question makes the
-        // thread yield several times, which on a busy machine takes longer than all the rest.
-        let mut inputs = select_all([EventStream::new()]);
         let mut has_input = true;
         let mut is_hung_up = false;
         loop {
@@ -270,7 +272,7 @@ impl Client {
                         Err(error) => self.not_connected(&error, signals).await,
                     }
                 }
-                input = inputs.next(), if has_input => has_input = self.taken(input),
+                input = self.inputs.next(), if has_input => has_input = self.taken(input),
                 sent = send(&sender, next_line.as_ref()), if next_line.is_some() && sender.is_some() => {
                     self.model.now = now(self.started_at);
                     self.is_dirty = true;
@@ -305,7 +307,7 @@ impl Client {
                 },
                 () = sleep_until(tick_at.unwrap_or(draw_at)), if tick_at.is_some() => {
                     // The rest of a sequence may have come, however late this task is.
-                    match has_input.then(|| inputs.next().now_or_never()).flatten() {
+                    match has_input.then(|| self.inputs.next().now_or_never()).flatten() {
                         Some(input) => has_input = self.taken(input),
                         None => self.expire(),
                     }

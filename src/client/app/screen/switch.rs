@@ -4,6 +4,7 @@ use std::future::pending;
 use std::pin::Pin;
 use std::time::Duration;
 
+use crossterm::event::EventStream;
 use tokio::time::timeout;
 
 use super::Client;
@@ -41,7 +42,7 @@ impl Client {
         name: String,
         signals: &mut Signals,
     ) {
-        self.screen.suspend().await;
+        self.lend_terminal().await;
         let is_encrypted = address.scheme().is_encrypted();
         let options = Options {
             address,
@@ -64,12 +65,24 @@ impl Client {
         if matches!(connected, Err(exit) if exit != Exit::Done) {
             let _ = ask("Enter goes back: ", Echo::On, signals).await;
         }
-        let _ = self.screen.resume();
+        self.take_terminal();
         if let Ok((session, connector)) = connected {
             self.connector = connector;
             self.target = Some((options.address, name));
             self.connected(session).await;
         }
+    }
+
+    /// Gives the terminal to questions, which read it themselves.
+    async fn lend_terminal(&mut self) {
+        // Its thread would take answers.
+        self.inputs.clear();
+        self.screen.suspend().await;
+    }
+
+    fn take_terminal(&mut self) {
+        let _ = self.screen.resume();
+        self.inputs.push(EventStream::new());
     }
 
     /// Starts to connect under this name, to the same server.
@@ -126,10 +139,10 @@ impl Client {
         };
         if error.is_about_password() {
             // The question needs the terminal for itself.
-            self.screen.suspend().await;
+            self.lend_terminal().await;
             let prompt = "the server asks for a password: ";
             let answer = ask_for_password(prompt, signals).await;
-            let _ = self.screen.resume();
+            self.take_terminal();
             if let Ok(Some(password)) = answer {
                 self.connector = self.connector.clone().password(password);
                 return self.connect(address, name);
