@@ -4,6 +4,7 @@ mod between;
 mod double;
 mod names;
 mod schedules;
+mod truth;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 

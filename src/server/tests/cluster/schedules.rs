@@ -12,15 +12,10 @@ use std::{
 
 use prost::Message as _;
 
-use super::{between::direct_to, *};
-use crate::{
-    cluster::{
-        record::Record,
-        replica::{Outcome, Replica, Rooms, epoch},
-    },
-    name::Name,
-    room::{Command, Event, Room},
-    session::{DirectKey, DirectPlace, Operation},
+use super::{between::direct_to, truth::Truth, *};
+use crate::cluster::{
+    record::Record,
+    replica::{Replica, epoch},
 };
 
 /// How many schedules every test run has.
@@ -35,12 +30,17 @@ const CALM: Duration = Duration::from_secs(20);
 
 const BOTS: u64 = 4;
 const NAMES: [&str; 3] = ["n0", "n1", "n2"];
-const WANTS: [Capability; 4] = [
+const WANTS: [Capability; 5] = [
     Capability::Receipts,
     Capability::Resume,
     Capability::Presence,
     Capability::Direct,
+    Capability::Keepalive,
 ];
+
+/// For how long a bot may be silent, in milliseconds: longer than the answer to a Ping may
+/// take, so that it may lose its name to another.
+const SILENT_MS_MAX: u64 = 9_000;
 
 /// What bots were told.
 #[derive(Default)]
@@ -55,6 +55,8 @@ struct Told {
     refused: BTreeSet<String>,
     /// Those of which their senders were told that they are delivered.
     delivered: BTreeSet<String>,
+    /// How many sessions ended because another client asked for the name.
+    reclaimed: u64,
 }
 
 type World = Arc<Mutex<Vec<Node>>>;
@@ -197,6 +199,19 @@ impl Bot {
                     }
                     return;
                 }
+                Err(_) if self.random.u8(..100) == 0 => {
+                    let silent_ms = self.random.u64(..SILENT_MS_MAX);
+                    tokio::time::sleep(Duration::from_millis(silent_ms)).await;
+                }
+                Ok(Some(Message::Ping(ping))) => {
+                    let pong = Sent::Pong(wire::Pong { token: ping.token });
+                    if peer.try_send(pong).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Some(Message::Error(error))) if error.code() == ErrorCode::NameReclaimed => {
+                    self.told.lock().unwrap().reclaimed += 1;
+                }
                 Err(_) => {
                     let id = self.next_id;
                     self.next_id += 1;
@@ -324,70 +339,8 @@ impl Peer {
     }
 }
 
-/// The room that the stream makes, for whoever reads it whole.
-struct Truth {
-    room: Room,
-    chats: BTreeMap<u64, (String, String)>,
-}
-
-impl Truth {
-    fn new(epoch: String) -> Self {
-        Self {
-            room: Room::new(epoch, &unlimited()),
-            chats: BTreeMap::new(),
-        }
-    }
-}
-
-impl Rooms for Truth {
-    fn apply(&mut self, command: Command, _: Option<usize>) -> Outcome {
-        let event = self.room.apply(command);
-        for published in event.publications() {
-            if let Some(Message::Chat(chat)) = &published.envelope.message {
-                let said = (chat.sender.clone(), chat.text.clone());
-                let before = self.chats.insert(chat.seq, said);
-                assert_eq!(before, None, "a number is given once");
-            }
-        }
-        match event {
-            Event::Joined { replaced, .. } => Outcome::Joined {
-                replaced: replaced.map(|replaced| replaced.member),
-            },
-            Event::Left { .. } => Outcome::Left,
-            _ => Outcome::Other,
-        }
-    }
-
-    fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) {}
-
-    fn name_asked(&mut self, _: Name, _: bool) {}
-
-    fn name_answered(&mut self, _: &Name) {}
-
-    fn direct_asked(&mut self, _: u64) {}
-
-    fn direct_placed(&mut self, place: DirectPlace) {
-        if let Some(member) = place.sender
-            && place.is_accepted
-            && self.room.sent(member, place.id).is_none()
-        {
-            self.room.apply(Command::Direct {
-                member,
-                id: place.id,
-                time_unix_ms: place.time_unix_ms,
-            });
-        }
-    }
-
-    fn direct_given_up(&mut self, _: DirectKey, _: bool) {}
-
-    fn direct_settled(&mut self, _: u64, _: bool) {}
-
-    fn node_ended(&mut self, _: &str, _: bool) {}
-}
-
-/// One schedule. Returns how many receipts there were.
-async fn schedule(seed: u64) -> u64 {
+/// One schedule. Returns how many receipts there were, and how many lost their names.
+async fn schedule(seed: u64) -> (u64, u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let double = Double::new(seed, Weather::STORMY);
     let count = 2 + seed % 2;
@@ -498,7 +451,7 @@ async fn schedule(seed: u64) -> u64 {
             assert_eq!(said, Some(text), "what was receipted is not lost");
         }
     }
-    receipts
+    (receipts, told.reclaimed)
 }
 
 #[test]
@@ -510,7 +463,7 @@ fn schedules() {
         }
         Err(_) => 0..SEEDS,
     };
-    let mut receipts = 0;
+    let (mut receipts, mut reclaimed) = (0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -520,7 +473,10 @@ fn schedules() {
             .expect("a runtime");
         let run = std::panic::AssertUnwindSafe(|| runtime.block_on(schedule(seed)));
         match std::panic::catch_unwind(run) {
-            Ok(seen) => receipts += seen,
+            Ok(seen) => {
+                receipts += seen.0;
+                reclaimed += seen.1;
+            }
             Err(panic) => {
                 eprintln!("seed {seed}: CHAT_CLUSTER_SEEDS={seed}..{}", seed + 1);
                 std::panic::resume_unwind(panic);
@@ -528,4 +484,7 @@ fn schedules() {
         }
     }
     assert!(receipts > count * 3, "the bots were heard: {receipts}");
+    if count >= SEEDS {
+        assert!(reclaimed > 0, "nobody who was silent has lost its name");
+    }
 }
