@@ -413,6 +413,27 @@ fn the_suite_passes_over_two_nodes() {
     assert!(told.contains("names/holder-is-gone"), "{told}");
 }
 
+/// `chat-bench` checks each delivery to members of both nodes.
+#[test]
+fn a_burst_reaches_the_members_of_both_nodes() {
+    let nats = Nats::start();
+    let first = nats.node("first", &["--rate-limit", "off"]);
+    let second = nats.node("second", &["--rate-limit", "off"]);
+    let pids = format!("{},{}", first.process_id(), second.process_id());
+    let ran = Command::new(env!("CARGO_BIN_EXE_chat-bench"))
+        .args(["burst", &first.address.to_string()])
+        .args(["--also", &second.address.to_string()])
+        .args(["--server-pid", &pids, "--json"])
+        .args(["--members", "12", "--senders", "2"])
+        .args(["--messages", "5000", "--seconds", "20"])
+        .output()
+        .expect("it is built");
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{ran:?}");
+    assert!(told.contains("\"deliveries\":55000"), "{told}");
+    assert!(told.contains("\"server_cpu_s_per_million\":"), "{told}");
+}
+
 /// A NATS with a password: a node without it is not let in, and says so.
 #[test]
 fn a_nats_with_a_password_takes_the_nodes_that_have_it() {

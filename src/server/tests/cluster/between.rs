@@ -154,8 +154,8 @@ async fn a_direct_that_was_given_up_does_not_come_late() {
     assert_eq!(direct(&mut bob).await.text, "in time");
 }
 
-/// How long each record takes to a node that is behind, in milliseconds.
-const SLOW_MS: u64 = 200;
+/// How long the next record takes to a node that is behind, in milliseconds.
+pub(super) const SLOW_MS: u64 = 400;
 
 /// Who was told of a member reaches it, though its own node does not know it yet.
 #[tokio::test(start_paused = true)]
@@ -164,7 +164,11 @@ async fn a_direct_reaches_a_member_that_has_just_joined_at_another_node() {
     let nodes = nodes(&double, &["a", "b"]).await;
     let mut alice = Peer::member(&nodes[0].hub, "alice", &DIRECT, 1 << 16).await;
     nodes[0].link.set_slow(SLOW_MS);
+    // The next one is slow.
+    alice.send(chat_with(9, "alone?")).await;
+    assert_eq!(receipt(&mut alice).await, 1);
     let mut bob = Peer::member(&nodes[1].hub, "bob", &DIRECT, 1 << 16).await;
+    assert_eq!(nodes[0].hub.names(), ["alice"]);
     alice.send(direct_to("bob", 1, "welcome")).await;
     assert_eq!(receipt(&mut alice).await, 0);
     assert_eq!(direct(&mut bob).await.text, "welcome");
@@ -177,9 +181,12 @@ async fn a_direct_waits_for_a_node_that_is_behind() {
     let nodes = nodes(&double, &["b"]).await;
     let mut bob = Peer::member(&nodes[0].hub, "bob", &DIRECT, 1 << 16).await;
     nodes[0].link.set_slow(SLOW_MS);
+    bob.send(chat_with(9, "alone?")).await;
+    assert_eq!(receipt(&mut bob).await, 1);
     let newcomer = Node::start(&double, "a");
     newcomer.serves().await;
     let mut alice = Peer::member(&newcomer.hub, "alice", &DIRECT, 1 << 16).await;
+    assert_eq!(nodes[0].hub.names(), ["bob"]);
     alice.send(direct_to("bob", 1, "I am new here")).await;
     assert_eq!(receipt(&mut alice).await, 0);
     assert_eq!(direct(&mut bob).await.text, "I am new here");

@@ -1,6 +1,6 @@
 //! Names between nodes: the holder of a name that a client asks for is at another node.
 
-use super::*;
+use super::{between::SLOW_MS, *};
 
 const KEEPALIVE: [Capability; 3] = [
     Capability::Receipts,
@@ -80,8 +80,11 @@ async fn a_holder_at_another_node_that_answers_keeps_its_name() {
 async fn a_holder_that_a_node_does_not_know_yet_is_asked_too() {
     let double = Double::new(47, Weather::FINE);
     let nodes = nodes(&double, &["a", "b"]).await;
-    nodes[1].link.set_slow(200);
+    nodes[1].link.set_slow(SLOW_MS);
+    let _first = Peer::member(&nodes[1].hub, "first", &[], 1 << 16).await;
+    // The next record is slow.
     let mut silent = Peer::member(&nodes[0].hub, "alice", &KEEPALIVE, 1 << 16).await;
+    assert_eq!(nodes[1].hub.names(), ["first"]);
     let mut alice = ask(&nodes[1], "alice", &KEEPALIVE).await;
     expect_ping(&mut silent).await;
     registered(&mut alice).await;
