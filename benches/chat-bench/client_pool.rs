@@ -96,7 +96,7 @@ impl ClientPool {
 
     fn connection(&mut self, index: usize, role: Role) -> Result<Connection, Failure> {
         let reads = !matches!(role, Role::Stalls);
-        let address = self.link.address;
+        let address = self.link.address_of(index);
         let (socket, connected) = socket::connect(address, reads, &self.poll, Token(index))?;
         connected.map_err(|error| not_there(&self.link, &error))?;
         let stream = Stream::new(socket, &self.link)?;

@@ -104,6 +104,7 @@ impl Place {
         };
         Ok(Link {
             address,
+            also: Vec::new(),
             shown: self.to_string(),
             tls,
             websocket_host: self.carrier.is_websocket.then(|| self.address.to_string()),
@@ -132,11 +133,22 @@ impl fmt::Display for Place {
     }
 }
 
+impl Link {
+    /// Where the connection with this index goes.
+    pub fn address_of(&self, index: usize) -> SocketAddr {
+        let turn = index % (self.also.len() + 1);
+        let also = turn.checked_sub(1).and_then(|turn| self.also.get(turn));
+        also.copied().unwrap_or(self.address)
+    }
+}
+
 /// How to connect to the server.
 #[derive(Debug, Clone)]
 pub struct Link {
     /// Where TCP connections go.
     pub address: SocketAddr,
+    /// Where others of them go, in turn.
+    pub also: Vec<SocketAddr>,
     /// The server as people write it.
     pub shown: String,
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
@@ -188,6 +200,21 @@ mod tests {
         assert_eq!(reachable(&[refused, refused]), Some(refused));
         assert_eq!(reachable(&[refused]), Some(refused));
         assert_eq!(reachable(&[]), None);
+    }
+
+    #[test]
+    fn connections_go_to_several_servers_in_turn() {
+        let [first, second, third] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut link = Place::parse("127.0.0.1:1")
+            .and_then(|place| {
+                let link = place.link(Trust::system(), Protocol::Chat);
+                link.map_err(|failure| failure.to_string())
+            })
+            .expect("an address");
+        assert_eq!(link.address_of(7), first);
+        link.also = vec![second, third];
+        let turns = [0, 1, 2, 3].map(|index| link.address_of(index));
+        assert_eq!(turns, [first, second, third, first]);
     }
 
     #[test]

@@ -357,10 +357,8 @@ fn hostile(target: &Target, load: &Hostile, memory_bytes_max: u64) -> Result<(),
 }
 
 fn server(target: &Target) -> Option<Process> {
-    target
-        .server_pid
-        .map(Process::of_id)
-        .or_else(|| Process::listening_on(target.address.address, target.address.carrier.is_quic))
+    let named = (!target.server_pid.is_empty()).then(|| Process::of_ids(&target.server_pid));
+    named.or_else(|| Process::listening_on(target.address.address, target.address.carrier.is_quic))
 }
 
 fn tell(target: &Target, report: &Report, what: &str, progress: &Progress) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use crate::{
     failure::Failure,
     follow::{FOLLOWS_MAX, TOPICS_MAX},
     link::{Link, Place},
+    process::PROCESSES_MAX,
     text::TEXT_BYTES_MIN,
 };
 
@@ -190,10 +191,13 @@ pub struct Target {
     /// Its protocol
     #[arg(long, value_enum, default_value = "chat")]
     pub dialect: Protocol,
-    /// The server's process id, to read its CPU time and memory [default: the process
-    /// that listens there, if it runs on this machine]
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
+    /// Other servers of the same room, over TCP alone: members are spread over all, in turn
+    #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',')]
+    pub also: Vec<SocketAddr>,
+    /// The server's process id, to read its CPU time and memory; of several the sum
+    /// [default: the process that listens there, if it runs on this machine]
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pub server_pid: Vec<u32>,
     /// Print one line of JSON rather than a table
     #[arg(long)]
     pub json: bool,
@@ -210,7 +214,17 @@ impl Target {
             (None, Some(ca)) => Trust::ca_file(ca).map_err(Failure::unusable)?,
             (None, None) => Trust::system(),
         };
-        self.address.link(trust, self.dialect)
+        if !self.also.is_empty() && !self.address.is_plain() {
+            let sentence = "--also is for servers that are spoken to over TCP alone";
+            return Err(Failure::unusable(sentence));
+        }
+        if self.server_pid.len() > PROCESSES_MAX {
+            let sentence = format!("--server-pid takes {PROCESSES_MAX} processes at most");
+            return Err(Failure::unusable(sentence));
+        }
+        let mut link = self.address.link(trust, self.dialect)?;
+        link.also.clone_from(&self.also);
+        Ok(link)
     }
 }
 

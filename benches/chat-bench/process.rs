@@ -1,4 +1,4 @@
-//! CPU time and memory of a process, from /proc.
+//! CPU time and memory of the server's processes, from /proc.
 
 use std::{
     fs,
@@ -12,18 +12,35 @@ const TICKS_PER_S: f64 = 100.0;
 const STATE_LISTEN: &str = "0A";
 const STATE_UNCONNECTED: &str = "07";
 
-/// A process on this machine.
+/// How many processes a server can have: those of a cluster, and the engine beside them.
+pub const PROCESSES_MAX: usize = 8;
+
+/// A process on this machine, or several that are measured as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Process(u32);
+pub struct Process {
+    /// Behind the last one: 0.
+    ids: [u32; PROCESSES_MAX],
+}
 
 impl Process {
     /// This process.
     pub fn this() -> Self {
-        Self(std::process::id())
+        Self::of_ids(&[std::process::id()])
     }
 
-    pub fn of_id(id: u32) -> Self {
-        Self(id)
+    /// The first [`PROCESSES_MAX`] of these.
+    pub fn of_ids(ids: &[u32]) -> Self {
+        let mut this = Self {
+            ids: [0; PROCESSES_MAX],
+        };
+        for (to, id) in this.ids.iter_mut().zip(ids) {
+            *to = *id;
+        }
+        this
+    }
+
+    fn ids(self) -> impl Iterator<Item = u32> {
+        self.ids.into_iter().filter(|&id| id != 0)
     }
 
     /// The process that listens on this address, if it runs on this machine and may be
@@ -50,12 +67,16 @@ impl Process {
                     fs::read_link(entry.path()).is_ok_and(|path| path.as_os_str() == link.as_str())
                 })
             })
-            .map(Self)
+            .map(|id| Self::of_ids(&[id]))
     }
 
     /// Its CPU time so far, in seconds.
     pub fn cpu_s(self) -> Option<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        self.ids().map(Self::cpu_s_of).sum()
+    }
+
+    fn cpu_s_of(id: u32) -> Option<f64> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         // The name in parentheses may contain anything.
         let (_, fields) = stat.rsplit_once(')')?;
         let mut fields = fields.split_ascii_whitespace().skip(11);
@@ -75,7 +96,11 @@ impl Process {
     }
 
     fn status_bytes(self, label: &str) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
+        self.ids().map(|id| Self::status_bytes_of(id, label)).sum()
+    }
+
+    fn status_bytes_of(id: u32, label: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix(label))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kib * 1024)
