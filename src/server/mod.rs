@@ -18,6 +18,7 @@
 //! |---|---|---|
 //! | [`options`] | the options of `chat-server` | no |
 //! | [`configured`] | them from the command line, the environment and a file | yes |
+//! | `check` | what `--check` looks at beside the files that the server reads | yes |
 //! | `reach_options` | those of them about TLS | no |
 //! | `names_file`, `owners_file` | read the files of `--allow` and `--owners` | yes |
 //! | `ban_file` | reads the file of `--deny`, and keeps the operator's bans | yes |
@@ -64,6 +65,8 @@ mod backpressure;
 mod ban_file;
 mod certificates;
 mod channel;
+#[cfg(feature = "cli")]
+mod check;
 #[cfg(feature = "cluster")]
 mod cluster;
 #[cfg(all(feature = "cluster", feature = "cli"))]

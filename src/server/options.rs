@@ -224,6 +224,7 @@ impl Options {
         }
         let (_, warning) = self.live(std::env::var_os(source::PASSWORD_VARIABLE))?;
         let of_certificates = self.reach.check_certificates()?;
+        self.check_places()?;
         #[cfg(feature = "cluster")]
         self.nats(&self.limits()?)?;
         Ok(warning.into_iter().chain(of_certificates).collect())

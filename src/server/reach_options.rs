@@ -102,6 +102,14 @@ impl ReachOptions {
         self.encrypted_listen().is_some() || self.web_listen.is_some()
     }
 
+    /// Where it listens in these ways.
+    pub(super) fn all_listens(&self) -> impl Iterator<Item = &str> {
+        let listens = [&self.tls_listen, &self.web_listen];
+        #[cfg(feature = "quic")]
+        let listens = listens.into_iter().chain([&self.quic_listen]);
+        listens.into_iter().flatten().map(String::as_str)
+    }
+
     /// Where a listener is that needs a certificate, if there is one.
     fn encrypted_listen(&self) -> Option<&String> {
         #[cfg(feature = "quic")]

@@ -122,6 +122,11 @@ fn the_configuration_is_printed_and_checked_without_serving() {
             "cannot read the list of names",
         ),
         (&["--listen", "none"], "the server listens nowhere"),
+        (&["--listen", "a..b"], "cannot listen on a..b: "),
+        (&["--metrics", "a..b:1"], "cannot listen on a..b:1: "),
+        (&["--control", "/dev/null"], "something else than a socket"),
+        #[cfg(feature = "store")]
+        (&["--data", "/dev/null"], "/dev/null is no folder"),
         (&["--tls-listen", ":0"], "need a certificate"),
         (
             &["--tls-cert", "x", "--tls-key", "y"],

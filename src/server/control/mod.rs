@@ -55,6 +55,15 @@ const BACK_OFF_MS: u64 = 1_000;
 /// changed nothing, in a sentence.
 pub type Reload = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
+/// Whether a control socket may be at `path`, as far as the path and what stands there tell.
+///
+/// # Errors
+///
+/// It may not.
+pub(super) fn check_path(path: &Path) -> io::Result<()> {
+    socket::check(path)
+}
+
 /// What a request may need.
 struct Control {
     hub: Arc<Hub>,

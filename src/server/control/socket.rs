@@ -23,6 +23,9 @@ const SOCKET_MODE: u32 = 0o600;
 /// The folder in which the socket is made, so that nobody opens it before it has its mode.
 const FOLDER_MODE: u32 = 0o700;
 
+/// The socket's name in it.
+const BESIDE_NAME: &str = "s";
+
 /// How long a server may take to accept before it counts as alive, in milliseconds.
 const PROBE_MS_MAX: u64 = 1_000;
 
@@ -40,18 +43,39 @@ pub(super) struct SocketFile {
 /// A server that runs listens there, something else than a socket stands there, or the
 /// system refuses.
 pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    // It could be made, and nobody could open it.
-    SocketAddr::from_pathname(path).map_err(|_| {
-        let sentence = "the path is too long for a socket; choose one of at most 107 bytes";
-        io::Error::new(ErrorKind::InvalidInput, sentence)
-    })?;
     check_place(path).await?;
-    let random = getrandom::u64().map_err(io::Error::other)?;
-    let folder = path.with_file_name(format!(".chat-{random:016x}"));
+    let folder = beside(path, getrandom::u64().map_err(io::Error::other)?);
     DirBuilder::new().mode(FOLDER_MODE).create(&folder)?;
-    let made = make(&folder.join("s"), path);
+    let made = make(&folder.join(BESIDE_NAME), path);
     let _ = fs::remove_dir(&folder);
     made
+}
+
+/// The folder in which the socket of `path` is made.
+fn beside(path: &Path, random: u64) -> PathBuf {
+    path.with_file_name(format!(".chat-{random:016x}"))
+}
+
+/// Whether the socket of a server may be at `path`, whether or not one is there.
+///
+/// # Errors
+///
+/// The path is too long, or something else than a socket stands there.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    // One that is too long could be made, and nobody could open it.
+    for path in [path, &beside(path, 0).join(BESIDE_NAME)] {
+        SocketAddr::from_pathname(path).map_err(|_| {
+            let sentence = "the path is too long for a socket; choose a shorter one";
+            io::Error::new(ErrorKind::InvalidInput, sentence)
+        })?;
+    }
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            let sentence = "something else than a socket stands there, and it is not replaced";
+            Err(io::Error::new(ErrorKind::AlreadyExists, sentence))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the socket at `beside` and moves it to `path`, which replaces one that is there.
@@ -81,15 +105,11 @@ fn make(beside: &Path, path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 /// Whether a socket may be put at `path`: nothing is there, or the socket of a server that
 /// is dead.
 async fn check_place(path: &Path) -> io::Result<()> {
+    check(path)?;
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(metadata) if metadata.file_type().is_socket() => {}
-        Ok(_) => {
-            let sentence = "something else than a socket stands there, and it is not replaced";
-            return Err(io::Error::new(ErrorKind::AlreadyExists, sentence));
-        }
-    }
+        found => found?,
+    };
     let probe = timeout(
         Duration::from_millis(PROBE_MS_MAX),
         UnixStream::connect(path),
@@ -139,9 +159,12 @@ mod tests {
     #[tokio::test]
     async fn a_path_that_nobody_could_open_is_refused() {
         let folder = tempfile::tempdir().expect("a place for files");
-        let refused = listen(&folder.path().join("x".repeat(120))).await;
-        let refused = refused.expect_err("it is too long");
-        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        // The second is short enough for a socket, which could not be made beside it.
+        let deep = Path::new("/").join("d".repeat(90)).join("c");
+        for path in [folder.path().join("x".repeat(120)), deep] {
+            let refused = listen(&path).await.expect_err("it is too long");
+            assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        }
         let left = fs::read_dir(folder.path()).expect("it is there").count();
         assert_eq!(left, 0);
     }
