@@ -1,7 +1,9 @@
 //! Endpoint: answers `/metrics`, `/healthz` and `/readyz` over HTTP, on an address of its
 //! own, for a monitor beside the server.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -14,15 +16,16 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time,
 };
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::server::{Certificates, hub::Hub, tcp};
 
-/// How many monitors are answered at a time; others wait.
-const CONNECTIONS_MAX: usize = 16;
+/// How many monitors are answered at a time. One more takes the place of the one that came
+/// first: an answer takes milliseconds, so that one is silent or does not read.
+const CONNECTIONS_MAX: usize = 128;
 
 /// How long a request may take, in milliseconds.
 const REQUEST_MS_MAX: u64 = 10_000;
@@ -62,19 +65,20 @@ impl Endpoint {
 
     /// Answers for ever.
     pub(in crate::server) async fn serve(self, hub: Arc<Hub>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut answering: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
+                    answering.retain(|answer| !answer.is_finished());
+                    if answering.len() >= CONNECTIONS_MAX {
+                        answering.pop_front();
+                    }
                     let (hub, certificates) = (Arc::clone(&hub), self.certificates.clone());
-                    tokio::spawn(async move {
+                    let task = tokio::spawn(async move {
                         let limit = Duration::from_millis(REQUEST_MS_MAX);
                         let _ = time::timeout(limit, answer(stream, hub, certificates)).await;
-                        drop(place);
                     });
+                    answering.push_back(AbortOnDropHandle::new(task));
                 }
                 Err(error) => {
                     debug!(%error, "cannot accept a monitor");
