@@ -308,6 +308,8 @@ fn requests_that_are_none_are_refused_with_a_code() {
     let answer = operated.asks(&" ".repeat(1 << 20));
     assert_eq!(answer["error"], "the request is too long");
     assert_eq!(operated.asks(r#"{"command":"stats"}"#)["ok"], json!(true));
+    let stats = operated.does(&["stats", "--json"]);
+    assert!(stats.starts_with(r#"{"ok":true"#), "{stats}");
     let usage = operated.ctl(&["ban"]);
     assert_eq!(usage.status.code(), Some(2), "{usage:?}");
 }
@@ -330,6 +332,8 @@ fn the_file_of_deny_is_read_again_on_sighup() {
     fs::write(&deny, "alice until noon\n").expect("ours");
     let sentence = operated.refuses(&["reload"]);
     assert!(sentence.contains("deny:1: "), "{sentence}");
+    let told = "the operator reloads: nothing has changed: ";
+    operated.server.wait_for_log(told);
     alice.say("still here");
 
     fs::write(&deny, "alice until 2999-01-01T00:00:00Z # enough\n").expect("ours");
@@ -341,6 +345,8 @@ fn the_file_of_deny_is_read_again_on_sighup() {
         operated.does(&["reload"]),
         "nothing has changed, serving on\n"
     );
+    let told = "the operator reloads: nothing has changed, serving on";
+    operated.server.wait_for_log(told);
     let wrong = output(command(&["--deny", "/nowhere/deny"]));
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
 }

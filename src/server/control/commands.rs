@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::{task, time::timeout};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     BANS_FILE, Control, MUTES_FILE,
@@ -312,7 +312,11 @@ async fn reload(control: &Control) -> Result<Answer, Answer> {
     let reload = Arc::clone(&control.reload);
     let failed = |sentence: String| Answer::refused(Code::Failed, sentence);
     let reloaded = task::spawn_blocking(move || reload()).await;
-    let reloaded = reloaded.map_err(|error| failed(error.to_string()))?;
+    let reloaded = reloaded.unwrap_or_else(|error| Err(error.to_string()));
+    match &reloaded {
+        Ok(sentence) => info!("the operator reloads: {sentence}"),
+        Err(sentence) => warn!("the operator reloads: {sentence}"),
+    }
     let reloaded = reloaded.map_err(failed)?;
     Ok(Answer::Reloaded { ok: Yes, reloaded })
 }

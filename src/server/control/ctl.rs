@@ -36,7 +36,7 @@ pub struct CtlOptions {
     control: PathBuf,
 
     /// Print the answers of the server as they are, one JSON object a line
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 
     #[command(subcommand)]
