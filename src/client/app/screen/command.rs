@@ -140,15 +140,10 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
     };
     let usage = || Err(format!("usage: {known}{arguments}"));
     let command = match (known, &words[..]) {
-        ("/attach", [_, ..]) => {
-            let mut shell = shlex::Shlex::new(rest);
-            let path = shell.next();
-            let text: Vec<_> = shell.by_ref().collect();
-            match path {
-                Some(path) if !shell.had_error => Command::Attach(path.into(), text.join(" ")),
-                _ => return usage(),
-            }
-        }
+        ("/attach", [_, ..]) => match shell_word(rest) {
+            Some((path, text)) => Command::Attach(path.into(), text.to_owned()),
+            None => return usage(),
+        },
         ("/save", [number, path @ ..]) => {
             let mut shell = shlex::Shlex::new(rest);
             let (_, path_word, more) = (shell.next(), shell.next(), shell.next());
@@ -201,6 +196,19 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         _ => return usage(),
     };
     Ok(command)
+}
+
+/// The first word as a shell reads it, and what is behind it as it is: a `#` begins a topic
+/// there and no comment, and an apostrophe no quote.
+fn shell_word(line: &str) -> Option<(String, &str)> {
+    let spaces = line.match_indices(char::is_whitespace);
+    let mut ends = spaces.map(|(end, _)| end).chain([line.len()]);
+    ends.find_map(|end| {
+        let (head, rest) = line.split_at_checked(end)?;
+        let mut shell = shlex::Shlex::new(head);
+        let word = shell.next().filter(|_| !shell.had_error)?;
+        Some((word, rest.trim()))
+    })
 }
 
 fn all_followed(words: &[&str]) -> Result<Vec<Followed>, String> {
@@ -263,6 +271,15 @@ mod tests {
                 "/attach 'a b.pdf' the report",
                 Command::Attach("a b.pdf".into(), "the report".to_owned()),
             ),
+            (
+                "/attach a.pdf #ops it's 'here'",
+                Command::Attach("a.pdf".into(), "#ops it's 'here'".to_owned()),
+            ),
+            (
+                r"/attach a\ b.pdf @Bob",
+                Command::Attach("a b.pdf".into(), "@Bob".to_owned()),
+            ),
+            ("/attach '#1'", Command::Attach("#1".into(), String::new())),
             ("/save 3", Command::Save(3, None)),
             ("/save 3 b.pdf", Command::Save(3, Some("b.pdf".into()))),
             ("/ignore @Bob", Command::Ignore(Some("Bob".to_owned()))),
