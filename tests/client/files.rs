@@ -420,7 +420,7 @@ fn a_pipe_sends_a_file_and_another_saves_it() {
     let address = server.address.to_string();
     let saves = saved.to_str().expect("UTF-8");
     let bob = Program::start(&[&address, "Bob", "--listen", "--save-to", saves, "--events"]);
-    bob.shows("");
+    server.wait_for_log("name=Bob");
     let path = path.to_str().expect("UTF-8");
     for (input, text) in [
         (&b"see\n"[..], "see report.pdf (300 KB)"),
@@ -445,6 +445,27 @@ fn a_pipe_sends_a_file_and_another_saves_it() {
     }
     assert_eq!(fs::read(saved.join("report.pdf")).expect("a file"), b"mine");
     drop(bob);
+}
+
+#[test]
+fn pipes_send_about_a_topic_and_follow_it() {
+    let (server, _room) = server(&[]);
+    let address = server.address.to_string();
+    let follows = ["--follow", "#build", "--follow", "@dave"];
+    let log = Program::start(&[&[&*address, "log", "--listen", "--events"], &follows[..]].concat());
+    server.wait_for_log("name=log");
+    let send = |name: &str, options: &[&str], input: &str| {
+        let mut program = Program::start(&[&[&*address, name], options].concat());
+        program.write(input.as_bytes());
+        program.end_input();
+        assert_eq!(program.outcome().code, Some(0));
+    };
+    send("Alice", &["--topic", "ops"], "nothing for it\n");
+    send("Alice", &["--topic", "build"], "one\n");
+    let json = "{\"chat\":{\"text\":\"two\"}}\n{\"chat\":{\"text\":\"other\",\"topic\":\"ops\"}}\n";
+    send("Carol", &["--json", "--topic", "build"], json);
+    send("dave", &[], "three\n");
+    log.shows("@Alice #build: one\n@Carol #build: two\n@dave: three\n");
 }
 
 #[test]

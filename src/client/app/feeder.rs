@@ -105,6 +105,14 @@ impl Feeder {
         }
     }
 
+    /// A chat without a topic of its own has that of all.
+    fn about(&self, chat: NewChat) -> NewChat {
+        match &self.topic {
+            Some(topic) if chat.topic.is_empty() => chat.topic(topic),
+            _ => chat,
+        }
+    }
+
     fn feed(
         &self,
         input: impl Read,
@@ -115,7 +123,7 @@ impl Feeder {
             self.held.fetch_add(requests.len(), Ordering::AcqRel);
             for request in requests {
                 let (peer, chat, id) = match request {
-                    Request::Chat { chat, id } => (None, chat, id),
+                    Request::Chat { chat, id } => (None, self.about(chat), id),
                     Request::Direct { peer, text, id } => (Some(peer), text.into(), id),
                     Request::Leave => {
                         self.held.fetch_sub(1, Ordering::AcqRel);
