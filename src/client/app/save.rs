@@ -1,7 +1,7 @@
 //! Saving: fetches a file that a message names into a folder. Never over a file that is
 //! there, never outside the folder; a download that was broken goes on (CHAT-FILE-19).
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,11 @@ pub(super) async fn save(
         .mode(0o600)
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(&part)?;
+    // Two programs that fetch it into one folder would write the same part.
+    if let Err(TryLockError::WouldBlock) = opened.try_lock() {
+        let reason = "another program fetches it into this folder";
+        return Err(std::io::Error::new(ErrorKind::WouldBlock, reason).into());
+    }
     let mut have = opened.metadata()?.len();
     if have > file.size {
         opened.set_len(0)?;
@@ -69,8 +74,16 @@ pub(super) async fn save(
         Target::Path(path) => take_name(path)?,
         Target::Folder(folder) => free_name(folder, &file.name)?,
     };
-    std::fs::rename(&part, &path)?;
+    put(&part, &path)?;
     Ok(path)
+}
+
+/// Gives a file a name that was taken for it.
+fn put(part: &Path, path: &Path) -> std::io::Result<()> {
+    std::fs::rename(part, path).inspect_err(|_| {
+        // It is empty, and would be taken for the file.
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 /// Takes a path that nothing has. What is there then is empty, and ours.
@@ -142,6 +155,14 @@ mod tests {
         ] {
             assert_eq!(plain_name(name), plain, "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_name_is_given_back_where_there_is_nothing_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = free_name(folder.path(), "a.tar").expect("a free name");
+        assert!(put(&folder.path().join("none"), &path).is_err());
+        assert!(!path.exists());
     }
 
     #[test]
