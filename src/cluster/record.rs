@@ -1,6 +1,8 @@
 //! Records: what nodes tell each other through the stream, as bytes. Internal: all nodes of
 //! a cluster run the same version, so this is no part of the contract.
 
+use std::fmt;
+
 use prost::{Message, Oneof};
 
 use super::{
@@ -224,6 +226,19 @@ pub(crate) struct Goodbye {}
 pub(crate) struct CheckpointWritten {
     #[prost(uint64, tag = "1")]
     pub(crate) position: u64,
+}
+
+impl fmt::Display for Record {
+    /// Which one it is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            node,
+            incarnation,
+            batch_no,
+            ..
+        } = self;
+        write!(f, "{node}/{incarnation}/{batch_no}")
+    }
 }
 
 impl From<Kind> for Item {

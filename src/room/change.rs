@@ -24,4 +24,23 @@ pub enum Change {
     Owned(Name, Owner),
     /// No key owns a name any more.
     Disowned(Name),
+    /// The order of a cluster goes on in this epoch behind this number, without what was
+    /// kept so far.
+    Began {
+        /// The epoch.
+        epoch: String,
+        /// The number of the chat before the next one.
+        seq: u64,
+    },
+    /// All that this order has up to this place was made of it.
+    Placed(Place),
+}
+
+/// A place in the order of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The position of a record; 0 before the first.
+    pub position: u64,
+    /// Which record stands there. Empty if that is not known.
+    pub record: String,
 }

@@ -18,7 +18,7 @@ mod name_index;
 mod owners;
 mod snapshot;
 
-pub use change::Change;
+pub use change::{Change, Place};
 pub use command::{Command, JoinKey, JoinLine, MemberId, Ownership};
 pub use event::{Claimed, Event, Publication, Replaced};
 pub use lines::{Claim, ClaimResult, Line, LineId, Sent, TOKEN_BYTES, TOKENS_MAX, Token};
@@ -126,6 +126,12 @@ impl Room {
             .as_mut()
             .map(std::mem::take)
             .unwrap_or_default()
+    }
+
+    /// Has its changes go into a store, which keeps chats from this number on.
+    pub fn keep_changes(&mut self, oldest_seq: u64) {
+        self.changes = Some(Vec::new());
+        self.oldest_seq = oldest_seq;
     }
 
     /// What would become of a claim under this name.

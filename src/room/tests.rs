@@ -249,6 +249,7 @@ fn changes_restore_the_room() {
                 owners.push((name, owner));
             }
             Change::Disowned(name) => owners.retain(|(known, _)| *known != name),
+            Change::Began { .. } | Change::Placed(_) => panic!("there is no cluster"),
         }
     }
     assert_eq!((lines.len(), seq), (1, 1));

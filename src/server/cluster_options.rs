@@ -105,6 +105,12 @@ pub struct ClusterOptions {
 }
 
 impl ClusterOptions {
+    /// Whether the server is a node of a cluster.
+    #[cfg(feature = "store")]
+    pub fn is_node(&self) -> bool {
+        !self.cluster.is_empty()
+    }
+
     /// The stream of the cluster; `None` for a server that serves its room alone.
     ///
     /// # Errors

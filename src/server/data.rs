@@ -9,7 +9,7 @@ use crate::{
     limits::{Limits, Unit},
     log::{Audience, Log},
     name::Name,
-    room::{Line, LineId, Owner, Room, Sent},
+    room::{Line, LineId, Owner, Place, Room, Sent},
     session::{FileIndex, Hash, NamedBy},
     store::{self, Keep, NewEpochReason, OpenError, ReadError, Store, StoreReader, SyncMode},
     wire::{self, ServerEnvelope, server_envelope::Message},
@@ -37,6 +37,8 @@ pub struct Data {
     /// Whether members may read the past (CHAT-HIST). It is kept for resumed sessions
     /// in any case.
     pub is_open_to_members: bool,
+    /// The server is a node of a cluster, which keeps the order of the room.
+    pub follows_cluster: bool,
 }
 
 /// A room from the disk, and its store.
@@ -45,6 +47,8 @@ pub(super) struct Opened {
     pub(super) archive: Arc<Archive>,
     pub(super) store: Store,
     pub(super) reader: StoreReader,
+    /// Up to where the room follows the order of a cluster.
+    pub(super) place: Place,
     /// Where the files are, if members may upload any.
     pub(super) files: Option<(Folder, Arc<FileQueue>)>,
 }
@@ -66,6 +70,7 @@ impl Data {
             epoch_if_new: epoch,
             boot_id: store::boot_id(),
             now_unix_ms: unix_ms(),
+            follows_cluster: self.follows_cluster,
         })
         .map_err(sentence)?;
         let reader = store.reader().map_err(sentence)?;
@@ -78,6 +83,10 @@ impl Data {
             Some(NewEpochReason::Backup) => {
                 warn!("this room is a backup: what came after it is lost, and nobody can resume");
             }
+            Some(NewEpochReason::LeftCluster) => warn!(
+                "this room was that of a cluster, which may have gone on without this server: \
+                 nobody can resume"
+            ),
         }
         info!(
             dir = %self.dir.display(),
@@ -94,9 +103,16 @@ impl Data {
         let owners = kept.owners.into_iter();
         let owners = owners.filter_map(|owner| restore_owner(owner, now_unix_ms));
         let room = Room::restored(kept.epoch, limits, bounds, lines, owners);
-        let log = recent_past(&reader, limits, kept.last_seq).map_err(|it| it.to_string())?;
+        let log = match self.follows_cluster {
+            // The order has what comes into it.
+            true => Log::new(kept.last_seq + 1, limits.history_memory_bytes),
+            false => recent_past(&reader, limits, kept.last_seq).map_err(|it| it.to_string())?,
+        };
         let archive = Arc::new(Archive::default());
-        let folder = self.files(limits, &reader, kept.oldest_seq)?;
+        let folder = match self.follows_cluster {
+            true => None,
+            false => self.files(limits, &reader, kept.oldest_seq)?,
+        };
         let (folder, files) = match folder {
             Some((folder, index)) => {
                 let queue = Arc::<FileQueue>::default();
@@ -116,6 +132,10 @@ impl Data {
             archive,
             store,
             reader,
+            place: Place {
+                position: kept.place.position,
+                record: kept.place.record,
+            },
         })
     }
 }

@@ -123,6 +123,7 @@ impl DataOptions {
                 Sync::Off => SyncMode::Off,
             },
             is_open_to_members,
+            follows_cluster: false,
         })
     }
 }

@@ -10,6 +10,7 @@ mod effects;
 #[cfg(feature = "store")]
 mod files;
 mod guard;
+mod kept;
 #[cfg(any(feature = "cli", feature = "cluster"))]
 pub(super) mod operator;
 mod ordered;
@@ -169,6 +170,8 @@ struct State {
     commits_at_once: bool,
     /// What the operator asks all nodes of a cluster.
     operations: ordered::Operations,
+    /// Up to where the store has the order of a cluster.
+    kept: kept::Kept,
 }
 
 /// A text that is going to be removed.
@@ -280,6 +283,7 @@ impl Hub {
                 mail: BTreeMap::new(),
                 commits_at_once: true,
                 operations: ordered::Operations::default(),
+                kept: kept::Kept::default(),
             }),
             limits,
         }
@@ -453,7 +457,7 @@ impl Hub {
         waiting: Option<usize>,
     ) -> Vec<usize> {
         let mut woken = state.followers.end_pass();
-        if let Some(archive) = &self.archive {
+        if let (Some(archive), true) = (&self.archive, self.waits_for_store()) {
             let changes = state.room.take_changes();
             if published.audience.is_some() || waiting.is_some() || !changes.is_empty() {
                 let waiting = std::mem::take(&mut woken).into_iter().chain(waiting);
@@ -464,8 +468,18 @@ impl Hub {
             let end = state.log.end();
             self.metrics.deliveries.commits(end);
             self.channel.commit(&mut state.log, end, &self.registry);
+            if let Some(archive) = &self.archive {
+                // Pages wait until the disk has come so far.
+                archive.push(Vec::new(), end, None, None);
+            }
         }
         woken
+    }
+
+    /// Whether readers see what is appended when the store has committed it. The order of a
+    /// cluster keeps it before that.
+    fn waits_for_store(&self) -> bool {
+        self.archive.is_some() && !self.is_clustered()
     }
 
     /// Whether it takes clients and messages.
@@ -501,7 +515,7 @@ impl Hub {
 
     fn wake(&self, audience: Option<Audience>, woken: &[usize]) {
         if let Some(audience) = audience
-            && self.archive.is_none()
+            && !self.waits_for_store()
         {
             self.registry.wake(audience);
             self.registry.wake_these(woken);

@@ -218,6 +218,9 @@ impl Server {
             .map_err(io::Error::other)?;
         let archive = opened.archive;
         let hub = Arc::new(Hub::new(limits, access, opened.origin));
+        if data.follows_cluster {
+            hub.set_kept(opened.place);
+        }
         #[cfg(feature = "cli")]
         {
             let read = |file| ban_file::read_if_there(&data.dir.join(file));
@@ -267,7 +270,8 @@ impl Server {
 
     /// Serves its room together with other servers, as `node`: a name that no other one
     /// has. Clients are let in once it knows the room: returns then, or after a while, since
-    /// the others may be out of reach. For a room that is not kept on disk.
+    /// the others may be out of reach. A room that is kept on disk must have been opened
+    /// for that ([`Data::follows_cluster`]).
     #[cfg(feature = "cluster")]
     pub async fn join_cluster(&mut self, nats: Nats, node: String) {
         self.hub.order_elsewhere(cluster::RETRY_AFTER_MS);
@@ -378,6 +382,9 @@ impl Server {
             files,
         }) = self.store
         {
+            if hub.is_clustered() {
+                hub.keep_place();
+            }
             archive.close();
             if let Some((queue, thread)) = files {
                 queue.close();

@@ -237,15 +237,7 @@ impl Options {
     /// A sentence that says which options do not go together, or which file cannot be read.
     #[cfg(feature = "cluster")]
     pub fn nats(&self, limits: &Limits) -> Result<Option<super::Nats>, String> {
-        let nats = self.cluster.nats(limits)?;
-        #[cfg(feature = "store")]
-        if nats.is_some() && self.data().is_some() {
-            return Err(
-                "--cluster and --data do not go together yet: a node keeps its room in memory"
-                    .to_owned(),
-            );
-        }
-        Ok(nats)
+        self.cluster.nats(limits)
     }
 
     /// The limits that the options ask for.
@@ -260,7 +252,13 @@ impl Options {
     /// Where and how the room is kept on disk; `None` if it is not.
     #[cfg(feature = "store")]
     pub fn data(&self) -> Option<super::Data> {
-        self.data.data()
+        let data = self.data.data();
+        #[cfg(feature = "cluster")]
+        let data = data.map(|data| super::Data {
+            follows_cluster: self.cluster.is_node(),
+            ..data
+        });
+        data
     }
 
     /// What can change while the server runs, from the options and the files that they

@@ -33,6 +33,25 @@ pub enum Change {
     Owned(Owner),
     /// No key owns a name any more.
     Disowned(String),
+    /// The numbers go on behind this one, in this epoch, as the order of a cluster says.
+    /// The chats so far are set aside, and lines are forgotten.
+    Began {
+        /// The epoch.
+        epoch: String,
+        /// The number of the chat before the next one.
+        seq: u64,
+    },
+    /// All that the order of a cluster has up to this place is recorded.
+    Placed(Place),
+}
+
+/// A place in the order of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The position of a record in the stream; 0 for none.
+    pub position: u64,
+    /// Which record stands there. Empty if that is not known.
+    pub record: String,
 }
 
 /// The key that owns a name.

@@ -3,7 +3,8 @@
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{
-    Change, CommitError, Line, Position, Store, TOKENS_MAX, error, lines, owners, prune,
+    Change, CommitError, Keep, Line, Position, Store, TOKENS_MAX, earlier, epoch, error, lines,
+    owners, prune,
     row::{self, COLUMNS},
     sent::{self, SentIds},
 };
@@ -12,6 +13,7 @@ use crate::wire;
 const INSERT_CHAT: &str = "INSERT INTO chat (seq, time_unix_ms, start_bytes, sender, text, more)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 const REMOVE_TEXT: &str = "UPDATE chat SET text = '', more = ?2 WHERE seq = ?1";
+const PLACE: &str = "UPDATE room SET stream_position = ?1, stream_record = ?2";
 const FORGET_LINE: &str = "DELETE FROM line WHERE id = ?1";
 const UPSERT_LINE: &str = "INSERT INTO line (id, name, tokens, attempt, began_seq, seen_unix_ms)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET name = excluded.name,
@@ -86,14 +88,18 @@ impl Store {
             forget_owner: transaction.prepare_cached(owners::FORGET)?,
             sent: &mut self.sent,
             position: self.position,
+            keep: self.keep,
+            epoch: None,
         };
         let sent_rows = batch.sent.rows();
         for change in changes {
             batch.record(change)?;
         }
-        let sent_added = batch.sent.rows() - sent_rows;
+        // They are fewer where an epoch began.
+        let sent_added = batch.sent.rows().saturating_sub(sent_rows);
         batch.sent.sweep(&transaction, sent_added)?;
         let mut position = batch.position;
+        let epoch = batch.epoch.take();
         drop(batch);
         if let Some(now_unix_ms) = prune_at_unix_ms {
             let kept = prune::first_kept(&transaction, self.keep, position, now_unix_ms)?;
@@ -103,6 +109,9 @@ impl Store {
             }
         }
         transaction.commit()?;
+        if let Some(epoch) = epoch {
+            self.epoch = epoch;
+        }
         Ok(position)
     }
 
@@ -139,6 +148,9 @@ struct Batch<'a> {
     forget_owner: CachedStatement<'a>,
     sent: &'a mut SentIds,
     position: Position,
+    keep: Keep,
+    /// The one that begins.
+    epoch: Option<String>,
 }
 
 impl Batch<'_> {
@@ -162,7 +174,29 @@ impl Batch<'_> {
                 self.forget_owner.execute([name])?;
                 Ok(())
             }
+            Change::Began { epoch, seq } => self.begin(epoch, *seq),
+            Change::Placed(place) => {
+                let position = place.position.cast_signed();
+                let mut statement = self.transaction.prepare_cached(PLACE)?;
+                statement.execute(params![position, place.record])?;
+                Ok(())
+            }
         }
+    }
+
+    /// Begins an epoch, or goes on behind chats that are missing: pages have no gap
+    /// (CHAT-HIST-2), so what is before them is set aside.
+    fn begin(&mut self, epoch: &str, seq: u64) -> Result<(), CommitError> {
+        earlier::set_aside(self.transaction, self.position, self.keep)?;
+        epoch::begin(self.transaction, epoch, seq)?;
+        self.sent.clear();
+        self.position = Position {
+            oldest_seq: seq + 1,
+            last_seq: seq,
+            end_bytes: 0,
+        };
+        self.epoch = Some(epoch.to_owned());
+        Ok(())
     }
 
     fn record_chat(&mut self, chat: &wire::Chat) -> Result<(), CommitError> {

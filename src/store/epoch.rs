@@ -12,7 +12,7 @@ use std::fs;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Options, SyncMode};
+use super::{Options, Place, SyncMode};
 
 /// Why the numbers begin a new epoch. The chats that are kept keep their numbers, which
 /// go on; lines and ids are dropped.
@@ -25,6 +25,8 @@ pub enum NewEpochReason {
     MayHaveLost,
     /// The database is a backup: what came after it is lost.
     Backup,
+    /// The room was that of a cluster, which may have gone on without it.
+    LeftCluster,
 }
 
 /// The mark that the last run left.
@@ -36,6 +38,8 @@ pub(super) struct Mark {
     is_backup: bool,
     boot_id: Option<String>,
     sync: String,
+    /// Up to where it follows the order of a cluster.
+    pub(super) place: Place,
 }
 
 /// The boot of the machine, as the system names it; `None` where it does not.
@@ -48,7 +52,8 @@ impl Mark {
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         connection
             .query_row(
-                "SELECT epoch, oldest_seq, is_running, is_backup, boot_id, sync FROM room",
+                "SELECT epoch, oldest_seq, is_running, is_backup, boot_id, sync, stream_position,
+                    stream_record FROM room",
                 [],
                 |row| {
                     Ok(Self {
@@ -58,6 +63,10 @@ impl Mark {
                         is_backup: row.get(3)?,
                         boot_id: row.get(4)?,
                         sync: row.get(5)?,
+                        place: Place {
+                            position: row.get::<_, i64>(6)?.cast_unsigned(),
+                            record: row.get(7)?,
+                        },
                     })
                 },
             )
@@ -70,7 +79,9 @@ impl Mark {
         let is_same_boot = boot_id.is_some() && self.boot_id.as_deref() == boot_id;
         // A word of a later mode is none that is known to be safe.
         let is_synced = self.sync == SyncMode::Always.as_str();
-        if self.is_backup {
+        if self.place.position > 0 {
+            Some(NewEpochReason::LeftCluster)
+        } else if self.is_backup {
             Some(NewEpochReason::Backup)
         } else if self.is_running && !is_synced && (has_failed || !is_same_boot) {
             Some(NewEpochReason::MayHaveLost)
@@ -91,12 +102,17 @@ pub(super) fn begin_run(
     let found = Mark::read(&transaction)?;
     let reason = match &found {
         None => Some(NewEpochReason::New),
+        Some(_) if options.follows_cluster => None,
         Some(mark) => mark.new_epoch(options.boot_id.as_deref(), has_failed),
     };
-    let (epoch, oldest_seq) = match found {
-        Some(found) if reason.is_none() => (found.epoch, found.oldest_seq),
-        Some(found) => (options.epoch_if_new.clone(), found.oldest_seq),
-        None => (options.epoch_if_new.clone(), 1),
+    let (epoch, oldest_seq, place) = match found {
+        Some(found) if reason.is_none() => (found.epoch, found.oldest_seq, found.place),
+        Some(found) => (
+            options.epoch_if_new.clone(),
+            found.oldest_seq,
+            Place::default(),
+        ),
+        None => (options.epoch_if_new.clone(), 1, Place::default()),
     };
     let mark = Mark {
         epoch,
@@ -105,11 +121,13 @@ pub(super) fn begin_run(
         is_backup: false,
         boot_id: options.boot_id.clone(),
         sync: options.sync.as_str().to_owned(),
+        place,
     };
     transaction.execute(
         "INSERT OR REPLACE INTO room
-            (only, epoch, oldest_seq, is_running, is_backup, boot_id, sync, marked_unix_ms)
-            VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            (only, epoch, oldest_seq, is_running, is_backup, boot_id, sync, marked_unix_ms,
+             stream_position, stream_record)
+            VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             mark.epoch,
             mark.oldest_seq.cast_signed(),
@@ -117,7 +135,9 @@ pub(super) fn begin_run(
             mark.is_backup,
             mark.boot_id,
             mark.sync,
-            options.now_unix_ms
+            options.now_unix_ms,
+            mark.place.position.cast_signed(),
+            mark.place.record
         ],
     )?;
     if reason.is_some() {
@@ -125,6 +145,15 @@ pub(super) fn begin_run(
     }
     transaction.commit()?;
     Ok((mark, reason))
+}
+
+/// Begins an epoch behind a number, as the order of a cluster says, without lines.
+pub(super) fn begin(connection: &Connection, epoch: &str, seq: u64) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE room SET epoch = ?1, oldest_seq = ?2, stream_position = 0, stream_record = ''",
+        params![epoch, (seq + 1).cast_signed()],
+    )?;
+    forget_lines(connection)
 }
 
 /// Drops all lines and ids.
@@ -157,6 +186,7 @@ mod tests {
             is_backup: false,
             boot_id: boot_id.map(str::to_owned),
             sync: sync.as_str().to_owned(),
+            place: Place::default(),
         }
     }
 
@@ -189,6 +219,20 @@ mod tests {
             };
             assert_eq!(closed.new_epoch(Some("b"), false), None, "{sync:?}");
         }
+    }
+
+    /// The cluster may have given the next numbers to other chats.
+    #[test]
+    fn a_room_that_has_left_its_cluster_begins_a_new_epoch() {
+        let left = Mark {
+            place: Place {
+                position: 7,
+                record: String::new(),
+            },
+            ..mark(SyncMode::Always, Some("a"))
+        };
+        let reason = left.new_epoch(Some("a"), false);
+        assert_eq!(reason, Some(NewEpochReason::LeftCluster));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | `schema` | tables, their version, and steps from one version to the next |
 //! | `lines`, `sent` | clients that may resume, and the ids that they sent |
 //! | `owners` | the names that keys own |
+//! | `earlier` | chats that another order of a cluster has set aside |
 //! | `epoch` | the mark of the run, and when numbers begin a new epoch |
 //! | `background` | checkpoints and the sync of `interval`, outside the commits |
 //! | `erase` | removed texts leave the files as well |
@@ -31,6 +32,7 @@ mod change;
 mod commit;
 mod connection;
 mod directory;
+mod earlier;
 mod epoch;
 mod erase;
 mod error;
@@ -49,7 +51,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use rusqlite::Connection;
 
-pub use change::{Change, KEY_BYTES, Line, Owner, Sent, TOKEN_BYTES, TOKENS_MAX};
+pub use change::{Change, KEY_BYTES, Line, Owner, Place, Sent, TOKEN_BYTES, TOKENS_MAX};
 pub use epoch::{NewEpochReason, boot_id};
 pub use error::{CommitError, OpenError, ReadError};
 pub use reader::{Page, StoreReader};
@@ -76,7 +78,13 @@ pub struct Options {
     pub boot_id: Option<String>,
     /// The time now.
     pub now_unix_ms: i64,
+    /// The room follows the order of a cluster, which has what was not synced and says when
+    /// an epoch begins ([`Change::Began`]): the numbers begin no new one here.
+    pub follows_cluster: bool,
 }
+
+/// How long a day is, in milliseconds.
+const DAY_MS: i64 = 86_400_000;
 
 /// The bounds of what is kept. A chat beyond any of them may be pruned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -140,6 +148,8 @@ pub struct Kept {
     pub lines: Vec<Line>,
     /// The names that keys own, in their order.
     pub owners: Vec<Owner>,
+    /// Up to where the chats are those of the order of a cluster.
+    pub place: Place,
 }
 
 /// The room on disk, open for writing.
@@ -156,6 +166,7 @@ pub struct Store {
     database: FileId,
     keep: Keep,
     sent_ids_max: u32,
+    epoch: String,
     position: Position,
     sent: SentIds,
     /// A removed text may still be in the write-ahead log.
@@ -184,6 +195,11 @@ impl Store {
     /// The system or the database refuses, in a sentence.
     pub fn reader(&self) -> Result<StoreReader, OpenError> {
         StoreReader::open_in(&self.directory)
+    }
+
+    /// The epoch of the numbers.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
     }
 
     /// Ends the store: marks the database as cleanly closed and empties its write-ahead

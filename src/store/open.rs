@@ -7,7 +7,7 @@ use super::{
     background::Background,
     connection::{self, Access},
     directory::Directory,
-    epoch,
+    earlier, epoch,
     error::OpenError,
     lines, owners,
     row::{self, COLUMNS},
@@ -50,13 +50,15 @@ impl Store {
             let relaxed = connection.pragma_update(None, "synchronous", "NORMAL");
             relaxed.map_err(failed)?;
         }
+        earlier::drop_old(&connection, options.keep, options.now_unix_ms).map_err(failed)?;
         let kept = Kept {
-            epoch: mark.epoch,
+            epoch: mark.epoch.clone(),
             new_epoch,
             oldest_seq: position.oldest_seq,
             last_seq: position.last_seq,
             lines,
             owners,
+            place: mark.place,
         };
         let store = Self {
             connection,
@@ -65,6 +67,7 @@ impl Store {
             database,
             keep: options.keep,
             sent_ids_max,
+            epoch: mark.epoch,
             is_unerased: false,
             position,
             sent,

@@ -2,13 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{CommitError, Keep, Position, Store};
+use super::{CommitError, DAY_MS, Keep, Position, Store, earlier};
 
 /// How many chats one call removes at most: some milliseconds' work, since commits wait
 /// for it.
 const PRUNED_CHATS_MAX: u64 = 2_000;
-
-const DAY_MS: i64 = 86_400_000;
 
 impl Store {
     /// Removes the oldest chats beyond `Options::keep`, at most 2,000, and answers the
@@ -24,6 +22,8 @@ impl Store {
     /// As [`Store::commit`].
     pub fn prune(&mut self, now_unix_ms: i64) -> Result<u64, CommitError> {
         self.check_usable()?;
+        let dropped = earlier::drop_old(&self.connection, self.keep, now_unix_ms);
+        self.keep_failure(dropped.map_err(CommitError::from))?;
         let pruned = prune(&mut self.connection, self.keep, self.position, now_unix_ms);
         self.position.oldest_seq = self.keep_failure(pruned.map_err(CommitError::from))?;
         let checkpointed = self.background.committed(&self.connection);

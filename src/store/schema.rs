@@ -66,9 +66,27 @@ const OWNERS: &str = "
     ) STRICT;
 ";
 
+/// What makes version 3 of version 2: the order of a cluster.
+///
+/// - `room.stream_position` and `room.stream_record` say up to where the chats are those of
+///   the order: 0 in a room of one server.
+/// - `earlier` names tables of chats that were set aside: `chat_1` for `nth` 1.
+const CLUSTER: &str = "
+    ALTER TABLE room ADD COLUMN stream_position INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE room ADD COLUMN stream_record TEXT NOT NULL DEFAULT '';
+    CREATE TABLE earlier (
+        nth INTEGER PRIMARY KEY,
+        epoch TEXT NOT NULL,
+        oldest_seq INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL,
+        newest_unix_ms INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    ) STRICT;
+";
+
 /// What leads from version 0, nothing, to 1, from 1 to 2, and so on. A step that was
 /// released never changes.
-pub(super) const STEPS: &[&str] = &[VERSION_1, OWNERS];
+pub(super) const STEPS: &[&str] = &[VERSION_1, OWNERS, CLUSTER];
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -109,6 +109,12 @@ impl SentIds {
         self.lines.remove(&id);
     }
 
+    /// All lines have ended, and the table is empty.
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        (self.rows, self.swept_seq) = (0, 0);
+    }
+
     /// Records that `line` sent `chat` under `id`. A line that has ended sends nothing
     /// again.
     pub(super) fn add(

@@ -588,8 +588,10 @@ fn an_operator_reaches_the_whole_room() {
 #[test]
 fn options_that_do_not_go_together_are_refused() {
     for (options, sentence) in [
-        (&["--data", "room"][..], "--data"),
-        (&["--cluster", "nats://127.0.0.1:2"], "--cluster-durable"),
+        (
+            &["--cluster", "nats://127.0.0.1:2"][..],
+            "--cluster-durable",
+        ),
         (&["--node", "a b"], "letters"),
     ] {
         let mut all = vec!["--cluster", "nats://127.0.0.1:1"];

@@ -59,7 +59,7 @@ struct Heard {
 }
 
 /// Members that talk until they are told to stop.
-struct Crowd {
+pub struct Crowd {
     life: Life,
     heard: Arc<Heard>,
     captures: tempfile::TempDir,
@@ -68,7 +68,7 @@ struct Crowd {
 
 impl Crowd {
     /// Each member begins at another of the addresses.
-    fn talk(addresses: &[&str]) -> Self {
+    pub fn talk(addresses: &[&str]) -> Self {
         Self::talk_in(Life::GoesOn, addresses)
     }
 
@@ -116,7 +116,7 @@ impl Crowd {
     }
 
     /// Waits until each member has had more accepted.
-    fn goes_on(&self) {
+    pub fn goes_on(&self) {
         let count = |index: usize| self.heard.accepted[index].load(Ordering::Relaxed);
         let before: Vec<_> = (0..MEMBERS).map(count).collect();
         let began = Instant::now();
@@ -127,7 +127,7 @@ impl Crowd {
     }
 
     /// Ends it: everybody has heard everything once, and no capture shows a fault.
-    fn agrees(mut self) {
+    pub fn agrees(mut self) {
         self.goes_on();
         self.heard.stop.store(true, Ordering::Relaxed);
         let talking = self.talking.take().expect("it ends once");

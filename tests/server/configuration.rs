@@ -134,11 +134,6 @@ fn the_configuration_is_printed_and_checked_without_serving() {
         ),
         #[cfg(feature = "cluster")]
         (
-            &["--cluster", "nats://127.0.0.1", "--data", "/nowhere"],
-            "do not go together",
-        ),
-        #[cfg(feature = "cluster")]
-        (
             &[
                 "--cluster",
                 "nats://127.0.0.1",

@@ -9,6 +9,8 @@ mod chatting;
 mod cli;
 #[cfg(feature = "cluster")]
 mod cluster;
+#[cfg(all(feature = "cluster", feature = "store"))]
+mod cluster_data;
 #[cfg(feature = "cluster")]
 mod cluster_faults;
 mod configuration;

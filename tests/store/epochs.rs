@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chat::store::{Change, Kept, NewEpochReason, Owner, Sent, Store, SyncMode};
+use chat::store::{Change, Kept, NewEpochReason, Owner, Place, Sent, Store, SyncMode};
 
 use crate::support::*;
 
@@ -21,6 +21,7 @@ fn what_was_committed_is_there_after_any_end_of_the_process() {
                 last_seq: 0,
                 lines: vec![],
                 owners: vec![],
+                place: Place::default(),
             };
             assert_eq!(kept, fresh);
             commit_chats(&mut store, 1, 20);

@@ -1,6 +1,7 @@
 //! The room on disk: what is kept through ends of every kind, and what is refused.
 
 mod child;
+mod cluster;
 mod epochs;
 #[cfg(target_os = "linux")]
 mod faults;

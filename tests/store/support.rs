@@ -31,6 +31,7 @@ pub fn options(dir: &Path) -> Options {
         epoch_if_new: "next".to_owned(),
         boot_id: Some("boot".to_owned()),
         now_unix_ms: NOW,
+        follows_cluster: false,
     }
 }
 

@@ -28,7 +28,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -51,6 +51,9 @@ pub(super) struct Archive {
     requests: Mutex<Requests>,
     /// Rung for the reader.
     requested: Condvar,
+    /// Up to where the log was handed over, and up to where the writer has committed it.
+    pushed_end: AtomicU64,
+    committed_end: AtomicU64,
     /// How many deliveries wait to be taken. Most notifications find none.
     deliveries: AtomicUsize,
 }
@@ -74,7 +77,7 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct Requests {
     due: VecDeque<Request>,
-    /// Pages that wait for the commit of the log up to a position, by rising positions.
+    /// Those that wait for the commit of the log up to a position.
     held: VecDeque<(u64, Request)>,
     pages: BTreeMap<usize, Slot>,
     catch_ups: BTreeMap<usize, CatchUp>,
@@ -99,6 +102,8 @@ struct CatchUp {
     /// Which of them it wants, if not all (CHAT-FOL-9).
     filter: Option<Arc<Filter>>,
     is_requested: bool,
+    /// All of it is on the disk when the log is committed up to here.
+    position: u64,
     delivery: Option<Delivery>,
 }
 
@@ -156,7 +161,19 @@ impl Archive {
         pending.audience = pending.audience.max(audience);
         pending.waiting.extend(waiting);
         drop(pending);
+        self.pushed_end.fetch_max(log_end, Ordering::Relaxed);
         self.changed.notify_one();
+    }
+
+    /// Up to where the writer has committed the log.
+    pub(super) fn committed_end(&self) -> u64 {
+        self.committed_end.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much waits for the disk that the order of a cluster has to wait too.
+    pub(super) fn is_behind(&self) -> bool {
+        let pushed_end = self.pushed_end.load(Ordering::Relaxed);
+        pushed_end.saturating_sub(self.committed_end()) > UNCOMMITTED_BYTES_MAX
     }
 
     /// A client asks for a page of the past. It is read when the log is committed up to
@@ -184,26 +201,42 @@ impl Archive {
         self.requested.notify_one();
     }
 
-    /// Pages that wait for the commit of the log up to `position` can be read.
-    pub(super) fn release_pages(&self, position: u64) {
+    /// The log is committed up to `position`: what waits for that can be read.
+    pub(super) fn committed_up_to(&self, position: u64) {
+        self.committed_end.fetch_max(position, Ordering::Relaxed);
+        self.release(position);
+    }
+
+    /// What waits for a commit can be read, though none will come soon.
+    pub(super) fn release_all(&self) {
+        self.release(u64::MAX);
+    }
+
+    fn release(&self, position: u64) {
         let mut requests = self.requests();
-        let released = requests.held.partition_point(|(end, _)| *end <= position);
-        if released == 0 {
-            return;
-        }
         let Requests { due, held, .. } = &mut *requests;
-        due.extend(held.drain(..released).map(|(_, request)| request));
-        drop(requests);
-        self.requested.notify_one();
+        let before = due.len();
+        held.retain(|(end, request)| {
+            let waits = *end > position;
+            if !waits {
+                due.push_back(request.clone());
+            }
+            waits
+        });
+        if due.len() > before {
+            drop(requests);
+            self.requested.notify_one();
+        }
     }
 
     /// A connection lacks the chats from the first number on, before the second one, that
-    /// pass `filter`.
+    /// pass `filter`. They are on the disk when the log is committed up to `position`.
     pub(super) fn begin_catch_up(
         &self,
         index: usize,
         (next_seq, until_seq): (u64, u64),
         filter: Option<Arc<Filter>>,
+        position: u64,
     ) {
         let mut requests = self.requests();
         let catch_up = CatchUp {
@@ -212,6 +245,7 @@ impl Archive {
             until_seq,
             filter,
             is_requested: false,
+            position,
             delivery: None,
         };
         requests.next_serial += 1;
@@ -237,7 +271,11 @@ impl Archive {
                 filter: catch_up.filter.clone(),
             },
         };
-        requests.due.push_back(request);
+        let position = catch_up.position;
+        match position > self.committed_end() {
+            true => requests.held.push_back((position, request)),
+            false => requests.due.push_back(request),
+        }
         drop(requests);
         self.requested.notify_one();
     }

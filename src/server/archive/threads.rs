@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::{
     filter::Filter,
     frame,
-    room::{self, LineId},
+    room::{self, LineId, Place},
     server::{
         data::cut_text,
         hub::{Hub, unix_ms},
@@ -196,7 +196,7 @@ impl Writer {
     fn note_oldest(&mut self, oldest_seq: u64) {
         if oldest_seq != self.oldest_seq {
             self.oldest_seq = oldest_seq;
-            self.hub.prune(oldest_seq);
+            self.hub.prune(self.store.epoch(), oldest_seq);
         }
     }
 
@@ -240,6 +240,10 @@ fn to_store(change: room::Change) -> store::Change {
             used_unix_ms: owner.used_unix_ms,
         }),
         room::Change::Disowned(name) => store::Change::Disowned(name.as_str().to_owned()),
+        room::Change::Began { epoch, seq } => store::Change::Began { epoch, seq },
+        room::Change::Placed(Place { position, record }) => {
+            store::Change::Placed(store::Place { position, record })
+        }
     }
 }
 

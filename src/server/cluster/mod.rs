@@ -37,6 +37,7 @@ use super::hub::Hub;
 use crate::{
     cluster::{
         checkpoint,
+        record::Record,
         replica::{Own, Replica, epoch},
         sequencer::Sequencer,
     },
@@ -173,9 +174,20 @@ impl Closing {
 /// What a node keeps from one time that it takes part to the next.
 #[derive(Default)]
 struct Memory {
-    /// The life of the engine, and the bans and mutes of the room at its end.
-    life: String,
+    /// The epoch of the room, and its bans and mutes at its end.
+    epoch: String,
     bans: Vec<Operation>,
+}
+
+/// The store has what the stream does not.
+fn has_lost() -> Trouble {
+    Trouble::Lasting(
+        "NATS lacks messages that it had acknowledged and that this node has on its disk, so that \
+         their numbers would be given again: it was not as durable as --cluster-durable says, or \
+         goes on from a backup. To begin anew, with other numbers, end all nodes and remove both \
+         streams of the room"
+            .to_owned(),
+    )
 }
 
 /// Takes part until the server closes, or cannot go on.
@@ -186,7 +198,11 @@ pub(super) async fn take_part(
     closing: Arc<Closing>,
 ) {
     let mut last_words = String::new();
-    let mut memory = Memory::default();
+    // The bans that were kept are those of the epoch that was.
+    let mut memory = Memory {
+        epoch: hub.epoch(),
+        bans: hub.bans(),
+    };
     loop {
         let trouble = match serve(&hub, &engine, &part, &closing, &mut memory).await {
             Ok(()) => return,
@@ -227,9 +243,13 @@ async fn serve(
 ) -> Result<(), Trouble> {
     let mut stream = engine.open(&part.node).await?;
     let life = stream.life().to_owned();
+    let mut kept = match hub.kept_of(&epoch(&life)) {
+        Some((place, _)) if place.position > stream.last_position() => return Err(has_lost()),
+        kept => kept,
+    };
     let mut replica = match stream.take_checkpoint() {
         None => {
-            hub.begin_room(epoch(&life));
+            hub.begin_room(epoch(&life), stream.start());
             Replica::new(&life)
         }
         Some(bytes) => {
@@ -243,22 +263,46 @@ async fn serve(
                 members = room.members.len(),
                 "goes on from a checkpoint"
             );
-            hub.restore_room(room, operations);
+            hub.restore_room(room, operations, stream.start());
             replica
         }
     };
+    match &kept {
+        Some((place, seq)) if place.position < stream.start() => warn!(
+            behind = seq,
+            from = hub.room_seq() + 1,
+            "the disk is behind what NATS keeps: this node was away for long, and its members \
+             find the past from there on only; what it had is set aside"
+        ),
+        Some((place, seq)) if place.position == stream.start() && hub.room_seq() != *seq => {
+            return Err(has_lost());
+        }
+        _ => {}
+    }
     let mut place = Place {
         position: stream.start(),
         record_bytes: 0,
     };
     while place.position < stream.last_position() {
+        if hub.is_store_behind() {
+            time::sleep(Duration::from_millis(TICK_MS)).await;
+            continue;
+        }
         let next = time::timeout(Duration::from_millis(CATCH_UP_MS), stream.next());
         let next = next.await;
         let next = next.map_err(|_| passing("the stream does not tell what it has"))??;
         if let Taken::Record(at, bytes, behind) = next {
             hub.metrics.cluster.applied(at, behind);
-            if let Some(record) = place.step(at, &bytes)? {
-                apply(hub, &mut replica, record);
+            let record = place.step(at, &bytes)?;
+            let which = record.as_ref().map(Record::to_string).unwrap_or_default();
+            if let Some(record) = record {
+                apply(hub, &mut replica, record, (at, bytes.len()));
+            }
+            if let Some((place, seq)) = kept.take_if(|it| it.0.position == at) {
+                let is_same = place.record.is_empty() || place.record == which;
+                if !is_same || hub.room_seq() != seq {
+                    return Err(has_lost());
+                }
             }
         }
     }
@@ -284,7 +328,7 @@ async fn serve(
         keep_not_before_ms: 0,
         early: Vec::new(),
         early_bytes: 0,
-        carried: match memory.life == life {
+        carried: match memory.epoch == epoch(&life) {
             true => Vec::new(),
             false => memory.bans.clone(),
         },
@@ -293,7 +337,8 @@ async fn serve(
     hub.set_order_behind(false);
     if serving.is_in {
         let bans = hub.bans();
-        *memory = Memory { life, bans };
+        let epoch = epoch(&life);
+        *memory = Memory { epoch, bans };
     }
     served
 }

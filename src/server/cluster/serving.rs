@@ -21,7 +21,7 @@ use crate::{
         sequencer::{Reach, Sequencer, WAITING_BYTES_MAX},
     },
     name::Name,
-    room::{Command, Event},
+    room::{self, Command, Event},
     server::hub::{Hub, InOrder, Outgoing},
     session::{DirectKey, DirectPlace, Operation, RemoteDirect},
 };
@@ -104,7 +104,8 @@ impl Serving<'_> {
                 return Ok(());
             }
             tokio::select! {
-                next = stream.next() => {
+                // Else the disk would be behind without a bound.
+                next = stream.next(), if !self.hub.is_store_behind() => {
                     match next? {
                         Taken::Record(at, bytes, behind) => {
                             self.take(at, &bytes)?;
@@ -294,7 +295,7 @@ impl Serving<'_> {
             None => {}
         }
         let checkpoint = self.replica.checkpoint();
-        let applied = apply(self.hub, &mut self.replica, record);
+        let applied = apply(self.hub, &mut self.replica, record, (at, bytes.len()));
         if self.replica.checkpoint() > checkpoint {
             self.place.record_bytes = 0;
             let checkpoint = self.replica.checkpoint();
@@ -368,9 +369,21 @@ impl Serving<'_> {
     }
 }
 
-/// Applies one record to the room.
-pub(super) fn apply(hub: &Hub, replica: &mut Replica, record: Record) -> Applied {
-    hub.in_order(|in_order| replica.apply(record, in_order))
+/// Applies the record at a position, of so many bytes, to the room.
+pub(super) fn apply(
+    hub: &Hub,
+    replica: &mut Replica,
+    record: Record,
+    (position, bytes): (u64, usize),
+) -> Applied {
+    hub.in_order(|in_order| {
+        let place = room::Place {
+            position,
+            record: record.to_string(),
+        };
+        in_order.stands_at(place, bytes);
+        replica.apply(record, in_order)
+    })
 }
 
 impl Rooms for InOrder<'_> {

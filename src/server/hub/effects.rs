@@ -36,7 +36,7 @@ impl Hub {
         peer: Option<&Peer>,
         mut published: Published,
     ) -> Published {
-        let is_deferred = self.archive.is_some() || !state.commits_at_once;
+        let is_deferred = self.waits_for_store() || !state.commits_at_once;
         let State {
             sessions,
             room,
@@ -120,7 +120,9 @@ impl Hub {
                         (&self.archive, from_seq, index)
                         && seq < oldest_seq
                     {
-                        archive.begin_catch_up(index, (seq, oldest_seq), filter);
+                        let numbers = (seq, oldest_seq);
+                        let position = if self.is_clustered() { log.end() } else { 0 };
+                        archive.begin_catch_up(index, numbers, filter, position);
                         is_catching_up = true;
                     }
                     due(Due::Open {
@@ -146,7 +148,7 @@ impl Hub {
                 Effect::FetchPage(request) => {
                     if let (Some(archive), Some(index)) = (&self.archive, index) {
                         let end = log.end();
-                        let waits = end > log.committed_end() && !sessions.is_store_full();
+                        let waits = end > self.kept_end(archive, log) && !sessions.is_store_full();
                         archive.request_page(index, request, waits.then_some(end));
                     }
                 }

@@ -192,7 +192,7 @@ impl Drop for HubGuard<'_> {
         let end = state.log.end();
         let committed_end = self.hub.channel.committed_end();
         let is_waiting = self.outbound.replies.end_hold(end)
-            || (self.hub.archive.is_some() && self.outbound.is_due_behind(committed_end));
+            || (self.hub.waits_for_store() && self.outbound.is_due_behind(committed_end));
         let waiting = is_waiting.then_some(index);
         let woken = self.hub.publish(&mut state, &self.published, waiting);
         let has_commands = state.sessions.has_commands();

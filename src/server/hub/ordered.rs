@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     log::Audience,
-    room::{Command, Event, Room, Snapshot},
+    room::{Command, Event, Place, Room, Snapshot},
     session::{DirectKey, Moderation, NameChecks, Operated, Operation, RemoteDirect, Target},
     wire,
 };
@@ -76,6 +76,8 @@ pub(in crate::server) struct InOrder<'a> {
     hub: &'a Hub,
     state: &'a mut State,
     audience: Option<Audience>,
+    /// The place of the record that is applied, and its bytes.
+    applied: Option<(Place, u64)>,
     /// The connections that something became due to.
     woken: Vec<usize>,
     /// The connections whose session was ended by that of another one.
@@ -216,15 +218,21 @@ impl Hub {
         }
     }
 
-    /// Begins another room, without members. Sessions of the last one must have ended.
-    pub(in crate::server) fn begin_room(&self, epoch: String) {
-        self.set_room(Room::new(epoch, &self.limits));
+    /// Begins another room, without members, behind a position of the order. Sessions of the
+    /// last one must have ended.
+    pub(in crate::server) fn begin_room(&self, epoch: String, position: u64) {
+        self.set_room(Room::new(epoch, &self.limits), position);
     }
 
-    /// Goes on from a snapshot, without the chats before it, and with the bans and mutes that
-    /// operations set. Sessions must have ended.
-    pub(in crate::server) fn restore_room(&self, snapshot: Snapshot, operations: Vec<Operation>) {
-        self.set_room(Room::of_snapshot(snapshot, &self.limits));
+    /// Goes on from a snapshot of a position, with those of the chats before it that the
+    /// store has, and with the bans and mutes that operations set. Sessions must have ended.
+    pub(in crate::server) fn restore_room(
+        &self,
+        snapshot: Snapshot,
+        operations: Vec<Operation>,
+        position: u64,
+    ) {
+        self.set_room(Room::of_snapshot(snapshot, &self.limits), position);
         let mut state = self.lock();
         let Moderation { bans, mutes, .. } = state.sessions.moderation_mut();
         for operation in operations {
@@ -239,8 +247,11 @@ impl Hub {
         }
     }
 
-    fn set_room(&self, other: Room) {
+    fn set_room(&self, mut other: Room, position: u64) {
         let mut state = self.lock();
+        if let Some(archive) = &self.archive {
+            state.follow(archive, &mut other, position);
+        }
         let State {
             sessions,
             room,
@@ -274,6 +285,7 @@ impl Hub {
             hub: self,
             state: &mut state,
             audience: None,
+            applied: None,
             woken: Vec::new(),
             notified: Vec::new(),
         };
@@ -281,6 +293,7 @@ impl Hub {
         let due = in_order.state.followers.end_pass();
         let InOrder {
             audience,
+            applied,
             woken,
             notified,
             ..
@@ -290,6 +303,9 @@ impl Hub {
             let end = log.end();
             self.channel.commit(log, end, &self.registry);
             state.remove_texts(end);
+        }
+        if let Some(archive) = &self.archive {
+            state.keep(archive, applied);
         }
         drop(state);
         if let Some(audience) = audience {
@@ -303,6 +319,12 @@ impl Hub {
 }
 
 impl InOrder<'_> {
+    /// What is applied is the record at a place, of so many bytes.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(in crate::server) fn stands_at(&mut self, place: Place, bytes: usize) {
+        self.applied = Some((place, bytes as u64));
+    }
+
     /// Applies one command: that of a connection of this node, or of none. `look` sees the
     /// event before the session has it.
     pub(in crate::server) fn apply<T>(

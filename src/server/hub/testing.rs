@@ -37,11 +37,6 @@ impl Hub {
         names.map(|name| name.as_str().to_owned()).collect()
     }
 
-    /// The number of the last chat.
-    pub(in crate::server) fn room_seq(&self) -> u64 {
-        self.lock().room.seq()
-    }
-
     /// All commands that the room has applied, in order.
     pub(in crate::server) fn journal(&self) -> Vec<Command> {
         self.lock().room.journal().to_vec()

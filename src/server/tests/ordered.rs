@@ -181,7 +181,7 @@ async fn a_node_that_is_cut_off_ends_its_sessions_and_lets_nobody_in() {
         }
         assert_eq!(peer.next().await, None);
     }
-    hub.begin_room("another".to_owned());
+    hub.begin_room("another".to_owned(), 0);
     hub.set_reachable();
     let mut member = Peer::connect(&hub, 8_192);
     member.send(register("member")).await;

@@ -1,6 +1,7 @@
 //! Several nodes over a double of the engine.
 
 mod between;
+mod disk;
 mod double;
 mod names;
 mod schedules;
@@ -9,10 +10,12 @@ mod truth;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::*;
+use crate::cluster::replica::epoch;
 use crate::server::{
     cluster::{Closing, Part, take_part},
     hub::{Origin, Outside},
 };
+use disk::Disk;
 use double::{Double, Link, Weather};
 
 const BOTH: [Capability; 2] = [Capability::Receipts, Capability::Resume];
@@ -46,13 +49,22 @@ struct Node {
 
 impl Node {
     fn start(double: &Arc<Double>, name: &str) -> Self {
-        Self::start_at(double, name, wall_unix_ms)
+        Self::start_at(double, name, wall_unix_ms, None)
     }
 
-    /// The same, with another clock on the wall.
-    fn start_at(double: &Arc<Double>, name: &str, wall_unix_ms: fn() -> i64) -> Self {
+    /// The same, with another clock on the wall, and a disk.
+    fn start_at(
+        double: &Arc<Double>,
+        name: &str,
+        wall_unix_ms: fn() -> i64,
+        disk: Option<&Disk>,
+    ) -> Self {
         let (limits, access) = (unlimited(), AccessPolicy::default());
-        let origin = Origin::empty(&limits, "none".to_owned());
+        let origin = match disk {
+            Some(disk) => disk.origin(&limits),
+            None => Origin::empty(&limits, "none".to_owned()),
+        };
+        let archive = origin.archive.clone();
         let hub = Arc::new(Hub::within(
             Outside::with_clock(wall_unix_ms),
             limits,
@@ -60,10 +72,15 @@ impl Node {
             origin,
         ));
         hub.order_elsewhere(1_000);
+        let mut tasks = Vec::new();
+        if let (Some(disk), Some(archive)) = (disk, archive) {
+            hub.set_kept(disk.on_disk().place.clone());
+            tasks.push(tokio::spawn(disk.clone().serve(Arc::clone(&hub), archive)));
+        }
         let link = Link::new(double);
         let closing = Arc::<Closing>::default();
-        let ticking = tokio::spawn(tick(Arc::clone(&hub)));
-        let taking_part = tokio::spawn(take_part(
+        tasks.push(tokio::spawn(tick(Arc::clone(&hub))));
+        tasks.push(tokio::spawn(take_part(
             Arc::clone(&hub),
             link.clone(),
             Part {
@@ -71,12 +88,12 @@ impl Node {
                 checkpoint_bytes: CHECKPOINT_BYTES,
             },
             Arc::clone(&closing),
-        ));
+        )));
         Self {
             hub,
             link,
             closing,
-            tasks: vec![ticking, taking_part],
+            tasks,
         }
     }
 
@@ -407,6 +424,30 @@ async fn a_node_that_was_overtaken_begins_again_from_a_checkpoint() {
     expect_end(&mut bob, ErrorCode::ClusterUnreachable).await;
     nodes[1].serves().await;
     assert_eq!(nodes[1].hub.room_seq(), id);
+}
+
+/// The disk has what NATS has acknowledged and lost: the numbers would be given again.
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_is_ahead_of_the_order_does_not_serve() {
+    let double = Double::new(12, Weather::FINE);
+    let nodes = nodes(&double, &["a"]).await;
+    let mut alice = Peer::member(&nodes[0].hub, "alice", &BOTH, 1 << 16).await;
+    alice.send(chat_with(1, "hello")).await;
+    assert_eq!(receipt(&mut alice).await, 1);
+    // Another record stands there; none does; the chats are others.
+    let end = double.records().len() as u64;
+    for (position, record, seq) in [(end, "b/1/1", 1), (end + 1_000, "", 1), (end, "", 7)] {
+        let disk = Disk::default();
+        {
+            let mut kept = disk.on_disk();
+            (kept.epoch, kept.seq, kept.oldest_seq) = (epoch(&double.life()), seq, seq + 1);
+            (kept.place.position, kept.place.record) = (position, record.to_owned());
+        }
+        let node = Node::start_at(&double, "b", wall_unix_ms, Some(&disk));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let failure = node.hub.failure().expect("it has failed");
+        assert!(failure.contains("--cluster-durable"), "{failure}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

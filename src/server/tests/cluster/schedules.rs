@@ -231,11 +231,12 @@ impl Bot {
                     }
                 }
                 Ok(Some(Message::Chat(chat))) => {
-                    seq = pass_own(seq, &mut own);
-                    assert_eq!(chat.seq, seq + 1, "bot {} has a gap", self.index);
-                    seq = pass_own(chat.seq, &mut own);
+                    assert!(chat.seq > seq, "bot {} is told a chat twice", self.index);
+                    let is_whole = (seq + 1..chat.seq).all(|number| own.contains(&number));
+                    assert!(is_whole, "bot {} has a gap", self.index);
+                    seq = chat.seq;
                     self.told_chat(&registered.epoch, &chat);
-                    self.line.as_mut().expect("it has one").seq = seq;
+                    self.line.as_mut().expect("it has one").seq = with_own(seq, &own);
                 }
                 Ok(Some(Message::Direct(direct))) => {
                     let is_new = self.told.lock().unwrap().directs.insert(direct.text);
@@ -263,10 +264,9 @@ impl Bot {
                 }
                 Ok(Some(Message::Receipt(receipt))) => {
                     // It overtakes the chats before it. A chat that came again has its old
-                    // number.
+                    // number, and may still come among those that were missed.
                     own.insert(receipt.seq);
-                    seq = pass_own(seq, &mut own);
-                    self.line.as_mut().expect("it has one").seq = seq;
+                    self.line.as_mut().expect("it has one").seq = with_own(seq, &own);
                     self.receipted(&registered.epoch, &receipt);
                 }
                 Ok(Some(Message::Joined(joined))) => {
@@ -309,10 +309,9 @@ impl Bot {
     }
 }
 
-/// The number up to which a bot has every chat, now that it was told those of its own.
-fn pass_own(mut seq: u64, own: &mut BTreeSet<u64>) -> u64 {
-    own.retain(|&number| number > seq);
-    while own.remove(&(seq + 1)) {
+/// The number up to which a bot has every chat, with those of its own.
+fn with_own(mut seq: u64, own: &BTreeSet<u64>) -> u64 {
+    while own.contains(&(seq + 1)) {
         seq += 1;
     }
     seq
@@ -349,9 +348,14 @@ async fn schedule(seed: u64) -> (u64, u64) {
         0 => [wall_unix_ms, fast_unix_ms, slow_unix_ms],
         _ => [wall_unix_ms; 3],
     };
+    // Of two nodes, one at the least keeps the room.
+    let disks: Vec<_> = (0..count)
+        .map(|index| (seed % 3 != index).then(Disk::default))
+        .collect();
     let nodes = names.iter().zip(clocks);
     let nodes: Vec<_> = nodes
-        .map(|(it, clock)| Node::start_at(&double, it, clock))
+        .zip(&disks)
+        .map(|((it, clock), disk)| Node::start_at(&double, it, clock, disk.as_ref()))
         .collect();
     let world: World = Arc::new(Mutex::new(nodes));
     let told = Arc::<Mutex<Told>>::default();
@@ -387,7 +391,8 @@ async fn schedule(seed: u64) -> (u64, u64) {
                 nodes[index].kill();
                 // With another clock than before.
                 let clock = clocks[random.usize(..clocks.len())];
-                nodes[index] = Node::start_at(&double, &names[index], clock);
+                let disk = disks[index].as_ref();
+                nodes[index] = Node::start_at(&double, &names[index], clock, disk);
             }
             _ if restarts => double.restart(random.usize(..6)),
             _ => {}
@@ -425,6 +430,18 @@ async fn schedule(seed: u64) -> (u64, u64) {
         // From wherever it started.
         assert_eq!(node.hub.snapshot(), room.snapshot(), "every node agrees");
         node.kill();
+    }
+    for disk in disks.iter().flatten() {
+        let kept = disk.on_disk();
+        assert_eq!(kept.epoch, room.epoch(), "the disk follows");
+        assert_eq!(kept.seq, room.seq(), "the disk has every chat");
+        let expected = truth.chats.range(kept.oldest_seq..);
+        let chats = kept.chats.iter();
+        assert!(
+            chats.eq(expected),
+            "from {} on the disk has what was said",
+            kept.oldest_seq
+        );
     }
     let texts: BTreeSet<_> = truth.chats.values().map(|(_, text)| text).collect();
     assert_eq!(texts.len(), truth.chats.len(), "nobody is heard twice");

@@ -88,6 +88,7 @@ impl Kept {
                 Change::Disowned(name) => {
                     self.owners.remove(&name);
                 }
+                Change::Began { .. } | Change::Placed(_) => panic!("there is no cluster"),
             }
         }
         while self.chats.len() > chats_max {

@@ -88,7 +88,8 @@ impl Server {
             let oldest_seq = self.disk.kept.oldest_seq();
             self.disk.commit(changes);
             if self.disk.kept.oldest_seq() > oldest_seq {
-                self.hub.prune(self.disk.kept.oldest_seq());
+                self.hub
+                    .prune(&self.disk.epoch(), self.disk.kept.oldest_seq());
                 self.events.push("pruned");
             }
             self.hub.commit_up_to(log_end, audience, &waiting);
