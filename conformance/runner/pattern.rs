@@ -9,7 +9,7 @@ use std::{
 };
 
 use regex::Regex;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
     keys::{self, Signed},
@@ -276,22 +276,21 @@ impl Bindings {
                     }
                 }
                 for (key, pattern) in fields {
-                    if !self.matches(pattern, got.get(key))? {
+                    let is_relayed = RELAYED_LISTS.contains(&key.as_str());
+                    let is_same = match (pattern, got.get(key)) {
+                        (Value::Array(items), Some(Value::Array(got))) if is_relayed => {
+                            self.matches_in_order(items, got)?
+                        }
+                        (pattern, got) => self.matches(pattern, got)?,
+                    };
+                    if !is_same {
                         return Ok(false);
                     }
                 }
                 Ok(true)
             }
             (Value::Array(items), Some(Value::Array(got))) if is_ordered(items) => {
-                if items.len() != got.len() {
-                    return Ok(false);
-                }
-                for (item, got) in items.iter().zip(got) {
-                    if !self.matches(item, Some(got))? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
+                self.matches_in_order(items, got)
             }
             // The schema's other lists are all "each once, in any order".
             (Value::Array(items), Some(Value::Array(got))) => {
@@ -324,6 +323,18 @@ impl Bindings {
         }
     }
 
+    fn matches_in_order(&mut self, items: &[Value], got: &[Value]) -> Result<bool, String> {
+        if items.len() != got.len() {
+            return Ok(false);
+        }
+        for (item, got) in items.iter().zip(got) {
+            if !self.matches(item, Some(got))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The fields of a message that do not match the pattern.
     pub fn differing(&self, pattern: &Value, got: &Value) -> Vec<String> {
         let names = |value: &Value| -> Vec<String> {
@@ -338,8 +349,16 @@ impl Bindings {
         );
         let mut bindings = self.clone();
         fields.retain(|name| {
-            let pattern = pattern.get(name).unwrap_or(&Value::Null);
-            !matches!(bindings.matches(pattern, got.get(name)), Ok(true))
+            // By itself, but under its name, which may say that its order counts.
+            let one = |value: Option<&Value>| match value {
+                Some(value) => json!({ name.as_str(): value }),
+                None => json!({}),
+            };
+            let pattern = json!({ name.as_str(): pattern.get(name) });
+            !matches!(
+                bindings.matches(&pattern, Some(&one(got.get(name)))),
+                Ok(true)
+            )
         });
         fields
     }
@@ -427,6 +446,9 @@ impl OwnedSigned {
 }
 
 /// Whether a list has an order: chats with their numbers (CHAT-HIST-2).
+/// The lists that are relayed as they were sent, in their order.
+const RELAYED_LISTS: [&str; 2] = ["mentions", "files"];
+
 fn is_ordered(items: &[Value]) -> bool {
     items.iter().all(|item| item.get("seq").is_some())
 }

@@ -221,13 +221,19 @@ fn each_mutant_of_the_server_is_caught_by_a_case_of_its_rule() {
 #[test]
 fn each_mutant_of_the_proxy_is_caught_by_a_case_of_its_rule() {
     let proxy = python("proxy.py");
-    let server = reference(
-        "--rate-limit off --covered-interval-ms 1000 --names owned --data {data} --control {data}/control",
-    );
+    let server = |rate: &str| {
+        reference(&format!(
+            "{rate} --covered-interval-ms 1000 --names owned --data {{data}} --control {{data}}/control"
+        ))
+    };
     let control = reference("ctl --control {data}/control");
     let mutants = mutants("proxy.py");
     let (matrix, missed) = matrix(&mutants, |mutant| {
-        let command = format!("{proxy} --mutant {} {server}", mutant.name);
+        let rate = match mutant.name.ends_with("-the-rate") {
+            true => "--rate-limit 60/min --rate-burst 10",
+            false => "--rate-limit off",
+        };
+        let command = format!("{proxy} --mutant {} {}", mutant.name, server(rate));
         let target = ["server", "--cmd", &command, "--control-cmd", &control];
         caught(mutant, &[&target[..], &PROXY_AREAS].concat())
     });

@@ -110,6 +110,14 @@ fn of_what_came(
             None => None,
         };
     }
+    // Who comes and goes is told apart from everything else.
+    if matches!(problem.came(), Some("joined" | "left")) && problem.fields.is_empty() {
+        let decided = problem.came().and_then(of_unexpected);
+        let decided = decided.map_or_else(Vec::new, |it| it.among(&case.rules));
+        if !decided.is_empty() && !waits_for_presence(&step.action) {
+            return Some(decided);
+        }
+    }
     // Where a fatal error is due, the connection may close, but not without it.
     if problem.kind == Kind::Closed && !is_fatal(&step.action) {
         if context.is_after_leave {
@@ -134,6 +142,16 @@ fn of_what_came(
 fn waits_for(action: &Action, code: &str) -> bool {
     match action {
         Action::Receive { wanted, .. } => wanted.iter().any(|w| w.body["code"] == code),
+        _ => false,
+    }
+}
+
+/// Whether a step waits for a Joined or a Left.
+fn waits_for_presence(action: &Action) -> bool {
+    match action {
+        Action::Receive { wanted, .. } => wanted
+            .iter()
+            .any(|w| matches!(w.kind.as_str(), "joined" | "left")),
         _ => false,
     }
 }

@@ -54,8 +54,8 @@ NO_MUTANT = {
     "CHAT-FILE-17": "nobody else knows what was dropped",
     "CHAT-FILE-19": "no case asks a client for a file",
     "CHAT-FILE-20": "no case asks a client for a file",
-    "CHAT-DM-14": "no case lets a client come back",
-    "CHAT-COV-6": "no case lets a client come back",
+    "CHAT-DM-14": "no case asks a client for a Direct",
+    "CHAT-COV-6": "no case asks a client for a filter",
     # Several servers are no one server at an address.
     "CHAT-CLUS-1": "no case cuts a server off the others",
     **{f"CHAT-WS-{n}": "the suite speaks no WebSocket" for n in range(2, 10)},

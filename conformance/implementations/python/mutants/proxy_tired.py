@@ -2,8 +2,19 @@
 that the proxy breaks."""
 
 import re
+import time
 
-from mutants.proxy import NO_TOKEN, OTHER_ID, Clerk, Filtering, Forgetful, Link, Postman, mutant
+from mutants.proxy import (
+    NO_TOKEN,
+    OTHER_ID,
+    Clerk,
+    Filtering,
+    Forgetful,
+    Link,
+    Postman,
+    WithKey,
+    mutant,
+)
 from room import NAME
 from schema import chat_pb2 as pb
 
@@ -772,4 +783,247 @@ class PageWithoutAnEdge(Link):
     def client_get_history(self, envelope):
         if envelope.get_history.WhichOneof("edge") is None:
             envelope.get_history.before = 2**63
+        return [envelope]
+
+
+# What no case of an area was known to catch: what a room without the capability, or a
+# client that comes back, makes easy to forget.
+
+
+@mutant("no-id-is-an-id", "CHAT-RES-11", "remembers the absent id like any other")
+class NoIdIsAnId(Link):
+    def client_chat(self, envelope):
+        envelope.chat.id = envelope.chat.id or OTHER_ID
+        return [envelope]
+
+    def server_receipt(self, envelope):
+        envelope.receipt.id %= OTHER_ID
+        return [envelope]
+
+    def server_error(self, envelope):
+        envelope.error.id %= OTHER_ID
+        return [envelope]
+
+
+class Answering(Link):
+    """Answers in the server's place: what the server says to an empty envelope is replaced."""
+
+    held = ()
+
+    def instead(self, **message):
+        self.held = [*self.held, pb.ServerEnvelope(**message)]
+        return [pb.ClientEnvelope()]
+
+    def server_error(self, envelope):
+        if self.held and envelope.error.code == pb.ERROR_CODE_UNKNOWN_MESSAGE:
+            answer, *self.held = self.held
+            return [answer]
+        return [envelope]
+
+
+@mutant("ids-of-all-lines", "CHAT-RES-11", "remembers the ids of all lines in one place")
+class IdsOfAllLines(Answering):
+    def receipts(self):
+        return self.shared.setdefault("receipts", {})
+
+    def client_chat(self, envelope):
+        sender, receipt = self.receipts().get(envelope.chat.id, (self.name, None))
+        is_known = envelope.chat.id and sender != self.name
+        return self.instead(receipt=receipt) if is_known else [envelope]
+
+    def server_receipt(self, envelope):
+        receipt = pb.Receipt()
+        receipt.CopyFrom(envelope.receipt)
+        self.receipts().setdefault(receipt.id, (self.name, receipt))
+        return [envelope]
+
+
+@mutant("resends-pay-the-rate", "CHAT-RES-11", "takes a token for a chat that it has already")
+class ResendsPayTheRate(Answering):
+    sent = 0
+
+    def client_chat(self, envelope):
+        chat, limits = envelope.chat, self.registered.limits
+        self.sent += 1
+        ids = self.shared.setdefault(("sent", self.name), set())
+        if chat.id in ids and self.sent > limits.chat_burst:
+            return self.instead(
+                error=pb.Error(
+                    code=pb.ERROR_CODE_RATE_LIMITED,
+                    detail="Wait a little.",
+                    id=chat.id,
+                    retry_after_ms=limits.chat_interval_ms,
+                )
+            )
+        ids.add(chat.id)
+        return [envelope]
+
+
+@mutant("directs-beside-the-rate", "CHAT-DM-5", "takes no token for a Direct")
+class DirectsBesideTheRate(Link):
+    def client_direct(self, envelope):
+        self.shared[envelope.direct.id] = True
+        return [envelope]
+
+    def server_error(self, envelope):
+        error = envelope.error
+        if error.code != pb.ERROR_CODE_RATE_LIMITED or error.id not in self.shared:
+            return [envelope]
+        now_ms = int(time.time() * 1000)
+        return [pb.ServerEnvelope(receipt=pb.Receipt(id=error.id, time_unix_ms=now_ms))]
+
+
+@mutant("line-outlives-its-time", "CHAT-RES-4", "announces a shorter time than it resumes")
+class LineOutlivesItsTime(Link):
+    def answer(self, registered):
+        registered.limits.resume_ms = min(registered.limits.resume_ms, 400)
+
+
+class SaysNothingOfThoseWhoComeBack(Link):
+    """Takes a member that resumes for one that never left."""
+
+    def register(self, register):
+        if register.HasField("resume"):
+            self.shared[register.name.lower()] = True
+
+    def without(self, name, envelope):
+        return [] if name.lower() in self.shared else [envelope]
+
+
+@mutant("coming-back-is-no-leaving", "CHAT-PRES-3", "sends no Left for a session that goes on")
+class ComingBackIsNoLeaving(SaysNothingOfThoseWhoComeBack):
+    def server_left(self, envelope):
+        return self.without(envelope.left.name, envelope)
+
+
+@mutant("coming-back-is-no-joining", "CHAT-PRES-2", "sends no Joined for a session going on")
+class ComingBackIsNoJoining(SaysNothingOfThoseWhoComeBack):
+    def server_joined(self, envelope):
+        return self.without(envelope.joined.name, envelope)
+
+
+class OldMembers(Link):
+    """Knows which members each name has seen, over lost connections."""
+
+    def seen(self):
+        return self.shared.setdefault(("seen", self.name.lower()), [])
+
+    def server_joined(self, envelope):
+        self.seen().append(envelope.joined.name)
+        return [envelope]
+
+
+@mutant("members-of-then", "CHAT-PRES-1", "lists the members of before the cut")
+class MembersOfThen(OldMembers):
+    def server_members(self, envelope):
+        names = envelope.members.names
+        if self.registered.resumed_from:
+            del names[:]
+            names.extend([self.name, *self.seen()])
+        return [envelope]
+
+
+@mutant("joined-of-then", "CHAT-PRES-2", "sends a resumed member the Joined that it missed")
+class JoinedOfThen(Link):
+    def answer(self, registered):
+        self.shared.setdefault("all", []).append(registered.name)
+
+    def server_members(self, envelope):
+        if not self.registered.resumed_from:
+            return [envelope]
+        missed = [name for name in self.shared["all"] if name not in envelope.members.names]
+        joined = [pb.ServerEnvelope(joined=pb.Joined(name=name)) for name in missed]
+        return [envelope, *joined]
+
+
+@mutant("proof-takes-the-name", "CHAT-NAME-3", "gives a proved key the name of a member")
+class ProofTakesTheName(WithKey):
+    is_proved = False
+
+    def answer(self, registered):
+        self.shared["registered"] = registered
+
+    def client_proof(self, envelope):
+        self.is_proved = True
+        return [envelope]
+
+    def server_error(self, envelope):
+        if not self.is_proved or envelope.error.code != pb.ERROR_CODE_NAME_IN_USE:
+            return [envelope]
+        return [pb.ServerEnvelope(registered=self.shared["registered"])]
+
+
+@mutant("wrong-proof-ends-the-holder", "CHAT-NAME-8", "ends a holder before it checks the proof")
+class WrongProofEndsTheHolder(WithKey):
+    def client_proof(self, envelope):
+        self.shared["proved"] = self.asked
+        return [envelope]
+
+    def register(self, register):
+        super().register(register)
+        self.asked = register.name.lower()
+
+    def server_chat(self, envelope):
+        if self.shared.get("proved") != self.name.lower():
+            return [envelope]
+        error = pb.Error(
+            code=pb.ERROR_CODE_NAME_RECLAIMED, detail="Another has your name.", ends_session=True
+        )
+        return [pb.ServerEnvelope(error=error)]
+
+
+@mutant("late-proof-is-taken", "CHAT-REG-5", "waits longer for a proof than for a Register")
+class LateProofIsTaken(Link):
+    def answer(self, registered):
+        registered.limits.register_deadline_ms = 500
+
+
+@mutant("history-to-everybody", "CHAT-GROW-6", "answers the GetHistory of any member")
+class HistoryToEverybody(Link):
+    is_added = False
+
+    def register(self, register):
+        if pb.CAPABILITY_HISTORY not in register.capabilities:
+            register.capabilities.append(pb.CAPABILITY_HISTORY)
+            self.is_added = True
+
+    def answer(self, registered):
+        if self.is_added and pb.CAPABILITY_HISTORY in registered.capabilities:
+            registered.capabilities.remove(pb.CAPABILITY_HISTORY)
+
+
+class Ungranted(Link):
+    """Forgets to look at what it granted, in one place."""
+
+    def has(self, capability):
+        return capability in self.registered.capabilities
+
+
+@mutant("ungranted-direct-swallowed", "CHAT-GROW-6", "ignores a Direct that was not granted")
+class UngrantedDirectSwallowed(Ungranted):
+    def client_direct(self, envelope):
+        return [envelope] if self.has(pb.CAPABILITY_DIRECT) else []
+
+
+@mutant("ungranted-files-left-out", "CHAT-GROW-6", "relays a chat without its files")
+class UngrantedFilesLeftOut(Ungranted):
+    def client_chat(self, envelope):
+        if not self.has(pb.CAPABILITY_FILES):
+            del envelope.chat.files[:]
+        return [envelope]
+
+
+@mutant("no-topic-is-not-followed", "CHAT-FOL-4", "overlooks Filter.without_topic beside topics")
+class NoTopicIsNotFollowed(Filtering):
+    def change(self, filter):
+        if filter.topics:
+            filter.without_topic = False
+
+
+@mutant("mentions-in-a-set", "CHAT-FOL-2", "relays each mention once, in the order of a set")
+class MentionsInASet(Link):
+    def server_chat(self, envelope):
+        names = sorted(set(envelope.chat.mentions))
+        del envelope.chat.mentions[:]
+        envelope.chat.mentions.extend(names)
         return [envelope]
