@@ -3,6 +3,7 @@
 //! reference implementation, and no code that interprets the protocol.
 
 mod admission;
+mod answer_time;
 mod applicable;
 mod audit;
 mod blame;

@@ -69,6 +69,8 @@ pub struct Problem {
     pub fields: Box<[String]>,
     /// Whether it is only about when something came, which a busy machine changes.
     pub is_about_time: bool,
+    /// Whether the suite waited in vain, and might have to wait longer.
+    pub is_silence: bool,
 }
 
 impl Problem {
@@ -84,6 +86,7 @@ impl Problem {
             place: Place::Step,
             fields: Box::default(),
             is_about_time: false,
+            is_silence: kind == Kind::Hang,
         }
     }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use crate::{
+    answer_time::AnswerTime,
     applicable,
     capacity::{Capacity, Need},
     cut::Cut,
@@ -81,6 +82,8 @@ struct Shared {
     plan: Arc<Plan>,
     target: Target,
     facts: Facts,
+    /// How long the target takes for its answers.
+    answer_time: AnswerTime,
     /// The room for connections at an address.
     capacity: Capacity,
     queue: Mutex<VecDeque<usize>>,
@@ -123,6 +126,7 @@ pub fn run(
         plan: Arc::clone(plan),
         target: target.clone(),
         facts,
+        answer_time: AnswerTime::default(),
         capacity: Capacity::new(plan.caps, 1),
         queue: Mutex::new(order.into()),
         run_name,
@@ -383,11 +387,12 @@ fn play_once(
     is_patient: bool,
 ) -> Result<Played, String> {
     let plan = &*shared.plan;
+    let lately = shared.answer_time.lately().unwrap_or_default();
     let n = shared.counter.fetch_add(1, Ordering::Relaxed);
     let mut context = RunContext {
         case,
         cut,
-        timing: plan.timing.over(shared.facts.round_trip),
+        timing: plan.timing.over(shared.facts.round_trip.max(lately)),
         mark: Mark::new(&shared.run_name, n),
         shared: false,
         is_patient,
@@ -395,6 +400,7 @@ fn play_once(
         caps: plan.caps,
         admission: &plan.admission,
         control: plan.control.as_ref(),
+        answer_time: &shared.answer_time,
         facts: &shared.facts,
         rules: &plan.rules,
     };

@@ -99,6 +99,9 @@ pub const ANSWERED_WITHIN: [(&str, Option<&str>); 4] = [
 /// How long a server remembers a new connection from an address.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
+/// For how long a slow answer shows that the target is slow.
+pub const SLOW_ANSWER_COUNTS: Duration = Duration::from_secs(30);
+
 /// The pause between two looks at a process or a listener. No verdict depends on it.
 pub const POLL: Duration = Duration::from_millis(2);
 
@@ -141,6 +144,11 @@ impl Timing {
     /// How long a step waits for the message it expects.
     pub fn step(self) -> Duration {
         self.scaled(STEP) + self.round_trip * STEP_ROUND_TRIPS
+    }
+
+    /// How long an answer takes that shows a step to be too short for this target.
+    pub fn slow_answer(self) -> Duration {
+        self.step() / 2
     }
 
     /// How long a step waits for a client.

@@ -1,6 +1,6 @@
 //! Expectations: the steps that wait for a message, or for the end of a connection.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::{
     conn::Event,
     messages::Envelope,
     problem::{Place, Problem, Received},
-    timing::{announced, earliest},
+    timing::{ANSWERED_WITHIN, announced, earliest},
     transcript::{Arrival, Wanted},
     verdict::{Kind, millis},
 };
@@ -25,10 +25,12 @@ impl Play<'_> {
             return self.receive_ping(who, arrival);
         }
         let (deadline, floor) = self.window(who, arrival)?;
+        let waits_since = Instant::now();
         let Some(message) = self.take(who, queue, deadline, answers_pings(arrival))? else {
             return Err(self.too_late(who, arrival).into());
         };
         too_early(floor, &message)?;
+        self.note_answer(arrival, waits_since.elapsed());
         let mut fields = Vec::new();
         for one in wanted {
             let mut bindings = self.bindings.clone();
@@ -66,6 +68,19 @@ impl Play<'_> {
             self.conn(who)?.put_back(message);
         }
         Err(problem.into())
+    }
+
+    /// Notes how long an answer took that is due at once: neither the case nor the step
+    /// waits for a deadline of the server.
+    fn note_answer(&self, arrival: &Arrival, took: Duration) {
+        let case = self.context.case;
+        let may_wait = ANSWERED_WITHIN
+            .into_iter()
+            .any(|(limit, _)| case.depends_on(limit));
+        if matches!(arrival, Arrival::Anytime) && !may_wait {
+            let slow = self.context.timing.slow_answer();
+            self.context.answer_time.note(took, slow);
+        }
     }
 
     /// The rules about the order of answers that the case is about.

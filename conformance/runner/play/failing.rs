@@ -33,6 +33,15 @@ impl<'a> Play<'a> {
             StepError::Fault(sentence) => Problem::new(Kind::Fault, &[], sentence),
         };
         let mut problem = self.death_of_target(problem);
+        if problem.is_silence
+            && let Some(took) = self.context.answer_time.lately()
+        {
+            return Stop::Late(format!(
+                "{}, and other answers took up to {} ms; raise --timeout-scale",
+                problem.sentence,
+                millis(took)
+            ));
+        }
         let step = self.failing.unwrap_or(step);
         let cause = cause(&step.action, &problem);
         let expected = std::mem::take(&mut self.expected);

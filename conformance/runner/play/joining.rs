@@ -39,14 +39,17 @@ impl Play<'_> {
             let conn = self.conn(who)?;
             conn.send(&frame, 1, &shown)?;
             conn.flush()?;
-            let deadline = self.until();
+            let (sent, deadline) = (Instant::now(), self.until());
             let message = match self.next(who, deadline, true)? {
                 Event::Message(message) => message,
                 Event::Closed => {
                     let sentence = format!("{who}'s connection was closed instead of Registered");
                     return Err(Problem::new(Kind::Closed, &[], sentence).into());
                 }
-                Event::Timeout => return Err(self.silent(who).into()),
+                Event::Timeout => {
+                    self.note_late_registered(who, sent)?;
+                    return Err(self.silent(who).into());
+                }
             };
             let in_use = message.body["code"] == "ERROR_CODE_NAME_IN_USE";
             if patiently && in_use && Instant::now() < give_up {
@@ -58,8 +61,27 @@ impl Play<'_> {
             if message.kind != "registered" {
                 return Err(self.unexpected(who, &message).into());
             }
+            if !patiently {
+                let slow = self.context.timing.slow_answer();
+                self.context.answer_time.note(sent.elapsed(), slow);
+            }
             return self.joined(who, &name, capabilities, &message.body);
         }
+    }
+
+    /// Notes it if Registered comes after the step has given up.
+    fn note_late_registered(&mut self, who: &str, sent: Instant) -> Outcome {
+        if !self.context.answer_time.may_wait_longer() {
+            return Ok(());
+        }
+        let deadline = self.until() + self.context.timing.step();
+        if let Event::Message(message) = self.next(who, deadline, true)?
+            && message.kind == "registered"
+        {
+            let slow = self.context.timing.slow_answer();
+            self.context.answer_time.note(sent.elapsed(), slow);
+        }
+        Ok(())
     }
 
     /// Binds the values of Registered, and reads the Members that follow it.

@@ -21,6 +21,7 @@ use std::{
 
 use crate::{
     admission::Admission,
+    answer_time::AnswerTime,
     conn::Conn,
     connection_caps::ConnectionCaps,
     control_command::ControlCommand,
@@ -71,6 +72,8 @@ pub struct RunContext<'a> {
     pub admission: &'a Admission,
     /// How its operator acts on it.
     pub control: Option<&'a ControlCommand>,
+    /// How long the target takes for its answers.
+    pub answer_time: &'a AnswerTime,
     /// The limits and capabilities of the server.
     pub facts: &'a Facts,
     /// The schema's rules.
