@@ -121,12 +121,17 @@ impl Sessions {
             return self.end_with(context, rejection);
         }
         let mut replaces = None;
+        // A node that is behind does not know the token or the number yet; the order does.
+        let mut is_for_the_order = false;
         if let Some(claim) = claim {
             match context.room.judge(claim, name, context.now.unix_ms) {
                 // CHAT-RES-6
                 ClaimResult::Replaced => return self.end_with(context, rejection::replaced()),
                 // CHAT-RES-5: the Join ends that one's session.
                 ClaimResult::Valid { member, .. } => replaces = member,
+                ClaimResult::Failed(ResumeFailure::UnknownToken | ResumeFailure::FutureSeq) => {
+                    is_for_the_order = self.is_clustered();
+                }
                 ClaimResult::Failed(_) => {}
             }
         }
@@ -136,6 +141,7 @@ impl Sessions {
         if let Some(holder) = context.room.holder(name)
             && replaces != Some(holder)
             && !is_owner
+            && !is_for_the_order
             && self.wait_for_name(context.now.elapsed_ms, name, holder, context.id)
         {
             // CHAT-NAME-7: a later tick answers it.

@@ -277,8 +277,8 @@ fn a_removed_text_leaves_all_disks() {
     }
 }
 
-/// The suite: about coming back at one node, about the past over two, and with a node that
-/// is killed in the middle of a case.
+/// The suite: about coming back and about the past over two nodes, and with a node that is
+/// killed in the middle of a case.
 #[test]
 fn the_suite_passes_on_nodes_that_keep_the_room() {
     let nats = Nats::start();
@@ -299,7 +299,7 @@ fn the_suite_passes_on_nodes_that_keep_the_room() {
     let address = first.address.to_string();
     let also = second.address.to_string();
     let over_two = [&address, "--also", &also, "--exclusive"];
-    suite(&[&address, "--exclusive", "--area", "resuming"]);
+    suite(&[&over_two[..], &["--area", "resuming"]].concat());
     let told = suite(&[&over_two[..], &["--area", "history"]].concat());
     assert!(
         told.contains("passed          history/pages-are-whole"),

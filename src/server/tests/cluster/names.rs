@@ -199,3 +199,39 @@ async fn a_session_that_is_resumed_elsewhere_is_replaced() {
     after.send(chat_with(1, "here")).await;
     assert_eq!(receipt(&mut after).await, 1);
 }
+
+/// A session goes on at a node that is behind: it knows the holder, and not yet what the
+/// client has from another node.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_resumed_at_a_node_that_is_behind() {
+    let double = Double::new(48, Weather::FINE);
+    let nodes = nodes(&double, &["a", "b"]).await;
+    let mut before = Peer::connect(&nodes[0].hub, 1 << 16);
+    before.send(register_with("alice", &BOTH)).await;
+    let first = registered(&mut before).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(nodes[1].hub.names(), ["alice"]);
+    nodes[1].link.set_slow(SLOW_MS);
+    // The first record passes, and the others are slow.
+    for id in 1..=3 {
+        before.send(chat_with(id, "hello")).await;
+        assert_eq!(receipt(&mut before).await, id);
+    }
+    let mut after = Peer::connect(&nodes[1].hub, 1 << 16);
+    after
+        .send(Sent::Register(wire::Register {
+            name: "alice".to_owned(),
+            capabilities: BOTH.map(Into::into).to_vec(),
+            resume: Some(wire::Resume {
+                token: first.resume_token,
+                epoch: first.epoch,
+                seq: 3,
+                attempt: 1,
+            }),
+            ..Default::default()
+        }))
+        .await;
+    let second = registered(&mut after).await;
+    assert_eq!((second.resumed_from, second.seq), (4, 3));
+    expect_end(&mut before, ErrorCode::Replaced).await;
+}
