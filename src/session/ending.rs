@@ -111,7 +111,7 @@ impl Sessions {
         match state {
             State::AwaitingName(pending) => self.stop_waiting(context.id.0, &pending),
             State::Registered(session) => {
-                self.settle(session, context.effects);
+                self.settle(*session, context.effects);
                 if let Some((name, chats)) = self.leave(context, context.id.member(), reason) {
                     closed.name = Some(name);
                     closed.chats = chats;

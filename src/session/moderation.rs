@@ -228,7 +228,7 @@ impl Sessions {
         if let Some(state) = self.states.get_mut(index) {
             let revoked = State::Revoked(Box::new(Revoked { closed, rejection }));
             if let State::Registered(session) = std::mem::replace(state, revoked) {
-                self.settle(session, context.effects);
+                self.settle(*session, context.effects);
             }
         }
         context.effects.push(Effect::Notify(index));

@@ -447,7 +447,7 @@ impl Sessions {
         if let Some(entry) = self.states.get_mut(index)
             && let State::Registered(session) = std::mem::replace(entry, state)
         {
-            self.settle(session, context.effects);
+            self.settle(*session, context.effects);
         }
     }
 
@@ -533,7 +533,7 @@ impl Sessions {
             let rejection = Some(rejection::replaced());
             let revoked = State::Revoked(Box::new(Revoked { closed, rejection }));
             if let State::Registered(session) = std::mem::replace(state, revoked) {
-                self.settle(session, effects);
+                self.settle(*session, effects);
             }
             effects.push(Effect::Notify(index));
         }

@@ -298,7 +298,7 @@ impl Sessions {
             context.reply(page);
         }
         if let Some(state) = self.states.get_mut(context.id.0) {
-            *state = State::Registered(session);
+            *state = State::Registered(Box::new(session));
         }
     }
 

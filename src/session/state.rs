@@ -52,7 +52,7 @@ pub(super) enum State {
     /// Its Join is on its way through the order of a cluster.
     Joining(Box<Joining>),
     /// Registered: a member of the room.
-    Registered(Session),
+    Registered(Box<Session>),
     /// Its Leave is on its way through the order of a cluster.
     Leaving(Box<Closed>),
     /// Its session was ended from elsewhere: another one continues its line (CHAT-RES-5),
@@ -70,6 +70,10 @@ pub(super) struct Revoked {
     /// What to tell the client, unless it was told.
     pub(super) rejection: Option<Rejection>,
 }
+
+// Every member has both: a field that few of them need is boxed. The table of states is
+// grown by doubling, so what is in it counts twice.
+const _: () = assert!(size_of::<State>() <= 16 && size_of::<Session>() <= 168);
 
 /// The session of a member. The room has its name.
 #[derive(Debug)]
