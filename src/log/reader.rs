@@ -5,13 +5,19 @@
     reason = "offsets are the log's own: no peer has a say in them"
 )]
 
-use std::{collections::VecDeque, ops::Range, os::fd::BorrowedFd, sync::Arc};
+mod skips;
+
+use std::{ops::Range, os::fd::BorrowedFd, sync::Arc};
 
 use crate::{
     filter::Filter,
     frame::{self, Split},
     wire::{self, server_envelope::Message},
 };
+
+pub use skips::Mark;
+use skips::Skips;
+pub(super) use skips::Then;
 
 use super::{
     due::DueQueue,
@@ -55,78 +61,6 @@ pub struct Unsent<'a> {
     pub file: Option<(BorrowedFd<'a>, u32)>,
     /// There are no bytes yet, and more of the log to look through.
     pub has_more: bool,
-}
-
-/// A place in the log, and what a reader says there, behind everything before it that its
-/// member is due (CHAT-FOL-8, CHAT-COV-1).
-pub struct Mark {
-    pub(super) position: u64,
-    /// The number of the last chat before it.
-    pub(super) seq: u64,
-    /// How many chats of the reader lie before it, those apart that a scan finds.
-    pub(super) sent: u64,
-    pub(super) then: Then,
-}
-
-/// What is said.
-pub(super) enum Then {
-    /// Covered, and the reader goes on.
-    Covered,
-    /// Following, and another reader goes on.
-    Following { id: u64, reader: Box<Reader> },
-}
-
-/// The frames ahead of a reader that it must not send.
-struct Skips {
-    /// The frames that this connection published itself, in rising order.
-    own: VecDeque<Range<u64>>,
-    /// The position at which it stops for good.
-    until: u64,
-    /// The position up to which it skips presence, whatever its member wants.
-    presence_until: u64,
-    /// It sends only what passes a filter.
-    filtered: Option<Filtered>,
-    /// Where in the segment the piece ends that it sends, if it has a filter.
-    range_end: u32,
-    /// How many bytes [`Reader::unsent_gathered`] has put together last.
-    gathered_bytes: usize,
-    /// What it says at a place ahead.
-    mark: Option<Mark>,
-    /// How many chats the session was sent before this reader.
-    sent_before: u64,
-}
-
-impl Default for Skips {
-    fn default() -> Self {
-        Self {
-            own: VecDeque::new(),
-            until: u64::MAX,
-            presence_until: 0,
-            filtered: None,
-            range_end: 0,
-            gathered_bytes: 0,
-            mark: None,
-            sent_before: 0,
-        }
-    }
-}
-
-impl Skips {
-    /// Whether a reader at `position` has passed all of them.
-    fn are_passed(&self, position: u64) -> bool {
-        self.own.is_empty()
-            && self.until == u64::MAX
-            && self.presence_until <= position
-            && self.filtered.is_none()
-            && self.mark.is_none()
-            && self.sent_before == 0
-    }
-
-    /// The position that it does not pass for now.
-    fn limit(&self) -> u64 {
-        let mark = self.mark.as_ref().map_or(u64::MAX, |mark| mark.position);
-        self.until.min(mark)
-    }
 }
 
 impl Reader {

@@ -14,6 +14,7 @@ mod kept;
 #[cfg(any(feature = "cli", feature = "cluster"))]
 pub(super) mod operator;
 mod ordered;
+mod outside;
 #[cfg(feature = "cli")]
 mod reload;
 #[cfg(test)]
@@ -25,7 +26,6 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32},
     },
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
@@ -34,11 +34,10 @@ use tokio::{
 };
 
 use crate::{
-    identity::Nonce,
     limits::Limits,
     log::{Audience, Log},
-    room::{Room, Token},
-    session::{AccessPolicy, ConnectionId, Effect, FileIndex, FileTask, Offer, Sessions, Time},
+    room::Room,
+    session::{AccessPolicy, ConnectionId, Effect, FileTask, Offer, Sessions, Time},
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
@@ -49,6 +48,7 @@ pub(super) use files::FileDone;
 pub(super) use guard::HubGuard;
 #[cfg(feature = "cluster")]
 pub(super) use ordered::{InOrder, Outgoing};
+pub(super) use outside::{Origin, Outside, unix_ms};
 
 use super::{
     address_limiter::{AddressLimiter, Permit},
@@ -99,55 +99,6 @@ pub(super) struct Hub {
     /// then, in milliseconds.
     close_requested: Notify,
     back_in_ms: AtomicU32,
-}
-
-/// What a hub takes from the world around it.
-#[derive(Clone, Copy)]
-pub(super) struct Outside {
-    /// The clock on the wall, in milliseconds since 1970. It may jump as it likes, since
-    /// only the time for which a lost session can be resumed is reckoned from it.
-    pub(super) unix_ms: fn() -> i64,
-    /// See [`Offer::fresh_token`].
-    pub(super) fresh_token: fn() -> Option<Token>,
-    /// See [`Offer::fresh_nonce`].
-    pub(super) fresh_nonce: fn() -> Option<Nonce>,
-}
-
-impl Outside {
-    /// The system's chance, and a clock.
-    pub(super) fn with_clock(unix_ms: fn() -> i64) -> Self {
-        Self {
-            unix_ms,
-            fresh_token,
-            fresh_nonce,
-        }
-    }
-}
-
-/// The room of a hub, as it is when the server starts.
-pub(super) struct Origin {
-    pub(super) room: Room,
-    /// The log, with the recent past.
-    pub(super) log: Log,
-    /// Where what happens is kept, if it is kept on disk.
-    pub(super) archive: Option<Arc<Archive>>,
-    /// Whether members may read the past (CHAT-HIST).
-    pub(super) offers_history: bool,
-    /// Where files are kept, and those that are there (CHAT-FILE).
-    pub(super) files: Option<(Arc<FileQueue>, FileIndex)>,
-}
-
-impl Origin {
-    /// An empty room in memory. `epoch`: see [`Room::new`].
-    pub(super) fn empty(limits: &Limits, epoch: String) -> Self {
-        Self {
-            room: Room::new(epoch, limits),
-            log: Log::new(1, limits.history_memory_bytes),
-            archive: None,
-            offers_history: false,
-            files: None,
-        }
-    }
 }
 
 struct State {
@@ -538,23 +489,4 @@ impl Hub {
         state.effects.clear();
         state
     }
-}
-
-/// A token that strangers cannot guess.
-fn fresh_token() -> Option<Token> {
-    let mut token = Token::default();
-    getrandom::fill(&mut token).ok().map(|()| token)
-}
-
-/// Random bytes for a Challenge.
-fn fresh_nonce() -> Option<Nonce> {
-    let mut nonce = Nonce::default();
-    getrandom::fill(&mut nonce).ok().map(|()| nonce)
-}
-
-/// What the system's clock shows.
-pub(super) fn unix_ms() -> i64 {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock set before 1970 shows 1970.
-    unix.map_or(0, |unix| unix.as_millis() as i64)
 }

@@ -12,25 +12,22 @@
 //! Meanwhile the session goes on: its next chats follow the first one, and whatever it is
 //! answered waits behind their receipts, so that answers keep their order (CHAT-RCPT-2).
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ops::Deref,
-};
+mod elsewhere;
+
+use std::{collections::VecDeque, ops::Deref};
 
 use crate::{
-    name::Name,
     room::{self, Command, Replaced, Room},
     wire::{ErrorCode, LeftReason, ServerEnvelope},
 };
 
-use super::{
-    CloseReason, Closed, ConnectionId, Context, Effect, Event, NameChecks, Sessions, State, Time,
-    messages, rejection, remote_directs::RemoteDirects, state::Revoked,
-};
+pub(super) use elsewhere::Elsewhere;
+use elsewhere::{Answer, Known};
 
-/// How many answers to one connection may wait for chats that are being ordered. Beyond
-/// that the server reads nothing more from it.
-const ANSWERS_MAX: usize = 1_024;
+use super::{
+    CloseReason, Closed, ConnectionId, Context, Effect, Event, Sessions, State, Time, messages,
+    rejection, state::Revoked,
+};
 
 /// The room, to look at. Only [`Sessions::order`] changes it, so that no command of a
 /// session misses the order.
@@ -41,71 +38,6 @@ impl Deref for OrderedRoom<'_> {
 
     fn deref(&self) -> &Room {
         self.0
-    }
-}
-
-/// The commands that are on their way through the order of a cluster.
-#[derive(Debug, Default)]
-pub(super) struct Elsewhere {
-    /// Those that were not taken yet, in order. Bounded, since the hub stops reading from
-    /// members while they take too much.
-    commands: Vec<Command>,
-    /// The connections with a session that the order knows, or will.
-    known: BTreeMap<usize, Known>,
-    /// This node is cut off the cluster, or starts: how long clients are to wait, in
-    /// milliseconds.
-    retry_after_ms: Option<u32>,
-    pub(super) directs: RemoteDirects,
-    pub(super) name_checks: NameChecks,
-    /// The names whose holders are probed for other nodes.
-    pub(super) probed_for_others: Vec<Name>,
-}
-
-/// A connection whose session the order knows, or will.
-#[derive(Debug, Default)]
-struct Known {
-    /// What it is to be answered, in order. The first is never a reply.
-    answers: VecDeque<Answer>,
-    /// The connection is gone; its id must not be used again before its member is gone too.
-    is_gone: bool,
-}
-
-#[derive(Debug)]
-enum Answer {
-    /// To a chat that is being ordered.
-    Chat { id: u64, receipts: bool },
-    /// To a Direct that is on its way to another node. It is behind all chats, since the
-    /// server reads nothing more from the connection meanwhile.
-    Direct { ticket: u64 },
-    /// Anything else.
-    Reply(Box<ServerEnvelope>),
-}
-
-impl Elsewhere {
-    /// Takes the replies of one call that must wait for others out of `effects`, where they
-    /// stand from `first` on.
-    fn hold_replies(&mut self, index: usize, effects: &mut Vec<Effect>, first: usize) {
-        let Some(known) = self.known.get_mut(&index) else {
-            return;
-        };
-        if known.answers.is_empty() {
-            return;
-        }
-        let made = effects.split_off(first.min(effects.len()));
-        for effect in made {
-            match effect {
-                Effect::Reply(envelope) => {
-                    known.answers.push_back(Answer::Reply(Box::new(envelope)));
-                }
-                effect => effects.push(effect),
-            }
-        }
-    }
-
-    /// Whether so much waits for one connection that nothing more must be read from it.
-    fn is_full(&self, index: usize) -> bool {
-        let known = self.known.get(&index);
-        known.is_some_and(|known| known.answers.len() >= ANSWERS_MAX)
     }
 }
 
