@@ -152,7 +152,7 @@ fn known_capabilities_are_granted_and_unknown_ones_ignored() {
 /// CHAT-LIM-1, CHAT-LIM-7.
 #[test]
 fn the_server_announces_its_configured_limits() {
-    let server = TestServer::start(&[
+    const OPTIONS: [&str; 32] = [
         "--frame-bytes-max",
         "2000",
         "--text-bytes-max",
@@ -185,39 +185,52 @@ fn the_server_announces_its_configured_limits() {
         "6000",
         "--files-per-chat-max",
         "2",
-    ]);
+    ];
+    let expected = chat::wire::Limits {
+        frame_bytes_max: 2_000,
+        text_bytes_max: 1_000,
+        name_bytes_max: 32,
+        chat_burst: 7,
+        chat_interval_ms: 50,
+        register_deadline_ms: 8_000,
+        keepalive_interval_ms: 4_000,
+        idle_deadline_ms: 9_000,
+        write_deadline_ms: 5_000,
+        lag_bytes_max: 3_000_000,
+        // Twenty times the rate of one in 50 ms, and four of the longest frames.
+        frames_per_second_max: 400,
+        bytes_per_second_max: 160_000,
+        // Half the register deadline.
+        name_check_deadline_ms: 4_000,
+        errors_max: 3_000,
+        resume_ms: 60_000,
+        resend_ids_max: 8,
+        history_page_max: 20,
+        covered_interval_ms: 20_000,
+        filter_entries_max: 64,
+        file_bytes_max: 7_000,
+        file_chunk_bytes_max: 500,
+        file_orphan_ms: 6_000,
+        files_per_chat_max: 2,
+        mentions_max: 8,
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().to_str().expect("UTF-8");
+    let server = TestServer::start(&[&OPTIONS[..], &["--data", data]].concat());
     let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
-    assert_eq!(
-        limits.expect("CHAT-LIM-1"),
-        chat::wire::Limits {
-            frame_bytes_max: 2_000,
-            text_bytes_max: 1_000,
-            name_bytes_max: 32,
-            chat_burst: 7,
-            chat_interval_ms: 50,
-            register_deadline_ms: 8_000,
-            keepalive_interval_ms: 4_000,
-            idle_deadline_ms: 9_000,
-            write_deadline_ms: 5_000,
-            lag_bytes_max: 3_000_000,
-            // Twenty times the rate of one in 50 ms, and four of the longest frames.
-            frames_per_second_max: 400,
-            bytes_per_second_max: 160_000,
-            // Half the register deadline.
-            name_check_deadline_ms: 4_000,
-            errors_max: 3_000,
-            resume_ms: 60_000,
-            resend_ids_max: 8,
-            history_page_max: 20,
-            covered_interval_ms: 20_000,
-            filter_entries_max: 64,
-            file_bytes_max: 7_000,
-            file_chunk_bytes_max: 500,
-            file_orphan_ms: 6_000,
-            files_per_chat_max: 2,
-            mentions_max: 8,
-        }
-    );
+    assert_eq!(limits.expect("CHAT-LIM-1"), expected);
+    // What is not kept can neither be read nor sent: nothing limits it.
+    let server = TestServer::start(&OPTIONS);
+    let limits = Peer::join_with(&server, "Alice", NOTHING).1.limits;
+    let expected = chat::wire::Limits {
+        history_page_max: 0,
+        file_bytes_max: 0,
+        file_chunk_bytes_max: 0,
+        file_orphan_ms: 0,
+        files_per_chat_max: 0,
+        ..expected
+    };
+    assert_eq!(limits.expect("CHAT-LIM-1"), expected);
 }
 
 /// CHAT-REG-9.
