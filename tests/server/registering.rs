@@ -154,7 +154,7 @@ fn known_capabilities_are_granted_and_unknown_ones_ignored() {
 fn the_server_announces_its_configured_limits() {
     const OPTIONS: [&str; 32] = [
         "--frame-bytes-max",
-        "2000",
+        "8000",
         "--text-bytes-max",
         "1000",
         "--rate-limit",
@@ -187,7 +187,7 @@ fn the_server_announces_its_configured_limits() {
         "2",
     ];
     let expected = chat::wire::Limits {
-        frame_bytes_max: 2_000,
+        frame_bytes_max: 8_000,
         text_bytes_max: 1_000,
         name_bytes_max: 32,
         chat_burst: 7,
@@ -199,7 +199,7 @@ fn the_server_announces_its_configured_limits() {
         lag_bytes_max: 3_000_000,
         // Twenty times the rate of one in 50 ms, and four of the longest frames.
         frames_per_second_max: 400,
-        bytes_per_second_max: 160_000,
+        bytes_per_second_max: 640_000,
         // Half the register deadline.
         name_check_deadline_ms: 4_000,
         errors_max: 3_000,

@@ -41,8 +41,9 @@ fn handed(listener: &TcpListener, name: &str, options: &[&str]) -> Command {
         "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec \"$@\" 3<&{}",
         listener.as_raw_fd()
     );
-    let mut command = Command::new("sh");
-    command.args(["-c", &script, "sh"]);
+    // Not every sh takes descriptors above 9.
+    let mut command = Command::new("bash");
+    command.args(["-c", &script, "bash"]);
     command.arg(server.get_program()).args(options);
     for (name, value) in server.get_envs().filter(|(_, value)| value.is_none()) {
         assert_eq!(value, None);
