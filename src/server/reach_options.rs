@@ -37,7 +37,7 @@ pub struct ReachOptions {
     )]
     pub quic_listen: Option<String>,
 
-    /// How many connections over QUIC there may be at the same time; each takes 33 KB
+    /// How many connections over QUIC there may be at the same time; each takes 36 KB
     #[cfg(feature = "quic")]
     #[arg(
         long,
