@@ -109,12 +109,18 @@ impl Drop for Nats {
     }
 }
 
-fn resume(node: &TestServer, name: &str, before: &Registered, seq: u64) -> (Peer, Registered) {
+/// Goes on at a node with the session that was told this.
+pub fn resume(
+    node: &TestServer,
+    capabilities: &[Capability],
+    before: &Registered,
+    seq: u64,
+) -> (Peer, Registered) {
     let mut peer = Peer::connect(node);
     peer.send(&ClientEnvelope {
         message: Some(client_envelope::Message::Register(Register {
-            name: name.to_owned(),
-            capabilities: RESUMES.iter().map(|&it| it.into()).collect(),
+            name: before.name.clone(),
+            capabilities: capabilities.iter().map(|&it| it.into()).collect(),
             resume: Some(Resume {
                 token: before.resume_token.clone(),
                 epoch: before.epoch.clone(),
@@ -171,7 +177,7 @@ fn two_nodes_serve_one_room_and_a_session_goes_on_at_the_other() {
     // Killed, as nothing else is: nobody says that its members leave.
     first.signal("KILL");
     bob.say("while you are away");
-    let (mut alice, again) = resume(&second, "alice", &registered, 1);
+    let (mut alice, again) = resume(&second, RESUMES, &registered, 1);
     assert_eq!((again.resumed_from, &again.epoch), (2, &registered.epoch));
     assert_eq!(chat(&mut alice), (2, "while you are away".to_owned()));
     alice.say("back");
@@ -258,7 +264,7 @@ fn a_node_that_hears_nothing_from_nats_ends_its_sessions_and_comes_back() {
     nats.signal("CONT");
     let (_bob, after) = join_again(&node, "bob");
     assert_eq!(after.epoch, before.epoch);
-    let (_alice, again) = resume(&node, "alice", &before, 1);
+    let (_alice, again) = resume(&node, RESUMES, &before, 1);
     assert!(again.resumed_from > 0, "{again:?}");
 }
 
@@ -363,7 +369,7 @@ fn a_newcomer_starts_from_a_checkpoint() {
     let second = nats.node("second", &options);
     second.wait_for_log("goes on from a checkpoint");
     first.signal("KILL");
-    let (mut alice, again) = resume(&second, "alice", &before, said);
+    let (mut alice, again) = resume(&second, RESUMES, &before, said);
     assert_eq!(
         (again.resumed_from, &again.epoch),
         (said + 1, &before.epoch)

@@ -4,14 +4,14 @@
 use std::{path::Path, process::Command};
 
 use chat::wire::{
-    Capability, Chat, GetHistory, History, Register, Registered, Resume, ResumeFailure,
+    Capability, Chat, GetHistory, History, Registered, ResumeFailure,
     client_envelope::Message as Sent, get_history::Edge, server_envelope::Message,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{
-    cluster::Nats,
+    cluster::{Nats, resume},
     cluster_faults::Crowd,
     support::{self, Peer, TestServer},
 };
@@ -53,23 +53,6 @@ fn say(peer: &mut Peer, count: usize) -> u64 {
         peer.say("a text that takes some bytes of the stream, so that there are checkpoints");
     }
     (0..count).map(|_| receipt(peer)).last().unwrap_or(0)
-}
-
-fn resume(node: &TestServer, name: &str, before: &Registered, seq: u64) -> (Peer, Registered) {
-    let mut peer = Peer::connect(node);
-    peer.send(&support::envelope(Sent::Register(Register {
-        name: name.to_owned(),
-        capabilities: ALL.iter().map(|&it| it.into()).collect(),
-        resume: Some(Resume {
-            token: before.resume_token.clone(),
-            epoch: before.epoch.clone(),
-            seq,
-            attempt: 1,
-        }),
-        ..Default::default()
-    })));
-    let registered = peer.registered();
-    (peer, registered)
 }
 
 fn page(peer: &mut Peer, after: u64) -> History {
@@ -176,7 +159,7 @@ fn a_room_goes_on_after_all_nodes_have_ended() {
         assert_eq!((after.epoch, after.oldest_seq), (before.epoch.clone(), 1));
         assert_eq!(same, chats);
     }
-    let (mut alice, resumed) = resume(&second, "alice", &registered, 0);
+    let (mut alice, resumed) = resume(&second, &ALL, &registered, 0);
     assert_eq!(resumed.resumed_from, 1);
     for seq in 1..=151 {
         assert_eq!(alice.chat().seq, seq);
@@ -212,7 +195,12 @@ fn another_epoch_sets_the_past_aside() {
     let (_, chats) = past(&first);
     assert_eq!(chats.len(), 3);
     assert_eq!(earlier(dir.path()), [(registered.epoch.clone(), 1, 20)]);
-    let (_, resumed) = resume(&first, "bob", &registered, 20);
+    // Her name is in use, so another has her token.
+    let registered = Registered {
+        name: "bob".to_owned(),
+        ..registered
+    };
+    let (_, resumed) = resume(&first, &ALL, &registered, 20);
     assert_eq!(resumed.resume_failure(), ResumeFailure::OtherEpoch);
 }
 

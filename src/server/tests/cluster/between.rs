@@ -93,20 +93,7 @@ async fn a_direct_that_is_sent_again_over_another_node_comes_once() {
     assert_eq!(direct(&mut bob).await.text, "once");
     nodes[0].kill();
     let mut alice = Peer::connect(&nodes[2].hub, 1 << 16);
-    let resume = wire::Resume {
-        token: first.resume_token,
-        epoch: first.epoch,
-        seq: 0,
-        attempt: 1,
-    };
-    alice
-        .send(Sent::Register(wire::Register {
-            name: "alice".to_owned(),
-            capabilities: DIRECT.map(Into::into).to_vec(),
-            resume: Some(resume),
-            ..Default::default()
-        }))
-        .await;
+    alice.send(resume(&first, &DIRECT, 0, 1)).await;
     registered(&mut alice).await;
     alice.send(direct_to("bob", 7, "once")).await;
     assert_eq!(receipt(&mut alice).await, 0);
@@ -205,18 +192,7 @@ async fn a_direct_follows_its_recipient() {
     alice.send(direct_to("bob", 1, "follow me")).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut bob = Peer::connect(&nodes[2].hub, 1 << 16);
-    bob.send(Sent::Register(wire::Register {
-        name: "bob".to_owned(),
-        capabilities: DIRECT.map(Into::into).to_vec(),
-        resume: Some(wire::Resume {
-            token: first.resume_token,
-            epoch: first.epoch,
-            seq: 0,
-            attempt: 1,
-        }),
-        ..Default::default()
-    }))
-    .await;
+    bob.send(resume(&first, &DIRECT, 0, 1)).await;
     registered(&mut bob).await;
     // Then it is certain that the second one does not answer.
     let _again = Node::start(&double, "b");

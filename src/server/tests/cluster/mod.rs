@@ -131,6 +131,21 @@ fn chat_with(id: u64, text: &str) -> Sent {
     })
 }
 
+/// Goes on with the session that was told this, from a number on.
+fn resume(before: &wire::Registered, capabilities: &[Capability], seq: u64, attempt: u32) -> Sent {
+    Sent::Register(wire::Register {
+        name: before.name.clone(),
+        capabilities: capabilities.iter().map(|&it| it.into()).collect(),
+        resume: Some(wire::Resume {
+            token: before.resume_token.clone(),
+            epoch: before.epoch.clone(),
+            seq,
+            attempt,
+        }),
+        ..Default::default()
+    })
+}
+
 async fn registered(peer: &mut Peer) -> wire::Registered {
     match peer.next().await {
         Some(Message::Registered(registered)) => registered,
@@ -205,19 +220,7 @@ async fn a_session_is_resumed_on_another_node() {
     bob.send(chat_with(1, "while alice is away")).await;
     assert_eq!(receipt(&mut bob).await, 2);
     let mut alice = Peer::connect(&nodes[1].hub, 1 << 16);
-    alice
-        .send(Sent::Register(wire::Register {
-            name: "alice".to_owned(),
-            capabilities: BOTH.map(Into::into).to_vec(),
-            resume: Some(wire::Resume {
-                token: first.resume_token,
-                epoch: first.epoch.clone(),
-                seq: 0,
-                attempt: 1,
-            }),
-            ..Default::default()
-        }))
-        .await;
+    alice.send(resume(&first, &BOTH, 0, 1)).await;
     let second = registered(&mut alice).await;
     assert_eq!((second.resumed_from, &second.epoch), (1, &first.epoch));
     assert_eq!([alice.next_seq().await, alice.next_seq().await], [1, 2]);
@@ -384,20 +387,7 @@ async fn a_newcomer_starts_from_a_checkpoint() {
     assert_eq!(sent(&newcomer), sent(&nodes[0]));
     nodes[0].kill();
     let mut alice = Peer::connect(&newcomer.hub, 1 << 16);
-    let resume = wire::Resume {
-        token: first.resume_token,
-        epoch: first.epoch.clone(),
-        seq: id,
-        attempt: 1,
-    };
-    alice
-        .send(Sent::Register(wire::Register {
-            name: "alice".to_owned(),
-            capabilities: BOTH.map(Into::into).to_vec(),
-            resume: Some(resume),
-            ..Default::default()
-        }))
-        .await;
+    alice.send(resume(&first, &BOTH, id, 1)).await;
     let second = registered(&mut alice).await;
     assert_eq!((second.resumed_from, &second.epoch), (id + 1, &first.epoch));
     alice.send(chat_with(id, "one more")).await;

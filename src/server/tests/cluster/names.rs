@@ -172,19 +172,7 @@ async fn a_session_that_is_resumed_elsewhere_is_replaced() {
     before.send(register_with("alice", &KEEPALIVE)).await;
     let first = registered(&mut before).await;
     assert!(matches!(witness.next().await, Some(Message::Joined(_))));
-    let resume = |attempt| {
-        Sent::Register(wire::Register {
-            name: "alice".to_owned(),
-            capabilities: KEEPALIVE.map(Into::into).to_vec(),
-            resume: Some(wire::Resume {
-                token: first.resume_token.clone(),
-                epoch: first.epoch.clone(),
-                seq: 0,
-                attempt,
-            }),
-            ..Default::default()
-        })
-    };
+    let resume = |attempt| resume(&first, &KEEPALIVE, 0, attempt);
     let resumed = Instant::now();
     let mut after = Peer::connect(&nodes[1].hub, 1 << 16);
     after.send(resume(2)).await;
@@ -218,19 +206,7 @@ async fn a_session_is_resumed_at_a_node_that_is_behind() {
         assert_eq!(receipt(&mut before).await, id);
     }
     let mut after = Peer::connect(&nodes[1].hub, 1 << 16);
-    after
-        .send(Sent::Register(wire::Register {
-            name: "alice".to_owned(),
-            capabilities: BOTH.map(Into::into).to_vec(),
-            resume: Some(wire::Resume {
-                token: first.resume_token,
-                epoch: first.epoch,
-                seq: 3,
-                attempt: 1,
-            }),
-            ..Default::default()
-        }))
-        .await;
+    after.send(resume(&first, &BOTH, 3, 1)).await;
     let second = registered(&mut after).await;
     assert_eq!((second.resumed_from, second.seq), (4, 3));
     expect_end(&mut before, ErrorCode::Replaced).await;
