@@ -214,16 +214,14 @@ impl Archive {
 
     fn release(&self, position: u64) {
         let mut requests = self.requests();
-        let Requests { due, held, .. } = &mut *requests;
-        let before = due.len();
-        held.retain(|(end, request)| {
-            let waits = *end > position;
-            if !waits {
-                due.push_back(request.clone());
-            }
-            waits
-        });
-        if due.len() > before {
+        let held = std::mem::take(&mut requests.held);
+        let (released, held): (VecDeque<_>, VecDeque<_>) =
+            held.into_iter().partition(|(end, _)| *end <= position);
+        requests.held = held;
+        if !released.is_empty() {
+            requests
+                .due
+                .extend(released.into_iter().map(|(_, request)| request));
             drop(requests);
             self.requested.notify_one();
         }
