@@ -117,7 +117,7 @@ fn quickest_pong(conn: &mut Conn, timing: Timing) -> Option<Duration> {
         loop {
             match conn.next(deadline) {
                 Ok(Event::Message(message)) if message.kind == "pong" => break,
-                // What others say, and who comes and goes.
+                // Chats and presence of others.
                 Ok(Event::Message(message)) if message.kind != "error" => {}
                 _ => return quickest,
             }

@@ -110,7 +110,7 @@ fn of_what_came(
             None => None,
         };
     }
-    // Who comes and goes is told apart from everything else.
+    // Presence is told apart from everything else.
     if matches!(problem.came(), Some("joined" | "left")) && problem.fields.is_empty() {
         let decided = problem.came().and_then(of_unexpected);
         let decided = decided.map_or_else(Vec::new, |it| it.among(&case.rules));

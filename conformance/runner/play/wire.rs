@@ -46,7 +46,7 @@ impl Play<'_> {
         let index = match others.clone().position(|person| *person == who) {
             Some(index) => index,
             None if people.first() == Some(&who) => return &server.place,
-            // A person of no transcript, whom the suite registers itself.
+            // A stranger, whom the suite registers itself.
             None => others.count(),
         };
         let index = index.checked_rem(also.len());

@@ -202,7 +202,7 @@ impl<S: Transport> Transport for WebSocket<S> {
                 && self.unsent.len() <= PONG_BEHIND_BYTES_MAX
             {
                 self.unsent.extend(codec::control(Opcode::Pong, &payload));
-                // Nothing else may be due, if no message is open. What is not taken now goes out with a flush,
+                // It may be all that is due. What is not taken now goes out with a flush,
                 // which tells an error too.
                 let _ = Pin::new(&mut *self).poll_flush(cx);
             }

@@ -16,7 +16,7 @@ const BELL_INTERVAL_MS: u64 = 1_000;
 const NOTIFY_CHARS_MAX: usize = 200;
 
 impl Model {
-    /// Counts a new entry as unread, in the view of its topic or person.
+    /// Counts a new entry as unread, in the view of its topic or its direct.
     pub(super) fn count_unread(&mut self, view: ViewId, id: EntryId, is_mention: bool) {
         let is_seen = self.views.is_shown(view)
             && self.views.current().scroll == Scroll::Bottom
