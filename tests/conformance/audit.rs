@@ -2,6 +2,7 @@
 //! broken in each way, and captures of the real programs.
 
 mod filters;
+mod refusals;
 
 use std::{
     fs::{self, File},

@@ -8,7 +8,7 @@ use super::{
     filter::{Filter, texts},
     finding::Place,
     key,
-    session::{Pending, number, text},
+    session::{Asked, Pending, number, text},
 };
 use crate::problem::Received;
 
@@ -42,6 +42,8 @@ impl Audit {
             kind @ ("chat" | "direct") => {
                 let body = &message.body;
                 let (id, text) = (number(&body["id"]), text(&body["text"]));
+                let is_direct = kind == "direct";
+                let names_files = body["files"].as_array().is_some_and(|it| !it.is_empty());
                 session.pending.push_back(Pending {
                     id,
                     text: text.clone(),
@@ -54,7 +56,12 @@ impl Audit {
                         true => texts(&body["mentions"]),
                         false => Vec::new(),
                     },
-                    is_direct: kind == "direct",
+                    is_direct,
+                    names_files,
+                    is_not_granted: (is_direct && !session.has_direct)
+                        || (names_files && !session.has_files),
+                    is_refused: false,
+                    line: at.line,
                 });
                 if !session.has_resume || id == 0 {
                     return;
@@ -76,11 +83,17 @@ impl Audit {
                 let filter = Filter::of(&session.name, &message.body["filter"]);
                 // CHAT-FOL-11
                 let filter = filter.filter(|_| session.has_follow);
-                session.pages.insert(text(&message.body["id"]), filter);
+                let line = at.line;
+                session
+                    .pages
+                    .insert(text(&message.body["id"]), Asked { filter, line });
             }
             "follow" if session.has_follow => {
                 let filter = Filter::of(&session.name, &message.body["filter"]);
-                session.choice.asks(number(&message.body["id"]), filter);
+                let line = at.line;
+                session
+                    .choice
+                    .asks(number(&message.body["id"]), Asked { filter, line });
             }
             _ => {}
         }

@@ -10,7 +10,7 @@ use super::{
     finding::Place,
     key,
     missing::HOLES_MAX,
-    session::{Session, number},
+    session::{Asked, Session, number},
 };
 
 /// Something that told a session how far the chats that it is due have come.
@@ -34,8 +34,8 @@ pub(super) enum Teller {
 pub(super) struct Choice {
     /// The filters, each with the number above which it is in force.
     filters: Vec<(u64, Option<Filter>)>,
-    /// The Follows without an answer: the id and the filter of each.
-    asked: Vec<(u64, Option<Filter>)>,
+    /// The Follows without an answer, each with its id.
+    asked: Vec<(u64, Asked)>,
     /// The numbers that it was told, in order.
     told: Vec<Told>,
     /// The highest of them.
@@ -70,8 +70,14 @@ impl Choice {
         filter.as_ref()
     }
 
-    pub(super) fn asks(&mut self, id: u64, filter: Option<Filter>) {
-        self.asked.push((id, filter));
+    pub(super) fn asks(&mut self, id: u64, asked: Asked) {
+        self.asked.push((id, asked));
+    }
+
+    /// The line of the Follow with an id that has no answer.
+    pub(super) fn asked(&self, id: u64) -> Option<usize> {
+        let asked = self.asked.iter().find(|asked| asked.0 == id);
+        asked.map(|(_, asked)| asked.line)
     }
 
     /// The server refuses a Follow.
@@ -129,7 +135,7 @@ impl Audit {
             self.report.find("CHAT-FOL-6", End::Server, at, sentence);
             return;
         }
-        let (_, filter) = asked.remove(0);
+        let (_, Asked { filter, .. }) = asked.remove(0);
         let told = session.choice.highest;
         if told > seq {
             let sentence = format!("the Following up to {seq} comes after the number {told}");

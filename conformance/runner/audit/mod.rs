@@ -9,6 +9,7 @@ mod filter;
 mod finding;
 mod line;
 mod missing;
+mod refusal;
 mod session;
 
 use std::collections::HashMap;
@@ -28,7 +29,7 @@ use coverage::Teller;
 use filter::{Filter, texts};
 use finding::{Place, Report};
 use line::Line;
-use session::{Pending, Session, number, text};
+use session::{Asked, Pending, Session, number, text};
 
 /// Audits the captures in these files.
 pub fn audit(files: Vec<PathBuf>) -> Result<Report, String> {
@@ -208,16 +209,7 @@ impl Audit {
             "receipt" => self.receipt(session, at, &message.body),
             "covered" => self.covered(session, at, &message.body),
             "following" => self.following(session, at, &message.body),
-            "error" if message.code() == Some("REQUEST_INVALID") => {
-                session.choice.refused(number(&message.body["id"]));
-            }
-            "error" if answers_a_chat(message) && session.has_receipts => {
-                let id = number(&message.body["id"]);
-                self.answer(session, at, id, None);
-            }
-            "error" if answers_a_chat(message) => {
-                session.answer(number(&message.body["id"]));
-            }
+            "error" => self.error(session, at, message),
             "history" => self.page(session, at, &message.body),
             _ => {}
         }
@@ -396,8 +388,8 @@ impl Audit {
             };
             self.know(&session.epoch, seq, known);
         }
-        let filter = session.pages.remove(&text(&body["id"]));
-        if let Some(filter) = filter.filter(|_| from > 0) {
+        let asked = session.pages.remove(&text(&body["id"]));
+        if let Some(Asked { filter, .. }) = asked.filter(|_| from > 0) {
             let numbers = body["chats"].as_array().into_iter().flatten();
             let numbers: Vec<u64> = numbers.map(|chat| number(&chat["seq"])).collect();
             self.pages.push(Page {
@@ -418,24 +410,6 @@ impl Audit {
         let told = self.told.entry(session.epoch.clone()).or_insert(0);
         *told = (*told).max(seq);
     }
-}
-
-/// Whether an error refuses a chat or a direct (CHAT-ERR-4).
-fn answers_a_chat(message: &Received) -> bool {
-    if message.code() == Some("MUTED") {
-        return true;
-    }
-    matches!(
-        message.code(),
-        Some(
-            "TEXT_INVALID"
-                | "TEXT_TOO_LONG"
-                | "TOPIC_INVALID"
-                | "RATE_LIMITED"
-                | "STORAGE_FULL"
-                | "NOT_REACHABLE"
-        )
-    )
 }
 
 /// Names are equal whatever the case of their letters.

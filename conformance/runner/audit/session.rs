@@ -19,6 +19,23 @@ pub struct Pending {
     pub mentions: Vec<String>,
     /// Whether it is a Direct, which has no number (CHAT-DM-3).
     pub is_direct: bool,
+    /// Whether it names files.
+    pub names_files: bool,
+    /// Whether it is of a capability that the session does not have (CHAT-GROW-6).
+    pub is_not_granted: bool,
+    /// Whether the server has refused it for that, without its id.
+    pub is_refused: bool,
+    /// Its line in the capture.
+    pub line: usize,
+}
+
+/// A GetHistory, or a Follow, without an answer.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its filter.
+    pub filter: Option<Filter>,
+    /// Its line in the capture.
+    pub line: usize,
 }
 
 /// One session.
@@ -40,6 +57,10 @@ pub struct Session {
     pub missed: u64,
     /// Whether it may choose its chats.
     pub has_follow: bool,
+    /// Whether it may send Directs.
+    pub has_direct: bool,
+    /// Whether its chats may name files.
+    pub has_files: bool,
     /// What it has chosen.
     pub(super) choice: Choice,
     /// How many chats came, each time counted.
@@ -58,8 +79,8 @@ pub struct Session {
     pub own: BTreeMap<u64, u64>,
     /// What it sent and has no answer to, in order.
     pub pending: VecDeque<Pending>,
-    /// The pages that it asked for, by id, each with its filter.
-    pub pages: HashMap<String, Option<Filter>>,
+    /// The pages that it asked for, by id.
+    pub pages: HashMap<String, Asked>,
     /// Whether it was told already that too much is unanswered.
     pub is_told_of_window: bool,
 }
@@ -102,6 +123,8 @@ impl Session {
             is_resumed: resumed_from > 0,
             missed,
             has_follow,
+            has_direct: granted("CAPABILITY_DIRECT"),
+            has_files: granted("CAPABILITY_FILES"),
             choice: Choice::new(filter),
             chats_came: 0,
             has_receipts: granted("CAPABILITY_RECEIPTS"),
@@ -139,8 +162,9 @@ impl Session {
     /// with that id.
     pub fn answer(&mut self, id: u64) -> Option<(Pending, usize)> {
         let place = self.pending.iter().position(|sent| sent.id == id)?;
-        self.pending.drain(..place);
-        self.pending.pop_front().map(|sent| (sent, place))
+        let before = self.pending.drain(..place);
+        let skipped = before.filter(|sent| !sent.is_refused).count();
+        self.pending.pop_front().map(|sent| (sent, skipped))
     }
 }
 
