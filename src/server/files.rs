@@ -276,6 +276,7 @@ impl Disk {
                 done.push(FileDone::Read {
                     index,
                     serial,
+                    hash,
                     frame,
                 });
             }

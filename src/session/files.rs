@@ -292,14 +292,15 @@ impl Sessions {
         matches!(self.states.get(index), Some(State::Registered(session)) if session.serial == serial)
     }
 
-    /// A piece of a download could not be read: it ends.
-    pub fn file_not_read(&mut self, index: usize) -> ServerEnvelope {
+    /// A piece of a download could not be read: it ends, unless another has taken its place.
+    pub fn file_not_read(&mut self, index: usize, hash: &Hash) -> ServerEnvelope {
         if let Some(State::Registered(session)) = self.states.get_mut(index)
-            && session.download.take().is_some()
+            && session.download.take_if(|it| it.hash == *hash).is_some()
         {
             self.downloads -= 1;
         }
-        rejection::file(ErrorCode::FileUnknown, &self.limits).non_fatal()
+        let answer = rejection::file(ErrorCode::FileUnknown, &self.limits);
+        answer.about_file(hash.to_vec())
     }
 
     /// Removes the files that were kept for long enough.

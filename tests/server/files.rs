@@ -1,6 +1,6 @@
 //! Files beside the talk.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use chat::{
     client::Key,
@@ -228,4 +228,42 @@ fn a_file_is_given_to_a_key_and_not_to_its_name() {
         matches!(&given, Message::FileData(it) if it.data == content),
         "{given:?}"
     );
+}
+
+/// The error of a download whose file cannot be read says which file it is: the client ends
+/// that one, and does not wait.
+#[test]
+fn a_file_that_cannot_be_read_is_named_in_the_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("room");
+    let server = TestServer::start(&["--data", data.to_str().expect("UTF-8")]);
+    let (mut alice, _) = Peer::join_with(&server, "Alice", FILES);
+    let content = b"here for a moment".to_vec();
+    let sha256 = Sha256::digest(&content).to_vec();
+    let size = content.len() as u64;
+    alice.send(&envelope(Sent::PutFile(PutFile {
+        sha256: sha256.clone(),
+        size,
+    })));
+    assert!(matches!(alice.recv(), Message::FileState(state) if state.have == 0));
+    alice.send(&envelope(Sent::FileData(FileData {
+        sha256: sha256.clone(),
+        offset: 0,
+        data: content,
+    })));
+    assert!(matches!(alice.recv(), Message::FileState(state) if state.have == size));
+    let whole = fs::read_dir(data.join("files/whole")).expect("the folder of the files");
+    for file in whole {
+        fs::remove_file(file.expect("an entry").path()).expect("the file");
+    }
+    alice.send(&envelope(Sent::GetFile(GetFile {
+        sha256: sha256.clone(),
+        ..GetFile::default()
+    })));
+    let answer = alice.recv();
+    let Message::Error(error) = &answer else {
+        panic!("CHAT-FILE-4: {answer:?}");
+    };
+    assert_eq!(error.code(), wire::ErrorCode::FileUnknown);
+    assert_eq!((&error.sha256, error.id), (&sha256, 0), "CHAT-ERR-4");
 }

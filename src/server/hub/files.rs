@@ -15,6 +15,7 @@ pub(in crate::server) enum FileDone {
     Read {
         index: usize,
         serial: u64,
+        hash: Hash,
         frame: Option<Vec<u8>>,
     },
 }
@@ -38,21 +39,28 @@ impl Hub {
                 FileDone::Read {
                     index,
                     serial,
+                    hash,
                     frame,
-                } => self.file_read(&mut state, (index, serial), frame),
+                } => self.file_read(&mut state, (index, serial), &hash, frame),
             }
         }
         self.apply(&mut state, None);
     }
 
-    fn file_read(&self, state: &mut State, (index, serial): (usize, u64), frame: Option<Vec<u8>>) {
+    fn file_read(
+        &self,
+        state: &mut State,
+        (index, serial): (usize, u64),
+        hash: &Hash,
+        frame: Option<Vec<u8>>,
+    ) {
         let State { sessions, mail, .. } = state;
         if !sessions.is_open(index, serial) {
             return;
         }
         let frame = frame.unwrap_or_else(|| {
             let mut frame = Vec::new();
-            frame::encode(&sessions.file_not_read(index), &mut frame);
+            frame::encode(&sessions.file_not_read(index, hash), &mut frame);
             frame
         });
         mail.entry(index).or_default().push(Due::Piece(frame));

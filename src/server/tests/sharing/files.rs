@@ -285,6 +285,7 @@ impl World {
         self.hub.files_done(&mut vec![FileDone::Read {
             index,
             serial,
+            hash,
             frame,
         }]);
     }
