@@ -148,9 +148,9 @@ impl Server {
         self.handed = handed;
     }
 
-    /// A socket that no listener has used: what it is for.
+    /// A sentence about a socket that no listener has used.
     #[cfg(feature = "cli")]
-    pub fn unused_socket(&self) -> Option<&'static str> {
+    pub fn unused_socket(&self) -> Option<String> {
         self.handed.left_over()
     }
 

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use listenfd::ListenFd;
 
 use super::transport::Kind;
@@ -34,33 +35,20 @@ const WATCHDOG_PID: &str = "WATCHDOG_PID";
 /// The names of the sockets, with colons between them.
 const LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
 
-/// The kinds of sockets.
-const KINDS: [Kind; 4] = [Kind::Chat, Kind::Tls, Kind::Web, Kind::Quic];
-
-impl Kind {
-    /// As `FileDescriptorName=` says it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Tls => "tls",
-            Self::Web => "web",
-            Self::Quic => "quic",
-        }
-    }
-
-    /// A socket with another name, such as the one that systemd gives without that line,
-    /// is for plain TCP.
-    fn of(name: &str) -> Self {
-        let mut all = KINDS.into_iter();
-        all.find(|kind| kind.name() == name).unwrap_or(Self::Chat)
+/// What a socket is for, by its `FileDescriptorName=`; `None` if no listener has that name.
+/// Without that line it has the name of its unit, and is for plain TCP.
+fn kind_of(name: &str) -> Option<Kind> {
+    match name.is_empty() || name.ends_with(".socket") {
+        true => Some(Kind::Chat),
+        false => Kind::from_str(name, false).ok(),
     }
 }
 
 /// The sockets that were handed to this process.
 pub struct Handed {
     sockets: ListenFd,
-    /// What each is for that was not taken.
-    kinds: Vec<Option<Kind>>,
+    /// The name of each that was not taken.
+    names: Vec<Option<String>>,
 }
 
 /// None.
@@ -68,7 +56,7 @@ impl Default for Handed {
     fn default() -> Self {
         Self {
             sockets: ListenFd::empty(),
-            kinds: Vec::new(),
+            names: Vec::new(),
         }
     }
 }
@@ -79,9 +67,9 @@ impl Handed {
         let names = env::var(LISTEN_FDNAMES).unwrap_or_default();
         let sockets = ListenFd::from_env();
         let mut names = names.split(':');
-        let kinds = (0..sockets.len()).map(|_| Some(Kind::of(names.next().unwrap_or_default())));
+        let names = (0..sockets.len()).map(|_| Some(names.next().unwrap_or_default().to_owned()));
         Self {
-            kinds: kinds.collect(),
+            names: names.collect(),
             sockets,
         }
     }
@@ -115,16 +103,25 @@ impl Handed {
         }
     }
 
-    /// What one of those is for that nothing has taken.
-    pub(super) fn left_over(&self) -> Option<&'static str> {
-        let left = self.kinds.iter().flatten().next()?;
-        Some(left.name())
+    /// A sentence about one that nothing has taken.
+    pub(super) fn left_over(&self) -> Option<String> {
+        let name = self.names.iter().flatten().next()?;
+        let known = Kind::value_variants().iter();
+        let known = known.filter_map(ValueEnum::to_possible_value);
+        let known: Vec<_> = known.map(|it| it.get_name().to_owned()).collect();
+        Some(format!(
+            "systemd has handed over a socket named {name:?} that no listener takes; say the \
+             option of that listener, give the socket another name (FileDescriptorName= one of \
+             {}), or take it away",
+            known.join(", ")
+        ))
     }
 
     /// Where the next of a kind is, which is taken.
     fn index(&mut self, kind: Kind) -> Option<usize> {
-        let index = self.kinds.iter().position(|it| *it == Some(kind))?;
-        self.kinds.get_mut(index)?.take();
+        let is_it = |name: &Option<String>| name.as_deref().and_then(kind_of) == Some(kind);
+        let index = self.names.iter().position(is_it)?;
+        self.names.get_mut(index)?.take();
         Some(index)
     }
 }

@@ -15,8 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::session::Progress;
 
-/// What a listener is for.
+/// What a listener is for. In lower case it is the name of a socket from systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub(super) enum Kind {
     /// Plain TCP.
     Chat,

@@ -126,13 +126,18 @@ fn join_and_leave(address: &str, name: &str) -> Result<(), ConnectError> {
     })
 }
 
+/// One that is misspelled too: it would be served without encryption.
 #[test]
 fn a_socket_that_no_listener_takes_is_a_mistake() {
-    let listener = listener();
-    let ended = output(handed(&listener, "web", &[]));
-    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
-    let stderr = String::from_utf8_lossy(&ended.stderr);
-    assert!(stderr.contains("\"web\""), "{stderr}");
+    for name in ["web", "tsl"] {
+        let listener = listener();
+        let ended = output(handed(&listener, name, &[]));
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        let told = format!("named {name:?}");
+        assert!(stderr.contains(&told), "{stderr}");
+        assert!(stderr.contains("chat, tls, web, quic"), "{stderr}");
+    }
 }
 
 fn notifications(path: &Path) -> UnixDatagram {

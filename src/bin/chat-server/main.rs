@@ -167,11 +167,8 @@ async fn serve(configured: Configured, handed: Handed) -> Result<()> {
         let node = node.unwrap_or_else(|| node_name(port));
         server.join_cluster(nats, node).await;
     }
-    if let Some(kind) = server.unused_socket() {
-        refuse_to_start(&format!(
-            "systemd has handed over a socket for {kind:?} that no listener takes; say the option \
-             of that listener, or take the socket away"
-        ));
+    if let Some(sentence) = server.unused_socket() {
+        refuse_to_start(&sentence);
     }
     warn_of_readers(&listening, has_password);
     let metrics = match &options.metrics {
