@@ -34,7 +34,7 @@ use crate::{
 
 /// What is wrong with a server that nobody reaches.
 pub const LISTENS_NOWHERE: &str =
-    "the server listens nowhere: with --listen none, say --tls-listen or --web-listen";
+    "the server listens nowhere: beside --listen none, say where, as with --tls-listen";
 
 /// What `--listen` says to turn TCP off.
 const LISTEN_NOWHERE: &str = "none";

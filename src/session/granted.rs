@@ -38,15 +38,26 @@ impl Granted {
 
     /// The list in Registered.
     pub(super) fn to_wire(self) -> Vec<i32> {
+        // Each by its name, so that none is forgotten.
+        let Self {
+            presence,
+            receipts,
+            keepalive,
+            resume,
+            history,
+            direct,
+            follow,
+            files,
+        } = self;
         [
-            (self.presence, Capability::Presence),
-            (self.receipts, Capability::Receipts),
-            (self.keepalive, Capability::Keepalive),
-            (self.resume, Capability::Resume),
-            (self.history, Capability::History),
-            (self.direct, Capability::Direct),
-            (self.follow, Capability::Follow),
-            (self.files, Capability::Files),
+            (presence, Capability::Presence),
+            (receipts, Capability::Receipts),
+            (keepalive, Capability::Keepalive),
+            (resume, Capability::Resume),
+            (history, Capability::History),
+            (direct, Capability::Direct),
+            (follow, Capability::Follow),
+            (files, Capability::Files),
         ]
         .into_iter()
         .filter_map(|(granted, capability)| granted.then_some(capability.into()))
