@@ -906,7 +906,8 @@ pub enum ErrorCode {
     /// was not accepted.
     Muted = 31,
     /// A Direct to a name that no member has, or to a member that takes none (CHAT-DM-6,
-    /// CHAT-DM-12). Not fatal; the Direct was not accepted.
+    /// CHAT-DM-12); the Direct was not accepted. Or, with a sha256, a file that another server
+    /// of the room has (CHAT-CLUS-2); try again later. Not fatal.
     NotReachable = 32,
     /// A topic or a mention that is no name, or too many mentions (CHAT-FOL-1). Not fatal;
     /// the chat was not accepted.

@@ -109,11 +109,7 @@ impl Data {
             false => recent_past(&reader, limits, kept.last_seq).map_err(|it| it.to_string())?,
         };
         let archive = Arc::new(Archive::default());
-        let folder = match self.follows_cluster {
-            true => None,
-            false => self.files(limits, &reader, kept.oldest_seq)?,
-        };
-        let (folder, files) = match folder {
+        let (folder, files) = match self.files(limits, &reader, kept.oldest_seq)? {
             Some((folder, index)) => {
                 let queue = Arc::<FileQueue>::default();
                 (Some((folder, Arc::clone(&queue))), Some((queue, index)))
@@ -160,7 +156,11 @@ impl Data {
             )
         };
         let folder = Folder::open(&self.dir).map_err(sentence)?;
-        let index = folder.load(named, limits.file_orphan_ms.into(), unix_ms());
+        let index = match self.follows_cluster {
+            true => FileIndex::of_node(limits),
+            false => FileIndex::default(),
+        };
+        let index = folder.load(index, named, limits.file_orphan_ms.into(), unix_ms());
         Ok(Some((folder, index.map_err(sentence)?)))
     }
 
@@ -216,16 +216,18 @@ pub(super) fn cut_text(chat: &mut wire::Chat, limits: &Limits) {
     }
 }
 
-/// The chats that name each file.
+/// The chats that name each file, and its size.
 fn named_files(
     reader: &StoreReader,
     oldest_seq: u64,
-) -> Result<BTreeMap<Hash, NamedBy>, ReadError> {
-    let mut named = BTreeMap::<_, NamedBy>::new();
+) -> Result<BTreeMap<Hash, (u64, NamedBy)>, ReadError> {
+    let mut named = BTreeMap::<_, (u64, NamedBy)>::new();
     reader.chats_with_more(oldest_seq, |chat| {
         for file in &chat.files {
             if let Ok(hash) = Hash::try_from(file.sha256.as_slice()) {
-                named.entry(hash).or_default().add(chat.seq);
+                let (size, named_by) = named.entry(hash).or_default();
+                *size = file.size;
+                named_by.add(chat.seq);
             }
         }
     })?;

@@ -32,7 +32,7 @@ use crate::{
 
 use super::{
     file_queue::FileQueue,
-    hub::{FileDone, Hub},
+    hub::{FileDone, Hub, NotRead, Wanted},
 };
 
 /// How much of a file is read at once to compute its hash, in bytes.
@@ -77,19 +77,19 @@ impl Folder {
         self.0.join("part").join(file)
     }
 
-    /// What is there. `named`: the chats that name each file. Whatever has another name
-    /// than this program gives is left alone.
+    /// Adds what is there to an empty index. `named`: the size of each file that chats name,
+    /// and these chats. Whatever has another name than this program gives is left alone.
     ///
     /// # Errors
     ///
     /// The folder cannot be read.
     pub(super) fn load(
         &self,
-        mut named: BTreeMap<Hash, NamedBy>,
+        mut index: FileIndex,
+        mut named: BTreeMap<Hash, (u64, NamedBy)>,
         orphan_ms: i64,
         now_unix_ms: i64,
     ) -> io::Result<FileIndex> {
-        let mut index = FileIndex::default();
         let mut owners: BTreeMap<Hash, BTreeSet<FileOwner>> = BTreeMap::new();
         for (file, _) in self.list("owner")? {
             if let Some((hash, owner)) = file.split_at_checked(64)
@@ -104,10 +104,13 @@ impl Folder {
         for (file, metadata) in self.list("whole")? {
             if let Some(hash) = unhex(&file) {
                 let owners = owners.remove(&hash).unwrap_or_default();
-                let named_by = named.remove(&hash).unwrap_or_default();
+                let (_, named_by) = named.remove(&hash).unwrap_or_default();
                 let keep = changed_ms(&metadata, now_unix_ms).saturating_add(orphan_ms);
                 index.restore_whole(hash, metadata.len(), owners, named_by, keep);
             }
+        }
+        for (hash, (size, named_by)) in named {
+            index.restore_elsewhere(hash, size, named_by);
         }
         for (file, metadata) in self.list("part")? {
             let mut words = file.splitn(3, '-');
@@ -125,6 +128,24 @@ impl Folder {
             }
         }
         Ok(index)
+    }
+
+    /// A piece of a whole file.
+    fn read(&self, hash: &Hash, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let data = self.read_up_to(hash, offset, bytes)?;
+        match data.len() == bytes {
+            true => Ok(data),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// The same, or less at the end of the file.
+    pub(super) fn read_up_to(&self, hash: &Hash, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(self.whole(hash))?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut data = Vec::with_capacity(bytes);
+        file.take(bytes as u64).read_to_end(&mut data)?;
+        Ok(data)
     }
 
     fn list(&self, part: &str) -> io::Result<Vec<(String, fs::Metadata)>> {
@@ -260,24 +281,27 @@ impl Disk {
                 offset,
                 bytes,
             } => {
-                let data = self.read(&hash, offset, bytes);
-                let data = data.inspect_err(|error| warn!("cannot read a file: {error}"));
-                let frame = data.ok().map(|data| {
-                    let mut frame = Vec::new();
-                    let data = wire::FileData {
-                        sha256: hash.to_vec(),
+                let data = self.folder.read(&hash, offset, bytes);
+                if let Err(error) = &data {
+                    let wanted = Wanted {
+                        index,
+                        serial,
+                        hash,
                         offset,
-                        data,
+                        bytes,
                     };
-                    let message = Some(Message::FileData(data));
-                    frame::encode(&ServerEnvelope { message }, &mut frame);
-                    frame
-                });
+                    if error.kind() == io::ErrorKind::NotFound && hub.fetch_piece(wanted).is_ok() {
+                        return;
+                    }
+                    warn!("cannot read a file: {error}");
+                }
                 done.push(FileDone::Read {
                     index,
                     serial,
                     hash,
-                    frame,
+                    frame: data
+                        .map(|data| piece_frame(&hash, offset, data))
+                        .map_err(|_| NotRead::Here),
                 });
             }
             FileTask::Forget { index } => {
@@ -363,14 +387,6 @@ impl Disk {
         }
     }
 
-    fn read(&self, hash: &Hash, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
-        let mut file = File::open(self.folder.whole(hash))?;
-        file.seek(SeekFrom::Start(offset))?;
-        let mut data = vec![0; bytes];
-        file.read_exact(&mut data)?;
-        Ok(data)
-    }
-
     fn remove(&self, removal: &Removal) -> io::Result<()> {
         let paths = match removal {
             Removal::Whole { hash, owners } => {
@@ -390,6 +406,19 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// A piece of a file as it is sent.
+pub(super) fn piece_frame(hash: &Hash, offset: u64, data: Vec<u8>) -> Vec<u8> {
+    let data = wire::FileData {
+        sha256: hash.to_vec(),
+        offset,
+        data,
+    };
+    let message = Some(Message::FileData(data));
+    let mut frame = Vec::new();
+    frame::encode(&ServerEnvelope { message }, &mut frame);
+    frame
 }
 
 /// Opens the file of an upload that has so many bytes.

@@ -28,6 +28,8 @@ use std::{
     },
 };
 
+#[cfg(feature = "store")]
+use tokio::sync::mpsc;
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -44,7 +46,7 @@ use crate::{
 use effects::Published;
 pub(super) use effects::report_rejected;
 #[cfg(feature = "store")]
-pub(super) use files::FileDone;
+pub(super) use files::{FileDone, NotRead, Wanted};
 pub(super) use guard::HubGuard;
 #[cfg(feature = "cluster")]
 pub(super) use ordered::{InOrder, Outgoing};
@@ -81,6 +83,9 @@ pub(super) struct Hub {
     archive: Option<Arc<Archive>>,
     /// Where files are kept, if they are.
     files: Option<Arc<FileQueue>>,
+    /// Who fetches files that other nodes of a cluster have, if this is one.
+    #[cfg(feature = "store")]
+    file_fetcher: OnceLock<mpsc::Sender<Wanted>>,
     /// Connections must end at once.
     is_aborted: AtomicBool,
     /// Why the server cannot go on, and who waits to know it.
@@ -208,6 +213,8 @@ impl Hub {
             registry: Registry::new(limits.queue_bytes_max),
             archive,
             files,
+            #[cfg(feature = "store")]
+            file_fetcher: OnceLock::new(),
             is_aborted: AtomicBool::new(false),
             failure: OnceLock::new(),
             failed: Notify::new(),

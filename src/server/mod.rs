@@ -179,6 +179,9 @@ pub struct Server {
     bans_dir: Option<PathBuf>,
     #[cfg(feature = "cluster")]
     cluster: Option<(AbortOnDropHandle<()>, Arc<cluster::Closing>)>,
+    /// What fetches files from other nodes, and gives them those of this one.
+    #[cfg(all(feature = "cluster", feature = "store"))]
+    cluster_files: Option<AbortOnDropHandle<()>>,
     #[cfg(feature = "store")]
     store: Option<RunningStore>,
 }
@@ -188,8 +191,20 @@ pub struct Server {
 struct RunningStore {
     archive: Arc<archive::Archive>,
     threads: archive::Threads,
-    /// The thread of the files, if members may upload any.
-    files: Option<(Arc<file_queue::FileQueue>, files::FileThread)>,
+    /// The files, if members may upload any.
+    files: Option<RunningFiles>,
+}
+
+/// The thread of the files, and what it is told through.
+#[cfg(feature = "store")]
+struct RunningFiles {
+    queue: Arc<file_queue::FileQueue>,
+    thread: files::FileThread,
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(dead_code, reason = "for other nodes")
+    )]
+    folder: files::Folder,
 }
 
 impl Server {
@@ -231,8 +246,12 @@ impl Server {
         let threads = archive::Threads::start(opened.store, opened.reader, &hub, &archive)?;
         let files = match opened.files {
             Some((folder, queue)) => {
-                let thread = files::FileThread::start(folder, &hub, &queue)?;
-                Some((queue, thread))
+                let thread = files::FileThread::start(folder.clone(), &hub, &queue)?;
+                Some(RunningFiles {
+                    queue,
+                    thread,
+                    folder,
+                })
             }
             None => None,
         };
@@ -263,6 +282,8 @@ impl Server {
             bans_dir: None,
             #[cfg(feature = "cluster")]
             cluster: None,
+            #[cfg(all(feature = "cluster", feature = "store"))]
+            cluster_files: None,
             #[cfg(feature = "store")]
             store: None,
         }
@@ -275,6 +296,11 @@ impl Server {
     #[cfg(feature = "cluster")]
     pub async fn join_cluster(&mut self, nats: Nats, node: String) {
         self.hub.order_elsewhere(cluster::RETRY_AFTER_MS);
+        #[cfg(feature = "store")]
+        if let Some(files) = self.store.as_ref().and_then(|it| it.files.as_ref()) {
+            let (hub, folder) = (Arc::clone(&self.hub), files.folder.clone());
+            self.cluster_files = Some(cluster::share_files(hub, folder, &nats, &node));
+        }
         let closing = Arc::<cluster::Closing>::default();
         let part = cluster::Part {
             node,
@@ -386,7 +412,7 @@ impl Server {
                 hub.keep_place();
             }
             archive.close();
-            if let Some((queue, thread)) = files {
+            if let Some(RunningFiles { queue, thread, .. }) = files {
                 queue.close();
                 let _ = tokio::task::spawn_blocking(|| thread.join()).await;
             }

@@ -165,10 +165,8 @@ impl Sessions {
             .directs
             .get_or_insert_default()
             .add_unsettled();
-        let given = FileOwner::of(context, ConnectionId(index).member());
-        if let (false, Some(recipient)) = (delivered.files.is_empty(), given) {
-            self.note_given(&delivered.files, &recipient, context.now.unix_ms);
-        }
+        let recipient = FileOwner::of(&context.room, ConnectionId(index).member());
+        self.note_given(&delivered.files, recipient, context.now.unix_ms);
         let command = Command::Direct {
             member: sender,
             id: direct.id,

@@ -3,8 +3,11 @@
 
 use std::fmt;
 
-use super::Context;
-use crate::{identity::SenderId, name::Name, room::MemberId};
+use crate::{
+    identity::SenderId,
+    name::Name,
+    room::{MemberId, Room},
+};
 
 /// How the id of a key begins where it stands beside names, none of which does so.
 const KEY_MARK: char = '@';
@@ -20,10 +23,10 @@ pub enum FileOwner {
 
 impl FileOwner {
     /// A member, if there is one.
-    pub(super) fn of(context: &Context<'_>, member: MemberId) -> Option<Self> {
-        match context.room.sender_id(member) {
+    pub(super) fn of(room: &Room, member: MemberId) -> Option<Self> {
+        match room.sender_id(member) {
             Some(id) => Some(Self::Key(id)),
-            None => context.room.name(member).cloned().map(Self::Name),
+            None => room.name(member).cloned().map(Self::Name),
         }
     }
 

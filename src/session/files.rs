@@ -88,7 +88,7 @@ impl Sessions {
         let Some(hash) = hash_of(&put.sha256).filter(|_| put.size > 0) else {
             return self.reject_file(context, rejection::file_request(), &put.sha256);
         };
-        let Some(owner) = FileOwner::of(context, context.id.member()) else {
+        let Some(owner) = FileOwner::of(&context.room, context.id.member()) else {
             return;
         };
         let mut removed = Vec::new();
@@ -112,7 +112,7 @@ impl Sessions {
 
     /// CHAT-FILE-5
     pub(super) fn handle_file_data(&mut self, context: &mut Context<'_>, data: wire::FileData) {
-        let Some(owner) = FileOwner::of(context, context.id.member()) else {
+        let Some(owner) = FileOwner::of(&context.room, context.id.member()) else {
             return;
         };
         let due_ms = i64::from(self.limits.file_orphan_ms);
@@ -293,14 +293,23 @@ impl Sessions {
     }
 
     /// A piece of a download could not be read: it ends, unless another has taken its place.
-    pub fn file_not_read(&mut self, index: usize, hash: &Hash) -> ServerEnvelope {
+    /// `is_elsewhere`: other nodes of a cluster have the file.
+    pub fn file_not_read(
+        &mut self,
+        index: usize,
+        hash: &Hash,
+        is_elsewhere: bool,
+    ) -> ServerEnvelope {
         if let Some(State::Registered(session)) = self.states.get_mut(index)
             && session.download.take_if(|it| it.hash == *hash).is_some()
         {
             self.downloads -= 1;
         }
-        let answer = rejection::file(ErrorCode::FileUnknown, &self.limits);
-        answer.about_file(hash.to_vec())
+        let rejection = match is_elsewhere {
+            true => rejection::file_elsewhere(),
+            false => rejection::file(ErrorCode::FileUnknown, &self.limits),
+        };
+        rejection.about_file(hash.to_vec())
     }
 
     /// Removes the files that were kept for long enough.
@@ -341,9 +350,10 @@ impl Sessions {
         if let room::Event::Accepted { seq, published, .. } = event
             && let Some(Message::Chat(chat)) = &published.envelope.message
         {
-            for hash in chat.files.iter().filter_map(|file| hash_of(&file.sha256)) {
+            for (hash, size) in chat.files.iter().filter_map(hash_and_size) {
+                let named = (&hash, size);
                 self.files
-                    .named_by_chat(&hash, *seq, &self.limits, chat.time_unix_ms);
+                    .named_by_chat(named, *seq, &self.limits, chat.time_unix_ms);
             }
         }
     }
@@ -357,13 +367,29 @@ impl Sessions {
     pub(super) fn note_given(
         &mut self,
         files: &[wire::File],
-        recipient: &FileOwner,
+        recipient: Option<FileOwner>,
         now_unix_ms: i64,
     ) {
+        let Some(recipient) = recipient else {
+            return; // A registered session is a member, so this cannot be.
+        };
         let due = now_unix_ms.saturating_add(self.limits.file_orphan_ms.into());
-        for hash in files.iter().filter_map(|file| hash_of(&file.sha256)) {
-            self.files.named_by_direct(&hash, recipient, due);
+        for (hash, size) in files.iter().filter_map(hash_and_size) {
+            self.files.named_by_direct((&hash, size), &recipient, due);
         }
+    }
+
+    /// A Direct names files to a member of another node, which fetches them from here.
+    pub(super) fn note_given_elsewhere(&mut self, files: &[wire::File], now_unix_ms: i64) {
+        let due = now_unix_ms.saturating_add(self.limits.file_orphan_ms.into());
+        for (hash, _) in files.iter().filter_map(hash_and_size) {
+            self.files.keep(&hash, due);
+        }
+    }
+
+    /// The room goes on with another epoch: no chat that named a file is in it.
+    pub fn begin_files_epoch(&mut self) {
+        self.files.begin_epoch();
     }
 
     /// Whether the sender may fetch each of the files that it names (CHAT-FILE-1).
@@ -376,7 +402,7 @@ impl Sessions {
     }
 
     fn size_for(&self, context: &Context<'_>, hash: &Hash) -> Option<u64> {
-        let owner = FileOwner::of(context, context.id.member())?;
+        let owner = FileOwner::of(&context.room, context.id.member())?;
         let Some(State::Registered(session)) = self.states.get(context.id.0) else {
             return None;
         };
@@ -405,6 +431,10 @@ fn state(hash: Hash, have: u64) -> ServerEnvelope {
 /// The hash, if it has the length of one.
 pub(super) fn hash_of(sha256: &[u8]) -> Option<Hash> {
     Hash::try_from(sha256).ok()
+}
+
+fn hash_and_size(file: &wire::File) -> Option<(Hash, u64)> {
+    hash_of(&file.sha256).map(|hash| (hash, file.size))
 }
 
 /// CHAT-FILE-8

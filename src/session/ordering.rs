@@ -181,7 +181,12 @@ impl Sessions {
                 }
                 effects.push(Effect::Publish(published));
             }
-            room::Event::Accepted { published, .. } => effects.push(Effect::Publish(published)),
+            room::Event::Accepted { .. } => {
+                self.note_named(&event);
+                if let room::Event::Accepted { published, .. } = event {
+                    effects.push(Effect::Publish(published));
+                }
+            }
             room::Event::Left {
                 name, published, ..
             } => {
@@ -232,6 +237,7 @@ impl Sessions {
             // It reads no answers any more.
             return self.applied_elsewhere(event, context.effects);
         };
+        self.note_named(&event);
         messages::answer_chat(context, id, receipts, event);
         self.flush_answers(context.id.0, context.effects);
     }

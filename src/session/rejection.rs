@@ -416,6 +416,14 @@ pub(super) fn file(code: ErrorCode, limits: &Limits) -> Rejection {
     rejection(code, detail)
 }
 
+/// CHAT-CLUS-2
+pub(super) fn file_elsewhere() -> Rejection {
+    rejection(
+        ErrorCode::NotReachable,
+        "another server of this room has the file and cannot be reached, try again later",
+    )
+}
+
 /// CHAT-FILE-9
 pub(super) fn file_request() -> Rejection {
     rejection(

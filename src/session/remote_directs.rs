@@ -27,7 +27,7 @@ use crate::{
 };
 
 use super::{
-    ConnectionId, Context, Effect, OrderedRoom, Sessions, State, Time,
+    ConnectionId, Context, Effect, FileOwner, OrderedRoom, Sessions, State, Time,
     directs::{Asker, Waiting, frame_bytes},
     receipt, rejection,
 };
@@ -252,7 +252,7 @@ impl Sessions {
             && let Some(arriving) = self.take_arriving(&place.key)
             && is_taken
         {
-            self.deliver_remote(place.key.clone(), arriving, effects);
+            self.deliver_remote(room, now, place.key.clone(), arriving, effects);
         }
         if let (Some(member), true) = (place.sender, is_taken) {
             room.apply(crate::room::Command::Direct {
@@ -414,7 +414,14 @@ impl Sessions {
         Some(arriving)
     }
 
-    fn deliver_remote(&mut self, key: DirectKey, arriving: Arriving, effects: &mut Vec<Effect>) {
+    fn deliver_remote(
+        &mut self,
+        room: &Room,
+        now: Time,
+        key: DirectKey,
+        arriving: Arriving,
+        effects: &mut Vec<Effect>,
+    ) {
         let Arriving {
             index,
             bytes,
@@ -425,6 +432,8 @@ impl Sessions {
                 let asker = Asker::Elsewhere(Box::new(key));
                 let directs = session.directs.get_or_insert_default();
                 direct.seq = directs.add(Waiting { asker, bytes }); // CHAT-DM-8
+                let recipient = FileOwner::of(room, ConnectionId(index).member());
+                self.note_given(&direct.files, recipient, now.unix_ms);
                 effects.push(Effect::Deliver {
                     index,
                     envelope: super::envelope(wire::server_envelope::Message::Direct(direct)),
@@ -453,13 +462,16 @@ impl Sessions {
         if pending.stage == Stage::Accepted {
             return None;
         }
-        pending.direct = wire::Direct::default();
+        let files = std::mem::take(&mut pending.direct).files;
         let (index, serial, id) = (pending.index, pending.serial, pending.id);
         let time_unix_ms = pending.time_unix_ms;
         pending.stage = Stage::Accepted;
         let is_over = answer != RemoteAnswer::Accepted;
         if is_over {
             remote.pending.remove(&ticket);
+        }
+        if answer == RemoteAnswer::Accepted {
+            self.note_given_elsewhere(&files, now.unix_ms);
         }
         let is_there = match self.states.get_mut(index) {
             Some(State::Registered(session)) if session.serial == serial => {

@@ -39,7 +39,10 @@ const REFUSED: Partial<Record<ErrorCode, string>> = {
 const DETAIL_CHARS_MAX = 300;
 
 /** Why the server refused something, in words that are safe to show. */
-export function refusal({ code, detail }: Refusal): string {
+export function refusal({ code, detail, sha256 }: Refusal): string {
+  // CHAT-CLUS-2
+  if (code === ErrorCode.NOT_REACHABLE && sha256.length > 0)
+    return "another server of the room has it and cannot be reached now, try again later";
   const known = REFUSED[code];
   if (known !== undefined) return known;
   return plain(detail.slice(0, DETAIL_CHARS_MAX)) || "the server did not say why";

@@ -293,6 +293,11 @@ fn the_suite_passes_on_nodes_that_keep_the_room() {
         told.contains("passed          history/pages-are-whole"),
         "{told}"
     );
+    let told = suite(&[&over_two[..], &["--area", "files", "--area", "following"]].concat());
+    assert!(
+        told.contains("passed          files/uploaded-named-and-fetched"),
+        "{told}"
+    );
     drop((first, second));
     let command = format!(
         "{} --listen 127.0.0.1:0 --cluster nats://127.0.0.1:{} --node third --data {{data}}",

@@ -13,6 +13,8 @@ mod cluster;
 mod cluster_data;
 #[cfg(feature = "cluster")]
 mod cluster_faults;
+#[cfg(all(feature = "cluster", feature = "store"))]
+mod cluster_files;
 mod configuration;
 mod control;
 mod data;

@@ -78,6 +78,9 @@ fn file_refusal(code: ErrorCode, detail: &str) -> Printable {
         ErrorCode::FileUnknown => line.trusted(
             "the server does not have it any more, or not for you: ask its sender to send it again",
         ),
+        ErrorCode::NotReachable => line.trusted(
+            "another server of the room has it and cannot be reached now, try again later",
+        ),
         ErrorCode::FileTooLong => {
             with_detail(line.trusted("it is too long for the server"), detail)
                 .trusted(", split it or make it smaller")

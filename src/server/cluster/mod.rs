@@ -12,6 +12,8 @@
 //! There is one way back from any trouble: end the sessions, and begin again from the
 //! stream as another incarnation.
 
+#[cfg(feature = "store")]
+mod files;
 mod nats;
 mod serving;
 
@@ -30,6 +32,8 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+#[cfg(feature = "store")]
+pub(super) use files::share_files;
 pub use nats::Nats;
 use serving::{Place, Serving, apply};
 

@@ -93,7 +93,13 @@ impl Nats {
         format!("chat-node.{}.{node}", self.room)
     }
 
-    async fn connect(&self) -> Result<Client, Trouble> {
+    /// Where nodes ask for a file; with the name of a node behind a dot, that one.
+    #[cfg(feature = "store")]
+    pub(super) fn files_subject(&self) -> String {
+        format!("chat-files.{}", self.room)
+    }
+
+    pub(super) async fn connect(&self) -> Result<Client, Trouble> {
         let mut options = ConnectOptions::new()
             .name("chat-server")
             .connection_timeout(Duration::from_millis(ANSWER_MS))

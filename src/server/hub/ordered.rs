@@ -252,6 +252,9 @@ impl Hub {
         if let Some(archive) = &self.archive {
             state.follow(archive, &mut other, position);
         }
+        if state.room.epoch() != other.epoch() {
+            state.sessions.begin_files_epoch();
+        }
         let State {
             sessions,
             room,

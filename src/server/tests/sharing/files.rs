@@ -281,7 +281,7 @@ impl World {
             data,
         }));
         let frame = ServerEnvelope { message }.encode_length_delimited_to_vec();
-        let frame = Some(frame);
+        let frame = Ok(frame);
         self.hub.files_done(&mut vec![FileDone::Read {
             index,
             serial,
