@@ -72,6 +72,11 @@ pub(crate) const FILE_RECIPIENTS_MAX: usize = 65_536;
 /// How many downloads there may be at a time: each has a piece in memory.
 pub(crate) const DOWNLOADS_MAX: usize = 512;
 
+/// Up to how many downloads at a time have pieces read ahead, and how many each: so many
+/// that waking the thread that reads costs little beside the bytes.
+pub(crate) const DOWNLOADS_AHEAD_MAX: usize = 8;
+pub(crate) const PIECES_READ_AHEAD_MAX: u64 = 7;
+
 /// How many pieces of uploads are on their way to the disk before each connection has one of
 /// them at the most.
 pub(crate) const PIECES_AHEAD_MAX: usize = 64;

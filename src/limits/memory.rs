@@ -1,7 +1,8 @@
 //! What a server holds for its clients at the most.
 
 use super::{
-    DOWNLOADS_MAX, FILE_BYTES_MIN, FILE_RECIPIENTS_MAX, Limits, OWNED_NAMES_MAX, PIECES_AHEAD_MAX,
+    DOWNLOADS_AHEAD_MAX, DOWNLOADS_MAX, FILE_BYTES_MIN, FILE_RECIPIENTS_MAX, Limits,
+    OWNED_NAMES_MAX, PIECES_AHEAD_MAX, PIECES_READ_AHEAD_MAX,
 };
 
 /// What a connection takes beside what waits for it, in bytes: its task and its place
@@ -62,7 +63,9 @@ impl Limits {
     /// of an upload is in the queues of its connection.
     fn files_memory_bytes_max(&self) -> u64 {
         let entries = self.files_bytes_max / FILE_BYTES_MIN;
-        let pieces = DOWNLOADS_MAX as u64 + PIECES_AHEAD_MAX as u64;
+        // Those of the downloads that have some, and those that the disk is reading.
+        let read_ahead = (DOWNLOADS_AHEAD_MAX as u64 + 1) * PIECES_READ_AHEAD_MAX;
+        let pieces = DOWNLOADS_MAX as u64 + PIECES_AHEAD_MAX as u64 + read_ahead;
         let pieces_bytes = pieces * u64::from(self.file_frame_bytes_max());
         let recipients = entries.saturating_add(FILE_RECIPIENTS_MAX as u64);
         (entries.saturating_mul(FILE_ENTRY_BYTES))

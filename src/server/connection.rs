@@ -201,10 +201,11 @@ impl<T: Transport> Connection<T> {
             }
             return Poll::Ready(Ok(()));
         }
+        let mut has_piece = false;
         if flush == Flush::Done && self.outbound.files == Files::Due {
             // CHAT-FILE-11: everything else was sent.
             if let Some(mut guard) = self.enter() {
-                guard.next_piece();
+                has_piece = guard.next_piece();
             }
         }
         if self.hub.channel.is_paused() {
@@ -234,8 +235,9 @@ impl<T: Transport> Connection<T> {
             // however long this machine slept (CHAT-KEEP-4, CHAT-NAME-8).
             self.handle_notification(reads_drained);
         }
-        // A flush that yields goes on at once; everything else has set a waker.
-        match has_read || is_notified || flush == Flush::Yield {
+        // A flush that yields goes on at once, as does one with another piece; everything else
+        // has set a waker.
+        match has_read || is_notified || has_piece || flush == Flush::Yield {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
         }

@@ -26,13 +26,15 @@ use tracing::{error, warn};
 
 use crate::{
     frame,
-    session::{FileIndex, FileOwner, FileTask, Hash, NamedBy, Removal, Written, WrittenPiece},
+    session::{
+        FileIndex, FileOwner, FileRead, FileTask, Hash, NamedBy, Removal, Written, WrittenPiece,
+    },
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
 use super::{
     file_queue::FileQueue,
-    hub::{FileDone, Hub, NotRead, Wanted},
+    hub::{FileDone, Hub, NotRead},
 };
 
 /// How much of a file is read at once to compute its hash, in bytes.
@@ -130,21 +132,12 @@ impl Folder {
         Ok(index)
     }
 
-    /// A piece of a whole file.
-    fn read(&self, hash: &Hash, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
-        let data = self.read_up_to(hash, offset, bytes)?;
-        match data.len() == bytes {
-            true => Ok(data),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-
-    /// The same, or less at the end of the file.
-    pub(super) fn read_up_to(&self, hash: &Hash, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+    /// So many bytes of a whole file.
+    pub(super) fn read(&self, hash: &Hash, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let mut file = File::open(self.whole(hash))?;
         file.seek(SeekFrom::Start(offset))?;
-        let mut data = Vec::with_capacity(bytes);
-        file.take(bytes as u64).read_to_end(&mut data)?;
+        let mut data = vec![0; bytes];
+        file.read_exact(&mut data)?;
         Ok(data)
     }
 
@@ -274,35 +267,25 @@ impl Disk {
                     written,
                 }));
             }
-            FileTask::Read {
-                index,
-                serial,
-                hash,
-                offset,
-                bytes,
-            } => {
-                let data = self.folder.read(&hash, offset, bytes);
-                if let Err(error) = &data {
-                    let wanted = Wanted {
-                        index,
-                        serial,
-                        hash,
-                        offset,
-                        bytes,
-                    };
-                    if error.kind() == io::ErrorKind::NotFound && hub.fetch_piece(wanted).is_ok() {
-                        return;
+            FileTask::Read(read) => {
+                let bytes = read.bytes + read.ahead_bytes;
+                match self.folder.read(&read.hash, read.offset, bytes) {
+                    Ok(data) => was_read(read, &data, done),
+                    Err(error) => {
+                        let fetched = match error.kind() {
+                            io::ErrorKind::NotFound => hub.fetch_piece(read),
+                            _ => Err(read),
+                        };
+                        if let Err(read) = fetched {
+                            warn!("cannot read a file: {error}");
+                            done.push(FileDone::Read(read, Err(NotRead::Here)));
+                        }
                     }
-                    warn!("cannot read a file: {error}");
                 }
-                done.push(FileDone::Read {
-                    index,
-                    serial,
-                    hash,
-                    frame: data
-                        .map(|data| piece_frame(&hash, offset, data))
-                        .map_err(|_| NotRead::Here),
-                });
+                // What was read along takes memory.
+                if let Some(FileDone::Ahead(..)) = done.last() {
+                    hub.files_done(done);
+                }
             }
             FileTask::Forget { index } => {
                 self.uploads.remove(&index);
@@ -408,17 +391,26 @@ impl Disk {
     }
 }
 
-/// A piece of a file as it is sent.
-pub(super) fn piece_frame(hash: &Hash, offset: u64, data: Vec<u8>) -> Vec<u8> {
-    let data = wire::FileData {
-        sha256: hash.to_vec(),
-        offset,
-        data,
-    };
-    let message = Some(Message::FileData(data));
-    let mut frame = Vec::new();
-    frame::encode(&ServerEnvelope { message }, &mut frame);
-    frame
+/// What was read for a piece and those behind it goes to `done`.
+pub(super) fn was_read(read: FileRead, data: &[u8], done: &mut Vec<FileDone>) {
+    let pieces = data.chunks(read.bytes.max(1));
+    let offsets = (read.offset..).step_by(read.bytes.max(1));
+    let mut frames = pieces.zip(offsets).map(|(data, offset)| {
+        let message = Some(Message::FileData(wire::FileData {
+            sha256: read.hash.to_vec(),
+            offset,
+            data: data.to_vec(),
+        }));
+        let mut frame = Vec::new();
+        frame::encode(&ServerEnvelope { message }, &mut frame);
+        frame
+    });
+    let frame = frames.next().ok_or(NotRead::Here);
+    let ahead: Vec<_> = frames.collect();
+    done.push(FileDone::Read(read.clone(), frame));
+    if !ahead.is_empty() {
+        done.push(FileDone::Ahead(read, ahead));
+    }
 }
 
 /// Opens the file of an upload that has so many bytes.

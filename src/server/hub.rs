@@ -39,14 +39,14 @@ use crate::{
     limits::Limits,
     log::{Audience, Log},
     room::Room,
-    session::{AccessPolicy, ConnectionId, Effect, FileTask, Offer, Sessions, Time},
+    session::{AccessPolicy, ConnectionId, Effect, FileRead, FileTask, Offer, Sessions, Time},
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
 use effects::Published;
 pub(super) use effects::report_rejected;
 #[cfg(feature = "store")]
-pub(super) use files::{FileDone, NotRead, Wanted};
+pub(super) use files::{FileDone, NotRead};
 pub(super) use guard::HubGuard;
 #[cfg(feature = "cluster")]
 pub(super) use ordered::{InOrder, Outgoing};
@@ -85,7 +85,7 @@ pub(super) struct Hub {
     files: Option<Arc<FileQueue>>,
     /// Who fetches files that other nodes of a cluster have, if this is one.
     #[cfg(feature = "store")]
-    file_fetcher: OnceLock<mpsc::Sender<Wanted>>,
+    file_fetcher: OnceLock<mpsc::Sender<FileRead>>,
     /// Connections must end at once.
     is_aborted: AtomicBool,
     /// Why the server cannot go on, and who waits to know it.

@@ -1,7 +1,9 @@
 //! Files: uploads, downloads, and the files that a Chat or a Direct names (CHAT-FILE).
 
+use std::collections::VecDeque;
+
 use crate::{
-    limits::{DOWNLOADS_MAX, PIECES_AHEAD_MAX},
+    limits::{DOWNLOADS_AHEAD_MAX, DOWNLOADS_MAX, PIECES_AHEAD_MAX, PIECES_READ_AHEAD_MAX},
     room,
     text::is_forbidden,
     wire::{
@@ -45,18 +47,7 @@ pub enum FileTask {
         data: Vec<u8>,
     },
     /// Read a piece of a whole file.
-    Read {
-        /// The index of the connection.
-        index: usize,
-        /// Its session.
-        serial: u64,
-        /// The file.
-        hash: Hash,
-        /// Where the piece begins.
-        offset: u64,
-        /// How many bytes it has.
-        bytes: usize,
-    },
+    Read(FileRead),
     /// A connection is gone.
     Forget {
         /// Its index.
@@ -64,6 +55,24 @@ pub enum FileTask {
     },
     /// Remove files.
     Remove(Removal),
+}
+
+/// A piece of a whole file that a session is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRead {
+    /// The index of the connection.
+    pub index: usize,
+    /// Its session.
+    pub serial: u64,
+    /// The file.
+    pub hash: Hash,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub bytes: usize,
+    /// How many bytes behind it may be read along, in pieces of the same length
+    /// ([`Sessions::pieces_ahead`]).
+    pub ahead_bytes: usize,
 }
 
 /// Pieces of an upload that are on their way to the disk.
@@ -80,6 +89,19 @@ pub(super) struct Download {
     hash: Hash,
     next: u64,
     end: u64,
+    /// The next pieces, as frames, that were read ahead.
+    ahead: VecDeque<Vec<u8>>,
+    /// Such pieces were asked for.
+    awaits_ahead: bool,
+}
+
+/// The next piece of a download.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NextPiece {
+    /// It was read ahead, as a frame.
+    Frame(Vec<u8>),
+    /// The disk has to read it.
+    Read(FileRead),
 }
 
 impl Sessions {
@@ -212,6 +234,8 @@ impl Sessions {
             hash,
             next: get.offset,
             end: get.offset.saturating_add(length).min(size),
+            ahead: VecDeque::new(),
+            awaits_ahead: false,
         };
         let is_first = self.session(context.id).download.is_none();
         if is_first && self.downloads >= DOWNLOADS_MAX {
@@ -224,28 +248,54 @@ impl Sessions {
     }
 
     /// The next piece of the download of a session, which has sent everything else.
-    pub fn next_piece(&mut self, id: &ConnectionId) -> Option<FileTask> {
+    pub fn next_piece(&mut self, id: &ConnectionId) -> Option<NextPiece> {
         let chunk = u64::from(self.limits.file_chunk_bytes_max);
         let Some(State::Registered(session)) = self.states.get_mut(id.0) else {
             return None;
         };
         let serial = session.serial;
         let download = session.download.as_mut()?;
-        let bytes = chunk.min(download.end - download.next);
-        let task = FileTask::Read {
-            index: id.0,
-            serial,
-            hash: download.hash,
-            offset: download.next,
-            // A chunk is a u32.
-            bytes: bytes as usize,
-        };
+        let offset = download.next;
+        let bytes = chunk.min(download.end - offset);
         download.next += bytes;
+        let next = match download.ahead.pop_front() {
+            Some(frame) => NextPiece::Frame(frame),
+            None => {
+                let ahead_bytes = match self.downloads <= DOWNLOADS_AHEAD_MAX {
+                    true => (chunk * PIECES_READ_AHEAD_MAX).min(download.end - download.next),
+                    false => 0,
+                };
+                download.awaits_ahead = true;
+                NextPiece::Read(FileRead {
+                    index: id.0,
+                    serial,
+                    hash: download.hash,
+                    offset,
+                    // A chunk is a u32.
+                    bytes: bytes as usize,
+                    ahead_bytes: ahead_bytes as usize,
+                })
+            }
+        };
         if download.next >= download.end {
             session.download = None;
             self.downloads -= 1;
         }
-        Some(task)
+        Some(next)
+    }
+
+    /// The pieces behind that of `read` were read along, as frames. Another GetFile may have
+    /// taken its place meanwhile.
+    pub fn pieces_ahead(&mut self, read: &FileRead, frames: Vec<Vec<u8>>) {
+        if let Some(State::Registered(session)) = self.states.get_mut(read.index)
+            && session.serial == read.serial
+            && let Some(download) = &mut session.download
+            && std::mem::take(&mut download.awaits_ahead)
+            && download.hash == read.hash
+            && download.next == read.offset + read.bytes as u64
+        {
+            download.ahead = frames.into();
+        }
     }
 
     /// A piece of an upload was written, or not. Its connection may be gone.
@@ -294,14 +344,12 @@ impl Sessions {
 
     /// A piece of a download could not be read: it ends, unless another has taken its place.
     /// `is_elsewhere`: other nodes of a cluster have the file.
-    pub fn file_not_read(
-        &mut self,
-        index: usize,
-        hash: &Hash,
-        is_elsewhere: bool,
-    ) -> ServerEnvelope {
-        if let Some(State::Registered(session)) = self.states.get_mut(index)
-            && session.download.take_if(|it| it.hash == *hash).is_some()
+    pub fn file_not_read(&mut self, read: &FileRead, is_elsewhere: bool) -> ServerEnvelope {
+        if let Some(State::Registered(session)) = self.states.get_mut(read.index)
+            && session
+                .download
+                .take_if(|it| it.hash == read.hash)
+                .is_some()
         {
             self.downloads -= 1;
         }
@@ -309,7 +357,7 @@ impl Sessions {
             true => rejection::file_elsewhere(),
             false => rejection::file(ErrorCode::FileUnknown, &self.limits),
         };
-        rejection.about_file(hash.to_vec())
+        rejection.about_file(read.hash.to_vec())
     }
 
     /// Removes the files that were kept for long enough.

@@ -72,7 +72,7 @@ pub use event::{
 };
 pub use file_index::{FileIndex, Hash, Removal, Written, WrittenPiece};
 pub use file_owner::FileOwner;
-pub use files::FileTask;
+pub use files::{FileRead, FileTask, NextPiece};
 pub use moderation::{Listed, Moderation};
 use name_reclaim::HolderProbe;
 pub use name_reclaim::NameChecks;

@@ -10,8 +10,6 @@
 //!
 //! They go through NATS on a connection of their own, so that no file delays the order.
 
-mod ahead;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_nats::{Client, Message as Received, Subscriber};
@@ -28,20 +26,15 @@ use super::{Nats, Trouble};
 use crate::{
     limits::DOWNLOADS_MAX,
     server::{
-        files::{Folder, piece_frame},
-        hub::{FileDone, Hub, NotRead, Wanted},
+        files::{Folder, was_read},
+        hub::{FileDone, Hub, NotRead},
     },
-    session::Hash,
+    session::{FileRead, Hash},
 };
-use ahead::Ahead;
 
-/// How much of a file is fetched at once, in bytes: several pieces, since each block is one
-/// way there and back.
-const BLOCK_BYTES: usize = 128 << 10;
-
-/// How much may be fetched before its members have asked for it, in bytes. With more, each
-/// piece is fetched by itself.
-const AHEAD_BYTES_MAX: usize = 8 << 20;
+/// How much of a file another node may ask for at once, in bytes: more than a piece and those
+/// that are read along ([`FileRead`]).
+const BLOCK_BYTES_MAX: usize = 256 << 10;
 
 /// Of how many files this node remembers who has them.
 const HOLDERS_MAX: usize = 1_024;
@@ -67,7 +60,7 @@ struct Answer {
     /// Its name.
     #[prost(string, tag = "1")]
     node: String,
-    /// What was asked for, up to the end of the file.
+    /// What was asked for.
     #[prost(bytes = "vec", tag = "2")]
     data: Vec<u8>,
 }
@@ -79,7 +72,7 @@ struct Files {
     folder: Folder,
     hub: Arc<Hub>,
     /// What members of this node are to be sent and is not on its disk.
-    wanted: mpsc::Receiver<Wanted>,
+    wanted: mpsc::Receiver<FileRead>,
 }
 
 /// Gives other nodes the files in `folder`, and members those of other nodes, until the
@@ -120,7 +113,7 @@ impl Files {
             loop {
                 tokio::select! {
                     wanted = self.wanted.recv() => match wanted {
-                        Some(wanted) => self.done(&wanted, None),
+                        Some(read) => self.fails(read),
                         None => return,
                     },
                     () = &mut again => break,
@@ -144,86 +137,65 @@ impl Files {
 
     /// Fetches what members ask for, until nobody can ask any more.
     async fn fetch(&mut self, client: &Client, subject: &str) {
-        let mut ahead = Ahead::default();
         let mut holders: BTreeMap<Hash, String> = BTreeMap::new();
         let mut fetching = FuturesUnordered::new();
         loop {
             tokio::select! {
-                wanted = self.wanted.recv(), if fetching.len() < DOWNLOADS_MAX => {
-                    let Some(wanted) = wanted else {
+                read = self.wanted.recv(), if fetching.len() < DOWNLOADS_MAX => {
+                    let Some(read) = read else {
                         return;
                     };
-                    if let Some(data) = ahead.take(&wanted) {
-                        self.done(&wanted, Some(data));
-                        continue;
-                    }
-                    let reserved = (fetching.len() + 1) * BLOCK_BYTES + ahead.bytes();
-                    let bytes = match reserved <= AHEAD_BYTES_MAX {
-                        true => BLOCK_BYTES.max(wanted.bytes),
-                        false => wanted.bytes,
-                    };
-                    let holder = holders.get(&wanted.hash).cloned();
-                    fetching.push(fetch(client, subject, holder, wanted, bytes));
+                    let holder = holders.get(&read.hash).cloned();
+                    fetching.push(fetch(client, subject, holder, read));
                 }
-                Some((wanted, fetched)) = fetching.next(), if !fetching.is_empty() => {
-                    let Some((node, mut block)) = fetched else {
-                        holders.remove(&wanted.hash);
-                        self.done(&wanted, None);
-                        continue;
-                    };
-                    if holders.len() >= HOLDERS_MAX {
-                        holders.clear();
+                Some((read, fetched)) = fetching.next(), if !fetching.is_empty() => {
+                    match fetched {
+                        Some((node, data)) => {
+                            if holders.len() >= HOLDERS_MAX {
+                                holders.clear();
+                            }
+                            holders.insert(read.hash, node);
+                            let mut done = Vec::new();
+                            was_read(read, &data, &mut done);
+                            self.hub.files_done(&mut done);
+                        }
+                        None => {
+                            holders.remove(&read.hash);
+                            self.fails(read);
+                        }
                     }
-                    holders.insert(wanted.hash, node);
-                    let rest = block.split_off(wanted.bytes);
-                    ahead.put(&wanted, rest);
-                    self.done(&wanted, Some(block));
                 }
             }
         }
     }
 
-    /// Gives a piece to the member that waits for it.
-    fn done(&self, wanted: &Wanted, data: Option<Vec<u8>>) {
-        let &Wanted {
-            index,
-            serial,
-            hash,
-            offset,
-            ..
-        } = wanted;
-        let frame = data.map(|data| piece_frame(&hash, offset, data));
-        let read = FileDone::Read {
-            index,
-            serial,
-            hash,
-            frame: frame.ok_or(NotRead::Elsewhere),
-        };
-        self.hub.files_done(&mut vec![read]);
+    /// No node has a piece, or can be reached.
+    fn fails(&self, read: FileRead) {
+        let failed = FileDone::Read(read, Err(NotRead::Elsewhere));
+        self.hub.files_done(&mut vec![failed]);
     }
 }
 
-/// Fetches a block from the node that had the file, or else from one that says that it has.
-/// Returns that node, and at least what is wanted.
+/// Fetches a piece and those behind it from the node that had the file, or else from one that
+/// says that it has. Returns that node, and the bytes.
 async fn fetch(
     client: &Client,
     subject: &str,
     holder: Option<String>,
-    wanted: Wanted,
-    bytes: usize,
-) -> (Wanted, Option<(String, Vec<u8>)>) {
+    read: FileRead,
+) -> (FileRead, Option<(String, Vec<u8>)>) {
+    let bytes = read.bytes + read.ahead_bytes;
     let asked = |bytes| Asked {
-        sha256: wanted.hash.to_vec(),
-        offset: wanted.offset,
+        sha256: read.hash.to_vec(),
+        offset: read.offset,
         bytes,
     };
     let find = async || Some(ask(client, subject.to_owned(), &asked(0)).await?.node);
-    // A block is less than a u32.
+    // Some pieces are less than a u32.
     let block = asked(bytes as u32);
     let get = async |node: String| {
         let answer = ask(client, format!("{subject}.{node}"), &block).await?;
-        let is_whole = (wanted.bytes..=bytes).contains(&answer.data.len());
-        is_whole.then_some((node, answer.data))
+        (answer.data.len() == bytes).then_some((node, answer.data))
     };
     let mut fetched = None;
     if let Some(node) = holder {
@@ -234,7 +206,7 @@ async fn fetch(
     {
         fetched = get(node).await;
     }
-    (wanted, fetched)
+    (read, fetched)
 }
 
 /// The first answer, if one comes in time.
@@ -255,8 +227,8 @@ async fn answer(client: &Client, folder: Folder, node: String, asked: [Subscribe
         let folder = folder.clone();
         let read = task::spawn_blocking(move || {
             let hash = Hash::try_from(&asked.sha256[..]).ok()?;
-            let bytes = (asked.bytes as usize).min(BLOCK_BYTES);
-            folder.read_up_to(&hash, asked.offset, bytes).ok()
+            let bytes = (asked.bytes as usize).min(BLOCK_BYTES_MAX);
+            folder.read(&hash, asked.offset, bytes).ok()
         });
         // Another node may have it: silence.
         let Ok(Some(data)) = read.await else {

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::{
     frame,
-    session::{Hash, WrittenPiece},
+    session::{FileRead, Hash, WrittenPiece},
 };
 
 use super::{Due, Hub, State};
@@ -16,12 +16,9 @@ pub(in crate::server) enum FileDone {
     /// A piece of an upload was written, or not.
     Written(WrittenPiece),
     /// A piece of a download was read, as a frame, or could not be.
-    Read {
-        index: usize,
-        serial: u64,
-        hash: Hash,
-        frame: Result<Vec<u8>, NotRead>,
-    },
+    Read(FileRead, Result<Vec<u8>, NotRead>),
+    /// Pieces behind that one were read along, as frames.
+    Ahead(FileRead, Vec<Vec<u8>>),
 }
 
 /// Why a piece of a file cannot be had.
@@ -31,21 +28,6 @@ pub(in crate::server) enum NotRead {
     Here,
     /// It is not on this node of a cluster, and no other one gives it.
     Elsewhere,
-}
-
-/// A piece of a file that is not on the disk of this node of a cluster, for a session.
-#[derive(Debug, Clone)]
-pub(in crate::server) struct Wanted {
-    /// The index of the connection.
-    pub(in crate::server) index: usize,
-    /// Its session.
-    pub(in crate::server) serial: u64,
-    /// The file.
-    pub(in crate::server) hash: Hash,
-    /// Where the piece begins.
-    pub(in crate::server) offset: u64,
-    /// How many bytes it has.
-    pub(in crate::server) bytes: usize,
 }
 
 impl Hub {
@@ -64,33 +46,23 @@ impl Hub {
                     } = &mut *state;
                     sessions.file_written(&piece, now_unix_ms, effects);
                 }
-                FileDone::Read {
-                    index,
-                    serial,
-                    hash,
-                    frame,
-                } => self.file_read(&mut state, (index, serial), &hash, frame),
+                FileDone::Read(read, frame) => self.file_read(&mut state, &read, frame),
+                FileDone::Ahead(read, frames) => state.sessions.pieces_ahead(&read, frames),
             }
         }
         self.apply(&mut state, None);
     }
 
-    fn file_read(
-        &self,
-        state: &mut State,
-        (index, serial): (usize, u64),
-        hash: &Hash,
-        frame: Result<Vec<u8>, NotRead>,
-    ) {
+    fn file_read(&self, state: &mut State, read: &FileRead, frame: Result<Vec<u8>, NotRead>) {
         let State { sessions, mail, .. } = state;
-        if !sessions.is_open(index, serial) {
+        let index = read.index;
+        if !sessions.is_open(index, read.serial) {
             return;
         }
         let frame = frame.unwrap_or_else(|not_read| {
             let is_elsewhere = not_read == NotRead::Elsewhere;
             let mut frame = Vec::new();
-            let answer = sessions.file_not_read(index, hash, is_elsewhere);
-            frame::encode(&answer, &mut frame);
+            frame::encode(&sessions.file_not_read(read, is_elsewhere), &mut frame);
             frame
         });
         mail.entry(index).or_default().push(Due::Piece(frame));
@@ -99,15 +71,15 @@ impl Hub {
 
     /// Pieces of files that are not here come from `fetcher`.
     #[cfg(feature = "cluster")]
-    pub(in crate::server) fn fetch_files(&self, fetcher: mpsc::Sender<Wanted>) {
+    pub(in crate::server) fn fetch_files(&self, fetcher: mpsc::Sender<FileRead>) {
         let _ = self.file_fetcher.set(fetcher);
     }
 
     /// Has a piece fetched from another node. Returns it if there is none to ask.
-    pub(in crate::server) fn fetch_piece(&self, wanted: Wanted) -> Result<(), Wanted> {
+    pub(in crate::server) fn fetch_piece(&self, read: FileRead) -> Result<(), FileRead> {
         match self.file_fetcher.get() {
-            Some(fetcher) => fetcher.try_send(wanted).map_err(TrySendError::into_inner),
-            None => Err(wanted),
+            Some(fetcher) => fetcher.try_send(read).map_err(TrySendError::into_inner),
+            None => Err(read),
         }
     }
 

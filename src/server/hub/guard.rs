@@ -2,12 +2,12 @@
 
 use std::sync::MutexGuard;
 
-use crate::session::{ConnectionId, Event, Time};
+use crate::session::{ConnectionId, Event, FileTask, NextPiece, Time};
 
 use super::{Hub, State, effects::Published};
 use crate::server::{
     archive::Delivery,
-    outbound::{Files, Outbound},
+    outbound::{Due, Files, Outbound},
     read_budget::ReadBudget,
     registry::ConnectionHandle,
 };
@@ -146,17 +146,25 @@ impl HubGuard<'_> {
         }
     }
 
-    /// It has sent all it had: the next piece of the file that it is sent.
-    pub(in crate::server) fn next_piece(&mut self) {
+    /// It has sent all it had: the next piece of the file that it is sent. Returns whether
+    /// that is there already.
+    pub(in crate::server) fn next_piece(&mut self) -> bool {
         let Some(state) = self.state.as_deref_mut() else {
-            return;
+            return false;
         };
-        let task = state.sessions.next_piece(self.id);
         self.outbound.files = Files::Idle;
-        if let (Some(task), Some(files)) = (task, &self.hub.files) {
-            files.push(task);
-            self.outbound.files = Files::Awaited;
+        match (state.sessions.next_piece(self.id), &self.hub.files) {
+            (Some(NextPiece::Frame(frame)), _) => {
+                self.outbound.take(Due::Piece(frame));
+                return true;
+            }
+            (Some(NextPiece::Read(read)), Some(files)) => {
+                files.push(FileTask::Read(read));
+                self.outbound.files = Files::Awaited;
+            }
+            _ => {}
         }
+        false
     }
 
     /// It has sent all it had: the next of the members that are due to it.

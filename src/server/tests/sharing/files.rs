@@ -263,31 +263,31 @@ impl World {
     }
 
     pub(super) fn read_disk(&mut self, task: FileTask) {
-        let FileTask::Read {
-            index,
-            serial,
-            hash,
-            offset,
-            bytes,
-        } = task
-        else {
+        let FileTask::Read(read) = task else {
             return; // A connection is gone.
         };
-        let offset = offset as usize;
-        let data = self.disk.whole[&hash][offset..offset + bytes].to_vec();
-        let message = Some(Message::FileData(FileData {
-            sha256: hash.to_vec(),
-            offset: offset as u64,
-            data,
-        }));
-        let frame = ServerEnvelope { message }.encode_length_delimited_to_vec();
-        let frame = Ok(frame);
-        self.hub.files_done(&mut vec![FileDone::Read {
-            index,
-            serial,
-            hash,
-            frame,
-        }]);
+        let begin = read.offset as usize;
+        let end = begin + read.bytes + read.ahead_bytes;
+        let data = &self.disk.whole[&read.hash][begin..end];
+        let pieces = data.chunks(read.bytes);
+        let offsets = (read.offset..).step_by(read.bytes);
+        let mut frames = pieces.zip(offsets).map(|(data, offset)| {
+            let message = Some(Message::FileData(FileData {
+                sha256: read.hash.to_vec(),
+                offset,
+                data: data.to_vec(),
+            }));
+            ServerEnvelope { message }.encode_length_delimited_to_vec()
+        });
+        let frame = frames.next().expect("a piece has bytes");
+        let ahead: Vec<_> = frames.collect();
+        let mut done = vec![FileDone::Read(read.clone(), Ok(frame))];
+        // What is read along may be had, or not.
+        if !ahead.is_empty() && self.rng.bool() {
+            self.events.insert("pieces read ahead");
+            done.push(FileDone::Ahead(read, ahead));
+        }
+        self.hub.files_done(&mut done);
     }
 
     /// Whether a member may fetch a file (CHAT-FILE-4).
@@ -387,7 +387,7 @@ impl World {
 
     /// A client fetches a file from somewhere on (CHAT-FILE-4, CHAT-FILE-10).
     pub(super) async fn fetch(&mut self, index: usize) {
-        let (content, hash) = self.any_content();
+        let (mut content, hash) = self.any_content();
         let offset = self.rng.usize(0..content.len());
         let may = self.may_fetch(index, &hash);
         let get = GetFile {
@@ -404,6 +404,18 @@ impl World {
         }
         self.events.insert("fetches a file");
         let mut next = offset;
+        if offset + CHUNK_BYTES + 10 < content.len() && self.rng.bool() {
+            // Another GetFile takes its place, behind the piece that the disk is reading.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let get = GetFile {
+                sha256: hash.to_vec(),
+                offset: (offset + CHUNK_BYTES) as u64,
+                length: 10,
+            };
+            self.ask(index, Sent::GetFile(get)).await;
+            self.events.insert("fetches something else instead");
+            content.truncate(offset + CHUNK_BYTES + 10);
+        }
         while next < content.len() {
             // Other pieces may be before it in the queue of the disk.
             let peer = self.clients[index].peer.as_mut().expect("it is there");
@@ -413,6 +425,10 @@ impl World {
                     assert_eq!(piece.offset, next as u64, "CHAT-FILE-10");
                     let end = next + piece.data.len();
                     assert!(piece.data.len() <= CHUNK_BYTES, "CHAT-FILE-10");
+                    assert!(
+                        end <= content.len(),
+                        "CHAT-FILE-10: more than was asked for"
+                    );
                     assert!(
                         piece.data == content[next..end],
                         "CHAT-FILE-10: other bytes"

@@ -39,7 +39,7 @@ const NAMES: [&str; 4] = ["ann", "Ann", "bob", "carl"];
 const CHUNK_BYTES: usize = 1_000;
 
 /// What happens in a schedule at least sometimes, and in how many of all at the least.
-const REACHED: [(&str, usize); 16] = [
+const REACHED: [(&str, usize); 18] = [
     ("registers", 100),
     ("NAME_OWNED", 100),
     ("NAME_IN_USE", 50),
@@ -55,6 +55,8 @@ const REACHED: [(&str, usize); 16] = [
     ("names a file", 15),
     ("names half a file", 40),
     ("fetches a file", 10),
+    ("pieces read ahead", 5),
+    ("fetches something else instead", 3),
     ("fetches what is not for it", 40),
 ];
 
