@@ -10,8 +10,14 @@ use super::{
 };
 use crate::wire;
 
-const INSERT_CHAT: &str = "INSERT INTO chat (seq, time_unix_ms, start_bytes, sender, text, more)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const INSERT_CHATS: &str =
+    "INSERT INTO chat (seq, time_unix_ms, start_bytes, sender, text, more) VALUES ";
+const CHAT_VALUES: &str = "(?, ?, ?, ?, ?, ?)";
+
+/// How many chats one statement inserts, where there are so many: to begin and end one costs
+/// as much as to insert a few rows.
+const CHATS_AT_ONCE: usize = 16;
+
 const REMOVE_TEXT: &str = "UPDATE chat SET text = '', more = ?2 WHERE seq = ?1";
 const PLACE: &str = "UPDATE room SET stream_position = ?1, stream_record = ?2";
 const FORGET_LINE: &str = "DELETE FROM line WHERE id = ?1";
@@ -79,7 +85,9 @@ impl Store {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut batch = Batch {
-            chat: transaction.prepare_cached(INSERT_CHAT)?,
+            chat: transaction.prepare_cached(&insert_chats(1))?,
+            chats: transaction.prepare_cached(&insert_chats(CHATS_AT_ONCE))?,
+            rows: Vec::with_capacity(CHATS_AT_ONCE),
             line: transaction.prepare_cached(UPSERT_LINE)?,
             forget_line: transaction.prepare_cached(FORGET_LINE)?,
             insert_sent: transaction.prepare_cached(sent::INSERT)?,
@@ -95,6 +103,7 @@ impl Store {
         for change in changes {
             batch.record(change)?;
         }
+        batch.insert_chats()?;
         // They are fewer where an epoch began.
         let sent_added = batch.sent.rows().saturating_sub(sent_rows);
         batch.sent.sweep(&transaction, sent_added)?;
@@ -139,6 +148,9 @@ impl Store {
 /// The statements of a transaction, and what it changes in memory.
 struct Batch<'a> {
     chat: CachedStatement<'a>,
+    chats: CachedStatement<'a>,
+    /// The chats that are not inserted yet.
+    rows: Vec<ChatRow<'a>>,
     line: CachedStatement<'a>,
     forget_line: CachedStatement<'a>,
     insert_sent: CachedStatement<'a>,
@@ -153,8 +165,34 @@ struct Batch<'a> {
     epoch: Option<String>,
 }
 
-impl Batch<'_> {
-    fn record(&mut self, change: &Change) -> Result<(), CommitError> {
+/// A chat with what its row has beside it.
+struct ChatRow<'a> {
+    chat: &'a wire::Chat,
+    start_bytes: u64,
+    more: Option<Vec<u8>>,
+}
+
+impl ChatRow<'_> {
+    /// Binds its values behind those of `before` other rows.
+    fn bind(&self, statement: &mut CachedStatement<'_>, before: usize) -> rusqlite::Result<()> {
+        let first = before * 6 + 1;
+        let chat = self.chat;
+        statement.raw_bind_parameter(first, chat.seq.cast_signed())?;
+        statement.raw_bind_parameter(first + 1, chat.time_unix_ms)?;
+        statement.raw_bind_parameter(first + 2, self.start_bytes.cast_signed())?;
+        statement.raw_bind_parameter(first + 3, chat.sender.as_str())?;
+        statement.raw_bind_parameter(first + 4, chat.text.as_str())?;
+        statement.raw_bind_parameter(first + 5, self.more.as_deref())
+    }
+}
+
+/// The statement that inserts so many chats.
+fn insert_chats(count: usize) -> String {
+    format!("{INSERT_CHATS}{}", [CHAT_VALUES].repeat(count).join(", "))
+}
+
+impl<'a> Batch<'a> {
+    fn record(&mut self, change: &'a Change) -> Result<(), CommitError> {
         match change {
             Change::Chat { chat, sent_by } => {
                 self.record_chat(chat)?;
@@ -187,6 +225,7 @@ impl Batch<'_> {
     /// Begins an epoch, or goes on behind chats that are missing: pages have no gap
     /// (CHAT-HIST-2), so what is before them is set aside.
     fn begin(&mut self, epoch: &str, seq: u64) -> Result<(), CommitError> {
+        self.insert_chats()?;
         earlier::set_aside(self.transaction, self.position, self.keep)?;
         epoch::begin(self.transaction, epoch, seq)?;
         self.sent.clear();
@@ -199,28 +238,43 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn record_chat(&mut self, chat: &wire::Chat) -> Result<(), CommitError> {
+    fn record_chat(&mut self, chat: &'a wire::Chat) -> Result<(), CommitError> {
         let expected = self.position.last_seq + 1;
         if chat.seq != expected || expected > row::SEQ_MAX {
             let fault = format!("chat {} was given where {expected} follows", chat.seq);
             return Err(CommitError::Failed(fault));
         }
         let more = row::more(chat);
-        self.chat.execute(params![
-            chat.seq.cast_signed(),
-            chat.time_unix_ms,
-            self.position.end_bytes.cast_signed(),
-            chat.sender,
-            chat.text,
-            more
-        ])?;
+        let start_bytes = self.position.end_bytes;
         self.position.last_seq = chat.seq;
         self.position.end_bytes += row::bytes(chat, more.as_deref());
+        self.rows.push(ChatRow {
+            chat,
+            start_bytes,
+            more,
+        });
+        if self.rows.len() < CHATS_AT_ONCE {
+            return Ok(());
+        }
+        for (before, row) in self.rows.drain(..).enumerate() {
+            row.bind(&mut self.chats, before)?;
+        }
+        self.chats.raw_execute()?;
+        Ok(())
+    }
+
+    /// Inserts the chats that are not inserted yet.
+    fn insert_chats(&mut self) -> Result<(), CommitError> {
+        for row in self.rows.drain(..) {
+            row.bind(&mut self.chat, 0)?;
+            self.chat.raw_execute()?;
+        }
         Ok(())
     }
 
     /// CHAT-MOD-8: number, sender and time stay.
     fn remove_text(&mut self, seq: u64) -> Result<(), CommitError> {
+        self.insert_chats()?;
         let seq = seq.cast_signed();
         let sql = format!("SELECT {COLUMNS} FROM chat WHERE seq = ?1");
         let found = self.transaction.query_row(&sql, [seq], row::read);

@@ -1,6 +1,6 @@
 //! Pages of the past.
 
-use chat::store::{Keep, Page, StoreReader};
+use chat::store::{Change, Keep, Page, StoreReader};
 use prost::Message;
 
 use crate::support::*;
@@ -26,6 +26,24 @@ fn kept() -> (tempfile::TempDir, StoreReader) {
     assert_eq!(store.prune(NOW), Ok(11));
     let reader = store.reader().expect("a reader");
     (folder, reader)
+}
+
+/// Many chats are inserted by one statement, and a removal finds those before it.
+#[test]
+fn a_commit_of_any_length_keeps_every_chat_and_every_removal() {
+    for count in [1, 15, 16, 17, 33, 40] {
+        let folder = folder();
+        let (mut store, _) = open(&options(folder.path()));
+        let mut changes: Vec<_> = (1..=count).map(accepted).collect();
+        changes.push(Change::Removed(count));
+        commit(&mut store, &changes);
+        let mut expected = page(1, count);
+        let removed = expected.chats.last_mut().expect("there is one");
+        removed.text.clear();
+        removed.removed = true;
+        let reader = store.reader().expect("a reader");
+        assert_eq!(all(&reader), expected, "{count} chats");
+    }
 }
 
 #[test]
