@@ -98,13 +98,13 @@ impl Room {
         let Some(entry) = self.members.get_mut(member) else {
             return;
         };
-        entry.sender_id = Some(key.key.sender_id());
+        entry.granted().sender_id = Some(key.key.sender_id());
         let is_owned = self.owners.key(&entry.name, time_unix_ms) == Some(key.key);
         if !is_owned && key.ownership != Ownership::FirstProof {
             return;
         }
         let (is_owner, freed) = self.owners.join(&entry.name, key.key, time_unix_ms);
-        entry.is_owner = is_owner;
+        entry.granted().is_owner = is_owner;
         let name = entry.name.clone();
         if let Some(changes) = &mut self.changes {
             changes.extend(freed.into_iter().map(Change::Disowned));
@@ -156,7 +156,7 @@ impl Room {
                 (self.lines.begin(member, line), failed)
             }
         };
-        member_entry.line = Some(id);
+        member_entry.granted().line = Some(id);
         self.note_line(id);
         claimed
     }
@@ -180,10 +180,10 @@ impl Room {
         let Some(gone) = self.members.remove(member) else {
             return Event::Ignored;
         };
-        if let Some(line) = gone.line {
+        if let Some(line) = gone.line() {
             self.leave_line(line, reason, time_unix_ms);
         }
-        if gone.is_owner {
+        if gone.is_owner() {
             self.owners.leave(&gone.name, time_unix_ms);
             self.note_owner(&gone.name);
         }

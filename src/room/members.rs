@@ -9,12 +9,43 @@ pub(super) struct Member {
     pub(super) name: Name,
     /// How many of its chats were accepted.
     pub(super) chats: u64,
+    granted: Option<Box<Granted>>,
+}
+
+/// What a member has that asked for it.
+#[derive(Debug, Default)]
+pub(super) struct Granted {
     /// Its line, if its session can be resumed.
     pub(super) line: Option<LineId>,
     /// What others see of the key that it has proved (CHAT-ID-12).
     pub(super) sender_id: Option<SenderId>,
     /// Its key owns its name, and the room keeps that.
     pub(super) is_owner: bool,
+}
+
+// The table is grown by doubling.
+const _: () = assert!(size_of::<Option<Member>>() <= 32);
+
+impl Member {
+    /// Its line, if its session can be resumed.
+    pub(super) fn line(&self) -> Option<LineId> {
+        self.granted.as_ref()?.line
+    }
+
+    /// What others see of the key that it has proved (CHAT-ID-12).
+    pub(super) fn sender_id(&self) -> Option<SenderId> {
+        self.granted.as_ref()?.sender_id
+    }
+
+    /// Whether its key owns its name, and the room keeps that.
+    pub(super) fn is_owner(&self) -> bool {
+        self.granted.as_ref().is_some_and(|it| it.is_owner)
+    }
+
+    /// All of that, to change it.
+    pub(super) fn granted(&mut self) -> &mut Granted {
+        self.granted.get_or_insert_default()
+    }
 }
 
 /// The table of members. Ids are small numbers that are reused, so each part of the table
@@ -51,9 +82,7 @@ impl Members {
             *entry = Some(Member {
                 name,
                 chats: 0,
-                line: None,
-                sender_id: None,
-                is_owner: false,
+                granted: None,
             });
         }
     }

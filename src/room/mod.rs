@@ -158,7 +158,7 @@ impl Room {
     /// What was accepted from the line of a member under an id other than 0
     /// (CHAT-RES-11).
     pub fn sent(&self, member: MemberId, id: u64) -> Option<Sent> {
-        let line = self.members.get(member)?.line?;
+        let line = self.members.get(member)?.line()?;
         self.lines.sent(line, id).filter(|_| id != 0).copied()
     }
 
@@ -202,7 +202,7 @@ impl Room {
 
     /// What others see of the key that a member has proved (CHAT-ID-12).
     pub fn sender_id(&self, member: MemberId) -> Option<SenderId> {
-        self.members.get(member)?.sender_id
+        self.members.get(member)?.sender_id()
     }
 
     /// The names behind `name`, in order; all of them if it is `None`.
@@ -283,8 +283,8 @@ impl Room {
             return Event::Ignored;
         };
         sender.chats += 1;
-        let by = (sender.name.as_str().to_owned(), sender.sender_id);
-        let line = sender.line.filter(|_| id != 0);
+        let by = (sender.name.as_str().to_owned(), sender.sender_id());
+        let line = sender.line().filter(|_| id != 0);
         self.accept(chat, by, line.map(|line| (line, id)))
     }
 
@@ -331,7 +331,7 @@ impl Room {
     }
 
     fn direct(&mut self, member: MemberId, id: u64, time_unix_ms: i64) -> Event {
-        let line = self.members.get(member).and_then(|member| member.line);
+        let line = self.members.get(member).and_then(|member| member.line());
         if let Some(line) = line.filter(|_| id != 0) {
             let sent = Sent {
                 id,

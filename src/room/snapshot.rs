@@ -1,7 +1,7 @@
 //! Snapshot: the whole state of a room at one place in the order, from which another room
 //! goes on with the commands behind it.
 
-use super::{Line, LineId, MemberId, Owner, Room, members::Member};
+use super::{Line, LineId, MemberId, Owner, Room, members::Granted};
 use crate::{identity::SenderId, limits::Limits, name::Name};
 
 /// The state of a room, but for the chats themselves.
@@ -38,9 +38,9 @@ impl Room {
                 id,
                 name: name.clone(),
                 chats: member.chats,
-                line: member.line,
-                sender_id: member.sender_id,
-                is_owner: member.is_owner,
+                line: member.line(),
+                sender_id: member.sender_id(),
+                is_owner: member.is_owner(),
             })
         });
         let (lines, next_line) = self.lines.all();
@@ -78,13 +78,14 @@ impl Room {
             }
             room.members.insert(id, name);
             if let Some(member) = room.members.get_mut(id) {
-                *member = Member {
-                    chats: state.chats,
-                    line: state.line,
-                    sender_id: state.sender_id,
-                    is_owner: state.is_owner,
-                    name: member.name.clone(),
-                };
+                member.chats = state.chats;
+                if state.line.is_some() || state.sender_id.is_some() || state.is_owner {
+                    *member.granted() = Granted {
+                        line: state.line,
+                        sender_id: state.sender_id,
+                        is_owner: state.is_owner,
+                    };
+                }
             }
             room.names.insert(&room.members, id);
         }

@@ -59,6 +59,16 @@ pub(super) struct Permit(Option<AddressKey>);
 impl Permit {
     /// The permit of a connection that is not counted.
     pub(super) const UNCOUNTED: Self = Self(None);
+
+    /// Whether its connection is counted. With the address that is all that must be kept.
+    pub(super) fn is_counted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The permit of a connection from `address` that is counted.
+    pub(super) fn counted(address: IpAddr) -> Self {
+        Self(Some(AddressKey::of(address)))
+    }
 }
 
 impl AddressKey {

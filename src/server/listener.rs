@@ -83,7 +83,7 @@ pub(super) async fn accept<L: Listener>(listener: Arc<L>, hub: Arc<Hub>, connect
         }
         match listener.accept().await {
             Ok((accepted, address)) => {
-                let peer = Peer::network(address, L::TRANSPORT);
+                let peer = Peer::network(address, L::KIND);
                 if back_off_ms > 0 {
                     info!("accepting again");
                     back_off_ms = 0;
@@ -91,7 +91,7 @@ pub(super) async fn accept<L: Listener>(listener: Arc<L>, hub: Arc<Hub>, connect
                 debug!(
                     peer = peer.log_address(),
                     port = peer.log_port(),
-                    transport = L::TRANSPORT,
+                    transport = L::KIND.transport(),
                     "connected"
                 );
                 serve(accepted, peer, &hub, &connections);
@@ -99,7 +99,7 @@ pub(super) async fn accept<L: Listener>(listener: Arc<L>, hub: Arc<Hub>, connect
             Err(error) if is_about_one_connection(&error) => debug!(%error, "not accepted"),
             Err(error) => {
                 if back_off_ms == 0 {
-                    warn!(%error, transport = L::TRANSPORT, "cannot accept connections for now");
+                    warn!(%error, transport = L::KIND.transport(), "cannot accept connections for now");
                 }
                 back_off_ms = (back_off_ms * 2).clamp(BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX);
                 time::sleep(Duration::from_millis(back_off_ms)).await;
@@ -113,7 +113,7 @@ fn accept_waiting<L: Listener>(listener: &L, hub: &Arc<Hub>, connections: &TaskT
     for _ in 0..BACKLOG {
         match unconstrained(listener.accept()).now_or_never() {
             Some(Ok((accepted, address))) => {
-                let peer = Peer::network(address, L::TRANSPORT);
+                let peer = Peer::network(address, L::KIND);
                 serve(accepted, peer, hub, connections);
             }
             Some(Err(error)) if is_about_one_connection(&error) => {}
@@ -184,7 +184,7 @@ async fn read_proxied<S, H>(
     let deadline = Duration::from_millis(hub.limits().register_deadline_ms.into());
     match time::timeout(deadline, reading).await {
         Ok(Ok((accepted, source))) => {
-            let peer = source.map_or(proxy, |source| Peer::network(source, proxy.transport()));
+            let peer = source.map_or(proxy, |source| Peer::network(source, proxy.kind()));
             serve(*accepted, peer, &hub, &connections);
         }
         Ok(Err(error)) => {

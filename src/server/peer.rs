@@ -7,22 +7,26 @@ use tracing::{
     info,
 };
 
+use super::transport::Kind;
+
+const _: () = assert!(size_of::<Peer>() <= 20);
+
 /// Where a connection comes from. Small, since every connection has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer {
     /// `None` where it does not come over a network.
     ip: Option<IpAddr>,
     port: u16,
-    transport: &'static str,
+    kind: Kind,
 }
 
 impl Peer {
     /// A stream over a network. An IPv4 address is one, however the system writes it.
-    pub(super) fn network(address: SocketAddr, transport: &'static str) -> Self {
+    pub(super) fn network(address: SocketAddr, kind: Kind) -> Self {
         Self {
             ip: Some(address.ip().to_canonical()),
             port: address.port(),
-            transport,
+            kind,
         }
     }
 
@@ -32,7 +36,7 @@ impl Peer {
         Self {
             ip: None,
             port: 0,
-            transport: "memory",
+            kind: Kind::Chat,
         }
     }
 
@@ -49,7 +53,12 @@ impl Peer {
 
     /// What the log calls its transport.
     pub(super) fn transport(&self) -> &'static str {
-        self.transport
+        self.kind.transport()
+    }
+
+    /// What its listener is for.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Its address, as a field of a log line.

@@ -19,7 +19,7 @@ use tracing::debug;
 use super::{
     certificates::{Certificates, Protocol},
     tcp::listen_addresses,
-    transport::{Accepted, BACKLOG, Listener, Transport},
+    transport::{Accepted, BACKLOG, Kind, Listener, Transport},
 };
 use crate::quic::{QuicStream, transport_config};
 
@@ -143,7 +143,7 @@ impl Config {
 }
 
 impl Listener for Quic {
-    const TRANSPORT: &str = "quic";
+    const KIND: Kind = Kind::Quic;
     type Stream = QuicStream;
     type Handshake = BoxFuture<'static, io::Result<Option<QuicStream>>>;
 

@@ -22,6 +22,8 @@ pub(super) struct ConnectionHandle {
     position: AtomicU64,
     /// How much memory its replies and unfinished frames take, in bytes.
     buffered_bytes: AtomicU32,
+    /// It has a permit from the address limiter.
+    is_counted: bool,
     /// It must close, since all queues together take too much (CHAT-LIM-10).
     is_evicted: AtomicBool,
     /// Its session has something to do.
@@ -39,9 +41,11 @@ pub(super) struct ConnectionHandle {
 pub(super) struct ConnectionEntry {
     pub(super) handle: Arc<ConnectionHandle>,
     pub(super) stall_budget: StallBudget,
-    /// Its permit from the address limiter.
-    pub(super) permit: Permit,
 }
+
+// Every member has both, and the table of entries is grown by doubling.
+const _: () = assert!(size_of::<ConnectionHandle>() <= 64);
+const _: () = assert!(size_of::<Option<ConnectionEntry>>() <= 24);
 
 /// The buffers of all connections are crowded at this part of what all queues may take.
 const CROWDED_PARTS: u64 = 2;
@@ -111,12 +115,13 @@ pub(super) struct Registry {
 impl ConnectionHandle {
     const NOT_SUBSCRIBED: u64 = u64::MAX;
 
-    fn new(peer: Peer) -> Self {
+    fn new(peer: Peer, permit: &Permit) -> Self {
         Self {
             peer,
             waker: OnceLock::new(),
             position: AtomicU64::new(Self::NOT_SUBSCRIBED),
             buffered_bytes: AtomicU32::new(0),
+            is_counted: permit.is_counted(),
             is_evicted: AtomicBool::new(false),
             is_notified: AtomicBool::new(false),
             has_mail: AtomicBool::new(false),
@@ -236,7 +241,7 @@ impl Registry {
 
     /// Adds the connection `index`.
     pub(super) fn insert(&self, index: usize, peer: Peer, permit: Permit) -> Arc<ConnectionHandle> {
-        let handle = Arc::new(ConnectionHandle::new(peer));
+        let handle = Arc::new(ConnectionHandle::new(peer, &permit));
         let mut connections = self.write();
         if connections.len() <= index {
             connections.entries.resize_with(index + 1, || None);
@@ -247,7 +252,6 @@ impl Registry {
             *free = Some(ConnectionEntry {
                 handle: Arc::clone(&handle),
                 stall_budget: StallBudget::default(),
-                permit,
             });
         }
         handle
@@ -282,7 +286,9 @@ impl Registry {
         drop(connections);
         self.buffered_bytes
             .fetch_sub(entry.handle.buffered_bytes(), Ordering::Relaxed);
-        Some((entry.handle.peer, entry.permit))
+        let peer = entry.handle.peer;
+        let address = peer.ip().filter(|_| entry.handle.is_counted);
+        Some((peer, address.map_or(Permit::UNCOUNTED, Permit::counted)))
     }
 
     /// Notifies the connections with these indices; some may have gone since.

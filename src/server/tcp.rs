@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::{
     proxied::{Proxies, read_header, refuse_header},
-    transport::{Accepted, BACKLOG, Delivery, Listener, Transport},
+    transport::{Accepted, BACKLOG, Delivery, Kind, Listener, Transport},
 };
 use crate::address::Address;
 
@@ -110,7 +110,7 @@ impl Tcp {
 }
 
 impl Listener for Tcp {
-    const TRANSPORT: &str = "tcp";
+    const KIND: Kind = Kind::Chat;
     type Stream = TcpStream;
     type Handshake = Ready<io::Result<Option<TcpStream>>>;
 
@@ -127,7 +127,7 @@ impl Listener for Tcp {
 pub(super) struct PlainCarrier(pub(super) Tcp);
 
 impl Listener for PlainCarrier {
-    const TRANSPORT: &str = "tcp";
+    const KIND: Kind = Kind::Chat;
     type Stream = TcpStream;
     type Handshake = BoxFuture<'static, io::Result<Option<TcpStream>>>;
 

@@ -19,7 +19,7 @@ use super::{
     certificates::{Certificates, Protocol},
     proxied::refuse_header,
     tcp::Tcp,
-    transport::{Accepted, Delivery, Listener, Transport},
+    transport::{Accepted, Delivery, Kind, Listener, Transport},
 };
 
 /// How much ciphertext waits for a peer that does not read, in bytes: two records. What
@@ -44,7 +44,7 @@ impl Tls {
 }
 
 impl Listener for Tls {
-    const TRANSPORT: &str = "tls";
+    const KIND: Kind = Kind::Tls;
     type Stream = TlsStream<TcpStream>;
     type Handshake = BoxFuture<'static, io::Result<Option<Self::Stream>>>;
 

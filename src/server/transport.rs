@@ -26,8 +26,23 @@ pub(super) enum Kind {
     /// Browsers.
     Web,
     /// QUIC.
-    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "for handed sockets"))]
+    #[cfg_attr(
+        not(any(feature = "cli", feature = "quic")),
+        expect(dead_code, reason = "for handed sockets")
+    )]
     Quic,
+}
+
+impl Kind {
+    /// What the log calls its transport.
+    pub(super) fn transport(self) -> &'static str {
+        match self {
+            Self::Chat => "tcp",
+            Self::Tls => "tls",
+            Self::Web => "web",
+            Self::Quic => "quic",
+        }
+    }
 }
 
 /// How many connections may wait to be accepted, on each listener.
@@ -129,8 +144,8 @@ pub(super) type FromProxy<S, H> = (Box<Accepted<S, H>>, Option<SocketAddr>);
 
 /// Accepts streams of one transport.
 pub(super) trait Listener: Send + Sync + 'static {
-    /// What the log calls the transport.
-    const TRANSPORT: &str;
+    /// What it is for.
+    const KIND: Kind;
     /// A stream that carries frames.
     type Stream: Transport + Send + 'static;
     /// Makes one of what was accepted, unless the peer wants something else, and got it.

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::server::{
     listener,
-    transport::{Accepted, Listener},
+    transport::{Accepted, Kind, Listener},
 };
 
 type Handshake = BoxFuture<'static, io::Result<Option<DuplexStream>>>;
@@ -19,7 +19,7 @@ type Handshake = BoxFuture<'static, io::Result<Option<DuplexStream>>>;
 struct TestListener(Mutex<mpsc::Receiver<Handshake>>);
 
 impl Listener for TestListener {
-    const TRANSPORT: &str = "memory";
+    const KIND: Kind = Kind::Chat;
     type Stream = DuplexStream;
     type Handshake = Handshake;
 

@@ -25,7 +25,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
-use super::transport::{Accepted, Listener, Transport};
+use super::transport::{Accepted, Kind, Listener, Transport};
 use http::Site;
 use websocket::WebSocket;
 
@@ -54,7 +54,7 @@ impl<L: Listener> Web<L> {
 }
 
 impl<L: Listener> Listener for Web<L> {
-    const TRANSPORT: &str = "web";
+    const KIND: Kind = Kind::Web;
     type Stream = WebSocket<L::Stream>;
     type Handshake = Answering<L::Stream>;
 

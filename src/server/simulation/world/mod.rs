@@ -29,6 +29,7 @@ use crate::{
         connection::Connection,
         hub::{Hub, Origin, Outside},
         peer::Peer,
+        transport::Kind,
     },
     session::AccessPolicy,
     wire::{ServerEnvelope, server_envelope::Message},
@@ -165,7 +166,7 @@ impl World {
             .filter(|link| link.is_alive() && !link.is_rejected && link.address_key == address_key);
         let same_address = address_key.map_or(0, |_| same_address.count());
         let hub = Arc::clone(&self.hub);
-        let member = hub.connect(Peer::network(SocketAddr::new(address, 0), "memory"));
+        let member = hub.connect(Peer::network(SocketAddr::new(address, 0), Kind::Chat));
         let connection = Connection::new(ServerEnd(Rc::clone(&pipe)), hub, member);
         let is_rejected = connection.is_rejected();
         self.note(format_args!(
