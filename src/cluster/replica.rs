@@ -35,8 +35,13 @@ pub(crate) trait Rooms {
     fn apply(&mut self, command: Command, connection: Option<usize>) -> Outcome;
 
     /// Carries out what an operator asks all nodes. `ticket`: of this node, which operator
-    /// waits for it.
-    fn operate(&mut self, operation: Operation, time_unix_ms: i64, ticket: Option<u64>);
+    /// waits for it. Returns the members that it has thrown out.
+    fn operate(
+        &mut self,
+        operation: Operation,
+        time_unix_ms: i64,
+        ticket: Option<u64>,
+    ) -> Vec<MemberId>;
 
     /// A node asks for a probe of the holder of a name.
     fn name_asked(&mut self, name: Name, is_from_here: bool);
@@ -219,7 +224,9 @@ impl Replica {
                 Some(Kind::Operate(it)) => {
                     let ticket = is_own.then_some(it.ticket);
                     if let Some(operation) = it.operation() {
-                        rooms.operate(operation, record.time_unix_ms, ticket);
+                        for member in rooms.operate(operation, record.time_unix_ms, ticket) {
+                            self.forget(member);
+                        }
                     }
                 }
                 Some(Kind::NameAsked(it)) => {
@@ -447,12 +454,13 @@ impl Replica {
         }
     }
 
-    /// A member has left because another one continues its session.
-    fn forget(&mut self, replaced: MemberId) {
+    /// A member has left by no command of its own: another one continues its session, or the
+    /// operator has ended it.
+    fn forget(&mut self, gone: MemberId) {
         for node in self.nodes.values_mut() {
-            node.members.retain(|_, it| it.member != replaced);
+            node.members.retain(|_, it| it.member != gone);
         }
-        self.free.extend(replaced.elsewhere());
+        self.free.extend(gone.elsewhere());
     }
 
     fn new_id(&mut self) -> MemberId {

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use crate::{
     name::Name,
-    room::{self, Command, Room},
+    room::{self, Command, MemberId, Room},
     text::Text,
     wire::{self, ServerEnvelope},
 };
@@ -149,11 +149,86 @@ impl Sessions {
     ) -> bool {
         match room.holder(name) {
             Some(member) => {
-                let index = member.0 as usize;
-                self.expel(room, now, index, rejection::kicked(reason), effects)
+                self.expel_member(room, now, member, rejection::kicked(reason), effects)
             }
             None => false,
         }
+    }
+
+    /// Ends the session of the member whose name a ban keeps out (CHAT-MOD-2). Returns
+    /// whether there is one.
+    pub fn expel_banned_member(
+        &mut self,
+        room: &mut Room,
+        now: Time,
+        name: &Name,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        // The file of `--deny` is another one at each node of a cluster.
+        let ban = self.moderation.bans.of_name(name, now.unix_ms);
+        match (room.holder(name), ban) {
+            (Some(member), Some(ban)) => {
+                let rejection = rejection::banned_name(ban, now.unix_ms);
+                self.expel_member(room, now, member, rejection, effects)
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the session of a member for the operator. In a cluster every node does so at the
+    /// same place in the order: its client cannot go on at another node before that
+    /// (CHAT-MOD-5).
+    fn expel_member(
+        &mut self,
+        room: &mut Room,
+        now: Time,
+        member: MemberId,
+        rejection: Rejection,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let index = member.0 as usize;
+        if !self.is_clustered() {
+            return self.expel(room, now, index, rejection, effects);
+        }
+        let reason = CloseReason::Error(rejection.code);
+        if let Some(state @ State::Registered(_)) = self.states.get_mut(index) {
+            let closed = Closed {
+                reason,
+                name: room.name(member).cloned(),
+                chats: room.chats(member),
+            };
+            let rejection = Some(rejection);
+            let revoked = State::Revoked(Box::new(Revoked { closed, rejection }));
+            if let State::Registered(session) = std::mem::replace(state, revoked) {
+                self.settle(*session, effects);
+            }
+            effects.push(Effect::Notify(index));
+        }
+        let left = room.apply(Command::Leave {
+            member,
+            reason: reason.left_reason(),
+            time_unix_ms: now.unix_ms,
+        });
+        match member.elsewhere() {
+            Some(_) => self.applied_elsewhere(left, effects),
+            None => self.applied(room, now, index, left, effects),
+        }
+        true
+    }
+
+    /// The clients whose Join is on its way through the order of a cluster, and the names
+    /// that they ask for.
+    fn joining(&self) -> impl Iterator<Item = (usize, &Name)> {
+        let states = self.states.iter();
+        states.filter_map(|(index, state)| match state {
+            State::Joining(joining) => Some((index, &joining.name)),
+            _ => None,
+        })
+    }
+
+    /// Whether a client of this node is about to join under a name.
+    pub fn is_joining(&self, name: &Name) -> bool {
+        self.joining().any(|(_, it)| it == name)
     }
 
     /// Ends every connection that a ban keeps out by now (CHAT-MOD-2). `addresses`: where
@@ -174,7 +249,11 @@ impl Sessions {
             let checked = self.moderation.check_name(name, now_unix_ms);
             Some((member.0 as usize, checked.err()?))
         });
-        let banned: Vec<(usize, Rejection)> = by_name.chain(by_address).collect();
+        let joining = self.joining().filter_map(|(index, name)| {
+            let checked = self.moderation.check_name(name, now_unix_ms);
+            Some((index, checked.err()?))
+        });
+        let banned: Vec<(usize, Rejection)> = by_name.chain(by_address).chain(joining).collect();
         banned
             .into_iter()
             .filter(|(index, rejection)| self.expel(room, now, *index, rejection.clone(), effects))
@@ -221,7 +300,18 @@ impl Sessions {
                     self.stop_waiting(index, &pending);
                 }
             }
-            Some(State::Unregistered { .. } | State::AwaitingProof(_) | State::Joining(_)) => {}
+            // Behind its Join, which may stand behind the ban in the order.
+            Some(State::Joining(_)) => {
+                self.order(
+                    context,
+                    Command::Leave {
+                        member,
+                        reason: reason.left_reason(),
+                        time_unix_ms: context.now.unix_ms,
+                    },
+                );
+            }
+            Some(State::Unregistered { .. } | State::AwaitingProof(_)) => {}
             Some(State::Leaving(_) | State::Revoked(_) | State::Ended) | None => return false,
         }
         let rejection = Some(rejection);

@@ -54,6 +54,24 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// The names whose holders it throws out.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(crate) fn expelled_names(&self) -> Vec<Name> {
+        match self {
+            Self::Kick { name, .. } => vec![name.clone()],
+            Self::Ban { targets, .. } => {
+                let names = targets.iter().filter_map(|target| match target {
+                    Target::Name(name) => Some(name.clone()),
+                    Target::Network(_) => None,
+                });
+                names.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// What has become of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operated {

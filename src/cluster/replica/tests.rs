@@ -16,7 +16,9 @@ impl Rooms for Anyone {
         }
     }
 
-    fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) {}
+    fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) -> Vec<MemberId> {
+        Vec::new()
+    }
 
     fn name_asked(&mut self, _: Name, _: bool) {}
 

@@ -21,7 +21,7 @@ use crate::{
         sequencer::{Reach, Sequencer, WAITING_BYTES_MAX},
     },
     name::Name,
-    room::{self, Command, Event},
+    room::{self, Command, Event, MemberId},
     server::hub::{Hub, InOrder, Outgoing},
     session::{DirectKey, DirectPlace, Operation, RemoteDirect},
 };
@@ -397,8 +397,13 @@ impl Rooms for InOrder<'_> {
         })
     }
 
-    fn operate(&mut self, operation: Operation, time_unix_ms: i64, ticket: Option<u64>) {
-        InOrder::operate(self, operation, time_unix_ms, ticket);
+    fn operate(
+        &mut self,
+        operation: Operation,
+        time_unix_ms: i64,
+        ticket: Option<u64>,
+    ) -> Vec<MemberId> {
+        InOrder::operate(self, operation, time_unix_ms, ticket)
     }
 
     fn name_asked(&mut self, name: Name, is_from_here: bool) {

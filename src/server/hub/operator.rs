@@ -139,9 +139,7 @@ impl Hub {
         } = &mut *state;
         match operation {
             Operation::Kick { name, reason } => {
-                let is_elsewhere = room.is_elsewhere(&name);
-                let is_here = sessions.kick(room, now, &name, &reason, effects);
-                Operated::Done(is_elsewhere || is_here)
+                Operated::Done(sessions.kick(room, now, &name, &reason, effects))
             }
             Operation::Ban {
                 targets,
@@ -209,22 +207,29 @@ impl Hub {
         if is_full {
             return Operated::TooMany;
         }
-        let is_elsewhere = |target: &&Target| match target {
-            Target::Name(name) => state.room.is_elsewhere(name),
-            Target::Network(_) => false,
-        };
-        let elsewhere = targets.iter().filter(is_elsewhere).count();
-        // To look at every member for every ban that is set again would take long.
+        let State {
+            sessions,
+            room,
+            effects,
+            ..
+        } = &mut *state;
+        let mut members = 0;
+        for target in &targets {
+            if let Target::Name(name) = target {
+                members += usize::from(sessions.expel_banned_member(room, now, name, effects));
+            }
+        }
+        // To look at every connection for every ban that is set again would take long.
         let addresses = self.addresses();
         let is_here = |target: &Target| match target {
-            Target::Name(name) => state.room.holder(name).is_some(),
+            Target::Name(name) => sessions.is_joining(name),
             Target::Network(network) => addresses.iter().any(|(_, it)| network.contains(*it)),
         };
-        let here = match targets.iter().any(is_here) {
+        let others = match targets.iter().any(is_here) {
             true => self.expel_banned(state, now),
             false => 0,
         };
-        Operated::Ended(here + elsewhere)
+        Operated::Ended(members + others)
     }
 
     /// Looks at the bans and mutes.

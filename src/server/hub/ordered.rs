@@ -23,6 +23,7 @@ use crate::{
 #[cfg(any(test, feature = "cluster"))]
 use crate::{
     name::Name,
+    room::MemberId,
     session::{Effect, Sessions, Time},
 };
 
@@ -424,25 +425,31 @@ impl InOrder<'_> {
         }
     }
 
-    /// Carries out an operation, as each node does. `ticket`: of this node, if somebody waits
-    /// for it.
+    /// Carries out an operation, as each node does, and returns the members that it has
+    /// thrown out. `ticket`: of this node, if somebody waits for it.
     #[cfg(any(test, feature = "cluster"))]
     pub(in crate::server) fn operate(
         &mut self,
         operation: Operation,
         time_unix_ms: i64,
         ticket: Option<u64>,
-    ) {
+    ) -> Vec<MemberId> {
         let now = Time {
             unix_ms: time_unix_ms,
             ..self.hub.now()
         };
+        let room = &self.state.room;
+        let names = operation.expelled_names().into_iter();
+        let mut members: Vec<_> = names.filter_map(|name| room.holder(&name)).collect();
         let operated = self.hub.perform(self.state, now, operation);
         self.carry_out(None);
         let waiting = &mut self.state.operations.waiting;
         if let Some(waiting) = ticket.and_then(|ticket| waiting.remove(&ticket)) {
             let _ = waiting.send(operated);
         }
+        let room = &self.state.room;
+        members.retain(|&member| room.name(member).is_none());
+        members
     }
 
     /// The handle of a connection, unless it has gone.

@@ -6,6 +6,7 @@ use crate::{
     name::Name,
     session::{Ban, Operated, Operation, Reason, Target},
     text::Text,
+    wire::ResumeFailure,
 };
 
 const DIRECT: [Capability; 3] = [Capability::Receipts, Capability::Resume, Capability::Direct];
@@ -279,6 +280,80 @@ async fn an_operator_reaches_members_of_all_nodes() {
     assert_eq!(unbanned, Ok(Operated::Done(true)));
     tokio::time::sleep(Duration::from_millis(100)).await;
     Peer::member(&nodes[0].hub, "bob", &BOTH, 1 << 16).await;
+}
+
+fn banned(name: &Name) -> Operation {
+    Operation::Ban {
+        targets: vec![Target::Name(name.clone())],
+        with_address_of: None,
+        ban: Ban {
+            until_unix_ms: None,
+            reason: Reason::default(),
+        },
+    }
+}
+
+/// CHAT-MOD-5: not at another node either, while its own does not know of it yet.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_the_operator_has_ended_is_not_resumed_at_another_node() {
+    let double = Double::new(31, Weather::FINE);
+    let nodes = nodes(&double, &["a", "b"]).await;
+    let name = Name::parse("alice").expect("a name");
+    let kick = Operation::Kick {
+        name: name.clone(),
+        reason: Reason::default(),
+    };
+    for (operation, code) in [
+        (kick, ErrorCode::Kicked),
+        (banned(&name), ErrorCode::Banned),
+    ] {
+        let mut alice = Peer::connect(&nodes[0].hub, 1 << 16);
+        alice.send(register_with("alice", &BOTH)).await;
+        let first = registered(&mut alice).await;
+        nodes[0].link.set_slow(SLOW_MS);
+        let operated = nodes[1].hub.carry_out_operation(operation).await;
+        assert!(
+            matches!(operated, Ok(Operated::Done(true) | Operated::Ended(1))),
+            "{operated:?}"
+        );
+        assert_eq!(nodes[1].hub.names(), [""; 0]);
+        let first = wire::Registered {
+            name: "ally".to_owned(),
+            ..first
+        };
+        let mut ally = Peer::connect(&nodes[1].hub, 1 << 16);
+        ally.send(resume(&first, &BOTH, 0, 1)).await;
+        let second = registered(&mut ally).await;
+        assert_eq!(second.resume_failure(), ResumeFailure::UnknownToken);
+        ally.send(Sent::Leave(wire::Leave {})).await;
+        assert_eq!(ally.next().await, None);
+        nodes[0].link.set_slow(0);
+        expect_end(&mut alice, code).await;
+    }
+}
+
+/// CHAT-MOD-3: the ban stands in the order before a Join that a node has made without
+/// knowing of it.
+#[tokio::test(start_paused = true)]
+async fn a_ban_ends_a_join_that_stands_behind_it() {
+    let double = Double::new(32, Weather::FINE);
+    let nodes = nodes(&double, &["a", "b"]).await;
+    let name = Name::parse("alice").expect("a name");
+    let mut bob = Peer::member(&nodes[1].hub, "bob", &[Capability::Presence], 1 << 16).await;
+    nodes[0].link.set_slow(SLOW_MS);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let operated = nodes[1].hub.carry_out_operation(banned(&name)).await;
+    assert_eq!(operated, Ok(Operated::Ended(0)));
+    let mut alice = Peer::connect(&nodes[0].hub, 1 << 16);
+    alice.send(register_with("alice", &BOTH)).await;
+    expect_end(&mut alice, ErrorCode::Banned).await;
+    assert!(matches!(bob.next().await, Some(Message::Joined(it)) if it.name == "alice"));
+    match bob.next().await {
+        Some(Message::Left(left)) => assert_eq!(left.reason(), LeftReason::Banned),
+        message => panic!("not left but {message:?}"),
+    }
+    // It cannot be resumed.
+    assert!(nodes[1].hub.snapshot().lines.is_empty());
 }
 
 /// An operator whose server is cut off is told so.

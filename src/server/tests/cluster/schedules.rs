@@ -13,9 +13,13 @@ use std::{
 use prost::Message as _;
 
 use super::{between::direct_to, truth::Truth, *};
-use crate::cluster::{
-    record::Record,
-    replica::{Replica, epoch},
+use crate::{
+    cluster::{
+        record::Record,
+        replica::{Replica, epoch},
+    },
+    name::Name,
+    session::{Ban, Operation, Reason, Target},
 };
 
 /// How many schedules every test run has.
@@ -57,6 +61,8 @@ struct Told {
     delivered: BTreeSet<String>,
     /// How many sessions ended because another client asked for the name.
     reclaimed: u64,
+    /// How many the operator ended.
+    expelled: u64,
 }
 
 type World = Arc<Mutex<Vec<Node>>>;
@@ -77,6 +83,8 @@ struct Bot {
     told: Arc<Mutex<Told>>,
     random: fastrand::Rng,
     line: Option<Line>,
+    /// The operator has ended its session, which it tries to resume all the same.
+    is_expelled: bool,
     /// Not receipted yet, by id.
     pending: BTreeMap<u64, String>,
     /// Directs that are not receipted yet, with whom they are for; and those that have no
@@ -138,7 +146,9 @@ impl Bot {
             _ => return,
         };
         let mut seq = registered.seq;
+        let was_expelled = std::mem::take(&mut self.is_expelled);
         if registered.resumed_from > 0 {
+            assert!(!was_expelled, "CHAT-MOD-5");
             let line = self.line.as_mut().expect("it resumed");
             assert_eq!(line.epoch, registered.epoch, "only an epoch resumes");
             if registered.resumed_from == line.seq + 1 {
@@ -211,6 +221,12 @@ impl Bot {
                 }
                 Ok(Some(Message::Error(error))) if error.code() == ErrorCode::NameReclaimed => {
                     self.told.lock().unwrap().reclaimed += 1;
+                }
+                Ok(Some(Message::Error(error)))
+                    if matches!(error.code(), ErrorCode::Kicked | ErrorCode::Banned) =>
+                {
+                    self.is_expelled = true;
+                    self.told.lock().unwrap().expelled += 1;
                 }
                 Err(_) => {
                     let id = self.next_id;
@@ -338,8 +354,35 @@ impl Peer {
     }
 }
 
-/// One schedule. Returns how many receipts there were, and how many lost their names.
-async fn schedule(seed: u64) -> (u64, u64) {
+/// The operator of a node throws out the holder of a name, and keeps it out for a while.
+async fn throw_out(hub: Arc<Hub>, name: &str, banned_ms: Option<u64>) {
+    let name = Name::parse(name).expect("a name");
+    let target = || Target::Name(name.clone());
+    let operation = match banned_ms {
+        None => Operation::Kick {
+            name: name.clone(),
+            reason: Reason::default(),
+        },
+        Some(_) => Operation::Ban {
+            targets: vec![target()],
+            with_address_of: None,
+            ban: Ban {
+                until_unix_ms: None,
+                reason: Reason::default(),
+            },
+        },
+    };
+    let _ = hub.carry_out_operation(operation).await;
+    if let Some(banned_ms) = banned_ms {
+        tokio::time::sleep(Duration::from_millis(banned_ms)).await;
+        let unban = Operation::Unban { target: target() };
+        let _ = hub.carry_out_operation(unban).await;
+    }
+}
+
+/// One schedule. Returns how many receipts there were, how many lost their names, and how
+/// many the operator has thrown out.
+async fn schedule(seed: u64) -> (u64, u64, u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let double = Double::new(seed, Weather::STORMY);
     let count = 2 + seed % 2;
@@ -368,6 +411,7 @@ async fn schedule(seed: u64) -> (u64, u64) {
                 told: Arc::clone(&told),
                 random: random.fork(),
                 line: None,
+                is_expelled: false,
                 pending: BTreeMap::new(),
                 directs: BTreeMap::new(),
                 unsettled: BTreeMap::new(),
@@ -383,7 +427,7 @@ async fn schedule(seed: u64) -> (u64, u64) {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let mut nodes = world.lock().unwrap();
         let index = random.usize(..nodes.len());
-        match random.u8(..10) {
+        match random.u8(..12) {
             0..3 => nodes[index].link.set_cut(true),
             3 => nodes[index].link.set_slow(random.u64(1..200)),
             4..7 => nodes.iter().for_each(|node| node.link.set_cut(false)),
@@ -393,6 +437,12 @@ async fn schedule(seed: u64) -> (u64, u64) {
                 let clock = clocks[random.usize(..clocks.len())];
                 let disk = disks[index].as_ref();
                 nodes[index] = Node::start_at(&double, &names[index], clock, disk);
+            }
+            9..11 => {
+                let hub = Arc::clone(&nodes[index].hub);
+                let name = NAMES[random.usize(..NAMES.len())];
+                let banned_ms = random.bool().then(|| random.u64(..3_000));
+                tokio::spawn(throw_out(hub, name, banned_ms));
             }
             _ if restarts => double.restart(random.usize(..6)),
             _ => {}
@@ -419,6 +469,7 @@ async fn schedule(seed: u64) -> (u64, u64) {
         replica.apply(Record::decode(&bytes[..]).expect("a record"), &mut truth);
     }
     let room = &truth.room;
+    let bans = world.lock().unwrap()[0].hub.bans();
     let members: Vec<_> = room
         .names_after(None)
         .map(|name| name.as_str().to_owned())
@@ -429,6 +480,7 @@ async fn schedule(seed: u64) -> (u64, u64) {
         assert_eq!(node.hub.room_seq(), room.seq(), "every node has every chat");
         // From wherever it started.
         assert_eq!(node.hub.snapshot(), room.snapshot(), "every node agrees");
+        assert_eq!(node.hub.bans(), bans, "every node has the bans");
         node.kill();
     }
     for disk in disks.iter().flatten() {
@@ -468,7 +520,7 @@ async fn schedule(seed: u64) -> (u64, u64) {
             assert_eq!(said, Some(text), "what was receipted is not lost");
         }
     }
-    (receipts, told.reclaimed)
+    (receipts, told.reclaimed, told.expelled)
 }
 
 #[test]
@@ -480,7 +532,7 @@ fn schedules() {
         }
         Err(_) => 0..SEEDS,
     };
-    let (mut receipts, mut reclaimed) = (0, 0);
+    let (mut receipts, mut reclaimed, mut expelled) = (0, 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -493,6 +545,7 @@ fn schedules() {
             Ok(seen) => {
                 receipts += seen.0;
                 reclaimed += seen.1;
+                expelled += seen.2;
             }
             Err(panic) => {
                 eprintln!("seed {seed}: CHAT_CLUSTER_SEEDS={seed}..{}", seed + 1);
@@ -503,5 +556,6 @@ fn schedules() {
     assert!(receipts > count * 3, "the bots were heard: {receipts}");
     if count >= SEEDS {
         assert!(reclaimed > 0, "nobody who was silent has lost its name");
+        assert!(expelled > 0, "the operator has thrown nobody out");
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     cluster::replica::{Outcome, Rooms},
     name::Name,
-    room::{Command, Event, Room},
+    room::{Command, Event, MemberId, Room},
     session::{DirectKey, DirectPlace, Operation},
 };
 
@@ -44,7 +44,28 @@ impl Rooms for Truth {
         }
     }
 
-    fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) {}
+    fn operate(
+        &mut self,
+        operation: Operation,
+        time_unix_ms: i64,
+        _: Option<u64>,
+    ) -> Vec<MemberId> {
+        let reason = match operation {
+            Operation::Kick { .. } => LeftReason::Kicked,
+            _ => LeftReason::Banned,
+        };
+        let names = operation.expelled_names().into_iter();
+        let members = names.filter_map(|name| self.room.holder(&name));
+        let members: Vec<_> = members.collect();
+        for &member in &members {
+            self.room.apply(Command::Leave {
+                member,
+                reason,
+                time_unix_ms,
+            });
+        }
+        members
+    }
 
     fn name_asked(&mut self, _: Name, _: bool) {}
 
