@@ -150,7 +150,7 @@ impl Sessions {
             return self.reject_message(context, answer.for_request(chat.id)); // CHAT-FILE-1
         }
         let receipts = self.session(context.id).granted.receipts;
-        if self.is_store_full {
+        if self.refuses_for_space() {
             let answer = rejection::storage_full().for_request(chat.id);
             return self.reject_message(context, answer);
         }

@@ -379,6 +379,12 @@ impl Sessions {
         self.is_store_full
     }
 
+    /// Whether nothing is accepted since there is no space to keep it (CHAT-HIST-9). A node
+    /// of a cluster accepts what the order keeps, and is about to end its sessions.
+    fn refuses_for_space(&self) -> bool {
+        self.is_store_full && !self.is_clustered()
+    }
+
     /// Handles events of the stream itself, which are the same before and after Register.
     fn handle_stream(&mut self, context: &mut Context<'_>, event: Event) {
         match event {

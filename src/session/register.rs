@@ -76,7 +76,7 @@ impl Sessions {
             return self.end_with(context, rejection);
         }
         // Nothing could be kept of its session, and its Registered would wait for that.
-        if self.is_store_full {
+        if self.refuses_for_space() {
             return self.end_with(context, rejection::store_full());
         }
         let granted = Granted::from_asked(&register.capabilities, self.offer);

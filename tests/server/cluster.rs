@@ -95,8 +95,20 @@ impl Nats {
 
     /// The same, over another way to it.
     pub fn node_at(address: &str, name: &str, options: &[&str]) -> TestServer {
+        Self::node_in(address, name, options, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn node_in(
+        address: &str,
+        name: &str,
+        options: &[&str],
+        variables: &[(&str, &str)],
+    ) -> TestServer {
         let all = [&["--cluster", address, "--node", name], options].concat();
-        let node = TestServer::start(&all);
+        let mut command = support::command(&all);
+        command.envs(variables.iter().copied());
+        let node = TestServer::run(command);
         node.wait_for_log("in the cluster");
         node
     }
@@ -148,7 +160,7 @@ fn chat(peer: &mut Peer) -> (u64, String) {
     }
 }
 
-fn expect_cut_off(peer: &mut Peer) {
+pub fn expect_cut_off(peer: &mut Peer) {
     loop {
         match peer.recv_or_end() {
             Some(Message::Error(error)) => {

@@ -22,16 +22,16 @@ const ALL: [Capability; 3] = [
     Capability::History,
 ];
 
-fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     tempfile::tempdir().expect("there is space")
 }
 
-fn text(dir: &TempDir) -> &str {
+pub fn text(dir: &TempDir) -> &str {
     dir.path().to_str().expect("a path that is text")
 }
 
 /// A node that keeps the room in a folder.
-fn node(nats: &Nats, name: &str, dir: &TempDir, options: &[&str]) -> TestServer {
+pub fn node(nats: &Nats, name: &str, dir: &TempDir, options: &[&str]) -> TestServer {
     let own = ["--data", text(dir), "--rate-limit", "off"];
     nats.node(name, &[&own, options].concat())
 }
@@ -73,7 +73,7 @@ fn page(peer: &mut Peer, after: u64) -> History {
 }
 
 /// All of the past that a node has.
-fn past(node: &TestServer) -> (Registered, Vec<Chat>) {
+pub fn past(node: &TestServer) -> (Registered, Vec<Chat>) {
     let (mut peer, registered) = Peer::join_with(node, "reader", &ALL);
     let mut chats = Vec::<Chat>::new();
     loop {

@@ -11,6 +11,8 @@ mod cli;
 mod cluster;
 #[cfg(all(feature = "cluster", feature = "store"))]
 mod cluster_data;
+#[cfg(all(feature = "cluster", feature = "store"))]
+mod cluster_disk;
 #[cfg(feature = "cluster")]
 mod cluster_faults;
 #[cfg(all(feature = "cluster", feature = "store"))]

@@ -15,11 +15,17 @@ use crate::support::{NOTHING, Peer, TestServer, command, leave, output};
 /// A server, and where its metrics are.
 fn start(options: &[&str]) -> (TestServer, String) {
     let mut server = TestServer::start(&[&["--metrics", "127.0.0.1:0"], options].concat());
+    let address = address(&mut server);
+    (server, address)
+}
+
+/// Where the metrics of a server are that was started just now.
+pub fn address(server: &mut TestServer) -> String {
     let mut lines = std::iter::repeat_with(|| server.next_line()).take(3);
     let line = lines.find_map(|line| Some(line.strip_prefix("metrics on http://")?.to_owned()));
     let address = line.expect("the address");
     let address = address.strip_suffix("/metrics").expect("the path");
-    (server, address.to_owned())
+    address.to_owned()
 }
 
 /// The status and the body of the answer to a request.
@@ -51,7 +57,7 @@ fn samples(page: &str) -> BTreeMap<String, f64> {
 
 /// Waits for a value, which comes soon.
 #[track_caller]
-fn becomes(address: &str, name: &str, expected: f64) {
+pub fn becomes(address: &str, name: &str, expected: f64) {
     for _ in 0..200 {
         if samples(&get(address, "GET /metrics").1).get(name) == Some(&expected) {
             return;

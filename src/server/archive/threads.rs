@@ -174,7 +174,13 @@ impl Writer {
                 }
                 Err(error @ CommitError::Full) => {
                     if !was_full {
-                        error!("{error}; members are told that nothing is accepted (CHAT-HIST-9)");
+                        let so = match self.hub.is_clustered() {
+                            true => {
+                                "clients are sent to other servers of the cluster (CHAT-CLUS-1)"
+                            }
+                            false => "members are told that nothing is accepted (CHAT-HIST-9)",
+                        };
+                        error!("{error}; {so}");
                         self.hub.set_store_full(true);
                         was_full = true;
                     }

@@ -194,6 +194,14 @@ fn has_lost() -> Trouble {
     )
 }
 
+/// A node with a full disk would only fall behind: its clients go on at another one.
+fn check_disk(hub: &Hub) -> Result<(), Trouble> {
+    match hub.is_store_full() {
+        true => Err(passing("the disk of this node is full")),
+        false => Ok(()),
+    }
+}
+
 /// Takes part until the server closes, or cannot go on.
 pub(super) async fn take_part(
     hub: Arc<Hub>,
@@ -245,6 +253,7 @@ async fn serve(
     closing: &Closing,
     memory: &mut Memory,
 ) -> Result<(), Trouble> {
+    check_disk(hub)?;
     let mut stream = engine.open(&part.node).await?;
     let life = stream.life().to_owned();
     let mut kept = match hub.kept_of(&epoch(&life)) {
@@ -292,6 +301,7 @@ async fn serve(
             time::sleep(Duration::from_millis(TICK_MS)).await;
             continue;
         }
+        check_disk(hub)?;
         let next = time::timeout(Duration::from_millis(CATCH_UP_MS), stream.next());
         let next = next.await;
         let next = next.map_err(|_| passing("the stream does not tell what it has"))??;

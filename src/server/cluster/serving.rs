@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     CHECKPOINT_AGAIN_MS, Closing, GOODBYE_MS, Part, RECORD_OVERHEAD_BYTES, Stream, TICK_MS, Taken,
-    Trouble, passing,
+    Trouble, check_disk, passing,
 };
 use crate::{
     cluster::{
@@ -137,6 +137,7 @@ impl Serving<'_> {
 
     /// Publishes what is due, and judges how far this node reaches.
     fn say(&mut self, stream: &mut impl Stream) -> Result<(), Trouble> {
+        check_disk(self.hub)?;
         let now_ms = self.now_ms();
         self.take_outgoing(stream);
         let reach = self.sequencer.reach(now_ms);

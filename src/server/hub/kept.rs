@@ -138,6 +138,11 @@ impl Hub {
         self.archive.as_ref().is_some_and(|it| it.is_behind())
     }
 
+    /// Whether the disk has no space.
+    pub(in crate::server) fn is_store_full(&self) -> bool {
+        self.lock().sessions.is_store_full()
+    }
+
     /// No record follows: has the store told up to where it has come.
     #[cfg(feature = "store")]
     pub(in crate::server) fn keep_place(&self) {
