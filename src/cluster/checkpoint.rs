@@ -39,6 +39,10 @@ struct Checkpoint {
     /// Those that set the bans and mutes.
     #[prost(message, repeated, tag = "9")]
     operations: Vec<Operate>,
+    #[prost(uint64, tag = "10")]
+    ban_changes: u64,
+    #[prost(uint64, tag = "11")]
+    carried_ban_changes: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -149,6 +153,8 @@ pub(crate) fn encode(replica: &Replica, room: Snapshot, operations: Vec<Operatio
             .into_iter()
             .map(|operation| Operate::of(operation, 0))
             .collect(),
+        ban_changes: replica.ban_changes,
+        carried_ban_changes: replica.carried_ban_changes,
     };
     checkpoint.encode_to_vec()
 }
@@ -159,6 +165,8 @@ pub(crate) fn decode(life: &str, bytes: &[u8]) -> Option<(Replica, Snapshot, Vec
     let checkpoint = Checkpoint::decode(bytes).ok()?;
     let mut replica = Replica::new(life);
     replica.past_lives = checkpoint.past_lives.into();
+    replica.ban_changes = checkpoint.ban_changes;
+    replica.carried_ban_changes = checkpoint.carried_ban_changes;
     // Each member is that of one session.
     let mut is_taken = vec![false; checkpoint.members.len()];
     for node in checkpoint.nodes {

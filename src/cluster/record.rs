@@ -14,9 +14,14 @@ use crate::{
     identity::PublicKey,
     name::Name,
     room::{Claim, Command, JoinKey, JoinLine, MemberId, Ownership, Token},
+    session::Operation,
     text::Text,
     wire::{File, LeftReason},
 };
+
+/// How many bans and mutes of an earlier epoch one item has: less than a batch, however
+/// long their reasons are.
+const CARRIED_BANS_MAX: usize = 500;
 
 /// What one node publishes at once. Without items it is a heartbeat.
 #[derive(Clone, PartialEq, Message)]
@@ -44,7 +49,10 @@ pub(crate) struct Record {
 /// One thing to do.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(
+        oneof = "Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -85,6 +93,42 @@ pub(crate) enum Kind {
     /// It has answered, or cannot be probed.
     #[prost(message, tag = "14")]
     NameAnswered(CheckedName),
+    /// Bans and mutes of an earlier epoch.
+    #[prost(message, tag = "15")]
+    CarriedBans(CarriedBans),
+}
+
+/// A part of the bans and mutes that a node has from an earlier epoch.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CarriedBans {
+    /// How many changes of them it knows: who knows more is newer.
+    #[prost(uint64, tag = "1")]
+    pub(crate) changes: u64,
+    /// Those that set them.
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) operations: Vec<Operate>,
+    #[prost(bool, tag = "3")]
+    pub(crate) is_last: bool,
+}
+
+impl CarriedBans {
+    /// The parts, in order.
+    pub(crate) fn parts(changes: u64, operations: Vec<Operation>) -> Vec<Self> {
+        let operations: Vec<_> = operations
+            .into_iter()
+            .map(|operation| Operate::of(operation, 0))
+            .collect();
+        let parts = operations.chunks(CARRIED_BANS_MAX).map(|part| Self {
+            changes,
+            operations: part.to_vec(),
+            is_last: false,
+        });
+        let mut parts: Vec<_> = parts.collect();
+        if let Some(last) = parts.last_mut() {
+            last.is_last = true;
+        }
+        parts
+    }
 }
 
 /// A name that another client has asked for.

@@ -46,6 +46,9 @@ pub(crate) trait Rooms {
     /// A node asks for a probe of the holder of a name.
     fn name_asked(&mut self, name: Name, is_from_here: bool);
 
+    /// The bans and mutes may be others: so many changes of them are known.
+    fn bans_changed(&mut self, changes: u64);
+
     /// The holder of a name has answered, or cannot be probed.
     fn name_answered(&mut self, name: &Name);
 
@@ -145,6 +148,10 @@ pub(crate) struct Replica {
     pub(super) next_id: u32,
     /// The position of the last checkpoint that nodes have told of, 0 for none.
     checkpoint: u64,
+    /// How many changes of bans and mutes are known, those of earlier epochs included.
+    pub(super) ban_changes: u64,
+    /// How many of them a node has brought from an earlier epoch.
+    pub(super) carried_ban_changes: u64,
 }
 
 impl Replica {
@@ -158,6 +165,8 @@ impl Replica {
             free: Vec::new(),
             next_id: 0,
             checkpoint: 0,
+            ban_changes: 0,
+            carried_ban_changes: 0,
         }
     }
 
@@ -224,11 +233,10 @@ impl Replica {
                 Some(Kind::Operate(it)) => {
                     let ticket = is_own.then_some(it.ticket);
                     if let Some(operation) = it.operation() {
-                        for member in rooms.operate(operation, record.time_unix_ms, ticket) {
-                            self.forget(member);
-                        }
+                        self.operate(operation, record.time_unix_ms, ticket, rooms);
                     }
                 }
+                Some(Kind::CarriedBans(it)) => self.carry_bans(it, record.time_unix_ms, rooms),
                 Some(Kind::NameAsked(it)) => {
                     if let Ok(name) = Name::parse(&it.name) {
                         rooms.name_asked(name, is_own);
@@ -479,5 +487,6 @@ pub(crate) fn epoch(life: &str) -> String {
     printable.take(EPOCH_BYTES_MAX).collect()
 }
 
+mod bans;
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,9 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 /// The word before the time at which a ban ends.
 const UNTIL: &str = "until";
 
+/// The comment in the first line that has the number of changes.
+const CHANGES: &str = "# changes:";
+
 /// Reads a list.
 ///
 /// # Errors
@@ -44,13 +47,25 @@ pub(super) fn read_if_there(path: &Path) -> Result<Bans, String> {
     }
 }
 
-/// Writes a list, whole or not at all.
+/// How many changes have led to a list, as its writer was told; 0 if nothing says so.
+#[cfg(feature = "store")]
+pub(super) fn changes(path: &Path) -> u64 {
+    let text = input_file::read_text(path, FILE_BYTES_MAX).unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    let changes = line.strip_prefix(CHANGES);
+    changes.map_or(0, |it| it.trim().parse().unwrap_or(0))
+}
+
+/// Writes a list, whole or not at all, and how many changes have led to it.
 ///
 /// # Errors
 ///
 /// A sentence.
-pub(super) fn write(path: &Path, bans: &Bans) -> Result<(), String> {
+pub(super) fn write(path: &Path, bans: &Bans, changes: u64) -> Result<(), String> {
     let mut text = String::new();
+    if changes > 0 {
+        let _ = writeln!(text, "{CHANGES} {changes}");
+    }
     for (target, ban) in bans.iter() {
         let _ = write!(text, "{target}");
         if let Some(until) = ban.until_unix_ms.map(utc) {
@@ -127,8 +142,12 @@ mod tests {
         let path = folder.path().join("bans");
         #[cfg(feature = "store")]
         assert_eq!(read_if_there(&path), Ok(Bans::default()));
-        write(&path, &bans).expect("a file");
-        assert_eq!(read(&path), Ok(bans));
+        for count in [0, 17] {
+            write(&path, &bans, count).expect("a file");
+            assert_eq!(read(&path).as_ref(), Ok(&bans));
+            #[cfg(feature = "store")]
+            assert_eq!(changes(&path), count);
+        }
     }
 
     #[test]

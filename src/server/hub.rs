@@ -4,6 +4,7 @@
 //!
 //! Lock order: the hub's lock, then the registry's.
 
+mod bans;
 mod closing;
 mod committed;
 mod effects;
@@ -24,7 +25,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32},
+        atomic::{AtomicBool, AtomicU32, AtomicU64},
     },
 };
 
@@ -97,6 +98,10 @@ pub(super) struct Hub {
     commands_made: Notify,
     /// This node takes part in the order of a cluster.
     reachable: Notify,
+    /// The order of a cluster has changed the bans and mutes, and how many changes of them
+    /// are known.
+    bans_changed: Notify,
+    ban_changes: AtomicU64,
     /// Commands go through the order of a cluster, and what is due to a connection waits
     /// for it in `State::mail`.
     is_clustered: AtomicBool,
@@ -222,6 +227,8 @@ impl Hub {
             start_unix_ms: self::unix_ms(),
             commands_made: Notify::new(),
             reachable: Notify::new(),
+            bans_changed: Notify::new(),
+            ban_changes: AtomicU64::new(0),
             is_clustered: AtomicBool::new(false),
             close_requested: Notify::new(),
             back_in_ms: AtomicU32::new(BACK_IN_MS),

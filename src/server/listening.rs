@@ -135,8 +135,8 @@ impl Server {
         path: &std::path::Path,
         reload: control::Reload,
     ) -> io::Result<()> {
-        let (hub, bans_dir) = (Arc::clone(&self.hub), self.bans_dir.clone());
-        let serving = control::serve(path, hub, reload, bans_dir).await?;
+        let (hub, kept) = (Arc::clone(&self.hub), Arc::clone(&self.kept_bans));
+        let serving = control::serve(path, hub, reload, kept).await?;
         self.control = Some(serving);
         Ok(())
     }

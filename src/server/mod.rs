@@ -21,7 +21,8 @@
 //! | `check` | what `--check` looks at beside the files that the server reads | yes |
 //! | `reach_options` | those of them about TLS | no |
 //! | `names_file`, `owners_file` | read the files of `--allow` and `--owners` | yes |
-//! | `ban_file` | reads the file of `--deny`, and keeps the operator's bans | yes |
+//! | `ban_file` | reads the file of `--deny`, and writes such files | yes |
+//! | `kept_bans` | keeps the operator's bans beside the room on disk | yes |
 //! | `listening` | the methods of [`Server`] that make it listen | yes |
 //! | `listener` | accepts streams of any transport, runs their handshakes | yes |
 //! | `transport` | what a connection needs of a stream, and a server of a listener | yes |
@@ -91,6 +92,8 @@ mod frames;
 #[cfg(feature = "cli")]
 mod health;
 mod hub;
+#[cfg(feature = "cli")]
+mod kept_bans;
 mod listener;
 mod listening;
 mod metrics;
@@ -129,10 +132,10 @@ mod tls;
 mod transport;
 mod web;
 
-#[cfg(feature = "cli")]
-use std::path::PathBuf;
 use std::{io, sync::Arc, time::Duration};
 
+#[cfg(feature = "cli")]
+use tokio::sync::Mutex;
 use tokio::{
     task::{JoinError, JoinSet},
     time,
@@ -150,6 +153,8 @@ pub use cluster::Nats;
 #[cfg(feature = "store")]
 pub use data::Data;
 use hub::{Hub, Origin};
+#[cfg(feature = "cli")]
+use kept_bans::KeptBans;
 use listener::AnyListener;
 use proxied::Proxies;
 #[cfg(feature = "cli")]
@@ -176,7 +181,10 @@ pub struct Server {
     handed: systemd::Handed,
     /// Where the operator's bans are kept, if they are.
     #[cfg(feature = "cli")]
-    bans_dir: Option<PathBuf>,
+    kept_bans: Arc<Mutex<Option<KeptBans>>>,
+    /// Keeps what the operators of a cluster ban.
+    #[cfg(all(feature = "cluster", feature = "cli", feature = "store"))]
+    following_bans: Option<AbortOnDropHandle<()>>,
     #[cfg(feature = "cluster")]
     cluster: Option<(AbortOnDropHandle<()>, Arc<cluster::Closing>)>,
     /// What fetches files from other nodes, and gives them those of this one.
@@ -237,12 +245,12 @@ impl Server {
             hub.set_kept(opened.place);
         }
         #[cfg(feature = "cli")]
-        {
-            let read = |file| ban_file::read_if_there(&data.dir.join(file));
-            let bans = read(control::BANS_FILE).map_err(io::Error::other)?;
-            let mutes = read(control::MUTES_FILE).map_err(io::Error::other)?;
-            hub.restore_bans(bans, mutes);
-        }
+        let kept_bans = {
+            let opened = KeptBans::open(&data.dir).map_err(io::Error::other)?;
+            let (kept, bans, mutes) = opened;
+            hub.restore_bans(bans, mutes, kept.changes());
+            kept
+        };
         let threads = archive::Threads::start(opened.store, opened.reader, &hub, &archive)?;
         let files = match opened.files {
             Some((folder, queue)) => {
@@ -263,7 +271,7 @@ impl Server {
         });
         #[cfg(feature = "cli")]
         {
-            server.bans_dir = Some(data.dir.clone());
+            server.kept_bans = Arc::new(Mutex::new(Some(kept_bans)));
         }
         Ok(server)
     }
@@ -279,7 +287,9 @@ impl Server {
             #[cfg(feature = "cli")]
             handed: systemd::Handed::default(),
             #[cfg(feature = "cli")]
-            bans_dir: None,
+            kept_bans: Arc::default(),
+            #[cfg(all(feature = "cluster", feature = "cli", feature = "store"))]
+            following_bans: None,
             #[cfg(feature = "cluster")]
             cluster: None,
             #[cfg(all(feature = "cluster", feature = "store"))]
@@ -300,6 +310,12 @@ impl Server {
         if let Some(files) = self.store.as_ref().and_then(|it| it.files.as_ref()) {
             let (hub, folder) = (Arc::clone(&self.hub), files.folder.clone());
             self.cluster_files = Some(cluster::share_files(hub, folder, &nats, &node));
+        }
+        #[cfg(all(feature = "cli", feature = "store"))]
+        {
+            let kept = Arc::clone(&self.kept_bans);
+            let following = kept_bans::follower::follow(Arc::clone(&self.hub), kept);
+            self.following_bans = Some(AbortOnDropHandle::new(tokio::spawn(following)));
         }
         let closing = Arc::<cluster::Closing>::default();
         let part = cluster::Part {
@@ -350,6 +366,9 @@ impl Server {
         let _answering = answering.map(|serve| AbortOnDropHandle::new(tokio::spawn(serve)));
         #[cfg(feature = "cluster")]
         let cluster = self.cluster;
+        // Until the end.
+        #[cfg(all(feature = "cluster", feature = "cli", feature = "store"))]
+        let _following_bans = self.following_bans;
         let connections = TaskTracker::new();
         let _ticking = AbortOnDropHandle::new(tokio::spawn(tick(Arc::clone(&hub))));
         // Tasks as the connections are, so that they take turns with them.

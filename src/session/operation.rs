@@ -55,6 +55,15 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether it may change the bans and mutes.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(crate) fn changes_bans(&self) -> bool {
+        matches!(
+            self,
+            Self::Ban { .. } | Self::Unban { .. } | Self::Mute { .. } | Self::Unmute { .. }
+        )
+    }
+
     /// The names whose holders it throws out.
     #[cfg(any(test, feature = "cluster"))]
     pub(crate) fn expelled_names(&self) -> Vec<Name> {

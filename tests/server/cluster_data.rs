@@ -1,10 +1,14 @@
 //! Several servers that keep the room on their disks, over a real NATS server: each goes on
 //! from its disk after any end, and all have the same past.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use chat::wire::{
-    Capability, Chat, GetHistory, History, Registered, ResumeFailure,
+    Capability, Chat, ErrorCode, GetHistory, History, Registered, ResumeFailure,
     client_envelope::Message as Sent, get_history::Edge, server_envelope::Message,
 };
 use rusqlite::Connection;
@@ -13,7 +17,7 @@ use tempfile::TempDir;
 use super::{
     cluster::{Nats, resume},
     cluster_faults::Crowd,
-    support::{self, Peer, TestServer},
+    support::{self, PATIENCE, Peer, TestServer},
 };
 
 const ALL: [Capability; 3] = [
@@ -262,6 +266,73 @@ fn a_removed_text_leaves_all_disks() {
                 "{file}"
             );
         }
+    }
+}
+
+/// What an operator bans at one node is on the disk of each, and outlives the end of all of
+/// them and of the epoch. A node that was away brings nothing back that was lifted meanwhile.
+#[test]
+fn bans_are_on_every_disk_and_outlive_the_epoch() {
+    let mut nats = Nats::start();
+    let (one, two, control) = (folder(), folder(), folder());
+    let socket = control.path().join("control");
+    let socket = socket.to_str().expect("a path that is text");
+    let ctl = |words: &[&str]| {
+        let all = [&["ctl", "--control", socket], words].concat();
+        let ran = support::output(support::command(&all));
+        assert!(ran.status.success(), "{words:?}: {ran:?}");
+    };
+    let is_banned = |node: &TestServer, name: &str| {
+        let mut peer = Peer::connect(node);
+        peer.send(&support::register(name, &[]));
+        match peer.recv() {
+            Message::Registered(_) => false,
+            Message::Error(error) if error.code() == ErrorCode::Banned => true,
+            message => panic!("neither let in nor banned but {message:?}"),
+        }
+    };
+    let control = ["--control", socket];
+    let first = node(&nats, "first", &one, &control);
+    let second = node(&nats, "second", &two, &[]);
+    ctl(&["ban", "bob", "enough"]);
+    ctl(&["mute", "carol"]);
+    waits_for(two.path(), "bans", "bob # enough");
+    waits_for(two.path(), "mutes", "carol");
+    // All end, and NATS may have lost something: the one that comes back knows them.
+    drop((first, second));
+    nats.restart();
+    let second = node(&nats, "second", &two, &[]);
+    assert!(is_banned(&second, "bob"));
+    let mut carol = Peer::join(&second, "carol");
+    carol.say("am I muted?");
+    carol.is_refused(ErrorCode::Muted);
+    // While it is away, one ban is lifted and another is said.
+    let first = node(&nats, "first", &one, &control);
+    second.signal("KILL");
+    ctl(&["unban", "bob"]);
+    ctl(&["ban", "eve"]);
+    waits_for(one.path(), "bans", "eve");
+    drop(first);
+    nats.restart();
+    let first = node(&nats, "first", &one, &[]);
+    let second = again(&nats, "second", &two, &second);
+    waits_for(two.path(), "bans", "eve");
+    for node in [&first, &second] {
+        assert!(!is_banned(node, "bob"));
+        assert!(is_banned(node, "eve"));
+    }
+}
+
+/// Waits until a file in a folder has a text.
+fn waits_for(folder: &Path, file: &str, text: &str) {
+    let began = Instant::now();
+    loop {
+        let found = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        if found.contains(text) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{text} is not in {found:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

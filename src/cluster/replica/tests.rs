@@ -1,11 +1,19 @@
 //! Tests of a replica.
 
 use super::*;
-use crate::cluster::{direct::Key, record::Join};
+use crate::{
+    cluster::{
+        direct::Key,
+        operate::Operate,
+        record::{CarriedBans, Join},
+    },
+    session::Target,
+};
 
-/// A room in which every Join succeeds; keeps the senders of Directs.
+/// A room in which every Join succeeds; keeps the senders of Directs, the names that
+/// operators have unbanned, and how many changes of bans it was told of.
 #[derive(Default)]
-struct Anyone(Vec<Option<MemberId>>);
+struct Anyone(Vec<Option<MemberId>>, Vec<String>, u64);
 
 impl Rooms for Anyone {
     fn apply(&mut self, command: Command, _: Option<usize>) -> Outcome {
@@ -16,11 +24,18 @@ impl Rooms for Anyone {
         }
     }
 
-    fn operate(&mut self, _: Operation, _: i64, _: Option<u64>) -> Vec<MemberId> {
+    fn operate(&mut self, operation: Operation, _: i64, _: Option<u64>) -> Vec<MemberId> {
+        if let Operation::Unban { target } = operation {
+            self.1.push(target.to_string());
+        }
         Vec::new()
     }
 
     fn name_asked(&mut self, _: Name, _: bool) {}
+
+    fn bans_changed(&mut self, changes: u64) {
+        self.2 = changes;
+    }
 
     fn name_answered(&mut self, _: &Name) {}
 
@@ -120,4 +135,41 @@ fn a_direct_has_the_sender_that_sent_it() {
     replica.apply(record("b", 1, answers), &mut room);
     assert_eq!(room.0[0], None, "it has left");
     assert!(room.0[1].is_some());
+}
+
+/// Of several nodes that bring bans into a new epoch, those count that know more than the
+/// ones before them.
+#[test]
+fn bans_of_an_earlier_epoch_come_from_the_nodes_that_know_most() {
+    let mut replica = Replica::new("life");
+    let mut room = Anyone::default();
+    let unban = |name: &str| Operation::Unban {
+        target: Target::parse(name).expect("a target"),
+    };
+    let mut batch_no = 0;
+    let mut carry = |changes, names: &[&str]| {
+        let operations = names.iter().map(|name| unban(name)).collect();
+        let parts = CarriedBans::parts(changes, operations).into_iter();
+        let items = parts.map(|part| Kind::CarriedBans(part).into()).collect();
+        batch_no += 1;
+        replica.apply(record("a", batch_no, items), &mut room);
+        (std::mem::take(&mut room.1), room.2, replica.ban_changes())
+    };
+    assert_eq!(carry(3, &["bob", "eve"]), (names(&["bob", "eve"]), 3, 3));
+    assert_eq!(carry(3, &["bob", "eve"]), (names(&[]), 3, 3));
+    assert_eq!(carry(2, &["carol"]), (names(&[]), 3, 3), "it was away");
+    assert_eq!(carry(7, &["dave"]), (names(&["dave"]), 7, 7));
+    // In many parts.
+    let many: Vec<_> = (0..1_234).map(|number| format!("n{number}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    assert_eq!(carry(8, &many), (names(&many), 8, 8));
+    // One more, by an operator of this epoch.
+    let operate = Operate::of(unban("bob"), 0);
+    let applied = record("b", 1, vec![Kind::Operate(operate).into()]);
+    replica.apply(applied, &mut room);
+    assert_eq!((room.2, replica.ban_changes()), (9, 9));
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
 }

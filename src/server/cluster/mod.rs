@@ -41,7 +41,7 @@ use super::hub::Hub;
 use crate::{
     cluster::{
         checkpoint,
-        record::Record,
+        record::{CarriedBans, Record},
         replica::{Own, Replica, epoch},
         sequencer::Sequencer,
     },
@@ -178,9 +178,11 @@ impl Closing {
 /// What a node keeps from one time that it takes part to the next.
 #[derive(Default)]
 struct Memory {
-    /// The epoch of the room, and its bans and mutes at its end.
+    /// The epoch of the room, its bans and mutes at its end, and how many changes of them
+    /// were known.
     epoch: String,
     bans: Vec<Operation>,
+    ban_changes: u64,
 }
 
 /// The store has what the stream does not.
@@ -214,6 +216,7 @@ pub(super) async fn take_part(
     let mut memory = Memory {
         epoch: hub.epoch(),
         bans: hub.bans(),
+        ban_changes: hub.ban_changes(),
     };
     loop {
         let trouble = match serve(&hub, &engine, &part, &closing, &mut memory).await {
@@ -280,6 +283,7 @@ async fn serve(
             replica
         }
     };
+    hub.set_ban_changes(replica.ban_changes());
     match &kept {
         Some((place, seq)) if place.position < stream.start() => warn!(
             behind = seq,
@@ -297,11 +301,11 @@ async fn serve(
         record_bytes: 0,
     };
     while place.position < stream.last_position() {
+        check_disk(hub)?;
         if hub.is_store_behind() {
             time::sleep(Duration::from_millis(TICK_MS)).await;
             continue;
         }
-        check_disk(hub)?;
         let next = time::timeout(Duration::from_millis(CATCH_UP_MS), stream.next());
         let next = next.await;
         let next = next.map_err(|_| passing("the stream does not tell what it has"))??;
@@ -344,15 +348,17 @@ async fn serve(
         early_bytes: 0,
         carried: match memory.epoch == epoch(&life) {
             true => Vec::new(),
-            false => memory.bans.clone(),
+            false => CarriedBans::parts(memory.ban_changes, memory.bans.clone()),
         },
     };
     let served = serving.run(&mut stream, closing).await;
     hub.set_order_behind(false);
     if serving.is_in {
-        let bans = hub.bans();
-        let epoch = epoch(&life);
-        *memory = Memory { epoch, bans };
+        *memory = Memory {
+            epoch: epoch(&life),
+            bans: hub.bans(),
+            ban_changes: hub.ban_changes(),
+        };
     }
     served
 }

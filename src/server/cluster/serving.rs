@@ -16,7 +16,7 @@ use crate::{
         checkpoint,
         direct::{DirectAnswer, DirectAsked, DirectGivenUp, DirectSent, DirectSettled},
         operate::Operate,
-        record::{CheckedName, CheckpointWritten, Item, Kind, Record},
+        record::{CarriedBans, CheckedName, CheckpointWritten, Item, Kind, Record},
         replica::{Applied, Cut, Outcome, Replica, Rooms},
         sequencer::{Reach, Sequencer, WAITING_BYTES_MAX},
     },
@@ -69,16 +69,15 @@ pub(super) struct Serving<'a> {
     pub(super) sequencer: Sequencer,
     pub(super) replica: Replica,
     pub(super) place: Place,
-    /// The first record of this incarnation was applied.
+    /// The first record of this incarnation was applied, and the bans that it has carried.
     pub(super) is_in: bool,
     /// The batch that is on its way, and since when.
     pub(super) published: Option<(u64, Instant)>,
     /// A checkpoint is being written.
     pub(super) is_keeping: bool,
     pub(super) keep_not_before_ms: u64,
-    /// What the operator has banned in another life of the engine, of which this one knows
-    /// nothing.
-    pub(super) carried: Vec<Operation>,
+    /// The bans and mutes of another life of the engine, of which this one knows nothing.
+    pub(super) carried: Vec<CarriedBans>,
     /// Directs from nodes that were further in the stream than this one.
     pub(super) early: Vec<DirectSent>,
     pub(super) early_bytes: usize,
@@ -316,10 +315,13 @@ impl Serving<'_> {
                         .observe(published.1.elapsed());
                 }
                 if !self.is_in {
-                    self.is_in = true;
-                    for operation in std::mem::take(&mut self.carried) {
-                        self.operate(operation, 0);
+                    for carried in std::mem::take(&mut self.carried) {
+                        self.sequencer.push(Kind::CarriedBans(carried).into());
                     }
+                }
+                // Nobody is let in before its bans are in the order.
+                if !self.is_in && self.sequencer.is_idle() {
+                    self.is_in = true;
                     self.hub.set_reachable();
                     info!(node = self.part.node, nodes, "in the cluster");
                 }
@@ -409,6 +411,10 @@ impl Rooms for InOrder<'_> {
 
     fn name_asked(&mut self, name: Name, is_from_here: bool) {
         InOrder::name_asked(self, name, is_from_here);
+    }
+
+    fn bans_changed(&mut self, changes: u64) {
+        InOrder::bans_changed(self, changes);
     }
 
     fn name_answered(&mut self, name: &Name) {

@@ -1,12 +1,12 @@
 //! Commands: carries out what an operator asks for, and logs it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{task, time::timeout};
 use tracing::{info, warn};
 
 use super::{
-    BANS_FILE, Control, MUTES_FILE,
+    Control,
     protocol::{
         Answer, BANS_LISTED_MAX, Code, ListedBan, MEMBERS_MAX, Member, Request, Stats, Yes,
     },
@@ -14,10 +14,10 @@ use super::{
 use crate::{
     name::Name,
     server::{
-        ban_file,
         hub::{operator::ListedMember, unix_ms},
+        kept_bans::KeptBans,
     },
-    session::{BANS_MAX, Ban, Moderation, Operated, Operation, Reason, Target},
+    session::{BANS_MAX, Ban, Operated, Operation, Reason, Target},
     text::{Text, TextError},
 };
 
@@ -141,7 +141,7 @@ async fn ban(
 ) -> Result<Answer, Answer> {
     let target = target(text)?;
     let ban = new_ban(time_ms, reason)?;
-    let kept = control.kept.lock().await;
+    let mut kept = control.kept.lock().await;
     let with_address_of = match (&target, with_address) {
         (_, false) => None,
         (Target::Name(name), true) if !control.hub.has_address(name) => return Err(nobody(name)),
@@ -157,7 +157,7 @@ async fn ban(
         return Err(too_many());
     };
     info!(%target, with_address, reason, ended, "the operator has banned");
-    keep(kept.as_deref(), control)?;
+    keep(kept.as_mut(), control)?;
     Ok(Answer::Banned {
         ok: Yes,
         ended,
@@ -167,7 +167,7 @@ async fn ban(
 
 async fn unban(text: &str, control: &Control) -> Result<Answer, Answer> {
     let target = target(text)?;
-    let kept = control.kept.lock().await;
+    let mut kept = control.kept.lock().await;
     let unban = Operation::Unban {
         target: target.clone(),
     };
@@ -180,7 +180,7 @@ async fn unban(text: &str, control: &Control) -> Result<Answer, Answer> {
         return Err(Answer::refused(Code::NotFound, sentence));
     }
     info!(%target, "the operator has lifted a ban");
-    keep(kept.as_deref(), control)?;
+    keep(kept.as_mut(), control)?;
     Ok(Answer::done())
 }
 
@@ -192,27 +192,27 @@ async fn mute(
 ) -> Result<Answer, Answer> {
     let name = name(text)?;
     let mute = new_ban(time_ms, reason)?;
-    let kept = control.kept.lock().await;
+    let mut kept = control.kept.lock().await;
     let mute = Operation::Mute {
         name: name.clone(),
         mute,
     };
     operate(mute, control).await?;
     info!(%name, reason, "the operator has muted");
-    keep(kept.as_deref(), control)?;
+    keep(kept.as_mut(), control)?;
     Ok(Answer::done())
 }
 
 async fn unmute(text: &str, control: &Control) -> Result<Answer, Answer> {
     let name = name(text)?;
-    let kept = control.kept.lock().await;
+    let mut kept = control.kept.lock().await;
     let unmute = Operation::Unmute { name: name.clone() };
     if operate(unmute, control).await? != Operated::Done(true) {
         let sentence = format!("{name} is not muted");
         return Err(Answer::refused(Code::NotFound, sentence));
     }
     info!(%name, "the operator has lifted a mute");
-    keep(kept.as_deref(), control)?;
+    keep(kept.as_mut(), control)?;
     Ok(Answer::done())
 }
 
@@ -243,14 +243,11 @@ fn too_many() -> Answer {
 }
 
 /// Writes the bans and mutes, so that they survive a restart.
-fn keep(folder: Option<&Path>, control: &Control) -> Result<(), Answer> {
-    let Some(folder) = folder else {
+fn keep(kept: Option<&mut KeptBans>, control: &Control) -> Result<(), Answer> {
+    let Some(kept) = kept else {
         return Ok(());
     };
-    let moderation = control.hub.moderation(Moderation::clone);
-    let written = ban_file::write(&folder.join(BANS_FILE), &moderation.bans)
-        .and_then(|()| ban_file::write(&folder.join(MUTES_FILE), &moderation.mutes));
-    written.map_err(|error| {
+    kept.keep(&control.hub).map_err(|error| {
         let sentence = format!("done, but it is forgotten when the server ends: {error}");
         Answer::refused(Code::Failed, sentence)
     })

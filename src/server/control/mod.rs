@@ -13,12 +13,7 @@ pub mod ctl;
 mod protocol;
 mod socket;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -33,11 +28,7 @@ use self::{
     protocol::{Answer, Code, LINE_BYTES_MAX, Request},
     socket::SocketFile,
 };
-use super::hub::Hub;
-
-/// The files in which bans and mutes are kept.
-pub(super) const BANS_FILE: &str = "bans";
-pub(super) const MUTES_FILE: &str = "mutes";
+use super::{hub::Hub, kept_bans::KeptBans};
 
 /// Where the socket of the packaged service is.
 pub const DEFAULT_PATH: &str = "/run/chat-server/control";
@@ -70,7 +61,7 @@ struct Control {
     reload: Reload,
     /// Where bans and mutes are kept, if they are; held while they are changed, so that
     /// the last change is what is written last.
-    kept: Mutex<Option<PathBuf>>,
+    kept: Arc<Mutex<Option<KeptBans>>>,
 }
 
 /// A control socket that is served. Dropping it ends that and removes the socket.
@@ -79,7 +70,7 @@ pub(super) struct Serving {
     _file: SocketFile,
 }
 
-/// Serves the control socket at `path`. Bans are kept in the folder `kept`.
+/// Serves the control socket at `path`. Bans are kept in `kept`.
 ///
 /// # Errors
 ///
@@ -88,14 +79,10 @@ pub(super) async fn serve(
     path: &Path,
     hub: Arc<Hub>,
     reload: Reload,
-    kept: Option<PathBuf>,
+    kept: Arc<Mutex<Option<KeptBans>>>,
 ) -> io::Result<Serving> {
     let (listener, file) = socket::listen(path).await?;
-    let control = Arc::new(Control {
-        hub,
-        reload,
-        kept: Mutex::new(kept),
-    });
+    let control = Arc::new(Control { hub, reload, kept });
     Ok(Serving {
         _accepting: AbortOnDropHandle::new(tokio::spawn(accept(listener, control))),
         _file: file,

@@ -13,7 +13,7 @@ use tracing::info;
 use crate::{
     name::Name,
     room::Command,
-    session::{Ban, Listed, Moderation, Network, Operated, Operation, Target, Time},
+    session::{Ban, Listed, Network, Operated, Operation, Target, Time},
 };
 
 use super::{Hub, Removal, State, effects::Published};
@@ -230,24 +230,6 @@ impl Hub {
             false => 0,
         };
         Operated::Ended(members + others)
-    }
-
-    /// Looks at the bans and mutes.
-    pub(in crate::server) fn moderation<T>(&self, look: impl FnOnce(&Moderation) -> T) -> T {
-        look(self.lock().sessions.moderation())
-    }
-
-    /// Sets the bans and mutes of an earlier run.
-    #[cfg(feature = "store")]
-    pub(in crate::server) fn restore_bans(
-        &self,
-        bans: crate::session::Bans,
-        mutes: crate::session::Bans,
-    ) {
-        let mut state = self.lock();
-        let moderation = state.sessions.moderation_mut();
-        moderation.bans = bans;
-        moderation.mutes = mutes;
     }
 
     pub(super) fn expel_banned(&self, state: &mut State, now: Time) -> usize {

@@ -74,7 +74,7 @@ pub(in crate::server) struct Outgoing {
 
 /// The hub while it applies commands that came back: its lock is held.
 pub(in crate::server) struct InOrder<'a> {
-    hub: &'a Hub,
+    pub(super) hub: &'a Hub,
     state: &'a mut State,
     audience: Option<Audience>,
     /// The place of the record that is applied, and its bytes.
@@ -127,25 +127,6 @@ impl Hub {
         }
     }
 
-    /// The bans and mutes, as operations that set them.
-    pub(in crate::server) fn bans(&self) -> Vec<Operation> {
-        let state = self.lock();
-        let Moderation { bans, mutes, .. } = state.sessions.moderation();
-        let bans = bans.iter().map(|(target, ban)| Operation::Ban {
-            targets: vec![target],
-            with_address_of: None,
-            ban: ban.clone(),
-        });
-        let mutes = mutes.iter().filter_map(|(target, mute)| match target {
-            Target::Name(name) => Some(Operation::Mute {
-                name,
-                mute: mute.clone(),
-            }),
-            Target::Network(_) => None,
-        });
-        bans.chain(mutes).collect()
-    }
-
     /// Waits until sessions have made commands.
     pub(in crate::server) async fn commands_made(&self) {
         self.commands_made.notified().await;
@@ -193,6 +174,8 @@ impl Hub {
     pub(in crate::server) fn set_reachable(&self) {
         self.lock().sessions.set_reachable();
         self.reachable.notify_one();
+        // Those of a checkpoint, if any.
+        self.bans_changed.notify_one();
     }
 
     /// Waits until clients are let in.

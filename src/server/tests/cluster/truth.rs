@@ -69,6 +69,8 @@ impl Rooms for Truth {
 
     fn name_asked(&mut self, _: Name, _: bool) {}
 
+    fn bans_changed(&mut self, _: u64) {}
+
     fn name_answered(&mut self, _: &Name) {}
 
     fn direct_asked(&mut self, _: u64) {}
