@@ -3,7 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -80,6 +83,7 @@ pub struct Capacity {
     caps: ConnectionCaps,
     state: Mutex<State>,
     has_changed: Condvar,
+    was_exceeded: AtomicBool,
 }
 
 struct State {
@@ -105,7 +109,18 @@ impl Capacity {
                 recent: (0..opened).map(|_| now).collect(),
             }),
             has_changed: Condvar::new(),
+            was_exceeded: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that the server turned a connection away because it has too many.
+    pub fn note_exceeded(&self) {
+        self.was_exceeded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server did so before.
+    pub fn was_exceeded(&self) -> bool {
+        self.was_exceeded.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

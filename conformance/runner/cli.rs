@@ -73,9 +73,10 @@ pub struct RunArgs {
         default_value = "whole,bytes,prefix,merged"
     )]
     pub cuts: Vec<String>,
-    /// How many cases at a time.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: u16,
+    /// How many cases at a time. Unless given: 4, and at an ADDRESS one more for each 10 ms
+    /// of the round trip, up to 32; 4 again once the server says that it has no room.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
     /// Multiply every deadline of the suite with this, for slow machines.
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub timeout_scale: f64,

@@ -23,6 +23,7 @@ mod export;
 mod framing;
 mod halves;
 mod interrupt;
+mod jobs;
 mod keys;
 mod ladder;
 mod lint;
@@ -70,6 +71,7 @@ use control_command::ControlCommand;
 use cut::Cut;
 use exit::{Exit, Failed};
 use interrupt::Interrupted;
+use jobs::Jobs;
 use output::Output;
 use plan::{Plan, Target};
 use process::EndAll;
@@ -304,9 +306,10 @@ fn judge(
         cuts: cuts(&args.cuts)?,
         // A list has few names, and a name has one session at a time.
         jobs: if is_exclusive || !admission.names.is_empty() {
-            1
+            Jobs::Exactly(1)
         } else {
-            args.jobs.into()
+            args.jobs
+                .map_or(Jobs::ByRoundTrip, |jobs| Jobs::Exactly(jobs.into()))
         },
         exclusive: is_exclusive,
         timing: Timing::new(args.timeout_scale),

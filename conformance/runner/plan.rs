@@ -7,6 +7,7 @@ use crate::{
     connection_caps::ConnectionCaps,
     control_command::ControlCommand,
     cut::Cut,
+    jobs::Jobs,
     rules::Rule,
     server_under_test::{DATA, Source},
     stream::Place,
@@ -26,7 +27,7 @@ pub struct Plan {
     /// The cuts to play each case in.
     pub cuts: Vec<Cut>,
     /// How many cases at a time.
-    pub jobs: usize,
+    pub jobs: Jobs,
     /// The deadlines and pauses of the suite, next to the target.
     pub timing: Timing,
     /// Whether a SHOULD that is not followed fails.

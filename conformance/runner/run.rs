@@ -137,10 +137,11 @@ pub fn run(
         no_room: AtomicUsize::new(0),
     });
     let (sender, receiver) = mpsc::sync_channel(OUTCOMES_WAITING_MAX);
-    let workers: Vec<_> = (0..plan.jobs.clamp(1, plan.cases.len().max(1)))
-        .map(|_| {
+    let jobs = plan.jobs.over(shared.facts.round_trip, plan.caps);
+    let workers: Vec<_> = (0..jobs.min(plan.cases.len().max(1)))
+        .map(|i| {
             let (sender, shared) = (sender.clone(), Arc::clone(&shared));
-            thread::spawn(move || worker(&shared, &sender))
+            thread::spawn(move || worker(&shared, i, &sender))
         })
         .collect();
     drop(sender);
@@ -232,9 +233,12 @@ fn facts(plan: &Plan, target: &Target, name: &str) -> Result<Facts, Unreachable>
     Ok(facts)
 }
 
-fn worker(shared: &Shared, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
+fn worker(shared: &Shared, number: usize, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
     let mut server = None;
     loop {
+        if shared.capacity.was_exceeded() && number >= shared.plan.jobs.without_room() {
+            return;
+        }
         let next = shared
             .queue
             .lock()
@@ -358,6 +362,9 @@ fn play_in_time(
             _ => None,
         };
         let played = play_once(shared, case, cut, server, pause.is_some())?;
+        if matches!(played.stop, Some(Stop::NoRoom(_))) {
+            shared.capacity.note_exceeded();
+        }
         match (&played.stop, pause) {
             (Some(Stop::NoRoom(_)), Some(pause)) => {
                 no_room += 1;

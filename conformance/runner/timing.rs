@@ -87,6 +87,10 @@ const LATE: Duration = Duration::from_millis(150);
 /// How many round trips a limit must leave room for, where a case answers within it.
 const LIMIT_ROUND_TRIPS: u32 = 4;
 
+/// For how long a round trip one more case is played at a time: with it, a run over a round
+/// trip of 100 ms takes about as long as one next to the server.
+pub const ROUND_TRIP_PER_JOB: Duration = Duration::from_millis(10);
+
 /// The limits within which a client must send something, each with the code of the error
 /// that ends it if it does not.
 pub const ANSWERED_WITHIN: [(&str, Option<&str>); 4] = [
