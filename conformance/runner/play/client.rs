@@ -281,14 +281,17 @@ impl Play<'_> {
             None => {
                 let process = self.process()?;
                 let problem = match process.ended() {
-                    Some(status) => Problem::new(
-                        Kind::Crash,
-                        &[],
-                        format!(
+                    Some(status) => {
+                        // A client that ends by itself is wrong only where it must go on.
+                        let kind = status.code().map_or(Kind::Crash, |_| Kind::Closed);
+                        let sentence = format!(
                             "the client ended with {status} without printing it; its error output: {}",
                             process.error_lines(deadline)
-                        ),
-                    ),
+                        );
+                        let mut problem = Problem::new(kind, &[], sentence);
+                        problem.received = "the end of the client".to_owned();
+                        problem
+                    }
                     None => Problem::new(Kind::Hang, &[], "the client printed nothing"),
                 };
                 Err(problem.into())
