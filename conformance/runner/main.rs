@@ -97,9 +97,11 @@ fn main() -> ExitCode {
 }
 
 fn main_with(cli: Cli) -> Result<Exit, Failed> {
-    let suite = Suite::load(cli.transcripts.as_deref()).map_err(exit::usage)?;
+    // Not where no case is asked for: they are many.
+    let suite = || Suite::load(cli.transcripts.as_deref()).map_err(exit::usage);
     match cli.command {
         Command::Server(args) => {
+            let suite = suite()?;
             let trust = args.trust.trust().map_err(exit::usage)?;
             let (source, name) = match (&args.address, &args.cmd) {
                 (Some(address), _) => {
@@ -118,6 +120,7 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             )
         }
         Command::Client(args) => {
+            let suite = suite()?;
             if !args.cmd.contains("{address}") && !args.cmd.contains("{port}") {
                 return Err(exit::usage(
                     "the client's command must hold {address} (or {host} and {port}), where the suite's address is filled in",
@@ -171,25 +174,25 @@ fn main_with(cli: Cli) -> Result<Exit, Failed> {
             }
         }
         Command::List(args) => {
-            print(&list(&suite, &args).map_err(exit::usage)?)?;
+            print(&list(&suite()?, &args).map_err(exit::usage)?)?;
             Ok(Exit::Conforms)
         }
         Command::Explain { what } => {
             let rules = rules::parse(chat::wire::SCHEMA);
-            print(&explain::explain(&what, &suite, &rules).map_err(exit::usage)?)?;
+            print(&explain::explain(&what, &suite()?, &rules).map_err(exit::usage)?)?;
             Ok(Exit::Conforms)
         }
         Command::Coverage => {
-            let coverage = coverage::coverage(&suite, &rules::parse(chat::wire::SCHEMA));
+            let coverage = coverage::coverage(&suite()?, &rules::parse(chat::wire::SCHEMA));
             tell(coverage.lines, &coverage.wrong)
         }
         Command::Lint => tell(
             Vec::new(),
-            &lint::lint(&suite, &rules::parse(chat::wire::SCHEMA)),
+            &lint::lint(&suite()?, &rules::parse(chat::wire::SCHEMA)),
         ),
         Command::Export => {
-            let lines =
-                export::export(&suite, &rules::parse(chat::wire::SCHEMA)).map_err(exit::fault)?;
+            let lines = export::export(&suite()?, &rules::parse(chat::wire::SCHEMA))
+                .map_err(exit::fault)?;
             tell(lines, &[])
         }
     }
