@@ -2,6 +2,7 @@
 //! that rule that fail. A case that no mutant fails proves nothing.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     fs,
     process::Command,
@@ -44,8 +45,23 @@ const BY_CHANCE: &[(&str, &str)] = &[
     ("*", "closing/no-chat-is-accepted-any-more"),
     // How much the system takes before the Leave comes.
     ("leave-drops-backlog", "leaving/what-was-sent-before-counts"),
+    // Who is first, the client that waits or the third one.
+    ("name-given-twice", "names/third-takes-the-name"),
     // Whether the chat before which it asks is there already.
     ("page-before-and-with", "history/seam-with-the-live-stream"),
+];
+
+/// Cases that fail no mutant for sure, each with the reason.
+const FAILS_NONE: &[(&str, &str)] = &[(
+    "closing/no-chat-is-accepted-any-more",
+    "which client is told of a shutdown first is chance",
+)];
+
+/// What the mutants of each program fail.
+const MATRICES: [&str; 3] = [
+    include_str!("snapshots/conformance__mutants__server-mutants.snap"),
+    include_str!("snapshots/conformance__mutants__proxy-mutants.snap"),
+    include_str!("snapshots/conformance__mutants__client-mutants.snap"),
 ];
 
 #[derive(Clone)]
@@ -280,6 +296,34 @@ fn each_must_of_the_server_has_a_mutant() {
         .filter(|id| !uncovered.contains(id) && !mutants.iter().any(|m| m.rule == *id))
         .collect();
     assert_eq!(missing, Vec::<String>::new());
+}
+
+/// A case that no mutant fails proves nothing.
+#[test]
+fn each_case_fails_a_mutant_or_has_a_reason() {
+    let lines = MATRICES.iter().flat_map(|matrix| matrix.lines());
+    let failing: BTreeSet<&str> = lines.flat_map(|l| l.split_whitespace().skip(2)).collect();
+    let page = fs::read_to_string(PAGE).expect("the page");
+    let listed = run(&["list", "--json"]).stdout;
+    let cases: Vec<String> = listed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON lines"))
+        .filter_map(|case| case["case"].as_str().map(str::to_owned))
+        .collect();
+    assert!(cases.len() > 200, "{listed}");
+    let reason = |case: &str| FAILS_NONE.iter().find(|(name, _)| *name == case);
+    let without: Vec<&String> = cases
+        .iter()
+        .filter(|case| failing.contains(case.as_str()) == reason(case).is_some())
+        .collect();
+    assert_eq!(
+        without,
+        Vec::<&String>::new(),
+        "no mutant and no reason, or both"
+    );
+    for (case, _) in FAILS_NONE {
+        assert!(page.contains(case), "{PAGE} does not say why of {case}");
+    }
 }
 
 /// To ping is a SHOULD: a server that does not is told so, and conforms.

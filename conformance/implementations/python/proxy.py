@@ -13,27 +13,43 @@ import sys
 import tempfile
 
 from framing import FrameReader, encode, parse
-from mutants import proxy_tired  # noqa: F401 (registers its mutants)
+from mutants import proxy_corners, proxy_tired  # noqa: F401 (register their mutants)
 from mutants.proxy import PROXY_MUTANTS, Link
 from schema import chat_pb2 as pb
 
 LISTENING = "listening on chat://"
 FRAME_BYTES_MAX = 2**24
 CHUNK_BYTES = 2**16
+# How long a mutant waits for the server to read what a cut stream ended with.
+CUT_SHORT_SECONDS = 0.05
 
 
-async def pump(reader, writer, envelope_class, change, is_cut):
+async def pump(reader, writer, envelope_class, change, is_cut, cut_short):
     """Pass messages on, until the stream ends or the mutant cuts it."""
     frames = FrameReader()
-    while data := await reader.read(CHUNK_BYTES):
-        frames.feed(data)
-        while (body := frames.next_body(FRAME_BYTES_MAX)) is not None:
-            for envelope in change(parse(envelope_class, body)):
-                writer.write(encode(envelope))
-            if is_cut():
-                writer.transport.abort()
-                return
-        await writer.drain()
+
+    async def finish():
+        for envelope in cut_short(bytes(frames._bytes)):
+            writer.write(encode(envelope))
+            # The server reads it before it sees that the connection is gone.
+            await asyncio.sleep(CUT_SHORT_SECONDS)
+
+    try:
+        while data := await reader.read(CHUNK_BYTES):
+            frames.feed(data)
+            while (body := frames.next_body(FRAME_BYTES_MAX)) is not None:
+                for envelope in change(parse(envelope_class, body)):
+                    writer.write(encode(envelope))
+                if is_cut():
+                    writer.transport.abort()
+                    return
+            await writer.drain()
+    except OSError:
+        # The reader tells of a reset before it gives what came until then.
+        frames.feed(reader._buffer)
+        await finish()
+        raise
+    await finish()
     writer.write_eof()
 
 
@@ -42,10 +58,24 @@ async def serve(reader, writer, server, link):
     is_cut = lambda: link.cuts  # noqa: E731
     pumps = [
         asyncio.create_task(
-            pump(reader, server_writer, pb.ClientEnvelope, link.from_client, is_cut)
+            pump(
+                reader,
+                server_writer,
+                pb.ClientEnvelope,
+                link.from_client,
+                is_cut,
+                link.cut_short,
+            )
         ),
         asyncio.create_task(
-            pump(server_reader, writer, pb.ServerEnvelope, link.from_server, lambda: False)
+            pump(
+                server_reader,
+                writer,
+                pb.ServerEnvelope,
+                link.from_server,
+                lambda: False,
+                lambda rest: [],
+            )
         ),
     ]
     try:

@@ -113,6 +113,21 @@ class EndlessLengthAwaited(Client):
         self.frames = EndlessLengths()
 
 
+@mutant("longer-length-refused", "CHAT-FRAME-3", "refuses a length in more bytes than necessary")
+class LongerLengthRefused(Client):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.frames = ShortestLengths()
+
+
+class ShortestLengths(FrameReader):
+    def _decode_length(self):
+        length, prefix_bytes = super()._decode_length()
+        if prefix_bytes > 1 and length < 128 ** (prefix_bytes - 1):
+            raise Refused(pb.ERROR_CODE_MALFORMED_FRAME, "The length is too long.")
+        return length, prefix_bytes
+
+
 @mutant("chat-first", "CHAT-REG-1", "sends a Chat before Register")
 class ChatFirst(Client):
     def register(self):
@@ -185,6 +200,12 @@ class OwnedNameAgain(RegistersAgain):
     code = pb.ERROR_CODE_NAME_OWNED
 
 
+@mutant("wrong-proof-again", "CHAT-ID-15", "registers again after its proof was refused")
+class WrongProofAgain(RegistersAgain):
+    code = pb.ERROR_CODE_PROOF_WRONG
+    key = Key(bytes(32))
+
+
 @mutant("challenge-unanswered", "CHAT-ID-13", "sends a key and never proves it")
 class ChallengeUnanswered(Client):
     key = Key(bytes(32))
@@ -254,6 +275,24 @@ class ClosingIgnored(Client):
 class EndsSessionIgnored(Client):
     def receive_error(self, error):
         error.ends_session = False
+        super().receive_error(error)
+
+
+@mutant("refused-and-speaks", "CHAT-ERR-7", "says typed lines although its Register was refused")
+class RefusedAndSpeaks(Client):
+    def receive_error(self, error):
+        if error.ends_session and not self.registered:
+            self.registered = True
+            self.limits = pb.Limits()
+            self.give_up_at = None
+        else:
+            super().receive_error(error)
+
+
+@mutant("every-error-ends", "CHAT-ERR-7", "ends at every error")
+class EveryErrorEnds(Client):
+    def receive_error(self, error):
+        error.ends_session = True
         super().receive_error(error)
 
 

@@ -51,6 +51,10 @@ class Link:
             self.registered = envelope.registered
         return getattr(self, f"server_{kind}", lambda e: [e])(envelope)
 
+    def cut_short(self, rest):
+        """What a stream of a client that ended with these bytes of a frame amounts to."""
+        return []
+
     def register(self, register):
         pass
 

@@ -5,6 +5,7 @@ from mutants import (  # noqa: F401 (each registers its mutants)
     server_admission,
     server_capabilities,
     server_chatting,
+    server_corners,
     server_ending,
     server_frames,
     server_growing,
