@@ -226,7 +226,12 @@ impl Bindings {
                 .parse()
                 .map_err(|_| format!("expected a number, or i, after \"{word}+\""))?;
             let base = self.get(word).and_then(|v| v.parse::<u64>().ok());
-            return Ok(base.map(|base| self.nth_after(base, plus).to_string()));
+            let sum = |base: u64| match word {
+                // The repetition counts itself, whatever numbers others' chats have.
+                "i" => base.saturating_add(plus),
+                _ => self.nth_after(base, plus),
+            };
+            return Ok(base.map(|base| sum(base).to_string()));
         }
         Ok(self.get(inner).map(str::to_owned))
     }

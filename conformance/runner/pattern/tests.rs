@@ -52,6 +52,18 @@ fn matching_is_strict_about_fields() {
     check(json!({"a": "<without alice>"}), json!({"a": "alice"}), true);
 }
 
+/// Only the numbers of chats skip those of others.
+#[test]
+fn a_repetition_counts_on_whatever_others_say() {
+    let mut bindings = bindings();
+    bindings.foreign_seqs = vec![50];
+    bindings.set("i", "49".to_owned());
+    bindings.set("n", "49".to_owned());
+    let pattern = json!({"id": "<i+1>", "seq": "<n+1>"});
+    let got = json!({"id": "50", "seq": "51"});
+    assert_eq!(bindings.matches(&pattern, Some(&got)), Ok(true));
+}
+
 #[test]
 fn the_fields_that_differ_are_named() {
     let (pattern, got) = (
