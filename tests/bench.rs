@@ -160,6 +160,22 @@ fn a_file_goes_up_and_down_while_a_pair_chats() {
     check_failure(&web, WRONG_USAGE, "files works over chat:// only");
 }
 
+#[test]
+fn members_come_back_and_have_what_they_missed() {
+    let server = TestServer::start(&["--rate-limit", "off"]);
+    let options = "resume --members 20 --missed 500 --seconds 1 --json";
+    let output = bench(server.address, options);
+    // And what the pair said before they came back.
+    assert!(figure(&output, "resumed") >= 20.0 * 500.0);
+    assert!(figure(&output, "messages") >= 200.0);
+    assert!(figure(&output, "p99_ms") < 5_000.0);
+    let forgets = TestServer::start(&["--rate-limit", "off", "--history-memory", "1KiB"]);
+    let options = "resume --members 2 --missed 20000 --seconds 1";
+    check_failure(&bench(forgets.address, options), UNUSABLE, "--data");
+    let web = bench("ws://127.0.0.1:1", "resume");
+    check_failure(&web, WRONG_USAGE, "resume works over chat:// only");
+}
+
 /// All listeners of one server, and the certificate that it makes for itself.
 #[test]
 fn every_transport_carries_the_workloads() {

@@ -6,30 +6,23 @@
 //! them one by one, and the system holds back what it does not take.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    io::Write,
+    net::{Shutdown, SocketAddr},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use chat::{
-    frame::{self, Split},
-    wire::{
-        self, Capability, ClientEnvelope, ServerEnvelope, client_envelope::Message as Sent,
-        server_envelope::Message,
-    },
-};
-use prost::Message as _;
+use chat::wire::{self, Capability, client_envelope::Message as Sent, server_envelope::Message};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    client_pool::SILENCE_MS_MAX,
     failure::Failure,
     hostile::{Pace, Run, User, chat, check_pace},
     latency::Histogram,
     load::Spent,
     process::Process,
     progress::Progress,
+    session::{Session, framed},
 };
 
 /// The member that has the file.
@@ -40,12 +33,6 @@ const PATTERN_BYTES: usize = 65_521;
 
 /// The longest piece, in bytes: more than any server allows.
 const PIECE_BYTES_MAX: usize = 1 << 20;
-
-/// The longest frame accepted from a server, in bytes.
-const FRAME_BYTES_MAX: u32 = 2 << 20;
-
-/// How many bytes one read takes.
-const READ_BYTES: usize = 256 * 1024;
 
 /// The pair chats on in rounds of this length until the transfer is over, in seconds.
 const ROUND_SECONDS: u32 = 1;
@@ -178,42 +165,24 @@ impl Content {
 
 /// The member with the file.
 struct Member {
-    stream: TcpStream,
-    /// The start of a frame that has not arrived completely, behind what was used.
-    held: Vec<u8>,
-    used: usize,
+    session: Session,
     piece_bytes: usize,
 }
 
 impl Member {
     fn join(address: SocketAddr, bytes: u64) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(address).map_err(|error| {
-            Failure::unusable(format!("no server answers at {address}: {error}"))
-        })?;
-        stream.set_nodelay(true)?;
-        let patience = Some(Duration::from_millis(SILENCE_MS_MAX));
-        stream.set_read_timeout(patience)?;
-        stream.set_write_timeout(patience)?;
-        let mut member = Self {
-            stream,
-            held: Vec::new(),
-            used: 0,
-            piece_bytes: 0,
-        };
-        member.send(Sent::Register(wire::Register {
-            name: NAME.to_owned(),
-            capabilities: vec![Capability::Files.into()],
-            ..Default::default()
-        }))?;
-        let registered = loop {
-            if let Message::Registered(registered) = member.receive()? {
-                break registered;
-            }
-        };
+        let (session, registered) = Session::join(
+            address,
+            wire::Register {
+                name: NAME.to_owned(),
+                capabilities: vec![Capability::Files.into()],
+                ..Default::default()
+            },
+        )?;
         let has_files = registered.capabilities().any(|it| it == Capability::Files);
         let limits = registered.limits.unwrap_or_default();
-        member.piece_bytes = (limits.file_chunk_bytes_max as usize).min(PIECE_BYTES_MAX);
-        if !has_files || member.piece_bytes == 0 {
+        let piece_bytes = (limits.file_chunk_bytes_max as usize).min(PIECE_BYTES_MAX);
+        if !has_files || piece_bytes == 0 {
             return Err(Failure::unusable(
                 "the server takes no files: start it with `--data DIR`",
             ));
@@ -225,7 +194,10 @@ impl Member {
                 limits.file_bytes_max
             )));
         }
-        Ok(member)
+        Ok(Self {
+            session,
+            piece_bytes,
+        })
     }
 
     fn upload(&mut self, content: &Content) -> Result<(), Failure> {
@@ -233,10 +205,10 @@ impl Member {
             sha256: content.sha256.clone(),
             size: content.bytes,
         };
-        self.send(Sent::PutFile(put))?;
+        self.session.send(Sent::PutFile(put))?;
         self.expect_state(content, 0)?;
         let piece_bytes = self.piece_bytes;
-        let mut writing = self.stream.try_clone()?;
+        let mut writing = self.session.stream.try_clone()?;
         thread::scope(|scope| {
             let writer = scope.spawn(move || {
                 for (offset, length) in content.pieces(piece_bytes) {
@@ -253,7 +225,7 @@ impl Member {
                 let answered = self.expect_state(content, offset + length as u64);
                 if answered.is_err() {
                     // The writer does not wait any longer.
-                    let _ = self.stream.shutdown(Shutdown::Both);
+                    let _ = self.session.stream.shutdown(Shutdown::Both);
                     return answered;
                 }
             }
@@ -263,14 +235,14 @@ impl Member {
     }
 
     fn download(&mut self, content: &Content) -> Result<(), Failure> {
-        self.send(Sent::GetFile(wire::GetFile {
+        self.session.send(Sent::GetFile(wire::GetFile {
             sha256: content.sha256.clone(),
             offset: 0,
             length: 0,
         }))?;
         let mut received = 0;
         while received < content.bytes {
-            let Message::FileData(data) = self.receive()? else {
+            let Message::FileData(data) = self.session.receive()? else {
                 continue;
             };
             let length = data.data.len();
@@ -292,7 +264,7 @@ impl Member {
     /// Waits until the server says that it has so many bytes of the file.
     fn expect_state(&mut self, content: &Content, have: u64) -> Result<(), Failure> {
         loop {
-            if let Message::FileState(state) = self.receive()? {
+            if let Message::FileState(state) = self.session.receive()? {
                 if state.sha256 == content.sha256 && state.have == have {
                     return Ok(());
                 }
@@ -303,61 +275,6 @@ impl Member {
             }
         }
     }
-
-    fn send(&mut self, message: Sent) -> Result<(), Failure> {
-        Ok(self.stream.write_all(&framed(message))?)
-    }
-
-    /// The next message. Errors of the server are failures.
-    fn receive(&mut self) -> Result<Message, Failure> {
-        loop {
-            match frame::split(&self.held[self.used..], FRAME_BYTES_MAX) {
-                Ok(Split::Frame { body, rest }) => {
-                    let envelope = ServerEnvelope::decode(body)
-                        .map_err(|error| Failure::protocol(error.to_string()))?;
-                    self.used = self.held.len() - rest.len();
-                    match envelope.message {
-                        Some(Message::Error(error)) => {
-                            return Err(Failure::unusable(format!(
-                                "{}: {}",
-                                error.code().as_str_name(),
-                                error.detail
-                            )));
-                        }
-                        Some(message) => return Ok(message),
-                        None => {}
-                    }
-                }
-                Ok(Split::Partial) => self.read()?,
-                Err(error) => return Err(Failure::protocol(error.to_string())),
-            }
-        }
-    }
-
-    fn read(&mut self) -> Result<(), Failure> {
-        self.held.drain(..self.used);
-        self.used = 0;
-        let held_bytes = self.held.len();
-        self.held.resize(held_bytes + READ_BYTES, 0);
-        let read = self.stream.read(&mut self.held[held_bytes..]);
-        self.held
-            .truncate(held_bytes + read.as_ref().map_or(0, |&bytes| bytes));
-        match read {
-            Ok(0) => Err(Failure::lost(
-                "the server closed the connection of the member with the file",
-            )),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(error) => Err(Failure::lost(format!("the file does not go on: {error}"))),
-        }
-    }
-}
-
-fn framed(message: Sent) -> Vec<u8> {
-    ClientEnvelope {
-        message: Some(message),
-    }
-    .encode_length_delimited_to_vec()
 }
 
 #[cfg(test)]

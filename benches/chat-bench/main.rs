@@ -9,8 +9,9 @@
 //!  report, plot ◀── figures ◀── process, latency ◀───────┘
 //! ```
 //!
-//! The workloads `hostile` and `files` go another way: a pair of users with a blocking
-//! socket each, and `attack`, the attackers, or a member with a file.
+//! The workloads `hostile`, `files` and `resume` go another way: a pair of users with a
+//! blocking socket each, and `attack`, the attackers, or a member with a file, or many that
+//! come back.
 
 mod attack;
 mod bound;
@@ -35,6 +36,8 @@ mod progress;
 #[cfg(feature = "quic")]
 mod quic;
 mod report;
+mod resume;
+mod session;
 mod socket;
 mod stream;
 mod tally;
@@ -56,6 +59,7 @@ use options::{Attackers, Command, Flow, Options, Talk, Target};
 use process::Process;
 use progress::Progress;
 use report::Report;
+use resume::Resume;
 
 /// How many comparisons `slow` makes; it reports the median.
 const SLOW_ROUNDS: usize = 3;
@@ -138,6 +142,24 @@ fn run(command: Command) -> Result<(), Failure> {
         } => {
             let pace = Pace { rate, seconds };
             transfer(&target, &Files { bytes, pace })
+        }
+        Command::Resume {
+            target,
+            members,
+            missed,
+            rate,
+            seconds,
+        } => {
+            let pace = Pace { rate, seconds };
+            let members = members as usize;
+            resume_all(
+                &target,
+                &Resume {
+                    members,
+                    missed,
+                    pace,
+                },
+            )
         }
         Command::Idle { target, members } => join(&target, members, true),
         Command::Join { target, members } => join(&target, members, false),
@@ -324,6 +346,20 @@ fn transfer(target: &Target, load: &Files) -> Result<(), Failure> {
     ));
     report.add_files(load.bytes, &outcome?);
     tell(target, &report, "messages of the pair", &progress)
+}
+
+fn resume_all(target: &Target, load: &Resume) -> Result<(), Failure> {
+    check_plain(target, "resume");
+    let mut progress = Progress::new();
+    let outcome = resume::run(load, target.address.address, server(target), &mut progress);
+    progress.end();
+    let mut report = Report::new(format!(
+        "resume: {} members come back and have missed {} messages each; 2 users, {} messages/s \
+         each",
+        load.members, load.missed, load.pace.rate
+    ));
+    report.add_resume(&outcome?);
+    tell(target, &report, "messages that were missed", &progress)
 }
 
 /// Some workloads speak in a way of their own.

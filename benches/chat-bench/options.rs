@@ -27,6 +27,9 @@ const TEXT_BYTES_MAX: i64 = 4_096;
 /// The longest file, in bytes: a TiB.
 const FILE_BYTES_MAX: u64 = 1 << 40;
 
+/// The most messages that a member misses.
+const MISSED_MAX: u64 = 10_000_000;
+
 /// The longest run, in seconds.
 const SECONDS_MAX: i64 = 3_600;
 
@@ -156,6 +159,25 @@ pub enum Command {
         /// The size of the file, in bytes
         #[arg(long, default_value_t = 1_000_000_000, value_parser = clap::value_parser!(u64).range(1..=FILE_BYTES_MAX))]
         bytes: u64,
+        /// Messages a second of each of the two users
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
+        /// How long the two users are undisturbed first, in seconds
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
+        seconds: u32,
+    },
+    /// Members that lose their connections and come back at once, while two users chat:
+    /// measures how fast they have what they missed, checks that they have each message
+    /// once, and how much longer a message of the users takes
+    Resume {
+        #[command(flatten)]
+        target: Target,
+        /// Members
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=MEMBERS_MAX))]
+        members: u32,
+        /// How many messages each has missed
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MISSED_MAX))]
+        missed: u64,
         /// Messages a second of each of the two users
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         rate: u32,

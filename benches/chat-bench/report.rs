@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{files, follow, hostile, joining, latency::Histogram, load};
+use crate::{files, follow, hostile, joining, latency::Histogram, load, resume};
 
 /// The share of a core above which a process counts as busy.
 const BUSY_SHARE: f64 = 0.9;
@@ -237,16 +237,61 @@ impl Report {
             "ms",
         );
         self.add("max_ms", "both ways: latency max", ways.max_ms(), "ms");
+        self.add_late(&late, "both ways: late to send, p99");
+        let peak_bytes = outcome.peak_bytes.map(|bytes| bytes as f64);
+        self.add("peak_bytes", "server peak memory", peak_bytes, "bytes");
+    }
+
+    pub fn add_resume(&mut self, outcome: &resume::Outcome) {
+        let messages = outcome.messages as f64;
+        self.add("messages", "messages of the pair, none lost", messages, "");
+        self.add(
+            "elapsed_s",
+            "until all members were back",
+            outcome.elapsed_s,
+            "s",
+        );
+        let resumed = outcome.resumed as f64;
+        self.add(
+            "resumed",
+            "messages that they had missed, each once",
+            resumed,
+            "",
+        );
+        let per_s = resumed / outcome.elapsed_s;
+        self.add("resumed_per_s", "of these", per_s, "/s");
+        let cpu_s = outcome.server_cpu_s.map(|cpu_s| cpu_s / (resumed / 1e6));
+        self.add("cpu_s_per_million", "  server CPU per million", cpu_s, "s");
+        let quiet_ms = outcome.quiet.latency.share_ms(0.99);
+        self.add("quiet_p99_ms", "quiet: latency p99", quiet_ms, "ms");
+        self.add_latency(&outcome.latency);
+        self.add_late(&outcome.late, "late to send, p99");
+        let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+        let resident_bytes = bytes(outcome.resident_bytes);
+        self.add(
+            "resident_bytes",
+            "server memory before",
+            resident_bytes,
+            "bytes",
+        );
+        self.add(
+            "peak_bytes",
+            "server peak memory",
+            bytes(outcome.peak_bytes),
+            "bytes",
+        );
+    }
+
+    /// How late this program sent messages.
+    fn add_late(&mut self, late: &Histogram, label: &'static str) {
         let late_ms = late.share_ms(0.99);
-        self.add("late_ms", "both ways: late to send, p99", late_ms, "ms");
+        self.add("late_ms", label, late_ms, "ms");
         if late_ms > LATE_MS_MAX {
             self.note(
                 "the machine delayed this program, so the latencies above include its delays"
                     .to_owned(),
             );
         }
-        let peak_bytes = outcome.peak_bytes.map(|bytes| bytes as f64);
-        self.add("peak_bytes", "server peak memory", peak_bytes, "bytes");
     }
 
     fn add_memory(&mut self, bytes_per_connection: Option<f64>) {
