@@ -100,3 +100,42 @@ pub(super) mod follower {
         }
     }
 }
+
+#[cfg(all(test, feature = "store"))]
+mod tests {
+    use super::*;
+    use crate::{
+        limits::Limits,
+        server::hub::Origin,
+        session::{AccessPolicy, Ban, Bans, Reason, Target},
+    };
+
+    /// A cluster that begins another epoch has no bans until a node brings them.
+    #[test]
+    fn bans_that_are_kept_give_way_to_newer_ones_only() {
+        let limits = Limits::default();
+        let origin = Origin::empty(&limits, "epoch".to_owned());
+        let hub = Hub::new(limits, AccessPolicy::default(), origin);
+        let folder = tempfile::tempdir().expect("a place for files");
+        let open = || KeptBans::open(folder.path()).expect("a folder");
+        let (mut kept, none, _) = open();
+        assert_eq!((kept.changes(), none), (0, Bans::default()));
+        let mut bans = Bans::default();
+        let ban = Ban {
+            until_unix_ms: None,
+            reason: Reason::default(),
+        };
+        let target = Target::parse("mallory").expect("a name");
+        assert!(bans.insert(target, ban));
+        for (now, changes, expected) in [
+            (&bans, 2, (2, &bans)),
+            (&Bans::default(), 1, (2, &bans)),
+            (&Bans::default(), 3, (3, &Bans::default())),
+        ] {
+            hub.restore_bans(now.clone(), Bans::default(), changes);
+            kept.keep(&hub).expect("it is written");
+            let (again, found, _) = open();
+            assert_eq!((again.changes(), &found), expected);
+        }
+    }
+}
