@@ -574,23 +574,30 @@ fn words(line: &str) -> impl Iterator<Item = &str> + Clone {
     line.split(|c: char| !(c.is_alphanumeric() || c == '_'))
 }
 
-/// Whether a file declares `member` and has code of `owner`, which is a type or the
-/// module that the file is.
-fn declares(path: &Path, text: &str, owner: &str, member: &str) -> bool {
-    let has_owner = path.file_stem() == Some(owner.as_ref())
-        || text.lines().any(|line| {
-            let mut words = words(line);
-            let is_item = words
-                .clone()
-                .any(|word| ["impl", "struct", "enum", "trait"].contains(&word));
-            is_item && words.any(|word| word == owner)
-        });
-    let has_member = text.lines().any(|line| {
-        let is_variant = words(line.trim_start()).next() == Some(member);
-        let mut after_fn = words(line).skip_while(|&word| word != "fn").skip(1);
-        is_variant || after_fn.next() == Some(member)
-    });
-    has_owner && has_member
+/// What a file declares.
+struct Declared<'a> {
+    /// Types that it has code of, and the module that it is.
+    owners: BTreeSet<&'a str>,
+    /// Functions and variants.
+    members: BTreeSet<&'a str>,
+}
+
+impl<'a> Declared<'a> {
+    fn of(path: &'a Path, text: &'a str) -> Self {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let is_item = |word| ["impl", "struct", "enum", "trait"].contains(&word);
+        let items = text.lines().filter(|line| words(line).any(is_item));
+        let variants = text
+            .lines()
+            .filter_map(|line| words(line.trim_start()).next());
+        let functions = text
+            .lines()
+            .filter_map(|line| words(line).skip_while(|&word| word != "fn").nth(1));
+        Self {
+            owners: items.flat_map(words).chain(stem).collect(),
+            members: variants.chain(functions).collect(),
+        }
+    }
 }
 
 #[test]
@@ -601,15 +608,19 @@ fn every_function_that_the_map_names_exists() {
         .iter()
         .flat_map(|(_, text)| text.lines().flat_map(words))
         .collect();
+    let declared: Vec<_> = code
+        .iter()
+        .map(|(path, text)| Declared::of(path, text))
+        .collect();
     let mut functions = 0;
     for (number, line) in prose(&map) {
         for word in quoted(line) {
             let at = format!("ARCHITECTURE.md:{number} names {word}");
             if let Some((owner, member)) = word.split_once("::") {
                 functions += 1;
-                let is_declared = code
+                let is_declared = declared
                     .iter()
-                    .any(|(path, text)| declares(path, text, owner, member));
+                    .any(|it| it.owners.contains(owner) && it.members.contains(member));
                 assert!(is_declared, "{at}, which is not in src");
             } else if words(word).count() == 1 {
                 let is_there = root().join(word).exists();
