@@ -40,7 +40,7 @@ use crate::{
     limits::Limits,
     log::{Audience, Log},
     room::Room,
-    session::{AccessPolicy, ConnectionId, Effect, FileRead, FileTask, Offer, Sessions, Time},
+    session::{AccessPolicy, ConnectionId, Effect, FileTask, Offer, Sessions, Time},
     wire::{ServerEnvelope, server_envelope::Message},
 };
 
@@ -86,7 +86,7 @@ pub(super) struct Hub {
     files: Option<Arc<FileQueue>>,
     /// Who fetches files that other nodes of a cluster have, if this is one.
     #[cfg(feature = "store")]
-    file_fetcher: OnceLock<mpsc::Sender<FileRead>>,
+    file_fetcher: OnceLock<mpsc::Sender<crate::session::FileRead>>,
     /// Connections must end at once.
     is_aborted: AtomicBool,
     /// Why the server cannot go on, and who waits to know it.
