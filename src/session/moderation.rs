@@ -191,13 +191,18 @@ impl Sessions {
             return self.expel(room, now, index, rejection, effects);
         }
         let reason = CloseReason::Error(rejection.code);
-        if let Some(state @ State::Registered(_)) = self.states.get_mut(index) {
-            let closed = Closed {
+        if let Some(state @ (State::Registered(_) | State::Leaving(_))) = self.states.get_mut(index)
+        {
+            let mut closed = Closed {
                 reason,
                 name: room.name(member).cloned(),
                 chats: room.chats(member),
             };
-            let rejection = Some(rejection);
+            let mut rejection = Some(rejection);
+            // It has been told why.
+            if let State::Leaving(leaving) = &*state {
+                (closed.reason, rejection) = (leaving.reason, None);
+            }
             let revoked = State::Revoked(Box::new(Revoked { closed, rejection }));
             if let State::Registered(session) = std::mem::replace(state, revoked) {
                 self.settle(*session, effects);
