@@ -356,6 +356,26 @@ async fn a_ban_ends_a_join_that_stands_behind_it() {
     assert!(nodes[1].hub.snapshot().lines.is_empty());
 }
 
+/// Its Leave stands behind the kick in the order, and changes nothing any more.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_leaves_while_the_operator_throws_it_out_is_closed() {
+    let double = Double::new(33, Weather::FINE);
+    let nodes = nodes(&double, &["a", "b"]).await;
+    let mut alice = Peer::member(&nodes[0].hub, "alice", &BOTH, 1 << 16).await;
+    nodes[0].link.set_slow(SLOW_MS);
+    // The next one is slow.
+    alice.send(chat_with(1, "hello")).await;
+    assert_eq!(receipt(&mut alice).await, 1);
+    let kick = Operation::Kick {
+        name: Name::parse("alice").expect("a name"),
+        reason: Reason::default(),
+    };
+    let kicked = nodes[1].hub.carry_out_operation(kick).await;
+    assert_eq!(kicked, Ok(Operated::Done(true)));
+    alice.send(Sent::Leave(wire::Leave {})).await;
+    assert_eq!(alice.next().await, None);
+}
+
 /// An operator whose server is cut off is told so.
 #[tokio::test(start_paused = true)]
 async fn an_operation_of_a_node_that_is_cut_off_is_refused() {
