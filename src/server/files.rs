@@ -105,6 +105,14 @@ impl Folder {
         }
         for (file, metadata) in self.list("whole")? {
             if let Some(hash) = unhex(&file) {
+                let is_cut = |&(size, _): &(u64, NamedBy)| size != metadata.len();
+                if named.get(&hash).is_some_and(is_cut) {
+                    warn!(
+                        "{file} is not the file that messages name, and is not used: whoever has \
+                         it can upload it again"
+                    );
+                    continue;
+                }
                 let owners = owners.remove(&hash).unwrap_or_default();
                 let (_, named_by) = named.remove(&hash).unwrap_or_default();
                 let keep = changed_ms(&metadata, now_unix_ms).saturating_add(orphan_ms);
@@ -139,6 +147,14 @@ impl Folder {
         let mut data = vec![0; bytes];
         file.read_exact(&mut data)?;
         Ok(data)
+    }
+
+    /// Whether it has them.
+    #[cfg(feature = "cluster")]
+    pub(super) fn has(&self, hash: &Hash, offset: u64, bytes: usize) -> bool {
+        let metadata = fs::metadata(self.whole(hash));
+        let end = offset.saturating_add(bytes as u64);
+        metadata.is_ok_and(|metadata| metadata.len() >= end)
     }
 
     fn list(&self, part: &str) -> io::Result<Vec<(String, fs::Metadata)>> {
@@ -273,12 +289,16 @@ impl Disk {
                     Ok(data) => was_read(read, &data, done),
                     Err(error) => {
                         let fetched = match error.kind() {
-                            io::ErrorKind::NotFound => hub.fetch_piece(read),
-                            _ => Err(read),
+                            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
+                                hub.fetch_piece(read)
+                            }
+                            _ => Err((read, NotRead::Here)),
                         };
-                        if let Err(read) = fetched {
-                            warn!("cannot read a file: {error}");
-                            done.push(FileDone::Read(read, Err(NotRead::Here)));
+                        if let Err((read, not_read)) = fetched {
+                            if not_read == NotRead::Here {
+                                warn!("cannot read a file: {error}");
+                            }
+                            done.push(FileDone::Read(read, Err(not_read)));
                         }
                     }
                 }

@@ -292,3 +292,28 @@ fn in_another_epoch_no_chat_names_the_files_of_the_last_one() {
     hears(&mut bob, "once more");
     fetches(&mut bob, &file, 0, &content);
 }
+
+/// A node whose copy is damaged says nothing, and does not hide the good one of another.
+#[test]
+fn a_damaged_copy_hides_no_good_one() {
+    let nats = Nats::start();
+    let (one, two, three) = (folder(), folder(), folder());
+    let first = node(&nats, "first", &one, &[]);
+    let second = node(&nats, "second", &two, &[]);
+    let third = node(&nats, "third", &three, &[]);
+    let (mut alice, mut bob) = (join(&first, "Alice"), join(&second, "Bob"));
+    let mut carol = join(&third, "Carol");
+    for seed in 5..10 {
+        let content = content(seed);
+        let file = put(&mut alice, &content);
+        put(&mut carol, &content);
+        name(&mut alice, &format!("file {seed}"), &file);
+        hears(&mut bob, &format!("file {seed}"));
+        let hash: String = file.sha256.iter().map(|it| format!("{it:02x}")).collect();
+        let copy = one.path().join("files").join("whole").join(hash);
+        fs::write(copy, &content[..1_000]).expect("it is there");
+        fetches(&mut bob, &file, 0, &content);
+        // The node with the damage has it from the other one too.
+        fetches(&mut alice, &file, 0, &content);
+    }
+}

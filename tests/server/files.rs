@@ -267,3 +267,69 @@ fn a_file_that_cannot_be_read_is_named_in_the_error() {
     assert_eq!(error.code(), wire::ErrorCode::FileUnknown);
     assert_eq!((&error.sha256, error.id), (&sha256, 0), "CHAT-ERR-4");
 }
+
+/// What is on the disk is not what messages name: it is not used, and can be uploaded again.
+#[test]
+fn a_file_that_was_cut_on_the_disk_is_unknown_until_it_is_uploaded_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("room");
+    let options = ["--data", data.to_str().expect("UTF-8")];
+    let server = TestServer::start(&options);
+    let content = b"all of it".to_vec();
+    let sha256 = Sha256::digest(&content).to_vec();
+    let upload = |server: &TestServer| {
+        let asked = [Capability::Files, Capability::Receipts];
+        let (mut alice, _) = Peer::join_with(server, "Alice", &asked);
+        alice.send(&envelope(Sent::PutFile(PutFile {
+            sha256: sha256.clone(),
+            size: content.len() as u64,
+        })));
+        assert!(matches!(alice.recv(), Message::FileState(state) if state.have == 0));
+        alice.send(&envelope(Sent::FileData(FileData {
+            sha256: sha256.clone(),
+            offset: 0,
+            data: content.clone(),
+        })));
+        let have = content.len() as u64;
+        assert!(matches!(alice.recv(), Message::FileState(state) if state.have == have));
+        alice
+    };
+    let ask = |peer: &mut Peer| {
+        peer.send(&envelope(Sent::GetFile(GetFile {
+            sha256: sha256.clone(),
+            ..GetFile::default()
+        })));
+        peer.recv()
+    };
+    let mut alice = upload(&server);
+    alice.send(&envelope(Sent::Chat(wire::Chat {
+        text: "a.txt".to_owned(),
+        id: 1,
+        files: vec![wire::File {
+            sha256: sha256.clone(),
+            size: content.len() as u64,
+            name: "a.txt".to_owned(),
+        }],
+        ..Default::default()
+    })));
+    assert!(matches!(alice.recv(), Message::Receipt(_)));
+    drop((alice, server));
+    let hash: String = sha256.iter().map(|it| format!("{it:02x}")).collect();
+    let copy = data.join("files").join("whole").join(hash);
+    std::fs::write(copy, &content[..3]).expect("it is there");
+    let server = TestServer::start(&options);
+    server.wait_for_log("is not the file that messages name");
+    let (mut bob, _) = Peer::join_with(&server, "Bob", FILES);
+    let refused = ask(&mut bob);
+    let unknown = i32::from(wire::ErrorCode::FileUnknown);
+    assert!(
+        matches!(&refused, Message::Error(it) if it.code == unknown),
+        "{refused:?}"
+    );
+    let mut alice = upload(&server);
+    let given = ask(&mut alice);
+    assert!(
+        matches!(&given, Message::FileData(it) if it.data == content),
+        "{given:?}"
+    );
+}

@@ -2,7 +2,7 @@
 //! the pieces that its members ask for, and keeps nothing of them.
 //!
 //! ```text
-//!   this node  ── which node has it? ──▶ chat-files.ROOM         those without it are silent
+//!   this node  ── which node has it? ──▶ chat-files.ROOM         those that lack it are silent
 //!             ◀── I ────────────────────
 //!              ── a block of it ───────▶ chat-files.ROOM.NODE
 //!             ◀── its bytes ────────────
@@ -12,13 +12,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use async_nats::{Client, Message as Received, Subscriber};
+use async_nats::{Client, Message as Received, Request, Subscriber};
 use futures_util::{
     StreamExt as _,
     stream::{self, FuturesUnordered},
 };
 use prost::Message;
-use tokio::{sync::mpsc, task, time};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task, time,
+};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
@@ -36,8 +39,25 @@ use crate::{
 /// that are read along ([`FileRead`]).
 const BLOCK_BYTES_MAX: usize = 256 << 10;
 
+/// How many blocks are on their way to this node at a time, so that they share a slow way
+/// between few; further ones wait for their turn.
+const BLOCKS_AT_ONCE_MAX: usize = 8;
+
+/// How long a node may take to say that it has a file, in milliseconds.
+const FIND_MS: u64 = 2_000;
+
+/// How long a node that has a file may take for a block, in milliseconds: all that may be on
+/// their way need 210 kB a second.
+const BLOCK_MS: u64 = 5_000;
+
+/// How many nodes are asked for a block, one after the other.
+const NODES_ASKED_MAX: usize = 3;
+
 /// Of how many files this node remembers who has them.
 const HOLDERS_MAX: usize = 1_024;
+
+/// How the subjects begin that answers go to.
+const INBOX: &str = "_INBOX.";
 
 /// How long after a failure the connection is made again, in milliseconds.
 const AGAIN_MS: u64 = 1_000;
@@ -49,9 +69,14 @@ struct Asked {
     sha256: Vec<u8>,
     #[prost(uint64, tag = "2")]
     offset: u64,
-    /// 0: only whether it has the file.
     #[prost(uint32, tag = "3")]
     bytes: u32,
+    /// Only whether it has that.
+    #[prost(bool, tag = "4")]
+    is_search: bool,
+    /// The nodes that did not give it.
+    #[prost(string, repeated, tag = "5")]
+    not: Vec<String>,
 }
 
 /// What it answers, if it has the file.
@@ -97,17 +122,20 @@ pub(in crate::server) fn share_files(
 
 impl Files {
     async fn run(mut self) {
+        let mut last_words = String::new();
         loop {
-            match self.nats.connect().await {
-                Ok(client) => {
-                    if let Err(error) = self.serve(&client).await {
-                        debug!("files cannot go between nodes: {error}");
-                    }
-                }
-                Err(Trouble::Passing(sentence) | Trouble::Lasting(sentence)) => {
-                    debug!("files cannot go between nodes: {sentence}");
-                }
+            let words = match self.nats.connect().await {
+                Ok(client) => match self.serve(&client).await {
+                    Ok(()) => String::new(),
+                    Err(error) => error.to_string(),
+                },
+                Err(Trouble::Passing(sentence) | Trouble::Lasting(sentence)) => sentence,
+            };
+            // The same words again and again would fill the log.
+            if words != last_words && !words.is_empty() {
+                warn!("files cannot go between nodes: {words}");
             }
+            last_words = words;
             let again = time::sleep(Duration::from_millis(AGAIN_MS));
             tokio::pin!(again);
             loop {
@@ -137,7 +165,15 @@ impl Files {
 
     /// Fetches what members ask for, until nobody can ask any more.
     async fn fetch(&mut self, client: &Client, subject: &str) {
+        let fetcher = Fetcher {
+            client,
+            subject,
+            blocks: Semaphore::new(BLOCKS_AT_ONCE_MAX),
+        };
         let mut holders: BTreeMap<Hash, String> = BTreeMap::new();
+        // Who has a file is looked for once at a time, and the others who want it wait, so that
+        // a file that nobody has holds up no other one. Each session wants one piece.
+        let mut searched: BTreeMap<Hash, Vec<FileRead>> = BTreeMap::new();
         let mut fetching = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -145,12 +181,23 @@ impl Files {
                     let Some(read) = read else {
                         return;
                     };
+                    if let Some(waiting) = searched.get_mut(&read.hash) {
+                        waiting.push(read);
+                        continue;
+                    }
                     let holder = holders.get(&read.hash).cloned();
-                    fetching.push(fetch(client, subject, holder, read));
+                    if holder.is_none() {
+                        searched.insert(read.hash, Vec::new());
+                    }
+                    fetching.push(fetcher.fetch(holder, read));
                 }
                 Some((read, fetched)) = fetching.next(), if !fetching.is_empty() => {
+                    let waiting = searched.remove(&read.hash).unwrap_or_default();
                     match fetched {
                         Some((node, data)) => {
+                            for read in waiting {
+                                fetching.push(fetcher.fetch(Some(node.clone()), read));
+                            }
                             if holders.len() >= HOLDERS_MAX {
                                 holders.clear();
                             }
@@ -161,7 +208,9 @@ impl Files {
                         }
                         None => {
                             holders.remove(&read.hash);
-                            self.fails(read);
+                            for read in waiting.into_iter().chain([read]) {
+                                self.fails(read);
+                            }
                         }
                     }
                 }
@@ -176,59 +225,88 @@ impl Files {
     }
 }
 
-/// Fetches a piece and those behind it from the node that had the file, or else from one that
-/// says that it has. Returns that node, and the bytes.
-async fn fetch(
-    client: &Client,
-    subject: &str,
-    holder: Option<String>,
-    read: FileRead,
-) -> (FileRead, Option<(String, Vec<u8>)>) {
-    let bytes = read.bytes + read.ahead_bytes;
-    let asked = |bytes| Asked {
-        sha256: read.hash.to_vec(),
-        offset: read.offset,
-        bytes,
-    };
-    let find = async || Some(ask(client, subject.to_owned(), &asked(0)).await?.node);
-    // Some pieces are less than a u32.
-    let block = asked(bytes as u32);
-    let get = async |node: String| {
-        let answer = ask(client, format!("{subject}.{node}"), &block).await?;
-        (answer.data.len() == bytes).then_some((node, answer.data))
-    };
-    let mut fetched = None;
-    if let Some(node) = holder {
-        fetched = get(node).await;
-    }
-    if fetched.is_none()
-        && let Some(node) = find().await
-    {
-        fetched = get(node).await;
-    }
-    (read, fetched)
+/// What all fetches share.
+struct Fetcher<'a> {
+    client: &'a Client,
+    subject: &'a str,
+    blocks: Semaphore,
 }
 
-/// The first answer, if one comes in time.
-async fn ask(client: &Client, subject: String, asked: &Asked) -> Option<Answer> {
-    let answer = client.request(subject, asked.encode_to_vec().into()).await;
-    let answer = answer.inspect_err(|error| debug!("no node has answered for a file: {error}"));
-    Answer::decode(answer.ok()?.payload).ok()
+impl Fetcher<'_> {
+    /// Fetches a piece and those behind it from the node that had the file, or else from
+    /// those that say that they have it. Returns the node, and the bytes.
+    async fn fetch(
+        &self,
+        mut holder: Option<String>,
+        read: FileRead,
+    ) -> (FileRead, Option<(String, Vec<u8>)>) {
+        let bytes = read.bytes + read.ahead_bytes;
+        let mut asked = Asked {
+            sha256: read.hash.to_vec(),
+            offset: read.offset,
+            // Some pieces are less than a u32.
+            bytes: bytes as u32,
+            is_search: false,
+            not: Vec::new(),
+        };
+        for _ in 0..NODES_ASKED_MAX {
+            let node = match holder.take() {
+                Some(node) => node,
+                None => {
+                    let search = Asked {
+                        is_search: true,
+                        ..asked.clone()
+                    };
+                    match self.ask(self.subject.to_owned(), &search, FIND_MS).await {
+                        Some(answer) => answer.node,
+                        None => break,
+                    }
+                }
+            };
+            if let Ok(_turn) = self.blocks.acquire().await
+                && let subject = format!("{}.{node}", self.subject)
+                && let Some(answer) = self.ask(subject, &asked, BLOCK_MS).await
+                && answer.data.len() == bytes
+            {
+                return (read, Some((node, answer.data)));
+            }
+            asked.not.push(node);
+        }
+        (read, None)
+    }
+
+    /// The first answer, if one comes in time.
+    async fn ask(&self, subject: String, asked: &Asked, wait_ms: u64) -> Option<Answer> {
+        let request = Request::new()
+            .payload(asked.encode_to_vec().into())
+            .timeout(Some(Duration::from_millis(wait_ms)));
+        let answer = self.client.send_request(subject, request).await;
+        let answer = answer.inspect_err(|error| debug!("no node has answered for a file: {error}"));
+        Answer::decode(answer.ok()?.payload).ok()
+    }
 }
 
 /// Answers other nodes, one after another, so that one block is in memory at a time.
 async fn answer(client: &Client, folder: Folder, node: String, asked: [Subscriber; 2]) {
     let mut asked = stream::select_all(asked);
     while let Some(Received { reply, payload, .. }) = asked.next().await {
+        // Not where somebody else would take an answer for something of theirs.
+        let reply = reply.filter(|reply| reply.starts_with(INBOX));
         let Some((reply, asked)) = reply.zip(Asked::decode(payload).ok()) else {
             warn!("another program writes to this node over NATS");
             continue;
         };
+        if asked.is_search && asked.not.contains(&node) {
+            continue;
+        }
         let folder = folder.clone();
         let read = task::spawn_blocking(move || {
             let hash = Hash::try_from(&asked.sha256[..]).ok()?;
             let bytes = (asked.bytes as usize).min(BLOCK_BYTES_MAX);
-            folder.read(&hash, asked.offset, bytes).ok()
+            match asked.is_search {
+                true => folder.has(&hash, asked.offset, bytes).then(Vec::new),
+                false => folder.read(&hash, asked.offset, bytes).ok(),
+            }
         });
         // Another node may have it: silence.
         let Ok(Some(data)) = read.await else {

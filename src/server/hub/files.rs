@@ -2,7 +2,6 @@
 
 #[cfg(feature = "cluster")]
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::{
     frame,
@@ -75,11 +74,14 @@ impl Hub {
         let _ = self.file_fetcher.set(fetcher);
     }
 
-    /// Has a piece fetched from another node. Returns it if there is none to ask.
-    pub(in crate::server) fn fetch_piece(&self, read: FileRead) -> Result<(), FileRead> {
+    /// Has a piece fetched from another node. Returns it if there is none to ask, or too much
+    /// to fetch already.
+    pub(in crate::server) fn fetch_piece(&self, read: FileRead) -> Result<(), (FileRead, NotRead)> {
         match self.file_fetcher.get() {
-            Some(fetcher) => fetcher.try_send(read).map_err(TrySendError::into_inner),
-            None => Err(read),
+            Some(fetcher) => fetcher
+                .try_send(read)
+                .map_err(|error| (error.into_inner(), NotRead::Elsewhere)),
+            None => Err((read, NotRead::Here)),
         }
     }
 
