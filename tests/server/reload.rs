@@ -21,7 +21,7 @@ struct Configured {
 }
 
 impl Configured {
-    /// Files by their names, `chat.toml` among them, in which `DIR` is the folder.
+    /// Files by their names, `chat.toml` among them, in which `$DIR` is the folder.
     fn start(files: &[(&str, &str)], options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a place for files");
         for (name, text) in files {
@@ -62,7 +62,8 @@ impl Configured {
 
 fn write(folder: &Path, name: &str, text: &str) {
     let path: PathBuf = folder.join(name);
-    let text = text.replace("DIR", folder.to_str().expect("a path"));
+    // A sign that the base64 of a certificate has not.
+    let text = text.replace("$DIR", folder.to_str().expect("a path"));
     fs::write(&path, text).expect("ours");
     // A password is for its owner.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -105,7 +106,7 @@ fn limits_change_for_those_who_come_then() {
 fn another_password_ends_all_sessions() {
     let it = Configured::start(
         &[
-            ("chat.toml", "password-file = \"DIR/password\""),
+            ("chat.toml", "password-file = \"$DIR/password\""),
             ("password", "old\n"),
         ],
         &[],
@@ -135,7 +136,7 @@ fn another_password_ends_all_sessions() {
 fn a_name_that_is_not_allowed_any_more_ends_its_session_alone() {
     let it = Configured::start(
         &[
-            ("chat.toml", "allow = \"DIR/names\""),
+            ("chat.toml", "allow = \"$DIR/names\""),
             ("names", "Alice\nBob\n"),
         ],
         &[],
@@ -158,9 +159,9 @@ fn a_name_that_is_not_allowed_any_more_ends_its_session_alone() {
 /// Each fault, beside changes that are right.
 #[test]
 fn a_fault_anywhere_changes_nothing() {
-    let right = "password-file = \"DIR/password\"\nallow = \"DIR/names\"\ndeny = \"DIR/deny\"\n\
-                 owners = \"DIR/owners\"\nwelcome = \"DIR/welcome\"\ntls-listen = \"127.0.0.1:0\"\n\
-                 tls-self-signed = \"DIR/tls\"\nrate-burst = 7\n";
+    let right = "password-file = \"$DIR/password\"\nallow = \"$DIR/names\"\ndeny = \"$DIR/deny\"\n\
+                 owners = \"$DIR/owners\"\nwelcome = \"$DIR/welcome\"\ntls-listen = \"127.0.0.1:0\"\n\
+                 tls-self-signed = \"$DIR/tls\"\nrate-burst = 7\n";
     let it = Configured::start(
         &[
             ("chat.toml", right),
@@ -271,11 +272,11 @@ fn a_file_that_has_moved_needs_no_restart() {
         ("welcome", "hello", "greeted in other words"),
     ] {
         it.write("list", text);
-        it.write("chat.toml", &format!("{key} = \"DIR/list\"\n"));
+        it.write("chat.toml", &format!("{key} = \"$DIR/list\"\n"));
         it.reload(words);
     }
     it.write("owners", "");
-    it.write("chat.toml", "owners = \"DIR/owners\"\nnames = \"owned\"\n");
+    it.write("chat.toml", "owners = \"$DIR/owners\"\nnames = \"owned\"\n");
     it.reload("names are owned by the first key");
     it.write("chat.toml", "verbose = 1");
     it.reload("verbose from 0 to 1");
@@ -287,7 +288,7 @@ fn a_file_that_has_moved_needs_no_restart() {
 #[test]
 fn a_pipe_that_nobody_writes_to_holds_up_nobody() {
     let mut it = Configured::start(
-        &[("chat.toml", "allow = \"DIR/names\""), ("names", "Alice")],
+        &[("chat.toml", "allow = \"$DIR/names\""), ("names", "Alice")],
         &[],
     );
     let names = it.folder.path().join("names");
