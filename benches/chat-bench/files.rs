@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     failure::Failure,
-    hostile::{Pace, Run, User, chat, check_pace},
+    hostile::{Pace, Run, User, chat, chat_until, join_pair},
     latency::Histogram,
     load::Spent,
     process::Process,
@@ -33,9 +33,6 @@ const PATTERN_BYTES: usize = 65_521;
 
 /// The longest piece, in bytes: more than any server allows.
 const PIECE_BYTES_MAX: usize = 1 << 20;
-
-/// The pair chats on in rounds of this length until the transfer is over, in seconds.
-const ROUND_SECONDS: u32 = 1;
 
 /// Options of the workload.
 pub struct Files {
@@ -76,10 +73,7 @@ pub fn run(
     // Before the hash of a long file is computed: the server may refuse it.
     let mut member = Member::join(address, files.bytes)?;
     let content = Content::new(files.bytes)?;
-    let (first, interval_ms) = User::join(address, 0)?;
-    let (second, _) = User::join(address, 1)?;
-    check_pace(&files.pace, interval_ms)?;
-    let mut pair = [first, second];
+    let (mut pair, _) = join_pair(address, &files.pace)?;
     let quiet = chat(&mut pair, &files.pace, start, server, progress)?;
     let mut transfer = |way: fn(&mut Member, &Content) -> Result<(), Failure>| {
         thread::scope(|scope| {
@@ -88,16 +82,9 @@ pub fn run(
                 let begun = Instant::now();
                 way(&mut member, &content).map(|()| begun.elapsed())
             });
-            let (mut latency, mut late) = (Histogram::new(), Histogram::new());
-            let round = Pace {
-                seconds: ROUND_SECONDS,
-                ..files.pace
-            };
-            while !way.is_finished() {
-                let run = chat(&mut pair, &round, start, server, progress)?;
-                latency.add(&run.latency);
-                late.add(&run.late);
-            }
+            let is_over = || way.is_finished();
+            let pace = &files.pace;
+            let (latency, late) = chat_until(is_over, &mut pair, pace, start, server, progress)?;
             let elapsed = way.join().expect("it does not panic")?;
             Ok::<_, Failure>(Transfer {
                 elapsed_s: elapsed.as_secs_f64(),

@@ -32,6 +32,9 @@ use crate::{
 /// The length of the pair's texts, in bytes.
 const TEXT_BYTES: usize = 64;
 
+/// The length of a round of [`chat_until`], in seconds.
+const ROUND_SECONDS: u32 = 1;
+
 /// How long one wait for bytes takes, in milliseconds.
 const LOOK_MS: u64 = 100;
 
@@ -83,11 +86,8 @@ pub fn run(
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
     let start = Instant::now();
-    let (first, interval_ms) = User::join(address, 0)?;
-    let (second, _) = User::join(address, 1)?;
-    let mut pair = [first, second];
     let pace = hostile.pace;
-    check_pace(&pace, interval_ms)?;
+    let (mut pair, interval_ms) = join_pair(address, &pace)?;
     let member_rate = match interval_ms {
         0 => f64::from(pace.rate),
         interval_ms => 1_000.0 / f64::from(interval_ms),
@@ -113,8 +113,40 @@ pub fn run(
     })
 }
 
+/// Both users join, to chat at this pace; also returns the announced interval between
+/// messages, in milliseconds.
+pub fn join_pair(address: SocketAddr, pace: &Pace) -> Result<([User; 2], u32), Failure> {
+    let (first, interval_ms) = User::join(address, 0)?;
+    let (second, _) = User::join(address, 1)?;
+    check_pace(pace, interval_ms)?;
+    Ok(([first, second], interval_ms))
+}
+
+/// Both users chat in rounds until `is_over`. Returns the latency of their messages, and how
+/// late they were sent.
+pub fn chat_until(
+    is_over: impl Fn() -> bool,
+    pair: &mut [User; 2],
+    pace: &Pace,
+    start: Instant,
+    server: Option<Process>,
+    progress: &mut Progress,
+) -> Result<(Histogram, Histogram), Failure> {
+    let (mut latency, mut late) = (Histogram::new(), Histogram::new());
+    let round = Pace {
+        seconds: ROUND_SECONDS,
+        ..*pace
+    };
+    while !is_over() {
+        let run = chat(pair, &round, start, server, progress)?;
+        latency.add(&run.latency);
+        late.add(&run.late);
+    }
+    Ok((latency, late))
+}
+
 /// Refuses a pace at which the server would refuse messages.
-pub fn check_pace(pace: &Pace, interval_ms: u32) -> Result<(), Failure> {
+fn check_pace(pace: &Pace, interval_ms: u32) -> Result<(), Failure> {
     if pace.rate.saturating_mul(interval_ms) > 1_000 {
         return Err(Failure::unusable(format!(
             "the server lets a member send one message every {interval_ms} ms: \
@@ -214,7 +246,7 @@ fn send_all(
 impl User {
     /// Connects and registers; also returns the announced interval between messages, in
     /// milliseconds.
-    pub fn join(address: SocketAddr, number: usize) -> Result<(Self, u32), Failure> {
+    fn join(address: SocketAddr, number: usize) -> Result<(Self, u32), Failure> {
         let mut stream = TcpStream::connect(address).map_err(|error| {
             Failure::unusable(format!("no server answers at {address}: {error}"))
         })?;

@@ -19,7 +19,7 @@ use mio::{Events, Poll, Token, net::TcpStream};
 use crate::{
     client_pool::SILENCE_MS_MAX,
     failure::Failure,
-    hostile::{Pace, Run, User, chat, check_pace},
+    hostile::{Pace, Run, User, chat, chat_until, join_pair},
     latency::Histogram,
     load::Spent,
     process::Process,
@@ -43,9 +43,6 @@ const READ_BYTES: usize = 256 * 1024;
 const READ_BYTES_PER_PASS_MAX: usize = 4 * READ_BYTES;
 
 const EVENTS_MAX: usize = 1_024;
-
-/// The pair chats on in rounds of this length until all are back, in seconds.
-const ROUND_SECONDS: u32 = 1;
 
 /// Options of the workload.
 pub struct Resume {
@@ -83,26 +80,17 @@ pub fn run(
     let start = Instant::now();
     let lines = leave_behind(address, resume.members, progress)?;
     speak(address, resume.missed)?;
-    let (first, interval_ms) = User::join(address, 0)?;
-    let (second, _) = User::join(address, 1)?;
-    check_pace(&resume.pace, interval_ms)?;
-    let mut pair = [first, second];
-    let quiet = chat(&mut pair, &resume.pace, start, server, progress)?;
+    let pace = &resume.pace;
+    let (mut pair, _) = join_pair(address, pace)?;
+    let quiet = chat(&mut pair, pace, start, server, progress)?;
     let resident_bytes = server.and_then(Process::resident_bytes);
     let spent = Spent::begin(server);
-    let (mut latency, mut late) = (Histogram::new(), Histogram::new());
-    let (elapsed, resumed) = thread::scope(|scope| {
+    let (elapsed, resumed, latency, late) = thread::scope(|scope| {
         let crowd = scope.spawn(|| Crowd::come_back(address, lines));
-        let round = Pace {
-            seconds: ROUND_SECONDS,
-            ..resume.pace
-        };
-        while !crowd.is_finished() {
-            let run = chat(&mut pair, &round, start, server, progress)?;
-            latency.add(&run.latency);
-            late.add(&run.late);
-        }
-        crowd.join().expect("it does not panic")
+        let is_over = || crowd.is_finished();
+        let (latency, late) = chat_until(is_over, &mut pair, pace, start, server, progress)?;
+        let (elapsed, resumed) = crowd.join().expect("it does not panic")?;
+        Ok::<_, Failure>((elapsed, resumed, latency, late))
     })?;
     Ok(Outcome {
         messages: pair.iter().map(User::sent).sum(),
@@ -185,7 +173,7 @@ struct Line {
 struct Member {
     stream: TcpStream,
     name: String,
-    /// What it has not sent of its Register.
+    /// The rest of its Register, which is not sent yet.
     out: Vec<u8>,
     /// The start of a frame that has not arrived completely.
     held: Vec<u8>,
