@@ -3,7 +3,7 @@
 
 use crate::{
     name::Name,
-    room::{self, Command, MemberId},
+    room::{self, MemberId},
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
@@ -154,14 +154,7 @@ impl Sessions {
         member: MemberId,
         reason: CloseReason,
     ) -> Option<(Name, u64)> {
-        let left = self.order(
-            context,
-            Command::Leave {
-                member,
-                reason: reason.left_reason(),
-                time_unix_ms: context.now.unix_ms,
-            },
-        );
+        let left = self.order(context, reason.leave(member, context.now));
         let Some(room::Event::Left {
             name,
             chats,

@@ -8,7 +8,7 @@ use crate::{
     frame::FrameError,
     identity::SenderId,
     name::Name,
-    room::{MemberId, Publication},
+    room::{Command, MemberId, Publication},
     wire::{ClientEnvelope, ErrorCode, LeftReason, ServerEnvelope},
 };
 
@@ -217,6 +217,15 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// The Leave of a member whose session ends for this.
+    pub(super) fn leave(self, member: MemberId, now: Time) -> Command {
+        Command::Leave {
+            member,
+            reason: self.left_reason(),
+            time_unix_ms: now.unix_ms,
+        }
+    }
+
     /// The reason in Left (CHAT-PRES-5).
     pub(super) fn left_reason(self) -> LeftReason {
         match self {

@@ -24,6 +24,7 @@
 mod access;
 mod bans;
 mod directs;
+mod downloads;
 mod ending;
 mod error_budget;
 mod event;
@@ -65,6 +66,7 @@ use crate::{
 
 pub use access::AccessPolicy;
 pub use bans::{BANS_MAX, Ban, Bans, Network, REASON_BYTES_MAX, Reason, Target};
+pub use downloads::NextPiece;
 pub use ending::Closing;
 pub use event::{
     AddressLimit, CloseReason, Closed, ConnectionId, Edge, Effect, Event, FilterChange,
@@ -72,7 +74,7 @@ pub use event::{
 };
 pub use file_index::{FileIndex, Hash, Removal, Written, WrittenPiece};
 pub use file_owner::FileOwner;
-pub use files::{FileRead, FileTask, NextPiece};
+pub use files::{FileRead, FileTask};
 pub use moderation::{Listed, Moderation};
 use name_reclaim::HolderProbe;
 pub use name_reclaim::NameChecks;

@@ -209,11 +209,7 @@ impl Sessions {
             }
             effects.push(Effect::Notify(index));
         }
-        let left = room.apply(Command::Leave {
-            member,
-            reason: reason.left_reason(),
-            time_unix_ms: now.unix_ms,
-        });
+        let left = room.apply(reason.leave(member, now));
         match member.elsewhere() {
             Some(_) => self.applied_elsewhere(left, effects),
             None => self.applied(room, now, index, left, effects),
@@ -307,14 +303,7 @@ impl Sessions {
             }
             // Behind its Join, which may stand behind the ban in the order.
             Some(State::Joining(_)) => {
-                self.order(
-                    context,
-                    Command::Leave {
-                        member,
-                        reason: reason.left_reason(),
-                        time_unix_ms: context.now.unix_ms,
-                    },
-                );
+                self.order(context, reason.leave(member, context.now));
             }
             Some(State::Unregistered { .. } | State::AwaitingProof(_)) => {}
             Some(State::Leaving(_) | State::Revoked(_) | State::Ended) | None => return false,

@@ -362,14 +362,7 @@ impl Sessions {
         };
         let is_closing = reason == CloseReason::ServerClosing;
         if !is_closing {
-            self.order(
-                context,
-                Command::Leave {
-                    member,
-                    reason: reason.left_reason(),
-                    time_unix_ms: context.now.unix_ms,
-                },
-            );
+            self.order(context, reason.leave(member, context.now));
         }
         let waits = !(is_closing || takes_nothing(reason));
         if let (false, Some(known)) = (waits, self.known(index)) {

@@ -7,8 +7,9 @@ use crate::{filter::Filter, limits::Limits, name::Name, token_bucket::TokenBucke
 use super::{
     Closed, Time,
     directs::Directs,
+    downloads::Download,
     error_budget::ErrorBudget,
-    files::{Download, Pieces},
+    files::Pieces,
     granted::Granted,
     inbound_rate::InboundRate,
     pending::{Joining, PendingProof, PendingRegister},
