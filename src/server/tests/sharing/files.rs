@@ -269,23 +269,14 @@ impl World {
         let begin = read.offset as usize;
         let end = begin + read.bytes + read.ahead_bytes;
         let data = &self.disk.whole[&read.hash][begin..end];
-        let pieces = data.chunks(read.bytes);
-        let offsets = (read.offset..).step_by(read.bytes);
-        let mut frames = pieces.zip(offsets).map(|(data, offset)| {
-            let message = Some(Message::FileData(FileData {
-                sha256: read.hash.to_vec(),
-                offset,
-                data: data.to_vec(),
-            }));
-            ServerEnvelope { message }.encode_length_delimited_to_vec()
-        });
-        let frame = frames.next().expect("a piece has bytes");
-        let ahead: Vec<_> = frames.collect();
-        let mut done = vec![FileDone::Read(read.clone(), Ok(frame))];
+        let mut done = Vec::new();
+        was_read(read, data, &mut done);
         // What is read along may be had, or not.
-        if !ahead.is_empty() && self.rng.bool() {
-            self.events.insert("pieces read ahead");
-            done.push(FileDone::Ahead(read, ahead));
+        if done.len() > 1 {
+            match self.rng.bool() {
+                true => _ = self.events.insert("pieces read ahead"),
+                false => done.truncate(1),
+            }
         }
         self.hub.files_done(&mut done);
     }

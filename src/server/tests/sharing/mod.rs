@@ -20,6 +20,7 @@ use crate::{
     identity::{PublicKey, signed_bytes},
     server::{
         file_queue::FileQueue,
+        files::was_read,
         hub::{FileDone, Origin},
     },
     session::{FileIndex, FileOwner, FileTask, Hash, Written, WrittenPiece},
