@@ -101,7 +101,7 @@ pub(crate) enum Kind {
 /// A part of the bans and mutes that a node has from an earlier epoch.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct CarriedBans {
-    /// How many changes of them it knows: who knows more is newer.
+    /// How many changes of them it knows: the bans of a node that knows more are newer.
     #[prost(uint64, tag = "1")]
     pub(crate) changes: u64,
     /// Those that set them.

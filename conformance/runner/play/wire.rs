@@ -46,7 +46,7 @@ impl Play<'_> {
         let index = match others.clone().position(|person| *person == who) {
             Some(index) => index,
             None if people.first() == Some(&who) => return &server.place,
-            // A stranger, whom the suite registers itself.
+            // A stranger: the suite sends its Register itself.
             None => others.count(),
         };
         let index = index.checked_rem(also.len());

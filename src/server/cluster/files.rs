@@ -53,7 +53,7 @@ const BLOCK_MS: u64 = 5_000;
 /// How many nodes are asked for a block, one after the other.
 const NODES_ASKED_MAX: usize = 3;
 
-/// Of how many files this node remembers who has them.
+/// How many files have a holder that this node remembers.
 const HOLDERS_MAX: usize = 1_024;
 
 /// How the subjects begin that answers go to.
