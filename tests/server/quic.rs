@@ -11,23 +11,39 @@ use std::{
     thread,
 };
 
-use chat::client::{Connector, Event, Session};
+use chat::{
+    client::{Connector, Event, Session},
+    quic,
+    tls::Trust,
+};
 
-use crate::support::{Peer, TestServer, udp::bridge};
+use crate::support::{PATIENCE, Peer, TestServer, udp::bridge};
 
 /// How long a packet may be, in bytes.
 const PACKET_BYTES_MAX: usize = 2_048;
 
+/// How long the first packet of a client is at least, in bytes (RFC 9000).
+const FIRST_PACKET_BYTES_MIN: usize = 1_200;
+
+/// How much more memory a server may have taken after a thousand packets that lead to no
+/// connection than after five hundred, in bytes: less than if it kept some of each.
+const GROWN_BYTES_MAX: u64 = 512 << 10;
+
 /// A server, the address of its QUIC listener, and the pin of its certificate.
 fn start(folder: &std::path::Path) -> (TestServer, SocketAddr, String) {
-    let mut server = TestServer::start(&[
+    start_with(folder, &[])
+}
+
+fn start_with(folder: &std::path::Path, more: &[&str]) -> (TestServer, SocketAddr, String) {
+    let options = [
         "--quic-listen",
         "127.0.0.1:0",
         "--tls-self-signed",
         folder.to_str().expect("UTF-8"),
         "--rate-limit",
         "off",
-    ]);
+    ];
+    let mut server = TestServer::start(&[&options, more].concat());
     let line = server.next_line();
     let address = line.strip_prefix("listening on chatq://").expect("QUIC");
     let (address, pin) = address.split_once('#').expect("a pin");
@@ -142,7 +158,7 @@ async fn next_text(session: &mut Session) -> String {
             }
         }
     };
-    let deadline = tokio::time::timeout(crate::support::PATIENCE, next);
+    let deadline = tokio::time::timeout(PATIENCE, next);
     deadline.await.expect("a message")
 }
 
@@ -203,6 +219,7 @@ async fn packets_that_are_no_connection_disturb_nobody() {
     let mut other = Peer::join(&server, "Other");
     let mut random = fastrand::Rng::with_seed(42);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let mut peak_bytes = 0;
     for count in 0..1_000_u32 {
         let mut packet: Vec<u8> = (0..random.usize(1..1_300)).map(|_| random.u8(..)).collect();
         if count % 2 == 0 {
@@ -216,9 +233,73 @@ async fn packets_that_are_no_connection_disturb_nobody() {
             phone.send(&text).await.expect("it goes on");
             other.hears(&text);
         }
+        if count == 500 {
+            peak_bytes = server.peak_bytes();
+        }
     }
+    let grown_bytes = server.peak_bytes() - peak_bytes;
+    assert!(grown_bytes <= GROWN_BYTES_MAX, "{grown_bytes}");
     other.say("undisturbed");
     assert_eq!(next_text(&mut phone).await, "undisturbed");
+    assert!(!server.log().contains("refused"), "{}", server.log());
+}
+
+/// The first packets of so many clients, each with connection ids and a hello of its own.
+async fn first_packets(count: usize, pin: &str) -> Vec<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_nonblocking(true).expect("a socket");
+    let address = socket.local_addr().expect("it is bound");
+    let socket = tokio::net::UdpSocket::from_std(socket).expect("a socket");
+    let trust = Trust::pinned(pin.parse().expect("a pin"));
+    let mut packets = Vec::new();
+    while packets.len() < count {
+        let mut packet = [0; PACKET_BYTES_MAX];
+        tokio::select! {
+            _ = quic::connect(&trust, "localhost", address) => panic!("nobody answers"),
+            received = socket.recv(&mut packet) => {
+                // What a client sends at its end is shorter.
+                let bytes = received.expect("a packet");
+                packets.extend((bytes >= FIRST_PACKET_BYTES_MIN).then(|| packet[..bytes].to_vec()));
+            }
+        }
+    }
+    packets
+}
+
+/// First packets as real clients send them, from addresses that are not theirs: each is
+/// answered with less than it is, nothing is kept of it, and a pair loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn first_packets_from_a_thousand_forged_addresses_leave_nothing_behind() {
+    const CLIENTS: usize = 50;
+    const ADDRESSES: usize = 1_000;
+    let folder = folder();
+    let (server, quic, pin) = start_with(folder.path(), &["--quic-connections-max", "3"]);
+    let mut phone = join(quic, &pin, "Phone").await;
+    let mut other = Peer::join(&server, "Other");
+    let packets = first_packets(CLIENTS, &pin).await;
+    let (mut forged, mut peak_bytes) = (Vec::new(), 0);
+    for (count, packet) in packets.iter().cycle().take(ADDRESSES).enumerate() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        socket.send_to(packet, quic).expect("it is sent");
+        let mut answer = [0; PACKET_BYTES_MAX];
+        let bytes = socket.recv(&mut answer).expect("an answer");
+        assert_eq!(answer[0] & 0xf0, 0xf0, "a Retry");
+        assert!(bytes < FIRST_PACKET_BYTES_MIN / 3, "{bytes}");
+        // No port comes twice.
+        forged.push(socket);
+        if count % 100 == 0 {
+            exchange(&mut phone, &mut other, count).await;
+        }
+        if count == ADDRESSES / 2 {
+            peak_bytes = server.peak_bytes();
+        }
+    }
+    let grown_bytes = server.peak_bytes() - peak_bytes;
+    assert!(grown_bytes <= GROWN_BYTES_MAX, "{grown_bytes}");
+    // None of them counts.
+    let mut late = join(quic, &pin, "Late").await;
+    exchange(&mut late, &mut other, ADDRESSES).await;
     assert!(!server.log().contains("refused"), "{}", server.log());
 }
 
