@@ -18,6 +18,7 @@ use tungstenite::{
 };
 
 use super::*;
+use crate::session::Progress;
 
 /// A carrier that takes as many bytes as there is room for.
 #[derive(Default)]
@@ -65,8 +66,21 @@ impl AsyncWrite for Narrow {
     }
 }
 
+/// What became of the bytes of a [`Narrow`].
+const DELIVERY: Delivery = Delivery {
+    progress: Progress {
+        written_bytes: 2,
+        acked_bytes: 1,
+    },
+    is_retransmitting: true,
+};
+
 impl Transport for Narrow {
     const SENDS_FILES: bool = true;
+
+    fn delivery(&self) -> Option<Delivery> {
+        Some(DELIVERY)
+    }
 
     fn poll_send_file(
         &mut self,
@@ -205,4 +219,11 @@ impl io::Write for Wire {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// CHAT-LIM-5: a client whose network does not deliver is told from one that does not read.
+#[test]
+fn what_the_carrier_delivered_is_passed_on() {
+    let socket = WebSocket::new(Narrow::default(), Vec::new());
+    assert_eq!(socket.delivery(), Some(DELIVERY));
 }
