@@ -17,8 +17,9 @@ use super::codec::{self, CloseCode, Decoder, Opcode};
 use crate::server::transport::{Delivery, Transport};
 
 /// The longest message that is sent of a copy, in bytes. What the carrier does not take of
-/// one is kept, so it is as little as makes no difference.
-const COPIED_MESSAGE_BYTES_MAX: usize = 32 * 1024;
+/// one is kept, so it is as little as makes no difference. With its head it fills two records
+/// of TLS.
+const COPIED_MESSAGE_BYTES_MAX: usize = 32 * 1024 - codec::SENT_HEAD_BYTES_MAX;
 const _: () = assert!(COPIED_MESSAGE_BYTES_MAX <= codec::SENT_BYTES_MAX);
 
 /// How much may wait to be sent before a Ping goes unanswered, in bytes: a client that
