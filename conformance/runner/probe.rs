@@ -19,6 +19,9 @@ use crate::{
     verdict::Kind,
 };
 
+/// How many connections the probes open: one to register, two about keys.
+pub const PROBE_CONNECTIONS_MAX: usize = 3;
+
 /// How many Pings measure the round trip.
 const PINGS: usize = 3;
 
@@ -56,20 +59,20 @@ pub enum ProbeError {
     OtherProtocol(String),
 }
 
-/// Registers once with all capabilities.
+/// Registers once with all capabilities. `None` from a server that does not answer that.
 pub fn probe(
     server: &ServerUnderTest,
     name: &str,
     admission: &Admission,
     timing: Timing,
-) -> Result<Facts, ProbeError> {
+) -> Result<Option<Facts>, ProbeError> {
     let began = Instant::now();
     let mut conn = Conn::connect(&server.place, timing, false, Cut::Whole, began)
         .map_err(|e| ProbeError::Unreachable(e.to_string()))?;
     let connected = Instant::now();
     let name = admission.any_name().unwrap_or(name);
     let Ok(frame) = register(name, &all_capabilities(), admission) else {
-        return Ok(Facts::assumed());
+        return Ok(None);
     };
     let _ = conn.send(&frame, 1, "register");
     match conn.next(Instant::now() + timing.step()) {
@@ -94,12 +97,12 @@ pub fn probe(
             }
             let deadline = Instant::now() + timing.over(facts.round_trip).leave();
             while let Ok(Event::Message(_)) = conn.next(deadline) {}
-            Ok(facts)
+            Ok(Some(facts))
         }
         Err(problem) if problem.kind == Kind::Malformed && looks_like_text(&problem.bytes) => {
             Err(ProbeError::OtherProtocol(problem.received))
         }
-        _ => Ok(Facts::assumed()),
+        _ => Ok(None),
     }
 }
 

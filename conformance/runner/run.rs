@@ -19,13 +19,14 @@ use crate::{
     capacity::{Capacity, Need},
     cut::Cut,
     interrupt::{self, Interrupted},
+    learn::{Learned, Unreachable, learn},
     mark::{self, Mark},
     plan::{Plan, Target},
     play::{self, ClientUnderTest, Played, RunContext, Stop, Subject},
-    probe::{Facts, ProbeError, probe, probe_keys},
+    probe::Facts,
     rules::{Level, heaviest},
     server_under_test::{ServerUnderTest, Source},
-    transcript::{Case, Keys},
+    transcript::Case,
     verdict::{Failure, Kind, Outcome, Verdict, millis},
 };
 
@@ -46,9 +47,6 @@ const NO_ROOM_CASES: usize = 3;
 
 /// How many outcomes may wait to be told.
 const OUTCOMES_WAITING_MAX: usize = 64;
-
-/// Why nothing was judged: the target cannot be reached, or speaks another protocol.
-pub struct Unreachable(pub String);
 
 /// The result of a run.
 pub struct Run {
@@ -105,8 +103,8 @@ pub fn run(
     mut each: impl FnMut(usize, &Outcome),
 ) -> Result<Run, Unreachable> {
     let run_name = mark::run_name();
-    let facts = match learn(plan, target, &run_name) {
-        Ok(facts) => facts?,
+    let Learned { facts, mut server } = match learn(plan, target, &run_name) {
+        Ok(learned) => learned?,
         Err(interrupted) => {
             return Ok(Run {
                 interrupted: Some(interrupted),
@@ -141,7 +139,9 @@ pub fn run(
     let workers: Vec<_> = (0..jobs.min(plan.cases.len().max(1)))
         .map(|i| {
             let (sender, shared) = (sender.clone(), Arc::clone(&shared));
-            thread::spawn(move || worker(&shared, i, &sender))
+            // It runs, and starting another takes longer than many a case.
+            let server = server.take();
+            thread::spawn(move || worker(&shared, i, server, &sender))
         })
         .collect();
     drop(sender);
@@ -186,55 +186,12 @@ pub fn run(
     })
 }
 
-/// Finds out the limits and capabilities of the target, before any case.
-fn learn(
-    plan: &Arc<Plan>,
-    target: &Target,
-    run_name: &str,
-) -> Result<Result<Facts, Unreachable>, Interrupted> {
-    let (plan, target) = (Arc::clone(plan), target.clone());
-    let name = Mark::new(run_name, 0).name("probe");
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let learner = thread::spawn(move || {
-        let _ = sender.send(facts(&plan, &target, &name));
-    });
-    match interrupt::receive(&receiver)? {
-        Some(facts) => Ok(facts),
-        None => match learner.join() {
-            Err(panicked) => panic::resume_unwind(panicked),
-            Ok(()) => Ok(Ok(Facts::assumed())),
-        },
-    }
-}
-
-fn facts(plan: &Plan, target: &Target, name: &str) -> Result<Facts, Unreachable> {
-    let source = match target {
-        Target::Server(source) => source,
-        Target::Client(command) => {
-            play::try_client(command).map_err(Unreachable)?;
-            return Ok(Facts::assumed());
-        }
-    };
-    let mut server = ServerUnderTest::open(source, plan.timing).map_err(Unreachable)?;
-    let mut facts =
-        probe(&server, name, &plan.admission, plan.timing).map_err(|error| match error {
-            ProbeError::Unreachable(why) => {
-                let why = server.death().unwrap_or(why);
-                Unreachable(format!("the server cannot be reached: {why}"))
-            }
-            ProbeError::OtherProtocol(greeting) => Unreachable(format!(
-                "the server does not speak chat.v1: it answered {greeting:?}"
-            )),
-        })?;
-    // It takes connections, which a server may count.
-    if plan.cases.iter().any(|case| case.keys > Keys::Ignored) {
-        facts.keys = probe_keys(&server, name, &plan.admission, plan.timing);
-    }
-    Ok(facts)
-}
-
-fn worker(shared: &Shared, number: usize, outcomes: &mpsc::SyncSender<(usize, Outcome)>) {
-    let mut server = None;
+fn worker(
+    shared: &Shared,
+    number: usize,
+    mut server: Option<ServerUnderTest>,
+    outcomes: &mpsc::SyncSender<(usize, Outcome)>,
+) {
     loop {
         if shared.capacity.was_exceeded() && number >= shared.plan.jobs.without_room() {
             return;

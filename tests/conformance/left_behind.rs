@@ -185,8 +185,8 @@ fn a_signal_ends_a_run_against_a_server() {
             "registering/deadline*",
         ];
         let mut run = start(&with_reports(&paths, &arguments));
-        // The first is asked what it offers, and the others play a case each.
-        folder.wait_for(3);
+        // Two of the cases wait for the deadline, each at a server of its own.
+        folder.wait_for(2);
         send(signal, &run.0);
         assert_eq!(code(&mut run.0, SIGNAL_DEADLINE), INCOMPLETE, "{signal}");
         folder.check_nothing_is_left(signal.as_str());
@@ -216,7 +216,7 @@ fn no_folder_of_a_server_is_left() {
         match signal {
             None => assert_eq!(code(&mut run.0, DEADLINE), CONFORMS),
             Some(signal) => {
-                folder.wait_for(3);
+                folder.wait_for(2);
                 let in_use = fs::read_dir(&temporary).expect("a folder").count();
                 assert!(in_use > 0, "the servers keep their rooms elsewhere");
                 send(signal, &run.0);
