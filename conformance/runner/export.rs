@@ -194,6 +194,10 @@ fn step(case: &Case, step: &Step, bindings: &mut Bindings) -> Result<Value, Stri
                 Arrival::Within(expr) => value["within_ms"] = json!(expr.value(&bindings.limits)),
             }
         }
+        Action::Pieces { wanted, .. } => {
+            value["action"] = json!("pieces");
+            value["wanted"] = json!([{ "message": wanted.kind, "body": wanted.body }]);
+        }
         Action::Repeat {
             count,
             steps: inner,
@@ -240,6 +244,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::Join { .. } => "join",
         Action::Send { .. } => "send",
         Action::Receive { .. } => "receive",
+        Action::Pieces { .. } => "pieces",
         Action::AllMembers { .. } => "members",
         Action::Finds { .. } => "finds",
         Action::Nothing { .. } => "nothing",

@@ -74,6 +74,7 @@ pub(super) fn deciding(action: &Action, context: &Context, problem: &Problem) ->
         (Action::Join { .. } | Action::Crowd(_) | Action::Saturate(_), Side::Server) => {
             of_message("registered", problem)
         }
+        (Action::Pieces { .. }, _) => rules("CHAT-FILE-10", FILES),
         (Action::Closed { .. }, Side::Server) => of_close(context),
         (Action::AllMembers { .. } | Action::Finds { .. }, _) => rules(
             "CHAT-PRES-1",

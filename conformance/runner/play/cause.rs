@@ -41,6 +41,7 @@ fn due(action: &Action) -> String {
             None => "message".to_owned(),
         },
         Action::Join { .. } | Action::Crowd(_) | Action::Saturate(_) => "registered".to_owned(),
+        Action::Pieces { wanted, .. } => wanted.kind.clone(),
         Action::AllMembers { .. } | Action::Finds { .. } => "members".to_owned(),
         Action::Closed { .. } => "close".to_owned(),
         Action::Serves => "service for other clients".to_owned(),

@@ -102,6 +102,7 @@ impl<'a> Play<'a> {
                 wanted,
                 arrival,
             } => self.receive(who, wanted, arrival),
+            Action::Pieces { who, wanted } => self.pieces(who, wanted),
             Action::AllMembers { who } => self.all_members(who),
             Action::Finds { who, names } => self.finds(who, names),
             Action::Nothing { who } => {

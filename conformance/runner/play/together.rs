@@ -1,5 +1,8 @@
-//! Steps that read several messages: interleaved lanes, catching up, and the common end
-//! of a room.
+//! Steps that read several messages: interleaved lanes, catching up, a file in its pieces,
+//! and the common end of a room.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
 
 use super::{Outcome, Play, StepError};
 use crate::{
@@ -70,6 +73,41 @@ impl Play<'_> {
                     return Err(error);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The bytes of a file in FileData: in order, without a gap, and none above the bound.
+    pub(super) fn pieces(&mut self, who: &str, wanted: &Wanted) -> Outcome {
+        let body = self.bindings.fill(&wanted.body)?;
+        let decode = |body: &Value| STANDARD.decode(body["data"].as_str().unwrap_or_default());
+        let offset_of = |body: &Value| body["offset"].as_str().unwrap_or("0").parse::<u64>().ok();
+        let data = decode(&body).map_err(|error| format!("the data is no base64: {error}"))?;
+        let mut offset = offset_of(&body).ok_or_else(|| "the offset is no number".to_owned())?;
+        let piece_max = self.bindings.limits.get("file_chunk_bytes_max");
+        let queue = self.conn(who)?.queue_of(&wanted.kind);
+        let mut left = &data[..];
+        while !left.is_empty() {
+            self.in_time()?;
+            let deadline = self.until();
+            let Some(message) = self.take(who, queue, deadline, true)? else {
+                return Err(self.silent(who).into());
+            };
+            let piece = decode(&message.body).unwrap_or_default();
+            let is_next = message.body["sha256"] == body["sha256"]
+                && offset_of(&message.body) == Some(offset)
+                && (1..=piece_max).contains(&(piece.len() as u64))
+                && left.starts_with(&piece);
+            if !is_next {
+                let sentence = format!(
+                    "{who} received another piece than the next one from {offset} on, of at most {piece_max} bytes"
+                );
+                return Err(Problem::new(Kind::WrongAnswer, &[], sentence)
+                    .showing(&message)
+                    .into());
+            }
+            offset += piece.len() as u64;
+            left = &left[piece.len()..];
         }
         Ok(())
     }

@@ -185,7 +185,7 @@ impl Case {
                 count.is_of("frames_per_second_max") || count.is_of("resend_ids_max")
             }
             Action::Send { payload, .. } => payload.is_cut_everywhere(),
-            Action::Crowd(_) | Action::CatchesUp { .. } => true,
+            Action::Crowd(_) | Action::CatchesUp { .. } | Action::Pieces { .. } => true,
             _ => false,
         })
     }
@@ -293,6 +293,13 @@ pub enum Action {
         wanted: Vec<Wanted>,
         /// When it may arrive.
         arrival: Arrival,
+    },
+    /// Receives the bytes of a file in as many pieces as it takes.
+    Pieces {
+        /// The person.
+        who: String,
+        /// FileData as if all bytes came in one.
+        wanted: Wanted,
     },
     /// Reads Members up to the last.
     AllMembers {
@@ -440,6 +447,7 @@ impl Action {
             | Action::Join { who, .. }
             | Action::Send { who, .. }
             | Action::Receive { who, .. }
+            | Action::Pieces { who, .. }
             | Action::AllMembers { who }
             | Action::Finds { who, .. }
             | Action::Nothing { who }

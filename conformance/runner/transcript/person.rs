@@ -57,6 +57,7 @@ pub(super) fn person(who: &str, verb: &str, rest: &str) -> Result<Vec<Action>, L
         ("does", "not resume client") if who == "server" => one(registers("")?),
         ("resumes", rest) => resumes(who, rest),
         ("receives", "nothing") => one(Action::Nothing { who: name }),
+        ("receives", rest) if rest.starts_with("in pieces ") => one(pieces(who, rest)?),
         ("receives", "all members") => one(Action::AllMembers { who: name }),
         ("receives", rest) => one(receives(who, rest)?),
         ("hears", rest) => one(hears(who, rest)?),
@@ -312,6 +313,25 @@ fn receives(who: &str, rest: &str) -> Result<Action, LineError> {
             }
         }
     }
+}
+
+/// `bob receives in pieces file_data {...}`: the bytes of a file, however they are cut.
+fn pieces(who: &str, rest: &str) -> Result<Action, LineError> {
+    let body = rest
+        .strip_prefix("in pieces file_data ")
+        .ok_or_else(|| unexpected("receives", rest))?;
+    let (body, tail) = json_value(body)?;
+    if !tail.is_empty() {
+        return Err(unexpected("receives", tail));
+    }
+    body::check(messages::Envelope::Server, "file_data", &body)?;
+    Ok(Action::Pieces {
+        who: who.to_owned(),
+        wanted: Wanted {
+            kind: "file_data".to_owned(),
+            body,
+        },
+    })
 }
 
 /// A step without the words about when its message arrives, and those: `after LIMIT`,

@@ -87,6 +87,9 @@ pub fn action(action: &Action) -> String {
                 .collect();
             format!("{who} finds {}", names.join(", "))
         }
+        Action::Pieces { who, wanted } => {
+            format!("{who} receives in pieces {}", self::wanted(wanted))
+        }
         Action::AllMembers { who } => format!("{who} receives all members"),
         Action::Nothing { who } => format!("{who} receives nothing"),
         Action::Closed {

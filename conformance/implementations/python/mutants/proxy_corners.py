@@ -224,6 +224,46 @@ class LongHashCut(Link):
         return [envelope]
 
 
+@mutant("file-range-cut-to-a-piece", "CHAT-FILE-10", "answers a range with one piece")
+class FileRangeCutToAPiece(Link):
+    def client_get_file(self, envelope):
+        get = envelope.get_file
+        get.length = min(get.length, self.registered.limits.file_chunk_bytes_max)
+        return [envelope]
+
+
+@mutant("file-first-piece-again", "CHAT-FILE-10", "sends the bytes of the first piece in each")
+class FileFirstPieceAgain(Link):
+    def client_get_file(self, envelope):
+        self.first = b""
+        return [envelope]
+
+    def server_file_data(self, envelope):
+        piece = envelope.file_data
+        self.first = self.first or piece.data
+        piece.data = self.first[: len(piece.data)]
+        return [envelope]
+
+
+@mutant("file-pieces-swapped", "CHAT-FILE-10", "sends the second piece of a file first")
+class FilePiecesSwapped(Link):
+    held = None
+    asked = 0
+
+    def client_get_file(self, envelope):
+        self.asked = envelope.get_file.offset
+        return [envelope]
+
+    def server_file_data(self, envelope):
+        piece = envelope.file_data
+        is_full = len(piece.data) == self.registered.limits.file_chunk_bytes_max
+        if piece.offset == self.asked and is_full:
+            self.held = envelope
+            return []
+        held, self.held = self.held, None
+        return [envelope, held] if held else [envelope]
+
+
 # The operator.
 
 
@@ -344,3 +384,50 @@ class FilterBeforeOwner(Link):
         if self.is_filter_bad and envelope.error.code == pb.ERROR_CODE_NAME_OWNED:
             envelope.error.code = pb.ERROR_CODE_REQUEST_INVALID
         return [envelope]
+
+
+@mutant("unknown-file-before-how-many", "CHAT-ERR-5", "looks for the files of a chat before it counts them")
+class UnknownFileBeforeHowMany(Link):
+    def server_error(self, envelope):
+        error = envelope.error
+        if error.code == pb.ERROR_CODE_REQUEST_INVALID and error.id and not error.sha256:
+            error.code = pb.ERROR_CODE_FILE_UNKNOWN
+        return [envelope]
+
+
+@mutant("how-many-before-file-names", "CHAT-ERR-5", "counts the files of a chat before it reads their names")
+class HowManyBeforeFileNames(Link):
+    def client_chat(self, envelope):
+        files = envelope.chat.files
+        if len(files) > self.registered.limits.files_per_chat_max:
+            for file in files:
+                file.name = "a"
+        return [envelope]
+
+
+class BansLater(Link):
+    """Judges something of a Register before the bans."""
+
+    is_wrong = False
+    code = pb.ERROR_CODE_UNSPECIFIED
+
+    def server_error(self, envelope):
+        if self.is_wrong and envelope.error.code == pb.ERROR_CODE_BANNED:
+            envelope.error.code = self.code
+        return [envelope]
+
+
+@mutant("key-before-ban", "CHAT-ERR-5", "judges the key before the bans")
+class KeyBeforeBan(BansLater):
+    code = pb.ERROR_CODE_PROOF_WRONG
+
+    def register(self, register):
+        self.is_wrong = len(register.key) not in (0, 32)
+
+
+@mutant("filter-before-ban", "CHAT-ERR-5", "judges the filter before the bans")
+class FilterBeforeBan(BansLater):
+    code = pb.ERROR_CODE_REQUEST_INVALID
+
+    def register(self, register):
+        self.is_wrong = is_bad(register.filter)
