@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::{self, CONFORMS, VIOLATES, python, report};
+use crate::support::{self, CONFORMS, VIOLATES, cuts, python, report};
 
 /// Deadlines that the suite waits for, and a rate that it keeps to.
 const OPTIONS: &str = "--chat-burst 60 --chat-interval-ms 10 --register-deadline-ms 2000 \
@@ -183,7 +183,7 @@ fn a_client_breaks_no_rule_about_servers() {
         let arguments = ["client", "--cmd", &command, "--timeout-scale", "0.3"];
         let areas = ["chatting", "errors", "framing", "registering"];
         let areas: Vec<&str> = areas.iter().flat_map(|area| ["--area", area]).collect();
-        report(&[&arguments[..], &["--jobs", "8"], &areas].concat()).1
+        report(&[&arguments[..], &["--jobs", "8"], &cuts("whole"), &areas].concat()).1
     };
     let client = python("client.py");
     for command in [

@@ -15,7 +15,7 @@ use serde_json::Value;
 #[path = "../support/websocket.rs"]
 mod websocket;
 
-use crate::support::{CONFORMS, Ended, Ran, TIMEOUT_SCALE, listening_to, reference, report};
+use crate::support::{CONFORMS, Ended, Ran, TIMEOUT_SCALE, cuts, listening_to, reference, report};
 
 /// The pause of a member that talks all the time.
 const BETWEEN_WORDS: Duration = Duration::from_millis(5);
@@ -47,7 +47,7 @@ fn a_server_at_an_address_conforms() {
 
 #[test]
 fn a_server_at_an_address_conforms_with_sixteen_cases_at_a_time() {
-    conforms(&["--jobs", "16"]);
+    conforms(&[&["--jobs", "16"][..], &cuts("whole")].concat());
 }
 
 /// The address has the pin of its self-signed certificate.
@@ -56,7 +56,8 @@ fn a_server_at_an_encrypted_address_conforms() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().display();
     let options = format!("--listen none --tls-listen 127.0.0.1:0 --tls-self-signed {folder}");
-    conforms_with(&options, &["--skip-slow", "--jobs", "16"]);
+    let more = ["--skip-slow", "--jobs", "16"];
+    conforms_with(&options, &[&more[..], &cuts("whole,merged")].concat());
 }
 
 /// The suite speaks TCP to a bridge, which speaks WebSocket to the server.
@@ -66,7 +67,11 @@ fn a_server_behind_websocket_conforms() {
     let (_server, address) = listening_to(&reference(options));
     let web = address.strip_prefix("http://").expect("a page");
     let bridge = websocket::bridge(web.parse().expect("an address"));
-    conforms_at(&bridge.to_string(), &["--skip-slow", "--jobs", "16"]);
+    let more = ["--skip-slow", "--jobs", "16"];
+    conforms_at(
+        &bridge.to_string(),
+        &[&more[..], &cuts("whole,merged")].concat(),
+    );
 }
 
 /// Every case that may be played beside others, the operator's too, in a room in which a
@@ -113,5 +118,6 @@ fn a_server_at_a_quic_address_conforms() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().display();
     let options = format!("--listen none --quic-listen 127.0.0.1:0 --tls-self-signed {folder}");
-    conforms_with(&options, &["--skip-slow", "--jobs", "16"]);
+    let more = ["--skip-slow", "--jobs", "16"];
+    conforms_with(&options, &[&more[..], &cuts("whole,merged")].concat());
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     files::json_schema,
     support::{
-        Admission, CONFORMS, SHORT_DEADLINES, TIMEOUT_SCALE, client, listening_to, reference,
+        Admission, CONFORMS, SHORT_DEADLINES, TIMEOUT_SCALE, client, cuts, listening_to, reference,
         report,
     },
 };
@@ -69,14 +69,8 @@ fn the_reference_server_conforms_with_a_room_on_disk() {
     let command = reference(&format!(
         "{SHORT_DEADLINES} --rate-limit off --data {{data}}"
     ));
-    let report = conforms(&[
-        "server",
-        "--cmd",
-        &command,
-        "--strict",
-        "--cuts",
-        "whole,prefix",
-    ]);
+    let arguments = ["server", "--cmd", &command, "--strict"];
+    let report = conforms(&[&arguments[..], &cuts("whole")].concat());
     assert!(report["counts"]["passed"].as_u64() > Some(160), "{report}");
 }
 
@@ -200,7 +194,8 @@ fn the_reference_server_conforms_with_limits_for_each_address() {
 fn the_reference_server_conforms_with_small_frames() {
     let options = "--text-bytes-max 128 --frame-bytes-max 384 --rate-limit off";
     let command = reference(&format!("{SHORT_DEADLINES} {options}"));
-    conforms(&["server", "--cmd", &command, "--skip-slow"]);
+    let arguments = ["server", "--cmd", &command, "--skip-slow"];
+    conforms(&[&arguments[..], &cuts("whole,merged")].concat());
 }
 
 /// One chat at a time, each in its own time: the suite keeps to the rate also with
