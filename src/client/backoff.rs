@@ -103,7 +103,7 @@ pub(crate) struct Failure {
 }
 
 /// The tries of one outage, which ends with a session that lasts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outage {
     tries: u32,
     since: Option<Instant>,

@@ -389,7 +389,7 @@ async fn is_time(until: Instant, channels: &mut Channels, queue: &Mutex<SendQueu
 }
 
 /// Any number.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     RandomState::new().hash_one(0)
 }
 

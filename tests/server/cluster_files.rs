@@ -1,7 +1,13 @@
 //! Files of several servers: each has those of its own members, and fetches the others over a
 //! real NATS server.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use chat::wire::{
     self, Capability, ErrorCode, FileData, GetFile, PutFile, client_envelope::Message as Sent,
@@ -204,6 +210,46 @@ fn a_file_whose_node_is_gone_comes_back_with_it() {
     bob.say("still here");
     let first = again(&nats, "first", &one, &first);
     fetches(&mut bob, &file, 100_000, &content);
+    drop(first);
+}
+
+/// `chat-client --save-to` waits for a node that is away, and says so.
+#[test]
+fn a_client_saves_a_file_when_its_node_is_back() {
+    let nats = Nats::start();
+    let (one, two, saved) = (folder(), folder(), folder());
+    let mut first = node(&nats, "first", &one, &[]);
+    let second = node(&nats, "second", &two, &[]);
+    let (mut alice, mut carol) = (join(&first, "Alice"), join(&second, "Carol"));
+    let content = content(5);
+    let file = put(&mut alice, &content);
+    name(&mut alice, "a.bin", &file);
+    hears(&mut carol, "a.bin");
+    first.signal("KILL");
+    first.wait();
+    let address = second.address.to_string();
+    let folder = saved.path().to_str().expect("a path that is text");
+    let mut bob = Command::new(env!("CARGO_BIN_EXE_chat-client"))
+        .args([&address, "Bob", "--listen", "--save-to", folder])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it is built");
+    let mut errors = BufReader::new(bob.stderr.take().expect("a pipe")).lines();
+    let mut told = |text: &str| {
+        let line = errors.find(|line| line.as_ref().is_ok_and(|line| line.contains(text)));
+        assert!(line.is_some(), "{text}");
+    };
+    second.wait_for_log("name=Bob");
+    name(&mut carol, "this", &file);
+    told("waits to save a.bin: another server of the room has it and cannot be reached now");
+    let first = again(&nats, "first", &one, &first);
+    told("saved a.bin as ");
+    let read = fs::read(saved.path().join("a.bin")).expect("it is saved");
+    assert!(read == content);
+    bob.kill().expect("it runs");
+    bob.wait().expect("it has ended");
     drop(first);
 }
 

@@ -21,6 +21,7 @@ mod past;
 mod pipe;
 mod report;
 mod save;
+mod save_queue;
 mod screen;
 mod signals;
 mod terminal_mode;

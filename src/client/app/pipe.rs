@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,17 +20,14 @@ use super::messages;
 use super::options::Options;
 use super::past;
 use super::report::{say, sum_up};
-use super::save::{Target, save};
+use super::save_queue;
 use super::signals::Signals;
 use super::topics;
-use crate::client::{Address, Event, FileError, Printable, Sender, SenderId, Session};
-use crate::wire::{Capability, File};
+use crate::client::{Address, Event, Printable, SenderId, Session};
+use crate::wire::Capability;
 
 /// How many names `--who` takes. A server that names more is not believed.
 const NAMES_MAX: usize = 100_000;
-
-/// How many files may wait to be saved.
-const SAVES_QUEUED_MAX: usize = 1_024;
 
 /// How many refused files may wait to be told as JSON.
 const ERRORS_QUEUED_MAX: usize = 16;
@@ -75,7 +71,7 @@ pub(super) async fn run(mut session: Session, options: &Options, signals: &mut S
     };
     let saves = options.save_to.as_ref().map(|folder| {
         let errors = options.json.then(|| errors.clone());
-        start_saving(session.sender(), folder, errors)
+        save_queue::start(session.sender(), folder, errors)
     });
     let input = match &options.send {
         Some(text) => Source::Text(text.clone().into_bytes()),
@@ -310,42 +306,6 @@ fn judge(known: &mut KnownNames, server: &Address, name: &str, id: Option<Sender
             say(&known_names::changed(name, before, id, &how));
         }
     }
-}
-
-/// Saves files in a folder, one after the other. What the session's end breaks off goes on
-/// the next time.
-fn start_saving(
-    sender: Sender,
-    folder: &Path,
-    errors: Option<mpsc::Sender<String>>,
-) -> mpsc::Sender<File> {
-    let (files, mut queued) = mpsc::channel::<File>(SAVES_QUEUED_MAX);
-    let target = Target::Folder(folder.to_owned());
-    tokio::spawn(async move {
-        while let Some(file) = queued.recv().await {
-            let name = Printable::new().untrusted(&file.name);
-            match save(&sender, &file, &target, |_, _| {}).await {
-                Ok(path) => {
-                    let line = Printable::new().trusted("saved ").append(&name);
-                    let line = line.trusted(" as ");
-                    say(&line.untrusted(&path.display().to_string()));
-                }
-                Err(FileError::Ended) => return,
-                Err(error) => {
-                    let line = Printable::new().trusted("cannot save ").append(&name);
-                    say(&line
-                        .trusted(": ")
-                        .append(&line_messages::file_error(&error)));
-                    if let (Some(errors), Some(line)) =
-                        (&errors, json::file_error(&error, Some(&file)))
-                    {
-                        let _ = errors.send(line).await;
-                    }
-                }
-            }
-        }
-    });
-    files
 }
 
 /// Whether writing the output failed, which is reported. A reader that has closed it
