@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
+    sync::{Mutex, mpsc},
 };
 
 use prost::Message as _;
@@ -31,6 +31,17 @@ const LENGTH: Duration = Duration::from_secs(20);
 /// How long it takes until all is well when nothing more happens: late copies arrive, and
 /// the dead are declared gone.
 const CALM: Duration = Duration::from_secs(20);
+
+/// How long a schedule may be until all is well, in its own time: one that waits for longer
+/// waits for ever.
+const ENDS: Duration = Duration::from_secs(200);
+
+/// How long a schedule may take, in real time. It takes some milliseconds; one that goes round
+/// and round without its own time passing takes for ever, also on a busy machine.
+const REAL: Duration = Duration::from_secs(120);
+
+/// How many seeds may have begun that the watch has not heard of.
+const SEEDS_AHEAD_MAX: usize = 2;
 
 const BOTS: u64 = 4;
 const NAMES: [&str; 3] = ["n0", "n1", "n2"];
@@ -523,6 +534,40 @@ async fn schedule(seed: u64) -> (u64, u64, u64) {
     (receipts, told.reclaimed, told.expelled)
 }
 
+/// Names a seed, with the command that runs it.
+fn name_seed(seed: u64, what: &str) {
+    eprintln!(
+        "seed {seed} {what}: CHAT_CLUSTER_SEEDS={seed}..{}",
+        seed + 1
+    );
+}
+
+/// Names the seed that takes longer than [`REAL`], and ends the process: nothing else ends a
+/// task that never waits. It ends with the sender.
+fn watch(begun: mpsc::Receiver<u64>, real: Duration, hangs: impl Fn(u64)) {
+    let Ok(mut seed) = begun.recv() else { return };
+    loop {
+        match begun.recv_timeout(real) {
+            Ok(next) => seed = next,
+            Err(mpsc::RecvTimeoutError::Timeout) => return hangs(seed),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+#[test]
+fn a_seed_that_hangs_is_named() {
+    let (begins, begun) = mpsc::sync_channel(SEEDS_AHEAD_MAX);
+    for seed in [7, 8] {
+        begins.send(seed).expect("it is open");
+    }
+    let (names, named) = mpsc::sync_channel(SEEDS_AHEAD_MAX);
+    watch(begun, Duration::from_millis(1), |seed| {
+        names.send(seed).expect("it is open");
+    });
+    assert_eq!(named.try_recv(), Ok(8));
+}
+
 #[test]
 fn schedules() {
     let seeds = match std::env::var("CHAT_CLUSTER_SEEDS") {
@@ -534,13 +579,24 @@ fn schedules() {
     };
     let (mut receipts, mut reclaimed, mut expelled) = (0, 0, 0);
     let count = seeds.end - seeds.start;
+    let (begins, begun) = mpsc::sync_channel(SEEDS_AHEAD_MAX);
+    std::thread::spawn(|| {
+        watch(begun, REAL, |seed| {
+            name_seed(seed, "hangs");
+            std::process::abort();
+        });
+    });
     for seed in seeds {
+        begins.send(seed).expect("it watches");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .expect("a runtime");
-        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(schedule(seed)));
+        let run = std::panic::AssertUnwindSafe(|| {
+            let ended = runtime.block_on(async { timeout(ENDS, schedule(seed)).await });
+            ended.expect("it waits for ever")
+        });
         match std::panic::catch_unwind(run) {
             Ok(seen) => {
                 receipts += seen.0;
@@ -548,7 +604,7 @@ fn schedules() {
                 expelled += seen.2;
             }
             Err(panic) => {
-                eprintln!("seed {seed}: CHAT_CLUSTER_SEEDS={seed}..{}", seed + 1);
+                name_seed(seed, "fails");
                 std::panic::resume_unwind(panic);
             }
         }
