@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// The sender of what the server itself says; no member can have it (CHAT-NAME-2).
-const SERVER_NAME: &str = "server";
+pub(crate) const SERVER_NAME: &str = "server";
 
 /// The members of a room, and the numbers of its chats.
 #[derive(Debug)]
@@ -132,6 +132,17 @@ impl Room {
     pub fn keep_changes(&mut self, oldest_seq: u64) {
         self.changes = Some(Vec::new());
         self.oldest_seq = oldest_seq;
+    }
+
+    /// The store has older chats again, from `oldest_seq` on, which end right before the oldest
+    /// one (CHAT-HIST-8). Returns whether they do.
+    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "for the store"))]
+    pub(crate) fn past_found(&mut self, before_seq: u64, oldest_seq: u64) -> bool {
+        let is_next = self.oldest_seq == before_seq;
+        if is_next {
+            self.oldest_seq = oldest_seq;
+        }
+        is_next
     }
 
     /// What would become of a claim under this name.

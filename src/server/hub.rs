@@ -49,6 +49,8 @@ pub(super) use effects::report_rejected;
 #[cfg(feature = "store")]
 pub(super) use files::{FileDone, NotRead};
 pub(super) use guard::HubGuard;
+#[cfg(all(feature = "store", feature = "cluster"))]
+pub(super) use kept::Gap;
 #[cfg(feature = "cluster")]
 pub(super) use ordered::{InOrder, Outgoing};
 pub(super) use outside::{Origin, Outside, unix_ms};

@@ -190,6 +190,9 @@ pub struct Server {
     /// What fetches files from other nodes, and gives them those of this one.
     #[cfg(all(feature = "cluster", feature = "store"))]
     cluster_files: Option<AbortOnDropHandle<()>>,
+    /// The same for the past.
+    #[cfg(all(feature = "cluster", feature = "store"))]
+    cluster_past: Option<AbortOnDropHandle<()>>,
     #[cfg(feature = "store")]
     store: Option<RunningStore>,
 }
@@ -201,6 +204,9 @@ struct RunningStore {
     threads: archive::Threads,
     /// The files, if members may upload any.
     files: Option<RunningFiles>,
+    /// Reads the past for other nodes.
+    #[cfg(feature = "cluster")]
+    past: Option<crate::store::StoreReader>,
 }
 
 /// The thread of the files, and what it is told through.
@@ -241,8 +247,9 @@ impl Server {
             .map_err(io::Error::other)?;
         let archive = opened.archive;
         let hub = Arc::new(Hub::new(limits, access, opened.origin));
+        let place = opened.place;
         if data.follows_cluster {
-            hub.set_kept(opened.place);
+            hub.set_kept(place.clone());
         }
         #[cfg(feature = "cli")]
         let kept_bans = {
@@ -251,7 +258,13 @@ impl Server {
             hub.restore_bans(bans, mutes, kept.changes());
             kept
         };
-        let threads = archive::Threads::start(opened.store, opened.reader, &hub, &archive)?;
+        #[cfg(feature = "cluster")]
+        let past = match data.follows_cluster {
+            true => Some(opened.store.reader().map_err(io::Error::other)?),
+            false => None,
+        };
+        let kept = (opened.store, opened.reader);
+        let threads = archive::Threads::start(kept, place.position, &hub, &archive)?;
         let files = match opened.files {
             Some((folder, queue)) => {
                 let thread = files::FileThread::start(folder.clone(), &hub, &queue)?;
@@ -268,6 +281,8 @@ impl Server {
             archive,
             threads,
             files,
+            #[cfg(feature = "cluster")]
+            past,
         });
         #[cfg(feature = "cli")]
         {
@@ -294,6 +309,8 @@ impl Server {
             cluster: None,
             #[cfg(all(feature = "cluster", feature = "store"))]
             cluster_files: None,
+            #[cfg(all(feature = "cluster", feature = "store"))]
+            cluster_past: None,
             #[cfg(feature = "store")]
             store: None,
         }
@@ -310,6 +327,13 @@ impl Server {
         if let Some(files) = self.store.as_ref().and_then(|it| it.files.as_ref()) {
             let (hub, folder) = (Arc::clone(&self.hub), files.folder.clone());
             self.cluster_files = Some(cluster::share_files(hub, folder, &nats, &node));
+        }
+        #[cfg(feature = "store")]
+        if let Some(RunningStore { archive, past, .. }) = &mut self.store
+            && let Some(reader) = past.take()
+        {
+            let (hub, archive) = (Arc::clone(&self.hub), Arc::clone(archive));
+            self.cluster_past = Some(cluster::share_past(hub, archive, reader, &nats, &node));
         }
         #[cfg(all(feature = "cli", feature = "store"))]
         {
@@ -425,6 +449,7 @@ impl Server {
             archive,
             threads,
             files,
+            ..
         }) = self.store
         {
             if hub.is_clustered() {

@@ -140,7 +140,7 @@ impl FileIndex {
     ) {
         if let Some(whole) = self.whole.get_mut(hash) {
             whole.access.named_by.add(seq);
-            whole.named_unix_ms = now_unix_ms;
+            whole.named_unix_ms = whole.named_unix_ms.max(now_unix_ms);
             let due = whole
                 .due_unix_ms
                 .min(now_unix_ms.saturating_add(part_ms(limits)));

@@ -270,14 +270,19 @@ impl Sessions {
 
     /// A chat was accepted: the files that it names are kept as long as it (CHAT-FILE-12).
     pub(super) fn note_named(&mut self, event: &room::Event) {
-        if let room::Event::Accepted { seq, published, .. } = event
+        if let room::Event::Accepted { published, .. } = event
             && let Some(Message::Chat(chat)) = &published.envelope.message
         {
-            for (hash, size) in chat.files.iter().filter_map(hash_and_size) {
-                let named = (&hash, size);
-                self.files
-                    .named_by_chat(named, *seq, &self.limits, chat.time_unix_ms);
-            }
+            self.chat_restored(chat);
+        }
+    }
+
+    /// A chat is kept, with the files that it names.
+    pub fn chat_restored(&mut self, chat: &wire::Chat) {
+        for (hash, size) in chat.files.iter().filter_map(hash_and_size) {
+            let named = (&hash, size);
+            self.files
+                .named_by_chat(named, chat.seq, &self.limits, chat.time_unix_ms);
         }
     }
 

@@ -168,7 +168,7 @@ struct Batch<'a> {
 /// A chat with what its row has beside it.
 struct ChatRow<'a> {
     chat: &'a wire::Chat,
-    start_bytes: u64,
+    start_bytes: i64,
     more: Option<Vec<u8>>,
 }
 
@@ -179,7 +179,7 @@ impl ChatRow<'_> {
         let chat = self.chat;
         statement.raw_bind_parameter(first, chat.seq.cast_signed())?;
         statement.raw_bind_parameter(first + 1, chat.time_unix_ms)?;
-        statement.raw_bind_parameter(first + 2, self.start_bytes.cast_signed())?;
+        statement.raw_bind_parameter(first + 2, self.start_bytes)?;
         statement.raw_bind_parameter(first + 3, chat.sender.as_str())?;
         statement.raw_bind_parameter(first + 4, chat.text.as_str())?;
         statement.raw_bind_parameter(first + 5, self.more.as_deref())
@@ -247,7 +247,7 @@ impl<'a> Batch<'a> {
         let more = row::more(chat);
         let start_bytes = self.position.end_bytes;
         self.position.last_seq = chat.seq;
-        self.position.end_bytes += row::bytes(chat, more.as_deref());
+        self.position.end_bytes += row::bytes(chat, more.as_deref()).cast_signed();
         self.rows.push(ChatRow {
             chat,
             start_bytes,

@@ -30,7 +30,7 @@ pub(super) fn set_aside(
         params![
             position.oldest_seq.cast_signed(),
             position.last_seq.cast_signed(),
-            position.end_bytes.cast_signed()
+            position.end_bytes
         ],
     )?;
     let nth = connection.last_insert_rowid();
@@ -63,6 +63,22 @@ pub(super) fn drop_old(
     let old = old.collect::<rusqlite::Result<Vec<i64>>>()?;
     drop(statement);
     old.into_iter()
+        .try_for_each(|nth| drop_table(connection, nth))
+}
+
+/// Drops the tables of which the database has all chats again, from `oldest_seq` on.
+pub(super) fn drop_doubled(
+    connection: &Connection,
+    epoch: &str,
+    oldest_seq: u64,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT nth FROM earlier WHERE epoch = ?1 AND oldest_seq >= ?2";
+    let mut statement = connection.prepare(sql)?;
+    let doubled =
+        statement.query_map(params![epoch, oldest_seq.cast_signed()], |row| row.get(0))?;
+    let doubled = doubled.collect::<rusqlite::Result<Vec<i64>>>()?;
+    doubled
+        .into_iter()
         .try_for_each(|nth| drop_table(connection, nth))
 }
 

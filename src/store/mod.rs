@@ -21,6 +21,7 @@
 //! | `epoch` | the mark of the run, and when numbers begin a new epoch |
 //! | `background` | checkpoints and the sync of `interval`, outside the commits |
 //! | `erase` | removed texts leave the files as well |
+//! | `past` | chats before the oldest one, from another node of a cluster |
 //! | `prune` | removes the oldest chats beyond the bounds |
 //! | `reader` | pages of the past |
 //! | `row` | a chat as a row, and back |
@@ -41,6 +42,7 @@ mod open;
 #[cfg(feature = "cli")]
 pub mod operator;
 mod owners;
+mod past;
 mod prune;
 mod reader;
 mod row;
@@ -54,6 +56,7 @@ use rusqlite::Connection;
 pub use change::{Change, KEY_BYTES, Line, Owner, Place, Sent, TOKEN_BYTES, TOKENS_MAX};
 pub use epoch::{NewEpochReason, boot_id};
 pub use error::{CommitError, OpenError, ReadError};
+pub use past::{Piece, Taken};
 pub use reader::{Page, StoreReader};
 
 use background::Background;
@@ -182,8 +185,9 @@ pub struct Store {
 struct Position {
     oldest_seq: u64,
     last_seq: u64,
-    /// The bytes of all chats up to the last one.
-    end_bytes: u64,
+    /// The bytes of all chats up to the last one, without those that came later from other
+    /// nodes.
+    end_bytes: i64,
 }
 
 impl Store {

@@ -91,7 +91,7 @@ pub(super) fn find_position(
         let chat = row::read(row)?;
         let start_bytes: i64 = row.get("start_bytes")?;
         let bytes = row::bytes(&chat, row::more(&chat).as_deref());
-        Ok((chat.seq, start_bytes.cast_unsigned() + bytes))
+        Ok((chat.seq, start_bytes + bytes.cast_signed()))
     });
     Ok(match (oldest, last.optional()?) {
         (Some(oldest_seq), Some((last_seq, end_bytes))) => Position {

@@ -78,7 +78,7 @@ pub(super) fn first_kept(
         oldest_seq = oldest_seq.max(beyond.saturating_sub(messages).min(step.stop));
     }
     if let Some(bytes) = keep.bytes {
-        let surplus = position.end_bytes.saturating_sub(bytes);
+        let surplus = position.end_bytes.saturating_sub_unsigned(bytes);
         oldest_seq = oldest_seq.max(step.first_after_bytes(surplus)?);
     }
     if let Some(days) = keep.days {
@@ -97,10 +97,10 @@ struct Step<'a> {
 
 impl Step<'_> {
     /// The first chat that is left if `surplus` bytes of all there ever were must go.
-    fn first_after_bytes(&self, surplus: u64) -> rusqlite::Result<u64> {
+    fn first_after_bytes(&self, surplus: i64) -> rusqlite::Result<u64> {
         let first = self.find(
             "SELECT seq FROM chat WHERE seq < ?1 AND start_bytes >= ?2 ORDER BY seq LIMIT 1",
-            params![self.stop.cast_signed(), surplus.cast_signed()],
+            params![self.stop.cast_signed(), surplus],
         )?;
         Ok(first.unwrap_or(self.stop))
     }

@@ -38,7 +38,7 @@ pub struct Page {
 /// never keeps the write-ahead log from beginning anew for long.
 #[derive(Debug)]
 pub struct StoreReader {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl StoreReader {

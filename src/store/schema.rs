@@ -12,7 +12,8 @@ const APPLICATION_ID: i64 = 0x6368_6174;
 /// What makes version 1 of nothing.
 ///
 /// - `chat.start_bytes` counts the bytes of all chats before this one since the table was
-///   last empty, so that a bound of bytes needs no sum.
+///   last empty, so that a bound of bytes needs no sum. Below 0 where they came later, from
+///   another node.
 /// - `chat.more` is an encoded `wire::Chat` of the fields that have no column; NULL if
 ///   there are none.
 /// - `line.tokens` are 16 bytes each, one behind the other.

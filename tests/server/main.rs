@@ -17,6 +17,8 @@ mod cluster_disk;
 mod cluster_faults;
 #[cfg(all(feature = "cluster", feature = "store"))]
 mod cluster_files;
+#[cfg(all(feature = "cluster", feature = "store"))]
+mod cluster_past;
 mod configuration;
 mod control;
 mod data;

@@ -1,7 +1,7 @@
 //! A room that follows the order of a cluster: its place is written with its chats, and what
 //! another order has taken the place of is set aside.
 
-use chat::store::{Change, Kept, NewEpochReason, Options, Place, Store};
+use chat::store::{Change, Keep, Kept, NewEpochReason, Options, Piece, Place, Store, Taken};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -202,4 +202,164 @@ fn one_node_has_a_folder_at_a_time() {
         refused.to_string().contains("in use by another"),
         "{refused}"
     );
+}
+
+/// A store that has the chats 1 to 40 up to a position, and one that lacks those before 31.
+fn giver_and_taker(keep: Keep) -> ([TempDir; 2], Store, Store) {
+    let folders = [folder(), folder()];
+    let (mut giver, _) = open(&follower(&folders[0]));
+    commit(&mut giver, &[began("life", 0)]);
+    commit_chats(&mut giver, 1, 40);
+    commit(&mut giver, &[Change::Placed(place(90))]);
+    let (mut taker, _) = open(&Options {
+        keep,
+        ..follower(&folders[1])
+    });
+    commit(&mut taker, &[began("life", 0)]);
+    commit_chats(&mut taker, 1, 5);
+    commit(&mut taker, &[began("life", 30), Change::Placed(place(80))]);
+    commit_chats(&mut taker, 31, 40);
+    (folders, giver, taker)
+}
+
+/// Gives pieces of three chats until there are no more, and returns the oldest numbers.
+fn fill(giver: &Store, taker: &mut Store, mut oldest_seq: u64) -> Vec<Taken> {
+    let reader = giver.reader().expect("a reader");
+    let mut taken = Vec::new();
+    while taken.len() < 20 {
+        let piece = reader.piece_before(oldest_seq, 3, 1 << 20).expect("a read");
+        if piece.chats.is_empty() {
+            break;
+        }
+        assert_eq!((piece.epoch.as_str(), piece.position), ("life", 90));
+        let it = taker.take_past(&piece, NOW).expect("it is written");
+        let it = it.expect("it fits");
+        taken.push(it);
+        oldest_seq = it.oldest_seq;
+        if it.is_enough {
+            break;
+        }
+    }
+    taken
+}
+
+#[test]
+fn the_past_comes_in_pieces_from_another_store() {
+    let (folders, giver, mut taker) = giver_and_taker(Keep::default());
+    assert_eq!(earlier(&folders[1]), [("life".to_owned(), 1, 5, 5)]);
+    let taken = fill(&giver, &mut taker, 31);
+    assert_eq!(taken.len(), 10);
+    let last = Taken {
+        oldest_seq: 1,
+        is_enough: false,
+    };
+    assert_eq!(taken.last(), Some(&last));
+    let given = all(&giver.reader().expect("a reader"));
+    assert_eq!(all(&taker.reader().expect("a reader")), given);
+    assert_eq!(earlier(&folders[1]), [], "it has them again");
+    commit_chats(&mut taker, 41, 42);
+    drop(taker);
+    let (_, kept) = open(&follower(&folders[1]));
+    assert_eq!((kept.oldest_seq, kept.last_seq), (1, 42));
+}
+
+/// After each piece the folder is that of a store that was killed then.
+#[test]
+fn a_store_that_is_killed_between_pieces_has_no_gap() {
+    let (folders, giver, mut taker) = giver_and_taker(Keep::default());
+    let reader = giver.reader().expect("a reader");
+    let mut oldest_seq = 31;
+    while oldest_seq > 1 {
+        let piece = reader.piece_before(oldest_seq, 7, 1 << 20).expect("a read");
+        let taken = taker.take_past(&piece, NOW).expect("it is written");
+        oldest_seq = taken.expect("it fits").oldest_seq;
+        drop(taker);
+        let (store, kept) = open(&follower(&folders[1]));
+        assert_eq!((kept.oldest_seq, kept.last_seq), (oldest_seq, 40));
+        let page = all(&store.reader().expect("a reader"));
+        assert_eq!(page.chats, (oldest_seq..=40).map(chat).collect::<Vec<_>>());
+        taker = store;
+    }
+}
+
+#[test]
+fn no_more_of_the_past_is_taken_than_is_kept() {
+    let bytes = |from: u64| -> u64 {
+        let bytes = |it: u64| (chat(it).text.len() + chat(it).sender.len() + 32) as u64;
+        (from..=40).map(bytes).sum()
+    };
+    for keep in [
+        Keep {
+            messages: Some(18),
+            ..Keep::default()
+        },
+        Keep {
+            bytes: Some(bytes(23)),
+            ..Keep::default()
+        },
+        Keep {
+            bytes: Some(bytes(22) - 1),
+            ..Keep::default()
+        },
+    ] {
+        let (folders, giver, mut taker) = giver_and_taker(keep);
+        let taken = fill(&giver, &mut taker, 31);
+        let last = Taken {
+            oldest_seq: 23,
+            is_enough: true,
+        };
+        assert_eq!(taken.last(), Some(&last), "{keep:?}");
+        // Nothing of it goes at once, and what comes pushes the oldest out.
+        assert_eq!(taker.prune(NOW).expect("it prunes"), 23);
+        drop(taker);
+        let options = Options {
+            keep,
+            ..follower(&folders[1])
+        };
+        let (mut taker, kept) = open(&options);
+        assert_eq!(kept.oldest_seq, 23);
+        commit_chats(&mut taker, 41, 43);
+        assert!(taker.prune(NOW).expect("it prunes") > 23, "{keep:?}");
+    }
+    // All are older than a day.
+    let keep = Keep {
+        days: Some(1),
+        ..Keep::default()
+    };
+    let (_folders, giver, mut taker) = giver_and_taker(keep);
+    let reader = giver.reader().expect("a reader");
+    let piece = reader.piece_before(31, 3, 1 << 20).expect("a read");
+    let taken = taker.take_past(&piece, NOW + 2 * DAY_MS).expect("a look");
+    let none = Taken {
+        oldest_seq: 31,
+        is_enough: true,
+    };
+    assert_eq!(taken, Some(none));
+}
+
+#[test]
+fn what_does_not_fit_changes_nothing() {
+    let (_folders, giver, mut taker) = giver_and_taker(Keep::default());
+    let reader = giver.reader().expect("a reader");
+    let before = all(&taker.reader().expect("a reader"));
+    let whole = reader.piece_before(31, 3, 1 << 20).expect("a read");
+    let with = |change: fn(&mut Piece)| {
+        let mut piece = whole.clone();
+        change(&mut piece);
+        piece
+    };
+    for piece in [
+        with(|it| it.epoch = "other".to_owned()),
+        with(|it| it.chats.clear()),
+        with(|it| drop(it.chats.pop())),
+        with(|it| drop(it.chats.remove(1))),
+        with(|it| it.chats[0].seq = 0),
+        with(|it| it.chats[2].seq = u64::MAX),
+    ] {
+        assert_eq!(taker.take_past(&piece, NOW).expect("a look"), None);
+        assert_eq!(all(&taker.reader().expect("a reader")), before);
+    }
+    // Nothing lies before what the giver has not.
+    let piece = reader.piece_before(60, 3, 1 << 20).expect("a read");
+    assert_eq!(piece.chats, []);
 }

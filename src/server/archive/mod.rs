@@ -17,8 +17,12 @@
 )]
 
 #[cfg(feature = "store")]
+mod past;
+#[cfg(feature = "store")]
 mod threads;
 
+#[cfg(all(feature = "store", feature = "cluster"))]
+pub(super) use past::{Kept, Offered};
 #[cfg(feature = "store")]
 pub(super) use threads::Threads;
 
@@ -69,6 +73,9 @@ pub(super) struct Pending {
     pub(super) audience: Option<Audience>,
     /// The connections with replies that wait for the commit.
     pub(super) waiting: Vec<usize>,
+    /// Chats from another node that stand before the oldest one. One piece at a time.
+    #[cfg(feature = "store")]
+    past: Option<past::Offered>,
     /// No more will come.
     pub(super) is_closing: bool,
 }
@@ -352,7 +359,9 @@ impl Archive {
 impl Archive {
     /// What is to be kept next; waits until there is something, or nothing will come.
     fn next_changes(&self) -> Pending {
-        let is_idle = |it: &mut Pending| it.log_end == 0 && it.changes.is_empty() && !it.is_closing;
+        let is_idle = |it: &mut Pending| {
+            it.log_end == 0 && it.changes.is_empty() && it.past.is_none() && !it.is_closing
+        };
         let time = Duration::from_millis(IDLE_MS_MAX);
         let pending = self
             .changed

@@ -22,7 +22,10 @@ use crate::{
     wire::{self, ServerEnvelope, server_envelope::Message},
 };
 
-use super::{Archive, Delivery, Request, RequestKind};
+use super::{
+    Archive, Delivery, Request, RequestKind,
+    past::{Kept, Offered, Removals},
+};
 
 /// What everybody is told when the store cannot go on.
 const CANNOT_KEEP: &str = "the server cannot keep messages any more";
@@ -52,14 +55,15 @@ pub(in crate::server) struct Threads {
 }
 
 impl Threads {
-    /// Starts them, for a hub that has an archive.
+    /// Starts them, for a hub that has an archive. The store has the order of a cluster up
+    /// to `position`.
     ///
     /// # Errors
     ///
     /// The system starts no thread.
     pub(in crate::server) fn start(
-        store: Store,
-        reader: StoreReader,
+        (store, reader): (Store, StoreReader),
+        position: u64,
         hub: &Arc<Hub>,
         archive: &Arc<Archive>,
     ) -> std::io::Result<Self> {
@@ -69,6 +73,7 @@ impl Threads {
             archive: Arc::clone(archive),
             next_prune: Instant::now(),
             oldest_seq: 0,
+            removals: Removals::new(position),
         };
         let reader = Reader {
             store: reader,
@@ -127,6 +132,8 @@ struct Writer {
     next_prune: Instant,
     /// What the hub was told.
     oldest_seq: u64,
+    /// The newest removals of the order of a cluster.
+    removals: Removals,
 }
 
 impl Writer {
@@ -142,6 +149,11 @@ impl Writer {
                     .commit_up_to(pending.log_end, pending.audience, &pending.waiting);
             } else if pending.is_closing {
                 break;
+            }
+            if let Some(offered) = pending.past
+                && !self.take_past(offered)
+            {
+                return;
             }
             if Instant::now() >= self.next_prune && !self.prune() {
                 return;
@@ -160,6 +172,7 @@ impl Writer {
             let begun = Instant::now();
             match self.store.commit_and_prune(changes, unix_ms()) {
                 Ok(oldest_seq) => {
+                    self.removals.note(changes);
                     self.hub.metrics.commits.observe(begun.elapsed());
                     self.note_oldest(oldest_seq);
                     if was_full {
@@ -204,6 +217,30 @@ impl Writer {
             self.oldest_seq = oldest_seq;
             self.hub.prune(self.store.epoch(), oldest_seq);
         }
+    }
+
+    /// Keeps chats from another node, and says what has become of them. Returns whether the
+    /// server may go on.
+    fn take_past(&mut self, mut offered: Offered) -> bool {
+        let kept = match self.removals.apply_to(&mut offered.piece) {
+            false => Kept::Old,
+            true => match self.store.take_past(&offered.piece, unix_ms()) {
+                Ok(None) => Kept::Unfit,
+                Ok(Some(taken)) => {
+                    self.oldest_seq = taken.oldest_seq;
+                    self.hub.past_taken(&offered.piece, taken.oldest_seq);
+                    Kept::Taken(taken)
+                }
+                Err(CommitError::Full) => Kept::NoSpace,
+                Err(error @ CommitError::Failed(_)) => {
+                    self.hub.fail(CANNOT_KEEP, error.to_string());
+                    return false;
+                }
+            },
+        };
+        // Its task may have ended.
+        let _ = offered.done.send(kept);
+        true
     }
 
     /// Removes chats beyond the bounds where no commit does. Returns whether the server

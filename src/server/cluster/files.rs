@@ -12,20 +12,20 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use async_nats::{Client, Message as Received, Request, Subscriber};
-use futures_util::{
-    StreamExt as _,
-    stream::{self, FuturesUnordered},
-};
+use async_nats::Client;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use prost::Message;
 use tokio::{
     sync::{Semaphore, mpsc},
     task, time,
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::{Nats, Trouble};
+use super::{
+    Nats, Trouble,
+    asking::{answer, ask},
+};
 use crate::{
     limits::DOWNLOADS_MAX,
     server::{
@@ -55,9 +55,6 @@ const NODES_ASKED_MAX: usize = 3;
 
 /// How many files have a holder that this node remembers.
 const HOLDERS_MAX: usize = 1_024;
-
-/// How the subjects begin that answers go to.
-const INBOX: &str = "_INBOX.";
 
 /// How long after a failure the connection is made again, in milliseconds.
 const AGAIN_MS: u64 = 1_000;
@@ -157,7 +154,7 @@ impl Files {
         let own = client.subscribe(own).await?;
         let (folder, node) = (self.folder.clone(), self.node.clone());
         tokio::select! {
-            () = answer(client, folder, node, [all, own]) => {}
+            () = answer(client, [all, own], |asked| find(folder.clone(), node.clone(), asked)) => {}
             () = self.fetch(client, &subject) => {}
         }
         Ok(())
@@ -257,7 +254,9 @@ impl Fetcher<'_> {
                         is_search: true,
                         ..asked.clone()
                     };
-                    match self.ask(self.subject.to_owned(), &search, FIND_MS).await {
+                    match ask::<Answer>(self.client, self.subject.to_owned(), &search, FIND_MS)
+                        .await
+                    {
                         Some(answer) => answer.node,
                         None => break,
                     }
@@ -265,7 +264,7 @@ impl Fetcher<'_> {
             };
             if let Ok(_turn) = self.blocks.acquire().await
                 && let subject = format!("{}.{node}", self.subject)
-                && let Some(answer) = self.ask(subject, &asked, BLOCK_MS).await
+                && let Some(answer) = ask::<Answer>(self.client, subject, &asked, BLOCK_MS).await
                 && answer.data.len() == bytes
             {
                 return (read, Some((node, answer.data)));
@@ -274,49 +273,21 @@ impl Fetcher<'_> {
         }
         (read, None)
     }
-
-    /// The first answer, if one comes in time.
-    async fn ask(&self, subject: String, asked: &Asked, wait_ms: u64) -> Option<Answer> {
-        let request = Request::new()
-            .payload(asked.encode_to_vec().into())
-            .timeout(Some(Duration::from_millis(wait_ms)));
-        let answer = self.client.send_request(subject, request).await;
-        let answer = answer.inspect_err(|error| debug!("no node has answered for a file: {error}"));
-        Answer::decode(answer.ok()?.payload).ok()
-    }
 }
 
-/// Answers other nodes, one after another, so that one block is in memory at a time.
-async fn answer(client: &Client, folder: Folder, node: String, asked: [Subscriber; 2]) {
-    let mut asked = stream::select_all(asked);
-    while let Some(Received { reply, payload, .. }) = asked.next().await {
-        // Not where somebody else would take an answer for something of theirs.
-        let reply = reply.filter(|reply| reply.starts_with(INBOX));
-        let Some((reply, asked)) = reply.zip(Asked::decode(payload).ok()) else {
-            warn!("another program writes to this node over NATS");
-            continue;
-        };
-        if asked.is_search && asked.not.contains(&node) {
-            continue;
-        }
-        let folder = folder.clone();
-        let read = task::spawn_blocking(move || {
-            let hash = Hash::try_from(&asked.sha256[..]).ok()?;
-            let bytes = (asked.bytes as usize).min(BLOCK_BYTES_MAX);
-            match asked.is_search {
-                true => folder.has(&hash, asked.offset, bytes).then(Vec::new),
-                false => folder.read(&hash, asked.offset, bytes).ok(),
-            }
-        });
-        // Another node may have it: silence.
-        let Ok(Some(data)) = read.await else {
-            continue;
-        };
-        let node = node.clone();
-        let answer = Answer { node, data }.encode_to_vec();
-        let published = client.publish(reply, answer.into()).await;
-        if published.is_err() || client.flush().await.is_err() {
-            debug!("NATS did not take a part of a file");
-        }
+/// What this node has of what another one asks for.
+async fn find(folder: Folder, node: String, asked: Asked) -> Option<Answer> {
+    if asked.is_search && asked.not.contains(&node) {
+        return None;
     }
+    let read = task::spawn_blocking(move || {
+        let hash = Hash::try_from(&asked.sha256[..]).ok()?;
+        let bytes = (asked.bytes as usize).min(BLOCK_BYTES_MAX);
+        match asked.is_search {
+            true => folder.has(&hash, asked.offset, bytes).then(Vec::new),
+            false => folder.read(&hash, asked.offset, bytes).ok(),
+        }
+    });
+    let data = read.await.ok()??;
+    Some(Answer { node, data })
 }

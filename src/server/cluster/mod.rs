@@ -13,8 +13,12 @@
 //! stream as another incarnation.
 
 #[cfg(feature = "store")]
+mod asking;
+#[cfg(feature = "store")]
 mod files;
 mod nats;
+#[cfg(feature = "store")]
+mod past;
 mod serving;
 
 use std::{
@@ -35,6 +39,8 @@ use tracing::{debug, info, warn};
 #[cfg(feature = "store")]
 pub(super) use files::share_files;
 pub use nats::Nats;
+#[cfg(feature = "store")]
+pub(super) use past::share_past;
 use serving::{Place, Serving, apply};
 
 use super::hub::Hub;
@@ -289,7 +295,8 @@ async fn serve(
             behind = seq,
             from = hub.room_seq() + 1,
             "the disk is behind what NATS keeps: this node was away for long, and its members \
-             find the past from there on only; what it had is set aside"
+             find the past from there on only, until another node gives what is missing; what it \
+             had is set aside"
         ),
         Some((place, seq)) if place.position == stream.start() && hub.room_seq() != *seq => {
             return Err(has_lost());

@@ -99,6 +99,12 @@ impl Nats {
         format!("chat-files.{}", self.room)
     }
 
+    /// Where nodes ask for the past; with the name of a node behind a dot, that one.
+    #[cfg(feature = "store")]
+    pub(super) fn past_subject(&self) -> String {
+        format!("chat-past.{}", self.room)
+    }
+
     pub(super) async fn connect(&self) -> Result<Client, Trouble> {
         let mut options = ConnectOptions::new()
             .name("chat-server")

@@ -15,6 +15,8 @@ use crate::{
 };
 
 use super::{Hub, State};
+#[cfg(feature = "store")]
+use crate::store::Piece;
 
 /// After how many bytes of records without a chat the place is written, so that a node of a
 /// quiet room is not taken for one that has missed something.
@@ -29,6 +31,21 @@ pub(super) struct Kept {
     seq: u64,
     /// The bytes of the records since the place was written.
     unplaced_bytes: u64,
+    /// How often the store has begun anew.
+    begun: u64,
+}
+
+/// The past that a node lacks.
+#[cfg(all(feature = "store", feature = "cluster"))]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::server) struct Gap {
+    pub(in crate::server) epoch: String,
+    /// The oldest chat that it has.
+    pub(in crate::server) before_seq: u64,
+    /// Up to where it has the order.
+    pub(in crate::server) position: u64,
+    /// Tells it from the gap of another time.
+    pub(in crate::server) begun: u64,
 }
 
 impl Kept {
@@ -50,6 +67,7 @@ impl Kept {
             place: place.clone(),
             seq,
             unplaced_bytes: 0,
+            begun: self.begun + 1,
         };
         vec![Change::Began { epoch, seq }, Change::Placed(place)]
     }
@@ -112,6 +130,7 @@ impl Hub {
             place,
             seq: state.room.seq(),
             unplaced_bytes: 0,
+            begun: 0,
         };
     }
 
@@ -121,6 +140,36 @@ impl Hub {
         let kept = &self.lock().kept;
         let is_of_it = self.archive.is_some() && kept.epoch == epoch;
         is_of_it.then(|| (kept.place.clone(), kept.seq))
+    }
+
+    /// The past before the oldest chat, which the store may lack; `None` if there is none.
+    #[cfg(all(feature = "store", feature = "cluster"))]
+    pub(in crate::server) fn gap(&self) -> Option<Gap> {
+        let State { kept, room, .. } = &*self.lock();
+        let is_gap = room.oldest_seq() > 1 && kept.epoch == room.epoch();
+        is_gap.then(|| Gap {
+            epoch: kept.epoch.clone(),
+            before_seq: room.oldest_seq(),
+            position: kept.place.position,
+            begun: kept.begun,
+        })
+    }
+
+    /// The store has taken chats of a piece, from the number `oldest_seq` on.
+    #[cfg(feature = "store")]
+    pub(in crate::server) fn past_taken(&self, piece: &Piece, oldest_seq: u64) {
+        let State { room, sessions, .. } = &mut *self.lock();
+        let last = piece.chats.last().map_or(0, |chat| chat.seq);
+        // The order may have begun another epoch since, or gone on behind another gap.
+        if room.epoch() != piece.epoch || !room.past_found(last + 1, oldest_seq) {
+            return;
+        }
+        let removed = self.archive.as_ref().map(|it| it.removed_soon());
+        let removed = removed.unwrap_or_default();
+        let chats = piece.chats.iter();
+        for chat in chats.filter(|it| it.seq >= oldest_seq && !removed.contains(&it.seq)) {
+            sessions.chat_restored(chat);
+        }
     }
 
     /// The number of the last chat.

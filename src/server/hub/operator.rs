@@ -166,7 +166,12 @@ impl Hub {
                 None => Operated::Done(false),
             },
             Operation::Remove { seq } => {
-                if (room.oldest_seq()..=room.seq()).contains(&seq) {
+                // A node that lacks a chat may be about to get it from another one.
+                let oldest_seq = match self.is_clustered() {
+                    true => 1,
+                    false => room.oldest_seq(),
+                };
+                if (oldest_seq..=room.seq()).contains(&seq) {
                     drop(self.begin_removal(state, seq));
                 }
                 Operated::Done(true)

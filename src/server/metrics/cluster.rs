@@ -13,6 +13,7 @@ pub(in crate::server) struct ClusterMetrics {
     nodes: AtomicU64,
     cuts: AtomicU64,
     node_downs: AtomicU64,
+    past_messages: AtomicU64,
     /// From the first publication of a batch until this node has applied it.
     pub(in crate::server) batches: Histogram,
 }
@@ -26,6 +27,7 @@ pub(super) struct ClusterGauges {
     pub(super) nodes: u64,
     pub(super) cuts: u64,
     pub(super) node_downs: u64,
+    pub(super) past_messages: u64,
 }
 
 #[cfg_attr(
@@ -54,6 +56,13 @@ impl ClusterMetrics {
         self.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many messages that this node had missed came from another one. The task of the past
+    /// writes that.
+    #[cfg(all(feature = "cluster", feature = "store"))]
+    pub(in crate::server) fn past(&self, messages: u64) {
+        self.past_messages.fetch_add(messages, Ordering::Relaxed);
+    }
+
     /// Another node was declared gone.
     pub(in crate::server) fn node_down(&self) {
         self.node_downs.fetch_add(1, Ordering::Relaxed);
@@ -70,6 +79,7 @@ impl ClusterMetrics {
             nodes: load(&self.nodes),
             cuts: load(&self.cuts),
             node_downs: load(&self.node_downs),
+            past_messages: load(&self.past_messages),
         }
     }
 }

@@ -225,6 +225,7 @@ impl Page {
             nodes,
             cuts,
             node_downs,
+            past_messages,
         } = metrics.cluster.gauges();
         let help = "1 while this node takes part in the cluster: it reaches NATS and the others.";
         self.one("chat_cluster_reachable", "gauge", help, u8::from(is_in));
@@ -245,6 +246,13 @@ impl Page {
         self.one("chat_cluster_cut_off_total", "counter", help, cuts);
         let help = "How often another node was declared gone.";
         self.one("chat_cluster_node_downs_total", "counter", help, node_downs);
+        let help = "Messages that this node had missed and has got from another one.";
+        self.one(
+            "chat_cluster_past_messages_total",
+            "counter",
+            help,
+            past_messages,
+        );
         self.histogram(
             "chat_cluster_batch_seconds",
             "From the first publication of a batch until this node has applied it.",
