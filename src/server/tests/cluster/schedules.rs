@@ -36,8 +36,9 @@ const CALM: Duration = Duration::from_secs(20);
 /// waits for ever.
 const ENDS: Duration = Duration::from_secs(200);
 
-/// How long a schedule may take, in real time. It takes some milliseconds; one that goes round
-/// and round without its own time passing takes for ever, also on a busy machine.
+/// How long a schedule may take, in real time. It takes a third of a second in a debug
+/// build; one that goes round and round without its own time passing takes for ever, also on
+/// a busy machine.
 const REAL: Duration = Duration::from_secs(120);
 
 /// How many seeds may have begun that the watch has not heard of.
