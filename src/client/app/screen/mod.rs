@@ -293,8 +293,12 @@ impl Client {
                 job = jobs.next() => match job {
                     JobSignal::Stop => {
                         self.screen.suspend().await;
-                        // The shell sees a stop; going on is told by the next signal.
+                        // The shell sees a stop. This thread goes on when the shell lets it,
+                        // and something else than the signal may come first: nothing is
+                        // drawn, and no key is read, on a terminal that is not its own.
                         let _ = raise(Signal::SIGSTOP);
+                        let _ = self.screen.resume();
+                        self.is_dirty = true;
                     }
                     JobSignal::Continue => {
                         let _ = self.screen.resume();
