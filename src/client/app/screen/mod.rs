@@ -290,25 +290,20 @@ impl Client {
                         self.model.leave_now();
                     }
                 }
-                job = jobs.next() => match job {
-                    JobSignal::Stop => {
+                job = jobs.next() => {
+                    if let JobSignal::Stop = job {
                         self.screen.suspend().await;
                         // The shell sees a stop. This thread goes on when the shell lets it,
                         // and something else than the signal may come first: nothing is
                         // drawn, and no key is read, on a terminal that is not its own.
                         let _ = raise(Signal::SIGSTOP);
-                        let _ = self.screen.resume();
-                        self.is_dirty = true;
                     }
-                    JobSignal::Continue => {
-                        let _ = self.screen.resume();
-                        self.is_dirty = true;
-                    }
-                    JobSignal::Resize => {
-                        let _ = self.screen.redraw();
-                        self.is_dirty = true;
-                    }
-                },
+                    let _ = match job {
+                        JobSignal::Stop | JobSignal::Continue => self.screen.resume(),
+                        JobSignal::Resize => self.screen.redraw(),
+                    };
+                    self.is_dirty = true;
+                }
                 () = sleep_until(tick_at.unwrap_or(draw_at)), if tick_at.is_some() => {
                     // The rest of a sequence may have come, however late this task is.
                     match has_input.then(|| self.inputs.next().now_or_never()).flatten() {
