@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::cluster::Nats;
+use super::cluster::{NAME_BYTES_MAX, Nats, is_name};
 use crate::{
     input_file,
     limits::{Limits, Unit},
@@ -16,9 +16,6 @@ use crate::{
 
 /// The longest text, in bytes: NATS takes messages of 1 MiB.
 const TEXT_BYTES_MAX: u32 = 512 * 1024;
-
-/// The longest name of a room or a node, in bytes.
-const NAME_BYTES_MAX: usize = 32;
 
 /// The cluster that the server is a node of.
 #[derive(Debug, Args)]
@@ -172,8 +169,7 @@ fn parse_address(text: &str) -> Result<async_nats::ServerAddr, String> {
 
 /// A name that can be a part of a subject of NATS.
 fn parse_name(text: &str) -> Result<String, String> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    match (1..=NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(is_allowed) {
+    match is_name(text) {
         true => Ok(text.to_owned()),
         false => Err(format!("1 to {NAME_BYTES_MAX} letters, digits, '-' or '_'")),
     }

@@ -20,11 +20,10 @@ use tokio::{
     task, time,
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
 
 use super::{
     Nats, Trouble,
-    asking::{answer, ask},
+    asking::{Troubles, answer, ask, ask_node, listen},
 };
 use crate::{
     limits::DOWNLOADS_MAX,
@@ -119,20 +118,15 @@ pub(in crate::server) fn share_files(
 
 impl Files {
     async fn run(mut self) {
-        let mut last_words = String::new();
+        let mut troubles = Troubles::of("files");
         loop {
-            let words = match self.nats.connect().await {
-                Ok(client) => match self.serve(&client).await {
-                    Ok(()) => String::new(),
-                    Err(error) => error.to_string(),
-                },
-                Err(Trouble::Passing(sentence) | Trouble::Lasting(sentence)) => sentence,
-            };
-            // The same words again and again would fill the log.
-            if words != last_words && !words.is_empty() {
-                warn!("files cannot go between nodes: {words}");
-            }
-            last_words = words;
+            troubles.tell(match self.nats.connect().await {
+                Ok(client) => {
+                    let served = self.serve(&client).await;
+                    served.map_err(|error| error.to_string())
+                }
+                Err(Trouble::Passing(sentence) | Trouble::Lasting(sentence)) => Err(sentence),
+            });
             let again = time::sleep(Duration::from_millis(AGAIN_MS));
             tokio::pin!(again);
             loop {
@@ -149,12 +143,10 @@ impl Files {
 
     async fn serve(&mut self, client: &Client) -> Result<(), async_nats::SubscribeError> {
         let subject = self.nats.files_subject();
-        let own = format!("{subject}.{}", self.node);
-        let all = client.subscribe(subject.clone()).await?;
-        let own = client.subscribe(own).await?;
+        let asked = listen(client, &subject, &self.node).await?;
         let (folder, node) = (self.folder.clone(), self.node.clone());
         tokio::select! {
-            () = answer(client, [all, own], |asked| find(folder.clone(), node.clone(), asked)) => {}
+            () = answer(client, asked, |asked| find(folder.clone(), node.clone(), asked)) => {}
             () = self.fetch(client, &subject) => {}
         }
         Ok(())
@@ -263,8 +255,8 @@ impl Fetcher<'_> {
                 }
             };
             if let Ok(_turn) = self.blocks.acquire().await
-                && let subject = format!("{}.{node}", self.subject)
-                && let Some(answer) = ask::<Answer>(self.client, subject, &asked, BLOCK_MS).await
+                && let Some(answer) =
+                    ask_node::<Answer>(self.client, self.subject, &node, &asked, BLOCK_MS).await
                 && answer.data.len() == bytes
             {
                 return (read, Some((node, answer.data)));

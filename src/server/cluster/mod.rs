@@ -39,6 +39,8 @@ use tracing::{debug, info, warn};
 #[cfg(feature = "store")]
 pub(super) use files::share_files;
 pub use nats::Nats;
+#[cfg(feature = "cli")]
+pub(super) use nats::{NAME_BYTES_MAX, is_name};
 #[cfg(feature = "store")]
 pub(super) use past::share_past;
 use serving::{Place, Serving, apply};

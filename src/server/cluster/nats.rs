@@ -79,6 +79,17 @@ pub(in crate::server) struct NatsStream {
     _mail: AbortOnDropHandle<()>,
 }
 
+/// The longest name of a room or a node, in bytes.
+#[cfg(any(feature = "cli", feature = "store"))]
+pub const NAME_BYTES_MAX: usize = 32;
+
+/// Whether this can be a name, which is a part of a subject of NATS.
+#[cfg(any(feature = "cli", feature = "store"))]
+pub fn is_name(text: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(is_allowed)
+}
+
 impl Nats {
     fn stream_name(&self) -> String {
         format!("CHAT_{}", self.room)
@@ -377,5 +388,18 @@ impl Pump {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "store"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_part_of_a_subject() {
+        for name in ["", "a b", "a.b", ">", "a\r\nPUB x", &"x".repeat(33)] {
+            assert!(!is_name(name), "{name:?}");
+        }
+        assert!(is_name("east-1_b"));
     }
 }

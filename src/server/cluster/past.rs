@@ -2,7 +2,7 @@
 //! is new, gets the chats that it lacks from the others, from the newest to the oldest.
 //!
 //! ```text
-//!   this node  ── who has them? ────────▶ chat-past.ROOM         those that lack them are silent
+//!   this node  ── who has them? ────────▶ chat-past.ROOM         nodes without them are silent
 //!             ◀── I ────────────────────
 //!              ── those before 4711 ────▶ chat-past.ROOM.NODE
 //!             ◀── a piece of them ──────
@@ -24,27 +24,22 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
+mod given;
+
+use given::{Answer, PIECE_BYTES_MAX, PIECE_CHATS_MAX, check};
+
 use super::{
     Nats, Trouble,
-    asking::{answer, ask},
+    asking::{Troubles, answer, ask_node, listen},
+    nats::is_name,
 };
 use crate::{
-    name::Name,
-    room::SERVER_NAME,
     server::{
         archive::{Archive, Kept, Offered},
         hub::{Gap, Hub},
     },
     store::{Piece, StoreReader, Taken},
-    wire,
 };
-
-/// How much a node gives at once, in bytes, unless one chat alone is longer: what a commit
-/// takes in a burst, and a fourth of what a message of NATS may have.
-const PIECE_BYTES_MAX: usize = 256 << 10;
-
-/// How many chats it gives at once.
-const PIECE_CHATS_MAX: usize = 2_000;
 
 /// How long a node may take to say that it has the chats, in milliseconds.
 const FIND_MS: u64 = 2_000;
@@ -70,9 +65,6 @@ const AGAIN_MS_MAX: u64 = 600_000;
 /// How many nodes are passed over at a time, since they gave something wrong.
 const PASSED_OVER_MAX: usize = 16;
 
-/// The longest name of a node, in bytes.
-const NODE_BYTES_MAX: usize = 32;
-
 /// What a node asks another one.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct Asked {
@@ -90,20 +82,6 @@ struct Asked {
     /// The nodes that gave something wrong.
     #[prost(string, repeated, tag = "5")]
     not: Vec<String>,
-}
-
-/// What it answers, if it has them.
-#[derive(Clone, PartialEq, Message)]
-struct Answer {
-    /// Its name.
-    #[prost(string, tag = "1")]
-    node: String,
-    #[prost(string, tag = "2")]
-    epoch: String,
-    #[prost(uint64, tag = "3")]
-    position: u64,
-    #[prost(message, repeated, tag = "4")]
-    chats: Vec<wire::Chat>,
 }
 
 /// The past of this node for others, and theirs for it.
@@ -145,31 +123,22 @@ enum Got {
 
 impl Past {
     async fn run(self) {
-        let mut last_words = String::new();
+        let mut troubles = Troubles::of("the past");
         loop {
-            let words = match self.nats.connect().await {
-                Ok(client) => match self.serve(&client).await {
-                    Ok(()) => String::new(),
-                    Err(error) => error.to_string(),
-                },
-                Err(Trouble::Passing(sentence) | Trouble::Lasting(sentence)) => sentence,
-            };
-            // The same words again and again would fill the log.
-            if words != last_words && !words.is_empty() {
-                warn!("the past cannot go between nodes: {words}");
-            }
-            last_words = words;
+            troubles.tell(match self.nats.connect().await {
+                Ok(client) => {
+                    let served = self.serve(&client).await;
+                    served.map_err(|error| error.to_string())
+                }
+                Err(Trouble::Passing(sentence) | Trouble::Lasting(sentence)) => Err(sentence),
+            });
             time::sleep(Duration::from_millis(LOOK_MS)).await;
         }
     }
 
     async fn serve(&self, client: &Client) -> Result<(), SubscribeError> {
         let subject = self.nats.past_subject();
-        let own = format!("{subject}.{}", self.node);
-        let asked = [
-            client.subscribe(subject.clone()).await?,
-            client.subscribe(own).await?,
-        ];
+        let asked = listen(client, &subject, &self.node).await?;
         tokio::select! {
             () = answer(client, asked, |asked| self.find(asked)) => {}
             () = self.fill(client, &subject) => {}
@@ -317,8 +286,7 @@ impl Past {
                 }
             }
         };
-        let subject = format!("{subject}.{node}");
-        match ask::<Answer>(client, subject, &asked, PIECE_MS).await {
+        match ask_node::<Answer>(client, subject, &node, &asked, PIECE_MS).await {
             None => Got::Nothing,
             Some(answer) => match check(answer, gap) {
                 Ok(piece) => {
@@ -352,7 +320,7 @@ async fn search_in(client: &Client, subject: &str, asked: &Asked) -> Option<Stri
         while let Some(message) = answers.next().await {
             let answer = Answer::decode(message.payload);
             let node = answer.unwrap_or_default().node;
-            if is_node(&node) && !asked.not.contains(&node) {
+            if is_name(&node) && !asked.not.contains(&node) {
                 return Some(node);
             }
         }
@@ -411,53 +379,6 @@ impl Filling {
     }
 }
 
-/// Whether this can be the name of a node, which is a part of a subject.
-fn is_node(name: &str) -> bool {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    (1..=NODE_BYTES_MAX).contains(&name.len()) && name.chars().all(is_allowed)
-}
-
-/// The chats that fill a gap from its upper end on, if that is what a node has given.
-fn check(answer: Answer, gap: &Gap) -> Result<Piece, &'static str> {
-    let Answer {
-        epoch,
-        position,
-        chats,
-        ..
-    } = answer;
-    if epoch != gap.epoch {
-        return Err("it is of another epoch");
-    }
-    if position < gap.position {
-        return Err("it is older than it may be");
-    }
-    let bytes: usize = chats.iter().map(Message::encoded_len).sum();
-    if chats.len() > PIECE_CHATS_MAX || (bytes > PIECE_BYTES_MAX && chats.len() > 1) {
-        return Err("it is too long");
-    }
-    let count = chats.len() as u64;
-    let first = gap.before_seq.checked_sub(count).filter(|&it| it > 0);
-    let Some(first) = first.filter(|_| count > 0) else {
-        return Err("it has no chats, or more than there were");
-    };
-    let is_whole = chats.iter().zip(first..).all(|(it, seq)| it.seq == seq);
-    if !is_whole {
-        return Err("its numbers have gaps");
-    }
-    let is_chat = |it: &wire::Chat| {
-        let is_sender = it.sender == SERVER_NAME || Name::parse(&it.sender).is_ok();
-        is_sender && it.id == 0 && (!it.removed || (it.text.is_empty() && it.files.is_empty()))
-    };
-    if !chats.iter().all(is_chat) {
-        return Err("something in it is no chat");
-    }
-    Ok(Piece {
-        epoch,
-        position,
-        chats,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -469,66 +390,6 @@ mod tests {
             position: 50,
             begun: 1,
         }
-    }
-
-    fn given(numbers: impl IntoIterator<Item = u64>) -> Answer {
-        let chat = |seq| wire::Chat {
-            seq,
-            sender: "alice".to_owned(),
-            text: "hello".to_owned(),
-            ..wire::Chat::default()
-        };
-        Answer {
-            node: "a".to_owned(),
-            epoch: "life".to_owned(),
-            position: 50,
-            chats: numbers.into_iter().map(chat).collect(),
-        }
-    }
-
-    fn is_taken(change: impl FnOnce(&mut Answer)) -> bool {
-        let mut answer = given(4..=9);
-        change(&mut answer);
-        check(answer, &gap()).is_ok()
-    }
-
-    #[test]
-    fn only_what_ends_right_before_the_gap_is_taken() {
-        assert!(is_taken(|_| {}));
-        assert!(is_taken(|it| *it = given(1..=9)));
-        for numbers in [
-            vec![],
-            vec![4, 5, 6, 7, 8],
-            vec![4, 6, 7, 8, 9],
-            vec![9, 8, 7],
-            vec![9, 9],
-            vec![9, 10],
-            vec![u64::MAX, 9],
-            vec![0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
-        ] {
-            let told = format!("{numbers:?}");
-            assert!(!is_taken(|it| *it = given(numbers)), "{told}");
-        }
-    }
-
-    #[test]
-    fn what_is_of_another_epoch_or_no_chat_is_not_taken() {
-        assert!(!is_taken(|it| it.epoch = "other".to_owned()));
-        assert!(!is_taken(|it| it.position = 49));
-        assert!(!is_taken(|it| it.chats[2].sender.clear()));
-        assert!(!is_taken(|it| it.chats[2].id = 1));
-        assert!(!is_taken(|it| it.chats[2].removed = true));
-        let long = "x".repeat(PIECE_BYTES_MAX);
-        assert!(!is_taken(|it| it.chats[2].text.clone_from(&long)));
-        // One chat alone may be so long.
-        assert!(is_taken(|it| {
-            *it = given([9]);
-            it.chats[0].text = long;
-        }));
-        assert!(is_taken(|it| {
-            it.chats[2].removed = true;
-            it.chats[2].text.clear();
-        }));
     }
 
     #[test]
@@ -551,13 +412,5 @@ mod tests {
             filling.pass_over(node.to_string());
         }
         assert_eq!(filling.passed_over, [PASSED_OVER_MAX.to_string()]);
-    }
-
-    #[test]
-    fn a_name_with_more_than_letters_is_no_node() {
-        for name in ["", "a b", "a.b", ">", "a\r\nPUB x", &"x".repeat(33)] {
-            assert!(!is_node(name), "{name:?}");
-        }
-        assert!(is_node("east-1_b"));
     }
 }
