@@ -215,7 +215,7 @@ fn caught(mutant: &Mutant, cases: &[&str], arguments: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Plays cases against a mutant, or all of its rule where none is named, and says which of
+/// Plays the named cases against a mutant, or all cases of its rule, and says which of
 /// them catch it.
 type Judge = Box<dyn Fn(&Mutant, &[&str]) -> Vec<String> + Sync>;
 

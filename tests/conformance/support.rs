@@ -22,8 +22,8 @@ pub const INCOMPLETE: i32 = 3;
 /// A machine that builds something else meanwhile is slow.
 pub const TIMEOUT_SCALE: &str = "3";
 
-/// In which cuts a test plays its cases that is about something else than cuts: in these, or
-/// in all where `ALL_CUTS` is set. The reference server is shown in all by a test of its own.
+/// The cuts for a test about something else than cuts: these, or all cuts where `ALL_CUTS` is
+/// set. Another test plays all cuts against the reference server.
 pub fn cuts(few: &'static str) -> [&'static str; 2] {
     let all = env::var_os("ALL_CUTS").map(|_| "whole,bytes,prefix,merged");
     ["--cuts", all.unwrap_or(few)]
